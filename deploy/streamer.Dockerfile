@@ -1,0 +1,27 @@
+# The scorer. Build from the repository's root: docker build -f deploy/streamer.Dockerfile .
+FROM python:3.11.14-slim-bookworm AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+WORKDIR /src
+# The lock is complete, so nothing is resolved here: what was tested is what is installed.
+COPY requirements/scorer.txt requirements/scorer.txt
+RUN pip install --no-deps -r requirements/scorer.txt
+COPY pyproject.toml README.md ./
+COPY streamer streamer
+RUN pip install --no-deps .
+
+FROM python:3.11.14-slim-bookworm
+RUN groupadd --gid 10001 streamer && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin streamer
+COPY --from=build /opt/venv /opt/venv
+# glibc's moving mmap threshold makes the serialisation of a 480 KB message cost 0.33 ms instead of 0.07; fixed and
+# raised thresholds keep such buffers on the heap.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MALLOC_MMAP_THRESHOLD_=16777216 \
+    MALLOC_TRIM_THRESHOLD_=33554432
+USER 10001:10001
+EXPOSE 9100
+STOPSIGNAL SIGTERM
+CMD ["streamer", "run", "--config", "/etc/streamer/streamer.yaml"]

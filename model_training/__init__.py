@@ -1,0 +1,1 @@
+"""Turns click logs into models and models into servable versions."""

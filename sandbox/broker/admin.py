@@ -1,0 +1,38 @@
+"""What tests and the demo administer on a broker."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from sandbox.broker.errors import BrokerError
+
+_REQUEST_TIMEOUT_S = 20.0
+
+
+def admin_client(bootstrap: str) -> AdminClient:
+    """An administration client that keeps librdkafka's chatter about restarting brokers off standard error."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2, "socket.timeout.ms": 10_000})
+
+
+def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
+    """Creates a topic with replication factor 1, waits until every partition has a leader, and returns its name.
+
+    Raises BrokerError if the topic exists already, the settings are refused or the broker does not answer.
+    """
+    client = admin_client(bootstrap)
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+    _finish(client.create_topics([topic], operation_timeout=_REQUEST_TIMEOUT_S)[name].result, f"create topic {name}")
+    described: Any = _finish(lambda timeout: client.list_topics(name, timeout=timeout), f"describe topic {name}")
+    leaders = [partition.leader for partition in described.topics[name].partitions.values()]
+    if len(leaders) != partitions or min(leaders) < 0:
+        raise BrokerError(f"topic {name} has leaders {leaders} instead of {partitions} live partitions")
+    return name
+
+
+def _finish(call: Callable[[float], Any], what: str) -> Any:
+    try:
+        return call(_REQUEST_TIMEOUT_S + 5)
+    except (KafkaException, TimeoutError) as error:
+        raise BrokerError(f"could not {what}: {error or 'no answer in time'}") from error

@@ -1,0 +1,9 @@
+"""Errors of the sandbox's brokers."""
+
+
+class BrokerError(Exception):
+    """A broker could not be fetched, started or reached; the message says why, with the end of the log if there is one."""
+
+
+class BrokerUnsupportedError(BrokerError):
+    """This kind of broker cannot do what was asked of it; only a real Apache Kafka can."""

@@ -1,0 +1,1 @@
+"""Scores the candidates of bid requests: Kafka in, TensorFlow Serving, Kafka out."""

@@ -1,0 +1,31 @@
+"""One absolute, monotonic deadline, handed down through every stage of a request."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deadline:
+    """The moment after which an answer is worthless.
+
+    `at` and every `now` are seconds of one monotonic clock. Deadlines order by urgency.
+    """
+
+    at: float
+    start: float
+
+    @classmethod
+    def after(cls, start: float, budget_ms: float) -> "Deadline":
+        """The deadline `budget_ms` milliseconds after `start`."""
+        return cls(at=start + budget_ms / 1e3, start=start)
+
+    def with_budget(self, budget_ms: float) -> "Deadline":
+        """The same start with another budget, for a request that brings its own."""
+        return Deadline.after(self.start, budget_ms)
+
+    def remaining(self, now: float) -> float:
+        """Seconds left; negative once it has passed."""
+        return self.at - now
+
+    def expired(self, now: float) -> bool:
+        """Whether an answer given at `now` is too late."""
+        return now >= self.at

@@ -1,0 +1,43 @@
+"""Errors, sorted by what to do next: answer it, dead-letter it, degrade, or stop."""
+
+
+class StreamerError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class InvalidRequestError(StreamerError):
+    """A bid request that cannot be scored as it is. Next: answer it `invalid`, or dead-letter it without an id."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class SpecError(StreamerError):
+    """A feature spec that contradicts itself. Next: stop before anything is served; the message names the feature."""
+
+
+class ConfigError(StreamerError):
+    """Settings that are unknown, impossible, or contradicted by the live topics or model. Next: stop, exit status 2."""
+
+
+class QueueFullError(StreamerError):
+    """A bounded queue refused. Next: read no more; answer what cannot wait with the fallback."""
+
+
+class PredictError(StreamerError):
+    """The model server gave no usable scores in time. Next: answer with the fallback and mark it."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class VersionGoneError(PredictError):
+    """The pinned model version is no longer served. Next: flip to the newest one at once."""
+
+
+class BadReplyError(PredictError):
+    """The model server answered with the wrong count, dtype or range. Next: fallback; never cached."""

@@ -1,0 +1,34 @@
+"""The feature contract: `FeatureSpec` says what the features are, `Encoder` turns requests into matrices by it."""
+
+from streamer.features.encoder import Encoder
+from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout
+from streamer.features.paths import parse_path
+from streamer.features.spec import (
+    Bucketised,
+    Categorical,
+    Cross,
+    Feature,
+    FeatureSpec,
+    Group,
+    MultiValued,
+    Numeric,
+    RequestPaths,
+)
+
+__all__ = [
+    "GROUPS",
+    "Bucketised",
+    "Categorical",
+    "Cross",
+    "Encoder",
+    "Feature",
+    "FeatureSpec",
+    "FloatColumn",
+    "Group",
+    "IdColumns",
+    "Layout",
+    "MultiValued",
+    "Numeric",
+    "RequestPaths",
+    "parse_path",
+]

@@ -1,0 +1,196 @@
+"""Bid requests to matrices: the one encoder that serving and training share."""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+import orjson
+
+from streamer.errors import InvalidRequestError
+from streamer.features.hashing import PADDING, TextHasher, join, mix64, prepare
+from streamer.features.layout import Layout
+from streamer.features.paths import getter
+from streamer.features.side import SideEncoder, SideRows
+from streamer.features.spec import FeatureSpec, MultiValued
+from streamer.types import F32, I32, U64, BidRequest, EncodedRequest
+
+_EVICTED_SHARE = 8
+
+
+class Encoder:
+    """Encodes requests by one spec.
+
+    A candidate's row depends on nothing but its JSON, so it is remembered by the exact bytes of it: up to
+    `remembered_ads` rows, oldest forgotten first. Rows and columns of the same values encode alike. Not thread-safe.
+    """
+
+    def __init__(self, spec: FeatureSpec, *, remembered_ads: int = 20_000) -> None:
+        self.spec = spec
+        self.layout = Layout(spec)
+        hasher = TextHasher()
+        self._request = SideEncoder(self.layout, candidates=False, hasher=hasher)
+        self._candidate = SideEncoder(self.layout, candidates=True, hasher=hasher)
+        self._remembered = _Remembered(self._candidate, spec.request.ad_id, self.layout, remembered_ads)
+        self._ad_id = getter(spec.request.ad_id)
+        pairs = self.layout.crosses("pair")
+        self._pair_modulus = np.array([c.buckets for at, c in pairs for _ in range(at.width)], dtype=np.uint64)
+        self._pair_base = np.array([at.offset for at, _ in pairs for _ in range(at.width)], dtype=np.int32)
+        self._pairs_are_padded = any(isinstance(p, MultiValued) for _, c in pairs for p in spec.parents(c))
+
+    def encode(self, request: BidRequest) -> EncodedRequest:
+        """Encodes one request of n candidates.
+
+        Unknown and missing values take their defaults; only a candidate that is no object, or an ad id that is no
+        non-empty string, is refused.
+
+        Raises:
+            InvalidRequestError: naming the field and the candidate.
+        """
+        if request.rows is not None:
+            ad_ids, candidates = self._remembered.encode(request.rows)
+        else:
+            ad_ids, candidates = self._encode_columns(request)
+        end = self._request.encode_documents([request.fields])
+        return EncodedRequest(
+            ad_ids=ad_ids,
+            request_ids=end.ids,
+            request_floats=end.floats,
+            candidate_ids=candidates.ids,
+            candidate_floats=candidates.floats,
+            pair_ids=self._pair_ids(end.halves, candidates.halves),
+            keys=mix64(prepare(end.keys) ^ candidates.keys),
+        )
+
+    def encode_log(
+        self, documents: Sequence[Mapping[str, object]], candidates: Sequence[Mapping[str, object]]
+    ) -> tuple[I32, F32]:
+        """Encodes n logged impressions, each with its own request document, as flat rows for training.
+
+        Returns:
+            ids int32 [n, layout.row_ids] and floats float32 [n, layout.row_floats]: the request's columns, the
+            candidate's, the pairs', as the `serving_default` signature takes them.
+        """
+        return self._flat_rows(self._request.encode_documents(documents), self._candidate.encode_documents(candidates))
+
+    def encode_table(self, values: Mapping[str, Sequence[object]], n: int) -> tuple[I32, F32]:
+        """Like `encode_log`, from columns of n values by feature name; a feature without a column is missing."""
+        absent: Sequence[object] = [None] * n
+        ends = (
+            side.encode([values.get(f.name, absent) for f in side.features], n)
+            for side in (self._request, self._candidate)
+        )
+        return self._flat_rows(*ends)
+
+    def flat_rows(self, encoded: EncodedRequest) -> tuple[I32, F32]:
+        """An encoded request as flat rows: ids int32 [n, layout.row_ids], floats float32 [n, layout.row_floats]."""
+        n = encoded.size
+        ids = [np.broadcast_to(encoded.request_ids, (n, encoded.request_ids.shape[1]))]
+        floats = [np.broadcast_to(encoded.request_floats, (n, encoded.request_floats.shape[1]))]
+        return np.hstack([*ids, encoded.candidate_ids, encoded.pair_ids]), np.hstack(
+            [*floats, encoded.candidate_floats]
+        )
+
+    def _flat_rows(self, request: SideRows, candidate: SideRows) -> tuple[I32, F32]:
+        pairs = self._pair_ids(request.halves, candidate.halves)
+        return np.hstack([request.ids, candidate.ids, pairs]), np.hstack([request.floats, candidate.floats])
+
+    def _pair_ids(self, request: U64, candidate: U64) -> I32:
+        crossed = join(prepare(request), candidate)
+        ids = (crossed % self._pair_modulus).astype(np.int32) + self._pair_base
+        if self._pairs_are_padded:
+            ids = np.where((request == PADDING) | (candidate == PADDING), np.int32(0), ids)
+        return ids
+
+    def _encode_columns(self, request: BidRequest) -> tuple[Sequence[str], SideRows]:
+        columns, n = request.columns, request.size
+        absent: Sequence[object] = [None] * n
+        ad_ids = self._ad_id(columns)
+        if not isinstance(ad_ids, list) or len(ad_ids) != n:
+            raise InvalidRequestError(
+                f"{self.spec.request.candidates}.{self.spec.request.ad_id}", f"expected a list of {n} ad ids"
+            )
+        for i, ad_id in enumerate(ad_ids):
+            if not isinstance(ad_id, str) or not ad_id:
+                raise _bad_ad_id(self.spec, i, ad_id)
+        values: list[Sequence[object]] = []
+        for feature, get in zip(self._candidate.features, self._candidate.getters, strict=True):
+            column = get(columns)
+            if column is None:
+                column = absent
+            elif not isinstance(column, list) or len(column) != n:
+                raise InvalidRequestError(
+                    f"{self.spec.request.candidates}.{feature.path}", f"expected a list of {n} values, as ad ids have"
+                )
+            values.append(column)
+        return ad_ids, self._candidate.encode(values, n)
+
+
+class _Remembered:
+    """Encoded candidates by the bytes of their JSON. Invariant: a slot in use by a request is not evicted under it."""
+
+    def __init__(self, side: SideEncoder, ad_id_path: str, layout: Layout, capacity: int) -> None:
+        self._side = side
+        self._spec = layout.spec
+        self._ad_id = getter(ad_id_path)
+        self._capacity = capacity
+        self._slots: dict[bytes, int] = {}
+        self._free = list(range(capacity - 1, -1, -1))
+        self._ad_ids: list[str] = [""] * capacity
+        none = side.encode_documents([])
+        self._ids, self._floats, self._halves, self._keys = (
+            np.zeros((capacity, part.shape[1]), dtype=part.dtype)
+            for part in (none.ids, none.floats, none.halves, none.keys)
+        )
+
+    def encode(self, rows: Sequence[bytes]) -> tuple[Sequence[str], SideRows]:
+        if len(rows) > self._capacity:
+            return self._encode_new(rows, range(len(rows)))
+        if len(rows) > len(self._free):
+            self._evict(max(len(rows), self._capacity // _EVICTED_SHARE))
+        slots = [self._slots.get(row, -1) for row in rows]
+        if -1 in slots:
+            self._learn([(i, rows[i]) for i, slot in enumerate(slots) if slot < 0])
+            slots = [self._slots[row] for row in rows]
+        index = np.array(slots, dtype=np.intp)
+        known = self._ad_ids
+        return [known[slot] for slot in slots], SideRows(
+            self._ids[index], self._floats[index], self._halves[index], self._keys[index]
+        )
+
+    def _learn(self, unknown: Sequence[tuple[int, bytes]]) -> None:
+        first = {row: i for i, row in reversed(unknown)}  # a candidate that stands twice is encoded once
+        ad_ids, new = self._encode_new(list(first), list(first.values()))
+        taken = [self._free.pop() for _ in first]
+        for row, slot, ad_id in zip(first, taken, ad_ids, strict=True):
+            self._slots[row] = slot
+            self._ad_ids[slot] = ad_id
+        self._ids[taken], self._floats[taken] = new.ids, new.floats
+        self._halves[taken], self._keys[taken] = new.halves, new.keys
+
+    def _encode_new(self, rows: Sequence[bytes], positions: Sequence[int]) -> tuple[Sequence[str], SideRows]:
+        documents: list[object] = []
+        ad_ids: list[str] = []
+        for i, row in zip(positions, rows, strict=True):
+            try:
+                document = orjson.loads(row)
+            except orjson.JSONDecodeError as error:
+                raise InvalidRequestError(f"{self._spec.request.candidates}[{i}]", f"not valid JSON: {error}") from None
+            if not isinstance(document, dict):
+                raise InvalidRequestError(f"{self._spec.request.candidates}[{i}]", "expected an object")
+            ad_id = self._ad_id(document)
+            if not isinstance(ad_id, str) or not ad_id:
+                raise _bad_ad_id(self._spec, i, ad_id)
+            documents.append(document)
+            ad_ids.append(ad_id)
+        return ad_ids, self._side.encode_documents(documents)
+
+    def _evict(self, count: int) -> None:
+        for row in list(islice(self._slots, count)):
+            self._free.append(self._slots.pop(row))
+
+
+def _bad_ad_id(spec: FeatureSpec, i: int, ad_id: object) -> InvalidRequestError:
+    got = "nothing" if ad_id is None else f"{ad_id!r:.40}"
+    return InvalidRequestError(
+        f"{spec.request.candidates}[{i}].{spec.request.ad_id}", f"expected a non-empty string, got {got}"
+    )

@@ -1,0 +1,112 @@
+"""Which column of which matrix holds which feature, and which rows of the fused table are whose."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from streamer.features.spec import Cross, Feature, FeatureSpec, Group, MultiValued, Numeric
+
+GROUPS: tuple[Group, ...] = ("request", "candidate", "pair")
+
+
+@dataclass(frozen=True, slots=True)
+class IdColumns:
+    """`width` adjacent id columns of one feature, from column `start` of its group's matrix.
+
+    Its ids are in [offset, offset + rows); padding of multi-valued features is 0.
+    """
+
+    feature: Feature
+    group: Group
+    start: int
+    width: int
+    offset: int
+    rows: int
+
+    @property
+    def pooling(self) -> str | None:
+        """How its values become one: "mean" or "sum"; None where a row holds exactly one value."""
+        if isinstance(self.feature, MultiValued):
+            return self.feature.pooling
+        return "sum" if self.width > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class FloatColumn:
+    """One float column of a group's matrix."""
+
+    feature: Numeric
+    group: Group
+    start: int
+
+
+class Layout:
+    """The encoded form that follows from a spec.
+
+    Row 0 of the fused table is padding. The rows of deep features come first, in [1, embedded_rows), so that the
+    embedding table needs no rows for features that are only wide; `table_rows` counts all.
+    """
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self.spec = spec
+        used = [f for f in spec.features if f.wide or f.deep]
+        offsets: dict[str, int] = {}
+        next_row = 1
+        for deep in (True, False):
+            for feature in used:
+                if not isinstance(feature, Numeric) and feature.deep is deep:
+                    offsets[feature.name] = next_row
+                    next_row += feature.rows
+            if deep:
+                self.embedded_rows = next_row
+        self.table_rows = next_row
+        self.ids: dict[Group, tuple[IdColumns, ...]] = {}
+        self.floats: dict[Group, tuple[FloatColumn, ...]] = {}
+        for group in GROUPS:
+            ids: list[IdColumns] = []
+            floats: list[FloatColumn] = []
+            start = 0
+            for feature in used:
+                if spec.group(feature) != group:
+                    continue
+                if isinstance(feature, Numeric):
+                    floats.append(FloatColumn(feature, group, len(floats)))
+                else:
+                    width = spec.width(feature)
+                    ids.append(IdColumns(feature, group, start, width, offsets[feature.name], feature.rows))
+                    start += width
+            self.ids[group] = tuple(ids)
+            self.floats[group] = tuple(floats)
+
+    def id_width(self, group: Group) -> int:
+        """Columns of the group's int32 matrix."""
+        return sum(c.width for c in self.ids[group])
+
+    def float_width(self, group: Group) -> int:
+        """Columns of the group's float32 matrix; the pair group has none."""
+        return len(self.floats[group])
+
+    @cached_property
+    def row_ids(self) -> int:
+        """Ids of one flat row: request, candidate and pair columns side by side."""
+        return sum(self.id_width(group) for group in GROUPS)
+
+    @cached_property
+    def row_floats(self) -> int:
+        """Floats of one flat row: request and candidate columns side by side."""
+        return sum(self.float_width(group) for group in GROUPS)
+
+    def wide_count(self) -> int:
+        """Wide features, as the literature counts them."""
+        return sum(f.wide for f in self.spec.features)
+
+    def deep_count(self) -> int:
+        """Deep features, embedded and numeric."""
+        return sum(f.deep for f in self.spec.features)
+
+    def embedded_count(self) -> int:
+        """Deep features that have an embedding."""
+        return sum(f.deep and not isinstance(f, Numeric) for f in self.spec.features)
+
+    def crosses(self, group: Group) -> tuple[tuple[IdColumns, Cross], ...]:
+        """The group's crosses with their columns."""
+        return tuple((c, c.feature) for c in self.ids[group] if isinstance(c.feature, Cross))

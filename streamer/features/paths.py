@@ -1,0 +1,88 @@
+"""Where a value stands in a JSON document: `user.age`, `imp[0].banner.w`, `user.data[*].id`."""
+
+import re
+from collections.abc import Callable
+
+from streamer.errors import SpecError
+
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\*)\]")
+
+Getter = Callable[[object], object]
+
+
+def parse_path(path: str) -> tuple[str | int, ...]:
+    """The steps of `path`: keys as strings, indices as integers, `[*]` as `"*"` (every element).
+
+    Raises:
+        SpecError: the path is empty or is not of the form shown above.
+    """
+    steps: list[str | int] = []
+    at = 0
+    while at < len(path):
+        if steps and path[at] == ".":
+            at += 1
+        match = _STEP.match(path, at)
+        if match is None:
+            raise SpecError(f"path {path!r}: cannot be read at character {at + 1}; write keys and indices as a.b[0].c")
+        key, index = match.groups()
+        if key is not None:
+            steps.append(key)
+        else:
+            steps.append("*" if index == "*" else int(index))
+        at = match.end()
+    if not steps or not isinstance(steps[0], str) or steps[0] == "*":
+        raise SpecError(f"path {path!r}: must start with a key")
+    return tuple(steps)
+
+
+def getter(path: str) -> Getter:
+    """A function that fetches the value at `path`, or None where the document has none. It never raises."""
+    steps = parse_path(path)
+    if len(steps) == 1:
+        return _key(steps[0])
+    if len(steps) == 2 and isinstance(steps[1], str) and steps[1] != "*":
+        return _key_in_key(*steps)
+    return lambda doc: _fetch(doc, steps, 0)
+
+
+def _key(key: str | int) -> Getter:
+    def get(doc: object) -> object:
+        return doc.get(key) if isinstance(doc, dict) else None
+
+    return get
+
+
+def _key_in_key(outer: str | int, inner: str | int) -> Getter:
+    """The commonest path, unrolled: a request has some fifty of them."""
+
+    def get(doc: object) -> object:
+        found = doc.get(outer) if isinstance(doc, dict) else None
+        return found.get(inner) if isinstance(found, dict) else None
+
+    return get
+
+
+def _fetch(doc: object, steps: tuple[str | int, ...], at: int) -> object:
+    while at < len(steps):
+        step = steps[at]
+        at += 1
+        if step == "*":
+            if not isinstance(doc, list):
+                return None
+            found: list[object] = []
+            for item in doc:
+                value = _fetch(item, steps, at)
+                if isinstance(value, list):
+                    found.extend(value)
+                elif value is not None:
+                    found.append(value)
+            return found
+        if isinstance(step, int):
+            if not isinstance(doc, list) or step >= len(doc):
+                return None
+            doc = doc[step]
+        elif isinstance(doc, dict):
+            doc = doc.get(step)
+        else:
+            return None
+    return doc

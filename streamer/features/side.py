@@ -1,0 +1,238 @@
+"""Encodes the features of one end of a request: user and context together, or candidates. All rows at once."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain, pairwise, product
+from math import isnan
+
+import numpy as np
+
+from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, hash64, join, mix64, prepare
+from streamer.features.layout import Layout
+from streamer.features.paths import getter
+from streamer.features.spec import Bucketised, Categorical, Cross, FeatureSpec, Group, HashedFeature, MultiValued
+from streamer.types import F32, I32, U64
+
+_MISSING = np.uint64(MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class SideRows:
+    """n encoded rows of one end.
+
+    Attributes:
+        ids: int32 [n, ids], global rows of the fused table.
+        floats: float32 [n, floats].
+        halves: uint64 [n, pair columns], this end's share of each pair cross.
+        keys: uint64 [n, 2], 128-bit hash of the row's values.
+    """
+
+    ids: I32
+    floats: F32
+    halves: U64
+    keys: U64
+
+
+def to_float(value: object) -> float:
+    """The number that a JSON value stands for, as text too; NaN where it is none. Never raises."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else float("nan")
+    except OverflowError:
+        return float("inf") if isinstance(value, int) and value > 0 else float("-inf")
+    except ValueError:
+        return float("nan")
+
+
+class _Fold:
+    """Joins, for each of its columns, the hashes of one, two or three parent columns of the hash matrix.
+
+    `PADDING` of any parent gives `PADDING`; `padded` parent columns are those that may hold it.
+    """
+
+    def __init__(self, parents: Sequence[tuple[int, ...]], padded: range) -> None:
+        self._first = np.array([p[0] for p in parents], dtype=np.intp)
+        self._more = [
+            (np.array([i for i, _ in later], dtype=np.intp), np.array([c for _, c in later], dtype=np.intp))
+            for position in (1, 2)
+            if (later := [(i, p[position]) for i, p in enumerate(parents) if len(p) > position])
+        ]
+        self._padded = any(column in padded for p in parents for column in p)
+
+    def __call__(self, hashes: U64) -> U64:
+        folded = hashes[:, self._first]
+        for targets, sources in self._more:
+            left, right = folded[:, targets], hashes[:, sources]
+            joined = join(prepare(left), right)
+            if self._padded:
+                joined = np.where((left == PADDING) | (right == PADDING), np.uint64(PADDING), joined)
+            folded[:, targets] = joined
+        return folded
+
+
+class SideEncoder:
+    """Turns columns of raw values into ids, floats, pair halves and keys, by numpy over all rows and features.
+
+    Everything is read from one hash matrix: uint64, one column for each categorical feature, then one for each value of
+    a multi-valued one, then one for each bucketised one.
+    """
+
+    def __init__(self, layout: Layout, *, candidates: bool, hasher: TextHasher) -> None:
+        own = [f for f in layout.spec.features if not isinstance(f, Cross) and (f.side == "candidate") is candidates]
+        group: Group = "candidate" if candidates else "request"
+        self._hasher = hasher
+        self._categorical = [f for f in own if isinstance(f, Categorical)]
+        self._multi = [f for f in own if isinstance(f, MultiValued)]
+        self._bucketised = [f for f in own if isinstance(f, Bucketised)]
+        self._numeric = [c.feature for c in layout.floats[group]]
+        self.features = (*self._categorical, *self._multi, *self._bucketised, *self._numeric)
+        self.getters = tuple(getter(f.path) for f in self.features)
+        self._columns: dict[str, range] = {}
+        at = 0
+        hashed: tuple[HashedFeature, ...] = (*self._categorical, *self._multi, *self._bucketised)
+        for feature in hashed:
+            width = layout.spec.width(feature)
+            self._columns[feature.name] = range(at, at + width)
+            at += width
+        self._hash_width = at
+        local, halves = (
+            [c for _, cross in layout.crosses(which) for c in self._parent_columns(layout.spec, cross)]
+            for which in (group, "pair")
+        )
+        self._local_crosses = len(local)
+        first_multi = len(self._categorical)
+        first_bucketised = at - len(self._bucketised)
+        self._fold = _Fold(local + halves, padded=range(first_multi, first_bucketised))
+        self._plan_ids(layout, group)
+        self._plan_values()
+        self._salts = mix64(np.arange(1, 2 * (at + len(self._numeric)) + 1, dtype=np.uint64)).reshape(2, -1)
+
+    def _parent_columns(self, spec: FeatureSpec, cross: Cross) -> list[tuple[int, ...]]:
+        """For each value of the cross, the hash columns of those of its parents that are on this end."""
+        parents = spec.parents(cross)
+        choices = product(*(range(spec.width(p)) for p in parents))
+        return [
+            tuple(self._columns[p.name][k] for p, k in zip(parents, choice, strict=True) if p.name in self._columns)
+            for choice in choices
+        ]
+
+    def _plan_ids(self, layout: Layout, group: Group) -> None:
+        self._id_width = layout.id_width(group)
+        hashed: list[tuple[int, int, int, int]] = []  # target column, hash column, first row, rows
+        crosses: list[tuple[int, int, int]] = []
+        self._vocabularies: list[tuple[int, int, int, dict[int, int]]] = []
+        self._boundaries: list[tuple[int, int, int]] = []
+        for columns in layout.ids[group]:
+            feature = columns.feature
+            targets = range(columns.start, columns.start + columns.width)
+            if isinstance(feature, Cross):
+                crosses += [(target, columns.offset, feature.buckets) for target in targets]
+                continue
+            sources = self._columns[feature.name]
+            if isinstance(feature, Categorical) and feature.vocabulary:
+                words = {hash64(word): i + 2 for i, word in enumerate(feature.vocabulary)}
+                self._vocabularies.append((targets[0], sources[0], columns.offset, words | {MISSING: 0}))
+            elif isinstance(feature, Categorical):
+                hashed.append((targets[0], sources[0], columns.offset + 1, feature.buckets - 1))
+            elif isinstance(feature, MultiValued):
+                hashed += [(t, s, columns.offset, feature.buckets) for t, s in zip(targets, sources, strict=True)]
+            elif isinstance(feature, Bucketised):
+                self._boundaries.append((targets[0], self._bucketised.index(feature), columns.offset))
+        plan = np.array(hashed, dtype=np.int64).reshape(-1, 4)
+        self._target, self._source, self._base = plan[:, 0], plan[:, 1], plan[:, 2].astype(np.int32)
+        self._modulus = plan[:, 3].astype(np.uint64)
+        plan = np.array(crosses, dtype=np.int64).reshape(-1, 3)
+        self._cross_target, self._cross_base = plan[:, 0], plan[:, 1].astype(np.int32)
+        self._cross_modulus = plan[:, 2].astype(np.uint64)
+
+    def _plan_values(self) -> None:
+        defaults = [f.default for f in self._categorical]
+        self._defaults = np.array([MISSING if d is None else hash64(d) for d in defaults], dtype=np.uint64)
+        self._mean = np.array([f.mean for f in self._numeric])
+        self._std = np.array([f.std for f in self._numeric])
+        self._clip = np.array([f.clip for f in self._numeric])
+        self._log = np.array([f.log for f in self._numeric], dtype=bool)
+        self._number_defaults = np.array([np.nan if f.default is None else f.default for f in self._numeric])
+
+    def encode_documents(self, documents: Sequence[object]) -> SideRows:
+        """Encodes n JSON documents (or candidates); what is missing or of another type takes the default."""
+        return self.encode([[get(doc) for doc in documents] for get in self.getters], len(documents))
+
+    def encode(self, values: Sequence[Sequence[object]], n: int) -> SideRows:
+        """Encodes n rows given by columns: `values[i]` holds the n values of `features[i]`."""
+        kinds = (self._categorical, self._multi, self._bucketised, self._numeric)
+        ends = accumulate((len(kind) for kind in kinds), initial=0)
+        categorical, multi, bucketised, numeric = (values[a:b] for a, b in pairwise(ends))
+        hashes = np.empty((n, self._hash_width), dtype=np.uint64)
+        if categorical:
+            flat = self._hasher(list(chain.from_iterable(categorical)))
+            texts = flat.reshape(len(categorical), n).T
+            hashes[:, : len(categorical)] = np.where(texts == _MISSING, self._defaults, texts)
+        self._hash_lists(multi, hashes)
+        buckets = [self._bucket(f, v) for f, v in zip(self._bucketised, bucketised, strict=True)]
+        if buckets:
+            hashes[:, self._hash_width - len(buckets) :] = mix64(np.array(buckets, dtype=np.uint64).T + np.uint64(1))
+        floats = self._numbers(numeric, n)
+        folded = self._fold(hashes)
+        ids = self._ids(hashes, buckets, folded[:, : self._local_crosses])
+        return SideRows(ids, floats, folded[:, self._local_crosses :], self._keys(hashes, floats))
+
+    def _hash_lists(self, values: Sequence[Sequence[object]], hashes: U64) -> None:
+        """Fills the columns of the multi-valued features: hashes of what is present, then padding."""
+        if not values:
+            return
+        start = len(self._categorical)
+        block = hashes[:, start : self._hash_width - len(self._bucketised)]
+        block[...] = PADDING
+        items: list[object] = []
+        rows: list[int] = []
+        columns: list[int] = []
+        for feature, lists in zip(self._multi, values, strict=True):
+            first = self._columns[feature.name].start - start
+            for row, value in enumerate(lists):
+                present = value if isinstance(value, list) else (value,)
+                kept = [v for v in present if canonical(v) is not None][: feature.max_values]
+                if not kept and feature.default is not None:
+                    kept = [feature.default]
+                items += kept
+                rows += [row] * len(kept)
+                columns += range(first, first + len(kept))
+        if items:
+            block[rows, columns] = self._hasher(items)
+
+    @staticmethod
+    def _bucket(feature: Bucketised, values: Sequence[object]) -> list[int]:
+        missing = 0 if feature.default is None else bisect_right(feature.boundaries, feature.default) + 1
+        numbers = [to_float(value) for value in values]
+        return [missing if isnan(x) else bisect_right(feature.boundaries, x) + 1 for x in numbers]
+
+    def _numbers(self, values: Sequence[Sequence[object]], n: int) -> F32:
+        if not values:
+            return np.empty((n, 0), dtype=np.float32)
+        numbers = np.array([[to_float(value) for value in column] for column in values], dtype=np.float64).T
+        numbers = np.where(np.isnan(numbers), self._number_defaults, numbers)
+        numbers = np.where(self._log, np.log1p(np.maximum(numbers, 0.0)), numbers)
+        scaled = np.clip((numbers - self._mean) / self._std, -self._clip, self._clip)
+        return np.where(np.isnan(scaled), 0.0, scaled).astype(np.float32)
+
+    def _ids(self, hashes: U64, buckets: Sequence[Sequence[int]], crossed: U64) -> I32:
+        ids = np.empty((len(hashes), self._id_width), dtype=np.int32)
+        if len(self._target):
+            taken = hashes[:, self._source]
+            rows = (taken % self._modulus).astype(np.int32) + self._base
+            # A categorical feature's base is one past its row for missing values; padding is row 0 of the table.
+            rows = np.where(taken == _MISSING, self._base - 1, rows)
+            ids[:, self._target] = np.where(taken == PADDING, 0, rows)
+        for target, source, offset, words in self._vocabularies:
+            ids[:, target] = [offset + words.get(code, 1) for code in hashes[:, source].tolist()]
+        for target, index, offset in self._boundaries:
+            ids[:, target] = [offset + bucket for bucket in buckets[index]]
+        if self._local_crosses:
+            rows = (crossed % self._cross_modulus).astype(np.int32) + self._cross_base
+            ids[:, self._cross_target] = np.where(crossed == PADDING, 0, rows)
+        return ids
+
+    def _keys(self, hashes: U64, floats: F32) -> U64:
+        # + 0.0 makes -0.0 and 0.0 one key.
+        words = np.hstack([hashes, (floats + np.float32(0.0)).view(np.uint32).astype(np.uint64)])
+        return mix64(mix64(words[:, None, :] ^ self._salts).sum(axis=2, dtype=np.uint64))

@@ -1,0 +1,163 @@
+"""Values that travel between stages. Frozen, without behaviour beyond what their fields imply."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+I32 = npt.NDArray[np.int32]
+F32 = npt.NDArray[np.float32]
+U64 = npt.NDArray[np.uint64]
+I8 = npt.NDArray[np.int8]
+
+Status = Literal["ok", "partial", "fallback", "expired", "invalid"]
+Header = tuple[str, bytes]
+
+SOURCES = ("model", "cache", "prior")
+"""Where one candidate's score came from; `EncodedRequest` rows carry indices into this."""
+FROM_MODEL, FROM_CACHE, FROM_PRIOR = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The Kafka record that a message came from, by which a consumer recognises a repeat."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A servable of the model server."""
+
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class BidRequest:
+    """One auction's request for scores.
+
+    Attributes:
+        request_id: unique per auction; the answer carries it.
+        fields: the top level of the document, for the user's and the context's features.
+        rows: the JSON of each candidate (an object), or None where the request brings columns.
+        columns: candidate values by key, lists of `size` values; None where the request brings rows.
+        size: how many candidates there are.
+        deadline_ms: the budget that the request itself names, in milliseconds.
+        model: the model that the request itself names.
+    """
+
+    request_id: str
+    fields: Mapping[str, object]
+    size: int
+    rows: Sequence[bytes] | None = None
+    columns: Mapping[str, object] | None = None
+    deadline_ms: float | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRequest:
+    """A request as the model takes it, for n candidates.
+
+    Attributes:
+        ad_ids: n ad ids in the request's order; an id may stand more than once.
+        request_ids, request_floats: int32 [1, ids of user and context], float32 [1, their numbers].
+        candidate_ids, candidate_floats: int32 [n, …], float32 [n, …].
+        pair_ids: int32 [n, …], crosses of the request's values with the candidate's.
+        keys: uint64 [n, 2], 128-bit keys of everything above; equal keys mean equal scores of one model version.
+    """
+
+    ad_ids: Sequence[str]
+    request_ids: I32
+    request_floats: F32
+    candidate_ids: I32
+    candidate_floats: F32
+    pair_ids: I32
+    keys: U64
+
+    @property
+    def size(self) -> int:
+        """Number of candidates."""
+        return len(self.ad_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInputs:
+    """Rows of one or more requests as the `score` signature takes them.
+
+    Attributes:
+        request_ids, request_floats: [r, …], one row a request.
+        candidate_ids, candidate_floats, pair_ids: [n, …], one row a candidate.
+        row_to_request: int32 [n], the request row of each candidate, below r.
+    """
+
+    request_ids: I32
+    request_floats: F32
+    candidate_ids: I32
+    candidate_floats: F32
+    pair_ids: I32
+    row_to_request: I32
+
+    @property
+    def rows(self) -> int:
+        """Number of candidates."""
+        return len(self.row_to_request)
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Milliseconds spent in each stage by one request; `total` from its receipt to its answer."""
+
+    decode: float = 0.0
+    encode: float = 0.0
+    queue: float = 0.0
+    predict: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreMessage:
+    """The answer to one request.
+
+    Attributes:
+        ad_ids, ctr, sources: columns of n candidates in the request's order; ctr float32 in [0, 1], sources int8
+            indices into `SOURCES`. All None when `status` is `expired` or `invalid`.
+        reason: what was wrong, for `invalid`; why scores are missing, for `partial` and `fallback`.
+    """
+
+    request_id: str
+    status: Status
+    origin: Origin
+    model: ModelVersion | None = None
+    ad_ids: Sequence[str] | None = None
+    ctr: F32 | None = None
+    sources: I8 | None = None
+    reason: str | None = None
+    times: StageTimes = field(default_factory=StageTimes)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that could not be answered because it carries no request id.
+
+    Attributes:
+        stage: the stage that gave up.
+        reason: a sentence that names the field.
+        timestamp_ms: the record's own timestamp, milliseconds since the epoch.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+    origin: Origin
+    timestamp_ms: int
+    stage: str
+    reason: str
