@@ -41,6 +41,25 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestPaths:
+    """Where a request's own fields stand. `ad_id` is a path inside a candidate; the others start at the document."""
+
+    request_id: str = "request_id"
+    deadline_ms: str = "deadline_ms"
+    model: str = "model"
+    candidates: str = "candidates"
+    ad_id: str = "ad_id"
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """What decoding makes of a record that cannot be scored: `reason` names the field, `request_id` is None if lost."""
+
+    request_id: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BidRequest:
     """One auction's request for scores.
 
@@ -131,6 +150,7 @@ class ScoreMessage:
         ad_ids, ctr, sources: columns of n candidates in the request's order; ctr float32 in [0, 1], sources int8
             indices into `SOURCES`. All None when `status` is `expired` or `invalid`.
         reason: what was wrong, for `invalid`; why scores are missing, for `partial` and `fallback`.
+        batch_rows: rows of the largest batch that candidates of this request travelled in; 0 if none did.
     """
 
     request_id: str
@@ -142,6 +162,7 @@ class ScoreMessage:
     sources: I8 | None = None
     reason: str | None = None
     times: StageTimes = field(default_factory=StageTimes)
+    batch_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

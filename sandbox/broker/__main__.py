@@ -35,9 +35,9 @@ def main(
             typer.echo(broker.bootstrap_servers)
             while broker.running:
                 time.sleep(_WATCH_S)
-            raise BrokerError(
-                f"Apache Kafka ended by itself:\n{log_tail(broker.log_path.read_text('utf-8', 'replace'))}"
-            )
+            console.print(log_tail(broker.log_path.read_text("utf-8", "replace")), markup=False, highlight=False)
+            console.print("Apache Kafka ended by itself", style="red")
+            sys.exit(1)
     except KeyboardInterrupt:
         return
     except BrokerError as error:

@@ -2,7 +2,7 @@
 
 
 class BrokerError(Exception):
-    """A broker could not be fetched, started or reached; the message says why, with the end of the log if there is one."""
+    """A broker could not be fetched, started or reached; the message ends with its log, if there is one."""
 
 
 class BrokerUnsupportedError(BrokerError):

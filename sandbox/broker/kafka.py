@@ -136,7 +136,6 @@ class KafkaBroker:
                 raise BrokerError(f"port {self._fixed_port} of {LOOPBACK} is taken by another process")
             try:
                 self._launch(libs, deadline)
-                return
             except BaseException as error:
                 self.kill()
                 lost_race = chosen_now and isinstance(error, BrokerError) and "Address already in use" in str(error)
@@ -144,6 +143,8 @@ class KafkaBroker:
                     self._ports = None
                 if not lost_race or attempt == _PORT_ATTEMPTS:
                     raise
+            else:
+                return
 
     def stop(self) -> None:
         """Ends the broker gracefully (SIGTERM); kills it after 30 s. The data stay."""

@@ -2,7 +2,6 @@
 
 from streamer.features.encoder import Encoder
 from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout
-from streamer.features.paths import parse_path
 from streamer.features.spec import (
     Bucketised,
     Categorical,
@@ -12,8 +11,9 @@ from streamer.features.spec import (
     Group,
     MultiValued,
     Numeric,
-    RequestPaths,
 )
+from streamer.paths import parse_path
+from streamer.types import RequestPaths
 
 __all__ = [
     "GROUPS",

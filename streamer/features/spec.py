@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from streamer.errors import SpecError
 from streamer.features.hashing import HASHING_VERSION
-from streamer.features.paths import parse_path
+from streamer.paths import parse_path
+from streamer.types import RequestPaths
 
 Side = Literal["user", "context", "candidate"]
 Group = Literal["request", "candidate", "pair"]
@@ -141,16 +142,6 @@ Feature = Annotated[Categorical | MultiValued | Numeric | Bucketised | Cross, Fi
 HashedFeature = Categorical | MultiValued | Bucketised
 
 
-class RequestPaths(_Value):
-    """Where a request's own fields stand. `ad_id` is a path inside a candidate; the others start at the document."""
-
-    request_id: str = "request_id"
-    deadline_ms: str = "deadline_ms"
-    model: str = "model"
-    candidates: str = "candidates"
-    ad_id: str = "ad_id"
-
-
 class FeatureSpec(_Value):
     """A validated feature spec.
 
@@ -195,6 +186,21 @@ class FeatureSpec(_Value):
             width *= parent.max_values if isinstance(parent, MultiValued) else 1
         if width > MAX_CROSS_WIDTH:
             raise ValueError(f"cross {cross.name!r}: {width} values a row, at most {MAX_CROSS_WIDTH}")
+
+    @property
+    def containers(self) -> frozenset[str]:
+        """Top-level keys of the document that must be objects where they are present: some path leads into them."""
+        return frozenset(steps[0] for steps in self._document_paths() if len(steps) > 1 and isinstance(steps[1], str))
+
+    @property
+    def document_keys(self) -> frozenset[str]:
+        """Top-level keys of the document that features read, the candidates aside."""
+        return frozenset(steps[0] for steps in self._document_paths())
+
+    def _document_paths(self) -> Iterable[tuple[str, *tuple[str | int, ...]]]:
+        for feature in self.features:
+            if not isinstance(feature, Cross) and feature.side != "candidate":
+                yield parse_path(feature.path)
 
     def parents(self, cross: Cross) -> tuple[HashedFeature, ...]:
         """A cross's parents in the order in which they are hashed: user, context, candidate, and as listed."""

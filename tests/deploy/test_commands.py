@@ -17,7 +17,13 @@ def run(*command: str, environment: dict[str, str] | None = None) -> subprocess.
         [script(command[0]), *command[1:]],
         cwd=ROOT,
         # Wide and plain, so that a help page cuts no option in two.
-        env={**os.environ, "COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1", **(environment or {})},
+        env={
+            **os.environ,
+            "COLUMNS": "200",
+            "TERM": "dumb",
+            "_TYPER_FORCE_DISABLE_TERMINAL": "1",
+            **(environment or {}),
+        },
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

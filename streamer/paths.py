@@ -10,7 +10,7 @@ _STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\*)\]")
 Getter = Callable[[object], object]
 
 
-def parse_path(path: str) -> tuple[str | int, ...]:
+def parse_path(path: str) -> tuple[str, *tuple[str | int, ...]]:
     """The steps of `path`: keys as strings, indices as integers, `[*]` as `"*"` (every element).
 
     Raises:
@@ -30,9 +30,10 @@ def parse_path(path: str) -> tuple[str | int, ...]:
         else:
             steps.append("*" if index == "*" else int(index))
         at = match.end()
-    if not steps or not isinstance(steps[0], str) or steps[0] == "*":
+    first, *rest = steps or [0]
+    if not isinstance(first, str) or first == "*":
         raise SpecError(f"path {path!r}: must start with a key")
-    return tuple(steps)
+    return (first, *rest)
 
 
 def getter(path: str) -> Getter:

@@ -1,0 +1,77 @@
+"""What to serve: TensorFlow Serving's `ModelServerConfig`, from a text file, a reload request or two flags."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
+from tensorflow_serving.config.model_server_config_pb2 import TENSORFLOW, ModelServerConfig
+
+from sandbox.model_server.flags import ServerFlags
+from sandbox.model_server.policy import ALL_VERSIONS, VersionPolicy
+from sandbox.model_server.status import invalid_argument
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One model: its name in requests, the folder of its versions, which of them to serve, and labels for some."""
+
+    name: str
+    base_path: Path
+    policy: VersionPolicy = field(default_factory=VersionPolicy)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...]:
+    """The models that the command line asks for. Raises `StatusError` (INVALID_ARGUMENT) for a bad file or path."""
+    if not flags.model_config_file:
+        config = ModelServerConfig()
+        config.model_config_list.config.add(
+            name=flags.model_name, base_path=flags.model_base_path, model_platform="tensorflow"
+        )
+        return from_proto(config)
+    try:
+        text = Path(flags.model_config_file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise invalid_argument(f"Cannot read model config file: '{flags.model_config_file}': {error}") from None
+    try:
+        return from_proto(text_format.Parse(text, ModelServerConfig()))
+    except text_format.ParseError as error:
+        raise invalid_argument(f"Invalid protobuf file: '{flags.model_config_file}': {error}") from None
+
+
+def from_proto(config: ModelServerConfig) -> tuple[ModelConfig, ...]:
+    """Check a `ModelServerConfig` and take its models. Raises `StatusError` (INVALID_ARGUMENT)."""
+    if config.WhichOneof("config") == "custom_model_config":
+        raise invalid_argument("custom_model_config is not supported, only model_config_list")
+    models: dict[str, ModelConfig] = {}
+    for entry in config.model_config_list.config:
+        if entry.name in models:
+            raise invalid_argument(f"Illegal to list model {entry.name} multiple times in config list")
+        platform = entry.model_platform or ("tensorflow" if entry.model_type == TENSORFLOW else "")
+        if not platform:
+            raise invalid_argument(
+                "Illegal setting neither ModelServerConfig::model_type nor ModelServerConfig::model_platform."
+            )
+        if platform != "tensorflow":
+            raise invalid_argument(f"Model {entry.name} requests unsupported platform {platform}")
+        if not Path(entry.base_path).is_absolute():
+            raise invalid_argument(
+                f"Expected model {entry.name} to have an absolute path or URI; got base_path()={entry.base_path}"
+            )
+        policy = _policy(entry.model_version_policy)
+        models[entry.name] = ModelConfig(entry.name, Path(entry.base_path), policy, dict(entry.version_labels))
+    return tuple(models.values())
+
+
+def _policy(choice: FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> VersionPolicy:
+    match choice.WhichOneof("policy_choice"):
+        case "all":
+            return ALL_VERSIONS
+        case "specific":
+            if not choice.specific.versions:
+                raise invalid_argument("model_version_policy: specific needs at least one of versions")
+            return VersionPolicy(latest=None, specific=frozenset(choice.specific.versions))
+        case _:
+            return VersionPolicy(latest=max(choice.latest.num_versions, 1))

@@ -1,0 +1,307 @@
+"""Loads, serves and unloads the versions of models while requests go on."""
+
+import enum
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from sandbox.model_server.config import ModelConfig
+from sandbox.model_server.flags import ServerFlags
+from sandbox.model_server.policy import Phase, plan, versions_of
+from sandbox.model_server.servable import Servable, ServableId, load
+from sandbox.model_server.status import StatusError, failed_precondition, invalid_argument, not_found
+from sandbox.model_server.warmup import warm_up
+
+_log = logging.getLogger(__name__)
+
+# The longest that an old version waits for the requests inside it.
+_UNLOAD_WAIT_S = 600.0
+
+
+class State(enum.IntEnum):
+    """Life cycle of a version, with the numbers of `ModelVersionStatus.State`."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    version: int
+    state: State
+    error: StatusError | None = None
+
+
+@dataclass(slots=True)
+class _Held:
+    """A version in the manager's hands, from the plan that wants it to the end of its unload or of the wish for it."""
+
+    id: ServableId
+    path: Path
+    phase: Phase = Phase.LOADING
+    servable: Servable | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(slots=True)
+class _Model:
+    config: ModelConfig
+    on_disk: Mapping[int, str] = field(default_factory=dict)
+    held: dict[int, _Held] = field(default_factory=dict)
+    complaint: str = ""
+
+
+class Manager:
+    """Keeps the versions that the configuration aspires to loaded.
+
+    A version is either in the table that requests look into, or not loaded. Invariants: (1) the table changes as a
+    whole, so a request sees the old or the new latest version and never none between them; (2) a session is closed
+    only when it is out of the table and its last request has left; (3) loading never takes the lock that requests
+    could wait for: requests take no lock of the manager at all.
+    """
+
+    def __init__(self, flags: ServerFlags) -> None:
+        self._flags = flags
+        self._changed = threading.Condition(threading.RLock())
+        self._models: dict[str, _Model] = {}
+        self._statuses: dict[str, dict[int, VersionStatus]] = {}
+        self._labels: Mapping[str, Mapping[str, int]] = {}
+        self._table: Mapping[tuple[str, int | None], Servable] = {}
+        self._stopping = threading.Event()
+        self._loaders = ThreadPoolExecutor(max(flags.num_load_threads, 1), thread_name_prefix="load")
+        self._poller = threading.Thread(target=self._poll_until_stopped, name="poll", daemon=True)
+
+    def start(self, configs: Sequence[ModelConfig]) -> None:
+        """Begin to watch the base paths. Raises `StatusError` if a label may not be assigned yet."""
+        self._configure(configs)
+        self._poller.start()
+
+    def reload(self, configs: Sequence[ModelConfig], wait_s: float) -> None:
+        """Replace the configuration, then wait until every new model is available. Raises `StatusError`."""
+        with self._changed:
+            new = [config.name for config in configs if config.name not in self._models]
+            self._configure(configs)
+        self._poll()
+        self.wait_until_available(new, wait_s=wait_s)
+
+    def wait_until_available(
+        self, names: Iterable[str], *, wait_s: float | None = None, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Return when each model has an available version (or `cancelled()` says so).
+
+        Raises `StatusError`: UNKNOWN when all versions of a model have failed, DEADLINE_EXCEEDED after `wait_s`.
+        """
+        deadline = None if wait_s is None else time.monotonic() + wait_s
+        waiting = set(names)
+        with self._changed:
+            while not cancelled():
+                waiting = {name for name in waiting if not self._settled(name)}
+                if not waiting:
+                    return
+                if deadline is not None and time.monotonic() > deadline:
+                    text = f"no version became available in {wait_s} s: {', '.join(sorted(waiting))}"
+                    raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+                self._changed.wait(0.1)
+
+    def acquire(self, name: str, version: int | None) -> Servable:
+        """Enter a version (None: the latest available); the caller must `release()` it. Raises NOT_FOUND."""
+        while True:
+            servable = self._table.get((name, version))
+            if servable is None:
+                request = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+                raise not_found(f"Servable not found for request: {request}")
+            if servable.acquire():
+                return servable
+
+    def version_of_label(self, name: str, label: str) -> int:
+        version = self._labels.get(name, {}).get(label)
+        if version is None:
+            raise invalid_argument(f"Unrecognized servable version label: {label}")
+        return version
+
+    def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
+        """What is known of a model's versions, newest first, those that have ended too. Raises NOT_FOUND."""
+        with self._changed:
+            known = self._statuses.get(name, {})
+            if version is not None and version not in known:
+                raise not_found(f"Could not find version {version} of model {name}")
+            if not known:
+                raise not_found(f"Could not find any versions of model {name}")
+            return [known[number] for number in sorted(known, reverse=True) if version in {None, number}]
+
+    def close(self, wait_s: float) -> None:
+        """Stop polling and loading, then free every version; requests inside have `wait_s` to leave."""
+        deadline = time.monotonic() + wait_s
+        self._stopping.set()
+        with self._changed:
+            held = [held for model in self._models.values() for held in model.held.values()]
+            self._table = {}
+        for one in held:
+            one.cancelled.set()
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+        for one in held:
+            if one.servable is not None:
+                one.servable.close(max(deadline - time.monotonic(), 0.0))
+
+    def _configure(self, configs: Sequence[ModelConfig]) -> None:
+        with self._changed:
+            self._check_labels(configs)
+            self._labels = {config.name: dict(config.labels) for config in configs}
+            named = {config.name: config for config in configs}
+            for name, model in self._models.items():
+                if name not in named:
+                    model.on_disk = {}
+                    self._reconcile(model)
+            for name, config in named.items():
+                if name in self._models:
+                    self._models[name].config = config
+                else:
+                    self._models[name] = _Model(config)
+            self._wanted = frozenset(named)
+
+    def _check_labels(self, configs: Sequence[ModelConfig]) -> None:
+        for config in configs:
+            for label, version in config.labels.items():
+                now = self._labels.get(config.name, {}).get(label, version)
+                unchecked = self._flags.force_allow_any_version_labels_for_unavailable_models or (
+                    self._flags.allow_version_labels_for_unavailable_models and now == version
+                )
+                if not unchecked and (config.name, version) not in self._table:
+                    raise failed_precondition(
+                        f"Request to assign label to version {version} of model {config.name}, "
+                        "which is not currently available for inference"
+                    )
+
+    def _settled(self, name: str) -> bool:
+        known = self._statuses.get(name, {}).values()
+        if any(status.state is State.AVAILABLE for status in known):
+            return True
+        if known and all(status.state is State.END for status in known):
+            reasons = "; ".join(
+                f"{{name: {name} version: {status.version}}} due to error: {status.error}" for status in known
+            )
+            text = f"{len(known)} servable(s) did not become available: {{{reasons}}}"
+            raise StatusError(grpc.StatusCode.UNKNOWN, text)
+        return False
+
+    def _poll_until_stopped(self) -> None:
+        interval = self._flags.file_system_poll_wait_seconds
+        while not self._stopping.is_set():
+            self._poll()
+            if interval == 0:
+                return
+            self._stopping.wait(interval)
+
+    def _poll(self) -> None:
+        with self._changed:
+            models = [model for name, model in self._models.items() if name in self._wanted]
+        for model in models:
+            try:
+                on_disk = versions_of(path.name for path in model.config.base_path.iterdir())
+                complaint = "" if on_disk else f"No versions of servable {model.config.name} found under base path"
+            except OSError as error:
+                # A base path that cannot be read says nothing about its versions: keep what is loaded.
+                on_disk, complaint = None, f"Could not find base path for servable {model.config.name}: {error}"
+            if complaint and complaint != model.complaint:
+                _log.warning("%s %s", complaint, model.config.base_path)
+            model.complaint = complaint
+            with self._changed:
+                if on_disk is not None and model.config.name in self._wanted:
+                    model.on_disk = on_disk
+                    self._reconcile(model)
+
+    def _reconcile(self, model: _Model) -> None:
+        """Begin what the plan says; the caller holds the lock."""
+        if self._stopping.is_set():
+            return
+        phases = {version: held.phase for version, held in model.held.items()}
+        aspired = model.config.policy.aspired(model.on_disk)
+        for version, held in model.held.items():
+            if held.phase is Phase.LOADING and version not in aspired:
+                held.cancelled.set()
+        todo = plan(model.on_disk, phases, model.config.policy)
+        for version in todo.forget:
+            del model.held[version]
+        for version in todo.load:
+            held = _Held(ServableId(model.config.name, version), model.config.base_path / model.on_disk[version])
+            model.held[version] = held
+            self._set_status(held.id, State.START)
+            self._loaders.submit(self._load, model, held)
+        for version in todo.unload:
+            held = model.held[version]
+            held.phase = Phase.UNLOADING
+            self._set_status(held.id, State.UNLOADING)
+            self._publish()
+            threading.Thread(target=self._unload, args=(model, held), name=f"unload {held.id}", daemon=True).start()
+
+    def _load(self, model: _Model, held: _Held) -> None:
+        error = StatusError(grpc.StatusCode.INTERNAL, "the load ended unexpectedly")
+        servable: Servable | None = None
+        try:
+            with self._changed:
+                self._set_status(held.id, State.LOADING)
+            for attempt in range(self._flags.max_num_load_retries + 1):
+                pause_s = max(self._flags.load_retry_interval_micros, 0) / 1e6 if attempt else 0.0
+                if held.cancelled.wait(pause_s):
+                    error = StatusError(grpc.StatusCode.CANCELLED, "Load cancelled") if not attempt else error
+                    break
+                try:
+                    servable = self._load_once(held)
+                    break
+                except StatusError as failure:
+                    error = failure
+                    _log.error("Servable: %s load failure: %s", held.id, failure)
+        finally:
+            with self._changed:
+                held.servable = servable
+                held.phase = Phase.READY if servable else Phase.FAILED
+                self._set_status(held.id, *((State.AVAILABLE,) if servable else (State.END, error)))
+                self._publish()
+                self._reconcile(model)
+
+    def _load_once(self, held: _Held) -> Servable:
+        started = time.monotonic()
+        servable = load(held.id, held.path, self._flags)
+        if self._flags.enable_model_warmup:
+            try:
+                warm_up(servable, held.path, self._flags.num_request_iterations_for_warmup)
+            except StatusError:
+                servable.close(0.0)
+                raise
+        _log.info("Successfully loaded servable version %s in %.3f s", held.id, time.monotonic() - started)
+        return servable
+
+    def _unload(self, model: _Model, held: _Held) -> None:
+        if held.servable is not None:
+            held.servable.close(_UNLOAD_WAIT_S)
+        with self._changed:
+            held.servable = None
+            del model.held[held.id.version]
+            self._set_status(held.id, State.END)
+            _log.info("Unloaded servable version %s", held.id)
+            if not model.held and model.config.name not in self._wanted:
+                del self._models[model.config.name]
+            self._reconcile(model)
+
+    def _set_status(self, servable_id: ServableId, state: State, error: StatusError | None = None) -> None:
+        status = VersionStatus(servable_id.version, state, error)
+        self._statuses.setdefault(servable_id.name, {})[servable_id.version] = status
+        self._changed.notify_all()
+
+    def _publish(self) -> None:
+        table: dict[tuple[str, int | None], Servable] = {}
+        for name, model in self._models.items():
+            ready = {v: held.servable for v, held in model.held.items() if held.phase is Phase.READY and held.servable}
+            table |= {(name, version): servable for version, servable in ready.items()}
+            if ready:
+                table[name, None] = ready[max(ready)]
+        self._table = table

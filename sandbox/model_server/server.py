@@ -1,0 +1,173 @@
+"""The gRPC side: PredictionService and ModelService over a `Manager`, and the life of one server process."""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from tensorflow_serving.apis.get_model_metadata_pb2 import (
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    SignatureDefMap,
+)
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, GetModelStatusResponse
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+
+from sandbox.model_server.config import from_proto, read_config
+from sandbox.model_server.flags import ServerFlags, channel_arguments
+from sandbox.model_server.manager import Manager
+from sandbox.model_server.predict import predict
+from sandbox.model_server.servable import Servable
+from sandbox.model_server.status import StatusError, code_number, invalid_argument
+
+_log = logging.getLogger(__name__)
+
+# In-flight requests have this long when the server is told to stop.
+GRACE_S = 5.0
+_RELOAD_WAIT_S = 300.0
+
+
+class Services:
+    """The RPCs. Each method takes a request message and returns the response or raises `StatusError`."""
+
+    def __init__(self, manager: Manager, flags: ServerFlags) -> None:
+        self._manager = manager
+        self._as_content = flags.enable_serialization_as_tensor_content
+
+    def predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
+        servable = self._acquire(request.model_spec)
+        try:
+            # Read last: the time in the queue counts, and whoever waits no longer costs no inference.
+            remaining_s = context.time_remaining()
+            if (remaining_s is not None and remaining_s <= 0.0) or not context.is_active():
+                raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            return predict(servable, request, remaining_s=remaining_s, as_content=self._as_content)
+        finally:
+            servable.release()
+
+    def get_model_metadata(self, request: GetModelMetadataRequest, _: grpc.ServicerContext) -> GetModelMetadataResponse:
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != "signature_def":
+                raise invalid_argument(f"Metadata field {field} is not supported")
+        servable = self._acquire(request.model_spec)
+        try:
+            response = GetModelMetadataResponse()
+            response.model_spec.name = servable.id.name
+            response.model_spec.version.value = servable.id.version
+            response.metadata["signature_def"].Pack(SignatureDefMap(signature_def=servable.definitions))
+            return response
+        finally:
+            servable.release()
+
+    def get_model_status(self, request: GetModelStatusRequest, _: grpc.ServicerContext) -> GetModelStatusResponse:
+        if not request.HasField("model_spec"):
+            raise invalid_argument("Missing ModelSpec")
+        response = GetModelStatusResponse()
+        for status in self._manager.statuses(request.model_spec.name, self._version(request.model_spec)):
+            entry = response.model_version_status.add(version=status.version, state=int(status.state))
+            entry.status.error_code = code_number(status.error.code) if status.error else 0
+            entry.status.error_message = status.error.message if status.error else ""
+        return response
+
+    def handle_reload_config(self, request: ReloadConfigRequest, context: grpc.ServicerContext) -> ReloadConfigResponse:
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            )
+        remaining_s = context.time_remaining()
+        wait_s = _RELOAD_WAIT_S if remaining_s is None else min(remaining_s, _RELOAD_WAIT_S)
+        self._manager.reload(from_proto(request.config), wait_s)
+        return ReloadConfigResponse()
+
+    def _acquire(self, spec: ModelSpec) -> Servable:
+        if not spec.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        return self._manager.acquire(spec.name, self._version(spec))
+
+    def _version(self, spec: ModelSpec) -> int | None:
+        choice = spec.WhichOneof("version_choice")
+        if choice is None:
+            return None
+        if choice == "version_label":
+            return self._manager.version_of_label(spec.name, spec.version_label)
+        version: int = spec.version.value
+        return version
+
+
+def _answering(method: Callable[[Any, grpc.ServicerContext], Any], request: Any, response: Any) -> Any:
+    def answer(message: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return method(message, context)
+        except StatusError as error:
+            context.abort(error.code, error.message)
+
+    return grpc.unary_unary_rpc_method_handler(
+        answer, request_deserializer=request.FromString, response_serializer=response.SerializeToString
+    )
+
+
+def _handlers(services: Services) -> list[grpc.GenericRpcHandler]:
+    prediction = {
+        "Predict": _answering(services.predict, PredictRequest, PredictResponse),
+        "GetModelMetadata": _answering(services.get_model_metadata, GetModelMetadataRequest, GetModelMetadataResponse),
+    }
+    model = {
+        "GetModelStatus": _answering(services.get_model_status, GetModelStatusRequest, GetModelStatusResponse),
+        "HandleReloadConfigRequest": _answering(
+            services.handle_reload_config, ReloadConfigRequest, ReloadConfigResponse
+        ),
+    }
+    return [
+        grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", prediction),
+        grpc.method_handlers_generic_handler("tensorflow.serving.ModelService", model),
+    ]
+
+
+def serve(flags: ServerFlags, stop: threading.Event) -> None:
+    """Load the models, then open the port, then serve until `stop` is set, then end gracefully.
+
+    Raises `StatusError` if the configuration is wrong or no version of a model can be loaded, RuntimeError if the
+    port is taken.
+    """
+    manager = Manager(flags)
+    try:
+        configs = read_config(flags)
+        manager.start(configs)
+        manager.wait_until_available((config.name for config in configs), cancelled=stop.is_set)
+        if not stop.is_set():
+            _serve(flags, manager, stop)
+    finally:
+        manager.close(GRACE_S)
+
+
+def _serve(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", 2**31 - 1),
+        ("grpc.max_send_message_length", 2**31 - 1),
+        ("grpc.so_reuseport", 0),
+        *channel_arguments(flags),
+    ]
+    threads = ThreadPoolExecutor(flags.grpc_max_threads, thread_name_prefix="grpc")
+    server = grpc.server(threads, handlers=_handlers(Services(manager, flags)), options=options)
+    if flags.port:
+        server.add_insecure_port(f"0.0.0.0:{flags.port}")
+        _log.info("Running gRPC ModelServer at 0.0.0.0:%d ...", flags.port)
+    if flags.grpc_socket_path:
+        server.add_insecure_port(f"unix:{flags.grpc_socket_path}")
+        _log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
+    server.start()
+    stop.wait()
+    _log.info("Stopping: requests in flight have %.0f s", GRACE_S)
+    server.stop(GRACE_S).wait(GRACE_S + 1.0)
+    threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,39 @@
+"""An answer that is no success: a gRPC status code and TensorFlow Serving's text for it."""
+
+import grpc
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class StatusError(Exception):
+    """The caller gets `code` and `message` as the RPC's status."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.message}"
+
+
+def invalid_argument(message: str) -> StatusError:
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def failed_precondition(message: str) -> StatusError:
+    return StatusError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def not_found(message: str) -> StatusError:
+    return StatusError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def code_number(code: grpc.StatusCode) -> int:
+    """The number of a code, which is the same in gRPC and in TensorFlow."""
+    number: int = code.value[0]
+    return number
+
+
+def code_of_number(number: int) -> grpc.StatusCode:
+    return _CODES.get(number, grpc.StatusCode.UNKNOWN)

@@ -1,0 +1,51 @@
+"""Replay of the requests that a SavedModel carries in `assets.extra/tf_serving_warmup_requests`."""
+
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from tensorflow.python.framework.errors_impl import DataLossError, OpError
+from tensorflow.python.lib.io._pywrap_record_io import RecordIterator
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from sandbox.model_server.predict import predict
+from sandbox.model_server.servable import Servable
+from sandbox.model_server.status import StatusError, code_of_number, invalid_argument
+
+WARMUP_REQUESTS = Path("assets.extra", "tf_serving_warmup_requests")
+MAX_RECORDS = 1000
+
+
+def warm_up(servable: Servable, path: Path, iterations: int = 1) -> int:
+    """Run each recorded Predict request `iterations` times and return how many records there were.
+
+    `path` is the version's folder; without a file of requests nothing is done. Raises `StatusError` if the file is
+    no TFRecord of PredictionLog, holds more than 1,000 records or another kind of request, or if a request fails.
+    """
+    file = path / WARMUP_REQUESTS
+    if not file.is_file():
+        return 0
+    count = 0
+    try:
+        for record in RecordIterator(str(file), ""):
+            _replay(servable, record, file, iterations)
+            count += 1
+            if count > MAX_RECORDS:
+                raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}")
+    except DataLossError as error:
+        text = f"{error.message}. Please verify your warmup data is in TFRecord format."
+        raise StatusError(code_of_number(error.error_code), text) from None
+    except OpError as error:
+        raise StatusError(code_of_number(error.error_code), error.message) from None
+    return count
+
+
+def _replay(servable: Servable, record: bytes, file: Path, iterations: int) -> None:
+    try:
+        log = PredictionLog.FromString(record)
+    except DecodeError:
+        raise invalid_argument(f"Failed to parse warmup record: {record[:80]!r} from {file}") from None
+    kind = log.WhichOneof("log_type")
+    if kind != "predict_log":
+        raise StatusError(code_of_number(12), f"Unsupported log_type for warmup: {kind}")
+    for _ in range(max(iterations, 1)):
+        predict(servable, log.predict_log.request, remaining_s=None, as_content=False)

@@ -1,0 +1,192 @@
+"""Bytes to `BidRequest` and `ScoreMessage` to bytes. A bad record becomes a typed value; nothing here raises."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import orjson
+
+from streamer.paths import getter, parse_path
+from streamer.settings import CodecSettings
+from streamer.types import SOURCES, BadRecord, BidRequest, Header, RequestPaths, ScoreMessage
+
+REQUEST_ID_HEADER = "request_id"
+DEADLINE_HEADER = "deadline_ms"
+
+
+class Codec:
+    """Reads requests whose fields stand at `paths`; writes answers.
+
+    The document is cut in one pass: candidates stay raw bytes (their encoded rows are remembered by those bytes), only
+    the top-level keys in `document_keys` are parsed, and those in `containers` must be objects.
+    """
+
+    def __init__(
+        self, settings: CodecSettings, paths: RequestPaths, document_keys: frozenset[str], containers: frozenset[str]
+    ) -> None:
+        self._settings = settings
+        self._paths = paths
+        self._request_id = getter(paths.request_id)
+        self._deadline = getter(paths.deadline_ms)
+        self._model = getter(paths.model)
+        self._candidates = getter(paths.candidates)
+        top, *deeper = parse_path(paths.candidates)
+        self._cut = top if not deeper else None
+        own = {parse_path(p)[0] for p in (paths.request_id, paths.deadline_ms, paths.model)}
+        keys = sorted((document_keys | own | {top}) - {self._cut})
+        self._keys = {f"f{i}": key for i, key in enumerate(keys)}
+        fields: list[tuple[str, object, object]] = [
+            (name, dict[str, object] | None if key in containers else object, None) for name, key in self._keys.items()
+        ]
+        rename = dict(self._keys)
+        if self._cut is not None:
+            fields.append(("cut", list[msgspec.Raw] | dict[str, object] | None, None))
+            rename["cut"] = self._cut
+        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Document", fields, rename=rename))
+
+    def decode(self, value: bytes | None, headers: Sequence[Header]) -> BidRequest | BadRecord:
+        """Reads one record of n candidates; candidates themselves are checked when they are encoded."""
+        known_id = header_text(headers, REQUEST_ID_HEADER)
+        if not value:
+            return BadRecord(known_id, "record: empty")
+        limit = self._settings.max_record_bytes
+        if len(value) > limit:
+            return BadRecord(known_id, f"record: {len(value)} bytes, more than codec.max_record_bytes = {limit}")
+        try:
+            document = self._decoder.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return BadRecord(known_id or self._salvage_id(value), _decode_reason(error))
+        fields = {key: getattr(document, name) for name, key in self._keys.items()}
+        candidates = self._candidates(fields) if self._cut is None else getattr(document, "cut")  # noqa: B009
+        request_id = self._request_id(fields)
+        if request_id is None:
+            request_id = known_id
+        if not isinstance(request_id, str) or not request_id:
+            return BadRecord(
+                known_id, f"{self._paths.request_id}: expected a non-empty string, got {_shown(request_id)}"
+            )
+        try:
+            return self._request(request_id, fields, candidates, headers)
+        except _RefusedError as error:
+            return BadRecord(request_id, str(error))
+
+    def _request(
+        self, request_id: str, fields: Mapping[str, object], candidates: object, headers: Sequence[Header]
+    ) -> BidRequest:
+        name = self._paths.candidates
+        rows: list[bytes] | None = None
+        columns: Mapping[str, object] | None = None
+        if isinstance(candidates, list):
+            rows = [bytes(c) if isinstance(c, msgspec.Raw) else orjson.dumps(c) for c in candidates]
+            size = len(rows)
+        elif isinstance(candidates, dict):
+            columns = candidates
+            ad_ids = getter(self._paths.ad_id)(columns)
+            if not isinstance(ad_ids, list):
+                raise _RefusedError(f"{name}.{self._paths.ad_id}: expected a list of ad ids, got {_shown(ad_ids)}")
+            size = len(ad_ids)
+        else:
+            raise _RefusedError(f"{name}: expected a list of objects or columns, got {_shown(candidates)}")
+        if not size:
+            raise _RefusedError(f"{name}: empty")
+        if size > self._settings.max_candidates:
+            raise _RefusedError(
+                f"{name}: {size} of them, more than codec.max_candidates = {self._settings.max_candidates}"
+            )
+        model = self._model(fields)
+        if model is not None and not isinstance(model, str):
+            raise _RefusedError(f"{self._paths.model}: expected a string, got {_shown(model)}")
+        deadline = self._deadline(fields)
+        if deadline is None:
+            deadline = header_text(headers, DEADLINE_HEADER)
+        return BidRequest(
+            request_id=request_id,
+            fields=fields,
+            size=size,
+            rows=rows,
+            columns=columns,
+            deadline_ms=None if deadline is None else self._milliseconds(deadline),
+            model=model,
+        )
+
+    def _milliseconds(self, value: object) -> float:
+        try:
+            number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+        except (ValueError, OverflowError):
+            number = math.nan
+        if not number > 0 or math.isinf(number):
+            raise _RefusedError(f"{self._paths.deadline_ms}: expected milliseconds above 0, got {_shown(value)}")
+        return number
+
+    def _salvage_id(self, value: bytes) -> str | None:
+        """The request id of a document that is JSON but not of the right shape."""
+        try:
+            found = self._request_id(orjson.loads(value))
+        except orjson.JSONDecodeError:
+            return None
+        return found if isinstance(found, str) and found else None
+
+
+class _RefusedError(Exception):
+    """Carries a reason from a field's check to `decode`."""
+
+
+def header_text(headers: Sequence[Header], name: str) -> str | None:
+    """The text of a record header, or None where there is none or it is no UTF-8."""
+    for key, value in headers:
+        if key == name and value:
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return None
+    return None
+
+
+def header_milliseconds(headers: Sequence[Header]) -> float | None:
+    """The budget in the record's headers, or None where there is none that can be read."""
+    text = header_text(headers, DEADLINE_HEADER)
+    try:
+        number = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def encode_scores(message: ScoreMessage) -> bytes:
+    """The answer as JSON: columns in the request's order, no NaN (a score that is none is refused before)."""
+    answer: dict[str, object] = {"request_id": message.request_id, "status": message.status}
+    if message.model is not None:
+        answer["model"] = {"name": message.model.name, "version": message.model.version}
+    if message.reason is not None:
+        answer["reason"] = message.reason
+    if message.ad_ids is not None and message.ctr is not None and message.sources is not None:
+        answer["ad_id"] = message.ad_ids
+        answer["ctr"] = message.ctr
+        answer["source"] = [SOURCES[i] for i in message.sources.tolist()]
+    times = message.times
+    answer["ms"] = {
+        "decode": round(times.decode, 3),
+        "encode": round(times.encode, 3),
+        "queue": round(times.queue, 3),
+        "predict": round(times.predict, 3),
+        "total": round(times.total, 3),
+    }
+    if message.batch_rows:
+        answer["batch_rows"] = message.batch_rows
+    origin = message.origin
+    answer["origin"] = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _decode_reason(error: Exception) -> str:
+    """msgspec says "Expected `array`, got `int` - at `$.candidates`"; we say the field first."""
+    text = str(error)
+    if isinstance(error, msgspec.ValidationError):
+        what, _, where = text.partition(" - at ")
+        field = where.strip("`").removeprefix("$").removeprefix(".") or "record"
+        return f"{field}: {what[:1].lower()}{what[1:]}".replace("`", "")
+    return f"record: not valid JSON: {text}"
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else f"{value!r:.60}"

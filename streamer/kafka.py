@@ -1,0 +1,123 @@
+"""Settings to Kafka clients."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+
+from streamer.errors import ConfigError
+from streamer.settings import Settings
+
+
+def _client(settings: Settings) -> dict[str, Any]:
+    kafka = settings.kafka
+    return {
+        "bootstrap_servers": kafka.bootstrap_servers,
+        "client_id": kafka.client_id,
+        "request_timeout_ms": kafka.request_timeout_ms,
+    }
+
+
+def consumer(settings: Settings) -> AIOKafkaConsumer:
+    """The consumer of bid requests. Offsets are committed by hand, behind what has been answered."""
+    source = settings.source
+    return AIOKafkaConsumer(
+        **_client(settings),
+        group_id=settings.kafka.group_id,
+        enable_auto_commit=False,
+        auto_offset_reset=source.start_at,
+        fetch_max_wait_ms=source.fetch_max_wait_ms,
+        max_partition_fetch_bytes=source.max_partition_fetch_bytes,
+        isolation_level="read_committed",
+    )
+
+
+def producer(settings: Settings) -> AIOKafkaProducer:
+    """The idempotent producer of answers. Its partitioner is murmur2, Kafka's own."""
+    return AIOKafkaProducer(
+        **_client(settings),
+        enable_idempotence=True,
+        acks="all",
+        linger_ms=0,
+        max_request_size=settings.sink.max_request_bytes,
+    )
+
+
+def wanted_topics(settings: Settings) -> Mapping[str, Mapping[str, str]]:
+    """The topics that the scorer reads and writes, with their configuration."""
+    topics = settings.topics
+    largest = str(settings.sink.max_request_bytes)
+    short = {"retention.ms": str(topics.retention_ms), "max.message.bytes": largest}
+    return {
+        settings.source.topic: short,
+        settings.sink.topic: short,
+        settings.sink.dead_letter_topic: {
+            "retention.ms": str(topics.dead_letter_retention_ms),
+            "max.message.bytes": largest,
+        },
+    }
+
+
+async def create_topics(settings: Settings) -> list[tuple[str, bool]]:
+    """Creates what is missing.
+
+    Returns:
+        topic and whether it is new, for each.
+
+    Raises:
+        ConfigError: the brokers cannot be reached or refuse.
+    """
+    made: list[tuple[str, bool]] = []
+    async with _Admin(settings) as admin:
+        for name, config in wanted_topics(settings).items():
+            topics = settings.topics
+            topic = NewTopic(name, topics.partitions, topics.replication_factor, topic_configs=dict(config))
+            try:
+                response = await admin.create_topics([topic])
+                _raise_for(response)
+            except TopicAlreadyExistsError:
+                made.append((name, False))
+            except KafkaError as error:
+                raise ConfigError(f"topic {name!r} cannot be created: {error}") from error
+            else:
+                made.append((name, True))
+    return made
+
+
+async def missing_topics(settings: Settings) -> list[str]:
+    """The topics of `wanted_topics` that the brokers do not have.
+
+    Raises:
+        ConfigError: the brokers cannot be reached.
+    """
+    async with _Admin(settings) as admin:
+        present = set(await admin.list_topics())
+    return [name for name in wanted_topics(settings) if name not in present]
+
+
+class _Admin:
+    """An admin client that says in one line when nobody is there."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin = AIOKafkaAdminClient(**_client(settings))
+
+    async def __aenter__(self) -> AIOKafkaAdminClient:
+        try:
+            await self._admin.start()
+        except KafkaConnectionError as error:
+            await self._admin.close()
+            servers = self._settings.kafka.bootstrap_servers
+            raise ConfigError(f"kafka.bootstrap_servers: no broker answers at {servers}") from error
+        return self._admin
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._admin.close()
+
+
+def _raise_for(response: Any) -> None:
+    for _, code, *_ in response.topic_errors:
+        if code:
+            raise for_code(code)

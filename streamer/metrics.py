@@ -1,0 +1,86 @@
+"""Every metric of the scorer, defined in one place: `streamer_<stage>_…`."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streamer.types import StageTimes
+
+_SECONDS: Final = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
+_ROWS: Final = (1, 50, 100, 200, 300, 600, 900, 1200, 2400, 4800)
+STAGES: Final = ("decode", "encode", "queue", "predict", "total")
+
+
+class Metrics:
+    """Counters, gauges and histograms of one worker, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.records = self._counter("source_records", "records received")
+        self.in_flight = self._gauge("source_in_flight_records", "records received and not yet answered")
+        self.lag = Gauge("streamer_source_lag_records", "records behind the end", ["partition"], registry=self.registry)
+        self._answers = Counter("streamer_sink_answers", "answers by status", ["status"], registry=self.registry)
+        self._dead = Counter("streamer_sink_dead_letters", "dead letters by stage", ["stage"], registry=self.registry)
+        self.send_failures = self._counter("sink_failures", "answers or dead letters that the broker refused for now")
+        self.candidates = self._counter("codec_candidates", "candidates asked for")
+        self.cache_hits = self._counter("cache_hits", "candidates whose score was known")
+        self.cache_misses = self._counter("cache_misses", "candidates whose score was not known")
+        self._batches = Counter(
+            "streamer_batching_batches", "batches by the reason they left for", ["reason"], registry=self.registry
+        )
+        self._rows = self._histogram("batching_rows", "rows of a batch", _ROWS)
+        self.waiting_rows = self._gauge("batching_waiting_rows", "rows that wait to leave in a batch")
+        self._rpc = self._histogram("predictor_seconds", "time of a call", _SECONDS)
+        self._rpc_errors = Counter(
+            "streamer_predictor_errors", "failed calls by code", ["code"], registry=self.registry
+        )
+        self.model_version = Gauge(
+            "streamer_versions_pinned", "the version that serves", ["model"], registry=self.registry
+        )
+        self.version_switches = self._counter("versions_switches", "changes of the version that serves")
+        self.commits = self._counter("offsets_commits", "commits")
+        self.commit_failures = self._counter("offsets_commit_failures", "commits that failed and will be tried again")
+        stage = Histogram(
+            "streamer_stage_seconds", "time by stage", ["stage"], buckets=_SECONDS, registry=self.registry
+        )
+        self._stages = [stage.labels(name) for name in STAGES]
+        self.slack = self._histogram("sink_slack_seconds", "what was left of the budget at the answer", _SECONDS)
+        self.late = self._counter("sink_late_answers", "answers handed over after their deadline")
+
+    def answered(self, status: str, times: StageTimes, slack: float) -> None:
+        """One answer was handed to the producer, `slack` seconds before its deadline."""
+        self._answers.labels(status).inc()
+        for stage, ms in zip(
+            self._stages, (times.decode, times.encode, times.queue, times.predict, times.total), strict=True
+        ):
+            stage.observe(ms / 1e3)
+        if slack < 0:
+            self.late.inc()
+        else:
+            self.slack.observe(slack)
+
+    def dead_lettered(self, stage: str) -> None:
+        """One record went to the dead-letter topic."""
+        self._dead.labels(stage).inc()
+
+    def batch_left(self, reason: str, rows: int) -> None:
+        """One batch left."""
+        self._batches.labels(reason).inc()
+        self._rows.observe(rows)
+
+    def predicted(self, seconds: float) -> None:
+        """One call came back with scores."""
+        self._rpc.observe(seconds)
+
+    def predict_failed(self, code: str) -> None:
+        """One call came back without."""
+        self._rpc_errors.labels(code).inc()
+
+    def _counter(self, name: str, meaning: str) -> Counter:
+        return Counter(f"streamer_{name}", meaning, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str) -> Gauge:
+        return Gauge(f"streamer_{name}", meaning, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"streamer_{name}", meaning, buckets=buckets, registry=self.registry)

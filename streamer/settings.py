@@ -1,0 +1,210 @@
+"""All settings: one small frozen value for each stage, from YAML and the environment. Unknown keys are refused."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from streamer.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "STREAMER_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Section):
+    """Where the brokers are and who we are there."""
+
+    bootstrap_servers: str = "localhost:9092"
+    group_id: str = "ctr-streamer"
+    client_id: str = "ctr-streamer"
+    request_timeout_ms: int = Field(default=10_000, gt=0)
+
+
+class SourceSettings(_Section):
+    """Ingest: which records, and how many at once."""
+
+    topic: str = "bid-requests"
+    start_at: Literal["earliest", "latest"] = Field(
+        default="earliest", description="where a group without commits starts"
+    )
+    deadline_from: Literal["record", "arrival"] = Field(
+        default="record", description="where a budget starts: at the record's timestamp, or at its receipt"
+    )
+    budget_ms: float = Field(default=30.0, gt=0)
+    max_budget_ms: float = Field(
+        default=10_000.0, gt=0, description="the most that a request's deadline_ms may ask for"
+    )
+    max_poll_records: int = Field(default=4, ge=1)
+    max_in_flight_records: int = Field(default=48, ge=1)
+    fetch_max_wait_ms: int = Field(default=100, ge=1)
+    max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024)
+
+
+class CodecSettings(_Section):
+    """Decoding: what is refused for its size."""
+
+    max_record_bytes: int = Field(default=2**20, ge=1024)
+    max_candidates: int = Field(default=4096, ge=1)
+
+
+class FeaturesSettings(_Section):
+    """Encoding."""
+
+    remembered_ads: int = Field(default=20_000, ge=0, description="ads whose encoded rows are kept")
+
+
+class CacheSettings(_Section):
+    """Scores already known, by model version and encoded row."""
+
+    enabled: bool = True
+    max_bytes: int = Field(default=16 * 2**20, ge=2**16)
+    ttl_s: float = Field(default=30.0, gt=0)
+    ttl_jitter: float = Field(default=0.1, ge=0, lt=1, description="share by which lifetimes differ")
+
+
+class BatchingSettings(_Section):
+    """Micro-batches, counted in rows (candidates)."""
+
+    max_batch_rows: int = Field(default=1200, ge=1)
+    max_wait_ms: float = Field(default=0.0, ge=0, description="how long rows wait for company while a slot is free")
+    max_in_flight_batches: int = Field(default=3, ge=1)
+    max_queued_rows: int = Field(default=40_000, ge=1)
+    answer_margin_ms: float = Field(default=2.0, ge=0, description="kept of a budget for publishing the answer")
+
+
+class PredictorSettings(_Section):
+    """TensorFlow Serving."""
+
+    addresses: tuple[str, ...] = Field(default=("localhost:8500",), min_length=1)
+    model: str = "ctr"
+    poll_interval_ms: float = Field(default=1000.0, gt=0, description="how often served versions are asked for")
+    control_timeout_ms: float = Field(default=5000.0, gt=0, description="for status, spec and warm-up calls")
+    warmup_requests: int = Field(default=16, ge=0, description="recent requests that a new version is warmed with")
+
+
+class SinkSettings(_Section):
+    """Answers and dead letters."""
+
+    topic: str = "ctr-scores"
+    dead_letter_topic: str = "dead-letters"
+    max_request_bytes: int = Field(default=8 * 2**20, ge=2**16)
+    retry_ms: float = Field(default=500.0, gt=0, description="pause before an answer that was refused is sent again")
+
+
+class OffsetsSettings(_Section):
+    """Commits."""
+
+    commit_interval_ms: float = Field(default=200.0, gt=0)
+
+
+class OpsSettings(_Section):
+    """The operations port: /healthz, /readyz, /metrics."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9100, ge=0, le=65535, description="0 takes a free one and logs it")
+
+
+class ServiceSettings(_Section):
+    """One worker's life."""
+
+    drain_ms: float = Field(default=10_000.0, gt=0, description="for answering what is in flight on SIGTERM")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+
+class TopicsSettings(_Section):
+    """What `streamer topics create` makes."""
+
+    partitions: int = Field(default=8, ge=1)
+    replication_factor: int = Field(default=1, ge=1)
+    retention_ms: int = Field(default=600_000, ge=1000)
+    dead_letter_retention_ms: int = Field(default=7 * 86_400_000, ge=1000)
+
+
+class Settings(BaseSettings):
+    """Everything. Environment variables (STREAMER_KAFKA__GROUP_ID=…) win over the file, the file over the defaults."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__"
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    source: SourceSettings = SourceSettings()
+    codec: CodecSettings = CodecSettings()
+    features: FeaturesSettings = FeaturesSettings()
+    cache: CacheSettings = CacheSettings()
+    batching: BatchingSettings = BatchingSettings()
+    predictor: PredictorSettings = PredictorSettings()
+    sink: SinkSettings = SinkSettings()
+    offsets: OffsetsSettings = OffsetsSettings()
+    ops: OpsSettings = OpsSettings()
+    service: ServiceSettings = ServiceSettings()
+    topics: TopicsSettings = TopicsSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The file comes in as the initial values, so the environment goes first."""
+        return env_settings, init_settings
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Reads the YAML file, if one is given, and the environment.
+
+    Raises:
+        ConfigError: one line an error: an unknown key with the nearest right one, a wrong value with its place.
+    """
+    content: object = {}
+    if path is not None:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
+    _refuse_unknown_variables()
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_readable(found) for found in error.errors())) from None
+
+
+def _refuse_unknown_variables() -> None:
+    for name in os.environ:
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        section = name.removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower()
+        if section not in Settings.model_fields:
+            raise ConfigError(f"environment variable {name}: unknown section {section!r}{_nearest(section, Settings)}")
+
+
+def _readable(found: object) -> str:
+    assert isinstance(found, dict)
+    where = [str(part) for part in found["loc"]]
+    dotted = ".".join(where)
+    if found["type"] == "extra_forbidden":
+        owner: type[BaseModel] = Settings
+        for part in where[:-1]:
+            field = owner.model_fields.get(part)
+            if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                owner = field.annotation
+        return f"{dotted}: unknown setting{_nearest(where[-1], owner)}"
+    return f"{dotted}: {found['msg']} (got {found['input']!r})"
+
+
+def _nearest(name: str, owner: type[BaseModel]) -> str:
+    close = difflib.get_close_matches(name, owner.model_fields, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(owner.model_fields)}"

@@ -1,0 +1,82 @@
+"""Publishes answers and dead letters, and does not give up while the worker lives."""
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from structlog.typing import FilteringBoundLogger
+
+from streamer.metrics import Metrics
+from streamer.settings import SinkSettings
+from streamer.types import DeadLetter, Header
+
+_PREFIX = "dead_letter."
+
+
+class Sink:
+    """An idempotent producer. `publish` and `dead_letter` return when the brokers have the message for good.
+
+    A refusal is counted, logged and tried again after `retry_ms`, for ever: the record stays in flight, so that reading
+    stops when too many do. Cancellation is the only way out.
+    """
+
+    def __init__(
+        self, producer: AIOKafkaProducer, settings: SinkSettings, metrics: Metrics, log: FilteringBoundLogger
+    ) -> None:
+        self._producer = producer
+        self._settings = settings
+        self._metrics = metrics
+        self._log = log
+
+    async def start(self) -> None:
+        """Connects.
+
+        Raises:
+            KafkaError: the brokers cannot be reached or refuse.
+        """
+        await self._producer.start()
+
+    async def publish(self, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
+        """Sends one answer; the request's headers are carried over."""
+        await self._send(self._settings.topic, key, value, list(headers))
+
+    async def dead_letter(self, letter: DeadLetter) -> None:
+        """Sends a record as it was, with what is known about it in headers of its own."""
+        origin = letter.origin
+        facts = {
+            "reason": letter.reason,
+            "stage": letter.stage,
+            "topic": origin.topic,
+            "partition": str(origin.partition),
+            "offset": str(origin.offset),
+            "timestamp_ms": str(letter.timestamp_ms),
+        }
+        headers = [*letter.headers, *((_PREFIX + name, text.encode()) for name, text in facts.items())]
+        topic = self._settings.dead_letter_topic
+        try:
+            await self._send(topic, letter.key, letter.value, headers)
+        except MessageSizeTooLargeError:
+            size = len(letter.value or b"")
+            self._log.error(
+                "a dead letter is too large for its topic, its value is left out", origin=str(origin), size=size
+            )
+            await self._send(topic, letter.key, None, [*headers, (_PREFIX + "value_bytes", str(size).encode())])
+        self._metrics.dead_lettered(letter.stage)
+
+    async def stop(self) -> None:
+        """Flushes and disconnects."""
+        await self._producer.stop()
+
+    async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: list[Header]) -> None:
+        while True:
+            try:
+                await self._producer.send_and_wait(topic, value=value, key=key, headers=headers)
+            except MessageSizeTooLargeError:
+                raise
+            except KafkaError as error:
+                self._metrics.send_failures.inc()
+                self._log.warning("not taken by the broker, tried again", topic=topic, error=repr(error))
+                await asyncio.sleep(self._settings.retry_ms / 1e3)
+            else:
+                return
