@@ -63,7 +63,7 @@ class Contexts:
 
 
 def draw_slots(rng: np.random.Generator, sites: int) -> Slots:
-    """Slots of `sites` sites and apps, 60 % of them sites; a slot's format and place are its own, the rest its site's."""
+    """Slots of `sites` sites (60 %) and apps; a slot's format and place are its own, the rest its site's."""
     n = sites * SLOTS_OF_SITE
     site = np.repeat(np.arange(sites), SLOTS_OF_SITE)
     page_category = rng.integers(0, PAGE_CATEGORIES, sites)[site]

@@ -1,4 +1,4 @@
-"""Who is out there: users, slots on sites and apps, and ads. Seeded, Zipf-skewed, in the request's native JSON shape."""
+"""Who is out there: users and ads. Seeded, Zipf-skewed, in the native JSON shape of requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -132,7 +132,9 @@ def draw_ads(rng: np.random.Generator, n: int) -> Ads:
         "creative_size": [*_names(SIZES, size)],
         "creative_format": [*_names(FORMATS, creative_format)],
         "category": [*_names(CATEGORIES, category)],
-        "subcategory": [f"{CATEGORIES[c]}-{s}" for c, s in zip(category.tolist(), (campaign % 8).tolist(), strict=True)],
+        "subcategory": [
+            f"{CATEGORIES[c]}-{s}" for c, s in zip(category.tolist(), (campaign % 8).tolist(), strict=True)
+        ],
         "brand": [*_named("brand-", advertiser // 2)],
         "landing_domain": [f"shop{a}.example" for a in advertiser.tolist()],
         "product": [*_named("prd-", campaign * 2 + rng.integers(0, 2, n))],

@@ -119,31 +119,33 @@ class Truth:
         turn, phase = rng.uniform(0.5, 1.5, n_categories), rng.uniform(0.0, 2 * np.pi, n_categories)
         third = normal((len(GENDERS), 1, n_categories)) * np.cos(np.pi * bands[:, None] / 12.0 * turn + phase)
         shares = by_user["gender"], by_user["age"], category
-        # Third-order centring takes the gender and age margins out of these values, so no share is lost elsewhere.
         self._user_category = (
-            interaction(normal((len(GENDERS), n_categories)), 0.36, shares[0], category)[users.gender]
-            + interaction(by_age, 0.4, shares[1], category)[users.age_band]
-            + interaction(third, 0.34, *shares)[users.gender, users.age_band]
-            + interaction(_liking(rng, users), 0.34, users.weights, category)
-            + interaction(_seen(users), 0.26, users.weights, category)
+            interaction(normal((len(GENDERS), n_categories)), 0.32, shares[0], category)[users.gender]
+            + interaction(by_age, 0.36, shares[1], category)[users.age_band]
+            + interaction(third, 0.3, *shares)[users.gender, users.age_band]
+            + interaction(_liking(rng, users), 0.3, users.weights, category)
+            + interaction(_seen(users), 0.24, users.weights, category)
         )
         self._hour_category = interaction(
-            np.cos((np.arange(24)[:, None] - rng.uniform(0.0, 24.0, n_categories)) * np.pi / 12.0), 0.32, hours, category
+            np.cos((np.arange(24)[:, None] - rng.uniform(0.0, 24.0, n_categories)) * np.pi / 12.0),
+            0.28,
+            hours,
+            category,
         )
-        self._slot_category = interaction(normal((PAGE_CATEGORIES, n_categories)), 0.36, pages, category)[
+        self._slot_category = interaction(normal((PAGE_CATEGORIES, n_categories)), 0.32, pages, category)[
             slots.page_category
         ]
         self._user_format = (
-            interaction(normal((len(DEVICE_TYPES), len(FORMATS))), 0.28, by_user["device"], formats)[users.device_type]
-            + interaction(normal((len(CONNECTIONS), len(FORMATS))), 0.18, by_user["connection"], formats)[
+            interaction(normal((len(DEVICE_TYPES), len(FORMATS))), 0.25, by_user["device"], formats)[users.device_type]
+            + interaction(normal((len(CONNECTIONS), len(FORMATS))), 0.16, by_user["connection"], formats)[
                 users.connection
             ]
         )
         self._slot_format = interaction(np.eye(len(FORMATS))[slots.slot_format], 0.2, own[0], formats)
         self._user_goal = interaction(normal((len(SYSTEMS), len(GOALS))), 0.2, by_user["system"], goals)[users.system]
-        self._weekday_goal = interaction(normal((7, len(GOALS))), 0.14, days, goals)
-        self._slot_theme = interaction(normal((len(POSITIONS), len(THEMES))), 0.3, places, themes)[slots.position]
-        self._user_language = interaction(np.eye(len(LANGUAGES))[users.language], 0.3, own[1], languages)
+        self._weekday_goal = interaction(normal((7, len(GOALS))), 0.12, days, goals)
+        self._slot_theme = interaction(normal((len(POSITIONS), len(THEMES))), 0.27, places, themes)[slots.position]
+        self._user_language = interaction(np.eye(len(LANGUAGES))[users.language], 0.26, own[1], languages)
         self._slot_size = interaction(np.eye(len(SIZES))[slots.size], 0.15, own[0], sizes)
         self._same_advertiser = 0.8
 

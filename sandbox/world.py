@@ -21,7 +21,7 @@ LOG_START_MS = 1_736_121_600_000
 _WEEK_DAYS = 7
 _CALIBRATION_REQUESTS, _CALIBRATION_ADS = 4_000, 8
 _BLOCK = 4_096
-_RARE_SHARE = 8
+_RARE_SHARE = 8  # up to this part of the catalogue, repeats are few enough to be dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,9 @@ def auc(clicked: npt.NDArray[Any], scores: npt.NDArray[Any]) -> float:
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    opened = gzip.open(path, "wb", compresslevel=1) if path.suffix == ".gz" else path.open("wb")
-    with opened as file:
-        yield cast(IO[bytes], file)
+    if path.suffix == ".gz":
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            yield cast(IO[bytes], file)
+    else:
+        with path.open("wb") as plain:
+            yield plain

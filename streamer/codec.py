@@ -25,7 +25,7 @@ class Codec:
         self, settings: CodecSettings, paths: RequestPaths, document_keys: frozenset[str], containers: frozenset[str]
     ) -> None:
         self._settings = settings
-        self._paths = paths
+        self.paths = paths
         self._request_id = getter(paths.request_id)
         self._deadline = getter(paths.deadline_ms)
         self._model = getter(paths.model)
@@ -63,7 +63,7 @@ class Codec:
             request_id = known_id
         if not isinstance(request_id, str) or not request_id:
             return BadRecord(
-                known_id, f"{self._paths.request_id}: expected a non-empty string, got {_shown(request_id)}"
+                known_id, f"{self.paths.request_id}: expected a non-empty string, got {_shown(request_id)}"
             )
         try:
             return self._request(request_id, fields, candidates, headers)
@@ -73,7 +73,7 @@ class Codec:
     def _request(
         self, request_id: str, fields: Mapping[str, object], candidates: object, headers: Sequence[Header]
     ) -> BidRequest:
-        name = self._paths.candidates
+        name = self.paths.candidates
         rows: list[bytes] | None = None
         columns: Mapping[str, object] | None = None
         if isinstance(candidates, list):
@@ -81,9 +81,9 @@ class Codec:
             size = len(rows)
         elif isinstance(candidates, dict):
             columns = candidates
-            ad_ids = getter(self._paths.ad_id)(columns)
+            ad_ids = getter(self.paths.ad_id)(columns)
             if not isinstance(ad_ids, list):
-                raise _RefusedError(f"{name}.{self._paths.ad_id}: expected a list of ad ids, got {_shown(ad_ids)}")
+                raise _RefusedError(f"{name}.{self.paths.ad_id}: expected a list of ad ids, got {_shown(ad_ids)}")
             size = len(ad_ids)
         else:
             raise _RefusedError(f"{name}: expected a list of objects or columns, got {_shown(candidates)}")
@@ -95,7 +95,7 @@ class Codec:
             )
         model = self._model(fields)
         if model is not None and not isinstance(model, str):
-            raise _RefusedError(f"{self._paths.model}: expected a string, got {_shown(model)}")
+            raise _RefusedError(f"{self.paths.model}: expected a string, got {_shown(model)}")
         deadline = self._deadline(fields)
         if deadline is None:
             deadline = header_text(headers, DEADLINE_HEADER)
@@ -115,7 +115,7 @@ class Codec:
         except (ValueError, OverflowError):
             number = math.nan
         if not number > 0 or math.isinf(number):
-            raise _RefusedError(f"{self._paths.deadline_ms}: expected milliseconds above 0, got {_shown(value)}")
+            raise _RefusedError(f"{self.paths.deadline_ms}: expected milliseconds above 0, got {_shown(value)}")
         return number
 
     def _salvage_id(self, value: bytes) -> str | None:

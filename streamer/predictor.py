@@ -10,7 +10,6 @@ import grpc.aio
 import numpy as np
 import numpy.typing as npt
 
-from streamer.deadline import Deadline
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.serving_messages import (
     get_model_metadata_pb2,
@@ -111,11 +110,12 @@ class Predictor:
             raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string")
         return bytes(values[0]).decode()
 
-    async def score_inputs(self, version: ModelVersion) -> dict[str, tuple[int, int]]:
-        """Dtype (an enum value of TensorFlow) and width (-1 unknown, 0 for a vector) of the `score` signature's inputs.
+    async def score_inputs(self, version: ModelVersion) -> dict[str, int]:
+        """The inputs of the `score` signature with their widths: 0 for a vector, -1 where it is left open.
 
         Raises:
-            PredictError: the version has no `score` signature, or the server cannot be asked.
+            BadReplyError: the version has no `score` signature, or one with an input of another dtype.
+            PredictError: the server cannot be asked.
         """
         request = get_model_metadata_pb2.GetModelMetadataRequest()
         _specify(request.model_spec, version, "")
@@ -125,10 +125,12 @@ class Predictor:
         reply.metadata["signature_def"].Unpack(signatures)
         if SCORE not in signatures.signature_def:
             raise BadReplyError("FAILED_PRECONDITION", f"{version} has no signature {SCORE!r}")
-        found: dict[str, tuple[int, int]] = {}
+        found: dict[str, int] = {}
         for name, info in signatures.signature_def[SCORE].inputs.items():
             dims = info.tensor_shape.dim
-            found[name] = (info.dtype, dims[1].size if len(dims) > 1 else 0)
+            found[name] = dims[1].size if len(dims) > 1 else 0
+            if info.dtype != (_FLOAT if name.endswith("_floats") else _INT32):
+                raise BadReplyError("FAILED_PRECONDITION", f"{version}: input {name!r} has dtype {info.dtype}")
         return found
 
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
@@ -194,11 +196,6 @@ def read_scores(reply: Any, output: str, rows: int) -> F32:
     if not (ctr.min(initial=0.0) >= 0.0 and ctr.max(initial=0.0) <= 1.0):
         raise BadReplyError("INVALID_REPLY", f"output {output!r}: a score is not in [0, 1]")
     return ctr
-
-
-async def timed_score(predictor: Predictor, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
-    """`Predictor.score` with what is left of a deadline as its time-out."""
-    return await predictor.score(version, inputs, deadline.remaining(asyncio.get_running_loop().time()))
 
 
 def _specify(model_spec: Any, version: ModelVersion, signature: str) -> None:

@@ -1,4 +1,4 @@
-"""Ingest: chunks of records, bounded in flight, each with its deadline. The wall clock is read here and nowhere else."""
+"""Ingest: chunks of records, bounded in flight, each with its deadline. Here, and only here, is the wall clock read."""
 
 import asyncio
 import time

@@ -27,7 +27,9 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"model_server: {error}\n")
         return 1
     if flags.version:
-        sys.stdout.write(f"model_server of ctr-streamer {version('ctr-streamer')}, TensorFlow {version('tensorflow')}\n")
+        sys.stdout.write(
+            f"ModelServer of ctr-streamer: {version('ctr-streamer')}\nTensorFlow: {version('tensorflow')}\n"
+        )
         return 0
     stop = _stop_on_signals()
     if EXIT_WITH_STDIN in os.environ:
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keep_tensorflow_lean()
     from sandbox.model_server.server import serve  # noqa: PLC0415  # loads TensorFlow, which a refusal need not wait for
     from sandbox.model_server.status import StatusError  # noqa: PLC0415

@@ -73,6 +73,7 @@ class Manager:
         self._flags = flags
         self._changed = threading.Condition(threading.RLock())
         self._models: dict[str, _Model] = {}
+        self._wanted: frozenset[str] = frozenset()
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
         self._table: Mapping[tuple[str, int | None], Servable] = {}
@@ -88,7 +89,7 @@ class Manager:
     def reload(self, configs: Sequence[ModelConfig], wait_s: float) -> None:
         """Replace the configuration, then wait until every new model is available. Raises `StatusError`."""
         with self._changed:
-            new = [config.name for config in configs if config.name not in self._models]
+            new = [config.name for config in configs if config.name not in self._wanted]
             self._configure(configs)
         self._poll()
         self.wait_until_available(new, wait_s=wait_s)
@@ -157,15 +158,13 @@ class Manager:
             self._check_labels(configs)
             self._labels = {config.name: dict(config.labels) for config in configs}
             named = {config.name: config for config in configs}
-            for name, model in self._models.items():
-                if name not in named:
-                    model.on_disk = {}
-                    self._reconcile(model)
+            for name in self._wanted - named.keys():
+                self._models[name].on_disk = {}
+                self._reconcile(self._models[name])
+            for name in named.keys() - self._wanted:
+                self._statuses.pop(name, None)
             for name, config in named.items():
-                if name in self._models:
-                    self._models[name].config = config
-                else:
-                    self._models[name] = _Model(config)
+                self._models.setdefault(name, _Model(config)).config = config
             self._wanted = frozenset(named)
 
     def _check_labels(self, configs: Sequence[ModelConfig]) -> None:

@@ -17,6 +17,8 @@ from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.status import StatusError, code_of_number
 
+# Longer than this is no limit.
+_LONGEST_LIMIT_S = 86_400.0
 # A signature whose runs were lately shorter than this is run without a time-out, which is faster.
 _SHORT_S = 0.1
 _MOST_CALLABLES = 128
@@ -57,7 +59,7 @@ class Signature:
         after it (at most twice the time left, in powers of two, because a time-out is part of a callable).
         """
         limit_ms = 0
-        if remaining_s is not None and self._lately_longest_s > _SHORT_S:
+        if remaining_s is not None and remaining_s < _LONGEST_LIMIT_S and self._lately_longest_s > _SHORT_S:
             limit_ms = 1 << max(int(remaining_s * 1e3) - 1, 0).bit_length()
         started = time.perf_counter()
         try:

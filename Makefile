@@ -1,0 +1,58 @@
+# Public targets: demo test lint bench clean. Each sets up what it needs first.
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export MALLOC_MMAP_THRESHOLD_ ?= 67108864
+export MALLOC_TRIM_THRESHOLD_ ?= 134217728
+# How long the demo sends, how fast, and how many candidates a request has.
+RATE ?=
+SECONDS_ := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),30)
+CANDIDATES ?= 300
+
+.PHONY: help demo test test-all lint bench clean setup
+
+help:
+	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
+	@echo "make test   lint-free behaviour tests on real Kafka, gRPC and TensorFlow"
+	@echo "make lint   formatting, types, forbidden imports"
+	@echo "make bench  the scorer against a floor and a naive program"
+	@echo "make clean  remove what the other targets made"
+
+setup: $(READY)
+
+$(READY): requirements/dev.txt pyproject.toml
+	@echo "setting up $(VENV) (the first time this downloads about 1 GB and takes some minutes) ..."
+	@if command -v uv >/dev/null 2>&1; then \
+	    uv venv --quiet --allow-existing --python 3.11 $(VENV) && \
+	    uv pip install --quiet --python $(BIN)/python -r requirements/dev.txt && \
+	    uv pip install --quiet --python $(BIN)/python --no-deps -e . ; \
+	else \
+	    python3 -m venv $(VENV) && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/dev.txt && \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e . ; \
+	fi
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python -m sandbox.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES)
+
+test: $(READY)
+	$(BIN)/python -m sandbox.broker --fetch-only
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(READY)
+	$(BIN)/python -m sandbox.broker --fetch-only
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,138 @@
+"""Click logs: JSON lines, one a request, with the ads that were shown and which of them were clicked.
+
+    {"timestamp_ms": 0, "request": {"user": {…}, "context": {…}}, "candidates": [{"ad_id": …, …}], "clicked": [0]}
+
+Candidates that were not shown are no negatives and do not belong into a log. Lines stand in order of time.
+"""
+
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import orjson
+
+from model_training.errors import DataError
+from streamer.features import Encoder
+from streamer.types import F32, I8, I32
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """n impressions, encoded as flat rows.
+
+    Attributes:
+        ids, floats: int32 [n, layout.row_ids] and float32 [n, layout.row_floats].
+        labels: int8 [n], 1 for a click.
+    """
+
+    ids: I32
+    floats: F32
+    labels: I8
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """One line of a log: a request's document, the candidates shown, and for each whether it was clicked."""
+
+    timestamp_ms: int
+    request: dict[str, object]
+    candidates: list[dict[str, object]]
+    clicked: list[int]
+
+
+def count_lines(path: Path) -> int:
+    """Lines of a log, compressed or not.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with _reading(path) as lines:
+        return sum(1 for _ in lines)
+
+
+def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator[LoggedRequest]:
+    """The requests on lines [first, last) of a log, counted from 0; blank lines are skipped.
+
+    Raises:
+        DataError: naming file, line (counted from 1) and field.
+    """
+    with _reading(path) as lines:
+        for number, line in enumerate(islice(lines, first, last), first + 1):
+            if line.strip():
+                yield _parse(f"{path}:{number}", line)
+
+
+def encode_log(requests: Iterator[LoggedRequest], encoder: Encoder, *, chunk: int = 4096) -> Iterator[Examples]:
+    """Encodes the impressions of `requests`, at least `chunk` at a time but for the last time."""
+    documents: list[dict[str, object]] = []
+    candidates: list[dict[str, object]] = []
+    clicked: list[int] = []
+    for logged in requests:
+        documents += [logged.request] * len(logged.candidates)
+        candidates += logged.candidates
+        clicked += logged.clicked
+        if len(clicked) >= chunk:
+            yield Examples(*encoder.encode_log(documents, candidates), np.array(clicked, dtype=np.int8))
+            documents, candidates, clicked = [], [], []
+    if clicked:
+        yield Examples(*encoder.encode_log(documents, candidates), np.array(clicked, dtype=np.int8))
+
+
+class _reading:  # noqa: N801  used as a function
+    """The lines of a file; what goes wrong while they are read is a `DataError`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> IO[bytes]:
+        try:
+            with self._path.open("rb") as file:
+                compressed = file.read(2) == _GZIP_MAGIC
+            self._file: IO[bytes] = gzip.open(self._path, "rb") if compressed else self._path.open("rb")
+        except OSError as error:
+            raise DataError(f"{self._path}: cannot be read: {error.strerror}") from error
+        return self._file
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._file.close()
+        if isinstance(error, OSError | EOFError):
+            raise DataError(f"{self._path}: cannot be read: {error}") from error
+
+
+def _parse(where: str, line: bytes) -> LoggedRequest:
+    try:
+        content = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{where}: not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{where}: expected an object, got {_shown(content)}")
+    timestamp, request = content.get("timestamp_ms"), content.get("request")
+    candidates, clicked = content.get("candidates"), content.get("clicked")
+    if not isinstance(timestamp, int) or isinstance(timestamp, bool):
+        raise DataError(f"{where}: timestamp_ms: expected an integer, got {_shown(timestamp)}")
+    if not isinstance(request, dict):
+        raise DataError(f"{where}: request: expected an object, got {_shown(request)}")
+    if not isinstance(candidates, list):
+        raise DataError(f"{where}: candidates: expected a list, got {_shown(candidates)}")
+    for i, candidate in enumerate(candidates):
+        if not isinstance(candidate, dict):
+            raise DataError(f"{where}: candidates[{i}]: expected an object, got {_shown(candidate)}")
+    if not isinstance(clicked, list) or len(clicked) != len(candidates):
+        raise DataError(f"{where}: clicked: expected a list as long as candidates ({len(candidates)}), got {_shown(clicked)}")
+    for i, label in enumerate(clicked):
+        if label is not True and label is not False and (type(label) is not int or label not in (0, 1)):
+            raise DataError(f"{where}: clicked[{i}]: expected 0 or 1, got {_shown(label)}")
+    return LoggedRequest(timestamp, request, candidates, [int(label) for label in clicked])
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

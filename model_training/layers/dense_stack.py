@@ -1,0 +1,17 @@
+"""Dense layers one after another.
+
+    a_0 = x,   a_(l+1) = relu(a_l W_l + b_l)
+
+Nair, Hinton: Rectified Linear Units Improve Restricted Boltzmann Machines (2010).
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def dense_stack(inputs: tf.Tensor, kernels: Sequence[tf.Tensor], biases: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Applies the layers to float32 `inputs` [n, w_0]; `kernels[l]` is [w_l, w_(l+1)]. Returns float32 [n, w_last]."""
+    for kernel, bias in zip(kernels, biases, strict=True):
+        inputs = tf.nn.relu(tf.nn.bias_add(tf.matmul(inputs, kernel), bias))
+    return inputs

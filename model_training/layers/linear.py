@@ -1,0 +1,27 @@
+"""The wide part: a linear model over hashed features.
+
+    y = Σ_j w[i_j] + Σ_k u_k x_k
+
+w [rows] has a weight for each row of the fused table, w[0] = 0 being padding; a multi-valued feature is n-hot, so all of
+its values count in full. Cheng et al.: Wide & Deep Learning for Recommender Systems (2016), section 3.1.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from model_training.layers.select import select
+
+
+def linear_ids(weights: tf.Tensor, ids: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:
+    """Σ_j w[i_j] over the `columns` of int32 `ids` [n, width], with one gather: float32 [n].
+
+    Args:
+        weights: float32 [rows]; a variable, or its shards in order ("div" partitioning).
+    """
+    return tf.reduce_sum(tf.nn.embedding_lookup(weights, select(ids, columns)), axis=1)
+
+
+def linear_floats(weights: tf.Tensor, floats: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:
+    """Σ_k u_k x_k over the `columns` of float32 `floats` [n, width] with `weights` [len(columns)]: float32 [n]."""
+    return tf.linalg.matvec(select(floats, columns), weights)

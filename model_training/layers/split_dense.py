@@ -1,0 +1,19 @@
+"""A dense layer whose input is shared by the candidates of a request, in part.
+
+    h_n = relu(x_r(n) R + x_n C + b)
+
+R [request inputs, units] and C [candidate inputs, units] are the two blocks of one dense layer's kernel, r(n) is the
+request of candidate n. x_r R + b is worked out once a request, then gathered.
+"""
+
+import tensorflow as tf
+
+
+def request_share(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """x R + b for float32 `inputs` [r, request inputs]: float32 [r, units]."""
+    return tf.matmul(inputs, kernel) + bias
+
+
+def split_dense(share: tf.Tensor, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """relu(share + x C) for `share` [n, units], already of each candidate, and `inputs` [n, candidate inputs]: [n, units]."""
+    return tf.nn.relu(share + tf.matmul(inputs, kernel))

@@ -1,0 +1,1 @@
+"""One model a file, each a composition of layers on one screen."""

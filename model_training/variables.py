@@ -1,0 +1,48 @@
+"""How models get their variables: by name, shape and initializer, from whoever knows where variables live.
+
+A single process makes plain variables; parameter servers partition the tables. The model's code is the same.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import tensorflow as tf
+
+Initializer = Callable[[Sequence[int]], tf.Tensor]
+
+
+class VariableFactory(Protocol):
+    """Makes one variable, float32 of `shape`, or the list of its shards along the first axis, in order."""
+
+    def __call__(self, name: str, shape: Sequence[int], initializer: Initializer) -> tf.Variable:
+        """The variable called `name`."""
+
+
+def create_variable(name: str, shape: Sequence[int], initializer: Initializer) -> tf.Variable:
+    """A plain variable of this process."""
+    return tf.Variable(initializer(shape), name=name, dtype=tf.float32)
+
+
+def zeros(shape: Sequence[int]) -> tf.Tensor:
+    """All zero."""
+    return tf.zeros(shape, tf.float32)
+
+
+def he_normal(seed: int, salt: int, fan_in: int | None = None) -> Initializer:
+    """Normal with variance 2 / `fan_in` (He et al. 2015), by default of the shape's own first axis."""
+
+    def initialize(shape: Sequence[int]) -> tf.Tensor:
+        stddev = (2.0 / max(1, fan_in or shape[0])) ** 0.5
+        return stddev * tf.random.stateless_truncated_normal(shape, seed=[seed, salt])
+
+    return initialize
+
+
+def padded_normal(stddev: float, seed: int, salt: int) -> Initializer:
+    """Normal, with the first row, which is padding, at zero."""
+
+    def initialize(shape: Sequence[int]) -> tf.Tensor:
+        rows = stddev * tf.random.stateless_normal([shape[0] - 1, *shape[1:]], seed=[seed, salt])
+        return tf.concat([tf.zeros([1, *shape[1:]]), rows], axis=0)
+
+    return initialize

@@ -1,0 +1,103 @@
+"""Bid requests as a bidder produces them, from a world."""
+
+from collections import deque
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Literal
+
+import numpy as np
+import orjson
+
+from sandbox.places import Contexts
+from sandbox.population import Ints
+from sandbox.world import World
+
+CandidateLayout = Literal["rows", "columns"]
+_BLOCK = 256
+
+
+@dataclass(frozen=True, slots=True)
+class BidRecord:
+    """One request, ready to be produced, and what the checker must know of it.
+
+    Attributes:
+        key: the user's id; value: JSON; headers: empty, or `request_id` and, where there is one, `deadline_ms`.
+        user: index of the user; ads: [n] indices of the candidates in the request's order.
+        contexts, row: the request's context is that row.
+    """
+
+    request_id: str
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    user: int
+    contexts: Contexts
+    row: int
+    ads: Ints
+
+
+class RequestFactory:
+    """An endless, seeded stream of requests; each holds distinct ads, drawn by popularity. Not thread-safe.
+
+    Request ids are `prefix` and a running number, so two factories that share a topic need different prefixes.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        candidates: int = 300,
+        seed: int = 0,
+        layout: CandidateLayout = "rows",
+        deadline_ms: float | None = None,
+        model: str | None = None,
+        headers: bool = False,
+        prefix: str = "r",
+    ) -> None:
+        if candidates < 1:
+            raise ValueError(f"candidates: {candidates}, expected at least 1")
+        self.world = world
+        self.candidates = candidates
+        self._rng = np.random.default_rng([world.seed, 2, seed])
+        self._prefix = prefix
+        self._layout = layout
+        self._deadline = None if deadline_ms is None else orjson.dumps(deadline_ms)
+        self._with_headers = headers
+        options = {"deadline_ms": deadline_ms, "model": model}
+        self._tail = b"".join(
+            b",%b:%b" % (orjson.dumps(k), orjson.dumps(v)) for k, v in options.items() if v is not None
+        )
+        self._keys = [user.encode() for user in world.users.ids]
+        self._number = 0
+        self._waiting: deque[tuple[int, Contexts, int]] = deque()
+
+    def next(self) -> BidRecord:
+        """The next request."""
+        if not self._waiting:
+            who, contexts = self.world.draw_requests(self._rng, _BLOCK)
+            self._waiting.extend((user, contexts, row) for row, user in enumerate(who.tolist()))
+        user, contexts, row = self._waiting.popleft()
+        ads = self.world.draw_candidates(self._rng, self.candidates)
+        request_id = f"{self._prefix}-{self._number}"
+        self._number += 1
+        value = b'{"request_id":"%b"%b,"user":%b,"context":%b,"candidates":%b}' % (
+            request_id.encode(),
+            self._tail,
+            self.world.users.json[user],
+            contexts.json[row],
+            self._candidates_json(ads),
+        )
+        headers = [("request_id", request_id.encode())] if self._with_headers else []
+        if self._with_headers and self._deadline is not None:
+            headers.append(("deadline_ms", self._deadline))
+        return BidRecord(request_id, self._keys[user], value, headers, user, contexts, row, ads)
+
+    def _candidates_json(self, ads: Ints) -> bytes:
+        catalogue = self.world.ads
+        chosen = itemgetter(*ads.tolist(), 0)  # one more, so that it always returns a tuple
+        if self._layout == "rows":
+            return b"[%b]" % b",".join(chosen(catalogue.json)[:-1])
+        columns = (
+            b'"%b":[%b]' % (key.encode(), b",".join(chosen(values)[:-1])) for key, values in catalogue.columns.items()
+        )
+        return b"{%b}" % b",".join(columns)

@@ -1,0 +1,5 @@
+"""`python -m streamer`."""
+
+from streamer.commands import main
+
+main()

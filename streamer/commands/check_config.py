@@ -1,0 +1,64 @@
+"""`streamer check-config`: are the settings right, and do the brokers and the model agree with them?"""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from streamer.errors import ConfigError, PredictError
+from streamer.settings import Settings, load_settings
+
+
+def check_config(
+    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Also ask the brokers and the model server.")] = False,
+) -> None:
+    """Check the settings and show what is in force. Exit status 2 if anything is wrong."""
+    settings = load_settings(config)
+    console = Console()
+    console.print(_table(settings))
+    if live:
+        for line in asyncio.run(_ask(settings)):
+            console.print(line, highlight=False)
+    console.print("settings are valid", highlight=False)
+
+
+def _table(settings: Settings) -> Table:
+    table = Table("setting", "value", box=None)
+    for section, values in settings:
+        assert isinstance(values, BaseModel)
+        for name, value in values:
+            default = type(values).model_fields[name].default
+            table.add_row(f"{section}.{name}", str(value), style=None if value == default else "bold")
+    return table
+
+
+async def _ask(settings: Settings) -> list[str]:
+    from streamer import kafka  # noqa: PLC0415
+    from streamer.features import FeatureSpec  # noqa: PLC0415
+    from streamer.predictor import Predictor  # noqa: PLC0415
+    from streamer.types import ModelVersion  # noqa: PLC0415
+
+    missing = await kafka.missing_topics(settings)
+    if missing:
+        raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` makes what is missing")
+    lines = [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
+    predictor = Predictor(settings.predictor)
+    name = settings.predictor.model
+    try:
+        versions = sorted(await predictor.available(name))
+        if not versions:
+            raise ConfigError(f"predictor.model: no version of {name!r} is AVAILABLE")
+        newest = ModelVersion(name, versions[-1])
+        spec = FeatureSpec.from_json(await predictor.feature_spec(newest), f"spec of {newest}")
+        await predictor.score_inputs(newest)
+    except PredictError as error:
+        raise ConfigError(f"predictor: {error}") from error
+    finally:
+        await predictor.close()
+    lines.append(f"model {name}: versions {', '.join(map(str, versions))}; spec {spec.name}, hash {spec.hash}")
+    return lines

@@ -1,0 +1,168 @@
+"""One record's way through the stages: exactly one answer or one dead letter, then it is done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from structlog.typing import FilteringBoundLogger
+
+from streamer.cache import ScoreCache
+from streamer.codec import REQUEST_ID_HEADER, encode_scores, header_milliseconds, header_text
+from streamer.deadline import Deadline
+from streamer.dispatcher import Dispatcher
+from streamer.errors import InvalidRequestError
+from streamer.metrics import Metrics
+from streamer.models import Models, Serving
+from streamer.sink import Sink
+from streamer.source import Received, Source
+from streamer.types import (
+    FROM_CACHE,
+    FROM_MODEL,
+    FROM_PRIOR,
+    BadRecord,
+    BidRequest,
+    DeadLetter,
+    EncodedRequest,
+    ScoreMessage,
+    StageTimes,
+    Status,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The stages in their order.
+
+    Invariant: a record is `done` only behind its answer or dead letter, so that a crash in between brings it back.
+    """
+
+    source: Source
+    models: Models
+    cache: ScoreCache | None
+    dispatcher: Dispatcher
+    sink: Sink
+    metrics: Metrics
+    log: FilteringBoundLogger
+    clock: Callable[[], float]
+    max_budget_ms: float
+
+    async def answer(self, record: Received) -> None:
+        """Scores one record and publishes what came of it."""
+        message, deadline = await self._score(record)
+        if isinstance(message, DeadLetter):
+            self.log.warning("dead letter", reason=message.reason, origin=str(message.origin))
+            await self.sink.dead_letter(message)
+        else:
+            now = self.clock()
+            message = replace(message, times=replace(message.times, total=(now - record.at) * 1e3))
+            self.metrics.answered(message.status, message.times, deadline.remaining(now))
+            await self.sink.publish(record.key, encode_scores(message), record.headers)
+        self.source.done(record.origin)
+
+    async def _score(self, record: Received) -> tuple[ScoreMessage | DeadLetter, Deadline]:
+        serving = self.models.serving
+        assert serving is not None, "records are read only when a model serves"
+        deadline = record.deadline
+        budget_ms = header_milliseconds(record.headers)
+        request_id = header_text(record.headers, REQUEST_ID_HEADER)
+        if budget_ms is not None:
+            deadline = deadline.with_budget(min(budget_ms, self.max_budget_ms))
+            if request_id is not None and deadline.expired(self.clock()):
+                return ScoreMessage(request_id, "expired", record.origin), deadline
+        try:
+            request = serving.codec.decode(record.value, record.headers)
+            if isinstance(request, BadRecord):
+                return self._refused(record, request.request_id, "decode", request.reason), deadline
+            request_id = request.request_id
+            if request.deadline_ms is not None:
+                deadline = record.deadline.with_budget(min(request.deadline_ms, self.max_budget_ms))
+            return await self._score_request(record, request, deadline, serving), deadline
+        except Exception as error:
+            # A bug of ours must neither stop the line nor lose the record: it is answered, and logged with its trace.
+            self.log.exception("record failed", origin=str(record.origin))
+            return self._refused(record, request_id, "pipeline", f"internal error: {error!r:.200}"), deadline
+
+    async def _score_request(
+        self, record: Received, request: BidRequest, deadline: Deadline, serving: Serving
+    ) -> ScoreMessage | DeadLetter:
+        decoded = self.clock()
+        if deadline.expired(decoded):
+            return ScoreMessage(request.request_id, "expired", record.origin, times=_times(record, decoded))
+        if request.model not in (None, serving.version.name):
+            reason = f"model: {request.model!r} is not served here, {serving.version.name!r} is"
+            return self._refused(record, request.request_id, "decode", reason)
+        self.metrics.candidates.inc(request.size)
+        try:
+            encoded = serving.encoder.encode(request)
+        except InvalidRequestError as error:
+            return self._refused(record, request.request_id, "encode", str(error))
+        if record.value is not None:
+            self.models.remember(record.value, record.headers)
+        times = replace(_times(record, decoded), encode=(self.clock() - decoded) * 1e3)
+        return await self._score_rows(
+            record, request.request_id, encoded, deadline=deadline, serving=serving, times=times
+        )
+
+    async def _score_rows(
+        self,
+        record: Received,
+        request_id: str,
+        encoded: EncodedRequest,
+        *,
+        deadline: Deadline,
+        serving: Serving,
+        times: StageTimes,
+    ) -> ScoreMessage:
+        version = serving.version
+        if self.cache is None:
+            known = np.zeros(encoded.size, dtype=np.bool_)
+            ctr = np.zeros(encoded.size, dtype=np.float32)
+        else:
+            ctr, known = self.cache.lookup(version, encoded.keys, self.clock())
+            hits = int(known.sum())
+            self.metrics.cache_hits.inc(hits)
+            self.metrics.cache_misses.inc(encoded.size - hits)
+        sources = np.where(known, FROM_CACHE, FROM_PRIOR).astype(np.int8)
+        missing = np.flatnonzero(~known)
+        status: Status = "ok"
+        reason = None
+        batch_rows = 0
+        if len(missing):
+            asked = self.clock()
+            gathered = await self.dispatcher.score(version, encoded, missing, deadline)
+            done = gathered.done
+            ctr[done] = gathered.ctr[done]
+            sources[done] = FROM_MODEL
+            batch_rows = gathered.batch_rows
+            if gathered.left:
+                replied = gathered.replied or self.clock()
+                queue_ms, predict_ms = (gathered.left - asked) * 1e3, (replied - gathered.left) * 1e3
+                times = replace(times, queue=queue_ms, predict=predict_ms)
+            if self.cache is not None and done.any():
+                self.cache.insert(version, encoded.keys[done], gathered.ctr[done], self.clock())
+            unknown = sources == FROM_PRIOR
+            if unknown.any():
+                ctr[unknown] = serving.prior
+                status = "fallback" if unknown.all() else "partial"
+                reason = gathered.reason
+        return ScoreMessage(
+            request_id=request_id,
+            status=status,
+            origin=record.origin,
+            model=version,
+            ad_ids=encoded.ad_ids,
+            ctr=ctr,
+            sources=sources,
+            reason=reason,
+            times=times,
+            batch_rows=batch_rows,
+        )
+
+    def _refused(self, record: Received, request_id: str | None, stage: str, reason: str) -> ScoreMessage | DeadLetter:
+        if request_id is not None:
+            return ScoreMessage(request_id, "invalid", record.origin, reason=reason)
+        return DeadLetter(record.key, record.value, record.headers, record.origin, record.timestamp_ms, stage, reason)
+
+
+def _times(record: Received, decoded: float) -> StageTimes:
+    return StageTimes(decode=(decoded - record.at) * 1e3)

@@ -1,0 +1,214 @@
+"""One worker's life: STARTING, RUNNING, DRAINING, STOPPED. It owns every task of the process."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Literal, TypeVar
+
+from aiokafka.errors import KafkaConnectionError
+from structlog.typing import FilteringBoundLogger
+
+from streamer import kafka
+from streamer.batching import BatchQueue
+from streamer.cache import ScoreCache
+from streamer.deadline import Deadline
+from streamer.dispatcher import Dispatcher
+from streamer.errors import ConfigError, PredictError
+from streamer.metrics import Metrics
+from streamer.models import Models
+from streamer.ops_http import OpsServer
+from streamer.pipeline import Pipeline
+from streamer.predictor import Predictor
+from streamer.settings import Settings
+from streamer.sink import Sink
+from streamer.source import Source
+from streamer.types import F32, BatchInputs, ModelVersion
+
+State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
+_START_RETRY_S = 1.0
+_T = TypeVar("_T")
+
+
+class Service:
+    """Runs until SIGTERM or SIGINT, then drains: reads no more, answers what is in flight, commits, leaves the group.
+
+    A second signal ends the process at once. `run` returns True if everything in flight was answered in time.
+    """
+
+    def __init__(self, settings: Settings, log: FilteringBoundLogger) -> None:
+        self.settings = settings
+        self.state: State = "STARTING"
+        self.metrics = Metrics()
+        self._log = log
+        self._clock = time.monotonic
+        self._stop = asyncio.Event()
+        self._why_not: str | None = "starting"
+        self._ops = OpsServer(settings.ops, self.metrics.registry, lambda: self.state, lambda: self._why_not)
+
+    async def run(self) -> bool:
+        """Starts, serves and drains.
+
+        Raises:
+            ConfigError: a topic is missing, or the ops port is taken.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        try:
+            await self._start_ops()
+            try:
+                return await self._serve()
+            finally:
+                await self._ops.stop()
+        finally:
+            self.state = "STOPPED"
+            self._log.info("stopped")
+
+    def stop(self) -> None:
+        """Begins to drain."""
+        self._stop.set()
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            self._log.error("second signal, leaving at once; what is in flight will be read again")
+            os._exit(128 + number)
+        self._log.info("draining", signal=signal.Signals(number).name)
+        self.stop()
+
+    async def _start_ops(self) -> None:
+        try:
+            await self._ops.start()
+        except OSError as error:
+            ops = self.settings.ops
+            raise ConfigError(f"ops: cannot listen on {ops.host}:{ops.port}: {error.strerror}") from error
+        self._log.info("ops port", host=self.settings.ops.host, port=self._ops.port)
+
+    async def _serve(self) -> bool:
+        settings, log = self.settings, self._log
+        cache = ScoreCache(settings.cache) if settings.cache.enabled else None
+        predictor = Predictor(settings.predictor)
+        models = Models(predictor, settings, cache, metrics=self.metrics, log=log, clock=self._clock)
+        source: Source | None = None
+        sink: Sink | None = None
+        try:
+            await self._until_done("model server", models.refresh, PredictError)
+            missing = await self._until_done("brokers", lambda: kafka.missing_topics(settings), ConfigError)
+            if missing:
+                raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` makes what is missing")
+            if self._stop.is_set():
+                return True
+            sink = Sink(kafka.producer(settings), settings.sink, self.metrics, log)
+            await self._until_done("brokers", sink.start, KafkaConnectionError)
+            source = Source(
+                kafka.consumer(settings),
+                settings.source,
+                self.metrics,
+                log,
+                revoke_s=settings.service.drain_ms / 1e3,
+                clock=self._clock,
+            )
+            await self._until_done("brokers", source.start, KafkaConnectionError)
+            return await self._work(source, models, predictor, sink, cache)
+        finally:
+            if source is not None:
+                await source.stop()
+            if sink is not None:
+                await sink.stop()
+            await predictor.close()
+
+    async def _work(
+        self, source: Source, models: Models, predictor: Predictor, sink: Sink, cache: ScoreCache | None
+    ) -> bool:
+        settings = self.settings
+        async with asyncio.TaskGroup() as tasks:
+
+            def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+                return tasks.create_task(work, name=name)
+
+            async def predict(version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
+                return await predictor.score(version, inputs, deadline.remaining(self._clock()))
+
+            queue = BatchQueue(settings.batching)
+            dispatcher = Dispatcher(
+                queue,
+                predict,
+                spawn,
+                self._clock,
+                self.metrics,
+                slots=settings.batching.max_in_flight_batches,
+                margin_s=settings.batching.answer_margin_ms / 1e3,
+            )
+            pipeline = Pipeline(
+                source,
+                models,
+                cache,
+                dispatcher,
+                sink,
+                self.metrics,
+                self._log,
+                self._clock,
+                settings.source.max_budget_ms,
+            )
+            reading = spawn(self._read(source, pipeline, spawn), "read")
+            side = [
+                spawn(self._repeat(self._commit, source, settings.offsets.commit_interval_ms), "commit"),
+                spawn(self._repeat(self._refresh, models, settings.predictor.poll_interval_ms), "models"),
+            ]
+            self.state, self._why_not = "RUNNING", None
+            self._log.info("running", topic=settings.source.topic, group=settings.kafka.group_id)
+            await self._stop.wait()
+
+            self.state, self._why_not = "DRAINING", "draining"
+            source.close()
+            dispatcher.drain()
+            await reading
+            all_answered = await source.join(Deadline.after(self._clock(), settings.service.drain_ms))
+            for task in side:
+                task.cancel()
+            await source.commit()
+            if not all_answered:
+                self._log.error("drained in part, the rest will be read again", in_flight=source.in_flight)
+                for task in asyncio.all_tasks():
+                    if task.get_name() in {"record", "batch"}:
+                        task.cancel()
+            return all_answered
+
+    async def _read(
+        self, source: Source, pipeline: Pipeline, spawn: Callable[[Coroutine[Any, Any, None], str], object]
+    ) -> None:
+        async for chunk in source.chunks():
+            for record in chunk:
+                spawn(pipeline.answer(record), "record")
+
+    @staticmethod
+    async def _repeat(work: Callable[[_T], Awaitable[None]], subject: _T, every_ms: float) -> None:
+        while True:
+            await asyncio.sleep(every_ms / 1e3)
+            await work(subject)
+
+    @staticmethod
+    async def _commit(source: Source) -> None:
+        await source.commit()
+        source.measure_lag()
+
+    async def _refresh(self, models: Models) -> None:
+        try:
+            await models.refresh()
+        except PredictError as error:
+            self._log.warning("model server cannot be asked for its versions", error=str(error))
+
+    async def _until_done(self, what: str, attempt: Callable[[], Awaitable[_T]], not_yet: type[Exception]) -> _T | None:
+        """Attempts until it works or the worker is told to stop; says what it waits for."""
+        while not self._stop.is_set():
+            try:
+                return await attempt()
+            except not_yet as error:
+                self._why_not = f"waiting for the {what}: {error}"
+                self._log.warning(f"waiting for the {what}", error=str(error))
+            try:
+                await asyncio.wait_for(self._stop.wait(), _START_RETRY_S)
+            except TimeoutError:
+                continue
+        return None
