@@ -14,7 +14,7 @@ CANDIDATES ?= 300
 
 help:
 	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
-	@echo "make test   lint-free behaviour tests on real Kafka, gRPC and TensorFlow"
+	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
 	@echo "make lint   formatting, types, forbidden imports"
 	@echo "make bench  the scorer against a floor and a naive program"
 	@echo "make clean  remove what the other targets made"
@@ -24,7 +24,7 @@ setup: $(READY)
 $(READY): requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) (the first time this downloads about 1 GB and takes some minutes) ..."
 	@if command -v uv >/dev/null 2>&1; then \
-	    uv venv --quiet --allow-existing --python 3.11 $(VENV) && \
+	    uv venv --quiet --allow-existing --python python3 $(VENV) && \
 	    uv pip install --quiet --python $(BIN)/python -r requirements/dev.txt && \
 	    uv pip install --quiet --python $(BIN)/python --no-deps -e . ; \
 	else \

@@ -124,7 +124,9 @@ def _parse(where: str, line: bytes) -> LoggedRequest:
         if not isinstance(candidate, dict):
             raise DataError(f"{where}: candidates[{i}]: expected an object, got {_shown(candidate)}")
     if not isinstance(clicked, list) or len(clicked) != len(candidates):
-        raise DataError(f"{where}: clicked: expected a list as long as candidates ({len(candidates)}), got {_shown(clicked)}")
+        raise DataError(
+            f"{where}: clicked: expected a list as long as candidates ({len(candidates)}), got {_shown(clicked)}"
+        )
     for i, label in enumerate(clicked):
         if label is not True and label is not False and (type(label) is not int or label not in (0, 1)):
             raise DataError(f"{where}: clicked[{i}]: expected 0 or 1, got {_shown(label)}")

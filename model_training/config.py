@@ -107,5 +107,3 @@ def _readable(source: str, error: ValidationError) -> Iterable[str]:
         near = get_close_matches(key, section.model_fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(section.model_fields)}"
         yield f"{source}: {where}: unknown key; {hint}"
-
-

@@ -14,7 +14,7 @@ from model_training.models.wide_deep import WideDeep
 
 
 def sum_by_row(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor]:
-    """Each row of a sparse gradient once: row numbers [u] and the sums of their gradients [u, …], 0 for padding row 0."""
+    """Each row of a sparse gradient once: row numbers [u] and the sums of their gradients [u, …], 0 for padding."""
     rows, positions = tf.unique(tf.reshape(gradient.indices, [-1]))
     sums = tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(rows))
     is_row = tf.reshape(rows != 0, [-1, *[1] * (len(gradient.values.shape) - 1)])

@@ -3,11 +3,12 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from sandbox.checker import AnswerTimes, Checker, Sample
@@ -84,7 +85,7 @@ def report_of(
     dead_letter_reasons: Mapping[str, int] | None = None,
 ) -> TrafficReport:
     """What checker and ledger know by now."""
-    verdicts: dict[str, int] = {**checker.verdicts}
+    verdicts: dict[str, int] = dict(checker.verdicts.items())
     rest = {"right", "unknown", "duplicate"}
     return TrafficReport(
         requests_sent=ledger.sent - ledger.refused,
@@ -245,33 +246,48 @@ class Quality:
 
     Attributes:
         served, bayes: AUC of the served scores and of the truth on the same clicks; NaN where there is no click.
+        rival: AUC of another scorer on the same clicks; NaN without one.
         mean_ctr, mean_served: mean true and mean served probability.
     """
 
     served: float
     bayes: float
+    rival: float
     impressions: int
     clicks: int
     mean_ctr: float
     mean_served: float
 
 
-def quality(world: World, samples: tuple[Sample, ...], *, shown: int = 100, seed: int = 0) -> Quality:
-    """Draws clicks for up to `shown` random candidates of each sampled request and ranks them by both scores."""
+Documents = list[Mapping[str, object]]
+Scorer = Callable[[Documents, Documents], npt.NDArray[np.floating[Any]]]
+"""Scores n impressions given by their request documents and their candidates."""
+
+
+def quality(
+    world: World, samples: tuple[Sample, ...], *, shown: int = 100, seed: int = 0, rival: Scorer | None = None
+) -> Quality:
+    """Draws clicks for up to `shown` random candidates of each sampled request and ranks them by all scores."""
     rng = np.random.default_rng([world.seed, 3, seed])
     served: list[F64] = [np.empty(0)]
     truth: list[F64] = [np.empty(0)]
+    documents: Documents = []
+    candidates: Documents = []
     for sample in samples:
         chosen = rng.permutation(len(sample.ads))[:shown]
         served.append(sample.ctr[chosen])
         truth.append(world.true_ctr(sample.user, sample.contexts, sample.ads[chosen]))
+        if rival is not None:
+            documents += [world.document(sample.user, sample.contexts)] * len(chosen)
+            candidates += [world.ad(index) for index in sample.ads[chosen].tolist()]
     scores, ctr = np.concatenate(served), np.concatenate(truth)
     clicked = draw_clicks(rng, ctr)
     if not len(ctr):
-        return Quality(float("nan"), float("nan"), 0, 0, float("nan"), float("nan"))
+        return Quality(float("nan"), float("nan"), float("nan"), 0, 0, float("nan"), float("nan"))
     return Quality(
         served=auc(clicked, scores),
         bayes=auc(clicked, ctr),
+        rival=float("nan") if rival is None else auc(clicked, rival(documents, candidates)),
         impressions=len(ctr),
         clicks=int(clicked.sum()),
         mean_ctr=float(ctr.mean()),

@@ -80,8 +80,8 @@ class RequestFactory:
         ads = self.world.draw_candidates(self._rng, self.candidates)
         request_id = f"{self._prefix}-{self._number}"
         self._number += 1
-        value = b'{"request_id":"%b"%b,"user":%b,"context":%b,"candidates":%b}' % (
-            request_id.encode(),
+        value = b'{"request_id":%b%b,"user":%b,"context":%b,"candidates":%b}' % (
+            orjson.dumps(request_id),
             self._tail,
             self.world.users.json[user],
             contexts.json[row],

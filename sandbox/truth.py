@@ -49,6 +49,11 @@ def interaction(table: F64, sigma: float, *weights: F64) -> F64:
     return table * (sigma / deviation) if deviation > 1e-9 else np.zeros_like(table)
 
 
+def _shares(codes: Ints, weights: F64, size: int) -> F64:
+    """The share of each of `size` codes, by the weights of those who have it."""
+    return np.bincount(codes, weights, size).astype(np.float64)
+
+
 class Truth:
     """P(click | user, context, ad) = sigmoid(bias + main effects + interactions of two and of three attributes).
 
@@ -62,7 +67,7 @@ class Truth:
         self._users, self._ads = users, ads
         self._bias = 0.0
         by_user = {
-            name: np.bincount(codes, users.weights, size)
+            name: _shares(codes, users.weights, size)
             for name, codes, size in (
                 ("gender", users.gender, len(GENDERS)),
                 ("age", users.age_band, _AGE_BANDS),
@@ -72,7 +77,7 @@ class Truth:
             )
         }
         category, formats, goals, themes, languages, sizes = (
-            np.bincount(codes, ads.weights, size)
+            _shares(codes, ads.weights, size)
             for codes, size in (
                 (ads.category, len(CATEGORIES)),
                 (ads.creative_format, len(FORMATS)),
@@ -83,8 +88,8 @@ class Truth:
             )
         )
         hours, days = np.full(24, 1 / 24), np.full(7, 1 / 7)
-        pages = np.bincount(slots.page_category, slots.weights, PAGE_CATEGORIES)
-        places = np.bincount(slots.position, slots.weights, len(POSITIONS))
+        pages = _shares(slots.page_category, slots.weights, PAGE_CATEGORIES)
+        places = _shares(slots.position, slots.weights, len(POSITIONS))
         own = slots.weights, users.weights
         n_categories = len(CATEGORIES)
         normal = rng.standard_normal
@@ -186,7 +191,7 @@ def _liking(rng: np.random.Generator, users: Users) -> F64:
     bearing = 0.5 * rng.standard_normal((INTERESTS, len(CATEGORIES)))
     bearing[np.arange(INTERESTS), np.arange(INTERESTS) % len(CATEGORIES)] += 2.0
     present = (users.interests >= 0)[:, :, None]
-    total: F64 = (bearing[users.interests] * present).sum(axis=1)
+    total = (bearing[users.interests] * present).sum(axis=1)
     return np.asarray(total / present.sum(axis=1))
 
 

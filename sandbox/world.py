@@ -103,7 +103,7 @@ class World:
 
     def true_ctr(self, user: int, context: Contexts, ads: Ints) -> F64:
         """Click probabilities of n ads for one user in one context (of one row); float64 [n]."""
-        return self.true_ctrs(np.array([user]), context, ads[None, :])[0]
+        return self.true_ctrs(np.array([user]), context, ads[None, :]).ravel()
 
     def true_ctrs(self, users: Ints, contexts: Contexts, ads: Ints) -> F64:
         """Click probabilities for m requests of k ads each, users [m], ads [m, k]; float64 [m, k]."""

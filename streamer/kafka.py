@@ -10,6 +10,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExists
 from streamer.errors import ConfigError
 from streamer.settings import Settings
 
+UnreachableError = KafkaConnectionError
+"""No broker answers."""
+
 
 def _client(settings: Settings) -> dict[str, Any]:
     kafka = settings.kafka
@@ -107,7 +110,7 @@ class _Admin:
     async def __aenter__(self) -> AIOKafkaAdminClient:
         try:
             await self._admin.start()
-        except KafkaConnectionError as error:
+        except UnreachableError as error:
             await self._admin.close()
             servers = self._settings.kafka.bootstrap_servers
             raise ConfigError(f"kafka.bootstrap_servers: no broker answers at {servers}") from error

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
-Partition = tuple[str, int]
+from streamer.types import Partition
 
 
 class OffsetTracker:
@@ -17,12 +17,17 @@ class OffsetTracker:
         self._open: dict[Partition, OrderedDict[int, bool]] = {}
         self._next: dict[Partition, int] = {}
         self._committed: dict[Partition, int] = {}
-        self.in_flight = 0
+        self._in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Records received and not done."""
+        return self._in_flight
 
     def received(self, partition: Partition, offset: int) -> None:
         """A record came in; offsets of a partition rise, with gaps where the log was compacted."""
         self._open.setdefault(partition, OrderedDict())[offset] = False
-        self.in_flight += 1
+        self._in_flight += 1
 
     def done(self, partition: Partition, offset: int) -> None:
         """The record has been answered or dead-lettered, for good."""
@@ -30,7 +35,7 @@ class OffsetTracker:
         if records is None or records.get(offset) is not False:
             return
         records[offset] = True
-        self.in_flight -= 1
+        self._in_flight -= 1
         while records:
             first, finished = next(iter(records.items()))
             if not finished:
@@ -57,6 +62,6 @@ class OffsetTracker:
     def forget(self, partitions: Iterable[Partition]) -> None:
         """These partitions are somebody else's now."""
         for partition in list(partitions):
-            self.in_flight -= self.in_flight_of([partition])
+            self._in_flight -= self.in_flight_of([partition])
             for held in (self._open, self._next, self._committed):
                 held.pop(partition, None)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
-from aiokafka.errors import KafkaConnectionError
 from structlog.typing import FilteringBoundLogger
 
 from streamer import kafka
@@ -18,6 +17,7 @@ from streamer.dispatcher import Dispatcher
 from streamer.errors import ConfigError, PredictError
 from streamer.metrics import Metrics
 from streamer.models import Models
+from streamer.offsets import OffsetTracker
 from streamer.ops_http import OpsServer
 from streamer.pipeline import Pipeline
 from streamer.predictor import Predictor
@@ -100,16 +100,17 @@ class Service:
             if self._stop.is_set():
                 return True
             sink = Sink(kafka.producer(settings), settings.sink, self.metrics, log)
-            await self._until_done("brokers", sink.start, KafkaConnectionError)
+            await self._until_done("brokers", sink.start, kafka.UnreachableError)
             source = Source(
                 kafka.consumer(settings),
+                OffsetTracker(),
                 settings.source,
                 self.metrics,
                 log,
                 revoke_s=settings.service.drain_ms / 1e3,
                 clock=self._clock,
             )
-            await self._until_done("brokers", source.start, KafkaConnectionError)
+            await self._until_done("brokers", source.start, kafka.UnreachableError)
             return await self._work(source, models, predictor, sink, cache)
         finally:
             if source is not None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -11,9 +12,8 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.deadline import Deadline
 from streamer.metrics import Metrics
-from streamer.offsets import OffsetTracker
 from streamer.settings import SourceSettings
-from streamer.types import Header, Origin
+from streamer.types import Header, Origin, Partition
 
 _POLL_MS = 100
 
@@ -37,6 +37,20 @@ class Received:
     at: float
 
 
+class Offsets(Protocol):
+    """What the source needs of the offsets stage; `streamer.offsets.OffsetTracker` says what each one promises."""
+
+    @property
+    def in_flight(self) -> int: ...
+    def received(self, partition: Partition, offset: int) -> None: ...
+    def done(self, partition: Partition, offset: int) -> None: ...
+    def committable(self) -> dict[Partition, int]: ...
+    def committed(self, offsets: Mapping[Partition, int]) -> None: ...
+    def read_up_to(self, partition: Partition) -> int | None: ...
+    def in_flight_of(self, partitions: Iterable[Partition]) -> int: ...
+    def forget(self, partitions: Iterable[Partition]) -> None: ...
+
+
 class Source:
     """Reads bid requests for one worker, as a member of a consumer group.
 
@@ -48,6 +62,7 @@ class Source:
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
+        offsets: Offsets,
         settings: SourceSettings,
         metrics: Metrics,
         log: FilteringBoundLogger,
@@ -63,7 +78,7 @@ class Source:
         self._revoke_s = revoke_s
         self._clock = clock
         self._wall_clock = wall_clock
-        self._offsets = OffsetTracker()
+        self._offsets = offsets
         self._changed = asyncio.Event()
         self._closing = False
 

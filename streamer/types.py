@@ -14,6 +14,8 @@ I8 = npt.NDArray[np.int8]
 
 Status = Literal["ok", "partial", "fallback", "expired", "invalid"]
 Header = tuple[str, bytes]
+Partition = tuple[str, int]
+"""Topic and number of a partition."""
 
 SOURCES = ("model", "cache", "prior")
 """Where one candidate's score came from; `EncodedRequest` rows carry indices into this."""

@@ -20,16 +20,11 @@ from model_training.layers.select import select
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Fields of equal width and pooling, adjacent among the gathered columns from `start` on."""
+    """Fields of equal width and pooling, adjacent among the gathered columns."""
 
-    start: int
     fields: int
     width: int
     pooling: Pooling | None
-
-    @property
-    def columns(self) -> int:
-        return self.fields * self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +44,7 @@ class FieldPlan:
         blocks: list[_Block] = []
         for (width, _), group in groupby(sorted(fields, key=_shape), key=_shape):
             same = list(group)
-            blocks.append(_Block(len(columns), len(same), width, same[0].pooling))
+            blocks.append(_Block(len(same), width, same[0].pooling))
             for field in same:
                 columns += range(field.start, field.start + width)
         return cls(tuple(columns), tuple(blocks))
@@ -72,18 +67,17 @@ def fused_embedding(table: tf.Tensor, ids: tf.Tensor, plan: FieldPlan, dim: int)
     if not plan.blocks:
         return tf.zeros([tf.shape(ids)[0], 0])
     picked = select(ids, plan.columns)
-    rows = tf.nn.embedding_lookup(table, picked)
+    # Splits, not slices: a slice's gradient is a zeroed copy of the whole.
+    sizes = [block.fields * block.width for block in plan.blocks]
+    rows = tf.split(tf.nn.embedding_lookup(table, picked), sizes, axis=1)
     parts: list[tf.Tensor] = []
-    for block in plan.blocks:
-        end = block.start + block.columns
-        whole = len(plan.blocks) == 1
-        values = rows if whole else rows[:, block.start : end]
+    for block, values, block_ids in zip(plan.blocks, rows, tf.split(picked, sizes, axis=1), strict=True):
+        pooled = values
         if block.pooling is not None:
             shape = [-1, block.fields, block.width]
-            values = tf.reduce_sum(tf.reshape(values, [*shape, dim]), axis=2)
+            pooled = tf.reduce_sum(tf.reshape(values, [*shape, dim]), axis=2)
             if block.pooling == "mean":
-                present = tf.reshape(picked[:, block.start : end] != 0, shape)
-                counts = tf.reduce_sum(tf.cast(present, tf.float32), axis=2, keepdims=True)
-                values = values / tf.maximum(counts, 1.0)
-        parts.append(tf.reshape(values, [-1, block.fields * dim]))
+                present = tf.cast(tf.reshape(block_ids != 0, shape), tf.float32)
+                pooled /= tf.maximum(tf.reduce_sum(present, axis=2, keepdims=True), 1.0)
+        parts.append(tf.reshape(pooled, [-1, block.fields * dim]))
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)

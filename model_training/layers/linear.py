@@ -2,8 +2,8 @@
 
     y = Σ_j w[i_j] + Σ_k u_k x_k
 
-w [rows] has a weight for each row of the fused table, w[0] = 0 being padding; a multi-valued feature is n-hot, so all of
-its values count in full. Cheng et al.: Wide & Deep Learning for Recommender Systems (2016), section 3.1.
+w [rows] has a weight for each row of the fused table, w[0] = 0 being padding; a multi-valued feature is n-hot, so all
+of its values count in full. Cheng et al.: Wide & Deep Learning for Recommender Systems (2016), section 3.1.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def select(matrix: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:
-    """The `columns` of `matrix` [n, w] as [n, len(columns)]; the matrix itself or one slice of it where that suffices."""
+    """The `columns` of `matrix` [n, w] as [n, len(columns)]; the matrix or one slice of it where that will do."""
     if not columns:
         return matrix[:, :0]
     first, count = columns[0], len(columns)

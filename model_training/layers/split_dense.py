@@ -15,5 +15,5 @@ def request_share(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.T
 
 
 def split_dense(share: tf.Tensor, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """relu(share + x C) for `share` [n, units], already of each candidate, and `inputs` [n, candidate inputs]: [n, units]."""
+    """relu(share + x C) for `inputs` [n, candidate inputs] and `share` [n, units] of their requests: [n, units]."""
     return tf.nn.relu(share + tf.matmul(inputs, kernel))

@@ -56,7 +56,8 @@ class WideDeep(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         self.candidate_kernel = create("deep/candidate_kernel", [inputs[1], first], he_normal(seed, 2, sum(inputs)))
         self.first_bias = create("deep/first_bias", [first], zeros)
         self.kernels = [
-            create(f"deep/kernel_{i}", shape, he_normal(seed, 2 + i)) for i, shape in enumerate(pairwise(hidden_units), 1)
+            create(f"deep/kernel_{i}", shape, he_normal(seed, 2 + i))
+            for i, shape in enumerate(pairwise(hidden_units), 1)
         ]
         self.biases = [create(f"deep/bias_{i}", [units], zeros) for i, units in enumerate(hidden_units[1:], 1)]
         self.output_kernel = create("deep/output_kernel", [last, 1], he_normal(seed, 3 + len(hidden_units)))

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from types import FrameType
 
+from sandbox.model_server.config import read_config
 from sandbox.model_server.flags import FlagError, parse_flags
 from sandbox.model_server.process import EXIT_WITH_STDIN
 from sandbox.model_server.runtime import keep_tensorflow_lean
+from sandbox.model_server.status import StatusError
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -40,11 +42,12 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keep_tensorflow_lean()
-    from sandbox.model_server.server import serve  # noqa: PLC0415  # loads TensorFlow, which a refusal need not wait for
-    from sandbox.model_server.status import StatusError  # noqa: PLC0415
-
     try:
-        serve(flags, stop)
+        configs = read_config(flags)
+        # Loads TensorFlow, for which a refusal should not have to wait.
+        from sandbox.model_server.server import serve  # noqa: PLC0415
+
+        serve(flags, configs, stop)
     except (StatusError, RuntimeError) as error:
         sys.stderr.write(f"Failed to start server. Error: {error}\n")
         return 1

@@ -39,7 +39,7 @@ class ModelServerProcess:
         port: int | None = None,
         flags: Mapping[str, object] | None = None,
         log_path: Path | str | None = None,
-        start_timeout_s: float = 120.0,
+        start_timeout_s: float = 300.0,
     ) -> None:
         if (base_path is None) == (config is None):
             raise ValueError("give either base_path or config")

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +17,7 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, Re
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
-from sandbox.model_server.config import from_proto, read_config
+from sandbox.model_server.config import ModelConfig, from_proto
 from sandbox.model_server.flags import ServerFlags, channel_arguments
 from sandbox.model_server.manager import Manager
 from sandbox.model_server.predict import predict
@@ -134,15 +134,14 @@ def _handlers(services: Services) -> list[grpc.GenericRpcHandler]:
     ]
 
 
-def serve(flags: ServerFlags, stop: threading.Event) -> None:
+def serve(flags: ServerFlags, configs: Sequence[ModelConfig], stop: threading.Event) -> None:
     """Load the models, then open the port, then serve until `stop` is set, then end gracefully.
 
-    Raises `StatusError` if the configuration is wrong or no version of a model can be loaded, RuntimeError if the
+    Raises `StatusError` if a label may not be assigned or no version of a model can be loaded, RuntimeError if the
     port is taken.
     """
     manager = Manager(flags)
     try:
-        configs = read_config(flags)
         manager.start(configs)
         manager.wait_until_available((config.name for config in configs), cancelled=stop.is_set)
         if not stop.is_set():

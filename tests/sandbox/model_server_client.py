@@ -78,6 +78,15 @@ class Client:
     def raw_predict(self, request: PredictRequest, timeout_s: float = PATIENCE_S) -> PredictResponse:
         return self._call("PredictionService/Predict", request, PredictResponse, timeout_s)
 
+    def begin_predict(self, request: PredictRequest, timeout_s: float = PATIENCE_S) -> Any:
+        """A grpc.Future; on the one connection it is ahead of every later call."""
+        call = self._channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=PredictRequest.SerializeToString,
+            response_deserializer=PredictResponse.FromString,
+        )
+        return call.future(request, timeout=timeout_s)
+
     def predict(
         self, model: str, inputs: Mapping[str, TensorProto], *, timeout_s: float = PATIENCE_S, **choice: Any
     ) -> dict[str, Any] | Failure:

@@ -1,6 +1,7 @@
 """Makes the small SavedModels of these tests, in a process of its own so that no test process loads TensorFlow.
 
-`python -m tests.sandbox.model_server_models FOLDER` writes FOLDER/plus_two and FOLDER/plus_three.
+`python -m tests.sandbox.model_server_models FOLDER` writes FOLDER/plus_two, FOLDER/plus_three, and two files of warm-up
+requests for them: FOLDER/warmup_count calls `count` three times, FOLDER/warmup_wrong a signature that is not there.
 """
 
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 FLOATS = tf.TensorSpec([None, 1], tf.float32, "x")
 
@@ -19,6 +21,7 @@ class Model(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         super().__init__()
         self.half = tf.Variable(0.5)
         self.offset = tf.Variable(offset)
+        self.calls = tf.Variable(0)
         self.weights = tf.constant([[1.0], [10.0]])
 
     @tf.function(input_signature=[FLOATS])  # type: ignore[untyped-decorator]
@@ -49,12 +52,26 @@ class Model(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     def slow(self, steps: Any) -> dict[str, Any]:
         return {"sum": tf.while_loop(lambda n, _: n < steps, lambda n, s: (n + 1, s + n), (0 * steps, 0 * steps))[1]}
 
+    @tf.function(input_signature=[])  # type: ignore[untyped-decorator]
+    def count(self) -> dict[str, Any]:
+        return {"calls": self.calls.assign_add(1)}
+
+
+def write_warmup(file: Path, signature: str, times: int) -> None:
+    log = PredictionLog()
+    log.predict_log.request.model_spec.signature_name = signature
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for _ in range(times):
+            writer.write(log.SerializeToString())
+
 
 def main(folder: Path) -> None:
     for name, offset in {"plus_two": 2.0, "plus_three": 3.0}.items():
         model = Model(offset)
-        signatures = {name: getattr(model, name) for name in ("feature_spec", "score", "join", "slow")}
+        signatures = {name: getattr(model, name) for name in ("feature_spec", "score", "join", "slow", "count")}
         tf.saved_model.save(model, str(folder / name), {"serving_default": model.line, **signatures})
+    write_warmup(folder / "warmup_count", "count", 3)
+    write_warmup(folder / "warmup_wrong", "nothing", 1)
 
 
 if __name__ == "__main__":

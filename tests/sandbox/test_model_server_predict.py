@@ -102,11 +102,29 @@ WRONG: list[tuple[str, dict[str, Any], dict[str, Any], grpc.StatusCode, str]] = 
         INVALID,
         "input size does not match signature: 2!=1 len({x,z}) != len({x}). Sent extra: {z}. Missing but required: {}.",
     ),
-    ("misnamed input", {"z": X["x"]}, {}, INVALID, "Signature input alias: x(feed name: serving_default_x:0) not found"),
+    (
+        "misnamed input",
+        {"z": X["x"]},
+        {},
+        INVALID,
+        "Signature input alias: x(feed name: serving_default_x:0) not found",
+    ),
     ("type", {"x": tensor([[1]], "int64")}, {}, INVALID, "Expects arg[0] to be float but int64 is provided"),
     ("shape", FACTORED | {"user": tensor([[1, 2, 3]])}, {"signature": "score"}, INVALID, "Matrix size-incompatible"),
-    ("row", FACTORED | {"row_to_request": tensor([0, 1, 9], "int32")}, {"signature": "score"}, INVALID, "not in [0, 2)"),
-    ("output", X, {"outputs": ("q",)}, INVALID, "output tensor alias not found in signature: q Outputs expected to be in"),
+    (
+        "row",
+        FACTORED | {"row_to_request": tensor([0, 1, 9], "int32")},
+        {"signature": "score"},
+        INVALID,
+        "not in [0, 2)",
+    ),
+    (
+        "output",
+        X,
+        {"outputs": ("q",)},
+        INVALID,
+        "output tensor alias not found in signature: q Outputs expected to be in",
+    ),
     ("output twice", X, {"outputs": ("y", "y")}, INVALID, "duplicate output tensor alias: y"),
 ]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression
 
 from sandbox.truth import interaction
@@ -40,7 +40,7 @@ def _digest(seed: int) -> str:
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> DrawnLog:
-    return World(7, users=3_000, sites=300, ads=1_000).draw_log(tmp_path_factory.mktemp("log") / "log.jsonl", 15_000)
+    return World(7, users=3_000, sites=300, ads=1_000).draw_log(tmp_path_factory.mktemp("log") / "log.jsonl", 6_000)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ def test_both_ways_to_draw_candidates_prefer_ads_alike() -> None:
 
 
 def test_more_candidates_than_ads_are_refused() -> None:
-    with pytest.raises(ValueError, match="601 candidates .* 600 ads"):
+    with pytest.raises(ValueError, match=r"601 candidates .* 600 ads"):
         small_world().draw_candidates(np.random.default_rng(0), 601)
 
 
@@ -181,7 +181,8 @@ def test_a_model_without_crosses_is_clearly_worse_than_the_truth(log: DrawnLog) 
     lines = _lines(log.path)
     impressions = [(line["request"], candidate) for line in lines for candidate in line["candidates"]]
     ids, floats = encoder.encode_log([r for r, _ in impressions], [c for _, c in impressions])
-    columns, start = [], 0
+    columns: list[int] = []
+    start = 0
     for group in ("request", "candidate"):
         for part in encoder.layout.ids[group]:
             if not isinstance(part.feature, Cross):
@@ -190,7 +191,7 @@ def test_a_model_without_crosses_is_clearly_worse_than_the_truth(log: DrawnLog) 
     n, k = len(ids), len(columns)
     rows = encoder.layout.table_rows
     numbers = np.arange(rows, rows + floats.shape[1])
-    which = np.hstack([ids[:, columns], np.broadcast_to(numbers, (n, len(numbers)))])
+    which = np.hstack([np.take(ids, columns, axis=1), np.broadcast_to(numbers, (n, len(numbers)))])
     values = np.hstack([np.ones((n, k), dtype=np.float32), floats])
     matrix = csr_matrix((values.ravel(), which.ravel(), np.arange(n + 1) * which.shape[1]), shape=(n, numbers[-1] + 1))
     clicked, later = log.clicked.ravel(), n * 4 // 5

@@ -1,0 +1,1 @@
+"""Timings on real Kafka. They inform; no test depends on them."""

@@ -1,0 +1,105 @@
+"""Programs under measurement: start, follow what they produce, count what they use."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import psutil
+from confluent_kafka import Consumer, TopicPartition
+
+from sandbox.scorer import ScorerProcess
+
+_START_S = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One program's way through a backlog.
+
+    Attributes:
+        requests_per_second: between its first and its last answer, by the records' own timestamps.
+        cpu_ms: CPU milliseconds of its process per request, user and system, start-up not counted.
+        resident_mb: the largest resident memory seen while it worked.
+        scores: the click probabilities of each request, by request id.
+    """
+
+    requests_per_second: float
+    cpu_ms: float
+    resident_mb: float
+    scores: Mapping[str, npt.NDArray[np.float64]]
+
+
+def follow(pid: int, bootstrap: str, output: str, requests: int) -> Run:
+    """Waits for `requests` answers on `output` and measures the process meanwhile.
+
+    Raises:
+        TimeoutError: they did not come.
+    """
+    process = psutil.Process(pid)
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": output, "enable.auto.commit": False})
+    consumer.assign([TopicPartition(output, 0, 0)])
+    values: list[bytes] = []
+    stamps: list[int] = []
+    used, already = 0.0, 0
+    resident = 0
+    deadline = time.monotonic() + _START_S
+    try:
+        while len(values) < requests:
+            messages = consumer.consume(200, timeout=0.2)
+            if messages and not values:
+                used = sum(process.cpu_times()[:2])
+                already = len(messages)
+            for message in messages:
+                values.append(message.value())
+                stamps.append(message.timestamp()[1])
+            resident = max(resident, process.memory_info().rss)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(values)} of {requests} answers on {output} after {_START_S:.0f} s")
+        used = sum(process.cpu_times()[:2]) - used
+    finally:
+        consumer.close()
+    answers = [orjson.loads(value) for value in values]
+    bad = [a for a in answers if a["status"] != "ok"]
+    if bad:
+        raise RuntimeError(f"{output}: {len(bad)} answers are not ok, the first: {str(bad[0])[:300]}")
+    return Run(
+        requests_per_second=(len(stamps) - 1) / max(1e-3, (max(stamps) - min(stamps)) / 1e3),
+        cpu_ms=1e3 * used / max(1, len(values) - already),
+        resident_mb=resident / 2**20,
+        scores={a["request_id"]: np.array(a["ctr"]) for a in answers},
+    )
+
+
+@contextmanager
+def program(module: str, arguments: Mapping[str, str], log: Path) -> Iterator[int]:
+    """Runs one of the hand-written programs; yields its process id."""
+    command = [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in arguments.items())]
+    environment = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "134217728", **os.environ}
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=sink, env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}, process_group=0
+        )
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+@contextmanager
+def scorer(settings: Mapping[str, object], log: Path) -> Iterator[ScorerProcess]:
+    """Runs the scorer; yields once it is started, ready or not."""
+    running = ScorerProcess(settings, log)
+    running.spawn()
+    try:
+        yield running
+    finally:
+        running.stop()

@@ -1,0 +1,73 @@
+"""The form of every benchmark's result: `build/bench/<scenario>.json`."""
+
+import json
+import operator
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+_HOLDS = {"<=": operator.le, ">=": operator.ge}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value; `bound` is None where there is none to keep."""
+
+    name: str
+    value: float
+    unit: str
+    relation: Literal["<=", ">="] | None = None
+    bound: float | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the bound is kept; None without one."""
+        if self.relation is None or self.bound is None:
+            return None
+        return bool(_HOLDS[self.relation](self.value, self.bound))
+
+
+def write(scenario: str, figures: list[Figure], settings: Mapping[str, object], out: Path) -> None:
+    """Writes the scenario's file and prints its figures beside their bounds."""
+    content = {
+        "scenario": scenario,
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": _processor(),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+        "settings": dict(settings),
+        "figures": {
+            f.name: {
+                "value": round(f.value, 4),
+                "unit": f.unit,
+                "bound": None if f.bound is None else f"{f.relation} {f.bound:g}",
+                "holds": f.holds,
+            }
+            for f in figures
+        },
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{scenario}.json").write_text(json.dumps(content, indent=2) + "\n")
+    table = Table("figure", "value", "unit", "bound", "holds", title=scenario, title_justify="left", box=None)
+    for f in figures:
+        holds = {True: "yes", False: "NO", None: ""}[f.holds]
+        bound = "" if f.bound is None else f"{f.relation} {f.bound:g}"
+        table.add_row(f.name, f"{f.value:,.4g}" if f.value < 1e4 else f"{f.value:,.0f}", f.unit, bound, holds)
+    Console().print(table)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,23 @@
+"""`model-training`: from a click log to a version that TensorFlow Serving can load."""
+
+import os
+
+# TensorFlow greets on standard error unless told before it is loaded.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import typer
+
+from model_training.commands.train import train
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(train)
+
+
+@app.callback()
+def model_training() -> None:
+    """Trains and exports click-through-rate models."""
+
+
+def main() -> None:
+    """The console command."""
+    app()

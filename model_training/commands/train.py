@@ -1,0 +1,132 @@
+"""`model-training train`: encodes a log, trains, judges, exports."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+
+from model_training.config import TrainingConfig, load_spec
+from model_training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from model_training.export import ModelSize
+    from model_training.metrics import Quality
+    from model_training.train import Progress
+
+_console = Console(highlight=False)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def train(
+    *,
+    log: Annotated[Path, typer.Option(help="Click log: JSON lines, one a request; may be compressed by gzip.")],
+    config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
+    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
+    records: Annotated[Path | None, typer.Option(help="Folder to keep the encoded records in.")] = None,
+    export_to: Annotated[Path | None, typer.Option(help="Base path of the model's versions.")] = None,
+    version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
+    holdout: Annotated[float, typer.Option(help="Share of the log, its last lines, to judge the model by.")] = 0.1,
+    negative_sampling_rate: Annotated[float, typer.Option(help="Share of the non-clicks that the log kept.")] = 1.0,
+    baseline: Annotated[bool, typer.Option(help="Judge a logistic regression without crosses too.")] = False,
+) -> None:
+    """Trains a model on a click log, judges it on the log's end and exports it."""
+    try:
+        _train(
+            log=log,
+            config_path=config,
+            spec_path=spec,
+            records=records,
+            export_to=export_to,
+            version=version,
+            holdout=holdout,
+            negative_sampling_rate=negative_sampling_rate,
+            baseline=baseline,
+        )
+    except TrainingError as error:
+        _errors.print(f"error: {error}", markup=False)
+        raise typer.Exit(2) from None
+
+
+def _train(
+    *,
+    log: Path,
+    config_path: Path,
+    spec_path: Path | None,
+    records: Path | None,
+    export_to: Path | None,
+    version: int,
+    holdout: float,
+    negative_sampling_rate: float,
+    baseline: bool,
+) -> None:
+    config = TrainingConfig.from_yaml(config_path)
+    spec = load_spec(spec_path or config.spec)
+    # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
+    from model_training import export as exporting  # noqa: PLC0415
+    from model_training import workflow  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = records or Path(scratch)
+        with _console.status(f"encoding {log}"):
+            split = workflow.split_log(
+                log, directory, spec, holdout=holdout, negative_sampling_rate=negative_sampling_rate
+            )
+        manifest = split.manifest
+        _console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
+        with _progress(manifest.examples * config.epochs) as report:
+            model, result = workflow.train_records(directory, manifest, spec, config, report)
+    _console.print(
+        f"{result.steps:,} steps in {result.seconds:.1f} s, {result.examples_per_second:,.0f} examples/s,"
+        f" log loss {result.loss:.4f}"
+    )
+    qualities = {}
+    if len(split.holdout.labels):
+        qualities[config.model] = workflow.judge(model, spec, split.holdout)
+        if baseline:
+            qualities["logistic_regression"] = workflow.judge_baseline(spec, split.training, split.holdout)
+        _console.print(_table(qualities))
+    if export_to is not None:
+        path = exporting.export(model, spec, export_to, version, negative_sampling_rate=negative_sampling_rate)
+        _console.print(_described(exporting.model_size(model, path), path))
+
+
+@contextmanager
+def _progress(examples: int) -> Iterator[Callable[["Progress"], None]]:
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]} examples/s, loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    with ProgressBar(*columns, console=_console) as bar:
+        task = bar.add_task("training", total=examples, speed="…", loss="…")
+
+        def report(progress: "Progress") -> None:
+            bar.update(task, completed=progress.examples, loss=f"{progress.loss:.4f}")
+            speed = bar.tasks[task].speed
+            bar.update(task, speed=f"{speed:,.0f}" if speed else "…")
+
+        yield report
+
+
+def _table(qualities: dict[str, "Quality"]) -> Table:
+    table = Table("model", "examples", "clicks", "AUC", "log loss", "calibration")
+    for name, q in qualities.items():
+        figures = (f"{q.examples:,}", f"{q.positives:,}", f"{q.auc:.4f}", f"{q.log_loss:.4f}", f"{q.calibration:.3f}")
+        table.add_row(name, *figures)
+    return table
+
+
+def _described(size: "ModelSize", path: Path) -> str:
+    return (
+        f"{path}: {size.dense_parameters:,} dense, {size.embedding_parameters:,} embedding and"
+        f" {size.wide_parameters:,} wide parameters, {size.file_bytes / 1e6:.1f} MB"
+    )

@@ -1,0 +1,104 @@
+"""A trained model as a version that TensorFlow Serving picks up: whole, or not there at all."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from model_training.errors import ExportError
+from model_training.models.wide_deep import WideDeep
+from model_training.signatures import build
+from model_training.warmup import write_warmup
+from streamer.features import FeatureSpec, Layout
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What a model is made of, in parameters, and the bytes of its exported folder."""
+
+    dense_parameters: int
+    embedding_parameters: int
+    wide_parameters: int
+    file_bytes: int
+
+
+def export(
+    model: WideDeep,
+    spec: FeatureSpec,
+    base_path: Path,
+    version: int,
+    *,
+    model_name: str | None = None,
+    negative_sampling_rate: float = 1.0,
+) -> Path:
+    """Writes `base_path/version` and returns it.
+
+    It is written under a name that is no number, which servers that poll the folder pass over, made durable, and
+    renamed; after a failure nothing is left.
+
+    Args:
+        version: a positive integer; servers prefer the highest.
+        model_name: the name that warm-up requests carry, by default that of the folder `base_path`.
+        negative_sampling_rate: share of the non-clicks that the training data kept, in (0, 1].
+
+    Raises:
+        ExportError: the version exists, is not positive, or cannot be written; the rate is not in (0, 1].
+    """
+    final = base_path / str(version)
+    if version < 1:
+        raise ExportError(f"version {version}: must be a positive integer")
+    if not 0 < negative_sampling_rate <= 1:
+        raise ExportError(f"negative_sampling_rate {negative_sampling_rate}: must be in (0, 1]")
+    if final.exists():
+        raise ExportError(f"{final}: this version exists already; versions are never overwritten")
+    partial = base_path / f".{version}.{os.getpid()}.partial"
+    try:
+        base_path.mkdir(parents=True, exist_ok=True)
+        _save(model, spec, partial, negative_sampling_rate)
+        warmup = partial / "assets.extra" / "tf_serving_warmup_requests"
+        write_warmup(Layout(spec), warmup, model_name or base_path.resolve().name)
+        _sync_tree(partial)
+        partial.rename(final)
+        _sync(base_path)
+    except (OSError, tf.errors.OpError) as error:
+        raise ExportError(f"{final}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return final
+
+
+def model_size(model: WideDeep, exported: Path) -> ModelSize:
+    """The size of `model` and of the folder that it was exported to."""
+    wide = sum(_count(v) for v in model.wide_variables)
+    embedding = _count(model.embedding_table)
+    total = sum(_count(v) for v in model.trainable_variables)
+    files = sum(path.stat().st_size for path in exported.rglob("*") if path.is_file())
+    return ModelSize(total - wide - embedding, embedding, wide, files)
+
+
+def _save(model: WideDeep, spec: FeatureSpec, path: Path, negative_sampling_rate: float) -> None:
+    servable = tf.Module(name="servable")
+    servable.model = model
+    tf.saved_model.save(
+        servable, str(path), signatures=build(model, spec, negative_sampling_rate=negative_sampling_rate)
+    )
+
+
+def _count(variable: tf.Variable) -> int:
+    return int(variable.shape.num_elements())
+
+
+def _sync_tree(root: Path) -> None:
+    for path in sorted(root.rglob("*"), reverse=True):
+        _sync(path)
+    _sync(root)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

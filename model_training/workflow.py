@@ -1,0 +1,106 @@
+"""The way from a click log to an exported version, step by step, without a word on the screen."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model_training.baseline import LogisticBaseline
+from model_training.click_log import Examples, count_lines, encode_log, read_log
+from model_training.config import TrainingConfig
+from model_training.errors import ConfigError, DataError
+from model_training.input_pipeline import batches
+from model_training.metrics import Quality, evaluate
+from model_training.models.wide_deep import WideDeep
+from model_training.records import Manifest, write_records
+from model_training.train import Progress, TrainResult, build_model, predict, train
+from streamer.features import Encoder, FeatureSpec, Layout
+
+
+@dataclass(frozen=True, slots=True)
+class LogSplit:
+    """A log's earlier part as records, and its later part, which no model has seen, in memory."""
+
+    manifest: Manifest
+    training: Examples
+    holdout: Examples
+
+
+def split_log(
+    log: Path, directory: Path, spec: FeatureSpec, *, holdout: float = 0.1, negative_sampling_rate: float = 1.0
+) -> LogSplit:
+    """Encodes a log: its first lines to records in `directory`, its last share `holdout` of lines for judging.
+
+    Raises:
+        ConfigError: `holdout` is not in [0, 1).
+        DataError: the log cannot be read, is empty, or a line of it is wrong.
+    """
+    if not 0 <= holdout < 1:
+        raise ConfigError(f"holdout {holdout}: must be in [0, 1)")
+    encoder = Encoder(spec)
+    cut = round(count_lines(log) * (1 - holdout))
+    training = _joined(list(encode_log(read_log(log, last=cut), encoder)), Layout(spec))
+    manifest = write_records([training], directory, spec, negative_sampling_rate=negative_sampling_rate)
+    return LogSplit(manifest, training, _joined(list(encode_log(read_log(log, first=cut), encoder)), Layout(spec)))
+
+
+def train_records(
+    directory: Path,
+    manifest: Manifest,
+    spec: FeatureSpec,
+    config: TrainingConfig,
+    report: Callable[[Progress], None] | None = None,
+) -> tuple[WideDeep, TrainResult]:
+    """Builds the model that `config` names and trains it on records.
+
+    Raises:
+        ConfigError, DataError: the records do not fit the spec, or the spec the model.
+    """
+    manifest.check(spec)
+    if manifest.positives in (0, manifest.examples):
+        raise DataError(f"{manifest.positives} clicks among {manifest.examples} examples: both classes are needed")
+    model = build_model(config, spec)
+    data = batches(
+        directory,
+        manifest,
+        config.batch_size,
+        epochs=config.epochs,
+        shuffle_buffer=config.shuffle_buffer,
+        seed=config.seed,
+        deterministic=config.deterministic,
+    )
+    return model, train(model, spec, data, config, report)
+
+
+def judge(model: WideDeep, spec: FeatureSpec, examples: Examples) -> Quality:
+    """The quality of the model's scores, before any correction for sampling.
+
+    Raises:
+        DataError: there are not both clicks and non-clicks.
+    """
+    return evaluate(examples.labels, predict(model, spec, examples.ids, examples.floats))
+
+
+def judge_baseline(spec: FeatureSpec, training: Examples, examples: Examples) -> Quality:
+    """The quality of a logistic regression without crosses, fitted on `training`.
+
+    Raises:
+        DataError: there are not both clicks and non-clicks.
+    """
+    baseline = LogisticBaseline(Layout(spec)).fit(training)
+    return evaluate(examples.labels, baseline.predict(examples.ids, examples.floats))
+
+
+def _joined(parts: list[Examples], layout: Layout) -> Examples:
+    if not parts:
+        return Examples(
+            np.empty((0, layout.row_ids), np.int32),
+            np.empty((0, layout.row_floats), np.float32),
+            np.empty(0, np.int8),
+        )
+    return Examples(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.floats for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+    )

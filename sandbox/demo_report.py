@@ -1,0 +1,165 @@
+"""What the demo found: figures, a summary for people, and a picture."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+
+from sandbox.ranker import Scorer, TrafficReport, per_second, quality
+from sandbox.world import World
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+_PERCENTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
+_SAMPLES = 400
+_STAGES = ("decode", "encode", "queue", "predict")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """The figures of a run; `build/demo/report.json` has exactly these names. Times are in milliseconds."""
+
+    broker: str
+    requests_sent: int
+    answered: int
+    lost: int
+    duplicates: int
+    wrong: int
+    dead_lettered: int
+    candidates_per_second: float
+    scoring_ms: Mapping[str, float]
+    end_to_end_ms: Mapping[str, float]
+    batch_rows: Mapping[str, float]
+    cache_hit_ratio: float
+    model: Mapping[str, object]
+    auc: Mapping[str, float]
+    status: Mapping[str, int]
+    settings: Mapping[str, object]
+
+    @property
+    def healthy(self) -> bool:
+        """Each request has exactly one answer, and each answer is right."""
+        return not (self.lost or self.duplicates or self.wrong)
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values."""
+        return asdict(self)
+
+    def summary(self) -> list[tuple[str, str]]:
+        """Lines for a person."""
+        times = {
+            name: "   ".join(f"{p} {ms[p]:.1f} ms" for p in _PERCENTILES)
+            for name, ms in (("scoring", self.scoring_ms), ("end to end", self.end_to_end_ms))
+        }
+        total = max(1, self.answered)
+        return [
+            ("broker", "Apache Kafka" if self.broker == "kafka" else "librdkafka's embedded cluster (a stand-in)"),
+            ("model", f"{self.model['name']}, version {self.model['version']}"),
+            ("requests", f"{self.requests_sent} sent, {self.answered} answered"),
+            ("", f"{self.lost} lost, {self.duplicates} twice, {self.wrong} wrong, {self.dead_lettered} dead letters"),
+            ("answers", ", ".join(f"{name} {n} ({n / total:.1%})" for name, n in self.status.items())),
+            ("candidates scored", f"{self.candidates_per_second:,.0f} a second"),
+            ("scoring (received to answered)", times["scoring"]),
+            ("end to end (sent to ranker)", times["end to end"]),
+            ("rows a batch", f"p50 {self.batch_rows['p50']:.0f}   p99 {self.batch_rows['p99']:.0f}"),
+            ("found in the score cache", f"{self.cache_hit_ratio:.1%} of candidates"),
+            (
+                "AUC",
+                f"served {self.auc['served']:.4f}, of the truth itself {self.auc['bayes']:.4f}, "
+                f"logistic regression {self.auc['logistic_regression']:.4f}",
+            ),
+        ]
+
+
+def make_report(
+    traffic: TrafficReport,
+    *,
+    world: World,
+    rival: Scorer,
+    broker: str,
+    seconds: float,
+    cache_hit_ratio: float,
+    settings: Mapping[str, object],
+) -> DemoReport:
+    """Puts the figures together; draws clicks for a sample of the answers to see how good the served scores are."""
+    times = traffic.times
+    found = quality(world, traffic.samples[:_SAMPLES], rival=rival)
+    name, _, version = max(traffic.models, key=lambda m: traffic.models[m], default="none/0").rpartition("/")
+    rows = times.batch_rows[times.batch_rows > 0]
+    candidates = sum(traffic.sources.values())
+    return DemoReport(
+        broker=broker,
+        requests_sent=traffic.requests_sent,
+        answered=traffic.answered,
+        lost=traffic.lost,
+        duplicates=traffic.duplicates,
+        wrong=traffic.unknown + sum(traffic.wrong.values()),
+        dead_lettered=traffic.dead_letters or 0,
+        candidates_per_second=round(candidates / seconds, 1),
+        scoring_ms=percentiles(times.stage_ms["total"]),
+        end_to_end_ms=percentiles(times.latency_ms),
+        batch_rows={name: ms for name, ms in percentiles(rows).items() if name != "p999"},
+        cache_hit_ratio=round(cache_hit_ratio, 4),
+        model={"name": name, "version": int(version)},
+        auc={
+            "served": round(found.served, 4),
+            "bayes": round(found.bayes, 4),
+            "logistic_regression": round(found.rival, 4),
+        },
+        status=traffic.statuses,
+        settings=settings,
+    )
+
+
+def percentiles(values: npt.NDArray[np.float64]) -> dict[str, float]:
+    """p50, p99 and p99.9 of what is known; 0 where nothing is."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return dict.fromkeys(_PERCENTILES, 0.0)
+    return {name: round(float(np.percentile(known, q)), 3) for name, q in _PERCENTILES.items()}
+
+
+def plot(traffic: TrafficReport, path: Path) -> None:
+    """Latency by stage, throughput and batch size over time, as a PNG."""
+    times, series = traffic.times, per_second(traffic.times)
+    figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(9, 9), constrained_layout=True)
+    for stage in (*_STAGES, "total"):
+        values = times.stage_ms[stage]
+        values = np.sort(values[~np.isnan(values)])
+        if len(values):
+            share = np.arange(1, len(values) + 1) / len(values)
+            top.plot(
+                values,
+                share,
+                label="all of scoring" if stage == "total" else stage,
+                lw=2.2 if stage == "total" else 1.2,
+            )
+    end_to_end = np.sort(times.latency_ms)
+    top.plot(end_to_end, np.arange(1, len(end_to_end) + 1) / max(1, len(end_to_end)), "k--", lw=1.2, label="end to end")
+    top.set(xscale="log", xlabel="milliseconds", ylabel="share of answers", title="Latency by stage", ylim=(0, 1.01))
+    top.axvline(10, color="tab:red", lw=1, ls=":")
+    top.text(10.3, 0.04, "10 ms", color="tab:red")
+    top.grid(alpha=0.3)
+    top.legend(fontsize=8, loc="upper left")
+    # The last second is cut short by the end of the run.
+    whole = slice(0, max(1, len(series.second) - 1))
+    middle.plot(series.second[whole], series.answers[whole], color="tab:blue")
+    middle.set(ylabel="answers a second", title="Throughput and end-to-end latency over time")
+    middle.set_ylim(bottom=0)
+    middle.grid(alpha=0.3)
+    latency = middle.twinx()
+    latency.plot(series.second[whole], series.p50_ms[whole], color="tab:orange", lw=1, label="p50")
+    latency.plot(series.second[whole], series.p99_ms[whole], color="tab:red", lw=1, label="p99")
+    latency.set_ylabel("end to end, ms")
+    latency.set_ylim(bottom=0)
+    latency.legend(fontsize=8, loc="upper right")
+    bottom.plot(series.second[whole], series.batch_rows[whole], color="tab:green")
+    bottom.set(xlabel="seconds", ylabel="rows", title="Rows of a batch (mean of each second)")
+    bottom.set_ylim(bottom=0)
+    bottom.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

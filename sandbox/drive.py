@@ -1,0 +1,57 @@
+"""Open-loop traffic through a running scorer, every answer checked."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sandbox.checker import Checker
+from sandbox.ledger import Ledger
+from sandbox.ranker import Ranker, TrafficReport
+from sandbox.requests import RequestFactory
+from sandbox.traffic import Traffic
+
+Progress = Callable[[float, int, int], None]
+"""Is told the seconds since the start, the requests sent and those answered."""
+
+_EVERY_S = 5.0
+_SETTLE_S = 30.0
+
+
+class Topics(NamedTuple):
+    """The scorer's topics."""
+
+    requests: str
+    scores: str
+    dead_letters: str
+
+
+def drive(
+    bootstrap: str,
+    topics: Topics,
+    factory: RequestFactory,
+    rate: float,
+    seconds: float,
+    progress: Progress | None = None,
+) -> TrafficReport:
+    """Sends `rate` requests a second for `seconds`, then waits up to 30 s for the answers that are still missing.
+
+    Raises:
+        RankerError: the answers cannot be read.
+    """
+    ledger = Ledger()
+    checker = Checker(ledger, factory.world.ads.ids)
+    ranker = Ranker(bootstrap, topics.scores, checker, ledger, dead_letters=topics.dead_letters)
+    ranker.start()
+    traffic = Traffic(bootstrap, topics.requests, factory, rate=rate, seconds=seconds, ledger=ledger)
+    started = time.monotonic()
+    traffic.start()
+    try:
+        while not traffic.join(_EVERY_S):
+            if progress is not None:
+                progress(time.monotonic() - started, ledger.sent, checker.answered)
+        ranker.wait_for_answers(_SETTLE_S)
+    finally:
+        traffic.stop()
+        traffic.join(_EVERY_S)
+        ranker.close()
+    return ranker.report()

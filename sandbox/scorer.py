@@ -1,0 +1,165 @@
+"""The scorer as a child process: `streamer run`, with settings from the environment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sandbox.broker import launcher
+from sandbox.broker.ports import free_ports
+
+_STEP_S = 0.05
+_RPC_S = 2.0
+
+
+class ScorerError(Exception):
+    """The scorer ended, or was not ready in time; the message holds the end of its log."""
+
+
+class ScorerProcess:
+    """One `streamer run`, which dies with its parent.
+
+    `settings` are settings by dotted name (`{"source.budget_ms": 30}`); the operations port is a free one. Every wait
+    is bounded.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, object],
+        log_path: Path,
+        *,
+        command: Sequence[str] = ("-m", "streamer", "run"),
+        start_timeout_s: float = 120.0,
+    ) -> None:
+        (self.port,) = free_ports(1)
+        self.settings = {"ops.port": self.port, **settings}
+        self.log_path = log_path
+        self._command = [sys.executable, *command]
+        self._start_timeout_s = start_timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    def start(self) -> None:
+        """Starts and waits until /readyz says so. Raises `ScorerError`, and then nothing is left running."""
+        self.spawn()
+        try:
+            self.wait_until_ready(self._start_timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+
+    def spawn(self) -> None:
+        """Starts without waiting."""
+        if self._process is not None:
+            raise ScorerError("it is running already")
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(self.settings),
+                process_group=0,
+            )
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Waits for /readyz. Raises `ScorerError` if the process ends or `timeout_s` passes."""
+        deadline = time.monotonic() + timeout_s
+        while (answer := self._get("/readyz"))[0] != 200:
+            status = self._running().poll()
+            if status is not None:
+                raise ScorerError(f"the scorer ended with status {status}:\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise ScorerError(f"not ready after {timeout_s} s ({answer[1].strip()}):\n{self.log_tail()}")
+            time.sleep(_STEP_S)
+
+    def get(self, path: str) -> str:
+        """The body of a page of the operations port. Raises `ScorerError` unless its status is 200."""
+        status, body = self._get(path)
+        if status != 200:
+            raise ScorerError(f"{path}: status {status}: {body}")
+        return body
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of one metric; 0 where it has none yet."""
+        wanted = {f'{key}="{value}"' for key, value in labels.items()}
+        for line in self.get("/metrics").splitlines():
+            head, _, value = line.rpartition(" ")
+            found, _, inside = head.partition("{")
+            if found == name and wanted <= set(inside.rstrip("}").split(",")):
+                return float(value)
+        return 0.0
+
+    def wait(self, timeout_s: float) -> int:
+        """Waits for its end; returns the exit status. Raises subprocess.TimeoutExpired."""
+        status = self._running().wait(timeout_s)
+        self._process = None
+        return status
+
+    def signal(self, number: signal.Signals) -> None:
+        self._running().send_signal(number)
+
+    def stop(self, timeout_s: float = 20.0) -> int | None:
+        """SIGTERM, and SIGKILL after `timeout_s`. Returns the exit status, None if none ran."""
+        if self._process is None:
+            return None
+        self._process.terminate()
+        try:
+            return self.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+
+    def kill(self) -> int | None:
+        """SIGKILL. Returns the exit status, None if none ran."""
+        if self._process is None:
+            return None
+        self._process.kill()
+        return self.wait(10.0)
+
+    def log_tail(self, size: int = 3000) -> str:
+        """The end of its log."""
+        return self.log_path.read_text(encoding="utf-8", errors="replace")[-size:]
+
+    def _get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=_RPC_S) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise ScorerError("it is not running")
+        return self._process
+
+
+def _environment(settings: Mapping[str, object]) -> dict[str, str]:
+    ours = {
+        f"STREAMER_{name.replace('.', '__').upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in settings.items()
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+    # Without these, messages of half a megabyte are mapped and unmapped each time.
+    malloc = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "134217728"}
+    return {**malloc, **inherited, **ours}

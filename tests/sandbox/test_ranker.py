@@ -1,0 +1,275 @@
+"""Rankers: what the checker finds in answers, how the report counts it, and a round trip through Kafka."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from sandbox.broker import KafkaBroker
+from sandbox.checker import Checker, Sample
+from sandbox.ledger import Ledger
+from sandbox.ranker import Ranker, RankerError, per_second, quality, report_of
+from sandbox.requests import BidRecord, RequestFactory
+from sandbox.traffic import Traffic
+from tests.kafka_fixtures import FreshTopic
+from tests.sandbox.worlds import small_world
+
+_N = 20
+_WAIT_S = 60.0
+_MS = {"decode": 0.1, "encode": 0.2, "queue": 0.3, "predict": 0.4, "total": 1.0}
+
+
+def _answer(record: BidRecord, **changes: object) -> dict[str, Any]:
+    ids = small_world().ads.ids
+    answer: dict[str, Any] = {
+        "request_id": record.request_id,
+        "status": "ok",
+        "model": {"name": "wdl", "version": 3},
+        "ad_id": [ids[i] for i in record.ads.tolist()],
+        "ctr": [0.01 * (i + 1) for i in range(len(record.ads))],
+        "source": ["model"] * (len(record.ads) - 1) + ["cache"],
+        "ms": _MS,
+        "batch_rows": 640,
+        "origin": {"topic": "bid-requests", "partition": 0, "offset": 7},
+    }
+    return {key: value for key, value in {**answer, **changes}.items() if value is not ...}
+
+
+class _Bench:
+    """A checker that is owed answers to the requests that `ask` makes."""
+
+    def __init__(self, **options: int) -> None:
+        self.ledger = Ledger()
+        self.checker = Checker(self.ledger, small_world().ads.ids, **options)
+        self._factory = RequestFactory(small_world(), candidates=_N)
+
+    def ask(self, at: float = 0.0) -> BidRecord:
+        record = self._factory.next()
+        self.ledger.record(record, at)
+        return record
+
+
+@pytest.fixture
+def bench() -> _Bench:
+    return _Bench()
+
+
+def test_a_right_answer_is_counted_and_timed(bench: _Bench) -> None:
+    record = bench.ask(at=5.0)
+    assert bench.checker.check(orjson.dumps(_answer(record)), 5.25) == "right"
+    report = report_of(bench.checker, bench.ledger)
+    assert report.clean
+    assert (report.requests_sent, report.answered, report.lost) == (1, 1, 0)
+    assert report.statuses == {"ok": 1}
+    assert report.sources == {"model": _N - 1, "cache": 1, "prior": 0}
+    assert report.models == {"wdl/3": 1}
+    assert report.times.latency_ms.tolist() == [250.0]
+    assert report.times.batch_rows.tolist() == [640.0]
+    assert {stage: ms.tolist() for stage, ms in report.times.stage_ms.items()} == {k: [v] for k, v in _MS.items()}
+
+
+def test_an_answer_without_scores_is_right_where_its_status_says_so(bench: _Bench) -> None:
+    for status in ("expired", "invalid"):
+        answer = _answer(bench.ask(), status=status, ad_id=..., ctr=..., source=..., ms=..., batch_rows=..., reason="r")
+        assert bench.checker.check(orjson.dumps(answer), 1.0) == "right"
+    report = report_of(bench.checker, bench.ledger)
+    assert report.statuses == {"expired": 1, "invalid": 1}
+    assert report.reasons == {"r": 2}
+    assert np.isnan(report.times.batch_rows).all()
+    assert report.samples == ()
+
+
+@pytest.mark.parametrize(
+    ("fault", "damage"),
+    [
+        ("bad_status", lambda a: {**a, "status": "fine"}),
+        ("bad_status", lambda a: {**a, "status": ["ok"]}),
+        ("bad_columns", lambda a: {**a, "ctr": None}),
+        ("bad_columns", lambda a: {**a, "source": "model"}),
+        ("bad_columns", lambda a: {**a, "status": "expired"}),
+        ("wrong_count", lambda a: {**a, "ctr": a["ctr"][1:]}),
+        ("wrong_count", lambda a: {**a, "ad_id": [], "ctr": [], "source": []}),
+        ("wrong_count", lambda a: {**a, **{key: [*a[key], a[key][0]] for key in ("ad_id", "ctr", "source")}}),
+        ("wrong_order", lambda a: {**a, "ad_id": a["ad_id"][::-1]}),
+        ("wrong_ads", lambda a: {**a, "ad_id": [*a["ad_id"][1:], "ad-of-another"]}),
+        ("wrong_ads", lambda a: {**a, "ad_id": [*a["ad_id"][1:], a["ad_id"][1]]}),
+        ("wrong_ads", lambda a: {**a, "ad_id": [*a["ad_id"][1:], {}]}),
+        ("not_a_probability", lambda a: {**a, "ctr": [*a["ctr"][1:], float("nan")]}),
+        ("not_a_probability", lambda a: {**a, "ctr": [*a["ctr"][1:], 1.0001]}),
+        ("not_a_probability", lambda a: {**a, "ctr": [*a["ctr"][1:], -1e-9]}),
+        ("not_a_probability", lambda a: {**a, "ctr": [*a["ctr"][1:], "0.5"]}),
+        ("not_a_probability", lambda a: {**a, "ctr": [*a["ctr"][1:], True]}),
+        ("bad_source", lambda a: {**a, "source": [*a["source"][1:], "guess"]}),
+        ("bad_source", lambda a: {**a, "source": [*a["source"][1:], "prior"]}),
+    ],
+)
+def test_each_fault_is_found_and_named(
+    bench: _Bench, fault: str, damage: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    record = bench.ask()
+    value = orjson.dumps(damage(_answer(record)))
+    assert bench.checker.check(value, 1.0) == fault
+    report = report_of(bench.checker, bench.ledger)
+    assert report.wrong == {fault: 1}
+    assert (report.answered, report.lost) == (1, 0)
+    assert not report.clean
+    assert report.samples == ()
+    assert record.request_id in report.examples[fault]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"nothing", b'{"request_id":', b"[]", b'{"request_id": 5}', b'{"request_id": "r-0", "ctr": [NaN]}', b"\xff"],
+)
+def test_what_is_no_answer_leaves_the_request_lost(bench: _Bench, value: bytes) -> None:
+    bench.ask()
+    assert bench.checker.check(value, 1.0) == "bad_json"
+    report = report_of(bench.checker, bench.ledger)
+    assert (report.answered, report.lost, report.wrong) == (0, 1, {"bad_json": 1})
+
+
+def test_duplicates_and_strangers_are_counted_apart(bench: _Bench) -> None:
+    record = bench.ask()
+    value = orjson.dumps(_answer(record))
+    stranger = orjson.dumps(_answer(record, request_id="r-999"))
+    assert [bench.checker.check(v, 1.0) for v in (stranger, value, value, value)] == [
+        "unknown",
+        "right",
+        "duplicate",
+        "duplicate",
+    ]
+    report = report_of(bench.checker, bench.ledger)
+    assert (report.answered, report.unknown, report.duplicates, report.lost) == (1, 1, 2, 0)
+    assert report.wrong == {}
+    assert not report.clean
+
+
+def test_a_partial_answer_may_hold_priors(bench: _Bench) -> None:
+    answer = _answer(bench.ask(), status="partial", source=["prior"] * _N, reason="late")
+    assert bench.checker.check(orjson.dumps(answer), 1.0) == "right"
+    assert bench.checker.sources["prior"] == _N
+
+
+def test_memory_is_bounded_and_keeps_the_latest_times() -> None:
+    bench = _Bench(samples=3, capacity=4)
+    for i in range(10):
+        bench.checker.check(orjson.dumps(_answer(bench.ask(at=float(i)))), i + 0.001 * i)
+    assert len(bench.checker.samples) == 3
+    assert bench.checker.times().latency_ms == pytest.approx([6.0, 7.0, 8.0, 9.0])
+
+
+def test_figures_by_second(bench: _Bench) -> None:
+    for at, latency in ((10.0, 0.1), (10.2, 0.3), (12.0, 0.5)):
+        bench.checker.check(orjson.dumps(_answer(bench.ask(at=at))), at + latency)
+    series = per_second(bench.checker.times())
+    assert series.second.tolist() == [0, 1, 2]
+    assert series.answers.tolist() == [2, 0, 1]
+    assert series.p50_ms[0] == pytest.approx(200.0)
+    assert series.p50_ms[2] == pytest.approx(500.0)
+    assert np.isnan(series.p99_ms[1])
+    assert series.batch_rows[2] == 640.0
+    assert len(per_second(Checker(Ledger(), ()).times()).second) == 0
+
+
+def test_quality_of_the_truth_itself_and_of_its_opposite() -> None:
+    """Scores that are the truth reach the truth's AUC exactly; upside down they reach one minus it."""
+    world = small_world()
+    factory = RequestFactory(world, candidates=100)
+    right, reverse = [], []
+    for _ in range(150):
+        record = factory.next()
+        context = record.contexts.one(record.row)
+        ctr = world.true_ctr(record.user, context, record.ads)
+        right.append(Sample(record.user, context, record.ads, ctr))
+        reverse.append(Sample(record.user, context, record.ads, 1.0 - ctr))
+    found = quality(world, tuple(right), shown=60)
+    assert found.impressions == 150 * 60
+    assert found.served == found.bayes
+    assert 0.75 < found.bayes < 0.86
+    assert found.mean_ctr == pytest.approx(found.mean_served)
+    assert quality(world, tuple(reverse), shown=60).served == pytest.approx(1.0 - found.bayes)
+    assert np.isnan(quality(world, ()).served)
+
+
+def _echo(bootstrap: str, requests: str, answers: str, started: threading.Event, stop: threading.Event) -> None:
+    """Answers each request with made-up scores; leaves out the request with number 3 and repeats number 5."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": requests, "auto.offset.reset": "earliest"})
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 2})
+    consumer.subscribe([requests], on_assign=lambda *_: started.set())
+    try:
+        while not stop.is_set():
+            message = consumer.poll(0.05)
+            if message is None or message.error() is not None:
+                continue
+            request = orjson.loads(message.value())
+            ad_ids = [ad["ad_id"] for ad in request["candidates"]]
+            n, number = len(ad_ids), int(request["request_id"].rpartition("-")[2])
+            answer = {"status": "ok", "ad_id": ad_ids, "ctr": [0.5] * n, "source": ["model"] * n}
+            value = orjson.dumps({"request_id": request["request_id"], **answer})
+            for _ in range({3: 0, 5: 2}.get(number, 1)):
+                producer.produce(answers, value, headers=message.headers())
+            producer.poll(0)
+    finally:
+        producer.flush(10)
+        consumer.close()
+
+
+@pytest.mark.kafka
+def test_traffic_meets_ranker_through_kafka(kafka: KafkaBroker, fresh_topic: FreshTopic) -> None:
+    world = small_world()
+    bootstrap = kafka.bootstrap_servers
+    requests, answers, dead = (fresh_topic(2, prefix=name) for name in ("requests", "answers", "dead"))
+    old = Producer({"bootstrap.servers": bootstrap, "log_level": 2})
+    old.produce(answers, b"of an earlier run")
+    assert old.flush(_WAIT_S) == 0
+    ledger = Ledger()
+    checker = Checker(ledger, world.ads.ids)
+    ranker = Ranker(bootstrap, answers, checker, ledger, dead_letters=dead)
+    traffic = Traffic(
+        bootstrap,
+        requests,
+        RequestFactory(world, candidates=30),
+        rate=100.0,
+        seconds=0.5,
+        arrival="uniform",
+        ledger=ledger,
+    )
+    started, stop = threading.Event(), threading.Event()
+    echo = threading.Thread(target=_echo, args=(bootstrap, requests, answers, started, stop))
+    echo.start()
+    try:
+        assert started.wait(_WAIT_S)
+        ranker.start()
+        traffic.start()
+        assert traffic.join(_WAIT_S)
+        old.produce(dead, b"?", headers=[("reason", b"no request id")])
+        assert old.flush(_WAIT_S) == 0
+        deadline = time.monotonic() + _WAIT_S
+        while (ledger.unanswered > 1 or not ranker.report().dead_letters) and time.monotonic() < deadline:
+            ranker.wait_for_answers(0.05)
+    finally:
+        stop.set()
+        echo.join(_WAIT_S)
+        ranker.close()
+    report = ranker.report()
+    assert (report.requests_sent, report.answered, report.lost, report.duplicates) == (50, 49, 1, 1)
+    assert (report.unknown, report.wrong) == (0, {})
+    assert (report.dead_letters, report.dead_letter_reasons) == (1, {"no request id": 1})
+    assert report.times.latency_ms.min() > 0
+    sent = traffic.report()
+    assert (sent.sent, sent.refused, sent.errors) == (50, 0, {})
+    assert sent.lag_ms.min() >= 0
+
+
+@pytest.mark.kafka
+def test_a_topic_that_does_not_exist_is_named(kafka: KafkaBroker) -> None:
+    ledger = Ledger()
+    ranker = Ranker(kafka.bootstrap_servers, "nowhere", Checker(ledger, ()), ledger)
+    with pytest.raises(RankerError, match="topic nowhere"):
+        ranker.start()
+    ranker.close()
