@@ -64,9 +64,9 @@ def build(model: WideDeep, spec: FeatureSpec, *, negative_sampling_rate: float =
         return {"spec": tf.constant(spec.to_json())}
 
     return {
-        "serving_default": tf.function(serving_default).get_concrete_function(**flat_specs(layout)),
-        "score": tf.function(score).get_concrete_function(**score_specs(layout)),
-        "feature_spec": tf.function(feature_spec).get_concrete_function(),
+        "serving_default": tf.function(serving_default, autograph=False).get_concrete_function(**flat_specs(layout)),
+        "score": tf.function(score, autograph=False).get_concrete_function(**score_specs(layout)),
+        "feature_spec": tf.function(feature_spec, autograph=False).get_concrete_function(),
     }
 
 

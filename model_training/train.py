@@ -64,11 +64,12 @@ def train(
     total_loss = tf.Variable(0.0, trainable=False)
 
     @tf.function(  # type: ignore[untyped-decorator]
+        autograph=False,
         input_signature=[
             tf.TensorSpec([None, layout.row_ids], tf.int32),
             tf.TensorSpec([None, layout.row_floats], tf.float32),
             tf.TensorSpec([None], tf.float32),
-        ]
+        ],
     )
     def step(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> None:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -113,10 +114,11 @@ def predict(model: WideDeep, spec: FeatureSpec, ids: I32, floats: F32, *, batch_
     layout = Layout(spec)
 
     @tf.function(  # type: ignore[untyped-decorator]
+        autograph=False,
         input_signature=[
             tf.TensorSpec([None, layout.row_ids], tf.int32),
             tf.TensorSpec([None, layout.row_floats], tf.float32),
-        ]
+        ],
     )
     def ctr(ids: tf.Tensor, floats: tf.Tensor) -> tf.Tensor:
         return tf.sigmoid(model.logits(flat_inputs(layout, ids, floats)))

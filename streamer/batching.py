@@ -25,7 +25,7 @@ class Ticket:
     """Rows of one request that wait for the model.
 
     Attributes:
-        rows: positions of the request's candidates that are wanted, intp [k].
+        rows: positions of the request's candidates that are wanted, intp [k], rising.
         taken: how many of `rows` have left in a batch.
         given_up: set by `BatchQueue.discard`; its rows leave no more.
     """
@@ -208,7 +208,7 @@ class BatchQueue:
         return "deadline" if now >= self._urgent_at() else None
 
     def _oldest(self) -> float:
-        return min((t.added for _, _, t in self._heap), default=math.inf)
+        return min((t.added for _, _, t in self._heap if t.waiting), default=math.inf)
 
     def _urgent_at(self) -> float:
         """When the most urgent request must leave to be answered in time."""

@@ -9,6 +9,7 @@ from streamer.types import F32, U64, ModelVersion
 
 _WAYS = 8
 _TICKS_PER_SECOND = 100
+_NEVER = 2**32 - 1
 _BYTES_PER_ENTRY = 8 + 8 + 4 + 4 + 4
 
 Bools = npt.NDArray[np.bool_]
@@ -70,7 +71,7 @@ class ScoreCache:
         lifetime = self._ttl * (1 - self._jitter * (low >> np.uint64(40)).astype(np.float64) / 2**24)
         self._low[sets, way], self._high[sets, way] = low, high
         self._ctr[sets, way] = ctr
-        self._expires[sets, way] = (tick + lifetime).astype(np.uint32)
+        self._expires[sets, way] = np.minimum(tick + lifetime, _NEVER).astype(np.uint32)
         self._used[sets, way] = tick
 
     def drop(self, version: ModelVersion) -> None:

@@ -1,12 +1,13 @@
 """Bytes to `BidRequest` and `ScoreMessage` to bytes. A bad record becomes a typed value; nothing here raises."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
 import orjson
 
-from streamer.paths import getter, parse_path
+from streamer.paths import column_getter, getter, parse_path
 from streamer.settings import CodecSettings
 from streamer.types import SOURCES, BadRecord, BidRequest, Header, RequestPaths, ScoreMessage
 
@@ -30,6 +31,7 @@ class Codec:
         self._deadline = getter(paths.deadline_ms)
         self._model = getter(paths.model)
         self._candidates = getter(paths.candidates)
+        self._ad_ids = column_getter(paths.ad_id)
         top, *deeper = parse_path(paths.candidates)
         self._cut = top if not deeper else None
         own = {parse_path(p)[0] for p in (paths.request_id, paths.deadline_ms, paths.model)}
@@ -55,7 +57,7 @@ class Codec:
         try:
             document = self._decoder.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return BadRecord(known_id or self._salvage_id(value), _decode_reason(error))
+            return BadRecord(known_id or self._salvage_id(value), _decode_reason(error, value))
         fields = {key: getattr(document, name) for name, key in self._keys.items()}
         candidates = self._candidates(fields) if self._cut is None else getattr(document, "cut")  # noqa: B009
         request_id = self._request_id(fields)
@@ -77,11 +79,11 @@ class Codec:
         rows: list[bytes] | None = None
         columns: Mapping[str, object] | None = None
         if isinstance(candidates, list):
-            rows = [bytes(c) if isinstance(c, msgspec.Raw) else orjson.dumps(c) for c in candidates]
+            rows = [bytes(c) if isinstance(c, msgspec.Raw) else msgspec.json.encode(c) for c in candidates]
             size = len(rows)
         elif isinstance(candidates, dict):
             columns = candidates
-            ad_ids = getter(self.paths.ad_id)(columns)
+            ad_ids = self._ad_ids(columns)
             if not isinstance(ad_ids, list):
                 raise _RefusedError(f"{name}.{self.paths.ad_id}: expected a list of ad ids, got {_shown(ad_ids)}")
             size = len(ad_ids)
@@ -119,12 +121,15 @@ class Codec:
         return number
 
     def _salvage_id(self, value: bytes) -> str | None:
-        """The request id of a document that is JSON but not of the right shape."""
+        """The request id of a document that is not of the right shape, or is what lenient writers call JSON.
+
+        Python's parser takes NaN, lone surrogates and huge numbers, and tells ids that no answer could carry.
+        """
         try:
-            found = self._request_id(orjson.loads(value))
-        except orjson.JSONDecodeError:
+            found = self._request_id(json.loads(value.decode("utf-8", "surrogateescape")))
+            return found if isinstance(found, str) and found.encode() else None
+        except (ValueError, RecursionError):
             return None
-        return found if isinstance(found, str) and found else None
 
 
 class _RefusedError(Exception):
@@ -178,13 +183,19 @@ def encode_scores(message: ScoreMessage) -> bytes:
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _decode_reason(error: Exception) -> str:
+def _decode_reason(error: Exception, value: bytes) -> str:
     """msgspec says "Expected `array`, got `int` - at `$.candidates`"; we say the field first."""
+    if isinstance(error, RecursionError):
+        return "record: nested too deeply"
     text = str(error)
     if isinstance(error, msgspec.ValidationError):
         what, _, where = text.partition(" - at ")
         field = where.strip("`").removeprefix("$").removeprefix(".") or "record"
         return f"{field}: {what[:1].lower()}{what[1:]}".replace("`", "")
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError as clearer:
+        text = str(clearer)
     return f"record: not valid JSON: {text}"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import orjson
 from structlog.typing import FilteringBoundLogger
 
 from streamer.cache import ScoreCache
@@ -12,6 +13,7 @@ from streamer.codec import Codec
 from streamer.errors import BadReplyError, InvalidRequestError, PredictError, SpecError
 from streamer.features import GROUPS, Encoder, FeatureSpec, Layout
 from streamer.metrics import Metrics
+from streamer.paths import nested
 from streamer.predictor import Predictor
 from streamer.settings import Settings
 from streamer.types import BadRecord, BatchInputs, BidRequest, EncodedRequest, Header, ModelVersion
@@ -105,9 +107,8 @@ class Models:
     def _warmup_requests(self, codec: Codec) -> list[BidRequest]:
         decoded = (codec.decode(value, headers) for value, headers in self._recent)
         recent = [request for request in decoded if not isinstance(request, BadRecord)]
-        blank: list[object] = [f"warm-up-{i}" for i in range(_BLANK_CANDIDATES)]
-        columns: dict[str, object] = {codec.paths.ad_id: blank}
-        return recent or [BidRequest("warm-up", {}, _BLANK_CANDIDATES, columns=columns)]
+        rows = [orjson.dumps(nested(codec.paths.ad_id, f"warm-up-{i}")) for i in range(_BLANK_CANDIDATES)]
+        return recent or [BidRequest("warm-up", {}, _BLANK_CANDIDATES, rows=rows)]
 
     def _switch(self, serving: Serving) -> None:
         before = self.serving

@@ -46,6 +46,39 @@ def getter(path: str) -> Getter:
     return lambda doc: _fetch(doc, steps, 0)
 
 
+def column_getter(path: str) -> Getter:
+    """A function that fetches the column at `path` from candidates given as columns.
+
+    Keys lead to the column, a list of one value a candidate; the steps behind it apply to each value, so that rows and
+    columns of the same values read alike. None where there is no such column; what is no list is returned as it is.
+    It never raises.
+    """
+    steps = parse_path(path)
+
+    def get(columns: object) -> object:
+        at = 0
+        while at < len(steps) and isinstance(columns, dict):
+            columns = columns.get(steps[at])
+            at += 1
+        if at == len(steps) or not isinstance(columns, list):
+            return columns
+        return [_fetch(value, steps, at) for value in columns]
+
+    return get
+
+
+def nested(path: str, value: object) -> object:
+    """The smallest document that has `value` at `path`."""
+    for step in reversed(parse_path(path)):
+        if isinstance(step, int):
+            value = [None] * step + [value]
+        elif step == "*":
+            value = [value]
+        else:
+            value = {step: value}
+    return value
+
+
 def _key(key: str | int) -> Getter:
     def get(doc: object) -> object:
         return doc.get(key) if isinstance(doc, dict) else None

@@ -7,7 +7,7 @@ from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from streamer.errors import ConfigError
 
@@ -177,9 +177,11 @@ def load_settings(path: Path | None = None) -> Settings:
         raise ConfigError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
     _refuse_unknown_variables()
     try:
-        return Settings(**content)
+        return Settings(**{str(section): values for section, values in content.items()})
     except ValidationError as error:
         raise ConfigError("\n".join(_readable(found) for found in error.errors())) from None
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}; lists are written as JSON") from None
 
 
 def _refuse_unknown_variables() -> None:

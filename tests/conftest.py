@@ -1,3 +1,9 @@
-"""Fixtures that all tests may use."""
+"""Fixtures and profiles that all tests may use."""
+
+from hypothesis import settings
 
 pytest_plugins = ["tests.kafka_fixtures"]
+
+# The same examples in every run, and none judged by the clock of a busy machine.
+settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
+settings.load_profile("deterministic")

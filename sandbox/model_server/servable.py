@@ -1,27 +1,25 @@
 """One loaded version of a model: a session, its signatures, and the count of requests in it."""
 
+import math
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto
+from tensorflow.core.protobuf.config_pb2 import ConfigProto, RunOptions
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.python.client.pywrap_tf_session import TF_DeleteBuffer, TF_NewBufferFromString
 from tensorflow.python.client.session import Session
 from tensorflow.python.framework.errors_impl import OpError
 from tensorflow.python.framework.ops import Graph
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from sandbox.model_server.flags import ServerFlags
-from sandbox.model_server.status import StatusError, code_of_number
+from sandbox.model_server.status import StatusError, code_of_number, invalid_argument
 
 # Longer than this is no limit.
 _LONGEST_LIMIT_S = 86_400.0
-# A signature whose runs were lately shorter than this is run without a time-out, which is faster.
-_SHORT_S = 0.1
-_MOST_CALLABLES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,56 +34,55 @@ class ServableId:
 class Signature:
     """A signature that can be run: arrays in the order of `inputs`, results in the order of the chosen outputs.
 
-    Callables of a session are compiled once for each set of outputs; compiled ones are shared by all threads.
+    It calls the session below `Session.run`, whose checks of names and shapes would cost more than a small model and
+    refuse a (1,) where (None, 1) is declared, which TensorFlow Serving leaves to the graph.
     """
 
     def __init__(self, session: Any, name: str, definition: SignatureDef) -> None:
         self.name = name
         self.definition = definition
         self.inputs: tuple[tuple[str, int], ...] = tuple(
-            (alias, definition.inputs[alias].dtype % 100) for alias in sorted(definition.inputs)
+            (alias, _without_reference(definition.inputs[alias].dtype)) for alias in sorted(definition.inputs)
         )
         self.outputs: tuple[str, ...] = tuple(sorted(definition.outputs))
-        self._session = session
-        self._feeds = [definition.inputs[alias].name for alias, _ in self.inputs]
-        self._callables: dict[tuple[tuple[str, ...], int], Any] = {}
-        self._lock = threading.Lock()
-        self._lately_longest_s = 0.0
+        self._run = session._call_tf_sessionrun  # noqa: SLF001  # no public way leads there
+        self._feeds = [_tensor(session.graph, definition.inputs[alias].name) for alias, _ in self.inputs]
+        self._fetches = {alias: _tensor(session.graph, info.name) for alias, info in definition.outputs.items()}
 
     def run(self, arrays: Sequence[Any], outputs: tuple[str, ...], remaining_s: float | None) -> list[Any]:
         """Run the graph once. Raises `StatusError` with TensorFlow's code and text.
 
-        `remaining_s` is the caller's time left: a signature known to be slow is stopped between two operations soon
-        after it (at most twice the time left, in powers of two, because a time-out is part of a callable).
+        TensorFlow stops the run between two operations when `remaining_s` (None: no limit) is over.
         """
-        limit_ms = 0
-        if remaining_s is not None and remaining_s < _LONGEST_LIMIT_S and self._lately_longest_s > _SHORT_S:
-            limit_ms = 1 << max(int(remaining_s * 1e3) - 1, 0).bit_length()
-        started = time.perf_counter()
+        fetches = [self._fetches[alias] for alias in outputs]
+        feeds = dict(zip(self._feeds, arrays, strict=True))
+        if None in fetches or None in feeds:
+            raise invalid_argument(f"signature {self.name} has inputs or outputs that are no tensors of the graph")
+        options = None
+        if remaining_s is not None and remaining_s < _LONGEST_LIMIT_S:
+            limit = RunOptions(timeout_in_ms=max(math.ceil(remaining_s * 1e3), 1))
+            options = TF_NewBufferFromString(limit.SerializeToString())
         try:
-            run = self._callables.get((outputs, limit_ms)) or self._compile(outputs, limit_ms)
-            results: list[Any] = run(*arrays)
+            results: list[Any] = self._run(options, feeds, fetches, [], None)
         except OpError as error:
             raise StatusError(code_of_number(error.error_code), error.message) from None
         finally:
-            self._lately_longest_s = max(time.perf_counter() - started, 0.8 * self._lately_longest_s)
+            if options is not None:
+                TF_DeleteBuffer(options)
         return results
 
-    def _compile(self, outputs: tuple[str, ...], limit_ms: int) -> Any:
-        options = CallableOptions()
-        options.feed.extend(self._feeds)
-        options.fetch.extend(self.definition.outputs[alias].name for alias in outputs)
-        options.run_options.timeout_in_ms = limit_ms
-        with self._lock:
-            if (outputs, limit_ms) not in self._callables:
-                if len(self._callables) >= _MOST_CALLABLES:
-                    self._callables.clear()
-                # TensorFlow's own Keras calls this too: there is no public way to a compiled callable.
-                self._callables[outputs, limit_ms] = self._session._make_callable_from_options(options)  # noqa: SLF001
-            return self._callables[outputs, limit_ms]
 
-    def release(self) -> None:
-        self._callables.clear()
+def _without_reference(dtype: int) -> int:
+    """TensorFlow 1 marks references to variables by adding 100 to the type."""
+    return dtype % 100
+
+
+def _tensor(graph: Any, name: str) -> Any:
+    """The graph's handle of a tensor, None where the name is an operation's or nobody's."""
+    try:
+        return graph.as_graph_element(name, allow_operation=False)._as_tf_output()  # noqa: SLF001
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 class Servable:
@@ -122,8 +119,6 @@ class Servable:
         with self._condition:
             self._closing = True
             self._condition.wait_for(lambda: not self._inside, wait_s)
-        for signature in self.signatures.values():
-            signature.release()
         self._session.close()
 
 

@@ -11,7 +11,7 @@ from streamer.features.hashing import PADDING, TextHasher, join, mix64, prepare
 from streamer.features.layout import Layout
 from streamer.features.side import SideEncoder, SideRows
 from streamer.features.spec import FeatureSpec, MultiValued
-from streamer.paths import getter
+from streamer.paths import column_getter, getter
 from streamer.types import F32, I32, U64, BidRequest, EncodedRequest
 
 _EVICTED_SHARE = 8
@@ -31,7 +31,8 @@ class Encoder:
         self._request = SideEncoder(self.layout, candidates=False, hasher=hasher)
         self._candidate = SideEncoder(self.layout, candidates=True, hasher=hasher)
         self._remembered = _Remembered(self._candidate, spec.request.ad_id, self.layout, remembered_ads)
-        self._ad_id = getter(spec.request.ad_id)
+        self._ad_ids = column_getter(spec.request.ad_id)
+        self._columns = tuple(column_getter(f.path) for f in self._candidate.features)
         pairs = self.layout.crosses("pair")
         self._pair_modulus = np.array([c.buckets for at, c in pairs for _ in range(at.width)], dtype=np.uint64)
         self._pair_base = np.array([at.offset for at, _ in pairs for _ in range(at.width)], dtype=np.int32)
@@ -104,7 +105,7 @@ class Encoder:
     def _encode_columns(self, request: BidRequest) -> tuple[Sequence[str], SideRows]:
         columns, n = request.columns, request.size
         absent: Sequence[object] = [None] * n
-        ad_ids = self._ad_id(columns)
+        ad_ids = self._ad_ids(columns)
         if not isinstance(ad_ids, list) or len(ad_ids) != n:
             raise InvalidRequestError(
                 f"{self.spec.request.candidates}.{self.spec.request.ad_id}", f"expected a list of {n} ad ids"
@@ -113,7 +114,7 @@ class Encoder:
             if not isinstance(ad_id, str) or not ad_id:
                 raise _bad_ad_id(self.spec, i, ad_id)
         values: list[Sequence[object]] = []
-        for feature, get in zip(self._candidate.features, self._candidate.getters, strict=True):
+        for feature, get in zip(self._candidate.features, self._columns, strict=True):
             column = get(columns)
             if column is None:
                 column = absent
@@ -158,7 +159,9 @@ class _Remembered:
         )
 
     def _learn(self, unknown: Sequence[tuple[int, bytes]]) -> None:
-        first = {row: i for i, row in reversed(unknown)}  # a candidate that stands twice is encoded once
+        first: dict[bytes, int] = {}  # a candidate that stands twice is encoded once
+        for i, row in unknown:
+            first.setdefault(row, i)
         ad_ids, new = self._encode_new(list(first), list(first.values()))
         taken = [self._free.pop() for _ in first]
         for row, slot, ad_id in zip(first, taken, ad_ids, strict=True):

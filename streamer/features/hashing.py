@@ -31,14 +31,14 @@ def canonical(value: object) -> str | None:
     """The text of a scalar JSON value, or None where it counts as missing.
 
     Null, the empty string, NaN, lists and objects count as missing. Producers disagree on 3 and 3.0, so an integral
-    float reads as an integer.
+    float reads as an integer; JSON parsers disagree on integers beyond 64 bits, so those read as floats.
     """
     if isinstance(value, str):
         return value or None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value) if -(10**30) < value < 10**30 else repr(float("inf") if value > 0 else float("-inf"))
+        return str(value) if -(2**63) <= value < 2**64 else repr(_rounded(value))
     if isinstance(value, float):
         if value != value:  # noqa: PLR0124  NaN is the one value that differs from itself
             return None
@@ -46,6 +46,13 @@ def canonical(value: object) -> str | None:
             return str(int(value))
         return repr(value)
     return None
+
+
+def _rounded(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
 
 
 def hash64(text: str) -> int:

@@ -212,7 +212,8 @@ class SideEncoder:
         numbers = np.array([[to_float(value) for value in column] for column in values], dtype=np.float64).T
         numbers = np.where(np.isnan(numbers), self._number_defaults, numbers)
         numbers = np.where(self._log, np.log1p(np.maximum(numbers, 0.0)), numbers)
-        scaled = np.clip((numbers - self._mean) / self._std, -self._clip, self._clip)
+        with np.errstate(over="ignore"):  # what becomes infinite is clipped
+            scaled = np.clip((numbers - self._mean) / self._std, -self._clip, self._clip)
         return np.where(np.isnan(scaled), 0.0, scaled).astype(np.float32)
 
     def _ids(self, hashes: U64, buckets: Sequence[Sequence[int]], crossed: U64) -> I32:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -20,12 +21,15 @@ Group = Literal["request", "candidate", "pair"]
 """Where an encoded column travels: once a request (user and context), once a candidate, or once a candidate because it
 crosses a request's value with a candidate's."""
 
+Word = Annotated[str, Field(min_length=1)]
+"""The empty string counts as missing, so it is neither a word nor a default."""
+
 MAX_CROSS_WIDTH = 64
 _MAX_ROWS = 2**31 - 1
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class _Feature(_Value):
@@ -55,8 +59,8 @@ class Categorical(_Scalar):
 
     kind: Literal["categorical"]
     buckets: int = Field(default=0, ge=0)
-    vocabulary: tuple[str, ...] = ()
-    default: str | None = None
+    vocabulary: tuple[Word, ...] = ()
+    default: Word | None = None
 
     @model_validator(mode="after")
     def _buckets_or_vocabulary(self) -> Self:
@@ -84,7 +88,7 @@ class MultiValued(_Scalar):
     buckets: int = Field(ge=1)
     max_values: int = Field(ge=1, le=64)
     pooling: Literal["mean", "sum"] = "mean"
-    default: str | None = None
+    default: Word | None = None
 
     @property
     def rows(self) -> int:
@@ -102,7 +106,7 @@ class Numeric(_Scalar):
     mean: float = 0.0
     std: float = Field(default=1.0, gt=0)
     log: bool = False
-    clip: float = Field(default=10.0, gt=0)
+    clip: float = Field(default=10.0, gt=0, le=1e30)
     default: float | None = None
 
 
@@ -157,6 +161,11 @@ class FeatureSpec(_Value):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        for field in fields(self.request):
+            try:
+                parse_path(getattr(self.request, field.name))
+            except SpecError as error:
+                raise ValueError(f"request.{field.name}: {error}") from None
         twice = [name for name, count in Counter(f.name for f in self.features).items() if count > 1]
         if twice:
             raise ValueError(f"feature {twice[0]!r} is defined twice")

@@ -1,0 +1,1 @@
+"""Tests of training: each loads TensorFlow unless it says otherwise."""

@@ -1,0 +1,54 @@
+"""Model configs: what they refuse, and how."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from model_training.config import TrainingConfig, load_spec
+from model_training.errors import ConfigError
+
+
+def _written(folder: Path, text: str) -> Path:
+    path = folder / "model.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_reference_config_names_the_reference_spec() -> None:
+    config = TrainingConfig.from_yaml(Path("configs/models/wide_deep.yaml"))
+    assert load_spec(config.spec).name == "reference"
+    assert config.hidden_units == (256, 256, 256)
+
+
+def test_a_config_is_frozen() -> None:
+    config = TrainingConfig(spec=Path("spec.yaml"))
+    with pytest.raises(ValidationError):
+        config.seed = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spec: s.yaml\nbatchsize: 3\n", r"batchsize: unknown key; did you mean 'batch_size'\?"),
+        ("spec: s.yaml\nwide: {learning_rte: 3}\n", r"wide\.learning_rte: unknown key; did you mean 'learning_rate'\?"),
+        ("spec: s.yaml\nzzz: 3\n", r"zzz: unknown key; known are model, spec"),
+        ("spec: s.yaml\nepochs: 0\n", r"epochs: .*\(got 0\)"),
+        ("spec: s.yaml\nmodel: wide\n", r"model: .*wide_deep"),
+        ("- 1\n", "expected a mapping"),
+        ("a: [\n", "cannot be read"),
+    ],
+)
+def test_a_wrong_config_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = _written(tmp_path, text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        TrainingConfig.from_yaml(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent.yaml: cannot be read"):
+        TrainingConfig.from_yaml(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match="absent.yaml: cannot be read"):
+        load_spec(tmp_path / "absent.yaml")

@@ -1,0 +1,98 @@
+"""Records on disk and the batches that are read from them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_training.click_log import Examples, encode_log, read_log
+from model_training.errors import DataError
+from model_training.input_pipeline import batches
+from model_training.records import MANIFEST, encode_table, read_manifest, write_records
+from streamer.features import Encoder, FeatureSpec
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture
+def examples(log: Path, encoder: Encoder) -> Examples:
+    (encoded,) = encode_log(read_log(log, last=100), encoder)
+    return encoded
+
+
+def test_records_give_back_what_the_encoder_gave(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+    manifest = write_records([examples], tmp_path, spec, shards=1)
+    read = [[part.numpy() for part in batch] for batch in batches(tmp_path, manifest, 128)]
+    ids, floats, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
+    np.testing.assert_array_equal(ids, examples.ids)
+    np.testing.assert_array_equal(floats, examples.floats)
+    np.testing.assert_array_equal(labels, examples.labels)
+    assert (ids.dtype, floats.dtype, labels.dtype) == (np.int32, np.float32, np.float32)
+
+
+def test_the_manifest_counts_and_is_read_back(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+    written = write_records([examples], tmp_path, spec, shards=4, negative_sampling_rate=0.5)
+    assert read_manifest(tmp_path) == written
+    assert (written.examples, written.positives) == (300, int(examples.labels.sum()))
+    assert [shard.examples for shard in written.shards] == [75, 75, 75, 75]
+    assert (written.spec_hash, written.negative_sampling_rate) == (spec.hash, 0.5)
+
+
+def test_records_of_another_spec_are_refused(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+    manifest = write_records([examples], tmp_path, spec)
+    manifest.check(spec)
+    with pytest.raises(DataError, match=r"records of spec 'small' .* do not fit"):
+        replace(manifest, spec_hash="0" * 16).check(spec)
+
+
+def test_an_empty_log_leaves_no_manifest(tmp_path: Path, spec: FeatureSpec) -> None:
+    with pytest.raises(DataError, match="the log is empty"):
+        write_records([], tmp_path, spec)
+    assert not (tmp_path / MANIFEST).exists()
+    with pytest.raises(DataError, match=r"manifest\.json: cannot be read"):
+        read_manifest(tmp_path)
+
+
+def test_shuffling_is_a_permutation_that_the_seed_decides(
+    tmp_path: Path, examples: Examples, spec: FeatureSpec
+) -> None:
+    marked = replace(examples, ids=np.arange(examples.ids.size, dtype=np.int32).reshape(examples.ids.shape))
+    manifest = write_records([marked], tmp_path, spec, shards=3)
+
+    def order(seed: int) -> list[int]:
+        data = batches(tmp_path, manifest, 64, shuffle_buffer=300, seed=seed)
+        return [int(row) for ids, _, _ in data for row in ids.numpy()[:, 0]]
+
+    assert order(1) == order(1) != order(2)
+    assert sorted(order(2)) == marked.ids[:, 0].tolist()
+
+
+def test_columns_encode_as_documents_do(spec: FeatureSpec, encoder: Encoder) -> None:
+    columns = {"user": ["u1", "u2"], "tags": [["a", "b"], None], "hour": [3, 4], "ad": ["x", "y"], "bid": [1.0, None]}
+    (part,) = encode_table(columns, [1, 0], encoder)
+    ids, floats = encoder.encode_log(
+        [
+            {"user": {"id": "u1", "tags": ["a", "b"]}, "context": {"hour": 3}},
+            {"user": {"id": "u2"}, "context": {"hour": 4}},
+        ],
+        [{"ad_id": "x", "bid": 1.0}, {"ad_id": "y"}],
+    )
+    np.testing.assert_array_equal(part.ids, ids)
+    np.testing.assert_array_equal(part.floats, floats)
+    assert part.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "labels", "message"),
+    [
+        ({"nobody": ["a"]}, [1], "column 'nobody': spec 'small' has no such feature"),
+        ({"user": ["a", "b"]}, [1], "column 'user': 2 values for 1 labels"),
+        ({"user": ["a"]}, [float("nan")], r"labels\[0\]: expected 0 or 1, got nan"),
+    ],
+)
+def test_bad_columns_are_refused(
+    columns: dict[str, list[object]], labels: list[int], message: str, encoder: Encoder
+) -> None:
+    with pytest.raises(DataError, match=message):
+        list(encode_table(columns, labels, encoder))

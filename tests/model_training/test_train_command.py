@@ -1,0 +1,59 @@
+"""`model-training train`, from a log on disk to a version on disk."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from model_training.commands import app
+from tests.model_training.conftest import SPEC
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC), encoding="utf-8")
+    path = tmp_path / "model.yaml"
+    path.write_text("spec: spec.yaml\nhidden_units: [8]\nbatch_size: 128\nshuffle_buffer: 1000\n", encoding="utf-8")
+    return path
+
+
+def _run(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["train", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def test_a_log_becomes_a_version(tmp_path: Path, config: Path, log: Path) -> None:
+    base = tmp_path / "models" / "small"
+    status, output = _run("--log", log, "--config", config, "--export-to", base, "--version", "4", "--baseline")
+    assert status == 0, output
+    assert (base / "4" / "saved_model.pb").exists()
+    for part in ("5,400 examples", "examples/s", "wide_deep", "logistic_regression", "MB"):
+        assert part in output
+
+
+def test_errors_are_one_line_and_status_2(tmp_path: Path, config: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"timestamp_ms": 1}\n', encoding="utf-8")
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    for log, message in (
+        (bad, "bad.jsonl:1: request"),
+        (empty, "the log is empty"),
+        (tmp_path / "no", "cannot be read"),
+    ):
+        status, output = _run("--log", log, "--config", config)
+        assert status == 2
+        assert message in output
+        assert len(output.strip().splitlines()) == 1
+
+
+def test_a_log_of_one_class_is_refused(tmp_path: Path, config: Path) -> None:
+    line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [0]}\n'
+    log = tmp_path / "log.jsonl"
+    log.write_text(line * 20, encoding="utf-8")
+    status, output = _run("--log", log, "--config", config)
+    assert status == 2
+    assert "0 clicks among 18 examples" in output

@@ -1,0 +1,256 @@
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.codec import Codec, encode_scores, header_milliseconds
+from streamer.features import Encoder
+from streamer.settings import CodecSettings
+from streamer.types import BadRecord, BidRequest, Header, ModelVersion, Origin, RequestPaths, ScoreMessage, StageTimes
+from tests.streamer.specs import documents, small_spec
+
+SPEC = small_spec()
+CODEC = Codec(CodecSettings(), SPEC.request, SPEC.document_keys, SPEC.containers)
+OPENRTB = Codec(
+    CodecSettings(),
+    RequestPaths(request_id="id", deadline_ms="tmax", model="ext.model", candidates="ext.candidates", ad_id="crid"),
+    frozenset({"user", "imp"}),
+    frozenset({"user"}),
+)
+
+
+def body(**changes: object) -> bytes:
+    return orjson.dumps({"request_id": "r1", "user": {"id": 1}, "candidates": [{"ad_id": "a"}], **changes})
+
+
+def accepted(value: bytes, headers: Sequence[Header] = (), codec: Codec = CODEC) -> BidRequest:
+    request = codec.decode(value, headers)
+    assert isinstance(request, BidRequest), request
+    return request
+
+
+def refused(value: bytes | None, headers: Sequence[Header] = (), codec: Codec = CODEC) -> BadRecord:
+    bad = codec.decode(value, headers)
+    assert isinstance(bad, BadRecord), bad
+    return bad
+
+
+def test_a_request_of_rows() -> None:
+    request = accepted(b'{"request_id":"r1","user":{"id":1},"x":[1],"candidates":[{"ad_id":"a"}, {"ad_id" : "b"}]}')
+    assert request.request_id == "r1"
+    assert request.rows == [b'{"ad_id":"a"}', b'{"ad_id" : "b"}']
+    assert request.columns is None
+    assert request.size == 2
+    assert request.fields["user"] == {"id": 1}
+    assert "x" not in request.fields
+    assert (request.deadline_ms, request.model) == (None, None)
+
+
+def test_a_request_of_columns() -> None:
+    request = accepted(body(candidates={"ad_id": ["a", "b"], "bid": [1, 2]}, deadline_ms=12.5, model="ctr"))
+    assert request.rows is None
+    assert request.columns == {"ad_id": ["a", "b"], "bid": [1, 2]}
+    assert request.size == 2
+    assert (request.deadline_ms, request.model) == (12.5, "ctr")
+
+
+@pytest.mark.parametrize("value", [None, b""])
+def test_an_empty_record(value: bytes | None) -> None:
+    assert refused(value) == BadRecord(None, "record: empty")
+    assert refused(value, [("request_id", b"h1")]) == BadRecord("h1", "record: empty")
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("value", "request_id", "reason"),
+    [
+        (b"no json", None, "record: not valid JSON"),
+        (b'{"request_id":"r1",', None, "record: not valid JSON"),
+        (b'{"request_id":"r1"} {}', None, "record: not valid JSON"),
+        (b"[1, 2]", None, "record: expected object, got array"),
+        (b"3", None, "record: expected object, got int"),
+        (b'"text"', None, "record: expected object, got str"),
+        (b"null", None, "record: expected object, got null"),
+        (body(user=3), "r1", "user: expected object | null, got int"),
+        (body(user=[1]), "r1", "user: expected object | null, got array"),
+        (body(context="x"), "r1", "context: expected object | null, got str"),
+        (body(candidates=3), "r1", "candidates: expected array | object | null, got int"),
+        (body(candidates="a"), "r1", "candidates: expected array | object | null, got str"),
+        (body(candidates=None), "r1", "candidates: expected a list of objects or columns, got nothing"),
+        (b'{"request_id":"r1"}', "r1", "candidates: expected a list of objects or columns, got nothing"),
+        (body(candidates=[]), "r1", "candidates: empty"),
+        (body(candidates={"ad_id": []}), "r1", "candidates: empty"),
+        (body(candidates={}), "r1", "candidates.ad_id: expected a list of ad ids, got nothing"),
+        (body(candidates={"ad_id": "a"}), "r1", "candidates.ad_id: expected a list of ad ids, got 'a'"),
+        (body(candidates=[{"ad_id": "a"}] * 10_000), "r1", "candidates: 10000 of them, more than codec.max_candidates"),
+        (body(candidates={"ad_id": ["a"] * 4097}), "r1", "candidates: 4097 of them, more than codec.max_candidates"),
+        (body(request_id=""), None, "request_id: expected a non-empty string, got ''"),
+        (body(request_id=7), None, "request_id: expected a non-empty string, got 7"),
+        (body(request_id=None), None, "request_id: expected a non-empty string, got nothing"),
+        (body(request_id=["r1"]), None, "request_id: expected a non-empty string, got ['r1']"),
+        (body(model=3), "r1", "model: expected a string, got 3"),
+        (body(deadline_ms="soon"), "r1", "deadline_ms: expected milliseconds above 0, got 'soon'"),
+        (body(deadline_ms=0), "r1", "deadline_ms: expected milliseconds above 0, got 0"),
+        (body(deadline_ms=-5), "r1", "deadline_ms: expected milliseconds above 0, got -5"),
+        (body(deadline_ms=True), "r1", "deadline_ms: expected milliseconds above 0, got True"),
+        (body(deadline_ms=[]), "r1", "deadline_ms: expected milliseconds above 0, got []"),
+        (body(deadline_ms="inf"), "r1", "deadline_ms: expected milliseconds above 0, got 'inf'"),
+        (b'{"request_id":"r1","user":{"age":NaN},"candidates":[{"ad_id":"a"}]}', "r1", "record: not valid JSON"),
+        (b'{"request_id":"r1","candidates":[{"ad_id":"a","bid":NaN}]}', "r1", "record: not valid JSON"),
+        (b'{"request_id":"r1","user":{"age":Infinity},"candidates":[]}', "r1", "record: not valid JSON"),
+        (b'{"request_id":"r1","user":{"age":1e999},"candidates":[]}', "r1", "user[...]: number out of range"),
+        (b'{"request_id":"r1","user":{"id":"\\ud800"},"candidates":[]}', "r1", "no low surrogate"),
+        (b'{"request_id":"\\ud800","candidates":[{"ad_id":"a"}]}', None, "no low surrogate"),
+        (b'{"request_id":"r1","user":{"id":"\xff"},"candidates":[]}', "r1", "record: not valid JSON"),
+        (b'{"request_id":"r\xff","candidates":[{"ad_id":"a"}]}', None, "record: not valid JSON"),
+        (b'{"request_id":"r1","candidates":' + DEEP + b"}", None, "record: nested too deeply"),
+        (b'{"request_id":"r1","user":{"id":' + DEEP + b"}}", None, "record: nested too deeply"),
+        (b'{"request_id":"r1","unknown":' + DEEP + b"}", None, "record: nested too deeply"),
+        (b'{"request_id":"r1","x":"' + b"x" * 5_000_000 + b'"}', None, "record: 5000025 bytes, more than"),
+    ],
+    ids=lambda value: repr(value)[:60] if isinstance(value, bytes) else None,
+)
+def test_bad_records(value: bytes, request_id: str | None, reason: str) -> None:
+    bad = refused(value)
+    assert bad.request_id == request_id
+    assert reason in bad.reason
+    # The id in the headers makes every one of them answerable.
+    assert refused(value, [("request_id", b"h1")]).request_id in ({"h1"} if request_id is None else {"h1", request_id})
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_raise(value: bytes) -> None:
+    CODEC.decode(value, [])
+    OPENRTB.decode(value, [])
+
+
+@given(st.dictionaries(st.sampled_from(["id", "request_id", "user", "candidates", "ext", "imp"]), documents))
+def test_no_document_raises(document: dict[str, object]) -> None:
+    value = msgspec.json.encode(document)
+    for codec in (CODEC, OPENRTB):
+        codec.decode(value, [])
+        codec.decode(value.replace(b"null", b"NaN"), [("deadline_ms", b"x")])
+
+
+def test_what_is_unusual_and_valid() -> None:
+    request = accepted(body(candidates=[{"ad_id": "a"}, {"ad_id": "a"}], unknown={"deep": [1]}))
+    assert Encoder(SPEC).encode(request).ad_ids == ["a", "a"]
+    assert accepted(body(candidates=[{"ad_id": "a"}] * 4096)).size == 4096
+    assert accepted(body(user=None)).fields["user"] is None
+    assert accepted(body(deadline_ms="30")).deadline_ms == 30.0
+    assert accepted(b'{"request_id":"r1","z":1e999,"candidates":[{"ad_id":"a"}]}').size == 1
+    assert accepted(body(request_id="Ünï \x00")).request_id == "Ünï \x00"
+    huge = accepted(b'{"request_id":"r1","user":{"id":%d},"candidates":[{"ad_id":"a","bid":%d}]}' % (2**70, 2**70))
+    assert np.isfinite(Encoder(SPEC).encode(huge).candidate_floats).all()
+
+
+def test_headers_stand_in_for_fields() -> None:
+    headers = [("x", b"1"), ("request_id", b"h1"), ("deadline_ms", b"12.5")]
+    alone = accepted(b'{"candidates":[{"ad_id":"a"}]}', headers)
+    assert (alone.request_id, alone.deadline_ms) == ("h1", 12.5)
+    both = accepted(body(deadline_ms=7), headers)
+    assert (both.request_id, both.deadline_ms) == ("r1", 7.0)
+    assert refused(body(), [("deadline_ms", b"soon")]).reason.startswith("deadline_ms: ")
+    assert refused(b'{"candidates":[1]}', [("request_id", b"\xff")]).request_id is None
+    assert refused(b'{"candidates":[1]}', [("request_id", b"")]).request_id is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [(b"30", 30.0), (b"0.5", 0.5), (b"0", None), (b"-1", None), (b"nan", None), (b"inf", None)]
+)
+def test_the_budget_in_the_headers(text: bytes, found: float | None) -> None:
+    assert header_milliseconds([("deadline_ms", text)]) == found
+
+
+def test_the_budget_in_the_headers_that_cannot_be_read() -> None:
+    assert [header_milliseconds(h) for h in ([], [("deadline_ms", b"\xff")], [("deadline_ms", b"x")])] == [None] * 3
+
+
+def test_nested_paths() -> None:
+    document: dict[str, object] = {
+        "id": "auction-1",
+        "tmax": 120,
+        "imp": [{"id": "1", "banner": {"w": 300}}],
+        "user": {"id": "u"},
+        "ext": {"model": "ctr", "candidates": [{"crid": "c1", "w": 1.5}, {"crid": "c2"}]},
+    }
+    request = accepted(orjson.dumps(document), codec=OPENRTB)
+    assert (request.request_id, request.deadline_ms, request.model) == ("auction-1", 120.0, "ctr")
+    assert request.rows is not None
+    assert [orjson.loads(row) for row in request.rows] == [{"crid": "c1", "w": 1.5}, {"crid": "c2"}]
+    assert request.fields["imp"] == document["imp"]
+    columns = accepted(orjson.dumps({**document, "ext": {"candidates": {"crid": ["c1"]}}}), codec=OPENRTB)
+    assert columns.columns == {"crid": ["c1"]}
+
+
+@pytest.mark.parametrize(
+    ("ext", "reason"),
+    [
+        (None, "ext.candidates: expected a list of objects or columns, got nothing"),
+        (3, "ext.candidates: expected a list of objects or columns, got nothing"),
+        ({"candidates": 3}, "ext.candidates: expected a list of objects or columns, got 3"),
+        ({"candidates": {"crid": "c"}}, "ext.candidates.crid: expected a list of ad ids, got 'c'"),
+        ({"candidates": [{}], "model": 3}, "ext.model: expected a string, got 3"),
+    ],
+)
+def test_nested_paths_in_reasons(ext: object, reason: str) -> None:
+    bad = refused(orjson.dumps({"id": "a1", "ext": ext}), codec=OPENRTB)
+    assert bad == BadRecord("a1", reason)
+
+
+def test_huge_integers_in_nested_candidates() -> None:
+    value = b'{"id":"a1","ext":{"candidates":[{"crid":"c","w":%d}]}}' % 2**70
+    request = accepted(value, codec=OPENRTB)
+    assert request.rows == [b'{"crid":"c","w":%d}' % 2**70]
+
+
+# Answers
+
+
+def answer(**changes: object) -> dict[str, object]:
+    values: dict[str, object] = {"request_id": "r1", "status": "ok", "origin": Origin("t", 3, 99), **changes}
+    decoded: dict[str, object] = orjson.loads(encode_scores(ScoreMessage(**values)))  # type: ignore[arg-type]
+    return decoded
+
+
+def test_an_answer() -> None:
+    ctr = np.array([0.1, 0.0, 1.0], dtype=np.float32)
+    found = answer(
+        model=ModelVersion("ctr", 7),
+        ad_ids=["a", "b", "a"],
+        ctr=ctr,
+        sources=np.array([0, 1, 2], dtype=np.int8),
+        times=StageTimes(decode=0.12345, total=2.0),
+        batch_rows=600,
+    )
+    assert found == {
+        "request_id": "r1",
+        "status": "ok",
+        "model": {"name": "ctr", "version": 7},
+        "ad_id": ["a", "b", "a"],
+        "ctr": [pytest.approx(0.1), 0.0, 1.0],
+        "source": ["model", "cache", "prior"],
+        "ms": {"decode": 0.123, "encode": 0.0, "queue": 0.0, "predict": 0.0, "total": 2.0},
+        "batch_rows": 600,
+        "origin": {"topic": "t", "partition": 3, "offset": 99},
+    }
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1))
+def test_scores_come_back_exactly(scores: list[float]) -> None:
+    ctr = np.array(scores, dtype=np.float32)
+    found = answer(ad_ids=["a"] * len(scores), ctr=ctr, sources=np.zeros(len(scores), dtype=np.int8))
+    assert np.array_equal(np.array(found["ctr"], dtype=np.float32), ctr)
+
+
+@pytest.mark.parametrize("status", ["expired", "invalid"])
+def test_an_answer_without_scores(status: str) -> None:
+    found = answer(status=status, reason="user: wrong")
+    assert found["reason"] == "user: wrong"
+    assert not {"ad_id", "ctr", "source", "model", "batch_rows"} & found.keys()
