@@ -7,10 +7,11 @@ Candidates that were not shown are no negatives and do not belong into a log. Li
 
 import gzip
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 import orjson
@@ -84,25 +85,17 @@ def encode_log(requests: Iterator[LoggedRequest], encoder: Encoder, *, chunk: in
         yield Examples(*encoder.encode_log(documents, candidates), np.array(clicked, dtype=np.int8))
 
 
-class _reading:  # noqa: N801  used as a function
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
     """The lines of a file; what goes wrong while they are read is a `DataError`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> IO[bytes]:
-        try:
-            with self._path.open("rb") as file:
-                compressed = file.read(2) == _GZIP_MAGIC
-            self._file: IO[bytes] = gzip.open(self._path, "rb") if compressed else self._path.open("rb")
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be read: {error.strerror}") from error
-        return self._file
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._file.close()
-        if isinstance(error, OSError | EOFError):
-            raise DataError(f"{self._path}: cannot be read: {error}") from error
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        with gzip.open(path) if compressed else path.open("rb") as lines:
+            yield cast(IO[bytes], lines)
+    except (OSError, EOFError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DataError(f"{path}: cannot be read: {reason}") from error
 
 
 def _parse(where: str, line: bytes) -> LoggedRequest:

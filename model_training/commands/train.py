@@ -86,7 +86,7 @@ def _train(
         f"{result.steps:,} steps in {result.seconds:.1f} s, {result.examples_per_second:,.0f} examples/s,"
         f" log loss {result.loss:.4f}"
     )
-    qualities = {}
+    qualities: dict[str, Quality] = {}
     if len(split.holdout.labels):
         qualities[config.model] = workflow.judge(model, spec, split.holdout)
         if baseline:

@@ -48,7 +48,7 @@ def test_a_wrong_config_is_refused_in_one_line(tmp_path: Path, text: str, messag
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="absent.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
         TrainingConfig.from_yaml(tmp_path / "absent.yaml")
-    with pytest.raises(ConfigError, match="absent.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
         load_spec(tmp_path / "absent.yaml")

@@ -14,6 +14,7 @@ from model_training.export import export, model_size
 from model_training.models.wide_deep import WideDeep
 from model_training.train import predict
 from streamer.features import Encoder, FeatureSpec, Layout
+from tests.model_training.conftest import SPEC
 
 pytestmark = pytest.mark.tensorflow
 
@@ -116,10 +117,10 @@ def test_a_version_is_never_overwritten(exported: Path, model: WideDeep, spec: F
 
 @pytest.mark.parametrize(("version", "rate", "message"), [(0, 1.0, "version 0"), (1, 0.0, "negative_sampling_rate 0")])
 def test_impossible_exports_are_refused(
-    tmp_path: Path, model: WideDeep, spec: FeatureSpec, version: int, rate: float, message: str
+    tmp_path: Path, model: WideDeep, version: int, rate: float, message: str
 ) -> None:
     with pytest.raises(ExportError, match=message):
-        export(model, spec, tmp_path / "ctr", version, negative_sampling_rate=rate)
+        export(model, FeatureSpec.from_mapping(SPEC), tmp_path / "ctr", version, negative_sampling_rate=rate)
     assert not (tmp_path / "ctr").exists()
 
 

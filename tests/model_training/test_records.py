@@ -28,7 +28,7 @@ def test_records_give_back_what_the_encoder_gave(tmp_path: Path, examples: Examp
     np.testing.assert_array_equal(ids, examples.ids)
     np.testing.assert_array_equal(floats, examples.floats)
     np.testing.assert_array_equal(labels, examples.labels)
-    assert (ids.dtype, floats.dtype, labels.dtype) == (np.int32, np.float32, np.float32)
+    assert [values.dtype.name for values in (ids, floats, labels)] == ["int32", "float32", "float32"]
 
 
 def test_the_manifest_counts_and_is_read_back(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
@@ -69,7 +69,13 @@ def test_shuffling_is_a_permutation_that_the_seed_decides(
 
 
 def test_columns_encode_as_documents_do(spec: FeatureSpec, encoder: Encoder) -> None:
-    columns = {"user": ["u1", "u2"], "tags": [["a", "b"], None], "hour": [3, 4], "ad": ["x", "y"], "bid": [1.0, None]}
+    columns: dict[str, list[object]] = {
+        "user": ["u1", "u2"],
+        "tags": [["a", "b"], None],
+        "hour": [3, 4],
+        "ad": ["x", "y"],
+        "bid": [1.0, None],
+    }
     (part,) = encode_table(columns, [1, 0], encoder)
     ids, floats = encoder.encode_log(
         [

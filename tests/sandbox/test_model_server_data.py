@@ -43,13 +43,13 @@ def client(testdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     for variable, base in (("HALF_PLUS_TWO", "half_plus_two"), ("HALF_PLUS_THREE", "half_plus_three")):
         good = good.replace(f"${{TEST_{variable}_DIR}}", str(BASES[base].resolve()))
     more = "".join(
-        f'model_config_list {{ config {{ name: "{name}" base_path: "{base.resolve()}" model_platform: "tensorflow" '
-        f"model_version_policy {{ all {{}} }} }} }}\n"
+        f', config {{ name: "{name}" base_path: "{base.resolve()}" model_platform: "tensorflow" '
+        f"model_version_policy {{ all {{}} }} }}"
         for name, base in BASES.items()
         if f'name: "{name}"' not in good
     )
     config = folder / "models.config"
-    config.write_text(good + more, encoding="utf-8")
+    config.write_text(good.rstrip().removesuffix("}") + more + "}", encoding="utf-8")
     server = ModelServerProcess(config=config, log_path=folder / "log")
     with server:
         client = Client(server.address)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.model_server.flags import FlagError, ServerFlags, channel_arguments, parse_flags, to_arguments
@@ -108,6 +108,7 @@ def test_the_old_version_stays_until_the_new_one_is_ready() -> None:
     assert plan([1], {1: Phase.UNLOADING}, latest) == Plan()
 
 
+@settings(deadline=None)
 @given(on_disk=st.frozensets(VERSIONS), held=st.dictionaries(VERSIONS, st.sampled_from(Phase)), policy=POLICIES)
 def test_a_plan_never_takes_the_last_version_away_and_comes_to_an_end(
     on_disk: frozenset[int], held: dict[int, Phase], policy: VersionPolicy

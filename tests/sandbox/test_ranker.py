@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, Producer
 from sandbox.broker import KafkaBroker
 from sandbox.checker import Checker, Sample
 from sandbox.ledger import Ledger
-from sandbox.ranker import Ranker, RankerError, per_second, quality, report_of
+from sandbox.ranker import Documents, Ranker, RankerError, per_second, quality, report_of
 from sandbox.requests import BidRecord, RequestFactory
 from sandbox.traffic import Traffic
 from tests.kafka_fixtures import FreshTopic
@@ -193,7 +193,28 @@ def test_quality_of_the_truth_itself_and_of_its_opposite() -> None:
     assert 0.75 < found.bayes < 0.86
     assert found.mean_ctr == pytest.approx(found.mean_served)
     assert quality(world, tuple(reverse), shown=60).served == pytest.approx(1.0 - found.bayes)
+    assert np.isnan(found.rival)
     assert np.isnan(quality(world, ()).served)
+
+
+def test_a_rival_is_ranked_on_the_same_clicks() -> None:
+    """The rival sees request documents and candidates only; the ads' own stated rate says a little."""
+    world = small_world()
+    factory = RequestFactory(world, candidates=40)
+    seen: list[tuple[Documents, Documents]] = []
+
+    def by_stated_rate(documents: Documents, candidates: Documents) -> np.ndarray[Any, np.dtype[np.float64]]:
+        seen.append((documents, candidates))
+        return np.array([candidate["ctr"] for candidate in candidates], dtype=np.float64)
+
+    records = [factory.next() for _ in range(100)]
+    samples = tuple(Sample(r.user, r.contexts.one(r.row), r.ads, np.full(40, 0.5)) for r in records)
+    found = quality(world, samples, shown=30, rival=by_stated_rate)
+    [(documents, candidates)] = seen
+    assert len(documents) == len(candidates) == found.impressions == 3_000
+    assert set(documents[0]) == {"user", "context"}
+    assert found.served == 0.5
+    assert 0.5 < found.rival < found.bayes
 
 
 def _echo(bootstrap: str, requests: str, answers: str, started: threading.Event, stop: threading.Event) -> None:

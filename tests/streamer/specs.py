@@ -55,7 +55,14 @@ SMALL: dict[str, object] = {
             "std": 2.0,
             "deep": True,
         },
-        {"name": "campaign", "path": "campaign", "side": "candidate", "kind": "categorical", "buckets": 53, "wide": True},
+        {
+            "name": "campaign",
+            "path": "campaign",
+            "side": "candidate",
+            "kind": "categorical",
+            "buckets": 53,
+            "wide": True,
+        },
         {
             "name": "size",
             "path": "banner.size",
@@ -77,7 +84,14 @@ SMALL: dict[str, object] = {
             "pooling": "sum",
             "wide": True,
         },
-        {"name": "band", "path": "bid", "side": "candidate", "kind": "bucketised", "boundaries": [0.5, 2], "default": 1.0},
+        {
+            "name": "band",
+            "path": "bid",
+            "side": "candidate",
+            "kind": "bucketised",
+            "boundaries": [0.5, 2],
+            "default": 1.0,
+        },
         {
             "name": "bid",
             "path": "bid",

@@ -407,7 +407,9 @@ GOLDEN_AD: Document = {"ad_id": "a", "campaign": 12, "banner": {"size": "l"}, "t
 def test_the_encoding_never_changes() -> None:
     encoded = ENCODER.encode(by_rows(GOLDEN_FIELDS, [GOLDEN_AD]))
     ids, floats = ENCODER.flat_rows(encoded)
-    assert ids.tolist() == [[266, 3, 14, 34, 0, 45, 285, 474, 332, 64, 71, 367, 352, 525, 496, 689, 116, 88, 107, 88, 0, 0, 717]]
+    assert ids.tolist() == [
+        [266, 3, 14, 34, 0, 45, 285, 474, 332, 64, 71, 367, 352, 525, 496, 689, 116, 88, 107, 88, 0, 0, 717]
+    ]
     assert floats.tolist() == [[0.5, -1.1074258089065552]]
     assert encoded.keys.tolist() == [[13948773264709590794, 14936535219554562364]]
 

@@ -1,4 +1,5 @@
 import copy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def test_rows_of_features_neither_overlap_nor_leave_gaps() -> None:
         layout = Layout(spec)
         taken = sorted((c.offset, c.offset + c.rows, c.feature.deep) for group in layout.ids.values() for c in group)
         assert taken[0][0] == 1
-        assert all(a[1] == b[0] for a, b in zip(taken, taken[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in pairwise(taken))
         assert taken[-1][1] == layout.table_rows
         assert all(deep == (end <= layout.embedded_rows) for _, end, deep in taken)
 

@@ -61,7 +61,13 @@ def test_canonical_text(value: object, text: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [("a", 16629034431890738719), ("user-1", 8968379626967066057), ("Ünï", 2122030051220064277), ("\ud800", 15756832317056903632), ("0", 1838281907459330133)],
+    [
+        ("a", 16629034431890738719),
+        ("user-1", 8968379626967066057),
+        ("Ünï", 2122030051220064277),
+        ("\ud800", 15756832317056903632),
+        ("0", 1838281907459330133),
+    ],
 )
 def test_hashes_never_change(text: str, code: int) -> None:
     assert hash64(text) == code

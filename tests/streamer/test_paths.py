@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import SpecError
@@ -61,6 +61,7 @@ def test_values(path: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
+@settings(max_examples=20)
 @given(document=documents)
 def test_no_document_makes_a_getter_raise(path: str, document: object) -> None:
     getter(path)(document)
@@ -68,6 +69,7 @@ def test_no_document_makes_a_getter_raise(path: str, document: object) -> None:
 
 
 @pytest.mark.parametrize("path", [p for p in PATHS if "*" not in p])
+@settings(max_examples=10)
 @given(value=st.text(min_size=1))
 def test_a_nested_value_is_found_again(path: str, value: str) -> None:
     assert getter(path)(nested(path, value)) == value

@@ -1,0 +1,369 @@
+import math
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from streamer.batching import BatchQueue, LatencyModel, Ticket
+from streamer.deadline import Deadline
+from streamer.errors import QueueFullError
+from streamer.settings import BatchingSettings
+from streamer.types import ModelVersion
+from tests.streamer.encoded import encoded
+
+A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
+
+
+def queue_of(
+    max_batch_rows: int = 10, max_wait_ms: float = 0.0, max_queued_rows: int = 100, answer_margin_ms: float = 2.0
+) -> BatchQueue:
+    return BatchQueue(
+        BatchingSettings(
+            max_batch_rows=max_batch_rows,
+            max_wait_ms=max_wait_ms,
+            max_queued_rows=max_queued_rows,
+            answer_margin_ms=answer_margin_ms,
+        )
+    )
+
+
+def ticket(
+    tag: int, rows: int, *, due: float = 1.0, added: float = 0.0, version: ModelVersion = A, user: int | None = None
+) -> Ticket:
+    return Ticket(version, encoded(tag, rows, user=user), np.arange(rows), Deadline(due, 0.0), added)
+
+
+def taken(queue: BatchQueue, now: float = 0.0) -> list[tuple[int, int]]:
+    """Tag and number of each row of the next batch."""
+    batch = queue.take(now)
+    assert batch is not None
+    ids = batch.inputs().candidate_ids[:, 0]
+    assert len(ids) == batch.rows
+    return [divmod(int(i), 10_000) for i in ids]
+
+
+def test_an_idle_system_adds_no_delay() -> None:
+    queue = queue_of()
+    queue.add(ticket(1, 3))
+    batch = queue.take(0.0)
+    assert batch is not None
+    assert (batch.rows, batch.reason, batch.version) == (3, "slot_free", A)
+    assert queue.take(0.0) is None
+    assert queue.next_wakeup() is None
+
+
+def test_the_most_urgent_request_leaves_first() -> None:
+    queue = queue_of(max_batch_rows=4)
+    for tag, due in ((1, 3.0), (2, 1.0), (3, 2.0)):
+        queue.add(ticket(tag, 2, due=due))
+    assert taken(queue) == [(2, 0), (2, 1), (3, 0), (3, 1)]
+    assert taken(queue) == [(1, 0), (1, 1)]
+
+
+def test_requests_of_equal_deadlines_leave_as_they_came() -> None:
+    queue = queue_of(max_batch_rows=2)
+    for tag in (5, 3, 4):
+        queue.add(ticket(tag, 2))
+    assert [taken(queue)[0][0] for _ in range(3)] == [5, 3, 4]
+
+
+def test_a_batch_is_counted_in_rows_and_a_large_request_is_split() -> None:
+    queue = queue_of(max_batch_rows=4)
+    queue.add(ticket(1, 9))
+    queue.add(ticket(2, 1, due=2.0))
+    assert taken(queue) == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    assert taken(queue) == [(1, 4), (1, 5), (1, 6), (1, 7)]
+    assert taken(queue) == [(1, 8), (2, 0)]
+
+
+def test_versions_never_mix_and_none_is_forgotten() -> None:
+    queue = queue_of()
+    for tag, version in ((1, A), (2, B), (3, A), (4, B)):
+        queue.add(ticket(tag, 1, due=float(tag), version=version))
+    assert [tag for tag, _ in taken(queue)] == [1, 3]
+    assert [tag for tag, _ in taken(queue)] == [2, 4]
+
+
+def test_the_deadline_of_a_batch_is_the_latest_of_its_members() -> None:
+    queue = queue_of()
+    for tag, due in ((1, 1.0), (2, 5.0), (3, 3.0)):
+        queue.add(ticket(tag, 1, due=due))
+    batch = queue.take(0.0)
+    assert batch is not None
+    assert batch.deadline.at == 5.0
+
+
+def test_a_full_queue_refuses_and_does_not_grow() -> None:
+    queue = queue_of(max_queued_rows=20)
+    queue.add(ticket(1, 15))
+    with pytest.raises(QueueFullError, match="15 rows wait"):
+        queue.add(ticket(2, 6))
+    assert queue.waiting_rows == 15
+    queue.add(ticket(3, 5))
+    taken(queue)
+    queue.add(ticket(4, 10))
+    assert queue.waiting_rows == 20
+
+
+@pytest.mark.parametrize(
+    ("rows", "now", "reason"),
+    [
+        (3, 0.0, None),
+        (3, 0.0049, None),
+        (3, 0.005, "slot_free"),
+        (10, 0.0, "full"),
+        (12, 0.0, "full"),
+    ],
+)
+def test_waiting_for_company(rows: int, now: float, reason: str | None) -> None:
+    queue = queue_of(max_wait_ms=5)
+    queue.add(ticket(1, rows))
+    batch = queue.take(now)
+    assert (batch.reason if batch else None) == reason
+
+
+def test_company_is_not_awaited_past_the_point_of_being_late() -> None:
+    queue = queue_of(max_wait_ms=500, answer_margin_ms=2)
+    for _ in range(50):
+        queue.latency.observe(5, 0.010)
+    queue.add(ticket(1, 5, due=0.1))
+    assert queue.next_wakeup() == pytest.approx(0.1 - 0.002 - 0.010)
+    assert queue.take(0.0879) is None
+    batch = queue.take(0.0881)
+    assert batch is not None
+    assert batch.reason == "deadline"
+
+
+def test_draining_awaits_no_company() -> None:
+    queue = queue_of(max_wait_ms=500)
+    queue.add(ticket(1, 5))
+    queue.drain()
+    batch = queue.take(0.0)
+    assert batch is not None
+    assert batch.reason == "drain"
+
+
+def test_a_discarded_request_leaves_no_trace() -> None:
+    queue = queue_of(max_wait_ms=5)
+    first, second, third = (ticket(tag, 2, due=float(tag), added=tag / 1e3) for tag in (2, 1, 3))
+    for one in (first, second, third):
+        queue.add(one)
+    queue.discard(first)
+    queue.discard(first)
+    assert queue.waiting_rows == 4
+    assert queue.next_wakeup() == pytest.approx(0.001 + 0.005)  # the second's, though it came later than the first
+    queue.discard(second)
+    assert queue.next_wakeup() == pytest.approx(0.003 + 0.005)
+    assert taken(queue, 1.0) == [(3, 0), (3, 1)]
+    queue.discard(third)
+    assert queue.waiting_rows == 0
+    assert repr(queue) == "<BatchQueue 0 rows of 0 requests>"
+
+
+def test_the_wait_of_a_discarded_request_is_not_another_ones() -> None:
+    queue = queue_of(max_wait_ms=5)
+    early, urgent = ticket(1, 2, due=9.0, added=0.0), ticket(2, 2, due=8.0, added=0.004)
+    queue.add(early)
+    queue.add(urgent)
+    queue.discard(early)
+    assert queue.next_wakeup() == pytest.approx(0.009)
+    assert queue.take(0.006) is None
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_inputs_equal_the_naive_construction(data: st.DataObject) -> None:
+    queue = queue_of(max_batch_rows=12)
+    for tag in range(data.draw(st.integers(1, 5))):
+        size = data.draw(st.integers(1, 6))
+        some = sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1)))
+        one = ticket(tag + 1, size, user=data.draw(st.integers(0, 2)))
+        one.rows = np.array(some, dtype=np.intp)
+        queue.add(one)
+    while (batch := queue.take(0.0)) is not None:
+        inputs = batch.inputs()
+        at = 0
+        for part, rows in batch.parts:
+            for row in rows:
+                e = part.encoded
+                assert np.array_equal(inputs.candidate_ids[at], e.candidate_ids[row])
+                assert np.array_equal(inputs.candidate_floats[at], e.candidate_floats[row])
+                assert np.array_equal(inputs.pair_ids[at], e.pair_ids[row])
+                request = inputs.row_to_request[at]
+                assert np.array_equal(inputs.request_ids[request], e.request_ids[0])
+                assert np.array_equal(inputs.request_floats[request], e.request_floats[0])
+                at += 1
+        assert inputs.rows == batch.rows == at
+        users = [row.tobytes() for row in inputs.request_ids]
+        assert len(set(users)) == len(users)
+        assert inputs.row_to_request.dtype == np.int32
+
+
+class BatchQueueMachine(RuleBasedStateMachine):
+    """Adds, takes, discards and drains in any order, on a clock that moves when it is told to."""
+
+    @initialize(
+        max_batch_rows=st.integers(1, 12),
+        max_wait_ms=st.sampled_from([0.0, 5.0, 50.0]),
+        max_queued_rows=st.integers(5, 60),
+    )
+    def start(self, max_batch_rows: int, max_wait_ms: float, max_queued_rows: int) -> None:
+        self.max_batch, self.max_wait, self.max_queued = max_batch_rows, max_wait_ms / 1e3, max_queued_rows
+        self.queue = queue_of(max_batch_rows, max_wait_ms, max_queued_rows)
+        self.now = 0.0
+        self.tickets: list[Ticket] = []
+        self.left: dict[Ticket, list[int]] = {}
+        self.discarded: set[Ticket] = set()
+        self.draining = False
+
+    def waiting(self) -> list[Ticket]:
+        """What has rows in the queue, the most urgent first."""
+        live = [t for t in self.tickets if t not in self.discarded and len(self.left[t]) < len(t.rows)]
+        return sorted(live, key=lambda t: (t.deadline.at, self.tickets.index(t)))
+
+    def rows_waiting(self) -> int:
+        return sum(len(t.rows) - len(self.left[t]) for t in self.waiting())
+
+    @rule(rows=st.integers(1, 20), due=st.sampled_from([0.01, 0.03, 0.2]), version=st.sampled_from([A, A, B]))
+    def add(self, rows: int, due: float, version: ModelVersion) -> None:
+        one = ticket(len(self.tickets), rows, due=self.now + due, added=self.now, version=version)
+        fits = self.rows_waiting() + rows <= self.max_queued
+        try:
+            self.queue.add(one)
+        except QueueFullError:
+            assert not fits
+        else:
+            assert fits
+            self.tickets.append(one)
+            self.left[one] = []
+
+    @rule(which=st.integers(0, 30))
+    def discard(self, which: int) -> None:
+        if self.tickets:
+            one = self.tickets[which % len(self.tickets)]
+            self.queue.discard(one)
+            self.discarded.add(one)
+
+    @rule()
+    def drain(self) -> None:
+        self.queue.drain()
+        self.draining = True
+
+    @rule(seconds=st.sampled_from([0.001, 0.005, 0.02]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(rows=st.integers(1, 12), seconds=st.sampled_from([0.001, 0.004]))
+    def reply(self, rows: int, seconds: float) -> None:
+        self.queue.latency.observe(rows, seconds)
+
+    @rule()
+    def take(self) -> None:
+        before = self.waiting()
+        reason = self.reason()
+        batch = self.queue.take(self.now)
+        assert (batch.reason if batch else None) == reason
+        if batch is None:
+            return
+        assert 0 < batch.rows <= self.max_batch
+        assert batch.rows == sum(len(rows) for _, rows in batch.parts)
+        assert {t.version for t, _ in batch.parts} == {batch.version} == {before[0].version}
+        assert [t for t, _ in batch.parts] == [t for t in before if t.version == batch.version][: len(batch.parts)]
+        assert batch.deadline == max(t.deadline for t, _ in batch.parts)
+        for one, rows in batch.parts:
+            assert one not in self.discarded
+            self.left[one] += rows.tolist()
+            assert self.left[one] == list(range(len(self.left[one])))
+        # No room is wasted while rows of the version wait.
+        assert batch.rows == self.max_batch or all(t.version != batch.version for t in self.waiting())
+
+    def reason(self) -> Literal["slot_free", "full", "deadline", "drain"] | None:
+        live = self.waiting()
+        if not live:
+            return None
+        if self.draining:
+            return "drain"
+        if self.rows_waiting() >= self.max_batch:
+            return "full"
+        if self.now >= min(t.added for t in live) + self.max_wait:
+            return "slot_free"
+        return "deadline" if self.now >= self.urgent_at() else None
+
+    def urgent_at(self) -> float:
+        ahead = self.queue.latency.estimate(min(self.rows_waiting(), self.max_batch))
+        return self.waiting()[0].deadline.at - 0.002 - ahead
+
+    @rule()
+    def jump_to_the_wakeup(self) -> None:
+        """Whatever is still held back then leaves: no wake-up is missed, and none comes for nothing."""
+        wakeup = self.queue.next_wakeup()
+        if self.reason() is None and self.waiting():
+            assert wakeup is not None
+            assert wakeup > self.now
+            self.now = wakeup
+            assert self.reason() in {"slot_free", "deadline"}
+            self.take()
+        elif not self.waiting():
+            assert wakeup is None
+
+    @invariant()
+    def waiting_rows_is_exact(self) -> None:
+        assert self.queue.waiting_rows == self.rows_waiting()
+
+
+BatchQueueMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+TestBatchQueue = BatchQueueMachine.TestCase
+
+
+# The latency model
+
+
+def test_nothing_is_guessed_before_something_is_learnt() -> None:
+    assert LatencyModel().estimate(1000) == 0.0
+
+
+def test_a_line_is_learnt() -> None:
+    model = LatencyModel()
+    random = np.random.default_rng(1)
+    for rows in random.integers(50, 1200, 300):
+        model.observe(int(rows), 0.001 + 4e-6 * rows + random.normal(0, 5e-5))
+    for rows in (1, 300, 1200):
+        assert model.estimate(rows) == pytest.approx(0.001 + 4e-6 * rows, rel=0.05)
+
+
+def test_batches_of_one_size_are_learnt_too() -> None:
+    model = LatencyModel()
+    for _ in range(100):
+        model.observe(300, 0.003)
+    assert model.estimate(300) == pytest.approx(0.003)
+
+
+def test_outliers_move_it_little_and_are_forgotten() -> None:
+    model = LatencyModel()
+    random = np.random.default_rng(2)
+    for i, rows in enumerate(random.integers(50, 1200, 400)):
+        model.observe(int(rows), 2.0 if i == 390 else 0.001 + 4e-6 * rows)
+    assert model.estimate(600) < 1.2 * (0.001 + 4e-6 * 600)
+    for rows in random.integers(50, 1200, 300):
+        model.observe(int(rows), 0.001 + 4e-6 * rows)
+    assert model.estimate(600) == pytest.approx(0.001 + 4e-6 * 600, rel=0.02)
+
+
+def test_a_server_that_became_slower_is_believed_in_the_end() -> None:
+    model = LatencyModel()
+    for rows in [100, 1000] * 50:
+        model.observe(rows, 1e-6 * rows)
+    for rows in [100, 1000] * 200:
+        model.observe(rows, 2e-5 * rows)
+    assert model.estimate(500) == pytest.approx(0.01, rel=0.1)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5000), st.floats(0, 10)), max_size=30), st.integers(0, 5000))
+def test_an_estimate_is_a_time(replies: list[tuple[int, float]], rows: int) -> None:
+    model = LatencyModel()
+    for n, seconds in replies:
+        model.observe(n, seconds)
+    assert 0 <= model.estimate(rows) < math.inf

@@ -1,0 +1,190 @@
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.cache import ScoreCache
+from streamer.features.hashing import mix64
+from streamer.settings import CacheSettings
+from streamer.types import F32, U64, ModelVersion
+
+A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
+
+
+def cache_of(max_bytes: int = 2**16, ttl_s: float = 10.0, ttl_jitter: float = 0.0) -> ScoreCache:
+    return ScoreCache(CacheSettings(max_bytes=max_bytes, ttl_s=ttl_s, ttl_jitter=ttl_jitter))
+
+
+def keys_of(*numbers: int) -> U64:
+    """128-bit keys as the encoder makes them: both halves well mixed."""
+    n = np.array(numbers, dtype=np.uint64)
+    return np.stack([mix64(2 * n + np.uint64(1)), mix64(2 * n + np.uint64(2))], axis=1)
+
+
+def scores(*values: float) -> F32:
+    return np.array(values, dtype=np.float32)
+
+
+def test_what_was_inserted_is_found() -> None:
+    cache = cache_of()
+    cache.insert(A, keys_of(1, 2), scores(0.25, 0.5), 0.0)
+    ctr, hit = cache.lookup(A, keys_of(2, 3, 1, 1), 0.0)
+    assert hit.tolist() == [True, False, True, True]
+    assert ctr.tolist() == [0.5, 0.0, 0.25, 0.25]
+    assert ctr.dtype == np.float32
+
+
+def test_nothing_is_found_in_an_empty_cache_not_even_zeros() -> None:
+    cache = cache_of()
+    assert not cache.lookup(A, np.zeros((3, 2), dtype=np.uint64), 0.0)[1].any()
+    empty = np.zeros((0, 2), dtype=np.uint64)
+    cache.insert(A, empty, scores(), 0.0)
+    assert [part.shape for part in cache.lookup(A, empty, 0.0)] == [(0,), (0,)]
+
+
+def test_versions_are_apart_and_dropped_apart() -> None:
+    cache = cache_of()
+    cache.insert(A, keys_of(1), scores(0.1), 0.0)
+    assert not cache.lookup(B, keys_of(1), 0.0)[1].any()
+    cache.insert(B, keys_of(1), scores(0.9), 0.0)
+    assert cache.lookup(A, keys_of(1), 0.0)[0] == np.float32(0.1)
+    cache.drop(A)
+    assert not cache.lookup(A, keys_of(1), 0.0)[1].any()
+    assert cache.lookup(B, keys_of(1), 0.0)[0] == np.float32(0.9)
+    cache.insert(A, keys_of(1), scores(0.2), 0.0)
+    cache.drop(B)
+    cache.drop(B)
+    assert cache.lookup(A, keys_of(1), 0.0)[0] == np.float32(0.2)
+
+
+@pytest.mark.parametrize("start", [0.0, 12345.678])
+def test_time_to_live(start: float) -> None:
+    cache = cache_of(ttl_s=2.0)
+    cache.insert(A, keys_of(1), scores(0.1), start)
+    assert cache.lookup(A, keys_of(1), start + 1.98)[1].all()
+    assert not cache.lookup(A, keys_of(1), start + 2.0)[1].any()
+    cache.insert(A, keys_of(1), scores(0.3), start + 2.0)
+    assert cache.lookup(A, keys_of(1), start + 3.0)[0] == np.float32(0.3)
+
+
+def test_a_lookup_does_not_prolong_a_life_and_jitter_only_shortens_it() -> None:
+    cache = cache_of(ttl_s=2.0, ttl_jitter=0.5)
+    many = keys_of(*range(200))
+    cache.insert(A, many, np.full(200, 0.5, dtype=np.float32), 0.0)
+    shares = [cache.lookup(A, many, t)[1].mean() for t in (0.99, 1.5, 1.99, 2.0)]
+    assert shares[0] == 1.0
+    assert 0.3 < shares[1] < 0.7
+    assert shares[2] < 0.1
+    assert shares[3] == 0.0
+
+
+def test_a_life_longer_than_the_clock() -> None:
+    cache = cache_of(ttl_s=1e12)
+    cache.insert(A, keys_of(1), scores(0.1), 0.0)
+    assert cache.lookup(A, keys_of(1), 1e6)[1].all()
+
+
+def test_duplicates_in_one_insert_take_one_entry() -> None:
+    cache = cache_of()
+    cache.insert(A, keys_of(*[1] * 50, 2), np.full(51, 0.5, dtype=np.float32), 0.0)
+    cache.insert(A, keys_of(1, 1), scores(0.7, 0.7), 0.0)
+    ctr, hit = cache.lookup(A, keys_of(1, 2), 0.0)
+    assert hit.all()
+    assert ctr.tolist() == [np.float32(0.7), 0.5]
+
+
+@pytest.mark.parametrize("max_bytes", [2**16, 2**20, 3 * 2**20 + 5])
+def test_memory_is_bounded(max_bytes: int) -> None:
+    cache = cache_of(max_bytes)
+    arrays = [v for v in vars(cache).values() if isinstance(v, np.ndarray)]
+    assert 0.99 * max_bytes < sum(array.nbytes for array in arrays) <= max_bytes
+    assert all(array.size == cache.capacity for array in arrays)
+
+
+def same_set(cache: ScoreCache, count: int) -> list[int]:
+    """Numbers whose keys share a set, found from outside: they evict the first one and nothing of another set."""
+    sets = cache.capacity // 8
+    salt_free = keys_of(*range(sets * count * 3))[:, 0]
+    cache.lookup(A, keys_of(0), 0.0)
+    placed = cache._place(A, keys_of(*range(len(salt_free))))[1]  # noqa: SLF001  sets are not public
+    return np.flatnonzero(placed == placed[0])[:count].tolist()
+
+
+def test_the_least_recently_used_of_a_set_goes_first() -> None:
+    cache = cache_of()
+    numbers = same_set(cache, 10)
+    for t, number in enumerate(numbers[:8]):
+        cache.insert(A, keys_of(number), scores(0.5), float(t) / 10)
+    cache.lookup(A, keys_of(numbers[0]), 1.0)
+    cache.insert(A, keys_of(*numbers[8:]), scores(0.5, 0.5), 1.1)
+    found = cache.lookup(A, keys_of(*numbers), 1.2)[1].tolist()
+    assert found == [True, False, False, True, True, True, True, True, True, True]
+
+
+def test_what_has_expired_goes_before_what_has_not() -> None:
+    cache = cache_of(ttl_s=1.0)
+    numbers = same_set(cache, 9)
+    cache.insert(A, keys_of(numbers[0]), scores(0.5), 0.0)
+    for number in numbers[1:8]:
+        cache.insert(A, keys_of(number), scores(0.5), 0.5)
+    cache.insert(A, keys_of(numbers[8]), scores(0.5), 1.2)
+    assert cache.lookup(A, keys_of(*numbers[1:]), 1.2)[1].all()
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_score_that_is_found_is_the_one_that_was_kept(data: st.DataObject) -> None:
+    cache = cache_of(ttl_s=3.0, ttl_jitter=0.2)
+    kept: dict[tuple[ModelVersion, int], tuple[float, float]] = {}
+    now = 0.0
+    for turn in range(data.draw(st.integers(1, 12))):
+        now += data.draw(st.sampled_from([0.0, 0.004, 0.5, 2.0]))
+        version = data.draw(st.sampled_from([A, B]))
+        # Many keys, so that a small cache has to evict.
+        first = data.draw(st.integers(0, 3000))
+        numbers = [*range(first, first + data.draw(st.integers(1, 1500))), first]
+        action = data.draw(st.sampled_from(["insert", "insert", "lookup", "lookup", "drop"]))
+        if action == "insert":
+            ctr = np.array([np.float32((n * 31 + turn) % 997 / 997) for n in numbers], dtype=np.float32)
+            cache.insert(version, keys_of(*numbers), ctr, now)
+            kept |= {(version, n): (float(c), now) for n, c in zip(numbers, ctr, strict=True)}
+        elif action == "drop":
+            cache.drop(version)
+            kept = {key: value for key, value in kept.items() if key[0] != version}
+        else:
+            found, hit = cache.lookup(version, keys_of(*numbers), now)
+            for n, ctr_n, known in zip(numbers, found.tolist(), hit.tolist(), strict=True):
+                if known:
+                    score, at = kept[version, n]
+                    assert ctr_n == score
+                    assert now - at < 3.0
+                else:
+                    assert ctr_n == 0
+
+
+@pytest.mark.parametrize("exponent", [1.0, 1.1])
+def test_the_hit_ratio_is_that_of_an_ideal_lru(exponent: float) -> None:
+    cache = cache_of(max_bytes=2**18, ttl_s=1e6)
+    ideal: OrderedDict[int, None] = OrderedDict()
+    weights = 1.0 / np.arange(1, 60_001) ** exponent
+    trace = np.random.default_rng(5).choice(60_000, size=(1000, 100), p=weights / weights.sum())
+    keys = keys_of(*range(60_000))
+    hits = ideal_hits = asked = 0
+    for turn, request in enumerate(trace):
+        now = turn * 0.02
+        _, hit = cache.lookup(A, keys[request], now)
+        cache.insert(A, keys[request[~hit]], np.zeros(int((~hit).sum()), dtype=np.float32), now)
+        known = [n in ideal for n in request.tolist()]
+        for n in request.tolist():
+            ideal[n] = None
+            ideal.move_to_end(n)
+        while len(ideal) > cache.capacity:
+            ideal.popitem(last=False)
+        if turn >= 300:  # both are full
+            asked += len(request)
+            hits += int(hit.sum())
+            ideal_hits += sum(known)
+    assert len(ideal) == cache.capacity
+    assert hits / asked == pytest.approx(ideal_hits / asked, abs=0.01)

@@ -1,0 +1,113 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.offsets import OffsetTracker
+
+P, Q = ("t", 0), ("t", 1)
+
+
+def received(tracker: OffsetTracker, *offsets: int) -> None:
+    for offset in offsets:
+        tracker.received(P, offset)
+
+
+def test_in_order() -> None:
+    tracker = OffsetTracker()
+    received(tracker, 5, 6)
+    assert tracker.committable() == {}
+    tracker.done(P, 5)
+    assert tracker.committable() == {P: 6}
+    assert tracker.in_flight == 1
+
+
+def test_out_of_order_waits_for_the_first() -> None:
+    tracker = OffsetTracker()
+    received(tracker, 5, 6, 7)
+    tracker.done(P, 7)
+    tracker.done(P, 6)
+    assert tracker.committable() == {}
+    assert tracker.read_up_to(P) is None
+    tracker.done(P, 5)
+    assert tracker.committable() == {P: 8}
+    assert tracker.read_up_to(P) == 8
+
+
+def test_gaps_of_a_compacted_log() -> None:
+    tracker = OffsetTracker()
+    received(tracker, 5, 9, 100)
+    tracker.done(P, 5)
+    assert tracker.committable() == {P: 6}
+    tracker.done(P, 9)
+    assert tracker.committable() == {P: 10}
+
+
+def test_done_twice_counts_once() -> None:
+    tracker = OffsetTracker()
+    received(tracker, 5, 6)
+    for _ in range(2):
+        tracker.done(P, 6)
+    assert tracker.in_flight == 1
+    for _ in range(2):
+        tracker.done(P, 5)
+    assert tracker.in_flight == 0
+
+
+def test_what_was_committed_is_not_committed_again() -> None:
+    tracker = OffsetTracker()
+    received(tracker, 5)
+    tracker.done(P, 5)
+    tracker.committed(tracker.committable())
+    assert tracker.committable() == {}
+
+
+def test_a_partition_taken_away_is_forgotten() -> None:
+    tracker = OffsetTracker()
+    received(tracker, 5, 6)
+    tracker.received(Q, 1)
+    tracker.done(P, 5)
+    tracker.forget([P])
+    assert tracker.in_flight == 1
+    tracker.done(P, 6)
+    assert tracker.committable() == {}
+    assert tracker.in_flight == 1
+    tracker.done(Q, 1)
+    assert tracker.committable() == {Q: 2}
+
+
+@settings(max_examples=80)
+@given(st.data())
+def test_against_a_plain_model(data: st.DataObject) -> None:
+    tracker = OffsetTracker()
+    state: dict[tuple[str, int], dict[int, bool]] = {}
+    reached = {P: -1, Q: -1}  # offsets of a partition rise, also when it comes back
+    before: dict[tuple[str, int], int] = {}
+    for _ in range(data.draw(st.integers(0, 30))):
+        partition = data.draw(st.sampled_from([P, Q]))
+        action = data.draw(st.sampled_from(["received", "received", "done", "done", "commit", "forget"]))
+        if action == "received":
+            reached[partition] += data.draw(st.integers(1, 3))
+            state.setdefault(partition, {})[reached[partition]] = False
+            tracker.received(partition, reached[partition])
+        elif action == "done":
+            offset = data.draw(st.integers(0, max(0, reached[partition])))
+            tracker.done(partition, offset)
+            if offset in state.get(partition, {}):
+                state[partition][offset] = True
+        elif action == "commit":
+            tracker.committed(tracker.committable())
+            assert tracker.committable() == {}
+        else:
+            tracker.forget([partition])
+            state.pop(partition, None)
+            before.pop(partition, None)
+        for p, offset in tracker.committable().items():
+            assert all(done for o, done in state[p].items() if o < offset)
+            assert state[p][offset - 1]
+            assert offset >= before.get(p, 0)
+            before[p] = offset
+        unfinished = [o for records in state.values() for o, done in records.items() if not done]
+        assert tracker.in_flight == len(unfinished) == tracker.in_flight_of([P, Q])
+    for p, records in state.items():
+        for offset in records:
+            tracker.done(p, offset)
+        assert tracker.read_up_to(p) == max(records) + 1

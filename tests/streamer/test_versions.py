@@ -1,0 +1,53 @@
+import pytest
+
+from streamer.versions import Versions
+
+
+@pytest.mark.parametrize(
+    ("pinned", "available", "wanted"),
+    [
+        (None, set(), None),
+        (None, {1}, 1),
+        (None, {3, 1, 2}, 3),
+        (2, {2}, None),
+        (2, {1, 2}, None),
+        (2, {2, 3, 4}, 4),
+        (3, {1, 2}, 2),  # the pinned one is gone: an older one is better than none
+        (3, {4, 5}, 5),
+        (3, set(), None),
+    ],
+)
+def test_the_version_to_prepare(pinned: int | None, available: set[int], wanted: int | None) -> None:
+    assert Versions(pinned=pinned).wanted(available, 0.0) == wanted
+
+
+def test_nothing_is_pinned_before_it_is_adopted() -> None:
+    versions = Versions()
+    assert versions.wanted({4}, 0.0) == 4
+    assert versions.pinned is None
+    versions.adopt(4)
+    assert versions.pinned == 4
+    assert versions.wanted({4}, 0.0) is None
+
+
+def test_a_refused_version_is_left_alone_for_a_while() -> None:
+    versions = Versions(retry_s=30.0, pinned=1)
+    versions.refuse(3, now=100.0)
+    assert versions.wanted({1, 3}, 129.9) is None
+    assert versions.wanted({1, 2, 3}, 129.9) == 2
+    assert versions.wanted({1, 2, 3}, 130.0) == 3
+    assert versions.pinned == 1
+
+
+def test_the_pinned_one_is_gone_and_the_newest_was_refused() -> None:
+    versions = Versions(pinned=5)
+    versions.refuse(4, now=0.0)
+    assert versions.wanted({3, 4}, 1.0) == 3
+
+
+def test_an_adopted_version_is_no_longer_refused() -> None:
+    versions = Versions()
+    versions.refuse(2, now=0.0)
+    versions.adopt(2)
+    versions.adopt(1)
+    assert versions.wanted({1, 2}, 1.0) == 2
