@@ -29,7 +29,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A finished run. `loss` is the mean log loss of the last pass's second half, before each step's update."""
+    """A finished run. `loss` is the mean log loss of its second half, each step's before its own update."""
 
     steps: int
     examples: int

@@ -80,24 +80,25 @@ class RequestFactory:
         ads = self.world.draw_candidates(self._rng, self.candidates)
         request_id = f"{self._prefix}-{self._number}"
         self._number += 1
-        value = b'{"request_id":%b%b,"user":%b,"context":%b,"candidates":%b}' % (
+        head = b'{"request_id":%b%b,"user":%b,"context":%b,"candidates":' % (
             orjson.dumps(request_id),
             self._tail,
             self.world.users.json[user],
             contexts.json[row],
-            self._candidates_json(ads),
         )
+        value = b"".join((head, *self._candidates_json(ads), b"}"))
         headers = [("request_id", request_id.encode())] if self._with_headers else []
         if self._with_headers and self._deadline is not None:
             headers.append(("deadline_ms", self._deadline))
         return BidRecord(request_id, self._keys[user], value, headers, user, contexts, row, ads)
 
-    def _candidates_json(self, ads: Ints) -> bytes:
+    def _candidates_json(self, ads: Ints) -> tuple[bytes, ...]:
+        """In parts, because copying a hundred kilobytes once more than needed is a tenth of a request's cost."""
         catalogue = self.world.ads
         chosen = itemgetter(*ads.tolist(), 0)  # one more, so that it always returns a tuple
         if self._layout == "rows":
-            return b"[%b]" % b",".join(chosen(catalogue.json)[:-1])
+            return b"[", b",".join(chosen(catalogue.json)[:-1]), b"]"
         columns = (
             b'"%b":[%b]' % (key.encode(), b",".join(chosen(values)[:-1])) for key, values in catalogue.columns.items()
         )
-        return b"{%b}" % b",".join(columns)
+        return b"{", b",".join(columns), b"}"

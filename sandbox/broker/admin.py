@@ -1,5 +1,6 @@
 """What tests and the demo administer on a broker."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from sandbox.broker.errors import BrokerError
 
 _REQUEST_TIMEOUT_S = 20.0
+_STEP_S = 0.05
 
 
 def admin_client(bootstrap: str) -> AdminClient:
@@ -24,11 +26,16 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping
     client = admin_client(bootstrap)
     topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
     _finish(client.create_topics([topic], operation_timeout=_REQUEST_TIMEOUT_S)[name].result, f"create topic {name}")
-    described: Any = _finish(lambda timeout: client.list_topics(name, timeout=timeout), f"describe topic {name}")
-    leaders = [partition.leader for partition in described.topics[name].partitions.values()]
-    if len(leaders) != partitions or min(leaders) < 0:
-        raise BrokerError(f"topic {name} has leaders {leaders} instead of {partitions} live partitions")
-    return name
+    deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+    while True:
+        described: Any = _finish(lambda timeout: client.list_topics(name, timeout=timeout), f"describe topic {name}")
+        leaders = [partition.leader for partition in described.topics[name].partitions.values()]
+        if len(leaders) == partitions and min(leaders) >= 0:
+            return name
+        # The controller has made the topic; the broker learns of it a moment later.
+        if time.monotonic() > deadline:
+            raise BrokerError(f"topic {name} has leaders {leaders} instead of {partitions} live partitions")
+        time.sleep(_STEP_S)
 
 
 def _finish(call: Callable[[float], Any], what: str) -> Any:

@@ -1,6 +1,5 @@
 """Loads, serves and unloads the versions of models while requests go on."""
 
-import enum
 import logging
 import threading
 import time
@@ -15,30 +14,20 @@ from sandbox.model_server.config import ModelConfig
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.policy import Phase, plan, versions_of
 from sandbox.model_server.servable import Servable, ServableId, load
-from sandbox.model_server.status import StatusError, failed_precondition, invalid_argument, not_found
+from sandbox.model_server.status import (
+    State,
+    StatusError,
+    VersionStatus,
+    failed_precondition,
+    invalid_argument,
+    not_found,
+)
 from sandbox.model_server.warmup import warm_up
 
 _log = logging.getLogger(__name__)
 
 # The longest that an old version waits for the requests inside it.
 _UNLOAD_WAIT_S = 600.0
-
-
-class State(enum.IntEnum):
-    """Life cycle of a version, with the numbers of `ModelVersionStatus.State`."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclass(frozen=True, slots=True)
-class VersionStatus:
-    version: int
-    state: State
-    error: StatusError | None = None
 
 
 @dataclass(slots=True)

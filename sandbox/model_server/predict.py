@@ -14,10 +14,8 @@ from sandbox.model_server.tensors import decode, encode, type_name
 DEFAULT_SIGNATURE = "serving_default"
 
 
-def predict(
-    servable: Servable, request: PredictRequest, *, remaining_s: float | None, as_content: bool
-) -> PredictResponse:
-    """Answer one request from one loaded version. Raises `StatusError`; `remaining_s` is None without a deadline."""
+def predict(servable: Servable, request: PredictRequest, *, remaining_s: float, as_content: bool) -> PredictResponse:
+    """Answer a request from one loaded version. Raises `StatusError`; without a deadline `remaining_s` is infinite."""
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(name)
     if signature is None:

@@ -114,7 +114,7 @@ class ModelServerProcess:
         self._forget(process)
         return status
 
-    def stop(self, timeout_s: float = 15.0) -> int | None:
+    def stop(self, timeout_s: float = 30.0) -> int | None:
         """Tell it to end and wait; after `timeout_s` it is killed. Returns the exit status, None if none ran."""
         if self._process is None:
             return None
@@ -138,8 +138,10 @@ class ModelServerProcess:
         self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
-        self._running().send_signal(signal.SIGSTOP)
+        """SIGSTOP, in effect on return: connections stay open and nothing answers."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         self._running().send_signal(signal.SIGCONT)

@@ -49,17 +49,17 @@ class Signature:
         self._feeds = [_tensor(session.graph, definition.inputs[alias].name) for alias, _ in self.inputs]
         self._fetches = {alias: _tensor(session.graph, info.name) for alias, info in definition.outputs.items()}
 
-    def run(self, arrays: Sequence[Any], outputs: tuple[str, ...], remaining_s: float | None) -> list[Any]:
+    def run(self, arrays: Sequence[Any], outputs: tuple[str, ...], remaining_s: float) -> list[Any]:
         """Run the graph once. Raises `StatusError` with TensorFlow's code and text.
 
-        TensorFlow stops the run between two operations when `remaining_s` (None: no limit) is over.
+        TensorFlow stops the run between two operations when `remaining_s` (infinite: no limit) is over.
         """
         fetches = [self._fetches[alias] for alias in outputs]
         feeds = dict(zip(self._feeds, arrays, strict=True))
         if None in fetches or None in feeds:
             raise invalid_argument(f"signature {self.name} has inputs or outputs that are no tensors of the graph")
         options = None
-        if remaining_s is not None and remaining_s < _LONGEST_LIMIT_S:
+        if remaining_s < _LONGEST_LIMIT_S:
             limit = RunOptions(timeout_in_ms=max(math.ceil(remaining_s * 1e3), 1))
             options = TF_NewBufferFromString(limit.SerializeToString())
         try:

@@ -1,6 +1,7 @@
 """The gRPC side: PredictionService and ModelService over a `Manager`, and the life of one server process."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from sandbox.model_server.status import StatusError, code_number, invalid_argume
 _log = logging.getLogger(__name__)
 
 # In-flight requests have this long when the server is told to stop.
-GRACE_S = 5.0
+GRACE_S = 10.0
 _RELOAD_WAIT_S = 300.0
 
 
@@ -44,8 +45,8 @@ class Services:
         servable = self._acquire(request.model_spec)
         try:
             # Read last: the time in the queue counts, and whoever waits no longer costs no inference.
-            remaining_s = context.time_remaining()
-            if (remaining_s is not None and remaining_s <= 0.0) or not context.is_active():
+            remaining_s = _remaining_s(context)
+            if remaining_s <= 0.0 or not context.is_active():
                 raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
             return predict(servable, request, remaining_s=remaining_s, as_content=self._as_content)
         finally:
@@ -85,9 +86,7 @@ class Services:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
-        remaining_s = context.time_remaining()
-        wait_s = _RELOAD_WAIT_S if remaining_s is None else min(remaining_s, _RELOAD_WAIT_S)
-        self._manager.reload(from_proto(request.config), wait_s)
+        self._manager.reload(from_proto(request.config), min(_remaining_s(context), _RELOAD_WAIT_S))
         return ReloadConfigResponse()
 
     def _acquire(self, spec: ModelSpec) -> Servable:
@@ -105,6 +104,12 @@ class Services:
         return version
 
 
+def _remaining_s(context: grpc.ServicerContext) -> float:
+    """Seconds to the caller's deadline, infinite without one."""
+    remaining: float | None = context.time_remaining()
+    return math.inf if remaining is None else remaining
+
+
 def _answering(method: Callable[[Any, grpc.ServicerContext], Any], request: Any, response: Any) -> Any:
     def answer(message: Any, context: grpc.ServicerContext) -> Any:
         try:
@@ -117,7 +122,8 @@ def _answering(method: Callable[[Any, grpc.ServicerContext], Any], request: Any,
     )
 
 
-def _handlers(services: Services) -> list[grpc.GenericRpcHandler]:
+def _handlers(services: Services) -> "list[grpc.GenericRpcHandler[Any, Any]]":  # generic in its stubs only
+    # The services' own stubs name methods in camel case and take classes; a table is all that is needed.
     prediction = {
         "Predict": _answering(services.predict, PredictRequest, PredictResponse),
         "GetModelMetadata": _answering(services.get_model_metadata, GetModelMetadataRequest, GetModelMetadataResponse),

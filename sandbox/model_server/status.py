@@ -1,4 +1,7 @@
-"""An answer that is no success: a gRPC status code and TensorFlow Serving's text for it."""
+"""What callers are told: an RPC's error, and the state of a version."""
+
+import enum
+from dataclasses import dataclass
 
 import grpc
 
@@ -37,3 +40,20 @@ def code_number(code: grpc.StatusCode) -> int:
 
 def code_of_number(number: int) -> grpc.StatusCode:
     return _CODES.get(number, grpc.StatusCode.UNKNOWN)
+
+
+class State(enum.IntEnum):
+    """Life cycle of a version, with the numbers of `ModelVersionStatus.State`."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    version: int
+    state: State
+    error: StatusError | None = None

@@ -37,7 +37,8 @@ def type_name(number: int) -> str:
     """TensorFlow's name of a data type: 1 → `float`."""
     if number not in types_pb2.DataType.values():
         return f"unknown dtype enum ({number})"
-    return types_pb2.DataType.Name(number).removeprefix("DT_").lower()
+    name: str = types_pb2.DataType.Name(number)
+    return name.removeprefix("DT_").lower()
 
 
 def decode(proto: TensorProto) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Replay of the requests that a SavedModel carries in `assets.extra/tf_serving_warmup_requests`."""
 
+import math
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -48,4 +49,4 @@ def _replay(servable: Servable, record: bytes, file: Path, iterations: int) -> N
     if kind != "predict_log":
         raise StatusError(code_of_number(12), f"Unsupported log_type for warmup: {kind}")
     for _ in range(max(iterations, 1)):
-        predict(servable, log.predict_log.request, remaining_s=None, as_content=False)
+        predict(servable, log.predict_log.request, remaining_s=math.inf, as_content=False)

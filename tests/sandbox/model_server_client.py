@@ -154,8 +154,8 @@ def eventually(holds: Callable[[], bool], what: str) -> None:
 
 
 def _failure(error: grpc.RpcError) -> Failure:
-    assert isinstance(error, grpc.Call)
-    return Failure(error.code(), error.details() or "")
+    call: Any = error  # each RpcError of a finished call is a grpc.Call too, which its type does not say
+    return Failure(call.code(), call.details() or "")
 
 
 def _values(proto: TensorProto) -> NDArray[Any]:

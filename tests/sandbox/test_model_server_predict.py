@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from sandbox.model_server.process import ModelServerProcess
-from tests.sandbox.model_server_client import Client, Failure, PredictRequest, tensor
+from sandbox.model_server.runtime import lean_tensorflow
+from tests.sandbox.model_server_client import Client, Failure, tensor
+
+with lean_tensorflow():
+    from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 pytestmark = pytest.mark.tensorflow
 

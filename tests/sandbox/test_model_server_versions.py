@@ -15,10 +15,11 @@ import pytest
 
 from sandbox.model_server.process import ModelServerError, ModelServerProcess
 from sandbox.model_server.runtime import lean_tensorflow
-from tests.sandbox.model_server_client import Client, Failure, ReloadConfigRequest, eventually, tensor
+from tests.sandbox.model_server_client import Client, Failure, eventually, tensor
 
 with lean_tensorflow():
     from google.protobuf import text_format
+    from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
 pytestmark = pytest.mark.tensorflow
 
@@ -227,7 +228,7 @@ def test_a_paused_server_answers_again_after_it_is_resumed(house: House) -> None
 
 def test_sigterm_lets_the_request_in_flight_end_and_the_status_is_zero(house: House) -> None:
     """The last test of this server: it does not run afterwards."""
-    steps = 30_000
+    steps = 10_000
     request = house.client.request("switch", {"steps": tensor(steps, "int64")}, signature="slow", outputs=("sum",))
     inside = house.client.begin_predict(request)
     assert isinstance(house.client.line(2.0, "switch"), float)

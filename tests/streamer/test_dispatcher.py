@@ -100,7 +100,7 @@ def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
 
         run_virtual(main)
 
-    run.__name__ = test.__name__  # type: ignore[attr-defined]
+    run.__name__ = test.__name__
     return run
 
 
@@ -392,8 +392,12 @@ async def test_many_requests_under_load_are_all_answered_right() -> None:
     random = np.random.default_rng(3)
     requests = [encoded(tag, int(random.integers(1, 20)), user=tag % 5) for tag in range(1, 120)]
     waiters: list[asyncio.Task[Gathering]] = []
+
+    def start(request: EncodedRequest) -> None:
+        waiters.append(rig.score(request, budget_ms=60_000))
+
     for i, request in enumerate(requests):
-        rig.loop.call_later(i * 0.001, lambda r=request: waiters.append(rig.score(r, budget_ms=60_000)))
+        rig.loop.call_later(i * 0.001, start, request)
     await asyncio.sleep(0.2)  # of the virtual clock
     gathered = await asyncio.gather(*waiters)
     assert all(complete(g, r) for g, r in zip(gathered, requests, strict=True))

@@ -12,7 +12,7 @@ from tests.streamer.specs import SMALL, small_spec
 REFERENCE = Path(__file__).parents[2] / "configs/features/reference.yaml"
 
 
-def changed(name: str | None = None, **changes: object) -> dict[str, Any]:
+def changed(name: str | None = None, /, **changes: object) -> dict[str, Any]:
     content: dict[str, Any] = copy.deepcopy(SMALL)
     target = content if name is None else next(f for f in content["features"] if f["name"] == name)
     target.update(changes)

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, hash64, join, mix64, prepare
@@ -90,6 +90,7 @@ def test_join_is_its_formula_and_has_an_order(left: int, right: int) -> None:
     assert left == right or join(prepare(a), b) != join(prepare(b), a)
 
 
+@settings(max_examples=40)
 @given(st.lists(values))
 def test_the_hasher_remembers_without_changing_anything(items: list[object]) -> None:
     hasher = TextHasher(remembered=3)

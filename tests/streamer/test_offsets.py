@@ -74,7 +74,7 @@ def test_a_partition_taken_away_is_forgotten() -> None:
     assert tracker.committable() == {Q: 2}
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(st.data())
 def test_against_a_plain_model(data: st.DataObject) -> None:
     tracker = OffsetTracker()

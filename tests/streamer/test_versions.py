@@ -24,9 +24,9 @@ def test_the_version_to_prepare(pinned: int | None, available: set[int], wanted:
 def test_nothing_is_pinned_before_it_is_adopted() -> None:
     versions = Versions()
     assert versions.wanted({4}, 0.0) == 4
-    assert versions.pinned is None
+    before = versions.pinned
     versions.adopt(4)
-    assert versions.pinned == 4
+    assert (before, versions.pinned) == (None, 4)
     assert versions.wanted({4}, 0.0) is None
 
 
