@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Where it is set, every start of a program would compile TensorFlow anew.
+unexport PYTHONDONTWRITEBYTECODE
 export MALLOC_MMAP_THRESHOLD_ ?= 67108864
 export MALLOC_TRIM_THRESHOLD_ ?= 134217728
 # How long the demo sends, how fast, and how many candidates a request has.

@@ -168,7 +168,7 @@ def test_the_hit_ratio_is_that_of_an_ideal_lru(exponent: float) -> None:
     cache = cache_of(max_bytes=2**18, ttl_s=1e6)
     ideal: OrderedDict[int, None] = OrderedDict()
     weights = 1.0 / np.arange(1, 60_001) ** exponent
-    trace = np.random.default_rng(5).choice(60_000, size=(700, 100), p=weights / weights.sum())
+    trace = np.random.default_rng(5).choice(60_000, size=(1000, 100), p=weights / weights.sum())
     keys = keys_of(*range(60_000))
     hits = ideal_hits = asked = 0
     for turn, request in enumerate(trace):
@@ -181,7 +181,7 @@ def test_the_hit_ratio_is_that_of_an_ideal_lru(exponent: float) -> None:
             ideal.move_to_end(n)
         while len(ideal) > cache.capacity:
             ideal.popitem(last=False)
-        if turn >= 250:  # both are full
+        if turn >= 300:  # both are full
             asked += len(request)
             hits += int(hit.sum())
             ideal_hits += sum(known)
