@@ -167,10 +167,10 @@ def _latency(
     settings = _settings(broker, server, "latency-in", "latency-out") | dict(OVERRIDDEN)
     bootstrap = broker.bootstrap_servers
     with ScorerProcess(settings, work / "latency.log"):
-        drive(bootstrap, topics, RequestFactory(world, candidates=candidates, seed=4, prefix="warm-up"), rate, 10.0)
-        report = drive(
-            bootstrap, topics, RequestFactory(world, candidates=candidates, seed=5, prefix="latency"), rate, 30.0
-        )
+        warm_up = RequestFactory(world, candidates=candidates, seed=4, prefix="warm-up")
+        drive(bootstrap, topics, warm_up, rate=rate, seconds=10.0)
+        measured = RequestFactory(world, candidates=candidates, seed=5, prefix="latency")
+        report = drive(bootstrap, topics, measured, rate=rate, seconds=30.0)
     if not report.clean:
         raise SystemExit(f"latency: not every request has one right answer: {report.wrong}, lost {report.lost}")
     scoring, whole = report.times.stage_ms["total"], report.times.latency_ms

@@ -171,7 +171,7 @@ def logistic_regression(log: Path) -> Scorer:
 def probe(world: World, bootstrap: str, candidates: int) -> float:
     """Requests a second that are answered when far more are sent, each with all the time it wants."""
     factory = RequestFactory(world, candidates=candidates, seed=1, deadline_ms=60_000, prefix="probe")
-    report = drive(bootstrap, TOPICS, factory, _PROBE_RATE, _PROBE_REQUESTS / _PROBE_RATE)
+    report = drive(bootstrap, TOPICS, factory, rate=_PROBE_RATE, seconds=_PROBE_REQUESTS / _PROBE_RATE)
     at = report.times.received_at
     # The first answers still pay for cold caches; the rate of the later half is the steady one.
     half = at[len(at) // 2 :]
@@ -188,7 +188,7 @@ def send(
         console.print(f"  {elapsed:3.0f} s: {sent} requests sent, {answered} answered")
 
     factory = RequestFactory(world, candidates=candidates, seed=2, prefix="demo")
-    return drive(bootstrap, TOPICS, factory, rate, seconds, progress)
+    return drive(bootstrap, TOPICS, factory, rate=rate, seconds=seconds, progress=progress)
 
 
 def show(console: Console, report: DemoReport, out: Path) -> None:

@@ -29,6 +29,7 @@ def drive(
     bootstrap: str,
     topics: Topics,
     factory: RequestFactory,
+    *,
     rate: float,
     seconds: float,
     progress: Progress | None = None,

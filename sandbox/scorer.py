@@ -37,7 +37,7 @@ class ScorerProcess:
         log_path: Path,
         *,
         command: Sequence[str] = ("-m", "streamer", "run"),
-        start_timeout_s: float = 120.0,
+        start_timeout_s: float = 300.0,
     ) -> None:
         (self.port,) = free_ports(1)
         self.settings = {"ops.port": self.port, **settings}

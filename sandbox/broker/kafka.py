@@ -22,7 +22,7 @@ from sandbox.broker.jars import kafka_version, log_tail, own_group_command, pref
 from sandbox.broker.ports import LOOPBACK, accepts, free_ports, is_free
 
 # Two seconds on an idle machine; over a minute has been seen on a starved one. A broker that ends is noticed at once.
-_START_TIMEOUT_S = 180.0
+_START_TIMEOUT_S = 600.0
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _PORT_ATTEMPTS = 3

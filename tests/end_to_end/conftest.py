@@ -1,0 +1,170 @@
+"""A model of a small spec, a server for it, and scorers on topics of their own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from sandbox.broker import KafkaBroker
+from sandbox.model_server.process import ModelServerProcess
+from sandbox.scorer import ScorerProcess
+from tests.model_training.conftest import SPEC
+
+ANSWER_S = 120.0
+_EXPORT = """
+import json, sys
+from pathlib import Path
+from model_training.config import TrainingConfig
+from model_training.export import export
+from model_training.train import build_model
+from streamer.features import FeatureSpec
+spec = FeatureSpec.from_mapping(json.loads(sys.argv[1]))
+seed = int(sys.argv[3])
+config = TrainingConfig(model="wide_deep", spec=Path("-"), hidden_units=(8, 4), seed=seed, embedding_stddev=1.0)
+export(build_model(config, spec), spec, Path(sys.argv[2]), int(sys.argv[3]))
+"""
+
+
+def export_version(base_path: Path, version: int) -> None:
+    """Exports an untrained model, other weights for each version, in a process of its own."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", _EXPORT, json.dumps(SPEC), str(base_path), str(version)]
+    subprocess.run(command, check=True, env=environment, timeout=600, stderr=subprocess.DEVNULL)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An answer or a dead letter as a consumer sees it."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        assert self.value is not None
+        found: dict[str, Any] = orjson.loads(self.value)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Topics of one test, with one partition each."""
+
+    bootstrap: str
+    requests: str
+    scores: str
+    dead_letters: str
+    settings: Mapping[str, object]
+    folder: Path
+
+    def scorer(self, **changes: object) -> ScorerProcess:
+        """A scorer on these topics; `changes` are settings with `__` for the dot."""
+        changed = {name.replace("__", "."): value for name, value in changes.items()}
+        return ScorerProcess({**self.settings, **changed}, self.folder / "scorer.log")
+
+    def send(
+        self,
+        values: Sequence[bytes | None],
+        *,
+        key: bytes | None = b"u1",
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> None:
+        """Produces records in this order."""
+        producer = Producer({"bootstrap.servers": self.bootstrap, "message.max.bytes": 8 << 20, "linger.ms": 50})
+        for value in values:
+            producer.produce(self.requests, value=value, key=key, headers=headers or [])
+        assert producer.flush(30) == 0
+
+    def read(self, topic: str, n: int, timeout_s: float = ANSWER_S) -> list[Message]:
+        """The first n messages of a topic; fewer if they do not come in time."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "enable.auto.commit": False})
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        found: list[Message] = []
+        deadline = time.monotonic() + timeout_s
+        try:
+            while len(found) < n and time.monotonic() < deadline:
+                for message in consumer.consume(n - len(found), timeout=0.2):
+                    assert message.error() is None, message.error()
+                    found.append(Message(message.key(), message.value(), dict(message.headers() or [])))
+        finally:
+            consumer.close()
+        return found
+
+    def answers(self, n: int, timeout_s: float = ANSWER_S) -> dict[str, dict[str, Any]]:
+        """The first n answers by request id; fails on a request that was answered twice."""
+        found = [message.json for message in self.read(self.scores, n, timeout_s)]
+        by_id = {answer["request_id"]: answer for answer in found}
+        assert len(by_id) == len(found) == n, f"{len(found)} answers to {len(by_id)} requests, {n} expected"
+        return by_id
+
+
+@pytest.fixture(scope="session")
+def model_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base path with version 1."""
+    base = tmp_path_factory.mktemp("models") / "ctr"
+    export_version(base, 1)
+    return base
+
+
+@pytest.fixture(scope="session")
+def model_server(model_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServerProcess]:
+    """One server for the tests that neither stop it nor change its versions."""
+    log = tmp_path_factory.mktemp("model-server") / "log"
+    with ModelServerProcess(model_base, "ctr", log_path=log) as server:
+        yield server
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def make_system(kafka: KafkaBroker, tmp_path: Path) -> Callable[[str], System]:
+    """`make_system(model server address)`: new topics and a new group."""
+
+    def make(address: str) -> System:
+        n = f"{os.getpid()}-{next(_numbers)}"
+        names = [
+            kafka.create_topic(f"{what}-{n}", 1, {"max.message.bytes": str(8 << 20)}) for what in ("in", "out", "dead")
+        ]
+        settings = {
+            "kafka.bootstrap_servers": kafka.bootstrap_servers,
+            "kafka.group_id": f"group-{n}",
+            "predictor.addresses": [address],
+            "source.topic": names[0],
+            "sink.topic": names[1],
+            "sink.dead_letter_topic": names[2],
+            # A busy machine must not turn answers into `expired`: tests of time set their own.
+            "source.budget_ms": 60_000,
+            "source.max_budget_ms": 120_000,
+        }
+        return System(kafka.bootstrap_servers, names[0], names[1], names[2], settings, tmp_path)
+
+    return make
+
+
+@pytest.fixture
+def system(make_system: Callable[[str], System], model_server: ModelServerProcess) -> System:
+    """New topics, and the shared model server."""
+    return make_system(model_server.address)
+
+
+def request(request_id: str, ads: Sequence[str] = ("a1", "a2", "a3"), **more: object) -> bytes:
+    """A good request."""
+    document = {
+        "request_id": request_id,
+        "user": {"id": "u1", "tags": ["a", "b"], "age": 31},
+        "context": {"hour": 7},
+        "candidates": [{"ad_id": ad, "bid": i, "size": 1.5} for i, ad in enumerate(ads)],
+    }
+    return orjson.dumps({**document, **more})

@@ -1,0 +1,170 @@
+"""What is answered, by whom, when; and that nothing is lost at the end."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import numpy as np
+import orjson
+import pytest
+
+from sandbox.model_server.process import ModelServerProcess
+from streamer.features import Encoder, FeatureSpec
+from streamer.serving_messages import predict_pb2, types_pb2
+from tests.end_to_end.conftest import System, export_version, request
+from tests.model_training.conftest import SPEC
+
+pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
+
+
+def _flat_scores(address: str, value: bytes) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """The `serving_default` signature's scores of a request, one flat row a candidate."""
+    document = orjson.loads(value)
+    encoder = Encoder(FeatureSpec.from_mapping(SPEC))
+    rows = encoder.encode_log([document] * len(document["candidates"]), document["candidates"])
+    message = predict_pb2.PredictRequest()
+    message.model_spec.name = "ctr"
+    for name, array in zip(("ids", "floats"), rows, strict=True):
+        tensor = message.inputs[name]
+        tensor.dtype = types_pb2.DT_FLOAT if array.dtype == np.float32 else types_pb2.DT_INT32
+        for size in array.shape:
+            tensor.tensor_shape.dim.add().size = size
+        tensor.tensor_content = array.tobytes()
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=predict_pb2.PredictRequest.SerializeToString,
+            response_deserializer=predict_pb2.PredictResponse.FromString,
+        )
+        reply = call(message, timeout=60)
+    return np.array(reply.outputs["ctr"].float_val, dtype=np.float32)
+
+
+def test_scores_are_the_models_own_and_a_repeat_comes_from_the_cache(
+    system: System, model_server: ModelServerProcess
+) -> None:
+    many = request("many", [f"ad{i}" for i in range(700)])
+    with system.scorer(batching__max_batch_rows=256) as scorer:
+        system.send([many])
+        (first,) = (message.json for message in system.read(system.scores, 1))
+        system.send([request("again", [f"ad{i}" for i in range(700)])])
+        _, second = (message.json for message in system.read(system.scores, 2))
+        assert scorer.metric("streamer_cache_hits_total") == 700
+        maps = Path(f"/proc/{scorer.pid}/maps").read_text()
+    assert first["status"] == "ok"
+    assert first["model"] == {"name": "ctr", "version": 1}
+    assert first["ad_id"] == [f"ad{i}" for i in range(700)]
+    assert set(first["source"]) == {"model"}
+    assert first["batch_rows"] == 256, "700 rows leave in batches of at most 256"
+    assert first["origin"] == {"topic": system.requests, "partition": 0, "offset": 0}
+    np.testing.assert_allclose(first["ctr"], _flat_scores(model_server.address, many), rtol=0, atol=1e-6)
+    assert set(second["source"]) == {"cache"}
+    assert second["ctr"] == first["ctr"]
+    assert "tensorflow" not in maps, "the scorer's process must not load the TensorFlow runtime"
+
+
+def test_what_is_expired_costs_no_inference(system: System) -> None:
+    with system.scorer() as scorer:
+        system.send([request("late", deadline_ms=0.001)])
+        system.send([b"not even JSON"], headers=[("request_id", b"unparsed"), ("deadline_ms", b"0.001")])
+        answers = system.answers(2)
+        assert scorer.metric("streamer_codec_candidates_total") == 0
+    assert {answer["status"] for answer in answers.values()} == {"expired"}
+    assert all("ctr" not in answer for answer in answers.values())
+
+
+def test_sigterm_loses_nothing_and_repeats_nothing(system: System) -> None:
+    total = 400
+    values = [request(f"r{i}", [f"ad{j}" for j in range(50)]) for i in range(total)]
+    scorer = system.scorer(cache__enabled=False, source__max_in_flight_records=8)
+    with scorer:
+        system.send(values)
+        system.read(system.scores, 20)
+        assert scorer.stop() == 0
+    with system.scorer(cache__enabled=False):
+        answers = system.answers(total)
+        assert len(answers) == total
+        assert not system.read(system.scores, total + 1, timeout_s=5)[total:], "a request was answered twice"
+    assert {answer["status"] for answer in answers.values()} == {"ok"}
+
+
+def test_without_the_model_server_requests_are_answered_with_the_prior(
+    make_system: Callable[[str], System], model_base: Path, tmp_path: Path
+) -> None:
+    with ModelServerProcess(model_base, "ctr", log_path=tmp_path / "server.log") as server:
+        system = make_system(server.address)
+        with system.scorer(cache__enabled=False) as scorer:
+            system.send([request("before")])
+            system.answers(1)
+            server.kill()
+            system.send([request("without", deadline_ms=3000)])
+            without = system.answers(2)["without"]
+            server.start()
+            n = 2
+            while True:
+                system.send([request(f"after {n}", deadline_ms=20_000)])
+                n += 1
+                if system.answers(n)[f"after {n - 1}"]["status"] == "ok":
+                    break
+                assert n < 60, "the scorer does not come back to the model server"
+            assert scorer.stop() == 0
+    assert without["status"] == "fallback"
+    assert set(without["source"]) == {"prior"}
+    assert without["ctr"] == [pytest.approx(0.01)] * 3
+    assert without["reason"]
+
+
+def test_a_newer_version_serves_without_a_restart(make_system: Callable[[str], System], tmp_path: Path) -> None:
+    base = tmp_path / "ctr"
+    export_version(base, 1)
+    flags = {"file_system_poll_wait_seconds": 1}
+    with ModelServerProcess(base, "ctr", log_path=tmp_path / "server.log", flags=flags) as server:
+        system = make_system(server.address)
+        with system.scorer(cache__enabled=False, predictor__poll_interval_ms=200):
+            system.send([request("r0")])
+            assert system.answers(1)["r0"]["model"]["version"] == 1
+            export_version(base, 2)
+            n = 1
+            while True:
+                system.send([request(f"r{n}")])
+                n += 1
+                answer = system.answers(n)[f"r{n - 1}"]
+                assert answer["status"] == "ok"
+                if answer["model"]["version"] == 2:
+                    break
+                assert n < 600, "version 2 never served"
+
+
+def test_a_missing_topic_is_one_clear_line(system: System) -> None:
+    scorer = system.scorer(source__topic="there-is-no-such-topic")
+    scorer.spawn()
+    assert scorer.wait(120) == 2
+    last = scorer.log_tail().strip().splitlines()[-1]
+    assert "there-is-no-such-topic" in last
+    assert "streamer topics create" in last
+
+
+def test_check_config_and_topics_create(system: System, tmp_path: Path) -> None:
+    config = tmp_path / "streamer.yaml"
+    topics = {"source": {"topic": "made-in"}, "sink": {"topic": "made-out", "dead_letter_topic": "made-dead"}}
+    server = json.loads(json.dumps(system.settings["predictor.addresses"]))
+    config.write_text(
+        json.dumps({"kafka": {"bootstrap_servers": system.bootstrap}, "predictor": {"addresses": server}, **topics})
+    )
+
+    def streamer(*arguments: str) -> subprocess.CompletedProcess[str]:
+        from sys import executable  # noqa: PLC0415
+
+        command = [executable, "-m", "streamer", *arguments, "--config", str(config)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    refused = streamer("check-config", "--live")
+    assert refused.returncode == 2
+    assert "made-in" in refused.stderr
+    assert streamer("topics", "create").stdout.count(": created") == 3
+    assert streamer("topics", "create").stdout.count(": already there") == 3
+    accepted = streamer("check-config", "--live")
+    assert accepted.returncode == 0, accepted.stderr
+    assert "spec small" in accepted.stdout
