@@ -9,8 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_training.errors import ConfigError
-from streamer.errors import SpecError
-from streamer.features import FeatureSpec
+from streamer.features import FeatureSpec, SpecError
 
 ModelName = Literal["wide_deep"]
 

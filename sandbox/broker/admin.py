@@ -9,13 +9,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from sandbox.broker.errors import BrokerError
 
-_REQUEST_TIMEOUT_S = 20.0
+_REQUEST_TIMEOUT_S = 120.0
 _STEP_S = 0.05
 
 
 def admin_client(bootstrap: str) -> AdminClient:
     """An administration client that keeps librdkafka's chatter about restarting brokers off standard error."""
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2, "socket.timeout.ms": 10_000})
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2, "socket.timeout.ms": 60_000})
 
 
 def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:

@@ -1,5 +1,6 @@
 """The feature contract: `FeatureSpec` says what the features are, `Encoder` turns requests into matrices by it."""
 
+from streamer.errors import SpecError
 from streamer.features.encoder import Encoder
 from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout
 from streamer.features.spec import (
@@ -30,5 +31,6 @@ __all__ = [
     "MultiValued",
     "Numeric",
     "RequestPaths",
+    "SpecError",
     "parse_path",
 ]

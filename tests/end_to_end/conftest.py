@@ -134,9 +134,9 @@ def make_system(kafka: KafkaBroker, tmp_path: Path) -> Callable[[str], System]:
 
     def make(address: str) -> System:
         n = f"{os.getpid()}-{next(_numbers)}"
-        names = [
-            kafka.create_topic(f"{what}-{n}", 1, {"max.message.bytes": str(8 << 20)}) for what in ("in", "out", "dead")
-        ]
+        names = [f"{what}-{n}" for what in ("in", "out", "dead")]
+        for name in names:
+            kafka.create_topic(name, 1, {"max.message.bytes": str(8 << 20)})
         settings = {
             "kafka.bootstrap_servers": kafka.bootstrap_servers,
             "kafka.group_id": f"group-{n}",

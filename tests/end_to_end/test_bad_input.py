@@ -8,8 +8,8 @@ from tests.end_to_end.conftest import System, request
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
 
 
-def _with(request_id: str, **changes: object) -> bytes:
-    return orjson.dumps({**orjson.loads(request(request_id)), **changes})
+def _with(name: str, /, **changes: object) -> bytes:
+    return orjson.dumps({**orjson.loads(request(name)), **changes})
 
 
 def _raw(request_id: str, candidates: bytes) -> bytes:
