@@ -16,7 +16,8 @@ CANDIDATES ?= 300
 
 help:
 	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
-	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
+	@echo "make test   the tests that need no broker, on real gRPC and TensorFlow"
+	@echo "make test-all  these and the ones on real Kafka"
 	@echo "make lint   formatting, types, forbidden imports"
 	@echo "make bench  the scorer against a floor and a naive program"
 	@echo "make clean  remove what the other targets made"
@@ -40,8 +41,7 @@ demo: $(READY)
 	@$(BIN)/python -m sandbox.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES)
 
 test: $(READY)
-	$(BIN)/python -m sandbox.broker --fetch-only
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not kafka"
 
 test-all: $(READY)
 	$(BIN)/python -m sandbox.broker --fetch-only

@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
-TIMEOUT_S = 60.0
+TIMEOUT_S = 300.0
 
 Compose = dict[str, Any]
 """A compose project in the canonical form of `docker compose config --format json`."""

@@ -15,7 +15,7 @@ from tests.deploy.compose import Compose
 LOADED = (
     '{\n "model_version_status": [\n  {\n   "version": "1",\n   "state": "AVAILABLE",\n   "status": {}\n  }\n ]\n}\n'
 )
-TIMEOUT_S = 20.0
+TIMEOUT_S = 120.0
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the checks are written for Linux containers")
 

@@ -74,7 +74,7 @@ def test_channel_arguments_are_numbers_where_they_can_be() -> None:
 
 def test_the_process_refuses_with_a_line_and_a_status_without_loading_tensorflow() -> None:
     command = [sys.executable, "-m", "sandbox.model_server", MODEL, "--ssl_config_file=x"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "model_server: --ssl_config_file=x is a flag of tensorflow_model_server that this server does not have"

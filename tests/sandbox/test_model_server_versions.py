@@ -21,7 +21,8 @@ with lean_tensorflow():
     from google.protobuf import text_format
     from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
-pytestmark = pytest.mark.tensorflow
+# Its waits are bounded for a quiet machine, so it is no part of the quick tests.
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 CONFIG = """
 model_config_list {{

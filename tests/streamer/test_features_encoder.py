@@ -418,7 +418,7 @@ def test_another_process_encodes_alike() -> None:
         env={**os.environ, "PYTHONHASHSEED": "4"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     encoded = ENCODER.encode(by_rows(GOLDEN_FIELDS, [GOLDEN_AD]))

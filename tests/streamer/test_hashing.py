@@ -115,7 +115,7 @@ def test_another_process_hashes_alike() -> None:
         env={**os.environ, "PYTHONHASHSEED": "77"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=True,
     )
     assert run.stdout.strip() == here
