@@ -16,7 +16,7 @@ def test_the_predictor_loads_no_runtime() -> None:
         "import streamer.predictor, streamer.service\n"
         "print([name for name in ('tensorflow', 'tensorflow.python', 'keras') if name in sys.modules])"
     )
-    assert python(code, 60) == "[]"
+    assert python(code, 300) == "[]"
 
 
 @pytest.mark.tensorflow
