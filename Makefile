@@ -16,8 +16,8 @@ CANDIDATES ?= 300
 
 help:
 	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
-	@echo "make test   the quick tests: no broker, no TensorFlow runtime"
-	@echo "make test-all  these and the ones on real Kafka, gRPC and TensorFlow"
+	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
+	@echo "make test-all  these and the slow ones"
 	@echo "make lint   formatting, types, forbidden imports"
 	@echo "make bench  the scorer against a floor and a naive program"
 	@echo "make clean  remove what the other targets made"
@@ -41,10 +41,11 @@ demo: $(READY)
 	@$(BIN)/python -m sandbox.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES)
 
 test: $(READY)
-	$(BIN)/pytest -m "not slow and not kafka and not tensorflow"
+	@$(BIN)/python -m sandbox.broker --fetch-only
+	$(BIN)/pytest -m "not slow"
 
 test-all: $(READY)
-	$(BIN)/python -m sandbox.broker --fetch-only
+	@$(BIN)/python -m sandbox.broker --fetch-only
 	$(BIN)/pytest
 
 lint: $(READY)

@@ -31,7 +31,7 @@ async def main(arguments: argparse.Namespace) -> None:
     async for record in consumer:
         document = orjson.loads(record.value)
         candidates = document["candidates"]
-        ids, floats = encoder.encode_log([document] * len(candidates), candidates)
+        ids, floats = encoder.encode_log([document], candidates, [len(candidates)])
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = "ctr", "serving_default"
         request.inputs["ids"].CopyFrom(tf.make_tensor_proto(ids))

@@ -74,15 +74,21 @@ def encode_log(requests: Iterator[LoggedRequest], encoder: Encoder, *, chunk: in
     documents: list[dict[str, object]] = []
     candidates: list[dict[str, object]] = []
     clicked: list[int] = []
+    shown: list[int] = []
+
+    def encoded() -> Examples:
+        return Examples(*encoder.encode_log(documents, candidates, shown), np.array(clicked, dtype=np.int8))
+
     for logged in requests:
-        documents += [logged.request] * len(logged.candidates)
+        documents.append(logged.request)
         candidates += logged.candidates
         clicked += logged.clicked
+        shown.append(len(logged.candidates))
         if len(clicked) >= chunk:
-            yield Examples(*encoder.encode_log(documents, candidates), np.array(clicked, dtype=np.int8))
-            documents, candidates, clicked = [], [], []
+            yield encoded()
+            documents, candidates, clicked, shown = [], [], [], []
     if clicked:
-        yield Examples(*encoder.encode_log(documents, candidates), np.array(clicked, dtype=np.int8))
+        yield encoded()
 
 
 @contextmanager

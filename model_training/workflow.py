@@ -1,6 +1,6 @@
 """The way from a click log to an exported version, step by step, without a word on the screen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from model_training.click_log import Examples, count_lines, encode_log, read_log
 from model_training.config import TrainingConfig
 from model_training.errors import ConfigError, DataError
 from model_training.input_pipeline import batches
-from model_training.metrics import Quality, evaluate
 from model_training.models.wide_deep import WideDeep
 from model_training.records import Manifest, write_records
-from model_training.train import Progress, TrainResult, build_model, predict, train
+from model_training.train import Progress, TrainResult, build_model, train
 from streamer.features import Encoder, FeatureSpec, Layout
+from streamer.types import F32
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +73,26 @@ def train_records(
     return model, train(model, spec, data, config, report)
 
 
-def judge(model: WideDeep, spec: FeatureSpec, examples: Examples) -> Quality:
-    """The quality of the model's scores, before any correction for sampling.
+def predict_baseline(spec: FeatureSpec, training: Examples, examples: Examples) -> F32:
+    """Click probabilities of a logistic regression without crosses that was fitted on `training`; float32 [n].
 
     Raises:
-        DataError: there are not both clicks and non-clicks.
+        DataError: the labels of `training` are all equal.
     """
-    return evaluate(examples.labels, predict(model, spec, examples.ids, examples.floats))
+    return LogisticBaseline(Layout(spec)).fit(training).predict(examples.ids, examples.floats)
 
 
-def judge_baseline(spec: FeatureSpec, training: Examples, examples: Examples) -> Quality:
-    """The quality of a logistic regression without crosses, fitted on `training`.
+def write_predictions(path: Path, examples: Examples, scores: Mapping[str, F32]) -> None:
+    """Writes `labels` int8 [n] and each model's scores, float32 [n] by its name, as a NumPy archive (`.npz`).
 
     Raises:
-        DataError: there are not both clicks and non-clicks.
+        DataError: it cannot be written.
     """
-    baseline = LogisticBaseline(Layout(spec)).fit(training)
-    return evaluate(examples.labels, baseline.predict(examples.ids, examples.floats))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, labels=examples.labels, **scores)  # type: ignore[arg-type]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _joined(parts: list[Examples], layout: Layout) -> Examples:

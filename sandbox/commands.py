@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -69,6 +70,47 @@ def traffic(
     while not sender.join(10.0):
         report = sender.report()
         _console.print(f"{report.sent} sent, {report.refused} refused {report.errors or ''}", markup=False)
+
+
+class Dataset(StrEnum):
+    """What can be replayed."""
+
+    AVAZU = "avazu"
+    BIDREQ = "bidreq"
+
+
+@app.command()
+def replay(
+    dataset: Annotated[
+        Dataset,
+        typer.Argument(help="avazu: clicks, scored as offline? bidreq: raw OpenRTB and AdX requests, all settled?"),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets; by default what CTR_DATA names, or ../shared/data.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the model and the logs.")] = Path("build/replay"),
+) -> None:
+    """Send public data through a broker, a model server and a scorer of its own, and check every answer.
+
+    Exit status: 0 all is well, 1 something was lost or differs, 2 the data are not there or a step failed.
+    """
+    from sandbox.broker import BrokerError  # noqa: PLC0415
+    from sandbox.model_server.process import ModelServerError  # noqa: PLC0415
+    from sandbox.replay.data import MissingDataError  # noqa: PLC0415
+    from sandbox.replay.run import ReplayError, replay_avazu, replay_bid_requests  # noqa: PLC0415
+    from sandbox.replay.stream import StreamError  # noqa: PLC0415
+    from sandbox.scorer import ScorerError  # noqa: PLC0415
+
+    run = replay_avazu if dataset is Dataset.AVAZU else replay_bid_requests
+    try:
+        report = run(_console, out / dataset.value, data)
+    except (MissingDataError, ReplayError, StreamError, BrokerError, ModelServerError, ScorerError) as error:
+        _console.print(f"replay: {error}", style="red", markup=False)
+        raise typer.Exit(2) from None
+    if not report.healthy:
+        _console.print("NOT WELL: see above", style="red bold")
+        raise typer.Exit(1)
+    _console.print("all is well", style="green")
 
 
 def main() -> None:

@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from sandbox.broker import BrokerError, open_broker
 from sandbox.demo_report import DemoReport, make_report, plot
 from sandbox.drive import Topics, drive
 from sandbox.model_server.process import ModelServerError, ModelServerProcess
+from sandbox.progress import step
 from sandbox.ranker import Documents, RankerError, Scorer, TrafficReport
 from sandbox.requests import RequestFactory
 from sandbox.scorer import ScorerError, ScorerProcess
@@ -162,8 +162,8 @@ def logistic_regression(log: Path) -> Scorer:
     examples = Examples(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("ids", "floats", "labels")))
     model = LogisticBaseline(encoder.layout).fit(examples)
 
-    def score(documents: Documents, candidates: Documents) -> F32:
-        return model.predict(*encoder.encode_log(documents, candidates))
+    def score(documents: Documents, candidates: Documents, shown: list[int]) -> F32:
+        return model.predict(*encoder.encode_log(documents, candidates, shown))
 
     return score
 
@@ -203,15 +203,6 @@ def show(console: Console, report: DemoReport, out: Path) -> None:
         console.print("nothing lost, nothing twice, every answer right.", style="green")
     else:
         console.print("NOT WELL: something was lost, repeated or wrong; see above.", style="red bold")
-
-
-@contextmanager
-def step(console: Console, name: str) -> Iterator[None]:
-    """Prints what is being done, and how long it took."""
-    console.print(f"{name} ...", style="bold")
-    started = time.monotonic()
-    yield
-    console.print(f"  done in {time.monotonic() - started:.1f} s")
 
 
 if __name__ == "__main__":

@@ -260,8 +260,8 @@ class Quality:
 
 
 Documents = list[Mapping[str, object]]
-Scorer = Callable[[Documents, Documents], npt.NDArray[np.floating[Any]]]
-"""Scores n impressions given by their request documents and their candidates."""
+Scorer = Callable[[Documents, Documents, list[int]], npt.NDArray[np.floating[Any]]]
+"""Scores the n candidates of m requests, given their documents, the candidates, and how many each request has."""
 
 
 def quality(
@@ -273,12 +273,14 @@ def quality(
     truth: list[F64] = [np.empty(0)]
     documents: Documents = []
     candidates: Documents = []
+    counts: list[int] = []
     for sample in samples:
         chosen = rng.permutation(len(sample.ads))[:shown]
         served.append(sample.ctr[chosen])
         truth.append(world.true_ctr(sample.user, sample.contexts, sample.ads[chosen]))
         if rival is not None:
-            documents += [world.document(sample.user, sample.contexts)] * len(chosen)
+            documents.append(world.document(sample.user, sample.contexts))
+            counts.append(len(chosen))
             candidates += [world.ad(index) for index in sample.ads[chosen].tolist()]
     scores, ctr = np.concatenate(served), np.concatenate(truth)
     clicked = draw_clicks(rng, ctr)
@@ -287,7 +289,7 @@ def quality(
     return Quality(
         served=auc(clicked, scores),
         bayes=auc(clicked, ctr),
-        rival=float("nan") if rival is None else auc(clicked, rival(documents, candidates)),
+        rival=float("nan") if rival is None else auc(clicked, rival(documents, candidates, counts)),
         impressions=len(ctr),
         clicks=int(clicked.sum()),
         mean_ctr=float(ctr.mean()),

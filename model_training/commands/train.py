@@ -7,21 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
+from model_training.commands.output import console, export_described, fail_clearly
 from model_training.config import TrainingConfig, load_spec
-from model_training.errors import TrainingError
 
 if TYPE_CHECKING:
-    from model_training.export import ModelSize
     from model_training.metrics import Quality
     from model_training.train import Progress
-
-_console = Console(highlight=False)
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    from streamer.types import F32
 
 
 def train(
@@ -35,9 +31,12 @@ def train(
     holdout: Annotated[float, typer.Option(help="Share of the log, its last lines, to judge the model by.")] = 0.1,
     negative_sampling_rate: Annotated[float, typer.Option(help="Share of the non-clicks that the log kept.")] = 1.0,
     baseline: Annotated[bool, typer.Option(help="Judge a logistic regression without crosses too.")] = False,
+    predictions: Annotated[
+        Path | None, typer.Option(help="File (.npz) for the labels and scores of the lines judged by.")
+    ] = None,
 ) -> None:
     """Trains a model on a click log, judges it on the log's end and exports it."""
-    try:
+    with fail_clearly():
         _train(
             log=log,
             config_path=config,
@@ -48,10 +47,8 @@ def train(
             holdout=holdout,
             negative_sampling_rate=negative_sampling_rate,
             baseline=baseline,
+            predictions=predictions,
         )
-    except TrainingError as error:
-        _errors.print(f"error: {error}", markup=False)
-        raise typer.Exit(2) from None
 
 
 def _train(
@@ -65,36 +62,39 @@ def _train(
     holdout: float,
     negative_sampling_rate: float,
     baseline: bool,
+    predictions: Path | None,
 ) -> None:
     config = TrainingConfig.from_yaml(config_path)
     spec = load_spec(spec_path or config.spec)
     # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
-    from model_training import export as exporting  # noqa: PLC0415
     from model_training import workflow  # noqa: PLC0415
+    from model_training.metrics import evaluate  # noqa: PLC0415
+    from model_training.train import predict  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as scratch:
         directory = records or Path(scratch)
-        with _console.status(f"encoding {log}"):
+        with console.status(f"encoding {log}"):
             split = workflow.split_log(
                 log, directory, spec, holdout=holdout, negative_sampling_rate=negative_sampling_rate
             )
         manifest = split.manifest
-        _console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
+        console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
         with _progress(manifest.examples * config.epochs) as report:
             model, result = workflow.train_records(directory, manifest, spec, config, report)
-    _console.print(
+    console.print(
         f"{result.steps:,} steps in {result.seconds:.1f} s, {result.examples_per_second:,.0f} examples/s,"
         f" log loss {result.loss:.4f}"
     )
-    qualities: dict[str, Quality] = {}
-    if len(split.holdout.labels):
-        qualities[config.model] = workflow.judge(model, spec, split.holdout)
+    unseen = split.holdout
+    if len(unseen.labels):
+        scores: dict[str, F32] = {config.model: predict(model, spec, unseen.ids, unseen.floats)}
         if baseline:
-            qualities["logistic_regression"] = workflow.judge_baseline(spec, split.training, split.holdout)
-        _console.print(_table(qualities))
+            scores["logistic_regression"] = workflow.predict_baseline(spec, split.training, unseen)
+        console.print(_table({name: evaluate(unseen.labels, ctr) for name, ctr in scores.items()}))
+        if predictions is not None:
+            workflow.write_predictions(predictions, unseen, scores)
     if export_to is not None:
-        path = exporting.export(model, spec, export_to, version, negative_sampling_rate=negative_sampling_rate)
-        _console.print(_described(exporting.model_size(model, path), path))
+        export_described(model, spec, export_to, version, negative_sampling_rate=negative_sampling_rate)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def _progress(examples: int) -> Iterator[Callable[["Progress"], None]]:
         TextColumn("{task.fields[speed]} examples/s, loss {task.fields[loss]}"),
         TimeRemainingColumn(),
     )
-    with ProgressBar(*columns, console=_console) as bar:
+    with ProgressBar(*columns, console=console) as bar:
         task = bar.add_task("training", total=examples, speed="…", loss="…")
 
         def report(progress: "Progress") -> None:
@@ -123,10 +123,3 @@ def _table(qualities: dict[str, "Quality"]) -> Table:
         figures = (f"{q.examples:,}", f"{q.positives:,}", f"{q.auc:.4f}", f"{q.log_loss:.4f}", f"{q.calibration:.3f}")
         table.add_row(name, *figures)
     return table
-
-
-def _described(size: "ModelSize", path: Path) -> str:
-    return (
-        f"{path}: {size.dense_parameters:,} dense, {size.embedding_parameters:,} embedding and"
-        f" {size.wide_parameters:,} wide parameters, {size.file_bytes / 1e6:.1f} MB"
-    )

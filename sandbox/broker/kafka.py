@@ -259,6 +259,8 @@ class KafkaBroker:
 
     def _spawn(self, libs: Path, heap_mb: int, *program: str) -> None:
         options = [f"-Xms{heap_mb}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"]
+        # A broker for minutes: the second compiler would never earn back what it costs on two cores.
+        options += ["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
         options += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
         command = own_group_command(["java", *options, "-cp", f"{libs}/*", *program])
         with self.log_path.open("ab") as log:

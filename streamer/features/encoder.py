@@ -63,15 +63,24 @@ class Encoder:
         )
 
     def encode_log(
-        self, documents: Sequence[Mapping[str, object]], candidates: Sequence[Mapping[str, object]]
+        self,
+        documents: Sequence[Mapping[str, object]],
+        candidates: Sequence[Mapping[str, object]],
+        shown: Sequence[int],
     ) -> tuple[I32, F32]:
-        """Encodes n logged impressions, each with its own request document, as flat rows for training.
+        """Encodes the n logged impressions of m requests as flat rows for training.
+
+        Args:
+            documents: the m requests' documents.
+            candidates: the n candidates that were shown, those of the first request first.
+            shown: how many of them belong to each request; m counts with sum n.
 
         Returns:
             ids int32 [n, layout.row_ids] and floats float32 [n, layout.row_floats]: the request's columns, the
             candidate's, the pairs', as the `serving_default` signature takes them.
         """
-        return self._flat_rows(self._request.encode_documents(documents), self._candidate.encode_documents(candidates))
+        request = self._request.encode_documents(documents).repeated(shown)
+        return self._flat_rows(request, self._candidate.encode_documents(candidates))
 
     def encode_table(self, values: Mapping[str, Sequence[object]], n: int) -> tuple[I32, F32]:
         """Like `encode_log`, from columns of n values by feature name; a feature without a column is missing."""

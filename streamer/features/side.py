@@ -33,6 +33,11 @@ class SideRows:
     halves: U64
     keys: U64
 
+    def repeated(self, counts: Sequence[int]) -> "SideRows":
+        """Each row as often as its count says; [sum(counts)] rows."""
+        parts = (self.ids, self.floats, self.halves, self.keys)
+        return SideRows(*(np.repeat(part, counts, axis=0) for part in parts))
+
 
 def to_float(value: object) -> float:
     """The number that a JSON value stands for, as text too; NaN where it is none. Never raises."""

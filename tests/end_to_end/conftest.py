@@ -1,6 +1,5 @@
 """A model of a small spec, a server for it, and scorers on topics of their own."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from sandbox.broker import KafkaBroker
@@ -21,25 +21,7 @@ from sandbox.scorer import ScorerProcess
 from tests.model_training.conftest import SPEC
 
 ANSWER_S = 120.0
-_EXPORT = """
-import json, sys
-from pathlib import Path
-from model_training.config import TrainingConfig
-from model_training.export import export
-from model_training.train import build_model
-from streamer.features import FeatureSpec
-spec = FeatureSpec.from_mapping(json.loads(sys.argv[1]))
-seed = int(sys.argv[3])
-config = TrainingConfig(model="wide_deep", spec=Path("-"), hidden_units=(8, 4), seed=seed, embedding_stddev=1.0)
-export(build_model(config, spec), spec, Path(sys.argv[2]), int(sys.argv[3]))
-"""
-
-
-def export_version(base_path: Path, version: int) -> None:
-    """Exports an untrained model, other weights for each version, in a process of its own."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", _EXPORT, json.dumps(SPEC), str(base_path), str(version)]
-    subprocess.run(command, check=True, env=environment, timeout=600, stderr=subprocess.DEVNULL)
+_CONFIG = {"spec": "spec.yaml", "hidden_units": [8, 4], "embedding_stddev": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +93,13 @@ class System:
 
 @pytest.fixture(scope="session")
 def model_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base path with version 1."""
-    base = tmp_path_factory.mktemp("models") / "ctr"
-    export_version(base, 1)
-    return base
+    """A base path with version 1, an untrained model."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, content in (("spec", SPEC), ("model", _CONFIG)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    command = [sys.executable, "-m", "model_training", "init", "--config", str(folder / "model.yaml")]
+    subprocess.run([*command, "--export-to", str(folder / "ctr")], check=True, timeout=600)
+    return folder / "ctr"
 
 
 @pytest.fixture(scope="session")

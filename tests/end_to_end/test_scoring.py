@@ -1,6 +1,7 @@
 """What is answered, by whom, when; and that nothing is lost at the end."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from sandbox.model_server.process import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec
 from streamer.serving_messages import predict_pb2, types_pb2
-from tests.end_to_end.conftest import System, export_version, request
+from tests.end_to_end.conftest import System, request
 from tests.model_training.conftest import SPEC
 
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
@@ -23,7 +24,7 @@ def _flat_scores(address: str, value: bytes) -> np.ndarray[tuple[int], np.dtype[
     """The `serving_default` signature's scores of a request, one flat row a candidate."""
     document = orjson.loads(value)
     encoder = Encoder(FeatureSpec.from_mapping(SPEC))
-    rows = encoder.encode_log([document] * len(document["candidates"]), document["candidates"])
+    rows = encoder.encode_log([document], document["candidates"], [len(document["candidates"])])
     message = predict_pb2.PredictRequest()
     message.model_spec.name = "ctr"
     for name, array in zip(("ids", "floats"), rows, strict=True):
@@ -116,16 +117,19 @@ def test_without_the_model_server_requests_are_answered_with_the_prior(
     assert without["reason"]
 
 
-def test_a_newer_version_serves_without_a_restart(make_system: Callable[[str], System], tmp_path: Path) -> None:
+def test_a_newer_version_serves_without_a_restart(
+    make_system: Callable[[str], System], model_base: Path, tmp_path: Path
+) -> None:
     base = tmp_path / "ctr"
-    export_version(base, 1)
+    shutil.copytree(model_base, base)
     flags = {"file_system_poll_wait_seconds": 1}
     with ModelServerProcess(base, "ctr", log_path=tmp_path / "server.log", flags=flags) as server:
         system = make_system(server.address)
         with system.scorer(cache__enabled=False, predictor__poll_interval_ms=200):
             system.send([request("r0")])
             assert system.answers(1)["r0"]["model"]["version"] == 1
-            export_version(base, 2)
+            shutil.copytree(model_base / "1", base / "arriving")
+            (base / "arriving").rename(base / "2")
             n = 1
             while True:
                 system.send([request(f"r{n}")])

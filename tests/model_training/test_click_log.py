@@ -73,7 +73,9 @@ def test_chunks_hold_what_the_encoder_gives(log: Path, encoder: Encoder) -> None
     requests = list(read_log(log, last=20))
     chunks = list(encode_log(iter(requests), encoder, chunk=25))
     ids, floats = encoder.encode_log(
-        [r.request for r in requests for _ in r.candidates], [c for r in requests for c in r.candidates]
+        [r.request for r in requests],
+        [c for r in requests for c in r.candidates],
+        [len(r.candidates) for r in requests],
     )
     assert [len(chunk.labels) for chunk in chunks] == [27, 27, 6]
     np.testing.assert_array_equal(np.concatenate([c.ids for c in chunks]), ids)

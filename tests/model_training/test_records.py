@@ -83,6 +83,7 @@ def test_columns_encode_as_documents_do(spec: FeatureSpec, encoder: Encoder) -> 
             {"user": {"id": "u2"}, "context": {"hour": 4}},
         ],
         [{"ad_id": "x", "bid": 1.0}, {"ad_id": "y"}],
+        [1, 1],
     )
     np.testing.assert_array_equal(part.ids, ids)
     np.testing.assert_array_equal(part.floats, floats)

@@ -1,7 +1,8 @@
-"""`model-training train`, from a log on disk to a version on disk."""
+"""The commands of `model-training`, from a log on disk to a version on disk."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -20,18 +21,35 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def _run(*arguments: str | Path) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["train", *map(str, arguments)])
+def _run(*arguments: str | Path, command: str = "train") -> tuple[int, str]:
+    result = CliRunner().invoke(app, [command, *map(str, arguments)])
     return result.exit_code, result.output
 
 
 def test_a_log_becomes_a_version(tmp_path: Path, config: Path, log: Path) -> None:
     base = tmp_path / "models" / "small"
-    status, output = _run("--log", log, "--config", config, "--export-to", base, "--version", "4", "--baseline")
+    status, output = _run(
+        "--log", log, "--config", config, "--export-to", base, "--version", "4", "--baseline",
+        "--predictions", tmp_path / "scores.npz",
+    )  # fmt: skip
     assert status == 0, output
     assert (base / "4" / "saved_model.pb").exists()
     for part in ("5,400 examples", "examples/s", "wide_deep", "logistic_regression", "MB"):
         assert part in output
+    with np.load(tmp_path / "scores.npz") as predictions:
+        assert sorted(predictions) == ["labels", "logistic_regression", "wide_deep"]
+        assert {predictions[name].shape for name in predictions} == {(600,)}
+        assert ((predictions["wide_deep"] > 0) & (predictions["wide_deep"] < 1)).all()
+
+
+def test_an_untrained_model_becomes_a_version(tmp_path: Path, config: Path) -> None:
+    base = tmp_path / "models" / "small"
+    status, output = _run("--config", config, "--export-to", base, command="init")
+    assert status == 0, output
+    assert (base / "1" / "saved_model.pb").exists()
+    status, output = _run("--config", config, "--export-to", base, command="init")
+    assert status == 2
+    assert "this version exists already" in output
 
 
 def test_errors_are_one_line_and_status_2(tmp_path: Path, config: Path) -> None:

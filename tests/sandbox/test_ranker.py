@@ -201,17 +201,21 @@ def test_a_rival_is_ranked_on_the_same_clicks() -> None:
     """The rival sees request documents and candidates only; the ads' own stated rate says a little."""
     world = small_world()
     factory = RequestFactory(world, candidates=40)
-    seen: list[tuple[Documents, Documents]] = []
+    seen: list[tuple[Documents, Documents, list[int]]] = []
 
-    def by_stated_rate(documents: Documents, candidates: Documents) -> np.ndarray[Any, np.dtype[np.float64]]:
-        seen.append((documents, candidates))
+    def by_stated_rate(
+        documents: Documents, candidates: Documents, shown: list[int]
+    ) -> np.ndarray[Any, np.dtype[np.float64]]:
+        seen.append((documents, candidates, shown))
         return np.array([candidate["ctr"] for candidate in candidates], dtype=np.float64)
 
     records = [factory.next() for _ in range(100)]
     samples = tuple(Sample(r.user, r.contexts.one(r.row), r.ads, np.full(40, 0.5)) for r in records)
     found = quality(world, samples, shown=30, rival=by_stated_rate)
-    [(documents, candidates)] = seen
-    assert len(documents) == len(candidates) == found.impressions == 3_000
+    [(documents, candidates, shown)] = seen
+    assert len(candidates) == found.impressions == 3_000
+    assert len(documents) == 100
+    assert shown == [30] * 100
     assert set(documents[0]) == {"user", "context"}
     assert found.served == 0.5
     assert 0.5 < found.rival < found.bayes

@@ -160,7 +160,7 @@ def test_no_value_raises_and_ids_stay_in_their_rows(fields: object, some: list[D
 @given(fields=requests, some=ads)
 def test_the_log_encodes_as_serving_did(fields: Document, some: list[Document]) -> None:
     served = ENCODER.flat_rows(ENCODER.encode(by_rows(fields, some)))
-    logged = ENCODER.encode_log([fields] * len(some), some)
+    logged = ENCODER.encode_log([fields], some, [len(some)])
     for a, b in zip(served, logged, strict=True):
         np.testing.assert_array_equal(a, b)
         assert a.dtype == b.dtype
@@ -174,7 +174,7 @@ def test_a_table_encodes_as_the_log_does() -> None:
         for f in SPEC.features
         if not isinstance(f, Cross) and f.name != "pace"
     }
-    for a, b in zip(ENCODER.encode_table(table, 1), ENCODER.encode_log([fields], [ad]), strict=True):
+    for a, b in zip(ENCODER.encode_table(table, 1), ENCODER.encode_log([fields], [ad], [1]), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -1,0 +1,46 @@
+"""What the commands have in common: how they fail, and what they say of an export."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from model_training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from model_training.models.wide_deep import WideDeep
+    from streamer.features import FeatureSpec
+
+console = Console(highlight=False)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def fail_clearly() -> Iterator[None]:
+    """Turns a `TrainingError` into one line on standard error and exit status 2."""
+    try:
+        yield
+    except TrainingError as error:
+        _errors.print(f"error: {error}", markup=False)
+        raise typer.Exit(2) from None
+
+
+def export_described(
+    model: "WideDeep", spec: "FeatureSpec", base_path: Path, version: int, *, negative_sampling_rate: float = 1.0
+) -> None:
+    """Exports a version and prints its size.
+
+    Raises:
+        ExportError: it cannot be exported.
+    """
+    from model_training.export import export, model_size  # noqa: PLC0415 - loads TensorFlow
+
+    path = export(model, spec, base_path, version, negative_sampling_rate=negative_sampling_rate)
+    size = model_size(model, path)
+    console.print(
+        f"{path}: {size.dense_parameters:,} dense, {size.embedding_parameters:,} embedding and"
+        f" {size.wide_parameters:,} wide parameters, {size.file_bytes / 1e6:.1f} MB"
+    )

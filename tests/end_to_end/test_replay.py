@@ -1,0 +1,45 @@
+"""The public data sets through broker, model server and scorer."""
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sandbox.broker import KafkaBroker
+from sandbox.replay.data import AVAZU, BID_REQUESTS, MissingDataError, data_file
+from sandbox.replay.run import replay_avazu, replay_bid_requests
+
+pytestmark = [pytest.mark.data, pytest.mark.kafka, pytest.mark.tensorflow]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _data() -> None:
+    try:
+        for name in (AVAZU, *BID_REQUESTS):
+            data_file(name)
+    except MissingDataError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(str(error))
+
+
+def test_streamed_avazu_scores_are_the_offline_ones(kafka: KafkaBroker, tmp_path: Path) -> None:
+    report = replay_avazu(Console(), tmp_path, broker=kafka)
+    assert report.rows == round(23_299 * 0.2)
+    assert report.scored == report.rows
+    assert report.max_difference <= 1e-6
+    assert abs(report.streamed_auc - report.offline_auc) <= 1e-5
+    # Far from chance, and not below the baseline by more than two standard errors of an AUC on 701 clicks.
+    assert report.streamed_auc > 0.65
+    assert report.streamed_auc > report.logistic_regression_auc - 0.022
+    assert report.healthy
+
+
+def test_every_raw_bid_request_is_settled_once(kafka: KafkaBroker, tmp_path: Path) -> None:
+    report = replay_bid_requests(Console(), tmp_path, broker=kafka)
+    assert report.sent == 1_716
+    assert report.unsettled == ()
+    assert report.statuses["ok"] > 1_600
+    assert sum(report.statuses.values()) + report.dead_letters == report.sent
+    assert report.healthy
