@@ -4,7 +4,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -12,11 +12,16 @@ import numpy.typing as npt
 
 from streamer.deadline import Deadline
 from streamer.errors import QueueFullError
+from streamer.latency import LatencyModel
 from streamer.settings import BatchingSettings
-from streamer.types import BatchInputs, EncodedRequest, ModelVersion
+from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
 Reason = Literal["slot_free", "full", "deadline", "drain"]
 Rows = npt.NDArray[np.intp]
+# A call may take this much longer than expected without making anyone late.
+_SAFETY = 1.2
+# A wait for company ends this many expected calls before the deadline: earlier than what is given up as too late.
+_CAUTION = 1.5
 _Number = TypeVar("_Number", np.int32, np.float32)
 
 
@@ -26,6 +31,8 @@ class Ticket:
 
     Attributes:
         rows: positions of the request's candidates that are wanted, intp [k], rising.
+        worth: float32 [size of the request], how much each candidate is worth scoring; where there is not time for all,
+            those worth most leave first. None: in their order.
         taken: how many of `rows` have left in a batch.
         given_up: set by `BatchQueue.discard`; its rows leave no more.
     """
@@ -35,6 +42,7 @@ class Ticket:
     rows: Rows
     deadline: Deadline
     added: float
+    worth: F32 | None = None
     taken: int = 0
     given_up: bool = False
 
@@ -42,6 +50,18 @@ class Ticket:
     def waiting(self) -> int:
         """Rows still in the queue."""
         return 0 if self.given_up else len(self.rows) - self.taken
+
+    def take(self, room: int) -> Rows:
+        """Up to `room` of its waiting rows, rising, which thereby have left."""
+        if self.worth is not None and room < self.waiting:
+            left = self.rows[self.taken :]
+            order = np.argsort(-self.worth[left], kind="stable")
+            self.rows = np.concatenate(
+                [self.rows[: self.taken], np.sort(left[order[:room]]), np.sort(left[order[room:]])]
+            )
+        rows = self.rows[self.taken : self.taken + room]
+        self.taken += len(rows)
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,48 +103,15 @@ class Batch:
         )
 
 
-@dataclass(slots=True)
-class LatencyModel:
-    """Seconds of a call by its rows, `fixed + per_row * n`, learnt from replies by least squares that forgets.
-
-    Robust: a reply that took more than 4 times what was expected counts as 4 times. Until something is learnt the
-    estimate is 0, so that nothing is given up on a guess.
-    """
-
-    forget: float = 0.98
-    _sums: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(5))
-    _fixed: float = 0.0
-    _per_row: float = 0.0
-
-    def observe(self, rows: int, seconds: float) -> None:
-        """Learns from one reply."""
-        expected = self.estimate(rows)
-        if expected > 0:
-            seconds = min(seconds, 4 * expected)
-        n = float(rows)
-        self._sums = self._sums * self.forget + np.array([1.0, n, n * n, seconds, n * seconds])
-        count, sum_n, sum_nn, sum_s, sum_ns = self._sums.tolist()
-        spread = count * sum_nn - sum_n * sum_n
-        # Too little spread in n leaves the slope undetermined: then all of the time is put on the rows.
-        if spread > 1e-3 * count * sum_nn:
-            self._per_row = max(0.0, (count * sum_ns - sum_n * sum_s) / spread)
-        else:
-            self._per_row = sum_s / sum_n if sum_n else 0.0
-        self._fixed = max(0.0, (sum_s - self._per_row * sum_n) / count)
-
-    def estimate(self, rows: int) -> float:
-        """Seconds that a call of `rows` rows should take."""
-        return self._fixed + self._per_row * rows
-
-
 class BatchQueue:
     """Holds rows until they leave in a batch, most urgent request first.
 
     A batch leaves when a slot is free and something waits; with `max_wait_ms` above 0 it waits that long for company,
-    but not when it is full or when its most urgent request would be late.
+    but not when it is full or when its most urgent request would be late. It holds no more rows than its most urgent
+    request has time for, by what the model's replies have taught.
 
-    Invariants: (1) every row leaves exactly once, unless its ticket is discarded; (2) a batch never holds rows of two
-    model versions, nor more than `max_batch_rows`; (3) a full queue refuses, it never grows.
+    Invariants: (1) every row leaves exactly once, unless its ticket is discarded or shed; (2) a batch never holds rows
+    of two model versions, nor more than `max_batch_rows`; (3) a full queue refuses, it never grows.
     """
 
     def __init__(self, settings: BatchingSettings) -> None:
@@ -132,7 +119,7 @@ class BatchQueue:
         self._heap: list[tuple[float, int, Ticket]] = []
         self._order = itertools.count()
         self._draining = False
-        self.latency = LatencyModel()
+        self._latencies: dict[ModelVersion, LatencyModel] = {}
         self.waiting_rows = 0
 
     def __repr__(self) -> str:
@@ -149,6 +136,31 @@ class BatchQueue:
         heapq.heappush(self._heap, (ticket.deadline.at, next(self._order), ticket))
         self.waiting_rows += ticket.waiting
 
+    def latency(self, version: ModelVersion) -> LatencyModel:
+        """What is known of a version's latency."""
+        return self._latencies.setdefault(version, LatencyModel())
+
+    def forget(self, version: ModelVersion) -> None:
+        """A version serves no more."""
+        self._latencies.pop(version, None)
+
+    def shed(self, now: float, *, idle: bool) -> list[tuple[Ticket, Rows]]:
+        """Gives up the requests that the next batch could not answer in time any more; returns them and their rows.
+
+        While more waits than one batch holds, that batch will be a full one, and whoever has not the time for it makes
+        room for those who have: small batches for the most urgent would make everyone late in turn. With `idle`, when
+        no call is in flight, the request with the most time is kept all the same: asking costs nobody anything then,
+        and it is the only way to learn that the model has become faster.
+        """
+        given_up: list[tuple[Ticket, Rows]] = []
+        while self._heap:
+            ticket = self._heap[0][2]
+            if self._fits(ticket, now) or (idle and ticket.waiting == self.waiting_rows):
+                break
+            given_up.append((ticket, ticket.rows[ticket.taken :]))
+            self.discard(ticket)
+        return given_up
+
     def discard(self, ticket: Ticket) -> None:
         """Gives up a ticket's rows that have not left yet. Again and after it has left: nothing happens."""
         self.waiting_rows -= ticket.waiting
@@ -160,7 +172,7 @@ class BatchQueue:
         reason = self._reason(now)
         if reason is None:
             return None
-        room = self._settings.max_batch_rows
+        room = limit = self._limit(now)
         parts: list[tuple[Ticket, Rows]] = []
         others: list[tuple[float, int, Ticket]] = []
         version = self._heap[0][2].version
@@ -171,10 +183,9 @@ class BatchQueue:
             if ticket.version != version:
                 others.append(entry)
                 continue
-            rows = ticket.rows[ticket.taken : ticket.taken + room]
-            if not len(rows) or ticket.given_up:
+            if not ticket.waiting:
                 continue
-            ticket.taken += len(rows)
+            rows = ticket.take(room)
             self.waiting_rows -= len(rows)
             room -= len(rows)
             parts.append((ticket, rows))
@@ -184,7 +195,7 @@ class BatchQueue:
         for entry in others:
             heapq.heappush(self._heap, entry)
         self._drop_settled()
-        return Batch(version, parts, reason, self._settings.max_batch_rows - room, latest)
+        return Batch(version, parts, reason, limit - room, latest)
 
     def next_wakeup(self) -> float | None:
         """When `take` should be asked again although nothing was added: the end of a wait for company."""
@@ -207,13 +218,30 @@ class BatchQueue:
             return "slot_free"
         return "deadline" if now >= self._urgent_at() else None
 
+    def _fits(self, ticket: Ticket, now: float) -> bool:
+        """Whether the batch that may leave now would answer a ticket in time, at least in part."""
+        most = self._settings.max_batch_rows
+        rows = most if self.waiting_rows > most else 1
+        return self.latency(ticket.version).rows_within(self._seconds_for(ticket, now)) >= rows
+
+    def _limit(self, now: float) -> int:
+        """Rows that the next batch may hold: those that its most urgent request has time for, but at least one."""
+        first = self._heap[0][2]
+        fit = self.latency(first.version).rows_within(self._seconds_for(first, now))
+        return max(1, int(min(self._settings.max_batch_rows, fit)))
+
+    def _seconds_for(self, ticket: Ticket, now: float) -> float:
+        """How long a call that leaves now may be expected to take, for a ticket to be answered in time."""
+        return (ticket.deadline.remaining(now) - self._settings.answer_margin_ms / 1e3) / _SAFETY
+
     def _oldest(self) -> float:
         return min((t.added for _, _, t in self._heap if t.waiting), default=math.inf)
 
     def _urgent_at(self) -> float:
         """When the most urgent request must leave to be answered in time."""
-        ahead = self.latency.estimate(min(self.waiting_rows, self._settings.max_batch_rows))
-        return self._heap[0][2].deadline.at - self._settings.answer_margin_ms / 1e3 - ahead
+        first = self._heap[0][2]
+        ahead = self.latency(first.version).estimate(min(self.waiting_rows, self._settings.max_batch_rows))
+        return first.deadline.at - self._settings.answer_margin_ms / 1e3 - _CAUTION * ahead
 
     def _drop_settled(self) -> None:
         """Keeps a live ticket at the top of the heap, so that an empty queue looks empty."""

@@ -83,13 +83,24 @@ class Dispatcher:
     _pump_due: bool = False
     _timer: asyncio.TimerHandle | None = None
 
-    async def score(self, version: ModelVersion, encoded: EncodedRequest, rows: Rows, deadline: Deadline) -> Gathering:
-        """Scores the candidates at positions `rows`, intp [k] with k > 0, as far as there is time."""
+    async def score(
+        self,
+        version: ModelVersion,
+        encoded: EncodedRequest,
+        rows: Rows,
+        deadline: Deadline,
+        *,
+        worth: F32 | None = None,
+    ) -> Gathering:
+        """Scores the candidates at positions `rows`, intp [k] with k > 0 and rising, as far as there is time.
+
+        Where there is not time for all, those with the highest `worth`, float32 [size of the request], go first.
+        """
         loop = asyncio.get_running_loop()
         now = self.clock()
         ctr = np.zeros(encoded.size, dtype=np.float32)
         gathering = Gathering(ctr, np.zeros(encoded.size, dtype=np.bool_), len(rows), loop.create_future())
-        ticket = Ticket(version, encoded, rows, deadline, now)
+        ticket = Ticket(version, encoded, rows, deadline, now, worth)
         try:
             self.queue.add(ticket)
         except QueueFullError as error:
@@ -123,6 +134,10 @@ class Dispatcher:
         self._pump_due = False
         while self.in_flight < self.slots:
             now = self.clock()
+            for ticket, rows in self.queue.shed(now, idle=not self.in_flight):
+                self.metrics.shed_rows.inc(len(rows))
+                if (gathering := self._gatherings.get(ticket)) is not None:
+                    gathering.fail(rows, "there was no time left to score it", now)
             batch = self.queue.take(now)
             if batch is None:
                 self._wake_later(now)
@@ -155,7 +170,7 @@ class Dispatcher:
             raise
         else:
             now = self.clock()
-            self.queue.latency.observe(batch.rows, now - start)
+            self.queue.latency(batch.version).observe(batch.rows, now - start)
             self.metrics.predicted(now - start)
             first = 0
             for ticket, rows in batch.parts:

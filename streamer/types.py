@@ -94,6 +94,7 @@ class EncodedRequest:
         candidate_ids, candidate_floats: int32 [n, …], float32 [n, …].
         pair_ids: int32 [n, …], crosses of the request's values with the candidate's.
         keys: uint64 [n, 2], 128-bit keys of everything above; equal keys mean equal scores of one model version.
+        ad_keys: uint64 [n], keys of the candidates' own values alone.
     """
 
     ad_ids: Sequence[str]
@@ -103,6 +104,7 @@ class EncodedRequest:
     candidate_floats: F32
     pair_ids: I32
     keys: U64
+    ad_keys: U64
 
     @property
     def size(self) -> int:

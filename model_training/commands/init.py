@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from model_training.commands.output import export_described, fail_clearly
+from model_training.commands.output import export_described, fail_clearly, load_tensorflow
 from model_training.config import TrainingConfig, load_spec
 
 
@@ -21,6 +21,7 @@ def init(
         parsed = TrainingConfig.from_yaml(config)
         features = load_spec(spec or parsed.spec)
         # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
+        load_tensorflow()
         from model_training.train import build_model  # noqa: PLC0415
 
         export_described(build_model(parsed, features), features, export_to, version)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from model_training.commands.output import console, export_described, fail_clearly
+from model_training.commands.output import console, export_described, fail_clearly, load_tensorflow
 from model_training.config import TrainingConfig, load_spec
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def _train(
     config = TrainingConfig.from_yaml(config_path)
     spec = load_spec(spec_path or config.spec)
     # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
+    load_tensorflow()
     from model_training import workflow  # noqa: PLC0415
     from model_training.metrics import evaluate  # noqa: PLC0415
     from model_training.train import predict  # noqa: PLC0415

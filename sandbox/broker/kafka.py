@@ -55,6 +55,14 @@ _PROPERTIES: Mapping[str, str] = {
     "log.cleaner.dedupe.buffer.size": str(16 << 20),
     "num.network.threads": "2",
     "num.io.threads": "4",
+    # On a starved machine a heartbeat may come late, and the only broker must not be fenced for it. A killed broker's
+    # return waits as long.
+    "broker.session.timeout.ms": "18000",
+    # An idle broker sleeps: no record twice a second that says nothing.
+    "metadata.max.idle.interval.ms": "0",
+    "background.threads": "2",
+    "group.coordinator.threads": "1",
+    "share.coordinator.threads": "1",
 }
 
 

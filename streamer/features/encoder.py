@@ -60,6 +60,7 @@ class Encoder:
             candidate_floats=candidates.floats,
             pair_ids=self._pair_ids(end.halves, candidates.halves),
             keys=mix64(prepare(end.keys) ^ candidates.keys),
+            ad_keys=candidates.keys[:, 0],
         )
 
     def encode_log(

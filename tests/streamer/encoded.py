@@ -17,6 +17,7 @@ def encoded(tag: int, rows: int, *, user: int | None = None) -> EncodedRequest:
         candidate_floats=ids.astype(np.float32),
         pair_ids=np.hstack([ids, ids + 1]),
         keys=np.zeros((rows, 2), dtype=np.uint64),
+        ad_keys=ids[:, 0].astype(np.uint64),
     )
 
 

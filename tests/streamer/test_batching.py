@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from streamer.batching import BatchQueue, LatencyModel, Ticket
+from streamer.batching import BatchQueue, Ticket
 from streamer.deadline import Deadline
 from streamer.errors import QueueFullError
+from streamer.latency import LatencyModel
 from streamer.settings import BatchingSettings
 from streamer.types import ModelVersion
 from tests.streamer.encoded import encoded
@@ -128,11 +129,11 @@ def test_waiting_for_company(rows: int, now: float, reason: str | None) -> None:
 def test_company_is_not_awaited_past_the_point_of_being_late() -> None:
     queue = queue_of(max_wait_ms=500, answer_margin_ms=2)
     for _ in range(50):
-        queue.latency.observe(5, 0.010)
+        queue.latency(A).observe(5, 0.010)
     queue.add(ticket(1, 5, due=0.1))
-    assert queue.next_wakeup() == pytest.approx(0.1 - 0.002 - 0.010)
-    assert queue.take(0.0879) is None
-    batch = queue.take(0.0881)
+    assert queue.next_wakeup() == pytest.approx(0.1 - 0.002 - 0.015)
+    assert queue.take(0.0829) is None
+    batch = queue.take(0.0831)
     assert batch is not None
     assert batch.reason == "deadline"
 
@@ -258,7 +259,7 @@ class BatchQueueMachine(RuleBasedStateMachine):
 
     @rule(rows=st.integers(1, 12), seconds=st.sampled_from([0.001, 0.004]))
     def reply(self, rows: int, seconds: float) -> None:
-        self.queue.latency.observe(rows, seconds)
+        self.queue.latency(A).observe(rows, seconds)
 
     @rule()
     def take(self) -> None:
@@ -268,7 +269,8 @@ class BatchQueueMachine(RuleBasedStateMachine):
         assert (batch.reason if batch else None) == reason
         if batch is None:
             return
-        assert 0 < batch.rows <= self.max_batch
+        limit = self.limit(before[0])
+        assert 0 < batch.rows <= limit
         assert batch.rows == sum(len(rows) for _, rows in batch.parts)
         assert {t.version for t, _ in batch.parts} == {batch.version} == {before[0].version}
         assert [t for t, _ in batch.parts] == [t for t in before if t.version == batch.version][: len(batch.parts)]
@@ -278,7 +280,7 @@ class BatchQueueMachine(RuleBasedStateMachine):
             self.left[one] += rows.tolist()
             assert self.left[one] == list(range(len(self.left[one])))
         # No room is wasted while rows of the version wait.
-        assert batch.rows == self.max_batch or all(t.version != batch.version for t in self.waiting())
+        assert batch.rows == limit or all(t.version != batch.version for t in self.waiting())
 
     def reason(self) -> Literal["slot_free", "full", "deadline", "drain"] | None:
         live = self.waiting()
@@ -293,8 +295,33 @@ class BatchQueueMachine(RuleBasedStateMachine):
         return "deadline" if self.now >= self.urgent_at() else None
 
     def urgent_at(self) -> float:
-        ahead = self.queue.latency.estimate(min(self.rows_waiting(), self.max_batch))
-        return self.waiting()[0].deadline.at - 0.002 - ahead
+        first = self.waiting()[0]
+        ahead = self.queue.latency(first.version).estimate(min(self.rows_waiting(), self.max_batch))
+        return first.deadline.at - 0.002 - 1.5 * ahead
+
+    def seconds_for(self, one: Ticket) -> float:
+        return (one.deadline.at - self.now - 0.002) / 1.2
+
+    def limit(self, first: Ticket) -> int:
+        fit = self.queue.latency(first.version).rows_within(self.seconds_for(first))
+        return max(1, int(min(self.max_batch, fit)))
+
+    @rule(idle=st.booleans())
+    def shed(self, idle: bool) -> None:
+        """The most urgent are given up one by one, until the next one can be answered in time."""
+        before = self.waiting()
+        expected = []
+        for one in before:
+            self.discarded.add(one)
+            rest = self.rows_waiting()
+            self.discarded.discard(one)
+            model = self.queue.latency(one.version)
+            needed = self.max_batch if self.rows_waiting() > self.max_batch else 1
+            if model.rows_within(self.seconds_for(one)) >= needed or (idle and not rest):
+                break
+            expected.append((one, list(range(len(self.left[one]), len(one.rows)))))
+            self.discarded.add(one)
+        assert [(one, rows.tolist()) for one, rows in self.queue.shed(self.now, idle=idle)] == expected
 
     @rule()
     def jump_to_the_wakeup(self) -> None:
@@ -318,11 +345,91 @@ BatchQueueMachine.TestCase.settings = settings(max_examples=60, stateful_step_co
 TestBatchQueue = BatchQueueMachine.TestCase
 
 
+# What there is no time for
+
+
+def learnt(queue: BatchQueue, fixed: float = 0.001, per_row: float = 0.001) -> None:
+    """Teaches a queue how long version A takes."""
+    for rows in (2, 10) * 20:
+        queue.latency(A).observe(rows, fixed + per_row * rows)
+
+
+def test_a_batch_holds_what_its_most_urgent_request_has_time_for() -> None:
+    queue = queue_of()
+    learnt(queue)
+    queue.add(ticket(1, 3, due=0.002 + 1.2 * 0.0051))
+    queue.add(ticket(2, 4, due=1.0))
+    assert queue.shed(0.0, idle=False) == []
+    assert taken(queue) == [(1, 0), (1, 1), (1, 2), (2, 0)]
+    assert taken(queue) == [(2, 1), (2, 2), (2, 3)]
+
+
+def test_where_there_is_not_time_for_all_the_worthiest_leave() -> None:
+    queue = queue_of()
+    learnt(queue)
+    one = ticket(1, 6, due=0.002 + 1.2 * 0.0041)
+    one.worth = np.array([0.1, 0.5, 0.2, 0.9, 0.3, 0.4], np.float32)
+    queue.add(one)
+    assert taken(queue) == [(1, 1), (1, 3), (1, 5)]
+    [(late, rows)] = queue.shed(0.004, idle=False)
+    assert late is one
+    assert rows.tolist() == [0, 2, 4]
+    assert queue.waiting_rows == 0
+
+
+def test_with_more_than_a_batch_waiting_only_those_with_time_for_a_full_one_stay() -> None:
+    queue = queue_of(max_batch_rows=10)
+    learnt(queue)
+    tight, easy = 0.002 + 1.2 * 0.006, 0.002 + 1.2 * 0.012
+    for tag, due in ((1, tight), (2, easy), (3, easy)):
+        queue.add(ticket(tag, 5, due=due))
+    assert [t.encoded.ad_ids[0] for t, _ in queue.shed(0.0, idle=False)] == ["1-0"]
+    assert len(taken(queue)) == 10
+
+
+def test_a_lone_request_with_little_time_is_not_given_up() -> None:
+    queue = queue_of()
+    learnt(queue)
+    queue.add(ticket(1, 5, due=0.002 + 1.2 * 0.0061))
+    assert queue.shed(0.0, idle=False) == []
+    assert len(taken(queue)) == 5
+
+
+def test_an_idle_model_is_asked_even_where_it_seems_too_slow() -> None:
+    queue = queue_of()
+    learnt(queue, fixed=10.0)
+    queue.add(ticket(1, 5, due=0.03))
+    queue.add(ticket(2, 5, due=0.04))
+    assert [t.encoded.ad_ids[0] for t, _ in queue.shed(0.0, idle=True)] == ["1-0"]
+    assert taken(queue) == [(2, 0)]
+    assert [t.encoded.ad_ids[0] for t, _ in queue.shed(0.0, idle=False)] == ["2-0"]
+
+
+def test_each_version_has_a_latency_of_its_own() -> None:
+    queue = queue_of()
+    learnt(queue, fixed=10.0)
+    queue.add(ticket(1, 2, due=0.03, version=B))
+    assert queue.shed(0.0, idle=False) == []
+    queue.forget(A)
+    queue.add(ticket(2, 2, due=0.02))
+    assert queue.shed(0.0, idle=False) == []
+
+
 # The latency model
 
 
 def test_nothing_is_guessed_before_something_is_learnt() -> None:
     assert LatencyModel().estimate(1000) == 0.0
+    assert LatencyModel().rows_within(-1.0) == math.inf
+
+
+def test_rows_within_is_the_estimate_turned_round() -> None:
+    model = LatencyModel()
+    for rows in (100, 1000) * 20:
+        model.observe(rows, 0.002 + 1e-5 * rows)
+    for rows in (1, 300, 5000):
+        assert model.rows_within(model.estimate(rows)) == pytest.approx(rows, rel=1e-6)
+    assert model.rows_within(0.001) == model.rows_within(-1.0) == 0.0
 
 
 def test_a_line_is_learnt() -> None:
