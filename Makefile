@@ -28,7 +28,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) (the first time this downloads about 1 GB and takes some minutes) ..."
 	@if command -v uv >/dev/null 2>&1; then \
 	    uv venv --quiet --allow-existing --python python3 $(VENV) && \
-	    uv pip install --quiet --python $(BIN)/python --no-deps -r requirements/dev.txt && \
+	    uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps -r requirements/dev.txt && \
 	    uv pip install --quiet --python $(BIN)/python --no-deps -e . ; \
 	else \
 	    python3 -m venv $(VENV) && \

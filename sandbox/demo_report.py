@@ -4,15 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 
 from sandbox.ranker import Scorer, TrafficReport, per_second, quality
 from sandbox.world import World
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 _PERCENTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
 _SAMPLES = 400
@@ -125,6 +121,12 @@ def percentiles(values: npt.NDArray[np.float64]) -> dict[str, float]:
 
 def plot(traffic: TrafficReport, path: Path) -> None:
     """Latency by stage, throughput and batch size over time, as a PNG."""
+    # Imported here, so that the demo shows its first line before a library for its last one is loaded.
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
     times, series = traffic.times, per_second(traffic.times)
     figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(9, 9), constrained_layout=True)
     for stage in (*_STAGES, "total"):

@@ -3,7 +3,7 @@
 import heapq
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -31,8 +31,8 @@ class Ticket:
 
     Attributes:
         rows: positions of the request's candidates that are wanted, intp [k], rising.
-        worth: float32 [size of the request], how much each candidate is worth scoring; where there is not time for all,
-            those worth most leave first. None: in their order.
+        worth: tells how much each candidate is worth scoring, float32 [size of the request]; where not all can leave,
+            those worth most go first. None: in their order.
         taken: how many of `rows` have left in a batch.
         given_up: set by `BatchQueue.discard`; its rows leave no more.
     """
@@ -42,7 +42,7 @@ class Ticket:
     rows: Rows
     deadline: Deadline
     added: float
-    worth: F32 | None = None
+    worth: Callable[[], F32] | None = None
     taken: int = 0
     given_up: bool = False
 
@@ -55,7 +55,7 @@ class Ticket:
         """Up to `room` of its waiting rows, rising, which thereby have left."""
         if self.worth is not None and room < self.waiting:
             left = self.rows[self.taken :]
-            order = np.argsort(-self.worth[left], kind="stable")
+            order = np.argsort(-self.worth()[left], kind="stable")
             self.rows = np.concatenate(
                 [self.rows[: self.taken], np.sort(left[order[:room]]), np.sort(left[order[room:]])]
             )

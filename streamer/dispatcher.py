@@ -90,11 +90,11 @@ class Dispatcher:
         rows: Rows,
         deadline: Deadline,
         *,
-        worth: F32 | None = None,
+        worth: Callable[[], F32] | None = None,
     ) -> Gathering:
         """Scores the candidates at positions `rows`, intp [k] with k > 0 and rising, as far as there is time.
 
-        Where there is not time for all, those with the highest `worth`, float32 [size of the request], go first.
+        Where there is not time for all, those with the highest `worth()`, float32 [size of the request], go first.
         """
         loop = asyncio.get_running_loop()
         now = self.clock()

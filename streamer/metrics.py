@@ -25,6 +25,8 @@ class Metrics:
         self.candidates = self._counter("codec_candidates", "candidates asked for")
         self.cache_hits = self._counter("cache_hits", "candidates whose score was known")
         self.cache_misses = self._counter("cache_misses", "candidates whose score was not known")
+        self.cache_followed = self._counter("cache_followed", "candidates that another request had asked for already")
+        self.cache_bypassed = self._counter("cache_bypassed", "candidates not looked up, because too few were known")
         self._batches = Counter(
             "streamer_batching_batches", "batches by the reason they left for", ["reason"], registry=self.registry
         )

@@ -3,21 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 from structlog.typing import FilteringBoundLogger
 
-from streamer.cache import ScoreCache
 from streamer.codec import REQUEST_ID_HEADER, encode_scores, header_milliseconds, header_text
 from streamer.deadline import Deadline
-from streamer.dispatcher import Dispatcher
 from streamer.errors import InvalidRequestError
 from streamer.metrics import Metrics
 from streamer.models import Models, Serving
+from streamer.scores import Scores
 from streamer.sink import Sink
 from streamer.source import Received, Source
 from streamer.types import (
-    FROM_CACHE,
-    FROM_MODEL,
     FROM_PRIOR,
     BadRecord,
     BidRequest,
@@ -38,8 +34,7 @@ class Pipeline:
 
     source: Source
     models: Models
-    cache: ScoreCache | None
-    dispatcher: Dispatcher
+    scores: Scores
     sink: Sink
     metrics: Metrics
     log: FilteringBoundLogger
@@ -113,49 +108,20 @@ class Pipeline:
         serving: Serving,
         times: StageTimes,
     ) -> ScoreMessage:
-        version = serving.version
-        if self.cache is None:
-            known = np.zeros(encoded.size, dtype=np.bool_)
-            ctr = np.zeros(encoded.size, dtype=np.float32)
-        else:
-            ctr, known = self.cache.lookup(version, encoded.keys, self.clock())
-            hits = int(known.sum())
-            self.metrics.cache_hits.inc(hits)
-            self.metrics.cache_misses.inc(encoded.size - hits)
-        sources = np.where(known, FROM_CACHE, FROM_PRIOR).astype(np.int8)
-        missing = np.flatnonzero(~known)
-        status: Status = "ok"
-        reason = None
-        batch_rows = 0
-        if len(missing):
-            asked = self.clock()
-            gathered = await self.dispatcher.score(version, encoded, missing, deadline)
-            done = gathered.done
-            ctr[done] = gathered.ctr[done]
-            sources[done] = FROM_MODEL
-            batch_rows = gathered.batch_rows
-            if gathered.left:
-                replied = gathered.replied or self.clock()
-                queue_ms, predict_ms = (gathered.left - asked) * 1e3, (replied - gathered.left) * 1e3
-                times = replace(times, queue=queue_ms, predict=predict_ms)
-            if self.cache is not None and done.any():
-                self.cache.insert(version, encoded.keys[done], gathered.ctr[done], self.clock())
-            unknown = sources == FROM_PRIOR
-            if unknown.any():
-                ctr[unknown] = serving.prior
-                status = "fallback" if unknown.all() else "partial"
-                reason = gathered.reason
+        scored = await self.scores.score(serving.version, encoded, deadline, serving.prior)
+        unknown = scored.sources == FROM_PRIOR
+        status: Status = "ok" if not unknown.any() else "fallback" if unknown.all() else "partial"
         return ScoreMessage(
             request_id=request_id,
             status=status,
             origin=record.origin,
-            model=version,
+            model=serving.version,
             ad_ids=encoded.ad_ids,
-            ctr=ctr,
-            sources=sources,
-            reason=reason,
-            times=times,
-            batch_rows=batch_rows,
+            ctr=scored.ctr,
+            sources=scored.sources,
+            reason=scored.reason,
+            times=replace(times, queue=scored.queue_s * 1e3, predict=scored.predict_s * 1e3),
+            batch_rows=scored.batch_rows,
         )
 
     def _refused(self, record: Received, request_id: str | None, stage: str, reason: str) -> ScoreMessage | DeadLetter:

@@ -21,6 +21,8 @@ from streamer.offsets import OffsetTracker
 from streamer.ops_http import OpsServer
 from streamer.pipeline import Pipeline
 from streamer.predictor import Predictor
+from streamer.priors import Priors
+from streamer.scores import HitRatio, Scores
 from streamer.settings import Settings
 from streamer.sink import Sink
 from streamer.source import Source
@@ -141,11 +143,19 @@ class Service:
                 slots=settings.batching.max_in_flight_batches,
                 margin_s=settings.batching.answer_margin_ms / 1e3,
             )
+            scores = Scores(
+                cache,
+                dispatcher,
+                Priors(),
+                self.metrics,
+                self._clock,
+                HitRatio(settings.cache.min_hit_ratio),
+                margin_s=settings.batching.answer_margin_ms / 1e3,
+            )
             pipeline = Pipeline(
                 source,
                 models,
-                cache,
-                dispatcher,
+                scores,
                 sink,
                 self.metrics,
                 self._log,

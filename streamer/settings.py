@@ -67,6 +67,7 @@ class CacheSettings(_Section):
     max_bytes: int = Field(default=16 * 2**20, ge=2**16)
     ttl_s: float = Field(default=30.0, gt=0)
     ttl_jitter: float = Field(default=0.1, ge=0, lt=1, description="share by which lifetimes differ")
+    min_hit_ratio: float = Field(default=0.02, ge=0, le=1, description="below it the cache is by-passed; 0: never")
 
 
 class BatchingSettings(_Section):

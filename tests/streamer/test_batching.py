@@ -368,7 +368,7 @@ def test_where_there_is_not_time_for_all_the_worthiest_leave() -> None:
     queue = queue_of()
     learnt(queue)
     one = ticket(1, 6, due=0.002 + 1.2 * 0.0041)
-    one.worth = np.array([0.1, 0.5, 0.2, 0.9, 0.3, 0.4], np.float32)
+    one.worth = lambda: np.array([0.1, 0.5, 0.2, 0.9, 0.3, 0.4], np.float32)
     queue.add(one)
     assert taken(queue) == [(1, 1), (1, 3), (1, 5)]
     [(late, rows)] = queue.shed(0.004, idle=False)

@@ -30,7 +30,8 @@ def scores(*values: float) -> F32:
 def test_what_was_inserted_is_found() -> None:
     cache = cache_of()
     cache.insert(A, keys_of(1, 2), scores(0.25, 0.5), 0.0)
-    ctr, hit = cache.lookup(A, keys_of(2, 3, 1, 1), 0.0)
+    found = cache.lookup(A, keys_of(2, 3, 1, 1), 0.0)
+    ctr, hit = found.ctr, found.known
     assert hit.tolist() == [True, False, True, True]
     assert ctr.tolist() == [0.5, 0.0, 0.25, 0.25]
     assert ctr.dtype == np.float32
@@ -38,42 +39,42 @@ def test_what_was_inserted_is_found() -> None:
 
 def test_nothing_is_found_in_an_empty_cache_not_even_zeros() -> None:
     cache = cache_of()
-    assert not cache.lookup(A, np.zeros((3, 2), dtype=np.uint64), 0.0)[1].any()
+    assert not cache.lookup(A, np.zeros((3, 2), dtype=np.uint64), 0.0).known.any()
     empty = np.zeros((0, 2), dtype=np.uint64)
     cache.insert(A, empty, scores(), 0.0)
-    assert [part.shape for part in cache.lookup(A, empty, 0.0)] == [(0,), (0,)]
+    assert cache.lookup(A, empty, 0.0).known.shape == (0,)
 
 
 def test_versions_are_apart_and_dropped_apart() -> None:
     cache = cache_of()
     cache.insert(A, keys_of(1), scores(0.1), 0.0)
-    assert not cache.lookup(B, keys_of(1), 0.0)[1].any()
+    assert not cache.lookup(B, keys_of(1), 0.0).known.any()
     cache.insert(B, keys_of(1), scores(0.9), 0.0)
-    assert cache.lookup(A, keys_of(1), 0.0)[0] == np.float32(0.1)
+    assert cache.lookup(A, keys_of(1), 0.0).ctr == np.float32(0.1)
     cache.drop(A)
-    assert not cache.lookup(A, keys_of(1), 0.0)[1].any()
-    assert cache.lookup(B, keys_of(1), 0.0)[0] == np.float32(0.9)
+    assert not cache.lookup(A, keys_of(1), 0.0).known.any()
+    assert cache.lookup(B, keys_of(1), 0.0).ctr == np.float32(0.9)
     cache.insert(A, keys_of(1), scores(0.2), 0.0)
     cache.drop(B)
     cache.drop(B)
-    assert cache.lookup(A, keys_of(1), 0.0)[0] == np.float32(0.2)
+    assert cache.lookup(A, keys_of(1), 0.0).ctr == np.float32(0.2)
 
 
 @pytest.mark.parametrize("start", [0.0, 12345.678])
 def test_time_to_live(start: float) -> None:
     cache = cache_of(ttl_s=2.0)
     cache.insert(A, keys_of(1), scores(0.1), start)
-    assert cache.lookup(A, keys_of(1), start + 1.98)[1].all()
-    assert not cache.lookup(A, keys_of(1), start + 2.0)[1].any()
+    assert cache.lookup(A, keys_of(1), start + 1.98).known.all()
+    assert not cache.lookup(A, keys_of(1), start + 2.0).known.any()
     cache.insert(A, keys_of(1), scores(0.3), start + 2.0)
-    assert cache.lookup(A, keys_of(1), start + 3.0)[0] == np.float32(0.3)
+    assert cache.lookup(A, keys_of(1), start + 3.0).ctr == np.float32(0.3)
 
 
 def test_a_lookup_does_not_prolong_a_life_and_jitter_only_shortens_it() -> None:
     cache = cache_of(ttl_s=2.0, ttl_jitter=0.5)
     many = keys_of(*range(200))
     cache.insert(A, many, np.full(200, 0.5, dtype=np.float32), 0.0)
-    shares = [cache.lookup(A, many, t)[1].mean() for t in (0.99, 1.5, 1.99, 2.0)]
+    shares = [cache.lookup(A, many, t).known.mean() for t in (0.99, 1.5, 1.99, 2.0)]
     assert shares[0] == 1.0
     assert 0.3 < shares[1] < 0.7
     assert shares[2] < 0.1
@@ -83,14 +84,15 @@ def test_a_lookup_does_not_prolong_a_life_and_jitter_only_shortens_it() -> None:
 def test_a_life_longer_than_the_clock() -> None:
     cache = cache_of(ttl_s=1e12)
     cache.insert(A, keys_of(1), scores(0.1), 0.0)
-    assert cache.lookup(A, keys_of(1), 1e6)[1].all()
+    assert cache.lookup(A, keys_of(1), 1e6).known.all()
 
 
 def test_duplicates_in_one_insert_take_one_entry() -> None:
     cache = cache_of()
     cache.insert(A, keys_of(*[1] * 50, 2), np.full(51, 0.5, dtype=np.float32), 0.0)
     cache.insert(A, keys_of(1, 1), scores(0.7, 0.7), 0.0)
-    ctr, hit = cache.lookup(A, keys_of(1, 2), 0.0)
+    found = cache.lookup(A, keys_of(1, 2), 0.0)
+    ctr, hit = found.ctr, found.known
     assert hit.all()
     assert ctr.tolist() == [np.float32(0.7), 0.5]
 
@@ -118,7 +120,7 @@ def test_the_least_recently_used_of_a_set_goes_first() -> None:
         cache.insert(A, keys_of(number), scores(0.5), float(t) / 10)
     cache.lookup(A, keys_of(numbers[0]), 1.0)
     cache.insert(A, keys_of(*numbers[8:]), scores(0.5, 0.5), 1.1)
-    found = cache.lookup(A, keys_of(*numbers), 1.2)[1].tolist()
+    found = cache.lookup(A, keys_of(*numbers), 1.2).known.tolist()
     assert found == [True, False, False, True, True, True, True, True, True, True]
 
 
@@ -129,7 +131,7 @@ def test_what_has_expired_goes_before_what_has_not() -> None:
     for number in numbers[1:8]:
         cache.insert(A, keys_of(number), scores(0.5), 0.5)
     cache.insert(A, keys_of(numbers[8]), scores(0.5), 1.2)
-    assert cache.lookup(A, keys_of(*numbers[1:]), 1.2)[1].all()
+    assert cache.lookup(A, keys_of(*numbers[1:]), 1.2).known.all()
 
 
 @settings(max_examples=40)
@@ -153,8 +155,8 @@ def test_a_score_that_is_found_is_the_one_that_was_kept(data: st.DataObject) -> 
             cache.drop(version)
             kept = {key: value for key, value in kept.items() if key[0] != version}
         else:
-            found, hit = cache.lookup(version, keys_of(*numbers), now)
-            for n, ctr_n, known in zip(numbers, found.tolist(), hit.tolist(), strict=True):
+            found = cache.lookup(version, keys_of(*numbers), now)
+            for n, ctr_n, known in zip(numbers, found.ctr.tolist(), found.known.tolist(), strict=True):
                 if known:
                     score, at = kept[version, n]
                     assert ctr_n == score
@@ -173,7 +175,7 @@ def test_the_hit_ratio_is_that_of_an_ideal_lru(exponent: float) -> None:
     hits = ideal_hits = asked = 0
     for turn, request in enumerate(trace):
         now = turn * 0.02
-        _, hit = cache.lookup(A, keys[request], now)
+        hit = cache.lookup(A, keys[request], now).known
         cache.insert(A, keys[request[~hit]], np.zeros(int((~hit).sum()), dtype=np.float32), now)
         known = [n in ideal for n in request.tolist()]
         for n in request.tolist():
