@@ -58,6 +58,7 @@ class DemoReport:
             ("requests", f"{self.requests_sent} sent, {self.answered} answered"),
             ("", f"{self.lost} lost, {self.duplicates} twice, {self.wrong} wrong, {self.dead_lettered} dead letters"),
             ("answers", ", ".join(f"{name} {n} ({n / total:.1%})" for name, n in self.status.items())),
+            ("budget", f"{self.settings['budget_ms']:.0f} ms a request"),
             ("candidates scored", f"{self.candidates_per_second:,.0f} a second"),
             ("scoring (received to answered)", times["scoring"]),
             ("end to end (sent to ranker)", times["end to end"]),

@@ -22,6 +22,7 @@ Rows = npt.NDArray[np.intp]
 _SAFETY = 1.2
 # A wait for company ends this many expected calls before the deadline: earlier than what is given up as too late.
 _CAUTION = 1.5
+_REMEMBERED_VERSIONS = 8
 _Number = TypeVar("_Number", np.int32, np.float32)
 
 
@@ -137,12 +138,12 @@ class BatchQueue:
         self.waiting_rows += ticket.waiting
 
     def latency(self, version: ModelVersion) -> LatencyModel:
-        """What is known of a version's latency."""
-        return self._latencies.setdefault(version, LatencyModel())
-
-    def forget(self, version: ModelVersion) -> None:
-        """A version serves no more."""
-        self._latencies.pop(version, None)
+        """What is known of a version's latency; of the last few versions only."""
+        if version not in self._latencies:
+            if len(self._latencies) == _REMEMBERED_VERSIONS:
+                del self._latencies[next(iter(self._latencies))]
+            self._latencies[version] = LatencyModel()
+        return self._latencies[version]
 
     def shed(self, now: float, *, idle: bool) -> list[tuple[Ticket, Rows]]:
         """Gives up the requests that the next batch could not answer in time any more; returns them and their rows.

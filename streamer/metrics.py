@@ -37,6 +37,10 @@ class Metrics:
         self._rpc_errors = Counter(
             "streamer_predictor_errors", "failed calls by code", ["code"], registry=self.registry
         )
+        self.predict_retries = self._counter("predictor_retries", "calls tried again on a server")
+        self._circuits = Gauge(
+            "streamer_predictor_circuit_open", "1 while a server is left alone", ["address"], registry=self.registry
+        )
         self.model_version = Gauge(
             "streamer_versions_pinned", "the version that serves", ["model"], registry=self.registry
         )
@@ -74,6 +78,10 @@ class Metrics:
     def predicted(self, seconds: float) -> None:
         """One call came back with scores."""
         self._rpc.observe(seconds)
+
+    def circuit(self, address: str, *, is_open: bool) -> None:
+        """Whether a server is left alone after failing."""
+        self._circuits.labels(address).set(is_open)
 
     def predict_failed(self, code: str) -> None:
         """One call came back without."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
+from streamer.metrics import Metrics
+from streamer.replicas import Replica, Replicas
 from streamer.serving_messages import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -41,31 +44,32 @@ _INT32 = types_pb2.DT_INT32
 _FLOAT = types_pb2.DT_FLOAT
 
 
+# What says that a server is not well; the rest says something of the request, or of the version.
+_UNWELL = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "INVALID_REPLY"})
+
+
 class Predictor:
     """A client of one model on one or several model servers. `score` calls are cheap; control calls are rare.
 
-    Every call has a deadline. Needs a running event loop; one loop a process (a limit of grpc.aio).
+    Every call has a deadline. A call that fails is tried again on another server, or on the same one if there is no
+    other, as far as its time and the retry budget go; a server that keeps failing is left alone for a while. Needs a
+    running event loop; one loop a process (a limit of grpc.aio).
     """
 
-    def __init__(self, settings: PredictorSettings) -> None:
+    def __init__(
+        self, settings: PredictorSettings, metrics: Metrics | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._settings = settings
-        target = settings.addresses[0] if len(settings.addresses) == 1 else "ipv4:" + ",".join(settings.addresses)
-        self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
-        self._predict = self._method(_PREDICT, predict_pb2.PredictRequest, predict_pb2.PredictResponse)
-        self._metadata = self._method(
-            _METADATA,
-            get_model_metadata_pb2.GetModelMetadataRequest,
-            get_model_metadata_pb2.GetModelMetadataResponse,
+        self._metrics = metrics or Metrics()
+        self._clock = clock
+        self._servers = [_Server(address) for address in settings.addresses]
+        self._replicas = Replicas(
+            [Replica(address) for address in settings.addresses],
+            failures=settings.breaker_failures,
+            pause_s=settings.breaker_pause_ms / 1e3,
+            max_pause_s=settings.breaker_max_pause_ms / 1e3,
+            retry_share=settings.retry_share,
         )
-        self._status = self._method(
-            _STATUS, get_model_status_pb2.GetModelStatusRequest, get_model_status_pb2.GetModelStatusResponse
-        )
-
-    def _method(self, name: str, request: Any, response: Any) -> Callable[..., Any]:
-        method: Callable[..., Any] = self._channel.unary_unary(
-            name, request_serializer=request.SerializeToString, response_deserializer=response.FromString
-        )
-        return method
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
         """Click probabilities of n rows.
@@ -74,27 +78,77 @@ class Predictor:
             float32 [n], all in [0, 1].
 
         Raises:
-            VersionGoneError: the server has not got this version (any more).
+            VersionGoneError: no server that answers has this version (any more).
             BadReplyError: the reply's count, dtype or range is wrong.
-            PredictError: the server is unreachable, busy or too slow.
+            PredictError: the servers are unreachable, busy or too slow, or have failed too often of late.
         """
-        if seconds <= 0:
-            raise PredictError("DEADLINE_EXCEEDED", "no time was left for the call")
-        reply = await self._call(self._predict, score_request(version, inputs), seconds)
-        return read_scores(reply, "ctr", inputs.rows)
+        deadline = self._clock() + seconds
+        request = score_request(version, inputs)
+        tried: set[int] = set()
+        failure: PredictError | None = None
+        for _ in range(max(2, len(self._servers))):
+            left = deadline - self._clock()
+            index = self._replicas.pick(self._clock(), tried)
+            if left <= 0 or index is None:
+                break
+            if failure is not None:
+                if failure.code in _UNWELL and not self._replicas.may_retry():
+                    break
+                self._metrics.predict_retries.inc()
+            try:
+                return await self._score_on(index, request, inputs.rows, left)
+            except PredictError as error:
+                failure = error
+                # One that has not got the version says nothing of the others; a request's own fault follows it.
+                if error.code not in _UNWELL and not isinstance(error, VersionGoneError):
+                    break
+                if len(self._servers) > 1:  # with nobody else to ask, the same one is: the connection may be new
+                    tried.add(index)
+        if failure is None and seconds <= 0:
+            failure = PredictError("DEADLINE_EXCEEDED", "no time was left for the call")
+        raise failure or PredictError("UNAVAILABLE", "every server has failed too often of late; none is asked")
+
+    async def _score_on(self, index: int, request: Any, rows: int, seconds: float) -> F32:
+        """One call of one server, which is judged by it."""
+        replicas, server = self._replicas, self._servers[index]
+        start = self._clock()
+        replicas.started(index)
+        judged = False
+        try:
+            ctr = read_scores(await server.call(server.predict, request, seconds), "ctr", rows)
+        except PredictError as error:
+            if error.code in _UNWELL:
+                replicas.failed(index, self._clock())
+                judged = True
+            raise
+        else:
+            replicas.succeeded(index, self._clock() - start)
+            judged = True
+            return ctr
+        finally:
+            if not judged:
+                replicas.ended(index)
+            self._metrics.circuit(server.address, is_open=replicas.replicas[index].broken)
 
     async def available(self, model: str) -> frozenset[int]:
-        """The versions that the server calls AVAILABLE.
+        """The versions that every server which answers calls AVAILABLE.
 
         Raises:
-            VersionGoneError: the server does not know the model.
-            PredictError: the server cannot be asked.
+            VersionGoneError: no server knows the model.
+            PredictError: no server can be asked.
         """
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = model
-        reply = await self._call(self._status, request, self._control_s)
+        replies = await asyncio.gather(
+            *(server.call(server.status, request, self._control_s) for server in self._servers), return_exceptions=True
+        )
+        answered = [reply for reply in replies if not isinstance(reply, BaseException)]
+        if not answered:
+            raise _most_telling([reply for reply in replies if isinstance(reply, BaseException)])
         ready = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-        return frozenset(status.version for status in reply.model_version_status if status.state == ready)
+        return frozenset.intersection(
+            *(frozenset(s.version for s in reply.model_version_status if s.state == ready) for reply in answered)
+        )
 
     async def feature_spec(self, version: ModelVersion) -> str:
         """The spec, as JSON, that the version was trained with: its `feature_spec` signature says so.
@@ -104,7 +158,7 @@ class Predictor:
         """
         request = predict_pb2.PredictRequest()
         _specify(request.model_spec, version, SPEC)
-        reply = await self._call(self._predict, request, self._control_s)
+        reply = await self._control(lambda server: server.predict, request)
         values = reply.outputs["spec"].string_val
         if len(values) != 1:
             raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string")
@@ -120,7 +174,7 @@ class Predictor:
         request = get_model_metadata_pb2.GetModelMetadataRequest()
         _specify(request.model_spec, version, "")
         request.metadata_field.append("signature_def")
-        reply = await self._call(self._metadata, request, self._control_s)
+        reply = await self._control(lambda server: server.metadata, request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         reply.metadata["signature_def"].Unpack(signatures)
         if SCORE not in signatures.signature_def:
@@ -134,22 +188,65 @@ class Predictor:
         return found
 
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
-        """Scores rows for nobody, so that the version's first real call is not its first call.
+        """Scores rows for nobody on every server, so that the version's first real call is not its first call.
 
         Raises:
-            PredictError: as `score` does.
+            PredictError: as `score` does, where no server could.
         """
-        await self.score(version, inputs, self._control_s)
+        request = score_request(version, inputs)
+
+        async def one(server: _Server) -> None:
+            read_scores(await server.call(server.predict, request, self._control_s), "ctr", inputs.rows)
+
+        outcomes = await asyncio.gather(*map(one, self._servers), return_exceptions=True)
+        failures = [outcome for outcome in outcomes if outcome is not None]
+        if len(failures) == len(outcomes):
+            raise _most_telling(failures)
 
     async def close(self) -> None:
-        """Closes the channel; calls in flight are cancelled."""
-        await self._channel.close(None)
+        """Closes the channels; calls in flight are cancelled."""
+        for server in self._servers:
+            await server.channel.close(None)
 
     @property
     def _control_s(self) -> float:
         return self._settings.control_timeout_ms / 1e3
 
-    async def _call(self, method: Callable[..., Any], request: Any, seconds: float) -> Any:
+    async def _control(self, method: Callable[["_Server"], Callable[..., Any]], request: Any) -> Any:
+        """A control call on the first server that answers it."""
+        failures: list[BaseException] = []
+        for server in self._servers:
+            try:
+                return await server.call(method(server), request, self._control_s)
+            except PredictError as error:
+                failures.append(error)
+        raise _most_telling(failures)
+
+
+class _Server:
+    """A channel to one address; `dns:///name` may be several servers behind one name."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self.predict = self._method(_PREDICT, predict_pb2.PredictRequest, predict_pb2.PredictResponse)
+        self.metadata = self._method(
+            _METADATA,
+            get_model_metadata_pb2.GetModelMetadataRequest,
+            get_model_metadata_pb2.GetModelMetadataResponse,
+        )
+        self.status = self._method(
+            _STATUS, get_model_status_pb2.GetModelStatusRequest, get_model_status_pb2.GetModelStatusResponse
+        )
+
+    def _method(self, name: str, request: Any, response: Any) -> Callable[..., Any]:
+        method: Callable[..., Any] = self.channel.unary_unary(
+            name, request_serializer=request.SerializeToString, response_deserializer=response.FromString
+        )
+        return method
+
+    async def call(self, method: Callable[..., Any], request: Any, seconds: float) -> Any:
+        """One call. Raises VersionGoneError or PredictError."""
         try:
             return await method(request, timeout=seconds)
         except grpc.aio.AioRpcError as error:
@@ -164,6 +261,11 @@ class Predictor:
             raise
         except grpc.RpcError as error:
             raise PredictError("UNKNOWN", str(error)) from None
+
+
+def _most_telling(failures: Sequence[BaseException]) -> BaseException:
+    """Of several servers' failures the one to report: that the version is gone only if nothing else went wrong."""
+    return next((f for f in failures if not isinstance(f, VersionGoneError)), failures[0])
 
 
 def score_request(version: ModelVersion, inputs: BatchInputs) -> Any:

@@ -14,7 +14,7 @@ from streamer.batching import BatchQueue
 from streamer.cache import ScoreCache
 from streamer.deadline import Deadline
 from streamer.dispatcher import Dispatcher
-from streamer.errors import ConfigError, PredictError
+from streamer.errors import ConfigError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.models import Models
 from streamer.offsets import OffsetTracker
@@ -30,6 +30,8 @@ from streamer.types import F32, BatchInputs, ModelVersion
 
 State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
 _START_RETRY_S = 1.0
+# A version that is gone fails every batch: they ask for another one together.
+_LOOK_AGAIN_S = 0.05
 _T = TypeVar("_T")
 
 
@@ -46,6 +48,7 @@ class Service:
         self._log = log
         self._clock = time.monotonic
         self._stop = asyncio.Event()
+        self._look_now = asyncio.Event()
         self._why_not: str | None = "starting"
         self._ops = OpsServer(settings.ops, self.metrics.registry, lambda: self.state, lambda: self._why_not)
 
@@ -90,7 +93,7 @@ class Service:
     async def _serve(self) -> bool:
         settings, log = self.settings, self._log
         cache = ScoreCache(settings.cache) if settings.cache.enabled else None
-        predictor = Predictor(settings.predictor)
+        predictor = Predictor(settings.predictor, self.metrics, self._clock)
         models = Models(predictor, settings, cache, metrics=self.metrics, log=log, clock=self._clock)
         source: Source | None = None
         sink: Sink | None = None
@@ -131,7 +134,11 @@ class Service:
                 return tasks.create_task(work, name=name)
 
             async def predict(version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
-                return await predictor.score(version, inputs, deadline.remaining(self._clock()))
+                try:
+                    return await predictor.score(version, inputs, deadline.remaining(self._clock()))
+                except VersionGoneError:
+                    self._look_now.set()
+                    raise
 
             queue = BatchQueue(settings.batching)
             dispatcher = Dispatcher(
@@ -165,7 +172,7 @@ class Service:
             reading = spawn(self._read(source, pipeline, spawn), "read")
             side = [
                 spawn(self._repeat(self._commit, source, settings.offsets.commit_interval_ms), "commit"),
-                spawn(self._repeat(self._refresh, models, settings.predictor.poll_interval_ms), "models"),
+                spawn(self._watch_versions(models), "models"),
             ]
             self.state, self._why_not = "RUNNING", None
             self._log.info("running", topic=settings.source.topic, group=settings.kafka.group_id)
@@ -204,11 +211,22 @@ class Service:
         await source.commit()
         source.measure_lag()
 
-    async def _refresh(self, models: Models) -> None:
-        try:
-            await models.refresh()
-        except PredictError as error:
-            self._log.warning("model server cannot be asked for its versions", error=str(error))
+    async def _watch_versions(self, models: Models) -> None:
+        """Looks for a better version every now and then, and at once when the one that serves is gone."""
+        while True:
+            try:
+                async with asyncio.timeout(self.settings.predictor.poll_interval_ms / 1e3):
+                    await self._look_now.wait()
+            except TimeoutError:
+                pass
+            else:
+                self._log.warning("the version that serves is gone, looking for another")
+            self._look_now.clear()
+            try:
+                await models.refresh()
+            except PredictError as error:
+                self._log.warning("model server cannot be asked for its versions", error=str(error))
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _until_done(self, what: str, attempt: Callable[[], Awaitable[_T]], not_yet: type[Exception]) -> _T | None:
         """Attempts until it works or the worker is told to stop; says what it waits for."""

@@ -87,6 +87,10 @@ class PredictorSettings(_Section):
     model: str = "ctr"
     poll_interval_ms: float = Field(default=1000.0, gt=0, description="how often served versions are asked for")
     control_timeout_ms: float = Field(default=5000.0, gt=0, description="for status, spec and warm-up calls")
+    breaker_failures: int = Field(default=5, ge=1, description="failures in a row after which a server is left alone")
+    breaker_pause_ms: float = Field(default=100.0, gt=0, description="how long at first; each more failure doubles it")
+    breaker_max_pause_ms: float = Field(default=2000.0, gt=0)
+    retry_share: float = Field(default=0.1, ge=0, le=1, description="retries, as a share of the successful calls")
     warmup_requests: int = Field(default=16, ge=0, description="recent requests that a new version is warmed with")
 
 

@@ -93,7 +93,8 @@ class EncodedRequest:
         request_ids, request_floats: int32 [1, ids of user and context], float32 [1, their numbers].
         candidate_ids, candidate_floats: int32 [n, …], float32 [n, …].
         pair_ids: int32 [n, …], crosses of the request's values with the candidate's.
-        keys: uint64 [n, 2], 128-bit keys of everything above; equal keys mean equal scores of one model version.
+        keys: uint64 [n, 2], 128-bit keys of everything above; rows of equal keys share their score of a model version.
+            Their ids are equal, their numbers to 1/32 of a standard deviation.
         ad_keys: uint64 [n], keys of the candidates' own values alone.
     """
 

@@ -233,7 +233,9 @@ def _model_training(*arguments: str) -> None:
 
 def _only_score(answers: list[dict[str, object]]) -> float:
     """The score of a row that was answered once, by the model; else NaN."""
-    if len(answers) == 1 and answers[0]["status"] == "ok":
-        (score,) = answers[0]["ctr"]  # type: ignore[misc]
-        return float(score)
-    return float("nan")
+    if len(answers) != 1 or answers[0]["status"] != "ok":
+        return float("nan")
+    ctr = answers[0]["ctr"]
+    assert isinstance(ctr, list)
+    assert len(ctr) == 1
+    return float(ctr[0])

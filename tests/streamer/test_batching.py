@@ -410,9 +410,9 @@ def test_each_version_has_a_latency_of_its_own() -> None:
     learnt(queue, fixed=10.0)
     queue.add(ticket(1, 2, due=0.03, version=B))
     assert queue.shed(0.0, idle=False) == []
-    queue.forget(A)
-    queue.add(ticket(2, 2, due=0.02))
-    assert queue.shed(0.0, idle=False) == []
+    for version in range(10, 18):
+        queue.latency(ModelVersion("ctr", version))
+    assert queue.latency(A).estimate(10) == 0.0, "only the last few versions are remembered"
 
 
 # The latency model

@@ -1,0 +1,244 @@
+"""The client against real gRPC servers in this process, which answer as a test tells them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+import pytest
+
+from streamer.batching import Batch, Ticket
+from streamer.deadline import Deadline
+from streamer.errors import BadReplyError, PredictError, VersionGoneError
+from streamer.metrics import Metrics
+from streamer.predictor import Predictor
+from streamer.serving_messages import get_model_status_pb2, predict_pb2, types_pb2
+from streamer.settings import PredictorSettings
+from streamer.types import F32, BatchInputs, ModelVersion
+from tests.streamer.encoded import encoded
+
+V = ModelVersion("ctr", 3)
+# No bound of the machine's: calls that shall come in time have all the time in the world.
+LONG = 60.0
+
+
+def inputs(rows: int = 4) -> BatchInputs:
+    ticket = Ticket(V, encoded(1, rows), np.arange(rows), Deadline(1.0, 0.0), 0.0)
+    return Batch(V, [(ticket, ticket.rows)], "full", rows, ticket.deadline).inputs()
+
+
+def reply_of(ctr: F32, dtype: int = types_pb2.DT_FLOAT, *, as_content: bool = True) -> Any:
+    reply = predict_pb2.PredictResponse()
+    tensor = reply.outputs["ctr"]
+    tensor.dtype = dtype
+    tensor.tensor_shape.dim.add().size = len(ctr)
+    if as_content:
+        tensor.tensor_content = ctr.tobytes()
+    else:
+        tensor.float_val.extend(ctr.tolist())
+    return reply
+
+
+def right(request: Any) -> Any:
+    """Scores that tell the candidates: id / 1e6."""
+    ids = np.frombuffer(request.inputs["candidate_ids"].tensor_content, np.int32)
+    return reply_of((ids / np.float32(1e6)).astype(np.float32))
+
+
+@dataclass
+class Server:
+    """One server: `answer` makes a reply of a request, or is the status that it fails with."""
+
+    answer: Callable[[Any], Any] | grpc.StatusCode = right
+    versions: tuple[int, ...] = (3,)
+    calls: int = 0
+    hang: asyncio.Event = field(default_factory=asyncio.Event)
+    hangs: bool = False
+    address: str = ""
+
+    async def predict(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        self.calls += 1
+        if self.hangs:
+            await self.hang.wait()
+        if isinstance(self.answer, grpc.StatusCode):
+            await context.abort(self.answer, "as told")
+        return self.answer(request)
+
+    async def status(self, _: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        if isinstance(self.answer, grpc.StatusCode):
+            await context.abort(self.answer, "as told")
+        reply = get_model_status_pb2.GetModelStatusResponse()
+        for version in self.versions:
+            found = reply.model_version_status.add()
+            found.version = version
+            found.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+        return reply
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Server"]:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(
+                    "tensorflow.serving.PredictionService",
+                    {
+                        "Predict": grpc.unary_unary_rpc_method_handler(
+                            self.predict,
+                            request_deserializer=predict_pb2.PredictRequest.FromString,
+                            response_serializer=predict_pb2.PredictResponse.SerializeToString,
+                        )
+                    },
+                ),
+                grpc.method_handlers_generic_handler(
+                    "tensorflow.serving.ModelService",
+                    {
+                        "GetModelStatus": grpc.unary_unary_rpc_method_handler(
+                            self.status,
+                            request_deserializer=get_model_status_pb2.GetModelStatusRequest.FromString,
+                            response_serializer=get_model_status_pb2.GetModelStatusResponse.SerializeToString,
+                        )
+                    },
+                ),
+            )
+        )
+        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        try:
+            yield self
+        finally:
+            self.hang.set()
+            await server.stop(0)
+
+
+@asynccontextmanager
+async def client_of(*servers: Server, **settings: Any) -> AsyncIterator[tuple[Predictor, Metrics]]:
+    async with AsyncExitStack() as stack:
+        for server in servers:
+            await stack.enter_async_context(server.running())
+        metrics = Metrics()
+        addresses = tuple(server.address for server in servers)
+        predictor = Predictor(PredictorSettings(addresses=addresses, **settings), metrics)
+        stack.push_async_callback(predictor.close)
+        yield predictor, metrics
+
+
+def retries(metrics: Metrics) -> float | None:
+    return metrics.registry.get_sample_value("streamer_predictor_retries_total")
+
+
+async def test_scores_come_back_in_order() -> None:
+    async with client_of(Server()) as (predictor, metrics):
+        ctr = await predictor.score(V, inputs(), LONG)
+        assert ctr.tolist() == pytest.approx([0.01, 0.010001, 0.010002, 0.010003])
+        assert retries(metrics) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda _: reply_of(np.zeros(3, np.float32)), "expected 4 scores, got shape \\[3\\]"),
+        (lambda _: reply_of(np.array([0, 0, np.nan, 0], np.float32)), "not in \\[0, 1\\]"),
+        (lambda _: reply_of(np.array([0, 0, 1.5, 0], np.float32), as_content=False), "not in \\[0, 1\\]"),
+        (lambda _: reply_of(np.zeros(4, np.float32), types_pb2.DT_DOUBLE), "expected float32"),
+    ],
+)
+async def test_a_bad_reply_is_an_error_and_is_tried_once_more(answer: Callable[[Any], Any], message: str) -> None:
+    server = Server(answer)
+    async with client_of(server) as (predictor, metrics):
+        with pytest.raises(BadReplyError, match=message):
+            await predictor.score(V, inputs(), LONG)
+        assert server.calls == 2
+        assert retries(metrics) == 1
+
+
+async def test_a_failing_server_is_replaced_by_another_within_the_call() -> None:
+    bad, good = Server(grpc.StatusCode.UNAVAILABLE), Server()
+    async with client_of(bad, good, breaker_failures=2) as (predictor, metrics):
+        for _ in range(6):
+            assert len(await predictor.score(V, inputs(), LONG)) == 4
+        assert good.calls == 6
+        assert bad.calls <= 2, "its circuit is open after two failures"
+        assert metrics.registry.get_sample_value("streamer_predictor_circuit_open", {"address": bad.address}) == (
+            1.0 if bad.calls == 2 else 0.0
+        )
+
+
+async def test_what_is_the_requests_own_fault_is_not_tried_again() -> None:
+    server = Server(grpc.StatusCode.INVALID_ARGUMENT)
+    async with client_of(server) as (predictor, _):
+        for _ in range(8):
+            with pytest.raises(PredictError, match="INVALID_ARGUMENT: as told"):
+                await predictor.score(V, inputs(), LONG)
+        assert server.calls == 8, "nor does it open the circuit"
+
+
+async def test_a_call_ends_at_its_deadline() -> None:
+    server = Server(hangs=True)
+    async with client_of(server) as (predictor, _):
+        with pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
+            await predictor.score(V, inputs(), 0.2)
+
+
+async def test_no_time_no_call() -> None:
+    server = Server()
+    async with client_of(server) as (predictor, _):
+        with pytest.raises(PredictError, match="no time was left"):
+            await predictor.score(V, inputs(), 0.0)
+        assert server.calls == 0
+
+
+async def test_with_every_circuit_open_it_fails_at_once_and_comes_back_by_itself() -> None:
+    server = Server(grpc.StatusCode.UNAVAILABLE)
+    async with client_of(server, breaker_failures=2, breaker_pause_ms=300, breaker_max_pause_ms=300) as (predictor, _):
+        with pytest.raises(PredictError, match="as told"):
+            await predictor.score(V, inputs(), LONG)
+        with pytest.raises(PredictError, match="every server has failed too often"):
+            await predictor.score(V, inputs(), LONG)
+        server.answer = right
+        async with asyncio.timeout(LONG):
+            while True:
+                try:
+                    assert len(await predictor.score(V, inputs(), LONG)) == 4
+                    break
+                except PredictError:
+                    await asyncio.sleep(0.05)
+
+
+async def test_a_version_that_only_one_server_has_is_asked_of_that_one() -> None:
+    without, having = Server(grpc.StatusCode.NOT_FOUND), Server()
+    async with client_of(without, having) as (predictor, _):
+        for _ in range(3):
+            assert len(await predictor.score(V, inputs(), LONG)) == 4
+        having.answer = grpc.StatusCode.NOT_FOUND
+        with pytest.raises(VersionGoneError):
+            await predictor.score(V, inputs(), LONG)
+
+
+async def test_a_version_is_available_when_all_servers_that_answer_have_it() -> None:
+    one, two, three = Server(versions=(1, 2, 3)), Server(versions=(2, 3, 4)), Server()
+    async with client_of(one, two, three) as (predictor, _):
+        assert await predictor.available("ctr") == {3}
+        three.answer = grpc.StatusCode.UNAVAILABLE
+        assert await predictor.available("ctr") == {2, 3}
+        one.answer = two.answer = grpc.StatusCode.NOT_FOUND
+        with pytest.raises(PredictError, match="UNAVAILABLE"):
+            await predictor.available("ctr")
+        three.answer = grpc.StatusCode.NOT_FOUND
+        with pytest.raises(VersionGoneError):
+            await predictor.available("ctr")
+
+
+async def test_warming_reaches_every_server_and_needs_one() -> None:
+    one, two = Server(), Server()
+    async with client_of(one, two) as (predictor, _):
+        await predictor.warm(V, inputs())
+        assert (one.calls, two.calls) == (1, 1)
+        one.answer = grpc.StatusCode.UNAVAILABLE
+        await predictor.warm(V, inputs())
+        two.answer = grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(PredictError, match="UNAVAILABLE"):
+            await predictor.warm(V, inputs())
