@@ -12,6 +12,7 @@ import numpy.typing as npt
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from sandbox.checker import AnswerTimes, Checker, Sample
+from sandbox.dead_letters import reason_of
 from sandbox.ledger import Ledger
 from sandbox.population import F64, Ints
 from sandbox.world import World, auc, draw_clicks
@@ -51,7 +52,7 @@ class TrafficReport:
         wrong: answers with a fault, by fault; they count as answered, but for those that are no JSON.
         statuses, sources, models, reasons: answers by status and model, candidates by source, failures by reason.
         dead_letters: records on the dead-letter topic since the start; None where it is not watched.
-        dead_letter_reasons: the same by their header `reason`.
+        dead_letter_reasons: the same by the reason in their headers.
         times: latency, stages and batch rows of each right answer.
         examples: the first answer (its head) of each verdict but `right`.
     """
@@ -233,9 +234,8 @@ class Ranker:
             self._checker.check(message.value() or b"", now)
         else:
             self._dead += 1
-            reason = dict(message.headers() or []).get("reason")
-            if isinstance(reason, bytes) and len(self._dead_reasons) < 100:
-                self._dead_reasons[reason.decode(errors="replace")] += 1
+            if len(self._dead_reasons) < 100:
+                self._dead_reasons[reason_of(message)] += 1
         with self._changed:
             self._changed.notify_all()
 

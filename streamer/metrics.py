@@ -45,6 +45,7 @@ class Metrics:
             "streamer_versions_pinned", "the version that serves", ["model"], registry=self.registry
         )
         self.version_switches = self._counter("versions_switches", "changes of the version that serves")
+        self.rollbacks = self._counter("versions_rollbacks", "returns to the version before")
         self.commits = self._counter("offsets_commits", "commits")
         self.commit_failures = self._counter("offsets_commit_failures", "commits that failed and will be tried again")
         stage = Histogram(

@@ -12,14 +12,17 @@ from streamer.cache import ScoreCache
 from streamer.codec import Codec
 from streamer.errors import BadReplyError, InvalidRequestError, PredictError, SpecError
 from streamer.features import GROUPS, Encoder, FeatureSpec, Layout
+from streamer.guard import Guard
 from streamer.metrics import Metrics
 from streamer.paths import nested
 from streamer.predictor import Predictor
 from streamer.settings import Settings
-from streamer.types import BadRecord, BatchInputs, BidRequest, EncodedRequest, Header, ModelVersion
+from streamer.types import F32, BadRecord, BatchInputs, BidRequest, EncodedRequest, Header, ModelVersion
 from streamer.versions import Versions
 
 _BLANK_CANDIDATES = 300
+# What a version may be to blame for; a server that is gone or full is another matter.
+_OWN_FAULT = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL", "INVALID_REPLY", "DEADLINE_EXCEEDED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,74 @@ class Models:
         self._clock = clock
         self._versions = Versions()
         self._recent: deque[tuple[bytes, Sequence[Header]]] = deque(maxlen=settings.predictor.warmup_requests)
+        self._guard = Guard(settings.guard)
+        self._previous: Serving | None = None
         self.serving: Serving | None = None
+
+    def describe(self) -> dict[str, object]:
+        """What serves, for an operator."""
+        return {
+            "model": self._settings.predictor.model,
+            "serving": self.serving.version.version if self.serving else None,
+            "previous": self._previous.version.version if self._previous else None,
+            "pinned_by_operator": self._versions.held,
+            "rolled_back": sorted(self._versions.rejected),
+        }
+
+    async def pin(self, version: int) -> None:
+        """Serves this version, and no newer one, until `unpin`.
+
+        Raises:
+            PredictError: the server cannot be asked, has not got it, or it cannot be prepared.
+        """
+        name = self._settings.predictor.model
+        if version not in await self._predictor.available(name):
+            raise PredictError("NOT_FOUND", f"version {version} of {name!r} is not AVAILABLE")
+        self._versions.hold(version)
+        await self.refresh()
+        if self.serving is None or self.serving.version.version != version:
+            self._versions.release()
+            raise PredictError("FAILED_PRECONDITION", f"version {version} of {name!r} cannot be prepared; see the log")
+
+    def unpin(self) -> None:
+        """Serves the newest version again; those that were rolled back get another chance."""
+        self._versions.release()
+
+    def roll_back(self, reason: str) -> int:
+        """Serves the version before this one again, at once; this one does not come back by itself.
+
+        Returns:
+            The version that serves now.
+
+        Raises:
+            LookupError: there was no other version before.
+        """
+        bad, good = self.serving, self._previous
+        if bad is None or good is None:
+            raise LookupError("no other version has served before this one")
+        self._versions.reject(bad.version.version)
+        self._log.error("version rolled back", model=str(bad.version), to=str(good.version), reason=reason)
+        self._metrics.rollbacks.inc()
+        self._switch(good, trusted=True)
+        self._previous = None
+        return good.version.version
+
+    def scored(self, version: ModelVersion, ctr: F32) -> None:
+        """A call of a version came back; a new one is judged by it."""
+        self._judge(self._guard.scored(version, ctr))
+
+    def failed(self, version: ModelVersion, error: PredictError) -> None:
+        """A call of a version failed; a new one is judged by it where it may be its own fault."""
+        if error.code in _OWN_FAULT:
+            self._judge(self._guard.failed(version))
+
+    def _judge(self, verdict: str | None) -> None:
+        if verdict is None:
+            return
+        if self._previous is None:
+            self._log.error("version is not well, and there is none to go back to", reason=verdict)
+        else:
+            self.roll_back(verdict)
 
     def remember(self, value: bytes, headers: Sequence[Header]) -> None:
         """Keeps a request, raw, for warming the next version, whose spec may read it differently."""
@@ -89,7 +159,10 @@ class Models:
             if self.serving is None:
                 raise
             return
-        self._switch(serving)
+        gone = self._versions.pinned not in available
+        self._switch(serving, trusted=self._versions.held == wanted)
+        if gone:
+            self._previous = None  # nothing to go back to
 
     async def _prepare(self, version: ModelVersion) -> Serving:
         spec = FeatureSpec.from_json(await self._predictor.feature_spec(version), f"spec of {version}")
@@ -110,8 +183,10 @@ class Models:
         rows = [orjson.dumps(nested(codec.paths.ad_id, f"warm-up-{i}")) for i in range(_BLANK_CANDIDATES)]
         return recent or [BidRequest("warm-up", {}, _BLANK_CANDIDATES, rows=rows)]
 
-    def _switch(self, serving: Serving) -> None:
+    def _switch(self, serving: Serving, *, trusted: bool) -> None:
         before = self.serving
+        self._previous = before
+        self._guard.watch(serving.version, trusted=trusted or before is None or not self._settings.guard.watched_calls)
         self.serving = serving
         self._versions.adopt(serving.version.version)
         self._metrics.model_version.labels(serving.version.name).set(serving.version.version)

@@ -1,16 +1,30 @@
-"""The operations port: is it alive, does it serve, what does it measure."""
+"""The operations port: is it alive, does it serve, what does it measure; and which model version shall serve."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from streamer.errors import PredictError
 from streamer.settings import OpsSettings
 
 
+class ModelControl(Protocol):
+    """What an operator may do about the version that serves."""
+
+    def describe(self) -> dict[str, object]: ...
+
+    async def pin(self, version: int) -> None: ...
+
+    def unpin(self) -> None: ...
+
+    def roll_back(self, reason: str) -> int: ...
+
+
 class OpsServer:
-    """Serves /healthz, /readyz and /metrics. `not_ready` says why records are not being scored, or None."""
+    """Serves /healthz, /readyz, /metrics and /model. `not_ready` says why records are not being scored, or None."""
 
     def __init__(
         self,
@@ -18,17 +32,23 @@ class OpsServer:
         registry: CollectorRegistry,
         state: Callable[[], str],
         not_ready: Callable[[], str | None],
+        model: Callable[[], ModelControl | None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._state = state
         self._not_ready = not_ready
+        self._model = model
         app = web.Application(client_max_size=1024)
         app.add_routes(
             [
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
+                web.get("/model", self._describe_model),
+                web.post(r"/model/pin/{version:\d{1,18}}", self._pin),
+                web.post("/model/unpin", self._unpin),
+                web.post("/model/rollback", self._roll_back),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -58,3 +78,33 @@ class OpsServer:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _describe_model(self, _: web.Request) -> web.Response:
+        return web.json_response(self._control().describe())
+
+    async def _pin(self, request: web.Request) -> web.Response:
+        control = self._control()
+        try:
+            await control.pin(int(request.match_info["version"]))
+        except PredictError as error:
+            raise web.HTTPConflict(text=f"{error}\n") from error
+        return web.json_response(control.describe())
+
+    async def _unpin(self, _: web.Request) -> web.Response:
+        control = self._control()
+        control.unpin()
+        return web.json_response(control.describe())
+
+    async def _roll_back(self, _: web.Request) -> web.Response:
+        control = self._control()
+        try:
+            control.roll_back("an operator asked for it")
+        except LookupError as error:
+            raise web.HTTPConflict(text=f"{error}\n") from error
+        return web.json_response(control.describe())
+
+    def _control(self) -> ModelControl:
+        control = self._model()
+        if control is None:
+            raise web.HTTPServiceUnavailable(text="no model yet\n")
+        return control

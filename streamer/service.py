@@ -50,7 +50,10 @@ class Service:
         self._stop = asyncio.Event()
         self._look_now = asyncio.Event()
         self._why_not: str | None = "starting"
-        self._ops = OpsServer(settings.ops, self.metrics.registry, lambda: self.state, lambda: self._why_not)
+        self._models: Models | None = None
+        self._ops = OpsServer(
+            settings.ops, self.metrics.registry, lambda: self.state, lambda: self._why_not, lambda: self._models
+        )
 
     async def run(self) -> bool:
         """Starts, serves and drains.
@@ -99,6 +102,7 @@ class Service:
         sink: Sink | None = None
         try:
             await self._until_done("model server", models.refresh, PredictError)
+            self._models = models
             missing = await self._until_done("brokers", lambda: kafka.missing_topics(settings), ConfigError)
             if missing:
                 raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` makes what is missing")
@@ -135,10 +139,15 @@ class Service:
 
             async def predict(version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
                 try:
-                    return await predictor.score(version, inputs, deadline.remaining(self._clock()))
+                    ctr = await predictor.score(version, inputs, deadline.remaining(self._clock()))
                 except VersionGoneError:
                     self._look_now.set()
                     raise
+                except PredictError as error:
+                    models.failed(version, error)
+                    raise
+                models.scored(version, ctr)
+                return ctr
 
             queue = BatchQueue(settings.batching)
             dispatcher = Dispatcher(

@@ -1,9 +1,10 @@
 """All settings: one small frozen value for each stage, from YAML and the environment. Unknown keys are refused."""
 
 import difflib
+import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,37 +22,37 @@ class _Section(BaseModel):
 class KafkaSettings(_Section):
     """Where the brokers are and who we are there."""
 
-    bootstrap_servers: str = "localhost:9092"
-    group_id: str = "ctr-streamer"
-    client_id: str = "ctr-streamer"
-    request_timeout_ms: int = Field(default=10_000, gt=0)
+    bootstrap_servers: str = Field(default="localhost:9092", description="brokers to begin with, `host:port`, …")
+    group_id: str = Field(default="ctr-streamer", description="consumer group; its workers share the partitions")
+    client_id: str = Field(default="ctr-streamer", description="name in the brokers' logs and metrics")
+    request_timeout_ms: int = Field(default=10_000, gt=0, description="for one request to a broker")
 
 
 class SourceSettings(_Section):
     """Ingest: which records, and how many at once."""
 
-    topic: str = "bid-requests"
+    topic: str = Field(default="bid-requests", description="where requests come from")
     start_at: Literal["earliest", "latest"] = Field(
         default="earliest", description="where a group without commits starts"
     )
     deadline_from: Literal["record", "arrival"] = Field(
         default="record", description="where a budget starts: at the record's timestamp, or at its receipt"
     )
-    budget_ms: float = Field(default=30.0, gt=0)
+    budget_ms: float = Field(default=30.0, gt=0, description="time for an answer, where the request names none")
     max_budget_ms: float = Field(
         default=10_000.0, gt=0, description="the most that a request's deadline_ms may ask for"
     )
-    max_poll_records: int = Field(default=4, ge=1)
-    max_in_flight_records: int = Field(default=48, ge=1)
-    fetch_max_wait_ms: int = Field(default=100, ge=1)
-    max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_poll_records: int = Field(default=4, ge=1, description="records of one chunk, decoded before others run")
+    max_in_flight_records: int = Field(default=48, ge=1, description="records unanswered at once; then reading stops")
+    fetch_max_wait_ms: int = Field(default=100, ge=1, description="how long a broker holds a fetch without records")
+    max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024, description="the most that one fetch brings")
 
 
 class CodecSettings(_Section):
     """Decoding: what is refused for its size."""
 
-    max_record_bytes: int = Field(default=2**20, ge=1024)
-    max_candidates: int = Field(default=4096, ge=1)
+    max_record_bytes: int = Field(default=2**20, ge=1024, description="larger records are refused unparsed")
+    max_candidates: int = Field(default=4096, ge=1, description="requests with more are refused")
 
 
 class FeaturesSettings(_Section):
@@ -63,9 +64,9 @@ class FeaturesSettings(_Section):
 class CacheSettings(_Section):
     """Scores already known, by model version and encoded row."""
 
-    enabled: bool = True
-    max_bytes: int = Field(default=16 * 2**20, ge=2**16)
-    ttl_s: float = Field(default=30.0, gt=0)
+    enabled: bool = Field(default=True, description="whether scores are kept at all")
+    max_bytes: int = Field(default=16 * 2**20, ge=2**16, description="memory of the table, taken at the start")
+    ttl_s: float = Field(default=30.0, gt=0, description="how long a score may be used again")
     ttl_jitter: float = Field(default=0.1, ge=0, lt=1, description="share by which lifetimes differ")
     min_hit_ratio: float = Field(default=0.02, ge=0, le=1, description="below it the cache is by-passed; 0: never")
 
@@ -73,46 +74,57 @@ class CacheSettings(_Section):
 class BatchingSettings(_Section):
     """Micro-batches, counted in rows (candidates)."""
 
-    max_batch_rows: int = Field(default=1200, ge=1)
+    max_batch_rows: int = Field(default=1200, ge=1, description="rows of one call; larger requests are split")
     max_wait_ms: float = Field(default=0.0, ge=0, description="how long rows wait for company while a slot is free")
-    max_in_flight_batches: int = Field(default=3, ge=1)
-    max_queued_rows: int = Field(default=40_000, ge=1)
+    max_in_flight_batches: int = Field(default=3, ge=1, description="calls at once")
+    max_queued_rows: int = Field(default=40_000, ge=1, description="rows waiting; beyond, requests get priors at once")
     answer_margin_ms: float = Field(default=2.0, ge=0, description="kept of a budget for publishing the answer")
 
 
 class PredictorSettings(_Section):
     """TensorFlow Serving."""
 
-    addresses: tuple[str, ...] = Field(default=("localhost:8500",), min_length=1)
-    model: str = "ctr"
+    addresses: tuple[str, ...] = Field(
+        default=("localhost:8500",), min_length=1, description="model servers, `host:port` or `dns:///name:port`"
+    )
+    model: str = Field(default="ctr", description="name of the model that is asked")
     poll_interval_ms: float = Field(default=1000.0, gt=0, description="how often served versions are asked for")
     control_timeout_ms: float = Field(default=5000.0, gt=0, description="for status, spec and warm-up calls")
     breaker_failures: int = Field(default=5, ge=1, description="failures in a row after which a server is left alone")
     breaker_pause_ms: float = Field(default=100.0, gt=0, description="how long at first; each more failure doubles it")
-    breaker_max_pause_ms: float = Field(default=2000.0, gt=0)
+    breaker_max_pause_ms: float = Field(default=2000.0, gt=0, description="the longest pause")
     retry_share: float = Field(default=0.1, ge=0, le=1, description="retries, as a share of the successful calls")
     warmup_requests: int = Field(default=16, ge=0, description="recent requests that a new version is warmed with")
+
+
+class GuardSettings(_Section):
+    """When a version that has just begun to serve is rolled back by itself."""
+
+    watched_calls: int = Field(default=1000, ge=0, description="calls after which a version is trusted; 0: at once")
+    max_error_share: float = Field(default=0.5, gt=0, le=1, description="of its calls, at least 20, that may fail")
+    max_drift: float = Field(default=1.0, gt=0, description="stability index of its scores against those before it")
+    min_rows: int = Field(default=5000, ge=1, description="scores on each side before they are compared")
 
 
 class SinkSettings(_Section):
     """Answers and dead letters."""
 
-    topic: str = "ctr-scores"
-    dead_letter_topic: str = "dead-letters"
-    max_request_bytes: int = Field(default=8 * 2**20, ge=2**16)
+    topic: str = Field(default="ctr-scores", description="where answers go")
+    dead_letter_topic: str = Field(default="dead-letters", description="where records without a request id go")
+    max_request_bytes: int = Field(default=8 * 2**20, ge=2**16, description="the largest message that is produced")
     retry_ms: float = Field(default=500.0, gt=0, description="pause before an answer that was refused is sent again")
 
 
 class OffsetsSettings(_Section):
     """Commits."""
 
-    commit_interval_ms: float = Field(default=200.0, gt=0)
+    commit_interval_ms: float = Field(default=200.0, gt=0, description="how often what is done is committed")
 
 
 class OpsSettings(_Section):
     """The operations port: /healthz, /readyz, /metrics."""
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", description="interface that it listens on")
     port: int = Field(default=9100, ge=0, le=65535, description="0 takes a free one and logs it")
 
 
@@ -120,17 +132,19 @@ class ServiceSettings(_Section):
     """One worker's life."""
 
     drain_ms: float = Field(default=10_000.0, gt=0, description="for answering what is in flight on SIGTERM")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least severe that is logged"
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="console: for people")
 
 
 class TopicsSettings(_Section):
     """What `streamer topics create` makes."""
 
-    partitions: int = Field(default=8, ge=1)
-    replication_factor: int = Field(default=1, ge=1)
-    retention_ms: int = Field(default=600_000, ge=1000)
-    dead_letter_retention_ms: int = Field(default=7 * 86_400_000, ge=1000)
+    partitions: int = Field(default=8, ge=1, description="of each topic: at most so many workers share the work")
+    replication_factor: int = Field(default=1, ge=1, description="copies of each partition")
+    retention_ms: int = Field(default=600_000, ge=1000, description="of requests and answers")
+    dead_letter_retention_ms: int = Field(default=7 * 86_400_000, ge=1000, description="of dead letters")
 
 
 class Settings(BaseSettings):
@@ -147,6 +161,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     batching: BatchingSettings = BatchingSettings()
     predictor: PredictorSettings = PredictorSettings()
+    guard: GuardSettings = GuardSettings()
     sink: SinkSettings = SinkSettings()
     offsets: OffsetsSettings = OffsetsSettings()
     ops: OpsSettings = OpsSettings()
@@ -187,6 +202,29 @@ def load_settings(path: Path | None = None) -> Settings:
         raise ConfigError("\n".join(_readable(found) for found in error.errors())) from None
     except SettingsError as error:
         raise ConfigError(f"environment: {error}; lists are written as JSON") from None
+
+
+def settings_table() -> str:
+    """All settings with their defaults and meanings, as Markdown: `docs/settings.md` is this."""
+    lines = [
+        "# Settings",
+        "",
+        "Made by `streamer settings`. A setting in the file stands under its section; `STREAMER_SECTION__NAME` in the",
+        "environment wins over it (lists are written as JSON).",
+    ]
+    for section, field in Settings.model_fields.items():
+        owner = field.annotation
+        assert isinstance(owner, type)
+        assert issubclass(owner, BaseModel)
+        lines += ["", f"## {section}", "", owner.__doc__ or "", "", "| setting | default | meaning |", "|---|---|---|"]
+        for name, one in owner.model_fields.items():
+            default = json.dumps(list(one.default) if isinstance(one.default, tuple) else one.default)
+            lines.append(f"| `{name}` | `{default}` | {one.description}{_allowed(one.annotation)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _allowed(annotation: object) -> str:
+    return f" ({', '.join(f'`{v}`' for v in get_args(annotation))})" if get_origin(annotation) is Literal else ""
 
 
 def _refuse_unknown_variables() -> None:

@@ -9,22 +9,35 @@ class Versions:
     """The version that is pinned, and the next one.
 
     Promise: a version serves only after `adopt`, that is, when its spec is read and it is warm; one that could not be
-    prepared is left alone for `retry_s`. Invariant: `pinned` changes by `adopt` alone.
+    prepared is left alone for `retry_s`, one that was rejected for good. Invariant: `pinned` changes by `adopt` alone.
+
+    Attributes:
+        held: the version that an operator wants to serve, whatever else there is.
+        rejected: versions that served and were rolled back.
     """
 
     retry_s: float = 30.0
     pinned: int | None = None
+    held: int | None = None
+    rejected: set[int] = field(default_factory=set)
     _failed_until: dict[int, float] = field(default_factory=dict)
 
     def wanted(self, available: AbstractSet[int], now: float) -> int | None:
         """The version to prepare now, or None to stay.
 
-        The newest one above the pinned one; when the pinned one is gone, the newest there is, older or not.
+        The held one if it is there; else the newest one above the pinned one and those rejected. When the pinned one
+        is gone, the newest there is, older or not, a rejected one only if there is no other.
         """
+        if self.held is not None and self.held in available:
+            return self.held if self.held != self.pinned else None
         fit = {v for v in available if self._failed_until.get(v, now) <= now}
         if self.pinned in available:
-            fit = {v for v in fit if self.pinned is None or v > self.pinned}
-        return max(fit, default=None)
+            if self.held is not None:
+                return None
+            # After a rollback only what came after the rejected one is news.
+            latest = max(self.rejected | {self.pinned or 0})
+            return max((v for v in fit if v > latest), default=None)
+        return max(fit - self.rejected or fit, default=None)
 
     def adopt(self, version: int) -> None:
         """The version is prepared: it serves from now on."""
@@ -34,3 +47,20 @@ class Versions:
     def refuse(self, version: int, now: float) -> None:
         """The version could not be prepared."""
         self._failed_until[version] = now + self.retry_s
+
+    def reject(self, version: int) -> None:
+        """The version served and must not come back by itself."""
+        self.rejected.add(version)
+        if self.held == version:
+            self.held = None
+
+    def hold(self, version: int) -> None:
+        """An operator wants this version, rejected or not, until `release`."""
+        self.held = version
+        self.rejected.discard(version)
+        self._failed_until.pop(version, None)
+
+    def release(self) -> None:
+        """Back to the newest version; what was rejected gets another chance."""
+        self.held = None
+        self.rejected.clear()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from sandbox.dead_letters import reason_of
 from sandbox.drive import Topics
 
 _POLL_S = 0.2
@@ -124,7 +125,4 @@ def _receive(message: Message, topics: Topics, outcome: Outcome) -> None:
     if message.topic() == topics.scores:
         outcome.answers.setdefault(key, []).append(orjson.loads(message.value() or b""))
     else:
-        reason = dict(message.headers() or []).get("reason", b"")
-        outcome.dead_letters.setdefault(key, []).append(
-            reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        )
+        outcome.dead_letters.setdefault(key, []).append(reason_of(message))

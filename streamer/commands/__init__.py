@@ -5,8 +5,9 @@ import sys
 import typer
 from rich.console import Console
 
-from streamer.commands import check_config, run, topics
+from streamer.commands import check_config, explain, model, run, topics
 from streamer.errors import ConfigError, StreamerError
+from streamer.settings import settings_table
 
 app = typer.Typer(
     name="streamer",
@@ -17,7 +18,15 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("check-config")(check_config.check_config)
+app.command("explain")(explain.explain)
+app.add_typer(model.app, name="model")
 app.add_typer(topics.app, name="topics")
+
+
+@app.command()
+def settings() -> None:
+    """Print all settings with their defaults and meanings, as Markdown."""
+    typer.echo(settings_table(), nl=False)
 
 
 def main() -> None:

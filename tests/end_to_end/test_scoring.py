@@ -150,7 +150,7 @@ def test_a_missing_topic_is_one_clear_line(system: System) -> None:
     assert "streamer topics create" in last
 
 
-def test_check_config_and_topics_create(system: System, tmp_path: Path) -> None:
+def test_check_config_topics_create_and_explain(system: System, tmp_path: Path) -> None:
     config = tmp_path / "streamer.yaml"
     topics = {"source": {"topic": "made-in"}, "sink": {"topic": "made-out", "dead_letter_topic": "made-dead"}}
     server = json.loads(json.dumps(system.settings["predictor.addresses"]))
@@ -172,3 +172,14 @@ def test_check_config_and_topics_create(system: System, tmp_path: Path) -> None:
     accepted = streamer("check-config", "--live")
     assert accepted.returncode == 0, accepted.stderr
     assert "spec small" in accepted.stdout
+
+    one = tmp_path / "request.json"
+    one.write_bytes(request("explained"))
+    explained = streamer("explain", str(one))
+    assert explained.returncode == 0, explained.stderr
+    for part in ("request explained: 3 candidates", "hour_x_ad", "crossed with candidate 0", "a3", "predict"):
+        assert part in explained.stdout
+    one.write_bytes(request("explained", candidates=[]))
+    refused = streamer("explain", str(one))
+    assert refused.returncode == 2
+    assert "this record would be answered `invalid`: candidates: empty" in refused.stderr

@@ -12,70 +12,42 @@ from confluent_kafka import Consumer, Producer
 
 from sandbox.broker import KafkaBroker
 from sandbox.checker import Checker, Sample
+from sandbox.dead_letters import REASON
 from sandbox.ledger import Ledger
 from sandbox.ranker import Documents, Ranker, RankerError, per_second, quality, report_of
-from sandbox.requests import BidRecord, RequestFactory
+from sandbox.requests import RequestFactory
 from sandbox.traffic import Traffic
 from tests.kafka_fixtures import FreshTopic
+from tests.sandbox.answers import CANDIDATES, MS, Bench, answer_to
 from tests.sandbox.worlds import small_world
 
-_N = 20
 _WAIT_S = 60.0
-_MS = {"decode": 0.1, "encode": 0.2, "queue": 0.3, "predict": 0.4, "total": 1.0}
-
-
-def _answer(record: BidRecord, **changes: object) -> dict[str, Any]:
-    ids = small_world().ads.ids
-    answer: dict[str, Any] = {
-        "request_id": record.request_id,
-        "status": "ok",
-        "model": {"name": "wdl", "version": 3},
-        "ad_id": [ids[i] for i in record.ads.tolist()],
-        "ctr": [0.01 * (i + 1) for i in range(len(record.ads))],
-        "source": ["model"] * (len(record.ads) - 1) + ["cache"],
-        "ms": _MS,
-        "batch_rows": 640,
-        "origin": {"topic": "bid-requests", "partition": 0, "offset": 7},
-    }
-    return {key: value for key, value in {**answer, **changes}.items() if value is not ...}
-
-
-class _Bench:
-    """A checker that is owed answers to the requests that `ask` makes."""
-
-    def __init__(self, **options: int) -> None:
-        self.ledger = Ledger()
-        self.checker = Checker(self.ledger, small_world().ads.ids, **options)
-        self._factory = RequestFactory(small_world(), candidates=_N)
-
-    def ask(self, at: float = 0.0) -> BidRecord:
-        record = self._factory.next()
-        self.ledger.record(record, at)
-        return record
 
 
 @pytest.fixture
-def bench() -> _Bench:
-    return _Bench()
+def bench() -> Bench:
+    return Bench()
 
 
-def test_a_right_answer_is_counted_and_timed(bench: _Bench) -> None:
+def test_a_right_answer_is_counted_and_timed(bench: Bench) -> None:
     record = bench.ask(at=5.0)
-    assert bench.checker.check(orjson.dumps(_answer(record)), 5.25) == "right"
+    assert bench.checker.check(orjson.dumps(answer_to(record)), 5.25) == "right"
     report = report_of(bench.checker, bench.ledger)
     assert report.clean
     assert (report.requests_sent, report.answered, report.lost) == (1, 1, 0)
     assert report.statuses == {"ok": 1}
-    assert report.sources == {"model": _N - 1, "cache": 1, "prior": 0}
+    assert report.sources == {"model": CANDIDATES - 1, "cache": 1, "prior": 0}
     assert report.models == {"wdl/3": 1}
     assert report.times.latency_ms.tolist() == [250.0]
     assert report.times.batch_rows.tolist() == [640.0]
-    assert {stage: ms.tolist() for stage, ms in report.times.stage_ms.items()} == {k: [v] for k, v in _MS.items()}
+    assert {stage: ms.tolist() for stage, ms in report.times.stage_ms.items()} == {k: [v] for k, v in MS.items()}
 
 
-def test_an_answer_without_scores_is_right_where_its_status_says_so(bench: _Bench) -> None:
+def test_an_answer_without_scores_is_right_where_its_status_says_so(bench: Bench) -> None:
     for status in ("expired", "invalid"):
-        answer = _answer(bench.ask(), status=status, ad_id=..., ctr=..., source=..., ms=..., batch_rows=..., reason="r")
+        answer = answer_to(
+            bench.ask(), status=status, ad_id=..., ctr=..., source=..., ms=..., batch_rows=..., reason="r"
+        )
         assert bench.checker.check(orjson.dumps(answer), 1.0) == "right"
     report = report_of(bench.checker, bench.ledger)
     assert report.statuses == {"expired": 1, "invalid": 1}
@@ -109,10 +81,10 @@ def test_an_answer_without_scores_is_right_where_its_status_says_so(bench: _Benc
     ],
 )
 def test_each_fault_is_found_and_named(
-    bench: _Bench, fault: str, damage: Callable[[dict[str, Any]], dict[str, Any]]
+    bench: Bench, fault: str, damage: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
     record = bench.ask()
-    value = orjson.dumps(damage(_answer(record)))
+    value = orjson.dumps(damage(answer_to(record)))
     assert bench.checker.check(value, 1.0) == fault
     report = report_of(bench.checker, bench.ledger)
     assert report.wrong == {fault: 1}
@@ -126,17 +98,17 @@ def test_each_fault_is_found_and_named(
     "value",
     [b"", b"nothing", b'{"request_id":', b"[]", b'{"request_id": 5}', b'{"request_id": "r-0", "ctr": [NaN]}', b"\xff"],
 )
-def test_what_is_no_answer_leaves_the_request_lost(bench: _Bench, value: bytes) -> None:
+def test_what_is_no_answer_leaves_the_request_lost(bench: Bench, value: bytes) -> None:
     bench.ask()
     assert bench.checker.check(value, 1.0) == "bad_json"
     report = report_of(bench.checker, bench.ledger)
     assert (report.answered, report.lost, report.wrong) == (0, 1, {"bad_json": 1})
 
 
-def test_duplicates_and_strangers_are_counted_apart(bench: _Bench) -> None:
+def test_duplicates_and_strangers_are_counted_apart(bench: Bench) -> None:
     record = bench.ask()
-    value = orjson.dumps(_answer(record))
-    stranger = orjson.dumps(_answer(record, request_id="r-999"))
+    value = orjson.dumps(answer_to(record))
+    stranger = orjson.dumps(answer_to(record, request_id="r-999"))
     assert [bench.checker.check(v, 1.0) for v in (stranger, value, value, value)] == [
         "unknown",
         "right",
@@ -149,23 +121,23 @@ def test_duplicates_and_strangers_are_counted_apart(bench: _Bench) -> None:
     assert not report.clean
 
 
-def test_a_partial_answer_may_hold_priors(bench: _Bench) -> None:
-    answer = _answer(bench.ask(), status="partial", source=["prior"] * _N, reason="late")
+def test_a_partial_answer_may_hold_priors(bench: Bench) -> None:
+    answer = answer_to(bench.ask(), status="partial", source=["prior"] * CANDIDATES, reason="late")
     assert bench.checker.check(orjson.dumps(answer), 1.0) == "right"
-    assert bench.checker.sources["prior"] == _N
+    assert bench.checker.sources["prior"] == CANDIDATES
 
 
 def test_memory_is_bounded_and_keeps_the_latest_times() -> None:
-    bench = _Bench(samples=3, capacity=4)
+    bench = Bench(samples=3, capacity=4)
     for i in range(10):
-        bench.checker.check(orjson.dumps(_answer(bench.ask(at=float(i)))), i + 0.001 * i)
+        bench.checker.check(orjson.dumps(answer_to(bench.ask(at=float(i)))), i + 0.001 * i)
     assert len(bench.checker.samples) == 3
     assert bench.checker.times().latency_ms == pytest.approx([6.0, 7.0, 8.0, 9.0])
 
 
-def test_figures_by_second(bench: _Bench) -> None:
+def test_figures_by_second(bench: Bench) -> None:
     for at, latency in ((10.0, 0.1), (10.2, 0.3), (12.0, 0.5)):
-        bench.checker.check(orjson.dumps(_answer(bench.ask(at=at))), at + latency)
+        bench.checker.check(orjson.dumps(answer_to(bench.ask(at=at))), at + latency)
     series = per_second(bench.checker.times())
     assert series.second.tolist() == [0, 1, 2]
     assert series.answers.tolist() == [2, 0, 1]
@@ -272,7 +244,7 @@ def test_traffic_meets_ranker_through_kafka(kafka: KafkaBroker, fresh_topic: Fre
         ranker.start()
         traffic.start()
         assert traffic.join(_WAIT_S)
-        old.produce(dead, b"?", headers=[("reason", b"no request id")])
+        old.produce(dead, b"?", headers=[(REASON, b"no request id")])
         assert old.flush(_WAIT_S) == 0
         deadline = time.monotonic() + _WAIT_S
         while (ledger.unanswered > 1 or not ranker.report().dead_letters) and time.monotonic() < deadline:

@@ -3,11 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-import grpc.aio
 import numpy as np
 import pytest
 
@@ -16,10 +14,11 @@ from streamer.deadline import Deadline
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.predictor import Predictor
-from streamer.serving_messages import get_model_status_pb2, predict_pb2, types_pb2
+from streamer.serving_messages import types_pb2
 from streamer.settings import PredictorSettings
-from streamer.types import F32, BatchInputs, ModelVersion
+from streamer.types import BatchInputs, ModelVersion
 from tests.streamer.encoded import encoded
+from tests.streamer.model_servers import Server, reply_of, right
 
 V = ModelVersion("ctr", 3)
 # No bound of the machine's: calls that shall come in time have all the time in the world.
@@ -29,89 +28,6 @@ LONG = 60.0
 def inputs(rows: int = 4) -> BatchInputs:
     ticket = Ticket(V, encoded(1, rows), np.arange(rows), Deadline(1.0, 0.0), 0.0)
     return Batch(V, [(ticket, ticket.rows)], "full", rows, ticket.deadline).inputs()
-
-
-def reply_of(ctr: F32, dtype: int = types_pb2.DT_FLOAT, *, as_content: bool = True) -> Any:
-    reply = predict_pb2.PredictResponse()
-    tensor = reply.outputs["ctr"]
-    tensor.dtype = dtype
-    tensor.tensor_shape.dim.add().size = len(ctr)
-    if as_content:
-        tensor.tensor_content = ctr.tobytes()
-    else:
-        tensor.float_val.extend(ctr.tolist())
-    return reply
-
-
-def right(request: Any) -> Any:
-    """Scores that tell the candidates: id / 1e6."""
-    ids = np.frombuffer(request.inputs["candidate_ids"].tensor_content, np.int32)
-    return reply_of((ids / np.float32(1e6)).astype(np.float32))
-
-
-@dataclass
-class Server:
-    """One server: `answer` makes a reply of a request, or is the status that it fails with."""
-
-    answer: Callable[[Any], Any] | grpc.StatusCode = right
-    versions: tuple[int, ...] = (3,)
-    calls: int = 0
-    hang: asyncio.Event = field(default_factory=asyncio.Event)
-    hangs: bool = False
-    address: str = ""
-
-    async def predict(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        self.calls += 1
-        if self.hangs:
-            await self.hang.wait()
-        if isinstance(self.answer, grpc.StatusCode):
-            await context.abort(self.answer, "as told")
-        return self.answer(request)
-
-    async def status(self, _: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        if isinstance(self.answer, grpc.StatusCode):
-            await context.abort(self.answer, "as told")
-        reply = get_model_status_pb2.GetModelStatusResponse()
-        for version in self.versions:
-            found = reply.model_version_status.add()
-            found.version = version
-            found.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-        return reply
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator["Server"]:
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(
-                    "tensorflow.serving.PredictionService",
-                    {
-                        "Predict": grpc.unary_unary_rpc_method_handler(
-                            self.predict,
-                            request_deserializer=predict_pb2.PredictRequest.FromString,
-                            response_serializer=predict_pb2.PredictResponse.SerializeToString,
-                        )
-                    },
-                ),
-                grpc.method_handlers_generic_handler(
-                    "tensorflow.serving.ModelService",
-                    {
-                        "GetModelStatus": grpc.unary_unary_rpc_method_handler(
-                            self.status,
-                            request_deserializer=get_model_status_pb2.GetModelStatusRequest.FromString,
-                            response_serializer=get_model_status_pb2.GetModelStatusResponse.SerializeToString,
-                        )
-                    },
-                ),
-            )
-        )
-        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-        await server.start()
-        try:
-            yield self
-        finally:
-            self.hang.set()
-            await server.stop(0)
 
 
 @asynccontextmanager

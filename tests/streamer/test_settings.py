@@ -5,7 +5,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from streamer.errors import ConfigError
-from streamer.settings import ENVIRONMENT_PREFIX, Settings, load_settings
+from streamer.settings import ENVIRONMENT_PREFIX, Settings, load_settings, settings_table
 
 CONFIG = Path(__file__).parents[2] / "configs/streamer.yaml"
 FIELDS = [(section, name) for section, values in Settings() for name in type(values).model_fields]
@@ -124,3 +124,16 @@ def test_settings_are_frozen() -> None:
         for name in type(values).model_fields:
             with pytest.raises(ValidationError, match="frozen"):
                 setattr(values, name, getattr(values, name))
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for section, field in Settings.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, BaseModel)
+        for name, one in field.annotation.model_fields.items():
+            assert one.description, f"{section}.{name}"
+
+
+def test_the_documented_table_is_the_codes_own() -> None:
+    documented = (CONFIG.parents[1] / "docs/settings.md").read_text(encoding="utf-8")
+    assert documented == settings_table(), "streamer settings > docs/settings.md"

@@ -51,3 +51,43 @@ def test_an_adopted_version_is_no_longer_refused() -> None:
     versions.adopt(2)
     versions.adopt(1)
     assert versions.wanted({1, 2}, 1.0) == 2
+
+
+def test_a_held_version_stays_whatever_comes() -> None:
+    versions = Versions(pinned=3)
+    versions.hold(2)
+    assert versions.wanted({1, 2, 3, 4}, 0.0) == 2
+    versions.adopt(2)
+    assert versions.wanted({1, 2, 3, 4}, 0.0) is None
+    versions.release()
+    assert versions.wanted({1, 2, 3, 4}, 0.0) == 4
+
+
+def test_a_held_version_that_is_gone_does_not_stop_the_service() -> None:
+    versions = Versions(pinned=2, held=2)
+    assert versions.wanted({3, 4}, 0.0) == 4
+    versions.adopt(4)
+    assert versions.wanted({3, 4, 5}, 0.0) is None, "no newer one is wanted while one is held"
+    assert versions.wanted({2, 4, 5}, 0.0) == 2
+
+
+def test_a_rejected_version_does_not_come_back_by_itself() -> None:
+    versions = Versions(pinned=2)
+    versions.adopt(3)
+    versions.reject(3)
+    versions.adopt(2)
+    assert versions.wanted({2, 3}, 0.0) is None
+    assert versions.wanted({2, 3, 4}, 0.0) == 4
+    assert versions.wanted({3}, 0.0) == 3, "better than none"
+    versions.release()
+    assert versions.wanted({2, 3}, 0.0) == 3
+
+
+def test_an_operator_may_want_a_rejected_version() -> None:
+    versions = Versions(pinned=2)
+    versions.reject(3)
+    versions.hold(3)
+    assert versions.wanted({2, 3}, 0.0) == 3
+    versions.adopt(3)
+    versions.reject(3)
+    assert versions.held is None

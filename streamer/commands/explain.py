@@ -1,0 +1,116 @@
+"""`streamer explain`: what becomes of one request, feature by feature, on the live model."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from streamer.errors import ConfigError, InvalidRequestError, PredictError
+from streamer.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from streamer.features import Layout
+    from streamer.features.spec import Group
+    from streamer.types import F32, I32, EncodedRequest, ModelVersion
+
+
+def explain(
+    request: Annotated[Path, typer.Argument(help="A request, as JSON; - reads it from standard input.")],
+    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")] = None,
+    candidates: Annotated[int, typer.Option(help="How many candidates to show.")] = 5,
+) -> None:
+    """Encode and score one request with the model that serves, and show each step. Nothing is produced anywhere."""
+    settings = load_settings(config)
+    try:
+        value = sys.stdin.buffer.read() if str(request) == "-" else request.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{request}: cannot be read: {error.strerror}") from error
+    asyncio.run(_explain(Console(highlight=False), settings, value, candidates))
+
+
+async def _explain(console: Console, settings: Settings, value: bytes, shown: int) -> None:
+    # Imported here, so that --help does not wait for gRPC.
+    import numpy as np  # noqa: PLC0415
+
+    from streamer.batching import Batch, Ticket  # noqa: PLC0415
+    from streamer.codec import Codec  # noqa: PLC0415
+    from streamer.deadline import Deadline  # noqa: PLC0415
+    from streamer.features import Encoder, FeatureSpec  # noqa: PLC0415
+    from streamer.predictor import Predictor  # noqa: PLC0415
+    from streamer.types import BadRecord, ModelVersion  # noqa: PLC0415
+
+    predictor = Predictor(settings.predictor)
+    try:
+        name = settings.predictor.model
+        available = await predictor.available(name)
+        if not available:
+            raise ConfigError(f"predictor.model: no version of {name!r} is AVAILABLE")
+        version = ModelVersion(name, max(available))
+        spec = FeatureSpec.from_json(await predictor.feature_spec(version), f"spec of {version}")
+        encoder = Encoder(spec)
+        start = time.perf_counter()
+        decoded = Codec(settings.codec, spec.request, spec.document_keys, spec.containers).decode(value, ())
+        if isinstance(decoded, BadRecord):
+            outcome = "answered `invalid`" if decoded.request_id else "dead-lettered"
+            raise ConfigError(f"this record would be {outcome}: {decoded.reason}")
+        parsed = time.perf_counter()
+        encoded = encoder.encode(decoded)
+        done = time.perf_counter()
+        rows = np.arange(encoded.size)
+        ticket = Ticket(version, encoded, rows, Deadline(0.0, 0.0), 0.0)
+        inputs = Batch(version, [(ticket, rows)], "slot_free", encoded.size, ticket.deadline).inputs()
+        asked = time.perf_counter()
+        ctr = await predictor.score(version, inputs, settings.predictor.control_timeout_ms / 1e3)
+        replied = time.perf_counter()
+    except InvalidRequestError as error:
+        raise ConfigError(f"this record would be answered `invalid`: {error}") from error
+    except PredictError as error:
+        raise ConfigError(f"predictor: {error}") from error
+    finally:
+        await predictor.close()
+    budget = decoded.deadline_ms or settings.source.budget_ms
+    batches = -(-encoded.size // settings.batching.max_batch_rows)
+    console.print(f"request {decoded.request_id}: {encoded.size} candidates, budget {budget:g} ms, model {version}")
+    console.print(_features(encoder.layout, encoded))
+    most = settings.batching.max_batch_rows
+    console.print(f"at most {most} rows a call: {batches} call{'s' * (batches > 1)} if it travels alone")
+    console.print(_candidates(encoder.layout, encoded, ctr.tolist(), shown))
+    stages = {"decode": parsed - start, "encode": done - parsed, "predict": replied - asked}
+    console.print("first call, nothing warm: " + ", ".join(f"{k} {v * 1e3:.2f} ms" for k, v in stages.items()))
+    _note_version(console, version, sorted(available))
+
+
+def _features(layout: "Layout", encoded: "EncodedRequest") -> Table:
+    """The rows of the table that the request's features, and the first candidate's, look up."""
+    table = Table("feature", "side", "rows of the table, or number", box=None)
+    parts: tuple[tuple[Group, str, I32, F32 | None], ...] = (
+        ("request", "user or context", encoded.request_ids, encoded.request_floats),
+        ("candidate", "candidate 0", encoded.candidate_ids, encoded.candidate_floats),
+        ("pair", "crossed with candidate 0", encoded.pair_ids, None),
+    )
+    for group, side, ids, floats in parts:
+        for columns in layout.ids[group]:
+            found = ids[0, columns.start : columns.start + columns.width]
+            table.add_row(columns.feature.name, side, " ".join(map(str, found.tolist())))
+        for column in layout.floats[group]:
+            assert floats is not None, "crosses have no numbers"
+            table.add_row(column.feature.name, side, f"{floats[0, column.start]:.4f}")
+    return table
+
+
+def _candidates(layout: "Layout", encoded: "EncodedRequest", ctr: list[float], shown: int) -> Table:
+    table = Table("candidate", "ad", "cache key", "ctr", "times the spec's prior", box=None)
+    for i in range(min(shown, encoded.size)):
+        key = "".join(f"{half:016x}" for half in encoded.keys[i].tolist())
+        table.add_row(str(i), encoded.ad_ids[i], key, f"{ctr[i]:.6f}", f"{ctr[i] / layout.spec.prior:.2f}")
+    return table
+
+
+def _note_version(console: Console, version: "ModelVersion", available: list[int]) -> None:
+    if len(available) > 1:
+        console.print(f"versions {', '.join(map(str, available))} are served; this is {version.version}, the newest")

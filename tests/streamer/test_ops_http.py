@@ -1,0 +1,135 @@
+"""The operations port over real HTTP, and `streamer model` against it."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from typer.testing import CliRunner
+
+from streamer.commands import app
+from streamer.errors import PredictError, StreamerError
+from streamer.ops_http import ModelControl, OpsServer
+from streamer.settings import OpsSettings
+
+
+class Control:
+    """A worker's versions 1 to 3; 3 serves."""
+
+    def __init__(self) -> None:
+        self.serving = 3
+        self.pinned: int | None = None
+
+    def describe(self) -> dict[str, object]:
+        return {"model": "ctr", "serving": self.serving, "pinned_by_operator": self.pinned}
+
+    async def pin(self, version: int) -> None:
+        if version > 3:
+            raise PredictError("NOT_FOUND", f"version {version} of 'ctr' is not AVAILABLE")
+        self.serving = self.pinned = version
+
+    def unpin(self) -> None:
+        self.serving, self.pinned = 3, None
+
+    def roll_back(self, reason: str) -> int:
+        if self.serving == 1:
+            raise LookupError("no other version has served before this one")
+        self.serving -= 1
+        return self.serving
+
+
+@asynccontextmanager
+async def port_of(control: ModelControl | None, why_not: str | None = None) -> AsyncIterator[str]:
+    registry = CollectorRegistry()
+    Counter("asked", "questions", registry=registry).inc(7)
+    server = OpsServer(OpsSettings(port=0), registry, lambda: "RUNNING", lambda: why_not, lambda: control)
+    await server.start()
+    try:
+        yield f"127.0.0.1:{server.port}"
+    finally:
+        await server.stop()
+
+
+async def ask(address: str, path: str, method: str = "GET") -> tuple[int, str]:
+    def go() -> tuple[int, str]:
+        request = urllib.request.Request(f"http://{address}{path}", method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310  always http
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    return await asyncio.to_thread(go)
+
+
+async def streamer(*arguments: str) -> Any:
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments)
+
+
+async def test_health_readiness_and_metrics() -> None:
+    async with port_of(None) as address:
+        assert await ask(address, "/healthz") == (200, "RUNNING\n")
+        assert await ask(address, "/readyz") == (200, "ready\n")
+        status, body = await ask(address, "/metrics")
+        assert status == 200
+        assert "asked_total 7.0" in body
+
+
+async def test_it_says_why_it_is_not_ready() -> None:
+    async with port_of(None, "waiting for the brokers") as address:
+        assert await ask(address, "/readyz") == (503, "waiting for the brokers\n")
+        assert (await ask(address, "/healthz"))[0] == 200
+
+
+async def test_an_operator_sees_and_chooses_the_version() -> None:
+    async with port_of(Control()) as address:
+        assert json.loads((await ask(address, "/model"))[1])["serving"] == 3
+        assert json.loads((await ask(address, "/model/pin/2", "POST"))[1])["pinned_by_operator"] == 2
+        assert await ask(address, "/model/pin/9", "POST") == (409, "NOT_FOUND: version 9 of 'ctr' is not AVAILABLE\n")
+        assert json.loads((await ask(address, "/model/unpin", "POST"))[1])["serving"] == 3
+        for left in (2, 1):
+            assert json.loads((await ask(address, "/model/rollback", "POST"))[1])["serving"] == left
+        assert (await ask(address, "/model/rollback", "POST"))[0] == 409
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [
+        ("/model/pin/2", "GET", 405),
+        ("/model/rollback", "GET", 405),
+        ("/model/pin/two", "POST", 404),
+        ("/model/pin/-1", "POST", 404),
+        ("/", "GET", 404),
+    ],
+)
+async def test_nothing_changes_by_looking(path: str, method: str, status: int) -> None:
+    control = Control()
+    async with port_of(control) as address:
+        assert (await ask(address, path, method))[0] == status
+    assert control.serving == 3
+
+
+async def test_before_there_is_a_model() -> None:
+    async with port_of(None) as address:
+        assert await ask(address, "/model") == (503, "no model yet\n")
+
+
+async def test_the_command_line() -> None:
+    async with port_of(Control()) as address:
+        shown = await streamer("model", "pin", "2", "--ops", address)
+        assert shown.exit_code == 0, shown.output
+        assert "serving: 2\npinned by operator: 2\n" in shown.output
+        assert "serving: 3" in (await streamer("model", "unpin", "--ops", address)).output
+        assert "serving: 2" in (await streamer("model", "rollback", "--ops", address)).output
+        assert "serving: 2" in (await streamer("model", "list", "--ops", address)).output
+        refused = await streamer("model", "pin", "9", "--ops", address)
+        assert isinstance(refused.exception, StreamerError)
+        assert str(refused.exception) == f"{address} refused: NOT_FOUND: version 9 of 'ctr' is not AVAILABLE"
+    gone = await streamer("model", "list", "--ops", address)
+    assert isinstance(gone.exception, StreamerError)
+    assert str(gone.exception).startswith(f"no worker's operations port at {address}: ")
