@@ -44,6 +44,7 @@ class Metrics:
         self.model_version = Gauge(
             "streamer_versions_pinned", "the version that serves", ["model"], registry=self.registry
         )
+        self.incoming_share = self._gauge("versions_incoming_share", "share of the users who have the newer version")
         self.version_switches = self._counter("versions_switches", "changes of the version that serves")
         self.rollbacks = self._counter("versions_rollbacks", "returns to the version before")
         self.commits = self._counter("offsets_commits", "commits")

@@ -1,49 +1,30 @@
-"""The model that serves: asks the server for its versions, prepares the next one, and switches between requests."""
+"""The model that serves: asks the server for its versions, has the next one prepared, and moves users over to it."""
 
-from collections import deque
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import numpy as np
-import orjson
 from structlog.typing import FilteringBoundLogger
 
 from streamer.cache import ScoreCache
-from streamer.codec import Codec
-from streamer.errors import BadReplyError, InvalidRequestError, PredictError, SpecError
-from streamer.features import GROUPS, Encoder, FeatureSpec, Layout
+from streamer.errors import PredictError, SpecError
 from streamer.guard import Guard
 from streamer.metrics import Metrics
-from streamer.paths import nested
 from streamer.predictor import Predictor
+from streamer.preparation import Preparation, Serving
+from streamer.rollout import Rollout
 from streamer.settings import Settings
-from streamer.types import F32, BadRecord, BatchInputs, BidRequest, EncodedRequest, Header, ModelVersion
+from streamer.types import F32, Header, ModelVersion
 from streamer.versions import Versions
 
-_BLANK_CANDIDATES = 300
 # What a version may be to blame for; a server that is gone or full is another matter.
 _OWN_FAULT = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL", "INVALID_REPLY", "DEADLINE_EXCEEDED"})
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """A version with the codec and the encoder that its own spec asks for."""
-
-    version: ModelVersion
-    codec: Codec
-    encoder: Encoder
-
-    @property
-    def prior(self) -> float:
-        """The click probability to answer with where the model cannot be asked."""
-        return self.encoder.spec.prior
-
-
 class Models:
-    """Holds what serves now.
+    """Holds what serves now, and what is about to.
 
-    Invariants: (1) `serving` is replaced as a whole, so that a request sees one version from its decoding to its
-    answer; (2) what replaces it has been checked against its own signature and has scored before.
+    Invariants: (1) a request gets one `Serving` and keeps it from its decoding to its answer; (2) whatever serves has
+    been prepared; (3) at most one version is incoming, and what it is compared with stays ready until it has all users.
     """
 
     def __init__(
@@ -63,42 +44,69 @@ class Models:
         self._log = log
         self._clock = clock
         self._versions = Versions()
-        self._recent: deque[tuple[bytes, Sequence[Header]]] = deque(maxlen=settings.predictor.warmup_requests)
+        self._preparation = Preparation(predictor, settings)
         self._guard = Guard(settings.guard)
+        self._changing = asyncio.Lock()
+        self._serving: Serving | None = None
+        self._incoming: tuple[Serving, Rollout] | None = None
         self._previous: Serving | None = None
-        self.serving: Serving | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be scored."""
+        return self._serving is not None
+
+    def serving_for(self, key: bytes | None) -> Serving:
+        """What serves the user with this key, now."""
+        assert self._serving is not None, "records are read only when a model serves"
+        if self._incoming is not None and self._incoming[1].has(key, self._clock()):
+            return self._incoming[0]
+        return self._serving
 
     def describe(self) -> dict[str, object]:
         """What serves, for an operator."""
+        incoming = None
+        if self._incoming is not None:
+            serving, rollout = self._incoming
+            incoming = {"version": serving.version.version, "share": round(rollout.share(self._clock()), 4)}
         return {
             "model": self._settings.predictor.model,
-            "serving": self.serving.version.version if self.serving else None,
+            "serving": self._serving.version.version if self._serving else None,
+            "incoming": incoming,
             "previous": self._previous.version.version if self._previous else None,
             "pinned_by_operator": self._versions.held,
             "rolled_back": sorted(self._versions.rejected),
         }
 
     async def pin(self, version: int) -> None:
-        """Serves this version, and no newer one, until `unpin`.
+        """Serves this version to everyone at once, and no newer one, until `unpin`.
 
         Raises:
             PredictError: the server cannot be asked, has not got it, or it cannot be prepared.
         """
-        name = self._settings.predictor.model
-        if version not in await self._predictor.available(name):
-            raise PredictError("NOT_FOUND", f"version {version} of {name!r} is not AVAILABLE")
-        self._versions.hold(version)
-        await self.refresh()
-        if self.serving is None or self.serving.version.version != version:
-            self._versions.release()
-            raise PredictError("FAILED_PRECONDITION", f"version {version} of {name!r} cannot be prepared; see the log")
+        async with self._changing:
+            serving = await self._prepared(version)
+            self._versions.hold(version)
+            self._take(serving)
+
+    async def canary(self, version: int, share: float) -> None:
+        """Serves this version to a fixed share of the users, in [0, 1], until `pin` or `unpin`.
+
+        Raises:
+            PredictError: as `pin` does.
+        """
+        async with self._changing:
+            serving = await self._prepared(version)
+            self._receive(serving, Rollout(self._clock(), 0.0, fixed=share))
 
     def unpin(self) -> None:
-        """Serves the newest version again; those that were rolled back get another chance."""
+        """Serves the newest version again, ends a canary; versions that were rolled back get another chance."""
         self._versions.release()
+        if self._incoming is not None and self._incoming[1].fixed is not None:
+            self._send_back()
 
     def roll_back(self, reason: str) -> int:
-        """Serves the version before this one again, at once; this one does not come back by itself.
+        """Serves the version before the newest one to everyone, at once; the newest does not come back by itself.
 
         Returns:
             The version that serves now.
@@ -106,14 +114,18 @@ class Models:
         Raises:
             LookupError: there was no other version before.
         """
-        bad, good = self.serving, self._previous
+        bad = self._incoming[0] if self._incoming is not None else self._serving
+        good = self._serving if self._incoming is not None else self._previous
         if bad is None or good is None:
             raise LookupError("no other version has served before this one")
-        self._versions.reject(bad.version.version)
         self._log.error("version rolled back", model=str(bad.version), to=str(good.version), reason=reason)
         self._metrics.rollbacks.inc()
-        self._switch(good, trusted=True)
-        self._previous = None
+        self._versions.reject(bad.version.version)
+        if self._incoming is not None:
+            self._send_back()
+        else:
+            self._take(good)
+            self._previous = None
         return good.version.version
 
     def scored(self, version: ModelVersion, ctr: F32) -> None:
@@ -125,69 +137,113 @@ class Models:
         if error.code in _OWN_FAULT:
             self._judge(self._guard.failed(version))
 
-    def _judge(self, verdict: str | None) -> None:
-        if verdict is None:
-            return
-        if self._previous is None:
-            self._log.error("version is not well, and there is none to go back to", reason=verdict)
-        else:
-            self.roll_back(verdict)
-
     def remember(self, value: bytes, headers: Sequence[Header]) -> None:
-        """Keeps a request, raw, for warming the next version, whose spec may read it differently."""
-        self._recent.append((value, headers))
+        """Keeps a request, raw, for warming the next version."""
+        self._preparation.remember(value, headers)
 
     async def refresh(self) -> None:
-        """Looks for a better version and switches to it when it is ready.
+        """Looks for a better version and begins to move users over to it when it is ready.
 
         Raises:
             PredictError: the server cannot be asked, or serves nothing.
         """
+        async with self._changing:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         name = self._settings.predictor.model
         available = await self._predictor.available(name)
+        incoming = self._incoming
+        if incoming is not None and incoming[0].version.version not in available:
+            self._log.warning("the incoming version is gone", model=str(incoming[0].version))
+            self._send_back()
+        elif incoming is not None and incoming[1].share(self._clock()) >= 1.0:
+            self._take(incoming[0])
+        elif incoming is not None:
+            self._metrics.incoming_share.set(incoming[1].share(self._clock()))
         wanted = self._versions.wanted(available, self._clock())
+        gone = self._versions.pinned is not None and self._versions.pinned not in available
         if wanted is None:
-            if self.serving is None:
+            if self._serving is None:
                 raise PredictError("UNAVAILABLE", f"no version of {name!r} is AVAILABLE")
+            return
+        if self._incoming is not None and not gone and self._is_settled(wanted):
             return
         version = ModelVersion(name, wanted)
         try:
-            serving = await self._prepare(version)
+            serving = await self._preparation.prepare(version)
         except (PredictError, SpecError) as error:
             self._versions.refuse(wanted, self._clock())
             self._log.error("version not taken", model=str(version), error=str(error))
-            if self.serving is None:
+            if self._serving is None:
                 raise
             return
-        gone = self._versions.pinned not in available
-        self._switch(serving, trusted=self._versions.held == wanted)
-        if gone:
+        if self._serving is None or gone:
+            self._take(serving)
             self._previous = None  # nothing to go back to
+        else:
+            self._receive(serving, Rollout(self._clock(), self._settings.rollout.ramp_s))
 
-    async def _prepare(self, version: ModelVersion) -> Serving:
-        spec = FeatureSpec.from_json(await self._predictor.feature_spec(version), f"spec of {version}")
-        encoder = Encoder(spec, remembered_ads=self._settings.features.remembered_ads)
-        codec = Codec(self._settings.codec, spec.request, spec.document_keys, spec.containers)
-        _check_signature(version, encoder.layout, await self._predictor.score_inputs(version))
-        for request in self._warmup_requests(codec):
-            try:
-                encoded = encoder.encode(request)
-            except InvalidRequestError:
-                continue  # it was answered as invalid when it came; here it is only of no use
-            await self._predictor.warm(version, _whole(encoded))
-        return Serving(version, codec, encoder)
+    def _is_settled(self, wanted: int) -> bool:
+        """Whether the version that is wanted is on its way, or has to wait for the end of a canary."""
+        assert self._incoming is not None
+        serving, rollout = self._incoming
+        return serving.version.version == wanted or rollout.fixed is not None
 
-    def _warmup_requests(self, codec: Codec) -> list[BidRequest]:
-        decoded = (codec.decode(value, headers) for value, headers in self._recent)
-        recent = [request for request in decoded if not isinstance(request, BadRecord)]
-        rows = [orjson.dumps(nested(codec.paths.ad_id, f"warm-up-{i}")) for i in range(_BLANK_CANDIDATES)]
-        return recent or [BidRequest("warm-up", {}, _BLANK_CANDIDATES, rows=rows)]
+    async def _prepared(self, version: int) -> Serving:
+        """A version that an operator asks for."""
+        name = self._settings.predictor.model
+        if version not in await self._predictor.available(name):
+            raise PredictError("NOT_FOUND", f"version {version} of {name!r} is not AVAILABLE")
+        for known in (self._serving, self._previous, self._incoming[0] if self._incoming else None):
+            if known is not None and known.version.version == version:
+                return known
+        try:
+            return await self._preparation.prepare(ModelVersion(name, version))
+        except SpecError as error:
+            raise PredictError("FAILED_PRECONDITION", f"version {version} of {name!r}: {error}") from error
 
-    def _switch(self, serving: Serving, *, trusted: bool) -> None:
-        before = self.serving
-        self._previous = before
-        self._guard.watch(serving.version, trusted=trusted or before is None or not self._settings.guard.watched_calls)
-        self.serving = serving
+    def _judge(self, verdict: str | None) -> None:
+        if verdict is None:
+            return
+        if self._previous is None and self._incoming is None:
+            self._log.error("version is not well, and there is none to go back to", reason=verdict)
+        else:
+            self.roll_back(verdict)
+
+    def _receive(self, serving: Serving, rollout: Rollout) -> None:
+        """A version begins to get users; it is judged from its first call on."""
+        if self._incoming is not None:
+            self._send_back()
+        self._guard.watch(serving.version, trusted=not self._settings.guard.watched_calls)
+        self._incoming = (serving, rollout)
+        self._log.info("users move", to=str(serving.version), ramp_s=rollout.ramp_s, share=rollout.fixed)
+        if rollout.share(self._clock()) >= 1.0:
+            self._take(serving)
+
+    def _send_back(self) -> None:
+        """The incoming version loses its users."""
+        assert self._incoming is not None
+        serving, _ = self._incoming
+        self._incoming = None
+        self._metrics.incoming_share.set(0.0)
+        if self._cache is not None:
+            self._cache.drop(serving.version)
+        if self._serving is not None:
+            self._guard.watch(self._serving.version, trusted=True)
+
+    def _take(self, serving: Serving) -> None:
+        """A version gets all users. One that did not come in step by step is trusted."""
+        before, incoming = self._serving, self._incoming
+        if before is not None and before.version == serving.version:
+            if incoming is not None:
+                self._send_back()
+            return
+        if incoming is None or incoming[0].version != serving.version:
+            self._guard.watch(serving.version, trusted=True)
+        self._incoming = None
+        self._metrics.incoming_share.set(0.0)
+        self._previous, self._serving = before, serving
         self._versions.adopt(serving.version.version)
         self._metrics.model_version.labels(serving.version.name).set(serving.version.version)
         if before is not None:
@@ -202,24 +258,3 @@ class Models:
             spec_hash=spec.hash,
             before=str(before.version) if before else None,
         )
-
-
-def _whole(encoded: EncodedRequest) -> BatchInputs:
-    return BatchInputs(
-        request_ids=encoded.request_ids,
-        request_floats=encoded.request_floats,
-        candidate_ids=encoded.candidate_ids,
-        candidate_floats=encoded.candidate_floats,
-        pair_ids=encoded.pair_ids,
-        row_to_request=np.zeros(encoded.size, dtype=np.int32),
-    )
-
-
-def _check_signature(version: ModelVersion, layout: Layout, found: dict[str, int]) -> None:
-    """Raises BadReplyError where the `score` signature has other inputs than the version's own spec leads to."""
-    widths = {f"{group}_ids": layout.id_width(group) for group in GROUPS}
-    widths |= {f"{group}_floats": layout.float_width(group) for group in GROUPS}
-    expected = {name: width for name, width in widths.items() if width} | {"row_to_request": 0}
-    if found != expected:
-        detail = f"{version}: its score signature takes {found}, but its feature spec gives {expected}"
-        raise BadReplyError("FAILED_PRECONDITION", detail)

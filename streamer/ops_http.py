@@ -18,6 +18,8 @@ class ModelControl(Protocol):
 
     async def pin(self, version: int) -> None: ...
 
+    async def canary(self, version: int, share: float) -> None: ...
+
     def unpin(self) -> None: ...
 
     def roll_back(self, reason: str) -> int: ...
@@ -47,6 +49,7 @@ class OpsServer:
                 web.get("/metrics", self._metrics),
                 web.get("/model", self._describe_model),
                 web.post(r"/model/pin/{version:\d{1,18}}", self._pin),
+                web.post(r"/model/canary/{version:\d{1,18}}/{share:[0-9.]{1,18}}", self._canary),
                 web.post("/model/unpin", self._unpin),
                 web.post("/model/rollback", self._roll_back),
             ]
@@ -86,6 +89,20 @@ class OpsServer:
         control = self._control()
         try:
             await control.pin(int(request.match_info["version"]))
+        except PredictError as error:
+            raise web.HTTPConflict(text=f"{error}\n") from error
+        return web.json_response(control.describe())
+
+    async def _canary(self, request: web.Request) -> web.Response:
+        control = self._control()
+        try:
+            share = float(request.match_info["share"])
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise web.HTTPBadRequest(text=f"share {request.match_info['share']}: expected a number from 0 to 1\n")
+        try:
+            await control.canary(int(request.match_info["version"]), share)
         except PredictError as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
         return web.json_response(control.describe())

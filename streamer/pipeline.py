@@ -9,7 +9,8 @@ from streamer.codec import REQUEST_ID_HEADER, encode_scores, header_milliseconds
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError
 from streamer.metrics import Metrics
-from streamer.models import Models, Serving
+from streamer.models import Models
+from streamer.preparation import Serving
 from streamer.scores import Scores
 from streamer.sink import Sink
 from streamer.source import Received, Source
@@ -55,8 +56,7 @@ class Pipeline:
         self.source.done(record.origin)
 
     async def _score(self, record: Received) -> tuple[ScoreMessage | DeadLetter, Deadline]:
-        serving = self.models.serving
-        assert serving is not None, "records are read only when a model serves"
+        serving = self.models.serving_for(record.key)
         deadline = record.deadline
         budget_ms = header_milliseconds(record.headers)
         request_id = header_text(record.headers, REQUEST_ID_HEADER)

@@ -97,6 +97,12 @@ class PredictorSettings(_Section):
     warmup_requests: int = Field(default=16, ge=0, description="recent requests that a new version is warmed with")
 
 
+class RolloutSettings(_Section):
+    """How users move to a newer version."""
+
+    ramp_s: float = Field(default=5.0, ge=0, description="from the first user to the last one; 0: all at once")
+
+
 class GuardSettings(_Section):
     """When a version that has just begun to serve is rolled back by itself."""
 
@@ -161,6 +167,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     batching: BatchingSettings = BatchingSettings()
     predictor: PredictorSettings = PredictorSettings()
+    rollout: RolloutSettings = RolloutSettings()
     guard: GuardSettings = GuardSettings()
     sink: SinkSettings = SinkSettings()
     offsets: OffsetsSettings = OffsetsSettings()

@@ -31,8 +31,19 @@ def pin(version: Annotated[int, typer.Argument(min=1)], config: Config = None, o
 
 
 @app.command()
+def canary(
+    version: Annotated[int, typer.Argument(min=1)],
+    share: Annotated[float, typer.Argument(min=0, max=1, help="Share of the users, told by their records' keys.")],
+    config: Config = None,
+    ops: Ops = None,
+) -> None:
+    """Serve this version to a share of the users, until `pin` or `unpin`."""
+    _ask("POST", f"/model/canary/{version}/{share:f}", config, ops)
+
+
+@app.command()
 def unpin(config: Config = None, ops: Ops = None) -> None:
-    """Serve the newest version again; those that were rolled back get another chance."""
+    """Serve the newest version again, end a canary; versions that were rolled back get another chance."""
     _ask("POST", "/model/unpin", config, ops)
 
 

@@ -125,7 +125,7 @@ def test_a_newer_version_serves_without_a_restart(
     flags = {"file_system_poll_wait_seconds": 1}
     with ModelServerProcess(base, "ctr", log_path=tmp_path / "server.log", flags=flags) as server:
         system = make_system(server.address)
-        with system.scorer(cache__enabled=False, predictor__poll_interval_ms=200):
+        with system.scorer(cache__enabled=False, predictor__poll_interval_ms=200, rollout__ramp_s=0.5):
             system.send([request("r0")])
             assert system.answers(1)["r0"]["model"]["version"] == 1
             shutil.copytree(model_base / "1", base / "arriving")

@@ -28,26 +28,38 @@ def low(request: Any) -> Any:
 
 
 @asynccontextmanager
-async def models_of(server: Server, **guard: float) -> AsyncIterator[tuple[Models, Metrics]]:
+async def models_of(
+    server: Server, *, ramp_s: float = 0.0, now: list[float] | None = None
+) -> AsyncIterator[tuple[Models, Metrics]]:
     server.answer = low
     server.spec = SPEC
     async with server.running():
         settings = Settings.model_validate(
-            {"predictor": {"addresses": [server.address]}, "guard": {"watched_calls": 50, "min_rows": 100, **guard}}
+            {
+                "predictor": {"addresses": [server.address]},
+                "rollout": {"ramp_s": ramp_s},
+                "guard": {"watched_calls": 50, "min_rows": 100},
+            }
         )
         metrics = Metrics()
         predictor = Predictor(settings.predictor, metrics)
         cache = ScoreCache(CacheSettings(max_bytes=2**16))
         log = structlog.get_logger()
-        clock = iter(range(10**6)).__next__
+        time = [0.0] if now is None else now
         try:
-            yield Models(predictor, settings, cache, metrics=metrics, log=log, clock=lambda: float(clock())), metrics
+            yield Models(predictor, settings, cache, metrics=metrics, log=log, clock=lambda: time[0]), metrics
         finally:
             await predictor.close()
 
 
-def serving(models: Models) -> int | None:
-    return None if models.serving is None else models.serving.version.version
+def serving(models: Models) -> object:
+    return models.describe()["serving"]
+
+
+def share_of(models: Models, version: int) -> float:
+    """The share of some users who have this version now."""
+    users = [f"user-{i}".encode() for i in range(1000)]
+    return sum(models.serving_for(user).version.version == version for user in users) / len(users)
 
 
 def calls(models: Models, version: int, ctr: float, count: int = 20) -> None:
@@ -62,7 +74,8 @@ async def test_the_first_version_serves_once_it_is_warm() -> None:
         assert serving(models) == 4
         assert server.calls == 1, "it has scored before it serves"
         assert models.describe() == {
-            "model": "ctr", "serving": 4, "previous": None, "pinned_by_operator": None, "rolled_back": [],
+            "model": "ctr", "serving": 4, "incoming": None, "previous": None, "pinned_by_operator": None,
+            "rolled_back": [],
         }  # fmt: skip
 
 
@@ -155,3 +168,101 @@ async def test_a_version_that_vanished_is_replaced_and_never_gone_back_to() -> N
         calls(models, 4, 0.9)
         assert serving(models) == 4
         assert models.describe()["previous"] is None
+
+
+# Step by step
+
+
+async def test_users_move_over_by_share() -> None:
+    server, now = Server(versions=(1,)), [0.0]
+    async with models_of(server, ramp_s=10.0, now=now) as (models, metrics):
+        await models.refresh()
+        server.versions = (1, 2)
+        await models.refresh()
+        assert (serving(models), share_of(models, 2)) == (1, 0.0)
+        now[0] = 3.0
+        await models.refresh()
+        assert share_of(models, 2) == pytest.approx(0.3, abs=0.05)
+        assert metrics.registry.get_sample_value("streamer_versions_incoming_share") == pytest.approx(0.3)
+        assert models.describe()["incoming"] == {"version": 2, "share": 0.3}
+        now[0] = 10.0
+        assert share_of(models, 2) == 1.0
+        await models.refresh()
+        assert serving(models) == 2
+        assert models.describe()["incoming"] is None
+        assert server.calls == 2, "each version was warmed once"
+
+
+async def test_an_incoming_version_that_misbehaves_loses_its_users_at_once() -> None:
+    server, now = Server(versions=(1,)), [0.0]
+    async with models_of(server, ramp_s=10.0, now=now) as (models, _):
+        await models.refresh()
+        calls(models, 1, 0.02)
+        server.versions = (1, 2)
+        await models.refresh()
+        now[0] = 2.0
+        assert share_of(models, 2) > 0.1
+        calls(models, 2, 0.8)
+        assert share_of(models, 2) == 0.0
+        assert models.describe()["rolled_back"] == [2]
+        now[0] = 20.0
+        await models.refresh()
+        assert serving(models) == 1
+
+
+async def test_an_incoming_version_that_vanishes_is_forgotten() -> None:
+    server, now = Server(versions=(1,)), [0.0]
+    async with models_of(server, ramp_s=10.0, now=now) as (models, _):
+        await models.refresh()
+        server.versions = (1, 2)
+        await models.refresh()
+        now[0] = 5.0
+        server.versions = (1,)
+        await models.refresh()
+        assert share_of(models, 1) == 1.0
+        assert models.describe()["incoming"] is None
+
+
+async def test_a_newer_one_takes_the_place_of_an_incoming_one() -> None:
+    server, now = Server(versions=(1,)), [0.0]
+    async with models_of(server, ramp_s=10.0, now=now) as (models, _):
+        await models.refresh()
+        server.versions = (1, 2)
+        await models.refresh()
+        now[0] = 5.0
+        server.versions = (1, 2, 3)
+        await models.refresh()
+        assert share_of(models, 1) == 1.0
+        now[0] = 15.0
+        await models.refresh()
+        assert serving(models) == 3
+
+
+async def test_a_canary_keeps_its_share_until_an_operator_ends_it() -> None:
+    server, now = Server(versions=(1, 2)), [0.0]
+    async with models_of(server, now=now) as (models, _):
+        await models.pin(1)
+        await models.canary(2, 0.1)
+        server.versions = (1, 2, 3)
+        now[0] = 1000.0
+        await models.refresh()
+        assert share_of(models, 2) == pytest.approx(0.1, abs=0.03)
+        models.unpin()
+        assert share_of(models, 1) == 1.0
+        await models.canary(2, 0.5)
+        await models.pin(2)
+        assert share_of(models, 2) == 1.0
+        with pytest.raises(PredictError, match="version 7"):
+            await models.canary(7, 0.1)
+
+
+async def test_pinning_what_serves_ends_a_move() -> None:
+    server, now = Server(versions=(1,)), [0.0]
+    async with models_of(server, ramp_s=10.0, now=now) as (models, _):
+        await models.refresh()
+        server.versions = (1, 2)
+        await models.refresh()
+        await models.pin(1)
+        now[0] = 20.0
+        await models.refresh()
+        assert (serving(models), share_of(models, 1)) == (1, 1.0)

@@ -24,6 +24,7 @@ class Control:
     def __init__(self) -> None:
         self.serving = 3
         self.pinned: int | None = None
+        self.share = 0.0
 
     def describe(self) -> dict[str, object]:
         return {"model": "ctr", "serving": self.serving, "pinned_by_operator": self.pinned}
@@ -32,6 +33,10 @@ class Control:
         if version > 3:
             raise PredictError("NOT_FOUND", f"version {version} of 'ctr' is not AVAILABLE")
         self.serving = self.pinned = version
+
+    async def canary(self, version: int, share: float) -> None:
+        await self.pin(version)
+        self.share = share
 
     def unpin(self) -> None:
         self.serving, self.pinned = 3, None
@@ -104,6 +109,8 @@ async def test_an_operator_sees_and_chooses_the_version() -> None:
         ("/model/rollback", "GET", 405),
         ("/model/pin/two", "POST", 404),
         ("/model/pin/-1", "POST", 404),
+        ("/model/canary/2/1.5", "POST", 400),
+        ("/model/canary/2/0.5.5", "POST", 400),
         ("/", "GET", 404),
     ],
 )
@@ -120,13 +127,16 @@ async def test_before_there_is_a_model() -> None:
 
 
 async def test_the_command_line() -> None:
-    async with port_of(Control()) as address:
+    control = Control()
+    async with port_of(control) as address:
         shown = await streamer("model", "pin", "2", "--ops", address)
         assert shown.exit_code == 0, shown.output
         assert "serving: 2\npinned by operator: 2\n" in shown.output
         assert "serving: 3" in (await streamer("model", "unpin", "--ops", address)).output
         assert "serving: 2" in (await streamer("model", "rollback", "--ops", address)).output
         assert "serving: 2" in (await streamer("model", "list", "--ops", address)).output
+        assert (await streamer("model", "canary", "1", "0.25", "--ops", address)).exit_code == 0
+        assert (control.serving, control.share) == (1, 0.25)
         refused = await streamer("model", "pin", "9", "--ops", address)
         assert isinstance(refused.exception, StreamerError)
         assert str(refused.exception) == f"{address} refused: NOT_FOUND: version 9 of 'ctr' is not AVAILABLE"
