@@ -118,7 +118,7 @@ class ScorerProcess:
     def signal(self, number: signal.Signals) -> None:
         self._running().send_signal(number)
 
-    def stop(self, timeout_s: float = 20.0) -> int | None:
+    def stop(self, timeout_s: float = 120.0) -> int | None:
         """SIGTERM, and SIGKILL after `timeout_s`. Returns the exit status, None if none ran."""
         if self._process is None:
             return None

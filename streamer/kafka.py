@@ -30,6 +30,8 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
         **_client(settings),
         group_id=settings.kafka.group_id,
         enable_auto_commit=False,
+        session_timeout_ms=settings.kafka.session_timeout_ms,
+        heartbeat_interval_ms=settings.kafka.session_timeout_ms // 3,
         auto_offset_reset=source.start_at,
         fetch_max_wait_ms=source.fetch_max_wait_ms,
         max_partition_fetch_bytes=source.max_partition_fetch_bytes,

@@ -26,6 +26,11 @@ class KafkaSettings(_Section):
     group_id: str = Field(default="ctr-streamer", description="consumer group; its workers share the partitions")
     client_id: str = Field(default="ctr-streamer", description="name in the brokers' logs and metrics")
     request_timeout_ms: int = Field(default=10_000, gt=0, description="for one request to a broker")
+    session_timeout_ms: int = Field(
+        default=10_000,
+        ge=1000,
+        description="a silent worker loses its partitions after it; a heartbeat goes every third",
+    )
 
 
 class SourceSettings(_Section):

@@ -114,7 +114,7 @@ class ModelServerProcess:
         self._forget(process)
         return status
 
-    def stop(self, timeout_s: float = 30.0) -> int | None:
+    def stop(self, timeout_s: float = 120.0) -> int | None:
         """Tell it to end and wait; after `timeout_s` it is killed. Returns the exit status, None if none ran."""
         if self._process is None:
             return None

@@ -20,7 +20,7 @@ from sandbox.model_server.process import ModelServerProcess
 from sandbox.scorer import ScorerProcess
 from tests.model_training.conftest import SPEC
 
-ANSWER_S = 120.0
+ANSWER_S = 300.0
 _CONFIG = {"spec": "spec.yaml", "hidden_units": [8, 4], "embedding_stddev": 1.0}
 
 
@@ -129,9 +129,15 @@ def make_system(kafka: KafkaBroker, tmp_path: Path) -> Callable[[str], System]:
             "source.topic": names[0],
             "sink.topic": names[1],
             "sink.dead_letter_topic": names[2],
-            # A busy machine must not turn answers into `expired`: tests of time set their own.
+            # A starved machine must not turn answers into `expired`, nor a pause into a rebalance: tests of time set
+            # their own.
             "source.budget_ms": 60_000,
             "source.max_budget_ms": 120_000,
+            "kafka.request_timeout_ms": 60_000,
+            "kafka.session_timeout_ms": 60_000,
+            "predictor.control_timeout_ms": 60_000,
+            "cache.ttl_s": 600,
+            "service.drain_ms": 60_000,
         }
         return System(kafka.bootstrap_servers, names[0], names[1], names[2], settings, tmp_path)
 

@@ -10,7 +10,7 @@ from sandbox.broker import KafkaBroker
 from sandbox.replay.data import AVAZU, BID_REQUESTS, MissingDataError, data_file
 from sandbox.replay.run import replay_avazu, replay_bid_requests
 
-pytestmark = [pytest.mark.data, pytest.mark.kafka, pytest.mark.tensorflow]
+pytestmark = [pytest.mark.data, pytest.mark.kafka, pytest.mark.tensorflow, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", autouse=True)

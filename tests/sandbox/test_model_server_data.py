@@ -9,7 +9,7 @@ import pytest
 from sandbox.model_server.process import ModelServerError, ModelServerProcess
 from tests.sandbox.model_server_client import Client, tensor
 
-pytestmark = [pytest.mark.data, pytest.mark.tensorflow]
+pytestmark = [pytest.mark.data, pytest.mark.tensorflow, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 SERVING = Path(os.environ.get("CTR_DATA", ROOT / ".." / "shared" / "data")) / "tfserving" / "tensorflow_serving"

@@ -17,7 +17,7 @@ from tests.sandbox.model_server_client import Client, Failure, tensor
 with lean_tensorflow():
     from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 FACTORED = {
