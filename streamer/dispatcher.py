@@ -9,7 +9,7 @@ import numpy as np
 
 from streamer.batching import Batch, BatchQueue, Rows, Ticket
 from streamer.deadline import Deadline
-from streamer.errors import PredictError, QueueFullError
+from streamer.errors import PredictError, QueueFullError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
@@ -27,6 +27,7 @@ class Gathering:
         reason: why rows are missing, once they are.
         left, replied: when its first rows left and its last ones came back, monotonic seconds.
         batch_rows: rows of the largest batch that it took part in.
+        gone: whether rows are missing because the model server has not got the version any more.
     """
 
     ctr: F32
@@ -37,6 +38,7 @@ class Gathering:
     left: float = 0.0
     replied: float = 0.0
     batch_rows: int = 0
+    gone: bool = False
 
     def fill(self, rows: Rows, ctr: F32, now: float) -> None:
         """Takes the scores of some rows; settles the request with its last ones."""
@@ -164,7 +166,7 @@ class Dispatcher:
             ctr = await self.predict(batch.version, batch.inputs(), batch.deadline)
         except PredictError as error:
             self.metrics.predict_failed(error.code)
-            self._fail(batch, str(error))
+            self._fail(batch, str(error), gone=isinstance(error, VersionGoneError))
         except BaseException:
             self._fail(batch, "the call was broken off")
             raise
@@ -182,9 +184,10 @@ class Dispatcher:
             self.in_flight -= 1
             self._pump_soon()
 
-    def _fail(self, batch: Batch, reason: str) -> None:
+    def _fail(self, batch: Batch, reason: str, *, gone: bool = False) -> None:
         now = self.clock()
         for ticket, rows in batch.parts:
             gathering = self._gatherings.get(ticket)
             if gathering is not None:
+                gathering.gone |= gone
                 gathering.fail(rows, reason, now)

@@ -50,6 +50,7 @@ class Models:
         self._serving: Serving | None = None
         self._incoming: tuple[Serving, Rollout] | None = None
         self._previous: Serving | None = None
+        self._taken = asyncio.Event()  # set, and replaced, when a version gets all users
 
     @property
     def ready(self) -> bool:
@@ -62,6 +63,18 @@ class Models:
         if self._incoming is not None and self._incoming[1].has(key, self._clock()):
             return self._incoming[0]
         return self._serving
+
+    async def successor(self, version: ModelVersion, key: bytes | None, seconds: float) -> Serving | None:
+        """What serves the user with this key instead of a version that is gone; None if nothing does in time."""
+        serving = self.serving_for(key)
+        if serving.version == version:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._taken.wait()
+            except TimeoutError:
+                return None
+            serving = self.serving_for(key)
+        return serving if serving.version != version else None
 
     def describe(self) -> dict[str, object]:
         """What serves, for an operator."""
@@ -245,6 +258,8 @@ class Models:
         self._metrics.incoming_share.set(0.0)
         self._previous, self._serving = before, serving
         self._versions.adopt(serving.version.version)
+        self._taken.set()
+        self._taken = asyncio.Event()
         self._metrics.model_version.labels(serving.version.name).set(serving.version.version)
         if before is not None:
             self._metrics.version_switches.inc()

@@ -25,6 +25,17 @@ from streamer.types import (
     Status,
 )
 
+# Of the time that is left, what a request waits for another version when its own has vanished.
+_WAIT_SHARE = 0.7
+
+
+class _GoneError(Exception):
+    """The version that a request was to be scored by has vanished; carries the request's deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__("the version is gone")
+        self.deadline = deadline
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
@@ -57,6 +68,17 @@ class Pipeline:
 
     async def _score(self, record: Received) -> tuple[ScoreMessage | DeadLetter, Deadline]:
         serving = self.models.serving_for(record.key)
+        try:
+            return await self._score_with(serving, record, last=False)
+        except _GoneError as gone:
+            # The version vanished under it: another one may yet score it, from the record on, for its spec may differ.
+            wait_s = _WAIT_SHARE * gone.deadline.remaining(self.clock())
+            other = await self.models.successor(serving.version, record.key, wait_s)
+            return await self._score_with(other or serving, record, last=True)
+
+    async def _score_with(
+        self, serving: Serving, record: Received, *, last: bool
+    ) -> tuple[ScoreMessage | DeadLetter, Deadline]:
         deadline = record.deadline
         budget_ms = header_milliseconds(record.headers)
         request_id = header_text(record.headers, REQUEST_ID_HEADER)
@@ -71,14 +93,16 @@ class Pipeline:
             request_id = request.request_id
             if request.deadline_ms is not None:
                 deadline = record.deadline.with_budget(min(request.deadline_ms, self.max_budget_ms))
-            return await self._score_request(record, request, deadline, serving), deadline
+            return await self._score_request(record, request, deadline, serving, last=last), deadline
+        except _GoneError:
+            raise
         except Exception as error:
             # A bug of ours must neither stop the line nor lose the record: it is answered, and logged with its trace.
             self.log.exception("record failed", origin=str(record.origin))
             return self._refused(record, request_id, "pipeline", f"internal error: {error!r:.200}"), deadline
 
     async def _score_request(
-        self, record: Received, request: BidRequest, deadline: Deadline, serving: Serving
+        self, record: Received, request: BidRequest, deadline: Deadline, serving: Serving, *, last: bool
     ) -> ScoreMessage | DeadLetter:
         decoded = self.clock()
         if deadline.expired(decoded):
@@ -95,7 +119,7 @@ class Pipeline:
             self.models.remember(record.value, record.headers)
         times = replace(_times(record, decoded), encode=(self.clock() - decoded) * 1e3)
         return await self._score_rows(
-            record, request.request_id, encoded, deadline=deadline, serving=serving, times=times
+            record, request.request_id, encoded, deadline=deadline, serving=serving, times=times, last=last
         )
 
     async def _score_rows(
@@ -107,8 +131,11 @@ class Pipeline:
         deadline: Deadline,
         serving: Serving,
         times: StageTimes,
+        last: bool,
     ) -> ScoreMessage:
         scored = await self.scores.score(serving.version, encoded, deadline, serving.prior)
+        if scored.gone and not last:
+            raise _GoneError(deadline)
         unknown = scored.sources == FROM_PRIOR
         status: Status = "ok" if not unknown.any() else "fallback" if unknown.all() else "partial"
         return ScoreMessage(

@@ -29,6 +29,7 @@ class Scored:
         reason: why scores are missing, where they are.
         queue_s, predict_s: seconds in the queue, and from leaving it to the last reply.
         batch_rows: rows of the largest batch that it took part in.
+        gone: whether scores are missing because the model server has not got the version any more.
     """
 
     version: ModelVersion
@@ -40,6 +41,7 @@ class Scored:
     queue_s: float = 0.0
     predict_s: float = 0.0
     batch_rows: int = 0
+    gone: bool = False
 
     def take_known(self, rows: Positions, ctr: F32) -> None:
         """Takes over what the cache knew."""
@@ -52,6 +54,7 @@ class Scored:
         self.ctr[done] = gathering.ctr[done]
         self.sources[done] = FROM_MODEL
         self.reason = gathering.reason or self.reason
+        self.gone |= gathering.gone
         self.batch_rows = max(self.batch_rows, gathering.batch_rows)
         if gathering.left:
             self.queue_s += gathering.left - asked
@@ -120,7 +123,7 @@ class Scores:
         if unknown.any():
             scored.ctr[unknown] = self.priors.lookup(encoded.ad_keys[unknown], default_prior)
         else:
-            scored.reason = None
+            scored.reason, scored.gone = None, False
         return scored
 
     async def _look_up(self, scored: Scored, cache: ScoreCache) -> None:

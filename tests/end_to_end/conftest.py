@@ -131,8 +131,8 @@ def make_system(kafka: KafkaBroker, tmp_path: Path) -> Callable[[str], System]:
             "sink.dead_letter_topic": names[2],
             # A starved machine must not turn answers into `expired`, nor a pause into a rebalance: tests of time set
             # their own.
-            "source.budget_ms": 60_000,
-            "source.max_budget_ms": 120_000,
+            "source.budget_ms": 600_000,
+            "source.max_budget_ms": 600_000,
             "kafka.request_timeout_ms": 60_000,
             "kafka.session_timeout_ms": 60_000,
             "predictor.control_timeout_ms": 60_000,

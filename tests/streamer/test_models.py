@@ -1,5 +1,6 @@
 """Which version serves: switches, guards, an operator's word, on a real gRPC server."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -266,3 +267,20 @@ async def test_pinning_what_serves_ends_a_move() -> None:
         now[0] = 20.0
         await models.refresh()
         assert (serving(models), share_of(models, 1)) == (1, 1.0)
+
+
+async def test_a_request_of_a_vanished_version_finds_its_successor() -> None:
+    server = Server(versions=(1,))
+    async with models_of(server) as (models, _):
+        await models.refresh()
+        one = ModelVersion("ctr", 1)
+        assert await models.successor(one, b"u", 0.01) is None
+        waiting = asyncio.create_task(models.successor(one, b"u", 600.0))
+        await asyncio.sleep(0)
+        server.versions = (2,)
+        await models.refresh()
+        found = await waiting
+        assert found is not None
+        assert found.version.version == 2
+        at_once = await models.successor(one, b"u", 0.0)
+        assert at_once is found

@@ -12,7 +12,7 @@ from streamer.batching import BatchQueue
 from streamer.cache import ScoreCache
 from streamer.deadline import Deadline
 from streamer.dispatcher import Dispatcher
-from streamer.errors import PredictError
+from streamer.errors import PredictError, VersionGoneError
 from streamer.features.hashing import mix64
 from streamer.metrics import Metrics
 from streamer.priors import Priors
@@ -245,6 +245,14 @@ async def test_without_time_for_all_the_best_by_prior_are_scored() -> None:
     scored = await rig.score(request(100_000, 900_000, 300_000, 700_000, user=2), budget_ms=18)
     assert sources(scored) == ["prior", "model", "prior", "model"]
     assert scored.reason is not None
+
+
+@virtual
+async def test_a_version_that_is_gone_is_told_apart() -> None:
+    rig = Rig(error=VersionGoneError("NOT_FOUND", "ctr/1"))
+    assert (await rig.score(request(1))).gone
+    rig.error = PredictError("UNAVAILABLE", "gone for a walk")
+    assert not (await rig.score(request(1))).gone
 
 
 # The by-pass
