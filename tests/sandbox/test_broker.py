@@ -81,6 +81,7 @@ def test_topics_are_never_created_by_mistake(kafka: KafkaBroker, fresh_topic: Fr
     assert unknown.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_data_and_port_outlive_a_restart_and_a_crash(own_kafka: KafkaBroker) -> None:
     address = own_kafka.bootstrap_servers
@@ -100,6 +101,7 @@ def test_data_and_port_outlive_a_restart_and_a_crash(own_kafka: KafkaBroker) -> 
     assert _consume(address, "kept", 2) == [b"before the restart", b"before the crash"]
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_a_paused_broker_answers_nobody_until_resumed(own_kafka: KafkaBroker) -> None:
     own_kafka.create_topic("paused")
@@ -112,6 +114,7 @@ def test_a_paused_broker_answers_nobody_until_resumed(own_kafka: KafkaBroker) ->
     assert producer.flush(_WAIT_S) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_stop_leaves_no_process_and_no_listener(own_kafka: KafkaBroker) -> None:
     pid = own_kafka.pid
@@ -126,6 +129,7 @@ def test_stop_leaves_no_process_and_no_listener(own_kafka: KafkaBroker) -> None:
     own_kafka.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_a_setting_that_kafka_refuses_is_told_with_the_log(tmp_path: Path) -> None:
     broker = KafkaBroker(tmp_path, config={"num.io.threads": "none"})
@@ -134,6 +138,7 @@ def test_a_setting_that_kafka_refuses_is_told_with_the_log(tmp_path: Path) -> No
     assert not broker.running
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_the_command_serves_until_a_signal_and_its_broker_dies_with_it(tmp_path: Path) -> None:
     (port,) = free_ports(1)
