@@ -89,8 +89,11 @@ class Predictor:
         failure: PredictError | None = None
         for _ in range(max(2, len(self._servers))):
             left = deadline - self._clock()
+            if left <= 0:
+                failure = failure or PredictError("DEADLINE_EXCEEDED", "no time was left for the call")
+                break
             index = self._replicas.pick(self._clock(), tried)
-            if left <= 0 or index is None:
+            if index is None:
                 break
             if failure is not None:
                 if failure.code in _UNWELL and not self._replicas.may_retry():
@@ -105,8 +108,6 @@ class Predictor:
                     break
                 if len(self._servers) > 1:  # with nobody else to ask, the same one is: the connection may be new
                     tried.add(index)
-        if failure is None and seconds <= 0:
-            failure = PredictError("DEADLINE_EXCEEDED", "no time was left for the call")
         raise failure or PredictError("UNAVAILABLE", "every server has failed too often of late; none is asked")
 
     async def _score_on(self, index: int, request: Any, rows: int, seconds: float) -> F32:
