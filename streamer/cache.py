@@ -133,11 +133,6 @@ class ScoreCache:
         self._expires[sets, ways] = np.where(done[rows], expires, np.uint32(0))
         self._owner[sets, ways] = _NOBODY
 
-    def insert(self, version: ModelVersion, keys: U64, ctr: F32, now: float) -> None:
-        """Keeps the scores float32 [n] of n rows, keys uint64 [n, 2]."""
-        places = self.reserve(version, keys, np.arange(len(keys)), _NEVER, now=now, until=now)
-        self.fill(places, ctr, np.ones(len(keys), dtype=np.bool_), now)
-
     def drop(self, version: ModelVersion) -> None:
         """Forgets all scores of a version; their room is reused as others come."""
         self._drops += 1

@@ -106,7 +106,8 @@ class Predictor:
                 # One that has not got the version says nothing of the others; a request's own fault follows it.
                 if error.code not in _UNWELL and not isinstance(error, VersionGoneError):
                     break
-                if len(self._servers) > 1:  # with nobody else to ask, the same one is: the connection may be new
+                # With nobody else to ask, the same one is: the connection may be new. Not for a version it has not got.
+                if len(self._servers) > 1 or isinstance(error, VersionGoneError):
                     tried.add(index)
         raise failure or PredictError("UNAVAILABLE", "every server has failed too often of late; none is asked")
 
@@ -115,21 +116,17 @@ class Predictor:
         replicas, server = self._replicas, self._servers[index]
         start = self._clock()
         replicas.started(index)
-        judged = False
         try:
             ctr = read_scores(await server.call(server.predict, request, seconds), "ctr", rows)
         except PredictError as error:
             if error.code in _UNWELL:
                 replicas.failed(index, self._clock())
-                judged = True
             raise
         else:
             replicas.succeeded(index, self._clock() - start)
-            judged = True
             return ctr
         finally:
-            if not judged:
-                replicas.ended(index)
+            replicas.ended(index)
             self._metrics.circuit(server.address, is_open=replicas.replicas[index].broken)
 
     async def available(self, model: str) -> frozenset[int]:

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import orjson
 
 from streamer.codec import Codec
@@ -13,7 +12,7 @@ from streamer.features import GROUPS, Encoder, FeatureSpec, Layout
 from streamer.paths import nested
 from streamer.predictor import Predictor
 from streamer.settings import Settings
-from streamer.types import BadRecord, BatchInputs, BidRequest, EncodedRequest, Header, ModelVersion
+from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVersion
 
 _BLANK_CANDIDATES = 300
 
@@ -48,24 +47,19 @@ class Preparation:
         self._recent.append((value, headers))
 
     async def prepare(self, version: ModelVersion) -> Serving:
-        """Fetches the version's spec, checks its signature, and warms it.
+        """Reads the version as `read_serving` does, and warms it.
 
         Raises:
-            SpecError: its spec contradicts itself.
-            BadReplyError: its signature does not fit its spec.
-            PredictError: the server cannot be asked, or the version cannot score.
+            SpecError, BadReplyError, PredictError: as `read_serving` does, or the version cannot score.
         """
-        spec = FeatureSpec.from_json(await self._predictor.feature_spec(version), f"spec of {version}")
-        encoder = Encoder(spec, remembered_ads=self._settings.features.remembered_ads)
-        codec = Codec(self._settings.codec, spec.request, spec.document_keys, spec.containers)
-        _check_signature(version, encoder.layout, await self._predictor.score_inputs(version))
-        for request in self._warmup_requests(codec):
+        serving = await read_serving(self._predictor, self._settings, version)
+        for request in self._warmup_requests(serving.codec):
             try:
-                encoded = encoder.encode(request)
+                encoded = serving.encoder.encode(request)
             except InvalidRequestError:
                 continue  # it was answered as invalid when it came; here it is only of no use
-            await self._predictor.warm(version, _whole(encoded))
-        return Serving(version, codec, encoder)
+            await self._predictor.warm(version, BatchInputs.whole(encoded))
+        return serving
 
     def _warmup_requests(self, codec: Codec) -> list[BidRequest]:
         decoded = (codec.decode(value, headers) for value, headers in self._recent)
@@ -74,15 +68,18 @@ class Preparation:
         return recent or [BidRequest("warm-up", {}, _BLANK_CANDIDATES, rows=rows)]
 
 
-def _whole(encoded: EncodedRequest) -> BatchInputs:
-    return BatchInputs(
-        request_ids=encoded.request_ids,
-        request_floats=encoded.request_floats,
-        candidate_ids=encoded.candidate_ids,
-        candidate_floats=encoded.candidate_floats,
-        pair_ids=encoded.pair_ids,
-        row_to_request=np.zeros(encoded.size, dtype=np.int32),
-    )
+async def read_serving(predictor: Predictor, settings: Settings, version: ModelVersion) -> Serving:
+    """Fetches the version's spec and checks its signature against it.
+
+    Raises:
+        SpecError: its spec contradicts itself.
+        BadReplyError: its signature does not fit its spec.
+        PredictError: the server cannot be asked.
+    """
+    spec = FeatureSpec.from_json(await predictor.feature_spec(version), f"spec of {version}")
+    encoder = Encoder(spec, remembered_ads=settings.features.remembered_ads)
+    _check_signature(version, encoder.layout, await predictor.score_inputs(version))
+    return Serving(version, Codec(settings.codec, spec.request, spec.document_keys, spec.containers), encoder)
 
 
 def _check_signature(version: ModelVersion, layout: Layout, found: dict[str, int]) -> None:

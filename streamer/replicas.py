@@ -62,22 +62,20 @@ class Replicas:
         self.replicas[index].in_flight += 1
 
     def ended(self, index: int) -> None:
-        """A call came back, or was given up, without telling how the server is."""
+        """A call came back, or was given up."""
         self.replicas[index].in_flight -= 1
 
     def succeeded(self, index: int, seconds: float) -> None:
-        """A call came back right after `seconds`."""
+        """Its answer was right, after `seconds`."""
         replica = self.replicas[index]
-        replica.in_flight -= 1
         replica.failures = 0
         replica.closed_until = 0.0
         replica.seconds += (seconds - replica.seconds) * (_FORGET if replica.seconds else 1.0)
         self._tokens = min(_TOKENS, self._tokens + self.retry_share)
 
     def failed(self, index: int, now: float) -> None:
-        """A call failed by the server's fault."""
+        """A call failed by its fault."""
         replica = self.replicas[index]
-        replica.in_flight -= 1
         replica.failures += 1
         beyond = replica.failures - self.failures
         if beyond >= 0:

@@ -98,7 +98,6 @@ class Scores:
     metrics: Metrics
     clock: Callable[[], float]
     hit_ratio: HitRatio
-    margin_s: float
     _flights: dict[int, asyncio.Future[None]] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -147,7 +146,8 @@ class Scores:
     ) -> None:
         """Waits for rows that other requests have asked for, then asks for those that did not come."""
         self.metrics.cache_followed.inc(len(rows))
-        await asyncio.wait(others, timeout=max(0.0, scored.deadline.remaining(self.clock()) - self.margin_s))
+        left = scored.deadline.remaining(self.clock()) - self.dispatcher.margin_s
+        await asyncio.wait(others, timeout=max(0.0, left))
         found = cache.lookup(scored.version, scored.encoded.keys[rows], self.clock())
         scored.take_known(rows[found.known], found.ctr[found.known])
         rest = rows[~found.known]

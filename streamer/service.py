@@ -166,7 +166,6 @@ class Service:
                 self.metrics,
                 self._clock,
                 HitRatio(settings.cache.min_hit_ratio),
-                margin_s=settings.batching.answer_margin_ms / 1e3,
             )
             pipeline = Pipeline(
                 source,

@@ -130,6 +130,18 @@ class BatchInputs:
     pair_ids: I32
     row_to_request: I32
 
+    @classmethod
+    def whole(cls, encoded: EncodedRequest) -> "BatchInputs":
+        """All candidates of one request, in its order."""
+        return cls(
+            request_ids=encoded.request_ids,
+            request_floats=encoded.request_floats,
+            candidate_ids=encoded.candidate_ids,
+            candidate_floats=encoded.candidate_floats,
+            pair_ids=encoded.pair_ids,
+            row_to_request=np.zeros(encoded.size, dtype=np.int32),
+        )
+
     @property
     def rows(self) -> int:
         """Number of candidates."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -35,6 +35,19 @@ def run_virtual(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         return loop.run_until_complete(_with_nothing_left(main))
     finally:
         loop.close()
+
+
+def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Runs a test on the virtual clock."""
+
+    def run() -> None:
+        async def main() -> None:
+            await test()
+
+        run_virtual(main)
+
+    run.__name__ = test.__name__
+    return run
 
 
 async def _with_nothing_left(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:

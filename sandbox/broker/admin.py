@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from sandbox.broker.errors import BrokerError
@@ -24,8 +24,12 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping
     Raises BrokerError if the topic exists already, the settings are refused or the broker does not answer.
     """
     client = admin_client(bootstrap)
+    if name in _finish(lambda timeout: client.list_topics(timeout=timeout), "list topics").topics:
+        raise BrokerError(f"could not create topic {name}: there is one of that name already")
     topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
-    _finish(client.create_topics([topic], operation_timeout=_REQUEST_TIMEOUT_S)[name].result, f"create topic {name}")
+    created = client.create_topics([topic], operation_timeout=_REQUEST_TIMEOUT_S)[name]
+    # It was not there before: if it is now, the client has repeated a request whose answer was lost on the way.
+    _finish(created.result, f"create topic {name}", accept=KafkaError.TOPIC_ALREADY_EXISTS)
     deadline = time.monotonic() + _REQUEST_TIMEOUT_S
     while True:
         described: Any = _finish(lambda timeout: client.list_topics(name, timeout=timeout), f"describe topic {name}")
@@ -38,8 +42,11 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping
         time.sleep(_STEP_S)
 
 
-def _finish(call: Callable[[float], Any], what: str) -> Any:
+def _finish(call: Callable[[float], Any], what: str, accept: int | None = None) -> Any:
+    """What `call` returns; None where it fails with the error code `accept`."""
     try:
         return call(_REQUEST_TIMEOUT_S + 5)
     except (KafkaException, TimeoutError) as error:
+        if isinstance(error, KafkaException) and error.args[0].code() == accept:
+            return None
         raise BrokerError(f"could not {what}: {error or 'no answer in time'}") from error

@@ -39,26 +39,19 @@ def _table(settings: Settings) -> Table:
 
 async def _ask(settings: Settings) -> list[str]:
     from streamer import kafka  # noqa: PLC0415
-    from streamer.features import FeatureSpec  # noqa: PLC0415
+    from streamer.commands.live_model import newest  # noqa: PLC0415
     from streamer.predictor import Predictor  # noqa: PLC0415
-    from streamer.types import ModelVersion  # noqa: PLC0415
 
     missing = await kafka.missing_topics(settings)
     if missing:
         raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` makes what is missing")
     lines = [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
     predictor = Predictor(settings.predictor)
-    name = settings.predictor.model
     try:
-        versions = sorted(await predictor.available(name))
-        if not versions:
-            raise ConfigError(f"predictor.model: no version of {name!r} is AVAILABLE")
-        newest = ModelVersion(name, versions[-1])
-        spec = FeatureSpec.from_json(await predictor.feature_spec(newest), f"spec of {newest}")
-        await predictor.score_inputs(newest)
+        serving, versions = await newest(predictor, settings)
     except PredictError as error:
         raise ConfigError(f"predictor: {error}") from error
     finally:
         await predictor.close()
-    lines.append(f"model {name}: versions {', '.join(map(str, versions))}; spec {spec.name}, hash {spec.hash}")
-    return lines
+    spec, served = serving.encoder.spec, ", ".join(map(str, versions))
+    return [*lines, f"model {serving.version.name}: versions {served}; spec {spec.name}, hash {spec.hash}"]

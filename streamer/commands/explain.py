@@ -35,37 +35,23 @@ def explain(
 
 async def _explain(console: Console, settings: Settings, value: bytes, shown: int) -> None:
     # Imported here, so that --help does not wait for gRPC.
-    import numpy as np  # noqa: PLC0415
-
-    from streamer.batching import Batch, Ticket  # noqa: PLC0415
-    from streamer.codec import Codec  # noqa: PLC0415
-    from streamer.deadline import Deadline  # noqa: PLC0415
-    from streamer.features import Encoder, FeatureSpec  # noqa: PLC0415
+    from streamer.commands.live_model import newest  # noqa: PLC0415
     from streamer.predictor import Predictor  # noqa: PLC0415
-    from streamer.types import BadRecord, ModelVersion  # noqa: PLC0415
+    from streamer.types import BadRecord, BatchInputs  # noqa: PLC0415
 
     predictor = Predictor(settings.predictor)
     try:
-        name = settings.predictor.model
-        available = await predictor.available(name)
-        if not available:
-            raise ConfigError(f"predictor.model: no version of {name!r} is AVAILABLE")
-        version = ModelVersion(name, max(available))
-        spec = FeatureSpec.from_json(await predictor.feature_spec(version), f"spec of {version}")
-        encoder = Encoder(spec)
+        serving, available = await newest(predictor, settings)
         start = time.perf_counter()
-        decoded = Codec(settings.codec, spec.request, spec.document_keys, spec.containers).decode(value, ())
+        decoded = serving.codec.decode(value, ())
         if isinstance(decoded, BadRecord):
             outcome = "answered `invalid`" if decoded.request_id else "dead-lettered"
             raise ConfigError(f"this record would be {outcome}: {decoded.reason}")
         parsed = time.perf_counter()
-        encoded = encoder.encode(decoded)
+        encoded = serving.encoder.encode(decoded)
         done = time.perf_counter()
-        rows = np.arange(encoded.size)
-        ticket = Ticket(version, encoded, rows, Deadline(0.0, 0.0), 0.0)
-        inputs = Batch(version, [(ticket, rows)], "slot_free", encoded.size, ticket.deadline).inputs()
-        asked = time.perf_counter()
-        ctr = await predictor.score(version, inputs, settings.predictor.control_timeout_ms / 1e3)
+        patience_s = settings.predictor.control_timeout_ms / 1e3
+        ctr = await predictor.score(serving.version, BatchInputs.whole(encoded), patience_s)
         replied = time.perf_counter()
     except InvalidRequestError as error:
         raise ConfigError(f"this record would be answered `invalid`: {error}") from error
@@ -73,16 +59,17 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
         raise ConfigError(f"predictor: {error}") from error
     finally:
         await predictor.close()
+    version, layout = serving.version, serving.encoder.layout
     budget = decoded.deadline_ms or settings.source.budget_ms
     batches = -(-encoded.size // settings.batching.max_batch_rows)
     console.print(f"request {decoded.request_id}: {encoded.size} candidates, budget {budget:g} ms, model {version}")
-    console.print(_features(encoder.layout, encoded))
+    console.print(_features(layout, encoded))
     most = settings.batching.max_batch_rows
     console.print(f"at most {most} rows a call: {batches} call{'s' * (batches > 1)} if it travels alone")
-    console.print(_candidates(encoder.layout, encoded, ctr.tolist(), shown))
-    stages = {"decode": parsed - start, "encode": done - parsed, "predict": replied - asked}
+    console.print(_candidates(layout, encoded, ctr.tolist(), shown))
+    stages = {"decode": parsed - start, "encode": done - parsed, "predict": replied - done}
     console.print("first call, nothing warm: " + ", ".join(f"{k} {v * 1e3:.2f} ms" for k, v in stages.items()))
-    _note_version(console, version, sorted(available))
+    _note_version(console, version, available)
 
 
 def _features(layout: "Layout", encoded: "EncodedRequest") -> Table:

@@ -1,27 +1,21 @@
 """The public data sets through broker, model server and scorer."""
 
-import os
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from sandbox.broker import KafkaBroker
-from sandbox.replay.data import AVAZU, BID_REQUESTS, MissingDataError, data_file
+from sandbox.replay.data import AVAZU, BID_REQUESTS
 from sandbox.replay.run import replay_avazu, replay_bid_requests
+from tests.public_data import require_data
 
 pytestmark = [pytest.mark.data, pytest.mark.kafka, pytest.mark.tensorflow, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _data() -> None:
-    try:
-        for name in (AVAZU, *BID_REQUESTS):
-            data_file(name)
-    except MissingDataError as error:
-        if "CI" in os.environ:
-            raise
-        pytest.skip(str(error))
+    require_data(AVAZU, *BID_REQUESTS)
 
 
 def test_streamed_avazu_scores_are_the_offline_ones(kafka: KafkaBroker, tmp_path: Path) -> None:

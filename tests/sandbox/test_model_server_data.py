@@ -1,19 +1,20 @@
 """The models and configurations that TensorFlow Serving's own tests use, served by ours."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sandbox.model_server.process import ModelServerError, ModelServerProcess
+from sandbox.replay.data import data_folder
+from tests.public_data import require_data
 from tests.sandbox.model_server_client import Client, tensor
 
 pytestmark = [pytest.mark.data, pytest.mark.tensorflow, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
-SERVING = Path(os.environ.get("CTR_DATA", ROOT / ".." / "shared" / "data")) / "tfserving" / "tensorflow_serving"
+SERVING = data_folder() / "tfserving" / "tensorflow_serving"
 TESTDATA = SERVING / "servables" / "tensorflow" / "testdata"
+GOOD_CONFIG = Path("tfserving/tensorflow_serving/servables/tensorflow/testdata/good_model_config.txt")
 BASES = {
     "half_plus_two": TESTDATA / "saved_model_half_plus_two_cpu",
     "half_plus_two_tf2": TESTDATA / "saved_model_half_plus_two_tf2_cpu",
@@ -27,11 +28,7 @@ BASES = {
 
 @pytest.fixture(scope="module")
 def testdata() -> Path:
-    if not TESTDATA.is_dir():
-        message = f"TensorFlow Serving's test models are expected at {TESTDATA} (set CTR_DATA to the folder of data)"
-        if "CI" in os.environ:
-            pytest.fail(message)
-        pytest.skip(message)
+    require_data(GOOD_CONFIG)
     return TESTDATA
 
 

@@ -27,9 +27,15 @@ def scores(*values: float) -> F32:
     return np.array(values, dtype=np.float32)
 
 
+def insert(cache: ScoreCache, version: ModelVersion, keys: U64, ctr: F32, now: float) -> None:
+    """Reserves places for n rows and fills them in at once."""
+    places = cache.reserve(version, keys, np.arange(len(keys)), 1, now=now, until=now)
+    cache.fill(places, ctr, np.ones(len(keys), dtype=np.bool_), now)
+
+
 def test_what_was_inserted_is_found() -> None:
     cache = cache_of()
-    cache.insert(A, keys_of(1, 2), scores(0.25, 0.5), 0.0)
+    insert(cache, A, keys_of(1, 2), scores(0.25, 0.5), 0.0)
     found = cache.lookup(A, keys_of(2, 3, 1, 1), 0.0)
     ctr, hit = found.ctr, found.known
     assert hit.tolist() == [True, False, True, True]
@@ -41,20 +47,20 @@ def test_nothing_is_found_in_an_empty_cache_not_even_zeros() -> None:
     cache = cache_of()
     assert not cache.lookup(A, np.zeros((3, 2), dtype=np.uint64), 0.0).known.any()
     empty = np.zeros((0, 2), dtype=np.uint64)
-    cache.insert(A, empty, scores(), 0.0)
+    insert(cache, A, empty, scores(), 0.0)
     assert cache.lookup(A, empty, 0.0).known.shape == (0,)
 
 
 def test_versions_are_apart_and_dropped_apart() -> None:
     cache = cache_of()
-    cache.insert(A, keys_of(1), scores(0.1), 0.0)
+    insert(cache, A, keys_of(1), scores(0.1), 0.0)
     assert not cache.lookup(B, keys_of(1), 0.0).known.any()
-    cache.insert(B, keys_of(1), scores(0.9), 0.0)
+    insert(cache, B, keys_of(1), scores(0.9), 0.0)
     assert cache.lookup(A, keys_of(1), 0.0).ctr == np.float32(0.1)
     cache.drop(A)
     assert not cache.lookup(A, keys_of(1), 0.0).known.any()
     assert cache.lookup(B, keys_of(1), 0.0).ctr == np.float32(0.9)
-    cache.insert(A, keys_of(1), scores(0.2), 0.0)
+    insert(cache, A, keys_of(1), scores(0.2), 0.0)
     cache.drop(B)
     cache.drop(B)
     assert cache.lookup(A, keys_of(1), 0.0).ctr == np.float32(0.2)
@@ -63,17 +69,17 @@ def test_versions_are_apart_and_dropped_apart() -> None:
 @pytest.mark.parametrize("start", [0.0, 12345.678])
 def test_time_to_live(start: float) -> None:
     cache = cache_of(ttl_s=2.0)
-    cache.insert(A, keys_of(1), scores(0.1), start)
+    insert(cache, A, keys_of(1), scores(0.1), start)
     assert cache.lookup(A, keys_of(1), start + 1.98).known.all()
     assert not cache.lookup(A, keys_of(1), start + 2.0).known.any()
-    cache.insert(A, keys_of(1), scores(0.3), start + 2.0)
+    insert(cache, A, keys_of(1), scores(0.3), start + 2.0)
     assert cache.lookup(A, keys_of(1), start + 3.0).ctr == np.float32(0.3)
 
 
 def test_a_lookup_does_not_prolong_a_life_and_jitter_only_shortens_it() -> None:
     cache = cache_of(ttl_s=2.0, ttl_jitter=0.5)
     many = keys_of(*range(200))
-    cache.insert(A, many, np.full(200, 0.5, dtype=np.float32), 0.0)
+    insert(cache, A, many, np.full(200, 0.5, dtype=np.float32), 0.0)
     shares = [cache.lookup(A, many, t).known.mean() for t in (0.99, 1.5, 1.99, 2.0)]
     assert shares[0] == 1.0
     assert 0.3 < shares[1] < 0.7
@@ -83,14 +89,14 @@ def test_a_lookup_does_not_prolong_a_life_and_jitter_only_shortens_it() -> None:
 
 def test_a_life_longer_than_the_clock() -> None:
     cache = cache_of(ttl_s=1e12)
-    cache.insert(A, keys_of(1), scores(0.1), 0.0)
+    insert(cache, A, keys_of(1), scores(0.1), 0.0)
     assert cache.lookup(A, keys_of(1), 1e6).known.all()
 
 
 def test_duplicates_in_one_insert_take_one_entry() -> None:
     cache = cache_of()
-    cache.insert(A, keys_of(*[1] * 50, 2), np.full(51, 0.5, dtype=np.float32), 0.0)
-    cache.insert(A, keys_of(1, 1), scores(0.7, 0.7), 0.0)
+    insert(cache, A, keys_of(*[1] * 50, 2), np.full(51, 0.5, dtype=np.float32), 0.0)
+    insert(cache, A, keys_of(1, 1), scores(0.7, 0.7), 0.0)
     found = cache.lookup(A, keys_of(1, 2), 0.0)
     ctr, hit = found.ctr, found.known
     assert hit.all()
@@ -117,9 +123,9 @@ def test_the_least_recently_used_of_a_set_goes_first() -> None:
     cache = cache_of()
     numbers = same_set(cache, 10)
     for t, number in enumerate(numbers[:8]):
-        cache.insert(A, keys_of(number), scores(0.5), float(t) / 10)
+        insert(cache, A, keys_of(number), scores(0.5), float(t) / 10)
     cache.lookup(A, keys_of(numbers[0]), 1.0)
-    cache.insert(A, keys_of(*numbers[8:]), scores(0.5, 0.5), 1.1)
+    insert(cache, A, keys_of(*numbers[8:]), scores(0.5, 0.5), 1.1)
     found = cache.lookup(A, keys_of(*numbers), 1.2).known.tolist()
     assert found == [True, False, False, True, True, True, True, True, True, True]
 
@@ -127,10 +133,10 @@ def test_the_least_recently_used_of_a_set_goes_first() -> None:
 def test_what_has_expired_goes_before_what_has_not() -> None:
     cache = cache_of(ttl_s=1.0)
     numbers = same_set(cache, 9)
-    cache.insert(A, keys_of(numbers[0]), scores(0.5), 0.0)
+    insert(cache, A, keys_of(numbers[0]), scores(0.5), 0.0)
     for number in numbers[1:8]:
-        cache.insert(A, keys_of(number), scores(0.5), 0.5)
-    cache.insert(A, keys_of(numbers[8]), scores(0.5), 1.2)
+        insert(cache, A, keys_of(number), scores(0.5), 0.5)
+    insert(cache, A, keys_of(numbers[8]), scores(0.5), 1.2)
     assert cache.lookup(A, keys_of(*numbers[1:]), 1.2).known.all()
 
 
@@ -149,7 +155,7 @@ def test_a_score_that_is_found_is_the_one_that_was_kept(data: st.DataObject) -> 
         action = data.draw(st.sampled_from(["insert", "insert", "lookup", "lookup", "drop"]))
         if action == "insert":
             ctr = np.array([np.float32((n * 31 + turn) % 997 / 997) for n in numbers], dtype=np.float32)
-            cache.insert(version, keys_of(*numbers), ctr, now)
+            insert(cache, version, keys_of(*numbers), ctr, now)
             kept |= {(version, n): (float(c), now) for n, c in zip(numbers, ctr, strict=True)}
         elif action == "drop":
             cache.drop(version)
@@ -176,7 +182,7 @@ def test_the_hit_ratio_is_that_of_an_ideal_lru(exponent: float) -> None:
     for turn, request in enumerate(trace):
         now = turn * 0.02
         hit = cache.lookup(A, keys[request], now).known
-        cache.insert(A, keys[request[~hit]], np.zeros(int((~hit).sum()), dtype=np.float32), now)
+        insert(cache, A, keys[request[~hit]], np.zeros(int((~hit).sum()), dtype=np.float32), now)
         known = [n in ideal for n in request.tolist()]
         for n in request.tolist():
             ideal[n] = None

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from streamer.metrics import Metrics
 from streamer.settings import BatchingSettings
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 from tests.streamer.encoded import encoded, score_of, scores_of
-from tests.virtual_loop import run_virtual
+from tests.virtual_loop import virtual
 
 A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
 
@@ -89,19 +89,6 @@ async def turns(count: int = 6) -> None:
     """Lets everything that is ready run."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Runs a test on the virtual clock."""
-
-    def run() -> None:
-        async def main() -> None:
-            await test()
-
-        run_virtual(main)
-
-    run.__name__ = test.__name__
-    return run
 
 
 def complete(gathering: Gathering, request: EncodedRequest) -> bool:

@@ -9,8 +9,6 @@ import grpc
 import numpy as np
 import pytest
 
-from streamer.batching import Batch, Ticket
-from streamer.deadline import Deadline
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.predictor import Predictor
@@ -26,8 +24,7 @@ LONG = 60.0
 
 
 def inputs(rows: int = 4) -> BatchInputs:
-    ticket = Ticket(V, encoded(1, rows), np.arange(rows), Deadline(1.0, 0.0), 0.0)
-    return Batch(V, [(ticket, ticket.rows)], "full", rows, ticket.deadline).inputs()
+    return BatchInputs.whole(encoded(1, rows))
 
 
 @asynccontextmanager

@@ -12,11 +12,13 @@ def replicas_of(count: int, failures: int = 2) -> Replicas:
 def call(replicas: Replicas, index: int, seconds: float) -> None:
     replicas.started(index)
     replicas.succeeded(index, seconds)
+    replicas.ended(index)
 
 
 def fail(replicas: Replicas, index: int, now: float) -> None:
     replicas.started(index)
     replicas.failed(index, now)
+    replicas.ended(index)
 
 
 def broken(replicas: Replicas) -> bool:
@@ -56,6 +58,7 @@ def test_one_that_keeps_failing_is_left_alone_and_then_probed_by_one_call() -> N
     replicas.started(0)
     assert replicas.pick(1.0) is None
     replicas.succeeded(0, 0.01)
+    replicas.ended(0)
     assert not broken(replicas)
     assert replicas.pick(1.0) == 0
 
@@ -111,8 +114,7 @@ def test_calls_in_flight_are_counted(actions: list[str]) -> None:
                 replicas.succeeded(index, 0.01)
             elif action == "fail":
                 replicas.failed(index, float(now))
-            else:
-                replicas.ended(index)
+            replicas.ended(index)
     assert [r.in_flight for r in replicas.replicas] == [flying.count(0), flying.count(1)]
     # Whatever happened, everyone is asked again in the end.
     for index in flying:

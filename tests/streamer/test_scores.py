@@ -1,7 +1,7 @@
 """Cache, single flight, by-pass and priors together, on a virtual clock."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from streamer.scores import HitRatio, Scored, Scores
 from streamer.settings import BatchingSettings, CacheSettings
 from streamer.types import F32, SOURCES, BatchInputs, EncodedRequest, ModelVersion
 from tests.streamer.encoded import encoded, score_of, scores_of
-from tests.virtual_loop import run_virtual
+from tests.virtual_loop import virtual
 
 A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
 PRIOR = 0.25
@@ -72,7 +72,6 @@ class Rig:
             self.metrics,
             self.loop.time,
             HitRatio(self.least),
-            margin_s=0.002,
         )
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
@@ -100,19 +99,6 @@ class Rig:
 
 def sources(scored: Scored) -> list[str]:
     return [SOURCES[i] for i in scored.sources]
-
-
-def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Runs a test on the virtual clock."""
-
-    def run() -> None:
-        async def main() -> None:
-            await test()
-
-        run_virtual(main)
-
-    run.__name__ = test.__name__
-    return run
 
 
 @virtual
