@@ -34,7 +34,7 @@ def drive(
     seconds: float,
     progress: Progress | None = None,
 ) -> TrafficReport:
-    """Sends `rate` requests a second for `seconds`, then waits up to 30 s for the answers that are still missing.
+    """Sends `rate` requests a second for `seconds`, then waits for the missing answers until none has come for 30 s.
 
     Raises:
         RankerError: the answers cannot be read.
@@ -50,7 +50,9 @@ def drive(
         while not traffic.join(_EVERY_S):
             if progress is not None:
                 progress(time.monotonic() - started, ledger.sent, checker.answered)
-        ranker.wait_for_answers(_SETTLE_S)
+        answered = -1
+        while not ranker.wait_for_answers(_SETTLE_S) and checker.answered > answered:
+            answered = checker.answered
     finally:
         traffic.stop()
         traffic.join(_EVERY_S)

@@ -51,7 +51,7 @@ def producer(settings: Settings) -> AIOKafkaProducer:
 
 
 def wanted_topics(settings: Settings) -> Mapping[str, Mapping[str, str]]:
-    """The topics that the scorer reads and writes, with their configuration."""
+    """The topics that the scorer always reads and writes, with their configuration."""
     topics = settings.topics
     largest = str(settings.sink.max_request_bytes)
     short = {"retention.ms": str(topics.retention_ms), "max.message.bytes": largest}
@@ -76,7 +76,9 @@ async def create_topics(settings: Settings) -> list[tuple[str, bool]]:
     """
     made: list[tuple[str, bool]] = []
     async with _Admin(settings) as admin:
-        for name, config in wanted_topics(settings).items():
+        wanted = {**wanted_topics(settings)}
+        wanted[settings.sink.shadow_topic] = wanted[settings.sink.topic]
+        for name, config in wanted.items():
             topics = settings.topics
             topic = NewTopic(name, topics.partitions, topics.replication_factor, topic_configs=dict(config))
             try:

@@ -44,9 +44,24 @@ class Metrics:
         self.model_version = Gauge(
             "streamer_versions_pinned", "the version that serves", ["model"], registry=self.registry
         )
-        self.incoming_share = self._gauge("versions_incoming_share", "share of the users who have the newer version")
-        self.version_switches = self._counter("versions_switches", "changes of the version that serves")
-        self.rollbacks = self._counter("versions_rollbacks", "returns to the version before")
+        self.incoming_share = Gauge(
+            "streamer_versions_incoming_share",
+            "share of the users who have the newer version",
+            ["model"],
+            registry=self.registry,
+        )
+        self.version_switches = Counter(
+            "streamer_versions_switches", "changes of the version that serves", ["model"], registry=self.registry
+        )
+        self.rollbacks = Counter(
+            "streamer_versions_rollbacks", "returns to the version before", ["model"], registry=self.registry
+        )
+        self.shadow = Counter(
+            "streamer_shadow_requests",
+            "requests offered to a version in the shadow",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.commits = self._counter("offsets_commits", "commits")
         self.commit_failures = self._counter("offsets_commit_failures", "commits that failed and will be tried again")
         stage = Histogram(

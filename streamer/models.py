@@ -1,275 +1,62 @@
-"""The model that serves: asks the server for its versions, has the next one prepared, and moves users over to it."""
+"""The models that are served side by side, each with versions of its own."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from structlog.typing import FilteringBoundLogger
-
-from streamer.cache import ScoreCache
-from streamer.errors import PredictError, SpecError
-from streamer.guard import Guard
-from streamer.metrics import Metrics
-from streamer.predictor import Predictor
-from streamer.preparation import Preparation, Serving
-from streamer.rollout import Rollout
-from streamer.settings import Settings
+from streamer.errors import PredictError
+from streamer.model import Model
+from streamer.preparation import Serving
 from streamer.types import F32, Header, ModelVersion
-from streamer.versions import Versions
-
-# What a version may be to blame for; a server that is gone or full is another matter.
-_OWN_FAULT = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL", "INVALID_REPLY", "DEADLINE_EXCEEDED"})
 
 
 class Models:
-    """Holds what serves now, and what is about to.
+    """Some models, at least one; the first one answers the requests that name none."""
 
-    Invariants: (1) a request gets one `Serving` and keeps it from its decoding to its answer; (2) whatever serves has
-    been prepared; (3) at most one version is incoming, and what it is compared with stays ready until it has all users.
-    """
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        settings: Settings,
-        cache: ScoreCache | None,
-        *,
-        metrics: Metrics,
-        log: FilteringBoundLogger,
-        clock: Callable[[], float],
-    ) -> None:
-        self._predictor = predictor
-        self._settings = settings
-        self._cache = cache
-        self._metrics = metrics
-        self._log = log
-        self._clock = clock
-        self._versions = Versions()
-        self._preparation = Preparation(predictor, settings)
-        self._guard = Guard(settings.guard)
-        self._changing = asyncio.Lock()
-        self._serving: Serving | None = None
-        self._incoming: tuple[Serving, Rollout] | None = None
-        self._previous: Serving | None = None
-        self._taken = asyncio.Event()  # set, and replaced, when a version gets all users
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._models = {model.name: model for model in models}
+        self.default = models[0]
 
     @property
-    def ready(self) -> bool:
-        """Whether requests can be scored."""
-        return self._serving is not None
+    def names(self) -> tuple[str, ...]:
+        """The names that a request may give, the default one first."""
+        return tuple(self._models)
 
-    def serving_for(self, key: bytes | None) -> Serving:
-        """What serves the user with this key, now."""
-        assert self._serving is not None, "records are read only when a model serves"
-        if self._incoming is not None and self._incoming[1].has(key, self._clock()):
-            return self._incoming[0]
-        return self._serving
+    def of(self, name: str) -> Model | None:
+        """The model of this name; None if there is none."""
+        return self._models.get(name)
 
-    async def successor(self, version: ModelVersion, key: bytes | None, seconds: float) -> Serving | None:
-        """What serves the user with this key instead of a version that is gone; None if nothing does in time."""
-        serving = self.serving_for(key)
-        if serving.version == version:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._taken.wait()
-            except TimeoutError:
-                return None
-            serving = self.serving_for(key)
-        return serving if serving.version != version else None
-
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> list[dict[str, object]]:
         """What serves, for an operator."""
-        incoming = None
-        if self._incoming is not None:
-            serving, rollout = self._incoming
-            incoming = {"version": serving.version.version, "share": round(rollout.share(self._clock()), 4)}
-        return {
-            "model": self._settings.predictor.model,
-            "serving": self._serving.version.version if self._serving else None,
-            "incoming": incoming,
-            "previous": self._previous.version.version if self._previous else None,
-            "pinned_by_operator": self._versions.held,
-            "rolled_back": sorted(self._versions.rejected),
-        }
+        return [model.describe() for model in self._models.values()]
 
-    async def pin(self, version: int) -> None:
-        """Serves this version to everyone at once, and no newer one, until `unpin`.
+    async def refresh(self) -> None:
+        """Has every model look for a better version.
 
         Raises:
-            PredictError: the server cannot be asked, has not got it, or it cannot be prepared.
+            PredictError: the server cannot be asked, or serves no version of a model; the others have looked all the
+                same.
         """
-        async with self._changing:
-            serving = await self._prepared(version)
-            self._versions.hold(version)
-            self._take(serving)
+        failure: PredictError | None = None
+        for model in self._models.values():
+            try:
+                await model.refresh()
+            except PredictError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
-    async def canary(self, version: int, share: float) -> None:
-        """Serves this version to a fixed share of the users, in [0, 1], until `pin` or `unpin`.
+    def remember(self, version: ModelVersion, value: bytes, headers: Sequence[Header]) -> None:
+        """Keeps a request, raw, for warming the next version of a model."""
+        self._models[version.name].remember(value, headers)
 
-        Raises:
-            PredictError: as `pin` does.
-        """
-        async with self._changing:
-            serving = await self._prepared(version)
-            self._receive(serving, Rollout(self._clock(), 0.0, fixed=share))
-
-    def unpin(self) -> None:
-        """Serves the newest version again, ends a canary; versions that were rolled back get another chance."""
-        self._versions.release()
-        if self._incoming is not None and self._incoming[1].fixed is not None:
-            self._send_back()
-
-    def roll_back(self, reason: str) -> int:
-        """Serves the version before the newest one to everyone, at once; the newest does not come back by itself.
-
-        Returns:
-            The version that serves now.
-
-        Raises:
-            LookupError: there was no other version before.
-        """
-        bad = self._incoming[0] if self._incoming is not None else self._serving
-        good = self._serving if self._incoming is not None else self._previous
-        if bad is None or good is None:
-            raise LookupError("no other version has served before this one")
-        self._log.error("version rolled back", model=str(bad.version), to=str(good.version), reason=reason)
-        self._metrics.rollbacks.inc()
-        self._versions.reject(bad.version.version)
-        if self._incoming is not None:
-            self._send_back()
-        else:
-            self._take(good)
-            self._previous = None
-        return good.version.version
+    def shadow_for(self, serving: ModelVersion, key: bytes | None) -> Serving | None:
+        """What scores a request too that `serving` has answered; None if nothing else does."""
+        shadow = self._models[serving.name].shadow_for(key)
+        return None if shadow is None or shadow.version == serving else shadow
 
     def scored(self, version: ModelVersion, ctr: F32) -> None:
         """A call of a version came back; a new one is judged by it."""
-        self._judge(self._guard.scored(version, ctr))
+        self._models[version.name].scored(version, ctr)
 
     def failed(self, version: ModelVersion, error: PredictError) -> None:
         """A call of a version failed; a new one is judged by it where it may be its own fault."""
-        if error.code in _OWN_FAULT:
-            self._judge(self._guard.failed(version))
-
-    def remember(self, value: bytes, headers: Sequence[Header]) -> None:
-        """Keeps a request, raw, for warming the next version."""
-        self._preparation.remember(value, headers)
-
-    async def refresh(self) -> None:
-        """Looks for a better version and begins to move users over to it when it is ready.
-
-        Raises:
-            PredictError: the server cannot be asked, or serves nothing.
-        """
-        async with self._changing:
-            await self._refresh()
-
-    async def _refresh(self) -> None:
-        name = self._settings.predictor.model
-        available = await self._predictor.available(name)
-        incoming = self._incoming
-        if incoming is not None and incoming[0].version.version not in available:
-            self._log.warning("the incoming version is gone", model=str(incoming[0].version))
-            self._send_back()
-        elif incoming is not None and incoming[1].share(self._clock()) >= 1.0:
-            self._take(incoming[0])
-        elif incoming is not None:
-            self._metrics.incoming_share.set(incoming[1].share(self._clock()))
-        wanted = self._versions.wanted(available, self._clock())
-        gone = self._versions.pinned is not None and self._versions.pinned not in available
-        if wanted is None:
-            if self._serving is None:
-                raise PredictError("UNAVAILABLE", f"no version of {name!r} is AVAILABLE")
-            return
-        if self._incoming is not None and not gone and self._is_settled(wanted):
-            return
-        version = ModelVersion(name, wanted)
-        try:
-            serving = await self._preparation.prepare(version)
-        except (PredictError, SpecError) as error:
-            self._versions.refuse(wanted, self._clock())
-            self._log.error("version not taken", model=str(version), error=str(error))
-            if self._serving is None:
-                raise
-            return
-        if self._serving is None or gone:
-            self._take(serving)
-            self._previous = None  # nothing to go back to
-        else:
-            self._receive(serving, Rollout(self._clock(), self._settings.rollout.ramp_s))
-
-    def _is_settled(self, wanted: int) -> bool:
-        """Whether the version that is wanted is on its way, or has to wait for the end of a canary."""
-        assert self._incoming is not None
-        serving, rollout = self._incoming
-        return serving.version.version == wanted or rollout.fixed is not None
-
-    async def _prepared(self, version: int) -> Serving:
-        """A version that an operator asks for."""
-        name = self._settings.predictor.model
-        if version not in await self._predictor.available(name):
-            raise PredictError("NOT_FOUND", f"version {version} of {name!r} is not AVAILABLE")
-        for known in (self._serving, self._previous, self._incoming[0] if self._incoming else None):
-            if known is not None and known.version.version == version:
-                return known
-        try:
-            return await self._preparation.prepare(ModelVersion(name, version))
-        except SpecError as error:
-            raise PredictError("FAILED_PRECONDITION", f"version {version} of {name!r}: {error}") from error
-
-    def _judge(self, verdict: str | None) -> None:
-        if verdict is None:
-            return
-        if self._previous is None and self._incoming is None:
-            self._log.error("version is not well, and there is none to go back to", reason=verdict)
-        else:
-            self.roll_back(verdict)
-
-    def _receive(self, serving: Serving, rollout: Rollout) -> None:
-        """A version begins to get users; it is judged from its first call on."""
-        if self._incoming is not None:
-            self._send_back()
-        self._guard.watch(serving.version, trusted=not self._settings.guard.watched_calls)
-        self._incoming = (serving, rollout)
-        self._log.info("users move", to=str(serving.version), ramp_s=rollout.ramp_s, share=rollout.fixed)
-        if rollout.share(self._clock()) >= 1.0:
-            self._take(serving)
-
-    def _send_back(self) -> None:
-        """The incoming version loses its users."""
-        assert self._incoming is not None
-        serving, _ = self._incoming
-        self._incoming = None
-        self._metrics.incoming_share.set(0.0)
-        if self._cache is not None:
-            self._cache.drop(serving.version)
-        if self._serving is not None:
-            self._guard.watch(self._serving.version, trusted=True)
-
-    def _take(self, serving: Serving) -> None:
-        """A version gets all users. One that did not come in step by step is trusted."""
-        before, incoming = self._serving, self._incoming
-        if before is not None and before.version == serving.version:
-            if incoming is not None:
-                self._send_back()
-            return
-        if incoming is None or incoming[0].version != serving.version:
-            self._guard.watch(serving.version, trusted=True)
-        self._incoming = None
-        self._metrics.incoming_share.set(0.0)
-        self._previous, self._serving = before, serving
-        self._versions.adopt(serving.version.version)
-        self._taken.set()
-        self._taken = asyncio.Event()
-        self._metrics.model_version.labels(serving.version.name).set(serving.version.version)
-        if before is not None:
-            self._metrics.version_switches.inc()
-            if self._cache is not None:
-                self._cache.drop(before.version)
-        spec = serving.encoder.spec
-        self._log.info(
-            "model serves",
-            model=str(serving.version),
-            spec=spec.name,
-            spec_hash=spec.hash,
-            before=str(before.version) if before else None,
-        )
+        self._models[version.name].failed(version, error)

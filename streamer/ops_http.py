@@ -1,6 +1,6 @@
-"""The operations port: is it alive, does it serve, what does it measure; and which model version shall serve."""
+"""The operations port: is it alive, does it serve, what does it measure; and which model versions shall serve."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import web
@@ -12,17 +12,28 @@ from streamer.settings import OpsSettings
 
 
 class ModelControl(Protocol):
-    """What an operator may do about the version that serves."""
-
-    def describe(self) -> dict[str, object]: ...
+    """What an operator may do about the versions of one model."""
 
     async def pin(self, version: int) -> None: ...
 
     async def canary(self, version: int, share: float) -> None: ...
 
+    async def shadow(self, version: int, share: float) -> None: ...
+
     def unpin(self) -> None: ...
 
     def roll_back(self, reason: str) -> int: ...
+
+
+class ModelControls(Protocol):
+    """All models of a worker."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def of(self, name: str) -> ModelControl | None: ...
+
+    def describe(self) -> list[dict[str, object]]: ...
 
 
 class OpsServer:
@@ -34,13 +45,13 @@ class OpsServer:
         registry: CollectorRegistry,
         state: Callable[[], str],
         not_ready: Callable[[], str | None],
-        model: Callable[[], ModelControl | None] = lambda: None,
+        models: Callable[[], ModelControls | None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._state = state
         self._not_ready = not_ready
-        self._model = model
+        self._models = models
         app = web.Application(client_max_size=1024)
         app.add_routes(
             [
@@ -50,6 +61,7 @@ class OpsServer:
                 web.get("/model", self._describe_model),
                 web.post(r"/model/pin/{version:\d{1,18}}", self._pin),
                 web.post(r"/model/canary/{version:\d{1,18}}/{share:[0-9.]{1,18}}", self._canary),
+                web.post(r"/model/shadow/{version:\d{1,18}}/{share:[0-9.]{1,18}}", self._shadow),
                 web.post("/model/unpin", self._unpin),
                 web.post("/model/rollback", self._roll_back),
             ]
@@ -83,18 +95,23 @@ class OpsServer:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _describe_model(self, _: web.Request) -> web.Response:
-        return web.json_response(self._control().describe())
+        return self._described()
 
     async def _pin(self, request: web.Request) -> web.Response:
-        control = self._control()
         try:
-            await control.pin(int(request.match_info["version"]))
+            await self._control(request).pin(int(request.match_info["version"]))
         except PredictError as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
-        return web.json_response(control.describe())
+        return self._described()
 
     async def _canary(self, request: web.Request) -> web.Response:
-        control = self._control()
+        return await self._share(request, self._control(request).canary)
+
+    async def _shadow(self, request: web.Request) -> web.Response:
+        return await self._share(request, self._control(request).shadow)
+
+    async def _share(self, request: web.Request, give: Callable[[int, float], Awaitable[None]]) -> web.Response:
+        """Gives a share of the users to a version."""
         try:
             share = float(request.match_info["share"])
         except ValueError:
@@ -102,26 +119,36 @@ class OpsServer:
         if not 0 <= share <= 1:
             raise web.HTTPBadRequest(text=f"share {request.match_info['share']}: expected a number from 0 to 1\n")
         try:
-            await control.canary(int(request.match_info["version"]), share)
+            await give(int(request.match_info["version"]), share)
         except PredictError as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
-        return web.json_response(control.describe())
+        return self._described()
 
-    async def _unpin(self, _: web.Request) -> web.Response:
-        control = self._control()
-        control.unpin()
-        return web.json_response(control.describe())
+    async def _unpin(self, request: web.Request) -> web.Response:
+        self._control(request).unpin()
+        return self._described()
 
-    async def _roll_back(self, _: web.Request) -> web.Response:
-        control = self._control()
+    async def _roll_back(self, request: web.Request) -> web.Response:
         try:
-            control.roll_back("an operator asked for it")
+            self._control(request).roll_back("an operator asked for it")
         except LookupError as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
-        return web.json_response(control.describe())
+        return self._described()
 
-    def _control(self) -> ModelControl:
-        control = self._model()
+    def _described(self) -> web.Response:
+        return web.json_response(self._all().describe())
+
+    def _control(self, request: web.Request) -> ModelControl:
+        """The model that a request names (`?model=`), or the default one."""
+        models = self._all()
+        name = request.query.get("model", models.names[0])
+        control = models.of(name)
         if control is None:
-            raise web.HTTPServiceUnavailable(text="no model yet\n")
+            raise web.HTTPNotFound(text=f"model {name!r} is not served here; {', '.join(map(repr, models.names))}\n")
         return control
+
+    def _all(self) -> ModelControls:
+        models = self._models()
+        if models is None:
+            raise web.HTTPServiceUnavailable(text="no model yet\n")
+        return models

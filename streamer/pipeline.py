@@ -12,6 +12,7 @@ from streamer.metrics import Metrics
 from streamer.models import Models
 from streamer.preparation import Serving
 from streamer.scores import Scores
+from streamer.shadow import Shadow
 from streamer.sink import Sink
 from streamer.source import Received, Source
 from streamer.types import (
@@ -20,6 +21,7 @@ from streamer.types import (
     BidRequest,
     DeadLetter,
     EncodedRequest,
+    ModelVersion,
     ScoreMessage,
     StageTimes,
     Status,
@@ -30,10 +32,11 @@ _WAIT_SHARE = 0.7
 
 
 class _GoneError(Exception):
-    """The version that a request was to be scored by has vanished; carries the request's deadline."""
+    """The version that a request was to be scored by has vanished."""
 
-    def __init__(self, deadline: Deadline) -> None:
-        super().__init__("the version is gone")
+    def __init__(self, version: ModelVersion, deadline: Deadline) -> None:
+        super().__init__(f"{version} is gone")
+        self.version = version
         self.deadline = deadline
 
 
@@ -48,6 +51,7 @@ class Pipeline:
     models: Models
     scores: Scores
     sink: Sink
+    shadow: Shadow
     metrics: Metrics
     log: FilteringBoundLogger
     clock: Callable[[], float]
@@ -55,7 +59,10 @@ class Pipeline:
 
     async def answer(self, record: Received) -> None:
         """Scores one record and publishes what came of it."""
-        message, deadline = await self._score(record)
+        try:
+            message, deadline = await self._score(record)
+        finally:
+            self.source.answered()
         if isinstance(message, DeadLetter):
             self.log.warning("dead letter", reason=message.reason, origin=str(message.origin))
             await self.sink.dead_letter(message)
@@ -64,21 +71,20 @@ class Pipeline:
             message = replace(message, times=replace(message.times, total=(now - record.at) * 1e3))
             self.metrics.answered(message.status, message.times, deadline.remaining(now))
             await self.sink.publish(record.key, encode_scores(message), record.headers)
+            self.shadow.offer(record, message.model)
         self.source.done(record.origin)
 
     async def _score(self, record: Received) -> tuple[ScoreMessage | DeadLetter, Deadline]:
-        serving = self.models.serving_for(record.key)
         try:
-            return await self._score_with(serving, record, last=False)
+            return await self._score_once(record, last=False)
         except _GoneError as gone:
             # The version vanished under it: another one may yet score it, from the record on, for its spec may differ.
-            wait_s = _WAIT_SHARE * gone.deadline.remaining(self.clock())
-            other = await self.models.successor(serving.version, record.key, wait_s)
-            return await self._score_with(other or serving, record, last=True)
+            model = self.models.of(gone.version.name)
+            assert model is not None, "only models that are served are asked"
+            await model.successor(gone.version, record.key, _WAIT_SHARE * gone.deadline.remaining(self.clock()))
+            return await self._score_once(record, last=True)
 
-    async def _score_with(
-        self, serving: Serving, record: Received, *, last: bool
-    ) -> tuple[ScoreMessage | DeadLetter, Deadline]:
+    async def _score_once(self, record: Received, *, last: bool) -> tuple[ScoreMessage | DeadLetter, Deadline]:
         deadline = record.deadline
         budget_ms = header_milliseconds(record.headers)
         request_id = header_text(record.headers, REQUEST_ID_HEADER)
@@ -87,7 +93,7 @@ class Pipeline:
             if request_id is not None and deadline.expired(self.clock()):
                 return ScoreMessage(request_id, "expired", record.origin), deadline
         try:
-            request = serving.codec.decode(record.value, record.headers)
+            serving, request = self._decode(record)
             if isinstance(request, BadRecord):
                 return self._refused(record, request.request_id, "decode", request.reason), deadline
             request_id = request.request_id
@@ -101,22 +107,32 @@ class Pipeline:
             self.log.exception("record failed", origin=str(record.origin))
             return self._refused(record, request_id, "pipeline", f"internal error: {error!r:.200}"), deadline
 
+    def _decode(self, record: Received) -> tuple[Serving, BidRequest | BadRecord]:
+        """What is to score the record, and what that one's own spec reads in it."""
+        serving = self.models.default.serving_for(record.key)
+        request = serving.codec.decode(record.value, record.headers)
+        if isinstance(request, BadRecord) or request.model in (None, serving.version.name):
+            return serving, request
+        model = self.models.of(request.model)
+        if model is None:
+            served = ", ".join(map(repr, self.models.names))
+            return serving, BadRecord(request.request_id, f"model: {request.model!r} is not served here; {served}")
+        serving = model.serving_for(record.key)
+        return serving, serving.codec.decode(record.value, record.headers)
+
     async def _score_request(
         self, record: Received, request: BidRequest, deadline: Deadline, serving: Serving, *, last: bool
     ) -> ScoreMessage | DeadLetter:
         decoded = self.clock()
         if deadline.expired(decoded):
             return ScoreMessage(request.request_id, "expired", record.origin, times=_times(record, decoded))
-        if request.model not in (None, serving.version.name):
-            reason = f"model: {request.model!r} is not served here, {serving.version.name!r} is"
-            return self._refused(record, request.request_id, "decode", reason)
         self.metrics.candidates.inc(request.size)
         try:
             encoded = serving.encoder.encode(request)
         except InvalidRequestError as error:
             return self._refused(record, request.request_id, "encode", str(error))
         if record.value is not None:
-            self.models.remember(record.value, record.headers)
+            self.models.remember(serving.version, record.value, record.headers)
         times = replace(_times(record, decoded), encode=(self.clock() - decoded) * 1e3)
         return await self._score_rows(
             record, request.request_id, encoded, deadline=deadline, serving=serving, times=times, last=last
@@ -135,7 +151,7 @@ class Pipeline:
     ) -> ScoreMessage:
         scored = await self.scores.score(serving.version, encoded, deadline, serving.prior)
         if scored.gone and not last:
-            raise _GoneError(deadline)
+            raise _GoneError(serving.version, deadline)
         unknown = scored.sources == FROM_PRIOR
         status: Status = "ok" if not unknown.any() else "fallback" if unknown.all() else "partial"
         return ScoreMessage(

@@ -3,13 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import grpc
 import grpc.aio
 import numpy as np
-import numpy.typing as npt
 
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
@@ -21,7 +20,7 @@ from streamer.serving_messages import (
     types_pb2,
 )
 from streamer.settings import PredictorSettings
-from streamer.types import F32, BatchInputs, ModelVersion
+from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, Tensor, TensorInfo
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -41,12 +40,28 @@ _OPTIONS = (
 )
 SCORE, SPEC = "score", "feature_spec"
 INPUTS = ("request_ids", "request_floats", "candidate_ids", "candidate_floats", "pair_ids", "row_to_request")
-_INT32 = types_pb2.DT_INT32
+OUTPUT = "ctr"
 _FLOAT = types_pb2.DT_FLOAT
+_DTYPES = {
+    np.dtype(np.float32): _FLOAT,
+    np.dtype(np.int32): types_pb2.DT_INT32,
+    np.dtype(np.int64): types_pb2.DT_INT64,
+}
+_REMEMBERED_VERSIONS = 16
 
 
 # What says that a server is not well; the rest says something of the request, or of the version.
 _UNWELL = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "INVALID_REPLY"})
+
+
+class FlatCall(Protocol):
+    """A signature that does not take the encoded form: its name, its output, and what it makes of a batch."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def output(self) -> str: ...
+    def tensors(self, batch: BatchInputs) -> Mapping[str, Tensor]: ...
 
 
 class Predictor:
@@ -64,6 +79,7 @@ class Predictor:
         self._metrics = metrics or Metrics()
         self._clock = clock
         self._servers = [_Server(address) for address in settings.addresses]
+        self._flat: dict[ModelVersion, FlatCall] = {}
         self._replicas = Replicas(
             [Replica(address) for address in settings.addresses],
             failures=settings.breaker_failures,
@@ -84,7 +100,7 @@ class Predictor:
             PredictError: the servers are unreachable, busy or too slow, or have failed too often of late.
         """
         deadline = self._clock() + seconds
-        request = score_request(version, inputs)
+        request, output = self._request(version, inputs)
         tried: set[int] = set()
         failure: PredictError | None = None
         for _ in range(max(2, len(self._servers))):
@@ -100,7 +116,7 @@ class Predictor:
                     break
                 self._metrics.predict_retries.inc()
             try:
-                return await self._score_on(index, request, inputs.rows, left)
+                return await self._score_on(index, request, output, rows=inputs.rows, seconds=left)
             except PredictError as error:
                 failure = error
                 # One that has not got the version says nothing of the others; a request's own fault follows it.
@@ -111,13 +127,13 @@ class Predictor:
                     tried.add(index)
         raise failure or PredictError("UNAVAILABLE", "every server has failed too often of late; none is asked")
 
-    async def _score_on(self, index: int, request: Any, rows: int, seconds: float) -> F32:
+    async def _score_on(self, index: int, request: Any, output: str, *, rows: int, seconds: float) -> F32:
         """One call of one server, which is judged by it."""
         replicas, server = self._replicas, self._servers[index]
         start = self._clock()
         replicas.started(index)
         try:
-            ctr = read_scores(await server.call(server.predict, request, seconds), "ctr", rows)
+            ctr = read_scores(await server.call(server.predict, request, seconds), output, rows)
         except PredictError as error:
             if error.code in _UNWELL:
                 replicas.failed(index, self._clock())
@@ -163,11 +179,11 @@ class Predictor:
             raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string")
         return bytes(values[0]).decode()
 
-    async def score_inputs(self, version: ModelVersion) -> dict[str, int]:
-        """The inputs of the `score` signature with their widths: 0 for a vector, -1 where it is left open.
+    async def signature(self, version: ModelVersion, name: str) -> SignatureInfo:
+        """What a signature of the version takes and gives.
 
         Raises:
-            BadReplyError: the version has no `score` signature, or one with an input of another dtype.
+            BadReplyError: the version has no such signature.
             PredictError: the server cannot be asked.
         """
         request = get_model_metadata_pb2.GetModelMetadataRequest()
@@ -176,15 +192,16 @@ class Predictor:
         reply = await self._control(lambda server: server.metadata, request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         reply.metadata["signature_def"].Unpack(signatures)
-        if SCORE not in signatures.signature_def:
-            raise BadReplyError("FAILED_PRECONDITION", f"{version} has no signature {SCORE!r}")
-        found: dict[str, int] = {}
-        for name, info in signatures.signature_def[SCORE].inputs.items():
-            dims = info.tensor_shape.dim
-            found[name] = dims[1].size if len(dims) > 1 else 0
-            if info.dtype != (_FLOAT if name.endswith("_floats") else _INT32):
-                raise BadReplyError("FAILED_PRECONDITION", f"{version}: input {name!r} has dtype {info.dtype}")
-        return found
+        if name not in signatures.signature_def:
+            raise BadReplyError("FAILED_PRECONDITION", f"{version} has no signature {name!r}")
+        found = signatures.signature_def[name]
+        return SignatureInfo(*({n: _tensor_info(t) for n, t in side.items()} for side in (found.inputs, found.outputs)))
+
+    def ask_by(self, version: ModelVersion, signature: FlatCall) -> None:
+        """From now on the version is asked by a flat signature of its own instead of `score`."""
+        if len(self._flat) == _REMEMBERED_VERSIONS:
+            del self._flat[next(iter(self._flat))]
+        self._flat[version] = signature
 
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
         """Scores rows for nobody on every server, so that the version's first real call is not its first call.
@@ -192,20 +209,40 @@ class Predictor:
         Raises:
             PredictError: as `score` does, where no server could.
         """
-        request = score_request(version, inputs)
+        request, output = self._request(version, inputs)
 
         async def one(server: _Server) -> None:
-            read_scores(await server.call(server.predict, request, self._control_s), "ctr", inputs.rows)
+            read_scores(await server.call(server.predict, request, self._control_s), output, inputs.rows)
 
         outcomes = await asyncio.gather(*map(one, self._servers), return_exceptions=True)
         failures = [outcome for outcome in outcomes if outcome is not None]
         if len(failures) == len(outcomes):
             raise _most_telling(failures)
 
+    async def score_aside(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
+        """Scores n rows as `score` does, but once, on the server that is asked next, and nobody is judged by it.
+
+        Raises:
+            PredictError: as `score` does.
+        """
+        index = self._replicas.pick(self._clock())
+        if index is None:
+            raise PredictError("UNAVAILABLE", "every server has failed too often of late; none is asked")
+        server = self._servers[index]
+        request, output = self._request(version, inputs)
+        return read_scores(await server.call(server.predict, request, seconds), output, inputs.rows)
+
     async def close(self) -> None:
         """Closes the channels; calls in flight are cancelled."""
         for server in self._servers:
             await server.channel.close(None)
+
+    def _request(self, version: ModelVersion, inputs: BatchInputs) -> tuple[Any, str]:
+        """The Predict request for a batch, and the output that has the scores."""
+        flat = self._flat.get(version)
+        if flat is None:
+            return score_request(version, inputs), OUTPUT
+        return _predict_request(version, flat.name, flat.tensors(inputs)), flat.output
 
     @property
     def _control_s(self) -> float:
@@ -269,13 +306,21 @@ def _most_telling(failures: Sequence[BaseException]) -> BaseException:
 
 def score_request(version: ModelVersion, inputs: BatchInputs) -> Any:
     """The Predict request for a batch; inputs of width 0 are left out, as in the signature."""
+    arrays = {name: getattr(inputs, name) for name in INPUTS}
+    return _predict_request(version, SCORE, {n: a for n, a in arrays.items() if a.ndim == 1 or a.shape[1]})
+
+
+def _predict_request(version: ModelVersion, signature: str, arrays: Mapping[str, Tensor]) -> Any:
     request = predict_pb2.PredictRequest()
-    _specify(request.model_spec, version, SCORE)
-    for name in INPUTS:
-        array = getattr(inputs, name)
-        if array.ndim == 1 or array.shape[1]:
-            _fill(request.inputs[name], array)
+    _specify(request.model_spec, version, signature)
+    for name, array in arrays.items():
+        _fill(request.inputs[name], array)
     return request
+
+
+def _tensor_info(found: Any) -> TensorInfo:
+    name = types_pb2.DataType.Name(found.dtype).removeprefix("DT_").lower()
+    return TensorInfo({"float": "float32"}.get(name, name), tuple(dim.size for dim in found.tensor_shape.dim))
 
 
 def read_scores(reply: Any, output: str, rows: int) -> F32:
@@ -306,8 +351,8 @@ def _specify(model_spec: Any, version: ModelVersion, signature: str) -> None:
         model_spec.signature_name = signature
 
 
-def _fill(tensor: Any, array: npt.NDArray[np.generic]) -> None:
-    tensor.dtype = _FLOAT if array.dtype == np.float32 else _INT32
+def _fill(tensor: Any, array: Tensor) -> None:
+    tensor.dtype = _DTYPES[array.dtype]
     for size in array.shape:
         tensor.tensor_shape.dim.add().size = size
     tensor.tensor_content = array.tobytes()

@@ -1,18 +1,19 @@
 """Makes a model version ready: its spec, its signature, its first calls."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 
 from streamer.codec import Codec
-from streamer.errors import BadReplyError, InvalidRequestError
+from streamer.errors import BadReplyError, InvalidRequestError, SpecError
 from streamer.features import GROUPS, Encoder, FeatureSpec, Layout
+from streamer.foreign import FlatSignature
 from streamer.paths import nested
-from streamer.predictor import Predictor
+from streamer.predictor import SCORE, Predictor
 from streamer.settings import Settings
-from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVersion
+from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVersion, TensorInfo
 
 _BLANK_CANDIDATES = 300
 
@@ -69,24 +70,37 @@ class Preparation:
 
 
 async def read_serving(predictor: Predictor, settings: Settings, version: ModelVersion) -> Serving:
-    """Fetches the version's spec and checks its signature against it.
+    """Fetches the version's spec, or reads the file that is set for its model, and checks its signature against it.
 
     Raises:
-        SpecError: its spec contradicts itself.
+        SpecError: its spec contradicts itself, or (from a file) does not fit the version's signature.
         BadReplyError: its signature does not fit its spec.
         PredictError: the server cannot be asked.
     """
-    spec = FeatureSpec.from_json(await predictor.feature_spec(version), f"spec of {version}")
+    path = settings.predictor.spec_files.get(version.name)
+    if path is None:
+        spec = FeatureSpec.from_json(await predictor.feature_spec(version), f"spec of {version}")
+    else:
+        spec = FeatureSpec.from_yaml(path)
     encoder = Encoder(spec, remembered_ads=settings.features.remembered_ads)
-    _check_signature(version, encoder.layout, await predictor.score_inputs(version))
+    if spec.serving is None:
+        _check_signature(version, encoder.layout, (await predictor.signature(version, SCORE)).inputs)
+    else:
+        found = await predictor.signature(version, spec.serving.signature)
+        try:
+            predictor.ask_by(version, FlatSignature(encoder.layout, spec.serving, found))
+        except SpecError as error:
+            raise SpecError(f"{path or version}: {error}") from error
     return Serving(version, Codec(settings.codec, spec.request, spec.document_keys, spec.containers), encoder)
 
 
-def _check_signature(version: ModelVersion, layout: Layout, found: dict[str, int]) -> None:
+def _check_signature(version: ModelVersion, layout: Layout, found: Mapping[str, TensorInfo]) -> None:
     """Raises BadReplyError where the `score` signature has other inputs than the version's own spec leads to."""
-    widths = {f"{group}_ids": layout.id_width(group) for group in GROUPS}
-    widths |= {f"{group}_floats": layout.float_width(group) for group in GROUPS}
-    expected = {name: width for name, width in widths.items() if width} | {"row_to_request": 0}
-    if found != expected:
-        detail = f"{version}: its score signature takes {found}, but its feature spec gives {expected}"
+    ids = {f"{group}_ids": TensorInfo("int32", (-1, layout.id_width(group))) for group in GROUPS}
+    floats = {f"{group}_floats": TensorInfo("float32", (-1, layout.float_width(group))) for group in GROUPS}
+    expected = {name: info for name, info in (ids | floats).items() if info.dims[1]}
+    expected["row_to_request"] = TensorInfo("int32", (-1,))
+    if dict(found) != expected:
+        wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+        detail = f"{version}: its score signature does not fit its feature spec in {', '.join(wrong)}"
         raise BadReplyError("FAILED_PRECONDITION", detail)

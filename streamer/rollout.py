@@ -12,12 +12,13 @@ class Rollout:
     """Moves users to a version step by step, or holds it at a share of them.
 
     A user is a record's key; who has been moved stays moved while the share grows, so each user meets one change. A
-    record without a key counts as one more user.
+    record without a key counts as one more user. Another `seed` chooses other users.
     """
 
     start: float
     ramp_s: float
     fixed: float | None = None
+    seed: int = 0
 
     def share(self, now: float) -> float:
         """The share of users, in [0, 1], who have the version now."""
@@ -29,4 +30,4 @@ class Rollout:
 
     def has(self, key: bytes | None, now: float) -> bool:
         """Whether the user with this key has the version now."""
-        return xxhash.xxh3_64_intdigest(key or b"") < self.share(now) * _ALL
+        return xxhash.xxh3_64_intdigest(key or b"", self.seed) < self.share(now) * _ALL

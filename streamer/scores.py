@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -94,10 +95,10 @@ class Scores:
 
     cache: ScoreCache | None
     dispatcher: Dispatcher
-    priors: Priors
     metrics: Metrics
     clock: Callable[[], float]
     hit_ratio: HitRatio
+    _priors: dict[str, Priors] = field(default_factory=lambda: defaultdict(Priors))
     _flights: dict[int, asyncio.Future[None]] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -115,12 +116,13 @@ class Scores:
             if self.cache is not None:
                 self.metrics.cache_bypassed.inc(n)
             await self._ask(scored, np.arange(n))
+        priors = self._priors[version.name]
         fresh = scored.sources == FROM_MODEL
         if fresh.any():
-            self.priors.learn(encoded.ad_keys[fresh], scored.ctr[fresh])
+            priors.learn(encoded.ad_keys[fresh], scored.ctr[fresh])
         unknown = scored.sources == FROM_PRIOR
         if unknown.any():
-            scored.ctr[unknown] = self.priors.lookup(encoded.ad_keys[unknown], default_prior)
+            scored.ctr[unknown] = priors.lookup(encoded.ad_keys[unknown], default_prior)
         else:
             scored.reason, scored.gone = None, False
         return scored
@@ -172,7 +174,7 @@ class Scores:
         encoded = scored.encoded
 
         def worth() -> F32:
-            return self.priors.lookup(encoded.ad_keys, 0.0)
+            return self._priors[scored.version.name].lookup(encoded.ad_keys, 0.0)
 
         gathering = await self.dispatcher.score(scored.version, encoded, rows, scored.deadline, worth=worth)
         scored.take(gathering, asked, self.clock())

@@ -16,14 +16,15 @@ from streamer.deadline import Deadline
 from streamer.dispatcher import Dispatcher
 from streamer.errors import ConfigError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
+from streamer.model import Model
 from streamer.models import Models
 from streamer.offsets import OffsetTracker
 from streamer.ops_http import OpsServer
 from streamer.pipeline import Pipeline
 from streamer.predictor import Predictor
-from streamer.priors import Priors
 from streamer.scores import HitRatio, Scores
 from streamer.settings import Settings
+from streamer.shadow import Shadow
 from streamer.sink import Sink
 from streamer.source import Source
 from streamer.types import F32, BatchInputs, ModelVersion
@@ -97,7 +98,12 @@ class Service:
         settings, log = self.settings, self._log
         cache = ScoreCache(settings.cache) if settings.cache.enabled else None
         predictor = Predictor(settings.predictor, self.metrics, self._clock)
-        models = Models(predictor, settings, cache, metrics=self.metrics, log=log, clock=self._clock)
+        models = Models(
+            [
+                Model(name, predictor, settings, cache, metrics=self.metrics, log=log, clock=self._clock)
+                for name in settings.predictor.models
+            ]
+        )
         source: Source | None = None
         sink: Sink | None = None
         try:
@@ -162,16 +168,25 @@ class Service:
             scores = Scores(
                 cache,
                 dispatcher,
-                Priors(),
                 self.metrics,
                 self._clock,
                 HitRatio(settings.cache.min_hit_ratio),
+            )
+            shadow = Shadow(
+                models,
+                predictor,
+                sink,
+                settings.shadow,
+                metrics=self.metrics,
+                log=self._log,
+                is_busy=lambda: queue.waiting_rows > 0,
             )
             pipeline = Pipeline(
                 source,
                 models,
                 scores,
                 sink,
+                shadow,
                 self.metrics,
                 self._log,
                 self._clock,
@@ -181,6 +196,7 @@ class Service:
             side = [
                 spawn(self._repeat(self._commit, source, settings.offsets.commit_interval_ms), "commit"),
                 spawn(self._watch_versions(models), "models"),
+                spawn(shadow.run(), "shadow"),
             ]
             self.state, self._why_not = "RUNNING", None
             self._log.info("running", topic=settings.source.topic, group=settings.kafka.group_id)

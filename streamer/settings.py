@@ -3,11 +3,12 @@
 import difflib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from streamer.errors import ConfigError
@@ -49,6 +50,9 @@ class SourceSettings(_Section):
     )
     max_poll_records: int = Field(default=4, ge=1, description="records of one chunk, decoded before others run")
     max_in_flight_records: int = Field(default=48, ge=1, description="records unanswered at once; then reading stops")
+    max_unacknowledged_records: int = Field(
+        default=240, ge=1, description="records whose answers no broker has acknowledged; then reading stops"
+    )
     fetch_max_wait_ms: int = Field(default=100, ge=1, description="how long a broker holds a fetch without records")
     max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024, description="the most that one fetch brings")
 
@@ -92,7 +96,12 @@ class PredictorSettings(_Section):
     addresses: tuple[str, ...] = Field(
         default=("localhost:8500",), min_length=1, description="model servers, `host:port` or `dns:///name:port`"
     )
-    model: str = Field(default="ctr", description="name of the model that is asked")
+    models: tuple[str, ...] = Field(
+        default=("ctr",), min_length=1, description="models that requests may name; the first serves those that do not"
+    )
+    spec_files: Mapping[str, Path] = Field(
+        default={}, description="feature spec (YAML) by model, for models without a `feature_spec` signature"
+    )
     poll_interval_ms: float = Field(default=1000.0, gt=0, description="how often served versions are asked for")
     control_timeout_ms: float = Field(default=5000.0, gt=0, description="for status, spec and warm-up calls")
     breaker_failures: int = Field(default=5, ge=1, description="failures in a row after which a server is left alone")
@@ -100,6 +109,13 @@ class PredictorSettings(_Section):
     breaker_max_pause_ms: float = Field(default=2000.0, gt=0, description="the longest pause")
     retry_share: float = Field(default=0.1, ge=0, le=1, description="retries, as a share of the successful calls")
     warmup_requests: int = Field(default=16, ge=0, description="recent requests that a new version is warmed with")
+
+    @field_validator("models")
+    @classmethod
+    def _named_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(models)) < len(models):
+            raise ValueError("a model stands twice")
+        return models
 
 
 class RolloutSettings(_Section):
@@ -117,10 +133,18 @@ class GuardSettings(_Section):
     min_rows: int = Field(default=5000, ge=1, description="scores on each side before they are compared")
 
 
+class ShadowSettings(_Section):
+    """Requests that a version in the shadow scores too, after they have been answered."""
+
+    timeout_ms: float = Field(default=1000.0, gt=0, description="for scoring and publishing one of them")
+    max_waiting: int = Field(default=16, ge=1, description="requests waiting; beyond, they are left out and counted")
+
+
 class SinkSettings(_Section):
     """Answers and dead letters."""
 
     topic: str = Field(default="ctr-scores", description="where answers go")
+    shadow_topic: str = Field(default="ctr-shadow-scores", description="where a version in the shadow has its scores")
     dead_letter_topic: str = Field(default="dead-letters", description="where records without a request id go")
     max_request_bytes: int = Field(default=8 * 2**20, ge=2**16, description="the largest message that is produced")
     retry_ms: float = Field(default=500.0, gt=0, description="pause before an answer that was refused is sent again")
@@ -174,6 +198,7 @@ class Settings(BaseSettings):
     predictor: PredictorSettings = PredictorSettings()
     rollout: RolloutSettings = RolloutSettings()
     guard: GuardSettings = GuardSettings()
+    shadow: ShadowSettings = ShadowSettings()
     sink: SinkSettings = SinkSettings()
     offsets: OffsetsSettings = OffsetsSettings()
     ops: OpsSettings = OpsSettings()

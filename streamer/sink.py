@@ -41,6 +41,10 @@ class Sink:
         """Sends one answer; the request's headers are carried over."""
         await self._send(self._settings.topic, key, value, list(headers))
 
+    async def shadow(self, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
+        """Sends the scores of a version in the shadow."""
+        await self._send(self._settings.shadow_topic, key, value, list(headers))
+
     async def dead_letter(self, letter: DeadLetter) -> None:
         """Sends a record as it was, with what is known about it in headers of its own."""
         origin = letter.origin

@@ -54,9 +54,9 @@ class Offsets(Protocol):
 class Source:
     """Reads bid requests for one worker, as a member of a consumer group.
 
-    Promises: at most `max_in_flight_records` are received and not done (then nothing is read); an offset is committed
-    only when everything before it is done; partitions that are taken away are committed first, as far as their work
-    ends in time.
+    Promises: at most `max_in_flight_records` are received and not answered, and at most `max_unacknowledged_records`
+    are not done (then nothing is read); an offset is committed only when everything before it is done; partitions that
+    are taken away are committed first, as far as their work ends in time.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Source:
         self._offsets = offsets
         self._changed = asyncio.Event()
         self._closing = False
+        self._unanswered = 0
 
     def __repr__(self) -> str:
         return f"<Source {self._offsets.in_flight} in flight{', closing' * self._closing}>"
@@ -102,7 +103,10 @@ class Source:
     async def chunks(self) -> AsyncIterator[list[Received]]:
         """Chunks of up to `max_poll_records` records, oldest first, until `close`."""
         while not self._closing:
-            room = self._settings.max_in_flight_records - self._offsets.in_flight
+            room = min(
+                self._settings.max_in_flight_records - self._unanswered,
+                self._settings.max_unacknowledged_records - self._offsets.in_flight,
+            )
             if room <= 0:
                 await self._change()
                 continue
@@ -111,9 +115,15 @@ class Source:
             )
             chunk = [self._receive(record) for records in found.values() for record in records]
             if chunk:
+                self._unanswered += len(chunk)
                 self._metrics.records.inc(len(chunk))
                 self._metrics.in_flight.set(self._offsets.in_flight)
                 yield chunk
+
+    def answered(self) -> None:
+        """What becomes of one record is known, and is on its way to the brokers: another one may be read."""
+        self._unanswered -= 1
+        self._changed.set()
 
     def done(self, origin: Origin) -> None:
         """The record has been answered or dead-lettered, for good."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
 U64 = npt.NDArray[np.uint64]
 I8 = npt.NDArray[np.int8]
+
+Tensor = npt.NDArray[np.generic]
 
 Status = Literal["ok", "partial", "fallback", "expired", "invalid"]
 Header = tuple[str, bytes]
@@ -146,6 +148,20 @@ class BatchInputs:
     def rows(self) -> int:
         """Number of candidates."""
         return len(self.row_to_request)
+
+
+class TensorInfo(NamedTuple):
+    """What a signature says of one tensor: the name of its dtype, and its sizes, -1 where one is left open."""
+
+    dtype: str
+    dims: tuple[int, ...]
+
+
+class SignatureInfo(NamedTuple):
+    """The inputs and outputs of a signature by name."""
+
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
 
 
 @dataclass(frozen=True, slots=True)

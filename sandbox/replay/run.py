@@ -207,7 +207,7 @@ def _through_the_scorer(
             "sink.topic": topics.scores,
             "sink.dead_letter_topic": topics.dead_letters,
             "predictor.addresses": [server.address],
-            "predictor.model": MODEL,
+            "predictor.models": [MODEL],
             # A replay is not about time: whatever is sent shall be scored.
             "source.budget_ms": 600_000,
             "source.max_budget_ms": 600_000,

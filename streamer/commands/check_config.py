@@ -48,10 +48,12 @@ async def _ask(settings: Settings) -> list[str]:
     lines = [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
     predictor = Predictor(settings.predictor)
     try:
-        serving, versions = await newest(predictor, settings)
+        for name in settings.predictor.models:
+            serving, versions = await newest(predictor, settings, name)
+            spec, served = serving.encoder.spec, ", ".join(map(str, versions))
+            lines.append(f"model {name}: versions {served}; spec {spec.name}, hash {spec.hash}")
     except PredictError as error:
         raise ConfigError(f"predictor: {error}") from error
     finally:
         await predictor.close()
-    spec, served = serving.encoder.spec, ", ".join(map(str, versions))
-    return [*lines, f"model {serving.version.name}: versions {served}; spec {spec.name}, hash {spec.hash}"]
+    return lines

@@ -37,13 +37,17 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
     # Imported here, so that --help does not wait for gRPC.
     from streamer.commands.live_model import newest  # noqa: PLC0415
     from streamer.predictor import Predictor  # noqa: PLC0415
-    from streamer.types import BadRecord, BatchInputs  # noqa: PLC0415
+    from streamer.types import BadRecord, BatchInputs, BidRequest  # noqa: PLC0415
 
     predictor = Predictor(settings.predictor)
     try:
-        serving, available = await newest(predictor, settings)
+        serving, available = await newest(predictor, settings, settings.predictor.models[0])
         start = time.perf_counter()
         decoded = serving.codec.decode(value, ())
+        if isinstance(decoded, BidRequest) and decoded.model in settings.predictor.models[1:]:
+            serving, available = await newest(predictor, settings, decoded.model)
+            start = time.perf_counter()
+            decoded = serving.codec.decode(value, ())
         if isinstance(decoded, BadRecord):
             outcome = "answered `invalid`" if decoded.request_id else "dead-lettered"
             raise ConfigError(f"this record would be {outcome}: {decoded.reason}")

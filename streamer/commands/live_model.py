@@ -7,16 +7,15 @@ from streamer.settings import Settings
 from streamer.types import ModelVersion
 
 
-async def newest(predictor: Predictor, settings: Settings) -> tuple[Serving, list[int]]:
-    """The newest version of the configured model, and the numbers of all that are AVAILABLE, rising.
+async def newest(predictor: Predictor, settings: Settings, name: str) -> tuple[Serving, list[int]]:
+    """The newest version of a model, and the numbers of all that are AVAILABLE, rising.
 
     Raises:
         ConfigError: there is none.
         SpecError, BadReplyError: its spec or its signature is wrong.
         PredictError: the server cannot be asked.
     """
-    name = settings.predictor.model
     available = sorted(await predictor.available(name))
     if not available:
-        raise ConfigError(f"predictor.model: no version of {name!r} is AVAILABLE")
+        raise ConfigError(f"predictor.models: no version of {name!r} is AVAILABLE")
     return await read_serving(predictor, settings, ModelVersion(name, available[-1])), available

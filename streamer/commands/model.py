@@ -2,6 +2,7 @@
 
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Annotated
@@ -14,49 +15,54 @@ from streamer.settings import load_settings
 app = typer.Typer(no_args_is_help=True, help="See and choose the model version of a running worker.")
 _TIMEOUT_S = 60.0
 
+Version = Annotated[int, typer.Argument(min=1)]
+Share = Annotated[float, typer.Argument(min=0, max=1, help="Share of the users, told by their records' keys.")]
 Config = Annotated[Path | None, typer.Option(help="Settings (YAML); they name the operations port.")]
+Model = Annotated[str | None, typer.Option(help="Name of the model; by default the first of the worker's.")]
 Ops = Annotated[str | None, typer.Option(help="Address of the operations port; by default the settings' one.")]
 
 
 @app.command("list")
 def show(config: Config = None, ops: Ops = None) -> None:
-    """Show the version that serves, the one before it, and what was pinned or rolled back."""
+    """Show of each model the version that serves, the one before it, and what was pinned or rolled back."""
     _ask("GET", "/model", config, ops)
 
 
 @app.command()
-def pin(version: Annotated[int, typer.Argument(min=1)], config: Config = None, ops: Ops = None) -> None:
+def pin(version: Version, model: Model = None, config: Config = None, ops: Ops = None) -> None:
     """Serve this version, and no newer one, until `unpin`."""
-    _ask("POST", f"/model/pin/{version}", config, ops)
+    _ask("POST", f"/model/pin/{version}", config, ops, model)
 
 
 @app.command()
-def canary(
-    version: Annotated[int, typer.Argument(min=1)],
-    share: Annotated[float, typer.Argument(min=0, max=1, help="Share of the users, told by their records' keys.")],
-    config: Config = None,
-    ops: Ops = None,
-) -> None:
+def canary(version: Version, share: Share, model: Model = None, config: Config = None, ops: Ops = None) -> None:
     """Serve this version to a share of the users, until `pin` or `unpin`."""
-    _ask("POST", f"/model/canary/{version}/{share:f}", config, ops)
+    _ask("POST", f"/model/canary/{version}/{share:f}", config, ops, model)
 
 
 @app.command()
-def unpin(config: Config = None, ops: Ops = None) -> None:
+def shadow(version: Version, share: Share, model: Model = None, config: Config = None, ops: Ops = None) -> None:
+    """Have this version score a share of the users too, on the shadow topic; a share of 0 ends it."""
+    _ask("POST", f"/model/shadow/{version}/{share:f}", config, ops, model)
+
+
+@app.command()
+def unpin(model: Model = None, config: Config = None, ops: Ops = None) -> None:
     """Serve the newest version again, end a canary; versions that were rolled back get another chance."""
-    _ask("POST", "/model/unpin", config, ops)
+    _ask("POST", "/model/unpin", config, ops, model)
 
 
 @app.command()
-def rollback(config: Config = None, ops: Ops = None) -> None:
+def rollback(model: Model = None, config: Config = None, ops: Ops = None) -> None:
     """Serve the version before this one again, at once."""
-    _ask("POST", "/model/rollback", config, ops)
+    _ask("POST", "/model/rollback", config, ops, model)
 
 
-def _ask(method: str, path: str, config: Path | None, ops: str | None) -> None:
+def _ask(method: str, path: str, config: Path | None, ops: str | None, model: str | None = None) -> None:
+    query = "" if model is None else "?" + urllib.parse.urlencode({"model": model})
     settings = load_settings(config).ops
     address = ops or f"{settings.host}:{settings.port}"
-    request = urllib.request.Request(f"http://{address}{path}", method=method)
+    request = urllib.request.Request(f"http://{address}{path}{query}", method=method)
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
             found = json.load(response)
@@ -64,5 +70,6 @@ def _ask(method: str, path: str, config: Path | None, ops: str | None) -> None:
         raise StreamerError(f"{address} refused: {error.read().decode(errors='replace').strip()}") from error
     except OSError as error:
         raise StreamerError(f"no worker's operations port at {address}: {error}") from error
-    for name, value in found.items():
-        typer.echo(f"{name.replace('_', ' ')}: {value}")
+    for described in found:
+        for name, value in described.items():
+            typer.echo(f"{name.replace('_', ' ')}: {value}")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -146,11 +146,20 @@ Feature = Annotated[Categorical | MultiValued | Numeric | Bucketised | Cross, Fi
 HashedFeature = Categorical | MultiValued | Bucketised
 
 
+class FlatServing(_Value):
+    """How a model that was trained elsewhere is asked: which features make up each input of its own signature."""
+
+    signature: str = "serving_default"
+    inputs: Mapping[str, tuple[str, ...]] = Field(min_length=1)
+    output: str
+
+
 class FeatureSpec(_Value):
     """A validated feature spec.
 
     Invariants: names are unique; a cross's parents exist, are hashed, and stand on known sides; the fused table fits
-    int32. `prior` is the click probability to answer with where no model can be asked.
+    int32. `prior` is the click probability to answer with where no model can be asked; `serving` is given for models
+    that do not take the encoded form, and says how they are asked.
     """
 
     name: str
@@ -158,6 +167,7 @@ class FeatureSpec(_Value):
     prior: float = Field(default=0.01, gt=0, lt=1)
     request: RequestPaths = RequestPaths()
     features: tuple[Feature, ...] = Field(min_length=1)
+    serving: FlatServing | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -174,9 +184,17 @@ class FeatureSpec(_Value):
                 raise ValueError(f"feature {feature.name!r} is neither wide nor deep nor part of a cross")
             if isinstance(feature, Cross):
                 self._check_cross(feature)
+        self._check_serving()
         if sum(f.rows for f in self.features if not isinstance(f, Numeric)) >= _MAX_ROWS:
             raise ValueError("the fused table has more rows than int32 counts")
         return self
+
+    def _check_serving(self) -> None:
+        used = {f.name for f in self.features if f.wide or f.deep}
+        for name, features in (self.serving.inputs if self.serving is not None else {}).items():
+            for feature in features:
+                if feature not in used:
+                    raise ValueError(f"serving.inputs.{name}: no wide or deep feature is called {feature!r}")
 
     def _is_parent(self, name: str) -> bool:
         return any(isinstance(f, Cross) and name in f.of for f in self.features)
@@ -238,7 +256,7 @@ class FeatureSpec(_Value):
     @property
     def hash(self) -> str:
         """16 hex digits over all that decides the encoded form. Equal hashes mean interchangeable encoders."""
-        content = self.model_dump(mode="json", exclude={"name", "prior"})
+        content = self.model_dump(mode="json", exclude={"name", "prior", "serving"})
         text = json.dumps([HASHING_VERSION, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -47,6 +47,7 @@ class System:
     requests: str
     scores: str
     dead_letters: str
+    shadow_scores: str
     settings: Mapping[str, object]
     folder: Path
 
@@ -119,16 +120,17 @@ def make_system(kafka: KafkaBroker, tmp_path: Path) -> Callable[[str], System]:
 
     def make(address: str) -> System:
         n = f"{os.getpid()}-{next(_numbers)}"
-        names = [f"{what}-{n}" for what in ("in", "out", "dead")]
+        names = requests, scores, dead, shadow = f"in-{n}", f"out-{n}", f"dead-{n}", f"shadow-{n}"
         for name in names:
             kafka.create_topic(name, 1, {"max.message.bytes": str(8 << 20)})
         settings = {
             "kafka.bootstrap_servers": kafka.bootstrap_servers,
             "kafka.group_id": f"group-{n}",
             "predictor.addresses": [address],
-            "source.topic": names[0],
-            "sink.topic": names[1],
-            "sink.dead_letter_topic": names[2],
+            "source.topic": requests,
+            "sink.topic": scores,
+            "sink.dead_letter_topic": dead,
+            "sink.shadow_topic": shadow,
             # A starved machine must not turn answers into `expired`, nor a pause into a rebalance: tests of time set
             # their own.
             "source.budget_ms": 600_000,
@@ -138,8 +140,9 @@ def make_system(kafka: KafkaBroker, tmp_path: Path) -> Callable[[str], System]:
             "predictor.control_timeout_ms": 60_000,
             "cache.ttl_s": 600,
             "service.drain_ms": 60_000,
+            "shadow.timeout_ms": 60_000,
         }
-        return System(kafka.bootstrap_servers, names[0], names[1], names[2], settings, tmp_path)
+        return System(kafka.bootstrap_servers, requests, scores, dead, shadow, settings, tmp_path)
 
     return make
 

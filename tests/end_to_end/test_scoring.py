@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,6 +143,39 @@ def test_a_newer_version_serves_without_a_restart(
                 assert n < 600, "version 2 never served"
 
 
+def test_models_side_by_side_and_a_version_in_the_shadow(
+    make_system: Callable[[str], System], model_base: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "models.config"
+    entries = ""
+    for name, versions in {"ctr": (1, 2), "other": (7,)}.items():
+        for version in versions:
+            shutil.copytree(model_base / "1", tmp_path / name / str(version))
+        entries += (
+            f'config {{ name: "{name}" base_path: "{tmp_path / name}" model_platform: "tensorflow" '
+            f"model_version_policy {{ all {{}} }} }} "
+        )
+    config.write_text(f"model_config_list {{ {entries} }}", encoding="utf-8")
+    with ModelServerProcess(config=config, log_path=tmp_path / "server.log") as server:
+        system = make_system(server.address)
+        with system.scorer(cache__enabled=False, predictor__models=["ctr", "other"]) as scorer:
+            system.send([request("default"), request("named", model="other"), request("unknown", model="nobody")])
+            answers = system.answers(3)
+            command = ["-m", "streamer", "model", "shadow", "1", "1.0", "--ops", f"127.0.0.1:{scorer.port}"]
+            subprocess.run([sys.executable, *command], check=True, timeout=300)
+            system.send([request("shadowed")])
+            shadowed = system.answers(4)["shadowed"]
+            (shadow,) = (message.json for message in system.read(system.shadow_scores, 1))
+    assert answers["default"]["model"] == {"name": "ctr", "version": 2}
+    assert answers["named"]["model"] == {"name": "other", "version": 7}
+    assert answers["unknown"]["status"] == "invalid"
+    assert answers["unknown"]["reason"] == "model: 'nobody' is not served here; 'ctr', 'other'"
+    assert shadowed["model"] == {"name": "ctr", "version": 2}
+    assert shadow["request_id"] == "shadowed"
+    assert shadow["model"] == {"name": "ctr", "version": 1}
+    assert shadow["ctr"] == pytest.approx(shadowed["ctr"]), "version 1 is the same model"
+
+
 def test_a_missing_topic_is_one_clear_line(system: System) -> None:
     scorer = system.scorer(source__topic="there-is-no-such-topic")
     scorer.spawn()
@@ -160,16 +194,14 @@ def test_check_config_topics_create_and_explain(system: System, tmp_path: Path) 
     )
 
     def streamer(*arguments: str) -> subprocess.CompletedProcess[str]:
-        from sys import executable  # noqa: PLC0415
-
-        command = [executable, "-m", "streamer", *arguments, "--config", str(config)]
+        command = [sys.executable, "-m", "streamer", *arguments, "--config", str(config)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
     refused = streamer("check-config", "--live")
     assert refused.returncode == 2
     assert "made-in" in refused.stderr
-    assert streamer("topics", "create").stdout.count(": created") == 3
-    assert streamer("topics", "create").stdout.count(": already there") == 3
+    assert streamer("topics", "create").stdout.count(": created") == 4
+    assert streamer("topics", "create").stdout.count(": already there") == 4
     accepted = streamer("check-config", "--live")
     assert accepted.returncode == 0, accepted.stderr
     assert "spec small" in accepted.stdout

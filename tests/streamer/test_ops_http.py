@@ -38,6 +38,9 @@ class Control:
         await self.pin(version)
         self.share = share
 
+    async def shadow(self, version: int, share: float) -> None:
+        self.share = share
+
     def unpin(self) -> None:
         self.serving, self.pinned = 3, None
 
@@ -48,11 +51,28 @@ class Control:
         return self.serving
 
 
+class Controls:
+    """The model `ctr`, and beside it one that is called `other`."""
+
+    def __init__(self, control: Control, other: Control) -> None:
+        self.names = ("ctr", "other")
+        self._models = {"ctr": control, "other": other}
+
+    def of(self, name: str) -> ModelControl | None:
+        return self._models.get(name)
+
+    def describe(self) -> list[dict[str, object]]:
+        return [control.describe() for control in self._models.values()]
+
+
 @asynccontextmanager
-async def port_of(control: ModelControl | None, why_not: str | None = None) -> AsyncIterator[str]:
+async def port_of(
+    control: Control | None, other: Control | None = None, *, why_not: str | None = None
+) -> AsyncIterator[str]:
+    models = None if control is None else Controls(control, other or Control())
     registry = CollectorRegistry()
     Counter("asked", "questions", registry=registry).inc(7)
-    server = OpsServer(OpsSettings(port=0), registry, lambda: "RUNNING", lambda: why_not, lambda: control)
+    server = OpsServer(OpsSettings(port=0), registry, lambda: "RUNNING", lambda: why_not, lambda: models)
     await server.start()
     try:
         yield f"127.0.0.1:{server.port}"
@@ -86,20 +106,31 @@ async def test_health_readiness_and_metrics() -> None:
 
 
 async def test_it_says_why_it_is_not_ready() -> None:
-    async with port_of(None, "waiting for the brokers") as address:
+    async with port_of(None, why_not="waiting for the brokers") as address:
         assert await ask(address, "/readyz") == (503, "waiting for the brokers\n")
         assert (await ask(address, "/healthz"))[0] == 200
 
 
 async def test_an_operator_sees_and_chooses_the_version() -> None:
     async with port_of(Control()) as address:
-        assert json.loads((await ask(address, "/model"))[1])["serving"] == 3
-        assert json.loads((await ask(address, "/model/pin/2", "POST"))[1])["pinned_by_operator"] == 2
+        assert json.loads((await ask(address, "/model"))[1])[0]["serving"] == 3
+        assert json.loads((await ask(address, "/model/pin/2", "POST"))[1])[0]["pinned_by_operator"] == 2
         assert await ask(address, "/model/pin/9", "POST") == (409, "NOT_FOUND: version 9 of 'ctr' is not AVAILABLE\n")
-        assert json.loads((await ask(address, "/model/unpin", "POST"))[1])["serving"] == 3
+        assert json.loads((await ask(address, "/model/unpin", "POST"))[1])[0]["serving"] == 3
         for left in (2, 1):
-            assert json.loads((await ask(address, "/model/rollback", "POST"))[1])["serving"] == left
+            assert json.loads((await ask(address, "/model/rollback", "POST"))[1])[0]["serving"] == left
         assert (await ask(address, "/model/rollback", "POST"))[0] == 409
+
+
+async def test_a_model_is_chosen_by_its_name() -> None:
+    control, other = Control(), Control()
+    async with port_of(control, other) as address:
+        assert (await ask(address, "/model/pin/2?model=other", "POST"))[0] == 200
+        assert (control.serving, other.serving) == (3, 2)
+        assert (await streamer("model", "pin", "1", "--model", "other", "--ops", address)).exit_code == 0
+        assert (control.serving, other.serving) == (3, 1)
+        status, body = await ask(address, "/model/unpin?model=nobody", "POST")
+        assert (status, body) == (404, "model 'nobody' is not served here; 'ctr', 'other'\n")
 
 
 @pytest.mark.parametrize(
@@ -111,6 +142,8 @@ async def test_an_operator_sees_and_chooses_the_version() -> None:
         ("/model/pin/-1", "POST", 404),
         ("/model/canary/2/1.5", "POST", 400),
         ("/model/canary/2/0.5.5", "POST", 400),
+        ("/model/shadow/2/7", "POST", 400),
+        ("/model/pin/2?model=nobody", "POST", 404),
         ("/", "GET", 404),
     ],
 )
@@ -137,6 +170,8 @@ async def test_the_command_line() -> None:
         assert "serving: 2" in (await streamer("model", "list", "--ops", address)).output
         assert (await streamer("model", "canary", "1", "0.25", "--ops", address)).exit_code == 0
         assert (control.serving, control.share) == (1, 0.25)
+        assert (await streamer("model", "shadow", "2", "0.5", "--ops", address)).exit_code == 0
+        assert (control.serving, control.share) == (1, 0.5)
         refused = await streamer("model", "pin", "9", "--ops", address)
         assert isinstance(refused.exception, StreamerError)
         assert str(refused.exception) == f"{address} refused: NOT_FOUND: version 9 of 'ctr' is not AVAILABLE"

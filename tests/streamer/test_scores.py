@@ -15,7 +15,6 @@ from streamer.dispatcher import Dispatcher
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features.hashing import mix64
 from streamer.metrics import Metrics
-from streamer.priors import Priors
 from streamer.scores import HitRatio, Scored, Scores
 from streamer.settings import BatchingSettings, CacheSettings
 from streamer.types import F32, SOURCES, BatchInputs, EncodedRequest, ModelVersion
@@ -68,7 +67,6 @@ class Rig:
         self.scores = Scores(
             ScoreCache(CacheSettings(max_bytes=2**20, ttl_s=10)) if self.cache else None,
             dispatcher,
-            Priors(),
             self.metrics,
             self.loop.time,
             HitRatio(self.least),

@@ -1,0 +1,105 @@
+"""Models that were trained elsewhere: their flat signature, fed from the encoded form. Pure numpy."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.errors import SpecError
+from streamer.features import GROUPS, FloatColumn, IdColumns, Layout
+from streamer.features.spec import FlatServing, MultiValued
+from streamer.types import F32, I32, BatchInputs, SignatureInfo, Tensor, TensorInfo
+
+_INTEGERS: Mapping[str, npt.DTypeLike] = {"int32": np.int32, "int64": np.int64}
+
+_Column = IdColumns | FloatColumn
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """One input, made of the columns of some features side by side, [n, k], or [n] where the model wants a vector."""
+
+    name: str
+    dtype: npt.DTypeLike
+    is_vector: bool
+    columns: tuple[Callable[[BatchInputs], Tensor], ...]
+
+    def array(self, batch: BatchInputs) -> Tensor:
+        side_by_side = np.concatenate([column(batch) for column in self.columns], axis=1)
+        if np.issubdtype(self.dtype, np.integer) and side_by_side.dtype.kind == "f":
+            side_by_side = np.rint(side_by_side)
+        array = side_by_side.astype(self.dtype)
+        return array[:, 0] if self.is_vector else array
+
+
+class FlatSignature:
+    """Feeds a signature that takes one flat row a candidate in the model's own inputs.
+
+    A categorical or bucketised feature goes in as its own bucket's number, from 0 (missing); of a multi-valued one or
+    a cross each value is the bucket's number from 1, and 0 is padding; a numeric one has the document's units again.
+    """
+
+    def __init__(self, layout: Layout, serving: FlatServing, found: SignatureInfo) -> None:
+        """Raises SpecError where the spec's inputs are not those of the signature, or do not fit them."""
+        columns: dict[str, _Column] = {}
+        for group in GROUPS:
+            columns |= {c.feature.name: c for c in layout.ids[group]}
+            columns |= {c.feature.name: c for c in layout.floats[group]}
+        self.name = serving.signature
+        self.output = serving.output
+        if set(serving.inputs) != set(found.inputs):
+            raise SpecError(f"serving.inputs: {sorted(serving.inputs)}, but the model takes {sorted(found.inputs)}")
+        if serving.output not in found.outputs:
+            raise SpecError(f"serving.output: {serving.output!r}, but the model gives {sorted(found.outputs)}")
+        self._inputs = tuple(
+            _input(name, tuple(columns[feature] for feature in features), found.inputs[name])
+            for name, features in serving.inputs.items()
+        )
+
+    def tensors(self, batch: BatchInputs) -> dict[str, Tensor]:
+        """The inputs of n rows by name, [n] or [n, k], in the dtypes of the signature."""
+        return {entry.name: entry.array(batch) for entry in self._inputs}
+
+
+def _input(name: str, columns: tuple[_Column, ...], info: TensorInfo) -> _Input:
+    where = f"serving.inputs.{name}"
+    if info.dtype not in (*_INTEGERS, "float32"):
+        raise SpecError(f"{where}: the model takes {info.dtype}; int32, int64 and float32 can be given")
+    width = sum(c.width if isinstance(c, IdColumns) else 1 for c in columns)
+    is_vector = len(info.dims) == 1
+    if len(info.dims) > 2 or (is_vector and width > 1) or (not is_vector and info.dims[1] not in (-1, width)):
+        raise SpecError(f"{where}: {width} columns, but the model takes shape {list(info.dims)}")
+    if info.dtype == "float32":
+        wrong = next((c.feature.name for c in columns if isinstance(c, IdColumns)), None)
+        if wrong is not None:
+            raise SpecError(f"{where}: {wrong!r} is no numeric feature, but the model takes float32")
+    take = tuple(_ids(c) if isinstance(c, IdColumns) else _number(c) for c in columns)
+    return _Input(name, _INTEGERS.get(info.dtype, np.float32), is_vector, take)
+
+
+def _ids(at: IdColumns) -> Callable[[BatchInputs], I32]:
+    """Takes a feature's buckets, counted from 0, or from 1 where 0 is padding."""
+    first = np.int32(at.offset - (at.width > 1 or isinstance(at.feature, MultiValued)))
+    columns = slice(at.start, at.start + at.width)
+
+    def take(batch: BatchInputs) -> I32:
+        ids = {"request": batch.request_ids, "candidate": batch.candidate_ids, "pair": batch.pair_ids}[at.group]
+        rows = ids[batch.row_to_request] if at.group == "request" else ids
+        buckets: I32 = np.maximum(rows[:, columns] - first, np.int32(0))
+        return buckets
+
+    return take
+
+
+def _number(at: FloatColumn) -> Callable[[BatchInputs], F32]:
+    """Takes a numeric feature, in the document's units."""
+    feature = at.feature
+    std, mean = np.float32(feature.std), np.float32(feature.mean)
+
+    def take(batch: BatchInputs) -> F32:
+        rows = batch.request_floats[batch.row_to_request] if at.group == "request" else batch.candidate_floats
+        value = rows[:, at.start : at.start + 1] * std + mean
+        return np.expm1(value) if feature.log else value
+
+    return take

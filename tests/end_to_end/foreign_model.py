@@ -1,0 +1,31 @@
+"""`python -m tests.end_to_end.foreign_model FOLDER`: a SavedModel as somebody else may have trained it.
+
+Its one signature takes the inputs of docs/bring-your-own-model.md; its scores tell what it was given.
+"""
+
+import sys
+from typing import Any
+
+import tensorflow as tf
+
+INPUTS = [
+    tf.TensorSpec([None], tf.int64, "sex"),
+    tf.TensorSpec([None, 3], tf.int64, "likes"),
+    tf.TensorSpec([None], tf.int32, "ad"),
+    tf.TensorSpec([None, 2], tf.float32, "numbers"),
+]
+
+
+class Model(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+    """probability = (sex + 10 (likes that are no padding) + 100 (hour + bid)) / 10,000, or 0 for a missing ad."""
+
+    @tf.function(input_signature=INPUTS)  # type: ignore[untyped-decorator]
+    def predict(self, sex: Any, likes: Any, ad: Any, numbers: Any) -> dict[str, Any]:
+        count = tf.reduce_sum(tf.cast(likes > 0, tf.float32), axis=1)
+        value = tf.cast(sex, tf.float32) + 10.0 * count + 100.0 * tf.reduce_sum(numbers, axis=1)
+        return {"probability": tf.where(ad > 0, value, 0.0)[:, tf.newaxis] / 10_000.0}
+
+
+if __name__ == "__main__":
+    model = Model()
+    tf.saved_model.save(model, sys.argv[1], {"serving_default": model.predict})
