@@ -10,6 +10,7 @@ import numpy as np
 from streamer.batching import Batch, BatchQueue, Rows, Ticket
 from streamer.deadline import Deadline
 from streamer.errors import PredictError, QueueFullError, VersionGoneError
+from streamer.limit import InFlightLimit
 from streamer.metrics import Metrics
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
@@ -67,7 +68,7 @@ class Gathering:
 
 @dataclass(slots=True)
 class Dispatcher:
-    """Asks the model for rows in micro-batches, at most `slots` batches at a time.
+    """Asks the model for rows in micro-batches, at most `slots` batches at a time, or as many as `limit` has learnt.
 
     Promise: `score` returns by the request's own deadline less `margin_s`, whatever the model server does, and never
     raises because of it. One caller's cancellation changes nothing for the others of its batch.
@@ -80,7 +81,9 @@ class Dispatcher:
     metrics: Metrics
     slots: int
     margin_s: float
+    limit: InFlightLimit | None = None
     in_flight: int = 0
+    _started: int = 0
     _gatherings: dict[Ticket, Gathering] = field(default_factory=dict)
     _pump_due: bool = False
     _timer: asyncio.TimerHandle | None = None
@@ -134,7 +137,7 @@ class Dispatcher:
 
     def _pump(self) -> None:
         self._pump_due = False
-        while self.in_flight < self.slots:
+        while self.in_flight < (self.slots if self.limit is None else self.limit.calls):
             now = self.clock()
             for ticket, rows in self.queue.shed(now, idle=not self.in_flight):
                 self.metrics.shed_rows.inc(len(rows))
@@ -162,6 +165,8 @@ class Dispatcher:
 
     async def _run(self, batch: Batch) -> None:
         start = self.clock()
+        self._started += 1
+        company, started = self.in_flight > 1, self._started
         try:
             ctr = await self.predict(batch.version, batch.inputs(), batch.deadline)
         except PredictError as error:
@@ -174,6 +179,10 @@ class Dispatcher:
             now = self.clock()
             self.queue.latency(batch.version).observe(batch.rows, now - start)
             self.metrics.predicted(now - start)
+            if self.limit is not None:
+                alone = not company and started == self._started
+                self.limit.observe(batch.version, batch.rows, now - start, alone=alone)
+                self.metrics.in_flight_limit.set(self.limit.calls)
             first = 0
             for ticket, rows in batch.parts:
                 gathering = self._gatherings.get(ticket)

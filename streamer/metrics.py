@@ -32,6 +32,7 @@ class Metrics:
         )
         self._rows = self._histogram("batching_rows", "rows of a batch", _ROWS)
         self.waiting_rows = self._gauge("batching_waiting_rows", "rows that wait to leave in a batch")
+        self.in_flight_limit = self._gauge("batching_in_flight_limit", "calls that may be in flight at once")
         self.shed_rows = self._counter("batching_shed_rows", "rows given up because no batch could answer them in time")
         self._rpc = self._histogram("predictor_seconds", "time of a call", _SECONDS)
         self._rpc_errors = Counter(

@@ -15,6 +15,7 @@ from streamer.cache import ScoreCache
 from streamer.deadline import Deadline
 from streamer.dispatcher import Dispatcher
 from streamer.errors import ConfigError, PredictError, VersionGoneError
+from streamer.limit import InFlightLimit
 from streamer.metrics import Metrics
 from streamer.model import Model
 from streamer.models import Models
@@ -155,16 +156,18 @@ class Service:
                 models.scored(version, ctr)
                 return ctr
 
-            queue = BatchQueue(settings.batching)
+            queue, slots = BatchQueue(settings.batching), settings.batching.max_in_flight_batches
             dispatcher = Dispatcher(
                 queue,
                 predict,
                 spawn,
                 self._clock,
                 self.metrics,
-                slots=settings.batching.max_in_flight_batches,
+                slots=slots,
                 margin_s=settings.batching.answer_margin_ms / 1e3,
+                limit=InFlightLimit(slots) if settings.batching.in_flight == "adaptive" else None,
             )
+            self.metrics.in_flight_limit.set(slots)
             scores = Scores(
                 cache,
                 dispatcher,

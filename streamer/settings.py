@@ -85,7 +85,10 @@ class BatchingSettings(_Section):
 
     max_batch_rows: int = Field(default=1200, ge=1, description="rows of one call; larger requests are split")
     max_wait_ms: float = Field(default=0.0, ge=0, description="how long rows wait for company while a slot is free")
-    max_in_flight_batches: int = Field(default=3, ge=1, description="calls at once")
+    in_flight: Literal["fixed", "adaptive"] = Field(
+        default="fixed", description="adaptive: as many calls at once as the servers work on, learnt from their replies"
+    )
+    max_in_flight_batches: int = Field(default=3, ge=1, description="calls at once; with `adaptive` the most")
     max_queued_rows: int = Field(default=40_000, ge=1, description="rows waiting; beyond, requests get priors at once")
     answer_margin_ms: float = Field(default=2.0, ge=0, description="kept of a budget for publishing the answer")
 
