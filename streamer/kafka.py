@@ -1,15 +1,19 @@
 """Settings to Kafka clients."""
 
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from streamer.errors import ConfigError
 from streamer.settings import Settings
 
+_POLL_MS = 200
+_Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer)
 UnreachableError = KafkaConnectionError
 """No broker answers."""
 
@@ -48,6 +52,59 @@ def producer(settings: Settings) -> AIOKafkaProducer:
         linger_ms=0,
         max_request_size=settings.sink.max_request_bytes,
     )
+
+
+@asynccontextmanager
+async def started(client: _Client, settings: Settings) -> AsyncIterator[_Client]:
+    """A client that is started, and stopped at the end.
+
+    Raises:
+        ConfigError: the brokers cannot be reached.
+    """
+    try:
+        await client.start()
+    except UnreachableError as error:
+        await client.stop()
+        raise ConfigError(
+            f"kafka.bootstrap_servers: no broker answers at {settings.kafka.bootstrap_servers}"
+        ) from error
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+async def records_of(settings: Settings, topic: str) -> AsyncIterator[ConsumerRecord]:
+    """The records that a topic holds now, of no group, those of a partition in their order.
+
+    Raises:
+        ConfigError: the brokers cannot be reached, have no such topic, or stop answering.
+    """
+    async with _Admin(settings) as admin:
+        if topic not in await admin.list_topics():
+            raise ConfigError(f"no topic {topic}; `streamer topics create` makes what is missing")
+    reader = AIOKafkaConsumer(
+        topic,
+        **_client(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    async with started(reader, settings):
+        partitions = sorted(reader.assignment())
+        ends = await reader.end_offsets(partitions)
+        patience_s = settings.kafka.request_timeout_ms / 1e3
+        heard = time.monotonic()
+        for partition in partitions:
+            # The position moves over what a reader does not see, too: markers of transactions, compacted records.
+            while await reader.position(partition) < ends[partition]:
+                for record in (await reader.getmany(partition, timeout_ms=_POLL_MS)).get(partition, []):
+                    heard = time.monotonic()
+                    if record.offset < ends[partition]:
+                        yield record
+                if time.monotonic() - heard > patience_s:
+                    raise ConfigError(f"{topic}: the brokers have not answered for {patience_s:g} s")
 
 
 def wanted_topics(settings: Settings) -> Mapping[str, Mapping[str, str]]:

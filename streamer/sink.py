@@ -7,11 +7,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from structlog.typing import FilteringBoundLogger
 
+from streamer.dead_letters import VALUE_BYTES, headers_of
 from streamer.metrics import Metrics
 from streamer.settings import SinkSettings
 from streamer.types import DeadLetter, Header
-
-_PREFIX = "dead_letter."
 
 
 class Sink:
@@ -47,25 +46,16 @@ class Sink:
 
     async def dead_letter(self, letter: DeadLetter) -> None:
         """Sends a record as it was, with what is known about it in headers of its own."""
-        origin = letter.origin
-        facts = {
-            "reason": letter.reason,
-            "stage": letter.stage,
-            "topic": origin.topic,
-            "partition": str(origin.partition),
-            "offset": str(origin.offset),
-            "timestamp_ms": str(letter.timestamp_ms),
-        }
-        headers = [*letter.headers, *((_PREFIX + name, text.encode()) for name, text in facts.items())]
+        headers = headers_of(letter)
         topic = self._settings.dead_letter_topic
         try:
             await self._send(topic, letter.key, letter.value, headers)
         except MessageSizeTooLargeError:
             size = len(letter.value or b"")
             self._log.error(
-                "a dead letter is too large for its topic, its value is left out", origin=str(origin), size=size
+                "a dead letter is too large for its topic, its value is left out", origin=str(letter.origin), size=size
             )
-            await self._send(topic, letter.key, None, [*headers, (_PREFIX + "value_bytes", str(size).encode())])
+            await self._send(topic, letter.key, None, [*headers, (VALUE_BYTES, str(size).encode())])
         self._metrics.dead_lettered(letter.stage)
 
     async def stop(self) -> None:

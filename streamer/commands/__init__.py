@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from streamer.commands import check_config, explain, model, run, topics
+from streamer.commands import check_config, dlq, explain, model, run, topics
 from streamer.errors import ConfigError, StreamerError
 from streamer.settings import settings_table
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("check-config")(check_config.check_config)
 app.command("explain")(explain.explain)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(model.app, name="model")
 app.add_typer(topics.app, name="topics")
 

@@ -1,0 +1,123 @@
+"""`streamer dlq` on a real topic of dead letters."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from typer.testing import CliRunner
+
+from sandbox.broker import KafkaBroker
+from streamer.commands import app
+from streamer.dead_letters import headers_of
+from streamer.errors import ConfigError, StreamerError
+from streamer.types import DeadLetter, Origin
+from tests.kafka_fixtures import FreshTopic
+
+pytestmark = pytest.mark.kafka
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def topics(kafka: KafkaBroker, fresh_topic: FreshTopic) -> tuple[str, str]:
+    """A topic with three dead letters, and the topic that they came from, now empty."""
+    dead, requests = fresh_topic(prefix="dead"), fresh_topic(prefix="requests")
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for offset, (value, stage, reason) in enumerate(
+        [
+            (b"{nonsense", "decode", "record: not JSON"),
+            (b'{"user":{"id":"\xc3\xa4"}}', "decode", "request_id: missing"),
+            (b"\xff", "encode", "ad_id: odd"),
+        ]
+    ):
+        letter = DeadLetter(b"u%d" % offset, value, [("trace", b"t")], Origin(requests, 0, offset), 1000, stage, reason)
+        producer.produce(dead, letter.value, letter.key, headers=list(headers_of(letter)))
+    too_large = DeadLetter(None, None, [], Origin(requests, 0, 3), 1000, "decode", "record: too large")
+    producer.produce(dead, None, headers=[*headers_of(too_large), ("dead_letter.value_bytes", b"9000000")])
+    assert producer.flush(60) == 0
+    return dead, requests
+
+
+@pytest.fixture
+def dlq(kafka: KafkaBroker, topics: tuple[str, str], tmp_path: Path) -> Run:
+    config = tmp_path / "streamer.yaml"
+    settings = {
+        "kafka": {"bootstrap_servers": kafka.bootstrap_servers, "request_timeout_ms": 60_000},
+        "sink": {"dead_letter_topic": topics[0]},
+    }
+    config.write_text(json.dumps(settings))
+
+    def run(*arguments: str, **more: Any) -> Any:
+        return CliRunner().invoke(app, ["dlq", *arguments, "--config", str(config)], env={"COLUMNS": "300"}, **more)
+
+    return run
+
+
+def sent_again(kafka: KafkaBroker, topic: str, count: int) -> list[Any]:
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "test", "enable.auto.commit": False})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    try:
+        records: list[Any] = consumer.consume(count + 1, timeout=10 if count else 2)
+        return records
+    finally:
+        consumer.close()
+
+
+def test_list_and_show(dlq: Run, topics: tuple[str, str]) -> None:
+    listed = dlq("list")
+    assert listed.exit_code == 0, listed.output
+    for part in ("0:0", "record: not JSON", "request_id: missing", f"{topics[1]}/0@1", "9000000", "4 dead letters"):
+        assert part in listed.output
+    some = dlq("list", "--stage", "decode", "--limit", "1")
+    assert "record: too large" in some.output
+    assert "record: not JSON" not in some.output
+    assert "3 dead letters" in some.output
+    assert "0 dead letters" in dlq("list", "--since", "2999-01-01").output
+
+    shown = dlq("show", "0:1").output
+    for part in ("reason: request_id: missing", "key: u1", "header trace: t", '"id": "ä"'):
+        assert part in shown
+    assert "b'\\xff'" in dlq("show", "0:2").output
+    assert "left out" in dlq("show", "0:3").output
+
+
+def test_what_is_replayed_is_the_record_that_it_was(dlq: Run, kafka: KafkaBroker, topics: tuple[str, str]) -> None:
+    assert (
+        "2 dead letters match" in dlq("replay", "--reason", "re", "--stage", "decode", "--dry-run", "0:0", "0:1").output
+    )
+    assert dlq("replay", "0:1", input="n\n").exit_code == 1
+    assert sent_again(kafka, topics[1], 0) == []
+    assert "1 sent again" in dlq("replay", "0:1", "--yes").output
+    (record,) = sent_again(kafka, topics[1], 1)
+    assert (record.key(), record.value()) == (b"u1", b'{"user":{"id":"\xc3\xa4"}}')
+    assert dict(record.headers()) == {"trace": b"t", "dead_letter.replays": b"1"}
+    assert record.timestamp()[1] > 1_700_000_000_000, "its time begins anew"
+    some = dlq("replay", "--yes")
+    assert "3 sent again" in some.output
+    assert isinstance(some.exception, StreamerError)
+    assert str(some.exception).startswith("1 could not be")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "17"), "position '17': expected PARTITION:OFFSET"),
+        (("list", "--since", "yesterday"), "--since 'yesterday': expected 90s"),
+        (("show", "0:99"), "there is no dead letter at 0:99"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(dlq: Run, arguments: tuple[str, ...], message: str) -> None:
+    refused = dlq(*arguments)
+    assert isinstance(refused.exception, StreamerError)
+    assert str(refused.exception).startswith(message)
+
+
+def test_a_topic_that_is_not_there(kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMER_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("STREAMER_SINK__DEAD_LETTER_TOPIC", "there-is-no-such-topic")
+    refused = CliRunner().invoke(app, ["dlq", "list"])
+    assert isinstance(refused.exception, ConfigError)
+    assert "no topic there-is-no-such-topic" in str(refused.exception)
