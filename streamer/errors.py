@@ -22,6 +22,10 @@ class ConfigError(StreamerError):
     """Settings that are unknown, impossible, or contradicted by the live topics or model. Next: stop, exit status 2."""
 
 
+class UnreachableError(ConfigError):
+    """No broker answers, for now or for good. Next: try again while the worker starts; a command gives up."""
+
+
 class QueueFullError(StreamerError):
     """A bounded queue refused. Next: read no more; answer what cannot wait with the fallback."""
 

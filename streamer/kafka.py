@@ -1,21 +1,29 @@
 """Settings to Kafka clients."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from streamer.errors import ConfigError
+from streamer.kafka_security import security_options, why_unreachable
 from streamer.settings import Settings
+
+NoBrokerError = KafkaConnectionError
+"""No broker answers a client that has started before, or could."""
 
 _POLL_MS = 200
 _Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer)
-UnreachableError = KafkaConnectionError
-"""No broker answers."""
 
 
 def _client(settings: Settings) -> dict[str, Any]:
@@ -24,6 +32,7 @@ def _client(settings: Settings) -> dict[str, Any]:
         "bootstrap_servers": kafka.bootstrap_servers,
         "client_id": kafka.client_id,
         "request_timeout_ms": kafka.request_timeout_ms,
+        **security_options(kafka),
     }
 
 
@@ -61,17 +70,32 @@ async def started(client: _Client, settings: Settings) -> AsyncIterator[_Client]
     Raises:
         ConfigError: the brokers cannot be reached.
     """
-    try:
-        await client.start()
-    except UnreachableError as error:
-        await client.stop()
-        raise ConfigError(
-            f"kafka.bootstrap_servers: no broker answers at {settings.kafka.bootstrap_servers}"
-        ) from error
+    await start(client, settings)
     try:
         yield client
     finally:
         await client.stop()
+
+
+async def start(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient, settings: Settings) -> None:
+    """Starts a client; one that cannot be started is closed.
+
+    Raises:
+        UnreachableError: no broker answers.
+        ConfigError: the brokers refuse us, and why.
+    """
+    try:
+        await client.start()
+    except KafkaConnectionError as error:
+        await _close(client)
+        raise await why_unreachable(settings.kafka, security_options(settings.kafka)) from error
+    except KafkaError as error:
+        await _close(client)
+        raise ConfigError(f"kafka: {error!r}") from error
+
+
+async def _close(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
+    await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
 
 
 async def records_of(settings: Settings, topic: str) -> AsyncIterator[ConsumerRecord]:
@@ -80,9 +104,7 @@ async def records_of(settings: Settings, topic: str) -> AsyncIterator[ConsumerRe
     Raises:
         ConfigError: the brokers cannot be reached, have no such topic, or stop answering.
     """
-    async with _Admin(settings) as admin:
-        if topic not in await admin.list_topics():
-            raise ConfigError(f"no topic {topic}; `streamer topics create` makes what is missing")
+    await check_topics(settings, [topic])
     reader = AIOKafkaConsumer(
         topic,
         **_client(settings),
@@ -150,31 +172,36 @@ async def create_topics(settings: Settings) -> list[tuple[str, bool]]:
     return made
 
 
-async def missing_topics(settings: Settings) -> list[str]:
-    """The topics of `wanted_topics` that the brokers do not have.
+async def check_topics(settings: Settings, names: Iterable[str]) -> None:
+    """Are these topics there, and may we see them?
 
     Raises:
-        ConfigError: the brokers cannot be reached.
+        UnreachableError: no broker answers.
+        ConfigError: the brokers refuse us, a topic is missing, or it is forbidden to us.
     """
     async with _Admin(settings) as admin:
-        present = set(await admin.list_topics())
-    return [name for name in wanted_topics(settings) if name not in present]
+        visible = set(await admin.list_topics())
+        # What is forbidden is not in the list; only a question by its name tells it from what is not there.
+        asked = [name for name in names if name not in visible]
+        found = {t["topic"]: t["error_code"] for t in await admin.describe_topics(asked)} if asked else {}
+    forbidden = [name for name, code in found.items() if code == TopicAuthorizationFailedError.errno]
+    if forbidden:
+        who = f" to {settings.kafka.sasl_username!r}" if settings.kafka.sasl_username else ""
+        raise ConfigError(f"topic {', '.join(forbidden)} is forbidden{who}")
+    missing = [name for name, code in found.items() if code]
+    if missing:
+        raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` makes what is missing")
 
 
 class _Admin:
-    """An admin client that says in one line when nobody is there."""
+    """An admin client that says in one line why it cannot be started."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._admin = AIOKafkaAdminClient(**_client(settings))
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
-        try:
-            await self._admin.start()
-        except UnreachableError as error:
-            await self._admin.close()
-            servers = self._settings.kafka.bootstrap_servers
-            raise ConfigError(f"kafka.bootstrap_servers: no broker answers at {servers}") from error
+        await start(self._admin, self._settings)
         return self._admin
 
     async def __aexit__(self, *_: object) -> None:

@@ -17,6 +17,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.records = self._counter("source_records", "records received")
+        self.fetch_failures = self._counter("source_failures", "fetches that the brokers refused")
         self.in_flight = self._gauge("source_in_flight_records", "records received and not yet answered")
         self.lag = Gauge("streamer_source_lag_records", "records behind the end", ["partition"], registry=self.registry)
         self._answers = Counter("streamer_sink_answers", "answers by status", ["status"], registry=self.registry)

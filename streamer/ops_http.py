@@ -1,14 +1,18 @@
 """The operations port: is it alive, does it serve, what does it measure; and which model versions shall serve."""
 
+import hmac
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from streamer.errors import PredictError
 from streamer.settings import OpsSettings
+
+_OPEN = frozenset({"/healthz", "/readyz"})
 
 
 class ModelControl(Protocol):
@@ -52,7 +56,7 @@ class OpsServer:
         self._state = state
         self._not_ready = not_ready
         self._models = models
-        app = web.Application(client_max_size=1024)
+        app = web.Application(client_max_size=1024, middlewares=[self._admit])
         app.add_routes(
             [
                 web.get("/healthz", self._healthz),
@@ -83,6 +87,16 @@ class OpsServer:
     async def stop(self) -> None:
         """Closes the port."""
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Where a token is set, only who sends it sees more than whether the worker lives and serves."""
+        token = self._settings.token
+        if token is not None and request.path not in _OPEN:
+            sent = request.headers.get("Authorization", "").encode()
+            if not hmac.compare_digest(sent, f"Bearer {token.get_secret_value()}".encode()):
+                raise web.HTTPUnauthorized(text="ops.token: expected as `Authorization: Bearer …`\n")
+        return await handler(request)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text=f"{self._state()}\n")

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from streamer.errors import BadReplyError, PredictError, VersionGoneError
+from streamer.errors import BadReplyError, ConfigError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.replicas import Replica, Replicas
 from streamer.serving_messages import (
@@ -78,7 +78,8 @@ class Predictor:
         self._settings = settings
         self._metrics = metrics or Metrics()
         self._clock = clock
-        self._servers = [_Server(address) for address in settings.addresses]
+        options, credentials = _channel_options(settings)
+        self._servers = [_Server(address, options, credentials) for address in settings.addresses]
         self._flat: dict[ModelVersion, FlatCall] = {}
         self._replicas = Replicas(
             [Replica(address) for address in settings.addresses],
@@ -262,9 +263,14 @@ class Predictor:
 class _Server:
     """A channel to one address; `dns:///name` may be several servers behind one name."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self, address: str, options: Sequence[tuple[str, Any]], credentials: grpc.ChannelCredentials | None
+    ) -> None:
         self.address = address
-        self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        if credentials is None:
+            self.channel = grpc.aio.insecure_channel(address, options=options)
+        else:
+            self.channel = grpc.aio.secure_channel(address, credentials, options=options)
         self.predict = self._method(_PREDICT, predict_pb2.PredictRequest, predict_pb2.PredictResponse)
         self.metadata = self._method(
             _METADATA,
@@ -297,6 +303,21 @@ class _Server:
             raise
         except grpc.RpcError as error:
             raise PredictError("UNKNOWN", str(error)) from None
+
+
+def _channel_options(settings: PredictorSettings) -> tuple[Sequence[tuple[str, Any]], grpc.ChannelCredentials | None]:
+    """Options and credentials of all channels. Raises ConfigError where a file cannot be read."""
+    if not settings.tls:
+        return _OPTIONS, None
+    files = (settings.tls_ca_file, settings.tls_key_file, settings.tls_cert_file)
+    try:
+        authority, key, certificate = (None if file is None else file.read_bytes() for file in files)
+    except OSError as error:
+        raise ConfigError(f"predictor: {error.filename} cannot be read: {error.strerror}") from error
+    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+    if settings.tls_server_name is None:
+        return _OPTIONS, credentials
+    return (*_OPTIONS, ("grpc.ssl_target_name_override", settings.tls_server_name)), credentials
 
 
 def _most_telling(failures: Sequence[BaseException]) -> BaseException:

@@ -14,7 +14,7 @@ from streamer.batching import BatchQueue
 from streamer.cache import ScoreCache
 from streamer.deadline import Deadline
 from streamer.dispatcher import Dispatcher
-from streamer.errors import ConfigError, PredictError, VersionGoneError
+from streamer.errors import ConfigError, PredictError, UnreachableError, VersionGoneError
 from streamer.limit import InFlightLimit
 from streamer.metrics import Metrics
 from streamer.model import Model
@@ -110,13 +110,12 @@ class Service:
         try:
             await self._until_done("model server", models.refresh, PredictError)
             self._models = models
-            missing = await self._until_done("brokers", lambda: kafka.missing_topics(settings), ConfigError)
-            if missing:
-                raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` makes what is missing")
+            topics = kafka.wanted_topics(settings)
+            await self._until_done("brokers", lambda: kafka.check_topics(settings, topics), UnreachableError)
             if self._stop.is_set():
                 return True
             sink = Sink(kafka.producer(settings), settings.sink, self.metrics, log)
-            await self._until_done("brokers", sink.start, kafka.UnreachableError)
+            await self._until_done("brokers", sink.start, kafka.NoBrokerError)
             source = Source(
                 kafka.consumer(settings),
                 OffsetTracker(),
@@ -126,7 +125,7 @@ class Service:
                 revoke_s=settings.service.drain_ms / 1e3,
                 clock=self._clock,
             )
-            await self._until_done("brokers", source.start, kafka.UnreachableError)
+            await self._until_done("brokers", source.start, kafka.NoBrokerError)
             return await self._work(source, models, predictor, sink, cache)
         finally:
             if source is not None:

@@ -5,14 +5,15 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from streamer.errors import ConfigError
 
+_SECRETS = frozenset({"sasl_password", "ssl_key_password", "token"})
 ENVIRONMENT_PREFIX = "STREAMER_"
 
 
@@ -32,6 +33,43 @@ class KafkaSettings(_Section):
         ge=1000,
         description="a silent worker loses its partitions after it; a heartbeat goes every third",
     )
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="whether the connection is encrypted, and whether we log in"
+    )
+    ssl_ca_file: Path | None = Field(
+        default=None, description="who signs the brokers' certificates; default: the system's"
+    )
+    ssl_cert_file: Path | None = Field(default=None, description="our own certificate (PEM), for mutual TLS")
+    ssl_key_file: Path | None = Field(default=None, description="its key (PEM)")
+    ssl_key_password: SecretStr | None = Field(default=None, description="of the key, where it has one")
+    ssl_check_hostname: bool = Field(
+        default=True, description="whether a broker's certificate must be of its host name"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        default="SCRAM-SHA-512", description="how we log in"
+    )
+    sasl_username: str | None = Field(default=None, description="for PLAIN and SCRAM")
+    sasl_password: SecretStr | None = Field(default=None, description="for PLAIN and SCRAM; better in a file")
+    sasl_password_file: Path | None = Field(default=None, description="a file that holds the password and nothing else")
+    sasl_token_provider: str | None = Field(
+        default=None, description="for OAUTHBEARER: `module:name` of a function without arguments that returns a token"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
+            raise ValueError("ssl_cert_file and ssl_key_file go together")
+        if self.sasl_password is not None and self.sasl_password_file is not None:
+            raise ValueError("give sasl_password or sasl_password_file, not both")
+        if not self.security_protocol.startswith("SASL"):
+            return self
+        if self.sasl_mechanism == "OAUTHBEARER":
+            if self.sasl_token_provider is None:
+                raise ValueError("sasl_mechanism OAUTHBEARER needs sasl_token_provider")
+        elif self.sasl_username is None or (self.sasl_password is None and self.sasl_password_file is None):
+            raise ValueError(f"sasl_mechanism {self.sasl_mechanism} needs sasl_username and a password")
+        return self
 
 
 class SourceSettings(_Section):
@@ -102,6 +140,15 @@ class PredictorSettings(_Section):
     models: tuple[str, ...] = Field(
         default=("ctr",), min_length=1, description="models that requests may name; the first serves those that do not"
     )
+    tls: bool = Field(default=False, description="whether the connection is encrypted")
+    tls_ca_file: Path | None = Field(
+        default=None, description="who signs the servers' certificates; default: gRPC's own list"
+    )
+    tls_cert_file: Path | None = Field(default=None, description="our own certificate (PEM), for mutual TLS")
+    tls_key_file: Path | None = Field(default=None, description="its key (PEM)")
+    tls_server_name: str | None = Field(
+        default=None, description="the name in the servers' certificates, where it is not that of the address"
+    )
     spec_files: Mapping[str, Path] = Field(
         default={}, description="feature spec (YAML) by model, for models without a `feature_spec` signature"
     )
@@ -112,6 +159,12 @@ class PredictorSettings(_Section):
     breaker_max_pause_ms: float = Field(default=2000.0, gt=0, description="the longest pause")
     retry_share: float = Field(default=0.1, ge=0, le=1, description="retries, as a share of the successful calls")
     warmup_requests: int = Field(default=16, ge=0, description="recent requests that a new version is warmed with")
+
+    @model_validator(mode="after")
+    def _key_pair(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together")
+        return self
 
     @field_validator("models")
     @classmethod
@@ -164,6 +217,9 @@ class OpsSettings(_Section):
 
     host: str = Field(default="127.0.0.1", description="interface that it listens on")
     port: int = Field(default=9100, ge=0, le=65535, description="0 takes a free one and logs it")
+    token: SecretStr | None = Field(
+        default=None, description="what must be sent as `Authorization: Bearer …`, but for /healthz and /readyz"
+    )
 
 
 class ServiceSettings(_Section):
@@ -287,7 +343,11 @@ def _readable(found: object) -> str:
             if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
                 owner = field.annotation
         return f"{dotted}: unknown setting{_nearest(where[-1], owner)}"
-    return f"{dotted}: {found['msg']} (got {found['input']!r})"
+    message = found["msg"].removeprefix("Value error, ")
+    # What was given for a secret, or for a section that may hold one, is not repeated.
+    if (isinstance(found["input"], dict) and len(where) < 2) or any(name in _SECRETS for name in where):
+        return f"{dotted}: {message}"
+    return f"{dotted}: {message} (got {found['input']!r})"
 
 
 def _nearest(name: str, owner: type[BaseModel]) -> str:

@@ -16,6 +16,7 @@ from streamer.settings import SourceSettings
 from streamer.types import Header, Origin, Partition
 
 _POLL_MS = 100
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,16 @@ class Source:
             if room <= 0:
                 await self._change()
                 continue
-            found = await self._consumer.getmany(
-                timeout_ms=_POLL_MS, max_records=min(room, self._settings.max_poll_records)
-            )
+            try:
+                found = await self._consumer.getmany(
+                    timeout_ms=_POLL_MS, max_records=min(room, self._settings.max_poll_records)
+                )
+            except KafkaError as error:
+                # Forbidden of late, or a log that is damaged: whoever repairs it need not restart us.
+                self._metrics.fetch_failures.inc()
+                self._log.error("records cannot be read, tried again", topic=self._settings.topic, error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+                continue
             chunk = [self._receive(record) for records in found.values() for record in records]
             if chunk:
                 self._unanswered += len(chunk)

@@ -42,9 +42,7 @@ async def _ask(settings: Settings) -> list[str]:
     from streamer.commands.live_model import newest  # noqa: PLC0415
     from streamer.predictor import Predictor  # noqa: PLC0415
 
-    missing = await kafka.missing_topics(settings)
-    if missing:
-        raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` makes what is missing")
+    await kafka.check_topics(settings, kafka.wanted_topics(settings))
     lines = [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
     predictor = Predictor(settings.predictor)
     try:

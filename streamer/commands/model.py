@@ -62,7 +62,8 @@ def _ask(method: str, path: str, config: Path | None, ops: str | None, model: st
     query = "" if model is None else "?" + urllib.parse.urlencode({"model": model})
     settings = load_settings(config).ops
     address = ops or f"{settings.host}:{settings.port}"
-    request = urllib.request.Request(f"http://{address}{path}{query}", method=method)
+    headers = {} if settings.token is None else {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
+    request = urllib.request.Request(f"http://{address}{path}{query}", method=method, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
             found = json.load(response)

@@ -17,6 +17,8 @@ from streamer.errors import PredictError, StreamerError
 from streamer.ops_http import ModelControl, OpsServer
 from streamer.settings import OpsSettings
 
+WORD = "hunter2"
+
 
 class Control:
     """A worker's versions 1 to 3; 3 serves."""
@@ -67,12 +69,17 @@ class Controls:
 
 @asynccontextmanager
 async def port_of(
-    control: Control | None, other: Control | None = None, *, why_not: str | None = None
+    control: Control | None,
+    other: Control | None = None,
+    *,
+    why_not: str | None = None,
+    token: str | None = None,
 ) -> AsyncIterator[str]:
     models = None if control is None else Controls(control, other or Control())
     registry = CollectorRegistry()
     Counter("asked", "questions", registry=registry).inc(7)
-    server = OpsServer(OpsSettings(port=0), registry, lambda: "RUNNING", lambda: why_not, lambda: models)
+    settings = OpsSettings.model_validate({"port": 0, "token": token})
+    server = OpsServer(settings, registry, lambda: "RUNNING", lambda: why_not, lambda: models)
     await server.start()
     try:
         yield f"127.0.0.1:{server.port}"
@@ -80,9 +87,11 @@ async def port_of(
         await server.stop()
 
 
-async def ask(address: str, path: str, method: str = "GET") -> tuple[int, str]:
+async def ask(address: str, path: str, method: str = "GET", *, token: str | None = None) -> tuple[int, str]:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+
     def go() -> tuple[int, str]:
-        request = urllib.request.Request(f"http://{address}{path}", method=method)
+        request = urllib.request.Request(f"http://{address}{path}", method=method, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310  always http
                 return response.status, response.read().decode()
@@ -152,6 +161,21 @@ async def test_nothing_changes_by_looking(path: str, method: str, status: int) -
     async with port_of(control) as address:
         assert (await ask(address, path, method))[0] == status
     assert control.serving == 3
+
+
+async def test_with_a_token_strangers_see_only_whether_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = Control()
+    async with port_of(control, token=WORD) as address:
+        assert (await ask(address, "/healthz"))[0] == (await ask(address, "/readyz"))[0] == 200
+        for token in (None, "hunter", "hunter22", ""):
+            for path, method in (("/metrics", "GET"), ("/model", "GET"), ("/model/pin/1", "POST"), ("/nothing", "GET")):
+                assert (await ask(address, path, method, token=token))[0] == 401
+        assert control.serving == 3
+        assert (await ask(address, "/metrics", token=WORD))[0] == 200
+        assert isinstance((await streamer("model", "pin", "1", "--ops", address)).exception, StreamerError)
+        monkeypatch.setenv("STREAMER_OPS__TOKEN", "hunter2")
+        assert (await streamer("model", "pin", "1", "--ops", address)).exit_code == 0
+        assert control.serving == 1
 
 
 async def test_before_there_is_a_model() -> None:

@@ -1,0 +1,179 @@
+"""TLS, SCRAM and ACLs on a real broker, and what a person reads when they are wrong."""
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+from cryptography.hazmat.primitives import serialization
+from typer.testing import CliRunner
+
+from sandbox.broker import KafkaBroker
+from sandbox.broker.admin import admin_client
+from streamer.commands import app
+from streamer.errors import ConfigError
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.slow,
+    # aiokafka leaves a connection whose login was refused to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+HOST = "127.0.0.1"
+USER, PASSWORD = "scorer", "correct horse"
+TOPICS = ("bid-requests", "ctr-scores", "dead-letters")
+WAIT_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """A broker that wants TLS, a client certificate and a login; files of certificates; settings that fit."""
+
+    broker: KafkaBroker
+    folder: Path
+    settings: dict[str, Any]
+
+
+def pem_pair(certificate: trustme.LeafCert, folder: Path, name: str) -> dict[str, str]:
+    """Writes a certificate and its key, the key in PKCS #8, which is what Kafka reads."""
+    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    pkcs8 = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    (folder / f"{name}.key").write_bytes(pkcs8)
+    (folder / f"{name}.pem").write_bytes(chain)
+    (folder / f"{name}.both").write_bytes(pkcs8 + chain)
+    return {"ssl_cert_file": str(folder / f"{name}.pem"), "ssl_key_file": str(folder / f"{name}.key")}
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("secured")
+    ours, foreign = trustme.CA(), trustme.CA()
+    ours.cert_pem.write_to_path(folder / "ca.pem")
+    foreign.cert_pem.write_to_path(folder / "foreign-ca.pem")
+    pem_pair(ours.issue_cert(HOST), folder, "broker")
+    pair = pem_pair(ours.issue_cert(f"{USER}.example"), folder, "client")
+    yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+    pem_pair(
+        ours.issue_cert(f"{USER}.example", not_before=yesterday - dt.timedelta(days=9), not_after=yesterday),
+        folder,
+        "expired",
+    )
+    pem_pair(foreign.issue_cert(f"{USER}.example"), folder, "foreign")
+    (folder / "password").write_text(PASSWORD + "\n")
+    listener, scram = "listener.name.client.", "org.apache.kafka.common.security.scram.ScramLoginModule"
+    config = {
+        "listener.security.protocol.map": "CLIENT:SASL_SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        f"{listener}ssl.keystore.type": "PEM",
+        f"{listener}ssl.keystore.location": str(folder / "broker.both"),
+        f"{listener}ssl.truststore.type": "PEM",
+        f"{listener}ssl.truststore.location": str(folder / "ca.pem"),
+        f"{listener}ssl.client.auth": "required",
+        f"{listener}sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        f"{listener}scram-sha-512.sasl.jaas.config": f"{scram} required;",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        # The broker itself, and the tests' own administration on the plaintext listener.
+        "super.users": "User:ANONYMOUS",
+    }
+    with KafkaBroker(config=config) as broker:
+        for topic in (*TOPICS, "forbidden"):
+            broker.create_topic(topic)
+        admin = admin_client(broker.internal_servers)
+        credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        upsertion = UserScramCredentialUpsertion(USER, credential, PASSWORD.encode())
+        for done in admin.alter_user_scram_credentials([upsertion]).values():
+            done.result(WAIT_S)
+        bindings = [
+            AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, AclPermissionType.ALLOW)
+            for kind, names, operations in (
+                (ResourceType.TOPIC, TOPICS, (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)),
+                (ResourceType.GROUP, ("ctr-streamer",), (AclOperation.READ,)),
+            )
+            for name in names
+            for operation in operations
+        ]
+        for done in admin.create_acls(bindings).values():
+            done.result(WAIT_S)
+        settings = {
+            "bootstrap_servers": broker.bootstrap_servers,
+            "request_timeout_ms": 60_000,
+            "security_protocol": "SASL_SSL",
+            "ssl_ca_file": str(folder / "ca.pem"),
+            **pair,
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_username": USER,
+            "sasl_password_file": str(folder / "password"),
+        }
+        yield Secured(broker, folder, settings)
+
+
+@pytest.fixture
+def dlq_list(secured: Secured, tmp_path: Path) -> Callable[..., Any]:
+    """Runs a command that reads a topic, with some settings changed."""
+
+    def run(*, topic: str = "dead-letters", **changes: object) -> Any:
+        config = tmp_path / "streamer.yaml"
+        kafka = {name: value for name, value in (secured.settings | changes).items() if value is not None}
+        config.write_text(json.dumps({"kafka": kafka, "sink": {"dead_letter_topic": topic}}))
+        return CliRunner().invoke(app, ["dlq", "list", "--config", str(config)])
+
+    return run
+
+
+def test_who_has_certificate_and_password_is_let_in(dlq_list: Callable[..., Any]) -> None:
+    found = dlq_list()
+    assert found.exit_code == 0, (found.output, found.exception)
+    assert "0 dead letters" in found.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sasl_password_file": None, "sasl_password": "wrong horse"}, f"refuses the login '{USER}' by SCRAM-SHA-512"),
+        ({"sasl_mechanism": "PLAIN"}, f"refuses the login '{USER}' by PLAIN"),
+        ({"ssl_ca_file": "foreign-ca.pem"}, "its certificate is not accepted: .*(self-signed|local issuer)"),
+        ({"ssl_cert_file": "expired.pem", "ssl_key_file": "expired.key"}, "it does not accept ours, .*expired.pem"),
+        ({"ssl_cert_file": "foreign.pem", "ssl_key_file": "foreign.key"}, "it does not accept ours, .*foreign.pem"),
+        (
+            {"ssl_cert_file": None, "ssl_key_file": None},
+            "it asks for a certificate, and kafka.ssl_cert_file names none",
+        ),
+        ({"ssl_ca_file": "nowhere.pem"}, "kafka.ssl_ca_file: .*nowhere.pem: cannot be used"),
+        (
+            {"ssl_key_file": "broker.key"},
+            "kafka.ssl_cert_file: .*client.pem with .*broker.key: cannot be used: .*MISMATCH",
+        ),
+        ({"sasl_password_file": "nowhere"}, "kafka.sasl_password_file: .*nowhere cannot be read"),
+        ({"topic": "forbidden"}, f"topic forbidden is forbidden to '{USER}'"),
+    ],
+)
+def test_who_has_not_reads_one_clear_line(
+    secured: Secured, dlq_list: Callable[..., Any], changes: dict[str, Any], message: str
+) -> None:
+    in_folder = {
+        name: str(secured.folder / value) if name.endswith("_file") and value is not None else value
+        for name, value in changes.items()
+    }
+    refused = dlq_list(**in_folder)
+    with pytest.raises(ConfigError, match=message) as error:
+        raise refused.exception
+    assert "\n" not in str(error.value)
+    assert PASSWORD not in str(error.value)
+    assert "wrong horse" not in str(error.value)
