@@ -42,6 +42,7 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         **_client(settings),
         group_id=settings.kafka.group_id,
+        group_instance_id=settings.kafka.group_instance_id,
         enable_auto_commit=False,
         session_timeout_ms=settings.kafka.session_timeout_ms,
         heartbeat_interval_ms=settings.kafka.session_timeout_ms // 3,

@@ -80,8 +80,10 @@ class OpsServer:
             OSError: the port is taken.
         """
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
-        await site.start()
+        if self._settings.socket is not None:
+            await web.UnixSite(self._runner, str(self._settings.socket)).start()
+            return
+        await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:

@@ -34,6 +34,9 @@ class KafkaSettings(_Section):
         description="a silent worker loses its partitions after it; a heartbeat goes every third",
     )
 
+    group_instance_id: str | None = Field(
+        default=None, description="static membership: a worker that is back in time keeps its partitions"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="whether the connection is encrypted, and whether we log in"
     )
@@ -217,9 +220,29 @@ class OpsSettings(_Section):
 
     host: str = Field(default="127.0.0.1", description="interface that it listens on")
     port: int = Field(default=9100, ge=0, le=65535, description="0 takes a free one and logs it")
+    socket: Path | None = Field(
+        default=None, description="a Unix socket to listen on instead; a supervisor's workers do"
+    )
     token: SecretStr | None = Field(
         default=None, description="what must be sent as `Authorization: Bearer …`, but for /healthz and /readyz"
     )
+
+
+class SupervisorSettings(_Section):
+    """Several workers on one machine."""
+
+    workers: int = Field(default=1, ge=1, le=256, description="processes; with more than one a supervisor runs them")
+    restart_pause_ms: float = Field(
+        default=500.0, gt=0, description="before a worker that ended is started again; doubles"
+    )
+    max_restarts: int = Field(
+        default=5, ge=0, description="of one worker within the window; then the supervisor gives up"
+    )
+    restart_window_s: float = Field(default=300.0, gt=0, description="how long an end is remembered")
+    poll_ms: float = Field(
+        default=200.0, gt=0, description="how often a worker that reloads is asked whether it is ready"
+    )
+    pin_to_cores: bool = Field(default=False, description="each worker on a core of its own, as far as there are cores")
 
 
 class ServiceSettings(_Section):
@@ -262,6 +285,7 @@ class Settings(BaseSettings):
     offsets: OffsetsSettings = OffsetsSettings()
     ops: OpsSettings = OpsSettings()
     service: ServiceSettings = ServiceSettings()
+    supervisor: SupervisorSettings = SupervisorSettings()
     topics: TopicsSettings = TopicsSettings()
 
     @classmethod

@@ -72,5 +72,9 @@ def _ask(method: str, path: str, config: Path | None, ops: str | None, model: st
     except OSError as error:
         raise StreamerError(f"no worker's operations port at {address}: {error}") from error
     for described in found:
-        for name, value in described.items():
-            typer.echo(f"{name.replace('_', ' ')}: {value}")
+        # A supervisor answers with a list for each of its workers.
+        for part in described["models"] if "worker" in described else [described]:
+            if "worker" in described:
+                typer.echo(f"worker: {described['worker']}")
+            for name, value in part.items():
+                typer.echo(f"{name.replace('_', ' ')}: {value}")

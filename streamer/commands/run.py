@@ -1,31 +1,67 @@
-"""`streamer run`: one worker, until it is told to stop."""
+"""`streamer run`: one worker, or several under a supervisor, until they are told to stop."""
 
+import ctypes
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streamer.settings import load_settings
+from streamer.settings import Settings, load_settings
+
+_PR_SET_PDEATHSIG = 1
 
 
 def run(
     config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default supervisor.workers.")] = None,
 ) -> None:
     """Consume bid requests, score their candidates, publish the answers.
 
-    SIGTERM drains and exits with 0; a second signal ends at once.
+    SIGTERM drains and exits with 0; a second signal ends at once. With several workers SIGHUP restarts them one by one.
     """
+    if workers is not None:
+        os.environ["STREAMER_SUPERVISOR__WORKERS"] = str(workers)
+    settings = load_settings(config)
+    status = _supervise(settings, config) if settings.supervisor.workers > 1 else _work(settings)
+    if status:
+        raise typer.Exit(status)
+
+
+def _work(settings: Settings) -> int:
     # Imported here, so that --help and wrong settings do not wait for gRPC and Kafka clients.
     import uvloop  # noqa: PLC0415
 
     from streamer import logs  # noqa: PLC0415
     from streamer.service import Service  # noqa: PLC0415
 
-    settings = load_settings(config)
     log = logs.configure(settings.service)
+    if settings.ops.socket is not None:
+        _drain_with_parent()
 
     async def serve() -> bool:
         return await Service(settings, log).run()
 
-    if not uvloop.run(serve()):
-        raise typer.Exit(1)
+    return 0 if uvloop.run(serve()) else 1
+
+
+def _supervise(settings: Settings, config: Path | None) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from streamer import logs  # noqa: PLC0415
+    from streamer.supervisor import Supervisor, command_of  # noqa: PLC0415
+
+    log = logs.configure(settings.service)
+
+    async def supervise() -> int:
+        return await Supervisor(settings, log, command_of(config), os.environ, lambda: load_settings(config)).run()
+
+    return asyncio.run(supervise())
+
+
+def _drain_with_parent() -> None:
+    """Has the kernel send SIGTERM when the supervisor dies, so that none of its workers outlives it unseen."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))

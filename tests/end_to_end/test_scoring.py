@@ -176,6 +176,18 @@ def test_models_side_by_side_and_a_version_in_the_shadow(
     assert shadow["ctr"] == pytest.approx(shadowed["ctr"]), "version 1 is the same model"
 
 
+def test_two_workers_share_the_work_behind_one_port(system: System) -> None:
+    total = 60
+    with system.scorer(supervisor__workers=2) as scorer:
+        system.send([request(f"r{i}") for i in range(total)])
+        answers = system.answers(total)
+        assert {answer["status"] for answer in answers.values()} == {"ok"}
+        received = [scorer.metric("streamer_source_records_total", worker=str(n)) for n in range(2)]
+        assert sorted(received) == [0, total], "the topic has one partition: it belongs to one of them"
+        assert scorer.stop() == 0
+    assert not system.read(system.scores, total + 1, timeout_s=5)[total:], "a request was answered twice"
+
+
 def test_a_missing_topic_is_one_clear_line(system: System) -> None:
     scorer = system.scorer(source__topic="there-is-no-such-topic")
     scorer.spawn()
