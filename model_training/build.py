@@ -3,10 +3,21 @@
 from typing import assert_never
 
 from model_training.config import TrainingConfig
-from model_training.model_config import DeepFmConfig, WideDeepConfig
+from model_training.model_config import (
+    DcnConfig,
+    DcnV2Config,
+    DeepFmConfig,
+    LogisticRegressionConfig,
+    WideDeepConfig,
+    XDeepFmConfig,
+)
+from model_training.models.dcn import DeepCross
+from model_training.models.dcn_v2 import DeepCrossV2
 from model_training.models.deepfm import DeepFm
+from model_training.models.logistic_regression import LogisticRegression
 from model_training.models.model import Model
 from model_training.models.wide_deep import WideDeep
+from model_training.models.xdeepfm import XDeepFm
 from model_training.variables import VariableFactory, create_variable
 from streamer.features import FeatureSpec, Layout
 
@@ -18,14 +29,32 @@ def build_model(config: TrainingConfig, spec: FeatureSpec, *, create: VariableFa
         ConfigError: the spec does not suit it.
     """
     layout, chosen, seed = Layout(spec), config.model, config.seed
+    if isinstance(chosen, LogisticRegressionConfig):
+        return LogisticRegression(layout, create=create)
+    units, stddev = chosen.hidden_units, chosen.embedding_stddev
     match chosen:
         case WideDeepConfig():
-            return WideDeep(
-                layout, chosen.hidden_units, embedding_stddev=chosen.embedding_stddev, seed=seed, create=create
-            )
+            return WideDeep(layout, units, embedding_stddev=stddev, seed=seed, create=create)
         case DeepFmConfig():
-            return DeepFm(
-                layout, chosen.hidden_units, embedding_stddev=chosen.embedding_stddev, seed=seed, create=create
+            return DeepFm(layout, units, embedding_stddev=stddev, seed=seed, create=create)
+        case DcnConfig():
+            return DeepCross(
+                layout, units, cross_layers=chosen.cross_layers, embedding_stddev=stddev, seed=seed, create=create
+            )
+        case DcnV2Config():
+            return DeepCrossV2(
+                layout,
+                units,
+                cross_layers=chosen.cross_layers,
+                rank=chosen.rank,
+                parallel=chosen.structure == "parallel",
+                embedding_stddev=stddev,
+                seed=seed,
+                create=create,
+            )
+        case XDeepFmConfig():
+            return XDeepFm(
+                layout, units, feature_maps=chosen.feature_maps, embedding_stddev=stddev, seed=seed, create=create
             )
         case _:
             assert_never(chosen)

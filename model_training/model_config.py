@@ -40,7 +40,44 @@ class DeepFmConfig(_Network):
     kind: Literal["deepfm"] = "deepfm"
 
 
-AnyModelConfig = WideDeepConfig | DeepFmConfig
+class DcnConfig(_Network):
+    """Deep & Cross, version 1 (Wang et al. 2017), with `cross_layers` products of one degree more each."""
+
+    parts: ClassVar[frozenset[Part]] = frozenset({"deep"})
+    kind: Literal["dcn"] = "dcn"
+    cross_layers: PositiveInt = 3
+
+
+class DcnV2Config(_Network):
+    """Deep & Cross, version 2 (Wang et al. 2021).
+
+    Attributes:
+        rank: of the cross layers' matrices; None for full rank.
+        structure: the dense layers read what the cross layers made (stacked), or the same inputs (parallel).
+    """
+
+    parts: ClassVar[frozenset[Part]] = frozenset({"deep"})
+    kind: Literal["dcn_v2"] = "dcn_v2"
+    cross_layers: PositiveInt = 2
+    rank: PositiveInt | None = None
+    structure: Literal["stacked", "parallel"] = "stacked"
+
+
+class XDeepFmConfig(_Network):
+    """xDeepFM (Lian et al. 2018); `feature_maps` of each layer of its CIN, whose cost grows with their square."""
+
+    kind: Literal["xdeepfm"] = "xdeepfm"
+    feature_maps: tuple[PositiveInt, ...] = Field(default=(32, 32), min_length=1)
+
+
+class LogisticRegressionConfig(Value):
+    """Logistic regression over single features, without crosses (McMahan et al. 2013)."""
+
+    parts: ClassVar[frozenset[Part]] = frozenset({"wide"})
+    kind: Literal["logistic_regression"] = "logistic_regression"
+
+
+AnyModelConfig = WideDeepConfig | DeepFmConfig | DcnConfig | DcnV2Config | XDeepFmConfig | LogisticRegressionConfig
 
 KINDS: dict[str, type[Value]] = {c.model_fields["kind"].default: c for c in get_args(AnyModelConfig)}
 

@@ -23,6 +23,11 @@ pytestmark = pytest.mark.tensorflow
 _SMALL: dict[str, dict[str, object]] = {
     "wide_deep": {"kind": "wide_deep", "hidden_units": [16, 8]},
     "deepfm": {"kind": "deepfm", "hidden_units": [16, 8]},
+    "dcn": {"kind": "dcn", "hidden_units": [16, 8]},
+    "dcn_v2": {"kind": "dcn_v2", "hidden_units": [16, 8]},
+    "dcn_v2_parallel": {"kind": "dcn_v2", "hidden_units": [16], "structure": "parallel", "rank": 2},
+    "xdeepfm": {"kind": "xdeepfm", "hidden_units": [16, 8], "feature_maps": [5, 3]},
+    "logistic_regression": {"kind": "logistic_regression"},
 }
 _ALL = pytest.mark.parametrize("name", _SMALL)
 
@@ -77,16 +82,16 @@ def test_both_signatures_agree(name: str, spec: FeatureSpec, encoder: Encoder, e
     assert flat.std() > 0.01
 
 
-@_ALL
+# Wide & Deep and its optimizer have a file of their own; the two forms of Deep & Cross v2 train alike.
+@pytest.mark.parametrize("name", [name for name in _SMALL if name not in {"wide_deep", "dcn_v2"}])
 def test_training_learns_and_keeps_padding(name: str, spec: FeatureSpec, encoder: Encoder, log: Path) -> None:
     (examples,) = encode_log(read_log(log, last=100), encoder, chunk=10**6)
     rates = AdaGradConfig(learning_rate=0.05, embedding_learning_rate=0.1)
     settings = _config(name).model_copy(update={"deep": rates})
-    data = tf.data.Dataset.from_tensors((examples.ids, examples.floats, examples.labels.astype(np.float32))).repeat(60)
+    data = tf.data.Dataset.from_tensors((examples.ids, examples.floats, examples.labels.astype(np.float32))).repeat(40)
     model = build_model(settings, spec)
     reports: list[Progress] = []
     train(model, spec, data, settings, reports.append)
-    assert [progress.steps for progress in reports[:2]] == [20, 40]
     assert reports[-1].loss < reports[0].loss - 0.01
     for table in model.tables:
         assert np.all(table.numpy()[0] == 0)

@@ -8,7 +8,8 @@ import yaml
 from typer.testing import CliRunner
 
 from model_training.commands import app
-from tests.model_training.conftest import SPEC
+from model_training.model_config import KINDS
+from tests.model_training.conftest import SPEC, click_log
 
 pytestmark = pytest.mark.tensorflow
 
@@ -43,6 +44,17 @@ def test_a_log_becomes_a_version(tmp_path: Path, config: Path, log: Path) -> Non
         assert sorted(predictions) == ["baseline", "labels", "wide_deep"]
         assert {predictions[name].shape for name in predictions} == {(600,)}
         assert ((predictions["wide_deep"] > 0) & (predictions["wide_deep"] < 1)).all()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wide_deep"])
+def test_every_model_becomes_a_version(tmp_path: Path, config: Path, kind: str) -> None:
+    text = config.read_text(encoding="utf-8").replace("{kind: wide_deep, hidden_units: [8]}", kind)
+    config.write_text(text, encoding="utf-8")
+    few, base = click_log(tmp_path / "few.jsonl", 60), tmp_path / "models" / kind
+    status, output = _run("--log", few, "--config", config, "--export-to", base)
+    assert status == 0, output
+    assert kind in output
+    assert (base / "1" / "saved_model.pb").exists()
 
 
 def test_an_untrained_model_becomes_a_version(tmp_path: Path, config: Path) -> None:
