@@ -9,8 +9,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from model_training.click_log import Examples
+from model_training.columns import candidate_end, request_end
 from model_training.errors import DataError
-from streamer.features import GROUPS, Cross, Layout
+from streamer.features import Layout
 from streamer.types import F32, I32
 
 _ITERATIONS = 60
@@ -56,11 +57,5 @@ class LogisticBaseline:
 
 
 def _single_columns(layout: Layout) -> Sequence[int]:
-    columns: list[int] = []
-    start = 0
-    for group in GROUPS:
-        for c in layout.ids[group]:
-            if not isinstance(c.feature, Cross):
-                columns += range(start + c.start, start + c.start + c.width)
-        start += layout.id_width(group)
-    return columns
+    request, candidate = request_end(layout), candidate_end(layout)
+    return [*request.single.ids, *(request.id_width + column for column in candidate.single.ids)]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from streamer.features import Group, Layout
+from model_training.errors import ConfigError
+from streamer.features import Cross, Group, Layout
 
 Pooling = Literal["mean", "sum"]
 
@@ -19,21 +20,31 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class LinearColumns:
+    """Column indices of what a linear model reads: in the matrix of ids and in that of floats."""
+
+    ids: tuple[int, ...]
+    floats: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EndColumns:
     """The columns of one end of a request, which are encoded and travel together.
 
     Attributes:
         id_width, float_width: widths of the end's matrices.
         embedded: the deep features that have an embedding.
-        wide_ids, wide_floats, deep_floats: column indices.
+        deep_floats: column indices of the deep numbers.
+        wide: the wide features, crosses among them.
+        single: all features but crosses, wide or deep.
     """
 
     id_width: int
     float_width: int
     embedded: tuple[Field, ...]
-    wide_ids: tuple[int, ...]
-    wide_floats: tuple[int, ...]
     deep_floats: tuple[int, ...]
+    wide: LinearColumns
+    single: LinearColumns
 
     @property
     def is_empty(self) -> bool:
@@ -43,6 +54,22 @@ class EndColumns:
     def deep_width(self, dim: int) -> int:
         """Inputs of the first dense layer from this end, with embeddings of `dim` dimensions."""
         return len(self.embedded) * dim + len(self.deep_floats)
+
+
+Ends = tuple[EndColumns, EndColumns]
+"""The request's, then the candidate's."""
+
+
+def both_ends(layout: Layout) -> Ends:
+    """The columns of both ends.
+
+    Raises:
+        ConfigError: one of them has none.
+    """
+    ends = request_end(layout), candidate_end(layout)
+    if any(end.is_empty for end in ends):
+        raise ConfigError(f"spec {layout.spec.name!r}: needs features of user or context, and of candidates")
+    return ends
 
 
 def request_end(layout: Layout) -> EndColumns:
@@ -58,6 +85,7 @@ def candidate_end(layout: Layout) -> EndColumns:
 def _end(layout: Layout, groups: Sequence[Group]) -> EndColumns:
     embedded: list[Field] = []
     wide_ids: list[int] = []
+    single_ids: list[int] = []
     wide_floats: list[int] = []
     deep_floats: list[int] = []
     ids = floats = 0
@@ -71,6 +99,8 @@ def _end(layout: Layout, groups: Sequence[Group]) -> EndColumns:
                 embedded.append(Field(start, columns.width, pooling))
             if columns.feature.wide:
                 wide_ids += range(start, start + columns.width)
+            if not isinstance(columns.feature, Cross):
+                single_ids += range(start, start + columns.width)
         for column in layout.floats[group]:
             if column.feature.wide:
                 wide_floats.append(floats + column.start)
@@ -78,4 +108,11 @@ def _end(layout: Layout, groups: Sequence[Group]) -> EndColumns:
                 deep_floats.append(floats + column.start)
         ids += layout.id_width(group)
         floats += layout.float_width(group)
-    return EndColumns(ids, floats, tuple(embedded), tuple(wide_ids), tuple(wide_floats), tuple(deep_floats))
+    return EndColumns(
+        ids,
+        floats,
+        tuple(embedded),
+        tuple(deep_floats),
+        wide=LinearColumns(tuple(wide_ids), tuple(wide_floats)),
+        single=LinearColumns(tuple(single_ids), tuple(range(floats))),
+    )

@@ -1,24 +1,18 @@
 """What a training run is made of: frozen values read from `configs/models/*.yaml`."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from model_training.errors import ConfigError
+from model_training.model_config import KINDS, ModelConfig, Value, WideDeepConfig
 from streamer.features import FeatureSpec, SpecError
 
-ModelName = Literal["wide_deep"]
 
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FtrlConfig(_Value):
+class FtrlConfig(Value):
     """FTRL-Proximal of the wide part (McMahan et al. 2013). Penalties are in units of one example's loss."""
 
     learning_rate: float = Field(default=0.05, gt=0)
@@ -27,7 +21,7 @@ class FtrlConfig(_Value):
     l2: float = Field(default=0.0, ge=0)
 
 
-class AdaGradConfig(_Value):
+class AdaGradConfig(Value):
     """AdaGrad (Duchi et al. 2011) of the deep part; the embedding table may learn at a rate of its own."""
 
     learning_rate: float = Field(default=0.02, gt=0)
@@ -35,21 +29,20 @@ class AdaGradConfig(_Value):
     initial_accumulator: float = Field(default=0.1, gt=0)
 
 
-class TrainingConfig(_Value):
+class TrainingConfig(Value):
     """One training run.
 
     Attributes:
+        model: which one, and its own settings.
         spec: the feature spec's file; in a config file it is relative to that file.
-        hidden_units: widths of the dense layers, first to last.
         batch_size: examples a step.
         shuffle_buffer: examples among which the next one is drawn; 0 keeps the order of the records.
         deterministic: the same records and seed give the same model; costs some input speed.
+        wide, deep: how the model's linear part and all the rest of it learn; refused where it has no such part.
     """
 
-    model: ModelName = "wide_deep"
+    model: ModelConfig = WideDeepConfig()
     spec: Path
-    hidden_units: tuple[int, ...] = Field(default=(256, 256, 256), min_length=1)
-    embedding_stddev: float = Field(default=0.05, gt=0)
     batch_size: int = Field(default=1024, ge=1)
     epochs: int = Field(default=1, ge=1)
     shuffle_buffer: int = Field(default=50_000, ge=0)
@@ -57,6 +50,13 @@ class TrainingConfig(_Value):
     seed: int = 1
     wide: FtrlConfig = FtrlConfig()
     deep: AdaGradConfig = AdaGradConfig()
+
+    @model_validator(mode="after")
+    def _no_idle_section(self) -> "TrainingConfig":
+        for part in ("wide", "deep"):
+            if part in self.model_fields_set and part not in self.model.parts:
+                raise ValueError(f"{part}: model {self.model.kind!r} has no such part")
+        return self
 
     @classmethod
     def from_yaml(cls, path: Path) -> "TrainingConfig":
@@ -92,17 +92,35 @@ def load_spec(path: Path) -> FeatureSpec:
 
 def _readable(source: str, error: ValidationError) -> Iterable[str]:
     for found in error.errors():
-        *parents, key = (str(part) for part in found["loc"])
-        where = ".".join([*parents, key])
-        if found["type"] != "extra_forbidden":
-            yield f"{source}: {where}: {found['msg']}" + (
-                "" if isinstance(found["input"], dict) else f" (got {found['input']!r})"
-            )
-            continue
-        section: type[BaseModel] = TrainingConfig
-        for parent in parents:
-            annotation = section.model_fields[parent].annotation
-            section = annotation if isinstance(annotation, type) else section
-        near = get_close_matches(key, section.model_fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(section.model_fields)}"
-        yield f"{source}: {where}: unknown key; {hint}"
+        section, path = _placed([str(part) for part in found["loc"]])
+        where = ".".join(path)
+        match found["type"]:
+            case "extra_forbidden":
+                yield f"{source}: {where}: unknown key; {_nearest(path[-1], section.model_fields)}"
+            case "union_tag_not_found" | "model_attributes_type":
+                yield f"{source}: {where}: expected a kind or a mapping with one; known are {', '.join(KINDS)}"
+            case "union_tag_invalid":
+                kind = found["ctx"]["tag"]
+                yield f"{source}: {where}: unknown kind {kind!r}; {_nearest(kind, KINDS)}"
+            case "value_error":
+                yield f"{source}: {found['ctx']['error']}"
+            case _:
+                got = "" if isinstance(found["input"], dict) else f" (got {found['input']!r})"
+                yield f"{source}: {where}: {found['msg']}{got}"
+
+
+def _placed(path: list[str]) -> tuple[type[BaseModel], list[str]]:
+    """The value that holds the last key of an error's path, and the path as it stands in the file."""
+    if path[:1] == ["model"] and len(path) > 1:
+        # Behind the key of a union the path names the member that was chosen.
+        return KINDS[path[1]], [path[0], *path[2:]]
+    section: type[BaseModel] = TrainingConfig
+    for key in path[:-1]:
+        annotation = section.model_fields[key].annotation
+        section = annotation if isinstance(annotation, type) else section
+    return section, path
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"

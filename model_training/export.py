@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from model_training.errors import ExportError
-from model_training.models.wide_deep import WideDeep
+from model_training.models.model import Model
 from model_training.signatures import build
 from model_training.warmup import write_warmup
 from streamer.features import FeatureSpec, Layout
@@ -25,7 +25,7 @@ class ModelSize:
 
 
 def export(
-    model: WideDeep,
+    model: Model,
     spec: FeatureSpec,
     base_path: Path,
     version: int,
@@ -69,16 +69,17 @@ def export(
     return final
 
 
-def model_size(model: WideDeep, exported: Path) -> ModelSize:
+def model_size(model: Model, exported: Path) -> ModelSize:
     """The size of `model` and of the folder that it was exported to."""
     wide = sum(_count(v) for v in model.wide_variables)
-    embedding = _count(model.embedding_table)
+    wide_ids = {id(v) for v in model.wide_variables}
+    embedding = sum(_count(v) for v in model.tables if id(v) not in wide_ids)
     total = sum(_count(v) for v in model.trainable_variables)
     files = sum(path.stat().st_size for path in exported.rglob("*") if path.is_file())
     return ModelSize(total - wide - embedding, embedding, wide, files)
 
 
-def _save(model: WideDeep, spec: FeatureSpec, path: Path, negative_sampling_rate: float) -> None:
+def _save(model: Model, spec: FeatureSpec, path: Path, negative_sampling_rate: float) -> None:
     servable = tf.Module(name="servable")
     servable.model = model
     tf.saved_model.save(

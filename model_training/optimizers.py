@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from model_training.config import AdaGradConfig, FtrlConfig
-from model_training.models.wide_deep import WideDeep
+from model_training.models.model import Model
 
 
 def sum_by_row(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor]:
@@ -24,7 +24,7 @@ def sum_by_row(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor]:
 class WideDeepOptimizer(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     """Updates a model's variables in place; owns their accumulators."""
 
-    def __init__(self, model: WideDeep, wide: FtrlConfig, deep: AdaGradConfig) -> None:
+    def __init__(self, model: Model, wide: FtrlConfig, deep: AdaGradConfig) -> None:
         super().__init__(name="optimizer")
         self._wide, self._deep = wide, deep
         own = {id(v) for v in model.wide_variables}

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from model_training.models.inputs import ModelInputs, flat_inputs
-from model_training.models.wide_deep import WideDeep
+from model_training.models.model import Model
 from streamer.features import GROUPS, FeatureSpec, Layout
 
 Specs = dict[str, tf.TensorSpec]
@@ -27,7 +27,7 @@ def score_specs(layout: Layout) -> Specs:
     return {**specs, "row_to_request": tf.TensorSpec([None], tf.int32, name="row_to_request")}
 
 
-def build(model: WideDeep, spec: FeatureSpec, *, negative_sampling_rate: float = 1.0) -> Mapping[str, Any]:
+def build(model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.0) -> Mapping[str, Any]:
     """The concrete functions, by signature name.
 
     A model trained on all clicks and a share q of the non-clicks overstates the odds by 1 / q, so log q is added to its

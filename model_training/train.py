@@ -10,7 +10,7 @@ import tensorflow as tf
 from model_training.config import TrainingConfig
 from model_training.errors import DataError
 from model_training.models.inputs import flat_inputs
-from model_training.models.wide_deep import WideDeep
+from model_training.models.model import Model
 from model_training.optimizers import WideDeepOptimizer
 from streamer.features import FeatureSpec, Layout
 from streamer.types import F32, I32
@@ -38,17 +38,8 @@ class TrainResult:
     loss: float
 
 
-def build_model(config: TrainingConfig, spec: FeatureSpec) -> WideDeep:
-    """The untrained model that `config` names.
-
-    Raises:
-        ConfigError: the spec does not suit it.
-    """
-    return WideDeep(Layout(spec), config.hidden_units, embedding_stddev=config.embedding_stddev, seed=config.seed)
-
-
 def train(
-    model: WideDeep,
+    model: Model,
     spec: FeatureSpec,
     data: tf.data.Dataset,
     config: TrainingConfig,
@@ -109,7 +100,7 @@ def _take_loss(total: tf.Variable, steps: int) -> float:
     return mean
 
 
-def predict(model: WideDeep, spec: FeatureSpec, ids: I32, floats: F32, *, batch_size: int = 4096) -> F32:
+def predict(model: Model, spec: FeatureSpec, ids: I32, floats: F32, *, batch_size: int = 4096) -> F32:
     """Click probabilities, before any correction for sampling, of n flat rows: float32 [n]."""
     layout = Layout(spec)
 

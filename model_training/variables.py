@@ -38,11 +38,20 @@ def he_normal(seed: int, salt: int, fan_in: int | None = None) -> Initializer:
     return initialize
 
 
+def normal(stddev: float, seed: int, salt: int) -> Initializer:
+    """Normal around zero."""
+
+    def initialize(shape: Sequence[int]) -> tf.Tensor:
+        return stddev * tf.random.stateless_normal(shape, seed=[seed, salt])
+
+    return initialize
+
+
 def padded_normal(stddev: float, seed: int, salt: int) -> Initializer:
     """Normal, with the first row, which is padding, at zero."""
 
     def initialize(shape: Sequence[int]) -> tf.Tensor:
-        rows = stddev * tf.random.stateless_normal([shape[0] - 1, *shape[1:]], seed=[seed, salt])
+        rows = normal(stddev, seed, salt)([shape[0] - 1, *shape[1:]])
         return tf.concat([tf.zeros([1, *shape[1:]]), rows], axis=0)
 
     return initialize

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from model_training.baseline import LogisticBaseline
+from model_training.build import build_model
 from model_training.click_log import Examples, count_lines, encode_log, read_log
 from model_training.config import TrainingConfig
 from model_training.errors import ConfigError, DataError
 from model_training.input_pipeline import batches
-from model_training.models.wide_deep import WideDeep
+from model_training.models.model import Model
 from model_training.records import Manifest, write_records
-from model_training.train import Progress, TrainResult, build_model, train
+from model_training.train import Progress, TrainResult, train
 from streamer.features import Encoder, FeatureSpec, Layout
 from streamer.types import F32
 
@@ -51,7 +52,7 @@ def train_records(
     spec: FeatureSpec,
     config: TrainingConfig,
     report: Callable[[Progress], None] | None = None,
-) -> tuple[WideDeep, TrainResult]:
+) -> tuple[Model, TrainResult]:
     """Builds the model that `config` names and trains it on records.
 
     Raises:

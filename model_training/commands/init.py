@@ -22,6 +22,6 @@ def init(
         features = load_spec(spec or parsed.spec)
         # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
         load_tensorflow()
-        from model_training.train import build_model  # noqa: PLC0415
+        from model_training.build import build_model  # noqa: PLC0415
 
         export_described(build_model(parsed, features), features, export_to, version)

@@ -15,7 +15,7 @@ from rich.console import Console
 from model_training.errors import TrainingError
 
 if TYPE_CHECKING:
-    from model_training.models.wide_deep import WideDeep
+    from model_training.models.model import Model
     from streamer.features import FeatureSpec
 
 console = Console(highlight=False)
@@ -53,7 +53,7 @@ def fail_clearly() -> Iterator[None]:
 
 
 def export_described(
-    model: "WideDeep", spec: "FeatureSpec", base_path: Path, version: int, *, negative_sampling_rate: float = 1.0
+    model: "Model", spec: "FeatureSpec", base_path: Path, version: int, *, negative_sampling_rate: float = 1.0
 ) -> None:
     """Exports a version and prints its size.
 

@@ -88,9 +88,9 @@ def _train(
     )
     unseen = split.holdout
     if len(unseen.labels):
-        scores: dict[str, F32] = {config.model: predict(model, spec, unseen.ids, unseen.floats)}
+        scores: dict[str, F32] = {config.model.kind: predict(model, spec, unseen.ids, unseen.floats)}
         if baseline:
-            scores["logistic_regression"] = workflow.predict_baseline(spec, split.training, unseen)
+            scores["baseline"] = workflow.predict_baseline(spec, split.training, unseen)
         console.print(_table({name: evaluate(unseen.labels, ctr) for name, ctr in scores.items()}))
         if predictions is not None:
             workflow.write_predictions(predictions, unseen, scores)

@@ -1,1 +1,1 @@
-"""One model a file, each a composition of layers on one screen."""
+"""One model a file, each a composition of parts and layers on one screen; none imports another."""

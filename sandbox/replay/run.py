@@ -107,7 +107,7 @@ def replay_avazu(console: Console, out: Path, data: Path | None = None, *, broke
             *("--export-to", str(_fresh_version(out))),
         )
     with np.load(predictions) as offline:
-        labels, scores, baseline = offline["labels"], offline["wide_deep"], offline["logistic_regression"]
+        labels, scores, baseline = offline["labels"], offline["wide_deep"], offline["baseline"]
     streamed = impressions[len(impressions) - len(labels) :]
     requests = {shown.row_id: bid_request(shown) for shown in streamed}
     outcome = _through_the_scorer(console, out, "avazu", requests, broker)

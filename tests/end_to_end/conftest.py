@@ -21,7 +21,7 @@ from sandbox.scorer import ScorerProcess
 from tests.model_training.conftest import SPEC
 
 ANSWER_S = 300.0
-_CONFIG = {"spec": "spec.yaml", "hidden_units": [8, 4], "embedding_stddev": 1.0}
+_CONFIG = {"spec": "spec.yaml", "model": {"kind": "wide_deep", "hidden_units": [8, 4], "embedding_stddev": 1.0}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.tensorflow
 @pytest.fixture(scope="module")
 def model(spec: FeatureSpec) -> WideDeep:
     model = WideDeep(Layout(spec), [16, 8], embedding_stddev=0.5)
-    weights = np.random.default_rng(1).normal(size=model.wide_weights.shape).astype(np.float32)
+    weights = np.random.default_rng(1).normal(size=model.wide.weights.shape).astype(np.float32)
     weights[0] = 0
-    model.wide_weights.assign(weights)
+    model.wide.weights.assign(weights)
     return model
 
 

@@ -8,7 +8,8 @@ import yaml
 from typer.testing import CliRunner
 
 from model_training.commands import app
-from tests.model_training.conftest import SPEC
+from model_training.model_config import KINDS
+from tests.model_training.conftest import SPEC, click_log
 
 pytestmark = pytest.mark.tensorflow
 
@@ -17,7 +18,10 @@ pytestmark = pytest.mark.tensorflow
 def config(tmp_path: Path) -> Path:
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC), encoding="utf-8")
     path = tmp_path / "model.yaml"
-    path.write_text("spec: spec.yaml\nhidden_units: [8]\nbatch_size: 128\nshuffle_buffer: 1000\n", encoding="utf-8")
+    path.write_text(
+        "spec: spec.yaml\nmodel: {kind: wide_deep, hidden_units: [8]}\nbatch_size: 128\nshuffle_buffer: 1000\n",
+        encoding="utf-8",
+    )
     return path
 
 
@@ -34,12 +38,23 @@ def test_a_log_becomes_a_version(tmp_path: Path, config: Path, log: Path) -> Non
     )  # fmt: skip
     assert status == 0, output
     assert (base / "4" / "saved_model.pb").exists()
-    for part in ("5,400 examples", "examples/s", "wide_deep", "logistic_regression", "MB"):
+    for part in ("5,400 examples", "examples/s", "wide_deep", "baseline", "MB"):
         assert part in output
     with np.load(tmp_path / "scores.npz") as predictions:
-        assert sorted(predictions) == ["labels", "logistic_regression", "wide_deep"]
+        assert sorted(predictions) == ["baseline", "labels", "wide_deep"]
         assert {predictions[name].shape for name in predictions} == {(600,)}
         assert ((predictions["wide_deep"] > 0) & (predictions["wide_deep"] < 1)).all()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wide_deep"])
+def test_every_model_becomes_a_version(tmp_path: Path, config: Path, kind: str) -> None:
+    text = config.read_text(encoding="utf-8").replace("{kind: wide_deep, hidden_units: [8]}", kind)
+    config.write_text(text, encoding="utf-8")
+    few, base = click_log(tmp_path / "few.jsonl", 60), tmp_path / "models" / kind
+    status, output = _run("--log", few, "--config", config, "--export-to", base)
+    assert status == 0, output
+    assert kind in output
+    assert (base / "1" / "saved_model.pb").exists()
 
 
 def test_an_untrained_model_becomes_a_version(tmp_path: Path, config: Path) -> None:

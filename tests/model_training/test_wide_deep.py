@@ -1,4 +1,4 @@
-"""The model as a whole: its equation, its factored form, its training."""
+"""Wide & Deep as a whole: its wide part, its optimizer, its training."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from model_training.click_log import Examples, encode_log, read_log
 from model_training.config import AdaGradConfig, FtrlConfig, TrainingConfig
-from model_training.errors import ConfigError, DataError
+from model_training.errors import DataError
 from model_training.input_pipeline import batches
-from model_training.models.inputs import ModelInputs, flat_inputs
+from model_training.models.inputs import flat_inputs
 from model_training.models.wide_deep import WideDeep
 from model_training.optimizers import WideDeepOptimizer, sum_by_row
 from model_training.records import write_records
@@ -29,7 +29,7 @@ def examples(log: Path, encoder: Encoder) -> Examples:
 @pytest.fixture
 def config() -> TrainingConfig:
     deep = AdaGradConfig(learning_rate=0.05, embedding_learning_rate=0.1)
-    return TrainingConfig(spec=Path("unused"), hidden_units=(16, 8), batch_size=64, seed=7, deep=deep)
+    return TrainingConfig(spec=Path("unused"), batch_size=64, seed=7, deep=deep)
 
 
 def _model(spec: FeatureSpec) -> WideDeep:
@@ -37,9 +37,9 @@ def _model(spec: FeatureSpec) -> WideDeep:
     model = WideDeep(Layout(spec), [16, 8], embedding_stddev=0.5, seed=3)
     rng = np.random.default_rng(4)
     for variable in model.trainable_variables:
-        if variable is not model.embedding_table:
+        if variable is not model.embedding.table:
             variable.assign(rng.normal(scale=0.3, size=variable.shape).astype(np.float32))
-    model.wide_weights.assign(tf.concat([[0.0], model.wide_weights[1:]], axis=0))
+    model.wide.weights.assign(tf.concat([[0.0], model.wide.weights[1:]], axis=0))
     return model
 
 
@@ -49,49 +49,15 @@ def _snapshot(model: WideDeep) -> list[np.ndarray[tuple[int, ...], np.dtype[np.f
 
 def test_the_wide_part_alone_is_logistic_regression(spec: FeatureSpec, examples: Examples) -> None:
     model, layout = _model(spec), Layout(spec)
-    model.output_kernel.assign(tf.zeros_like(model.output_kernel))
-    weights = model.wide_weights.numpy()
+    model.deep.output_kernel.assign(tf.zeros_like(model.deep.output_kernel))
+    weights = model.wide.weights.numpy()
     user, likes = (layout.ids["request"][i] for i in (0, 2))
     wide = [i for i in range(layout.row_ids) if i != user.start and not likes.start <= i < likes.start + likes.width]
     age, bid = examples.floats[:, 0], examples.floats[:, 1]
     expected = weights[examples.ids[:, wide]].sum(axis=1) + model.bias.numpy()
-    expected += age * model.wide_request_floats.numpy()[0] + bid * model.wide_candidate_floats.numpy()[0]
+    expected += age * model.wide.request_floats.numpy()[0] + bid * model.wide.candidate_floats.numpy()[0]
     logits = model.logits(flat_inputs(layout, tf.constant(examples.ids), tf.constant(examples.floats)))
     np.testing.assert_allclose(logits, expected, atol=1e-5)
-
-
-def test_factored_and_flat_logits_agree(spec: FeatureSpec, encoder: Encoder, log: Path) -> None:
-    model, layout = _model(spec), encoder.layout
-    requests = list(read_log(log, last=10))
-    (examples,) = encode_log(iter(requests), encoder)
-    at, floats_at = layout.id_width("request"), layout.float_width("request")
-    owner = np.repeat(np.arange(10, dtype=np.int32), 3)
-    factored = ModelInputs(
-        tf.constant(examples.ids[::3, :at]),
-        tf.constant(examples.floats[::3, :floats_at]),
-        tf.constant(examples.ids[:, at:]),
-        tf.constant(examples.floats[:, floats_at:]),
-        tf.constant(owner),
-    )
-    flat = flat_inputs(layout, tf.constant(examples.ids), tf.constant(examples.floats))
-    np.testing.assert_allclose(model.logits(factored), model.logits(flat), atol=1e-5)
-
-
-def test_a_spec_without_candidates_is_refused() -> None:
-    features = [{"name": "user", "path": "user", "side": "user", "kind": "categorical", "buckets": 9, "deep": True}]
-    lonely = FeatureSpec.from_mapping({"name": "lonely", "embedding_dim": 2, "features": features})
-    with pytest.raises(ConfigError, match="spec 'lonely': needs features"):
-        WideDeep(Layout(lonely), [4])
-
-
-def test_only_wide_or_only_deep_columns_of_an_end_suffice() -> None:
-    features = [
-        {"name": "user", "path": "user", "side": "user", "kind": "categorical", "buckets": 9, "wide": True},
-        {"name": "bid", "path": "bid", "side": "candidate", "kind": "numeric", "deep": True},
-    ]
-    layout = Layout(FeatureSpec.from_mapping({"name": "thin", "embedding_dim": 2, "features": features}))
-    logits = WideDeep(layout, [4]).logits(flat_inputs(layout, tf.constant([[1], [2]]), tf.constant([[0.5], [1.0]])))
-    assert logits.shape == (2,)
 
 
 def test_a_row_that_stands_twice_in_a_gradient_is_summed_and_padding_is_zero() -> None:
@@ -104,29 +70,29 @@ def test_a_row_that_stands_twice_in_a_gradient_is_summed_and_padding_is_zero() -
 
 def test_one_step_is_ftrl_and_adagrad_as_published(spec: FeatureSpec) -> None:
     model = _model(spec)
-    model.wide_weights.assign(tf.zeros_like(model.wide_weights))
+    model.wide.weights.assign(tf.zeros_like(model.wide.weights))
     wide = FtrlConfig(learning_rate=0.5, initial_accumulator=0.25, l1=0.1, l2=0.2)
     deep = AdaGradConfig(learning_rate=0.1, embedding_learning_rate=0.3, initial_accumulator=0.5)
     optimizer = WideDeepOptimizer(model, wide, deep)
     before = {id(v): v.numpy().copy() for v in optimizer.trained}
     gradients: list[tf.Tensor | tf.IndexedSlices] = []
     for variable in optimizer.trained:
-        if variable is model.wide_weights:
+        if variable is model.wide.weights:
             gradients.append(tf.IndexedSlices(tf.constant([0.5, 0.25]), tf.constant([3, 3]), tf.shape(variable)))
-        elif variable is model.embedding_table:
+        elif variable is model.embedding.table:
             gradients.append(tf.IndexedSlices(tf.ones([1, 4]), tf.constant([2]), tf.shape(variable)))
         else:
             gradients.append(tf.ones_like(variable))
     optimizer.apply(gradients, tf.constant(2.0))
     # FTRL with g = (0.5 + 0.25) × 2: n = 0.25 + g², z = g, w = -(z - l1) / (√n / rate + 2 l2).
     n = 0.25 + 1.5**2
-    assert model.wide_weights.numpy()[3] == pytest.approx(-(1.5 - 0.1) / (n**0.5 / 0.5 + 2 * 0.2), rel=1e-5)
-    assert np.count_nonzero(model.wide_weights) == 1
+    assert model.wide.weights.numpy()[3] == pytest.approx(-(1.5 - 0.1) / (n**0.5 / 0.5 + 2 * 0.2), rel=1e-5)
+    assert np.count_nonzero(model.wide.weights) == 1
     # AdaGrad: the table's gradient is a sum over the batch, a dense layer's a mean.
-    moved = before[id(model.embedding_table)] - model.embedding_table.numpy()
+    moved = before[id(model.embedding.table)] - model.embedding.table.numpy()
     np.testing.assert_allclose(moved[2], 0.3 * 2 / (0.5 + 4) ** 0.5, rtol=1e-5)
     assert np.count_nonzero(moved) == 4
-    moved = before[id(model.first_bias)] - model.first_bias.numpy()
+    moved = before[id(model.deep.first_bias)] - model.deep.first_bias.numpy()
     np.testing.assert_allclose(moved, 0.1 / (0.5 + 1) ** 0.5, rtol=1e-4)
 
 
@@ -140,7 +106,7 @@ def test_training_learns_keeps_padding_and_repeats_itself(
     )
 
     def trained() -> WideDeep:
-        model = WideDeep(Layout(spec), config.hidden_units, seed=config.seed)
+        model = WideDeep(Layout(spec), [16, 8], seed=config.seed)
         data = batches(tmp_path, manifest, config.batch_size, epochs=4, shuffle_buffer=split, seed=config.seed)
         result = train(model, spec, data, config)
         assert (result.examples, result.steps) == (4 * split, -(-4 * split // config.batch_size))
@@ -152,8 +118,8 @@ def test_training_learns_keeps_padding_and_repeats_itself(
     labels = examples.labels[split:]
     # The share of (click, no click) pairs in the right order; 0.79 for the truth itself.
     assert np.mean(ctr[labels == 1][:, None] > ctr[labels == 0][None, :]) > 0.7
-    assert np.all(model.embedding_table.numpy()[0] == 0)
-    assert model.wide_weights.numpy()[0] == 0
+    assert np.all(model.embedding.table.numpy()[0] == 0)
+    assert model.wide.weights.numpy()[0] == 0
     for first, second in zip(_snapshot(model), _snapshot(trained()), strict=True):
         np.testing.assert_allclose(first, second, atol=1e-5)
 

@@ -1,0 +1,41 @@
+"""The deep part: dense layers over the inputs of both ends, and one number as their output."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import tensorflow as tf
+
+from model_training.layers.dense_stack import dense_stack
+from model_training.layers.split_dense import request_share, split_dense
+from model_training.variables import VariableFactory, he_normal, zeros
+
+
+class DeepPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+    """relu layers of `hidden_units`; the first one's kernel stands in two blocks, one for each end of a request.
+
+    Where other parts end in numbers too, their sum is one output layer over all of them side by side.
+    """
+
+    def __init__(
+        self, widths: tuple[int, int], hidden_units: Sequence[int], *, seed: int, create: VariableFactory
+    ) -> None:
+        super().__init__(name="deep")
+        first, last, inputs = hidden_units[0], hidden_units[-1], sum(widths)
+        self.request_kernel = create("deep/request_kernel", [widths[0], first], he_normal(seed, 1, inputs))
+        self.candidate_kernel = create("deep/candidate_kernel", [widths[1], first], he_normal(seed, 2, inputs))
+        self.first_bias = create("deep/first_bias", [first], zeros)
+        self.kernels = [
+            create(f"deep/kernel_{i}", shape, he_normal(seed, 2 + i))
+            for i, shape in enumerate(pairwise(hidden_units), 1)
+        ]
+        self.biases = [create(f"deep/bias_{i}", [units], zeros) for i, units in enumerate(hidden_units[1:], 1)]
+        self.output_kernel = create("deep/output_kernel", [last, 1], he_normal(seed, 3 + len(hidden_units)))
+
+    def share(self, request: tf.Tensor) -> tf.Tensor:
+        """What float32 `request` [r, widths[0]] adds to the first layer: float32 [r, units], to be gathered by row."""
+        return request_share(request, self.request_kernel, self.first_bias)
+
+    def logit(self, share: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
+        """The output, float32 [n], for `share` [n, units] and `candidate` [n, widths[1]]."""
+        hidden = split_dense(share, candidate, self.candidate_kernel)
+        return tf.squeeze(tf.matmul(dense_stack(hidden, self.kernels, self.biases), self.output_kernel), axis=1)
