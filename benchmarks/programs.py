@@ -28,7 +28,7 @@ class Run:
         requests_per_second: between its first and its last answer, by the records' own timestamps.
         cpu_ms: CPU milliseconds of its process per request, user and system, start-up not counted.
         resident_mb: the largest resident memory seen while it worked.
-        scores: the click probabilities of each request, by request id.
+        scores: the click probabilities of each scored request, by request id.
     """
 
     requests_per_second: float
@@ -37,11 +37,12 @@ class Run:
     scores: Mapping[str, npt.NDArray[np.float64]]
 
 
-def follow(pid: int, bootstrap: str, output: str, requests: int) -> Run:
-    """Waits for `requests` answers on `output` and measures the process meanwhile.
+def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str = "ok") -> Run:
+    """Waits for `requests` answers on `output`, all of that status, and measures the process meanwhile.
 
     Raises:
         TimeoutError: they did not come.
+        RuntimeError: one has another status.
     """
     process = psutil.Process(pid)
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": output, "enable.auto.commit": False})
@@ -67,14 +68,14 @@ def follow(pid: int, bootstrap: str, output: str, requests: int) -> Run:
     finally:
         consumer.close()
     answers = [orjson.loads(value) for value in values]
-    bad = [a for a in answers if a["status"] != "ok"]
+    bad = [a for a in answers if a["status"] != status]
     if bad:
-        raise RuntimeError(f"{output}: {len(bad)} answers are not ok, the first: {str(bad[0])[:300]}")
+        raise RuntimeError(f"{output}: {len(bad)} answers are not {status}, the first: {str(bad[0])[:300]}")
     return Run(
         requests_per_second=(len(stamps) - 1) / max(1e-3, (max(stamps) - min(stamps)) / 1e3),
         cpu_ms=1e3 * used / max(1, len(values) - already),
         resident_mb=resident / 2**20,
-        scores={a["request_id"]: np.array(a["ctr"]) for a in answers},
+        scores={a["request_id"]: np.array(a["ctr"]) for a in answers if a.get("ctr")},
     )
 
 
