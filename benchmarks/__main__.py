@@ -1,6 +1,7 @@
 """`make bench`: runs scenarios; each prints its figures beside their bounds and writes them to a file of its own."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ def main() -> int:
     unknown = [name for name in chosen if name not in SCENARIOS]
     if unknown:
         parser.error(f"no scenario {', '.join(map(repr, unknown))}; there are {', '.join(SCENARIOS)}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
     with Bench(Options(**arguments), Console(highlight=False)) as bench:
         for name in chosen:
             SCENARIOS[name](bench)

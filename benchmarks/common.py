@@ -25,13 +25,13 @@ from sandbox.world import World
 from streamer.settings import BatchingSettings
 
 SPEC, MODEL_CONFIG, MODEL = "configs/features/reference.yaml", "configs/models/wide_deep.yaml", "ctr"
-BACKLOG = 2400
 # Every request is scored, however long it takes, and none from the cache.
 UNHURRIED: Mapping[str, object] = {
     "source.budget_ms": 600_000,
     "source.max_budget_ms": 600_000,
     "cache.enabled": False,
 }
+_BACKLOG_A_SECOND = 240
 _FILL_S = 120.0
 _FIXED_SHARE = 0.2
 
@@ -155,7 +155,12 @@ class Bench:
             **overridden,
         }
 
-    def backlog(self, size: int = BACKLOG) -> str:
+    @property
+    def backlog_size(self) -> int:
+        """Requests that a program has to work off, where its rate is not known beforehand."""
+        return round(_BACKLOG_A_SECOND * self.options.seconds)
+
+    def backlog(self, size: int) -> str:
         """A topic with `size` requests in one partition; requests of the same number are the same in all of them."""
         topic = f"backlog-{size}"
         if topic not in self._backlogs:
@@ -203,6 +208,7 @@ class Bench:
     def saturation(self) -> float:
         """Requests a second that a scorer with the real model server works off; measured once."""
         if self.saturated is None:
-            self.saturated = self.work_off(self.backlog(), BACKLOG, [self.server.address]).requests_per_second
+            size = self.backlog_size
+            self.saturated = self.work_off(self.backlog(size), size, [self.server.address]).requests_per_second
             self.console.print(f"saturated: {self.saturated:.0f} requests/s")
         return self.saturated

@@ -1,7 +1,7 @@
 """More requests than can be scored in time: what is still worth something, and what the rest costs."""
 
 from benchmarks.common import Bench, Service
-from benchmarks.figures import Load, faults, under_load
+from benchmarks.figures import Load, faults, percentile, under_load
 from benchmarks.report import Figure, write
 from sandbox.drive import drive
 from sandbox.repeats import Repeats
@@ -72,7 +72,8 @@ def _loads(bench: Bench, server: str, address: str, capacity: float, *, bound: f
             spoilt += faults(report)
             bench.console.print(
                 f"{server}, {load} %: {loads[load].offered:.1f} requests/s offered, {loads[load].goodput:.1f} answered "
-                f"in time with all scores"
+                f"in time with all scores; p50 of all answers {percentile(report.times.latency_ms, 50):.0f} ms; "
+                f"{report.statuses} {report.reasons or ''}"
             )
     return [*figures_of(server, loads, bound), Figure(f"{server}_faults", spoilt, "requests", "<=", 0)]
 
