@@ -1,4 +1,4 @@
-# Public targets: demo test lint bench clean. Each sets up what it needs first.
+# Public targets: demo test lint bench plots clean. Each sets up what it needs first.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,15 +11,19 @@ export MALLOC_TRIM_THRESHOLD_ ?= 134217728
 RATE ?=
 SECONDS_ := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),30)
 CANDIDATES ?= 300
+# Which scenarios of the benchmarks run (all without a name), and how long one measurement of theirs lasts.
+SCENARIO ?=
+BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo test test-all lint bench clean setup
+.PHONY: help demo test test-all lint bench plots clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
 	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
 	@echo "make test-all  these and the slow ones"
 	@echo "make lint   formatting, types, forbidden imports"
-	@echo "make bench  the scorer against a floor and a naive program"
+	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas (SCENARIO= SECONDS=)"
+	@echo "make plots  pictures of what make bench has measured"
 	@echo "make clean  remove what the other targets made"
 
 setup: $(READY)
@@ -55,7 +59,10 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(SCENARIO) $(BENCH_SECONDS)
+
+plots: $(READY)
+	$(BIN)/python -m benchmarks.plots
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

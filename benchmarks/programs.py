@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from sandbox.scorer import ScorerProcess
 
-_START_S = 180.0
+_PATIENCE_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Run:
         requests_per_second: between its first and its last answer, by the records' own timestamps.
         cpu_ms: CPU milliseconds of its process per request, user and system, start-up not counted.
         resident_mb: the largest resident memory seen while it worked.
-        scores: the click probabilities of each request, by request id.
+        scores: the click probabilities of each scored request, by request id.
     """
 
     requests_per_second: float
@@ -37,11 +37,12 @@ class Run:
     scores: Mapping[str, npt.NDArray[np.float64]]
 
 
-def follow(pid: int, bootstrap: str, output: str, requests: int) -> Run:
-    """Waits for `requests` answers on `output` and measures the process meanwhile.
+def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str = "ok") -> Run:
+    """Waits for `requests` answers on `output`, all of that status, and measures the process meanwhile.
 
     Raises:
-        TimeoutError: they did not come.
+        TimeoutError: none has come for three minutes.
+        RuntimeError: one has another status.
     """
     process = psutil.Process(pid)
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": output, "enable.auto.commit": False})
@@ -50,7 +51,7 @@ def follow(pid: int, bootstrap: str, output: str, requests: int) -> Run:
     stamps: list[int] = []
     used, already = 0.0, 0
     resident = 0
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + _PATIENCE_S
     try:
         while len(values) < requests:
             messages = consumer.consume(200, timeout=0.2)
@@ -60,21 +61,23 @@ def follow(pid: int, bootstrap: str, output: str, requests: int) -> Run:
             for message in messages:
                 values.append(message.value())
                 stamps.append(message.timestamp()[1])
+            if messages:
+                deadline = time.monotonic() + _PATIENCE_S
             resident = max(resident, process.memory_info().rss)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(values)} of {requests} answers on {output} after {_START_S:.0f} s")
+                raise TimeoutError(f"{len(values)} of {requests} answers on {output}, none in {_PATIENCE_S:.0f} s")
         used = sum(process.cpu_times()[:2]) - used
     finally:
         consumer.close()
     answers = [orjson.loads(value) for value in values]
-    bad = [a for a in answers if a["status"] != "ok"]
+    bad = [a for a in answers if a["status"] != status]
     if bad:
-        raise RuntimeError(f"{output}: {len(bad)} answers are not ok, the first: {str(bad[0])[:300]}")
+        raise RuntimeError(f"{output}: {len(bad)} answers are not {status}, the first: {str(bad[0])[:300]}")
     return Run(
         requests_per_second=(len(stamps) - 1) / max(1e-3, (max(stamps) - min(stamps)) / 1e3),
         cpu_ms=1e3 * used / max(1, len(values) - already),
         resident_mb=resident / 2**20,
-        scores={a["request_id"]: np.array(a["ctr"]) for a in answers},
+        scores={a["request_id"]: np.array(a["ctr"]) for a in answers if a.get("ctr")},
     )
 
 

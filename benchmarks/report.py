@@ -1,11 +1,12 @@
 """The form of every benchmark's result: `build/bench/<scenario>.json`."""
 
 import json
+import math
 import operator
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ _HOLDS = {"<=": operator.le, ">=": operator.ge}
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value; `bound` is None where there is none to keep."""
+    """One measured value, NaN where nothing could be measured; `bound` is None where there is none to keep."""
 
     name: str
     value: float
@@ -28,15 +29,15 @@ class Figure:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the bound is kept; None without one."""
+        """Whether the bound is kept; None without one. What was not measured keeps none."""
         if self.relation is None or self.bound is None:
             return None
         return bool(_HOLDS[self.relation](self.value, self.bound))
 
 
-def write(scenario: str, figures: list[Figure], settings: Mapping[str, object], out: Path) -> None:
-    """Writes the scenario's file and prints its figures beside their bounds."""
-    content = {
+def content_of(scenario: str, figures: Sequence[Figure], settings: Mapping[str, object]) -> dict[str, object]:
+    """What stands in the scenario's file."""
+    return {
         "scenario": scenario,
         "command": " ".join(["python", *sys.orig_argv[1:]]),
         "machine": {
@@ -48,7 +49,7 @@ def write(scenario: str, figures: list[Figure], settings: Mapping[str, object], 
         "settings": dict(settings),
         "figures": {
             f.name: {
-                "value": round(f.value, 4),
+                "value": None if math.isnan(f.value) else round(f.value, 4),
                 "unit": f.unit,
                 "bound": None if f.bound is None else f"{f.relation} {f.bound:g}",
                 "holds": f.holds,
@@ -56,13 +57,19 @@ def write(scenario: str, figures: list[Figure], settings: Mapping[str, object], 
             for f in figures
         },
     }
+
+
+def write(scenario: str, figures: Sequence[Figure], settings: Mapping[str, object], out: Path) -> None:
+    """Writes the scenario's file and prints its figures beside their bounds."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{scenario}.json").write_text(json.dumps(content, indent=2) + "\n")
+    text = json.dumps(content_of(scenario, figures, settings), indent=2, allow_nan=False)
+    (out / f"{scenario}.json").write_text(text + "\n")
     table = Table("figure", "value", "unit", "bound", "holds", title=scenario, title_justify="left", box=None)
     for f in figures:
         holds = {True: "yes", False: "NO", None: ""}[f.holds]
         bound = "" if f.bound is None else f"{f.relation} {f.bound:g}"
-        table.add_row(f.name, f"{f.value:,.4g}" if f.value < 1e4 else f"{f.value:,.0f}", f.unit, bound, holds)
+        value = "not measured" if math.isnan(f.value) else f"{f.value:,.4g}" if f.value < 1e4 else f"{f.value:,.0f}"
+        table.add_row(f.name, value, f.unit, bound, holds)
     Console().print(table)
 
 

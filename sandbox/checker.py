@@ -31,7 +31,7 @@ SCORED = frozenset({"ok", "partial", "fallback"})
 SOURCES = ("model", "cache", "prior")
 STAGES = ("decode", "encode", "queue", "predict", "total")
 _NUMBERS = frozenset({int, float})
-_FIXED = ("received_at", "latency_ms", "batch_rows", "status")
+_FIXED = ("received_at", "latency_ms", "batch_rows", "status", "version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class AnswerTimes:
         latency_ms: float64 [n], from the send to the receipt.
         batch_rows: float64 [n], NaN where the answer does not say.
         status: int [n], indices into `STATUSES`.
+        version: float64 [n], of the model that answered; NaN where the answer names none.
         stage_ms: float64 [n] by stage, as the scorer reports it; NaN where it does not.
     """
 
@@ -60,6 +61,7 @@ class AnswerTimes:
     latency_ms: F64
     batch_rows: F64
     status: Ints
+    version: F64
     stage_ms: dict[str, F64]
 
 
@@ -111,7 +113,7 @@ class Checker:
         rows = self._times[:n] if n <= capacity else np.roll(self._times, -(n % capacity), axis=0)
         rows = rows.copy()
         stages = {stage: rows[:, len(_FIXED) + i] for i, stage in enumerate(STAGES)}
-        return AnswerTimes(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3].astype(np.intp), stages)
+        return AnswerTimes(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3].astype(np.intp), rows[:, 4], stages)
 
     def _check(self, value: bytes, received_at: float) -> Verdict:
         try:
@@ -179,13 +181,14 @@ class Checker:
                 self._samples[at] = sample
 
     def _note_times(self, answer: dict[str, Any], status: str, received_at: float, latency_ms: float) -> None:
-        ms = answer.get("ms")
+        ms, model = answer.get("ms"), answer.get("model")
         stages = [_number(ms.get(stage)) for stage in STAGES] if isinstance(ms, dict) else [np.nan] * len(STAGES)
         self._times[self._answers % len(self._times)] = (
             received_at,
             latency_ms,
             _number(answer.get("batch_rows")),
             STATUSES.index(status),
+            _number(model.get("version")) if isinstance(model, dict) else np.nan,
             *stages,
         )
         self._answers += 1

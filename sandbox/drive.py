@@ -2,16 +2,24 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sandbox.checker import Checker
 from sandbox.ledger import Ledger
 from sandbox.ranker import Ranker, TrafficReport
-from sandbox.requests import RequestFactory
-from sandbox.traffic import Traffic
+from sandbox.traffic import Factory, Traffic
+from sandbox.world import World
 
 Progress = Callable[[float, int, int], None]
 """Is told the seconds since the start, the requests sent and those answered."""
+
+
+class Requests(Factory, Protocol):
+    """Requests of a world."""
+
+    @property
+    def world(self) -> World: ...
+
 
 _EVERY_S = 5.0
 _SETTLE_S = 30.0
@@ -28,25 +36,33 @@ class Topics(NamedTuple):
 def drive(
     bootstrap: str,
     topics: Topics,
-    factory: RequestFactory,
+    factory: Requests,
     *,
     rate: float,
     seconds: float,
     progress: Progress | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> TrafficReport:
     """Sends `rate` requests a second for `seconds`, then waits for the missing answers until none has come for 30 s.
 
+    With `meanwhile`, requests are sent until it has returned, whatever `seconds` says.
+
     Raises:
         RankerError: the answers cannot be read.
+        Exception: what `meanwhile` raises.
     """
     ledger = Ledger()
     checker = Checker(ledger, factory.world.ads.ids)
     ranker = Ranker(bootstrap, topics.scores, checker, ledger, dead_letters=topics.dead_letters)
     ranker.start()
-    traffic = Traffic(bootstrap, topics.requests, factory, rate=rate, seconds=seconds, ledger=ledger)
+    lasting = seconds if meanwhile is None else 0.0  # 0: until it is stopped
+    traffic = Traffic(bootstrap, topics.requests, factory, rate=rate, seconds=lasting, ledger=ledger)
     started = time.monotonic()
     traffic.start()
     try:
+        if meanwhile is not None:
+            meanwhile()
+            traffic.stop()
         while not traffic.join(_EVERY_S):
             if progress is not None:
                 progress(time.monotonic() - started, ledger.sent, checker.answered)

@@ -12,7 +12,7 @@ from types import FrameType
 
 from sandbox.model_server.config import read_config
 from sandbox.model_server.flags import FlagError, parse_flags
-from sandbox.model_server.process import EXIT_WITH_STDIN
+from sandbox.model_server.process import end_with_parent
 from sandbox.model_server.runtime import keep_tensorflow_lean
 from sandbox.model_server.status import StatusError
 
@@ -34,8 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 0
     stop = _stop_on_signals()
-    if EXIT_WITH_STDIN in os.environ:
-        threading.Thread(target=_exit_with_stdin, name="parent", daemon=True).start()
+    end_with_parent()
     _keep_large_messages_on_heap()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -65,13 +64,6 @@ def _stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     return stop
-
-
-def _exit_with_stdin() -> None:
-    """The parent holds the other end of standard input; when it is gone, however it ended, so are we."""
-    while os.read(0, 4096):
-        pass
-    os._exit(1)
 
 
 def _keep_large_messages_on_heap() -> None:

@@ -5,8 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,7 @@ from typing import Self
 from sandbox.model_server.flags import to_arguments
 
 # Set for a child whose standard input is a pipe from its parent: it ends when the pipe does.
-EXIT_WITH_STDIN = "MODEL_SERVER_EXIT_WITH_STDIN"
+_EXIT_WITH_STDIN = "MODEL_SERVER_EXIT_WITH_STDIN"
 _STEP_S = 0.02
 
 
@@ -26,8 +27,9 @@ class ModelServerProcess:
     """One server process, which dies with its parent.
 
     `base_path` and `name` serve one model, `config` a file in TensorFlow Serving's text form. `flags` are any other
-    flags of tensorflow_model_server. The port is a free one unless given, and stays the same over restarts, so that
-    clients reconnect. Every wait is bounded; no method may be called from two threads at once.
+    flags of tensorflow_model_server. `command` starts another program with that API instead (Python's arguments, to
+    which `--port` is added). The port is a free one unless given, and stays the same over restarts, so that clients
+    reconnect. Every wait is bounded; no method may be called from two threads at once.
     """
 
     def __init__(
@@ -36,13 +38,14 @@ class ModelServerProcess:
         name: str = "default",
         *,
         config: Path | str | None = None,
+        command: Sequence[str] | None = None,
         port: int | None = None,
         flags: Mapping[str, object] | None = None,
         log_path: Path | str | None = None,
         start_timeout_s: float = 300.0,
     ) -> None:
-        if (base_path is None) == (config is None):
-            raise ValueError("give either base_path or config")
+        if sum(given is not None for given in (base_path, config, command)) != 1:
+            raise ValueError("give one of base_path, config and command")
         self.port = port if port is not None else _free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.log_path = Path(log_path) if log_path is not None else _log_path(self.port)
@@ -51,7 +54,10 @@ class ModelServerProcess:
             if config is not None
             else {"model_name": name, "model_base_path": Path(base_path or "").absolute()}
         )
-        self._arguments = to_arguments({"port": self.port, **source, **(flags or {})})
+        arguments = to_arguments({"port": self.port, **source, **(flags or {})})
+        self._command = (
+            ["-m", "sandbox.model_server", *arguments] if command is None else [*command, f"--port={self.port}"]
+        )
         self._start_timeout_s = start_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -87,11 +93,11 @@ class ModelServerProcess:
         with self.log_path.open("ab") as log:
             # Its own group, but this session: if the parent dies while the child is paused, the kernel wakes it.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sandbox.model_server", *self._arguments],
+                [sys.executable, *self._command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, EXIT_WITH_STDIN: "1"},
+                env={**os.environ, _EXIT_WITH_STDIN: "1"},
                 process_group=0,
             )
 
@@ -158,6 +164,19 @@ class ModelServerProcess:
 
     def _log_tail(self) -> str:
         return self.log_path.read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+def end_with_parent() -> None:
+    """For the child: from now on it ends as soon as the parent that started it here does, however that one ended."""
+    if _EXIT_WITH_STDIN in os.environ:
+        threading.Thread(target=_exit_with_stdin, name="parent", daemon=True).start()
+
+
+def _exit_with_stdin() -> None:
+    """The parent holds the other end of standard input; when it is gone, so are we."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
 
 
 def _free_port() -> int:

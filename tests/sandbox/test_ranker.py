@@ -40,6 +40,7 @@ def test_a_right_answer_is_counted_and_timed(bench: Bench) -> None:
     assert report.models == {"wdl/3": 1}
     assert report.times.latency_ms.tolist() == [250.0]
     assert report.times.batch_rows.tolist() == [640.0]
+    assert report.times.version.tolist() == [3.0]
     assert {stage: ms.tolist() for stage, ms in report.times.stage_ms.items()} == {k: [v] for k, v in MS.items()}
 
 
@@ -53,6 +54,7 @@ def test_an_answer_without_scores_is_right_where_its_status_says_so(bench: Bench
     assert report.statuses == {"expired": 1, "invalid": 1}
     assert report.reasons == {"r": 2}
     assert np.isnan(report.times.batch_rows).all()
+    assert report.times.version.tolist() == [3.0, 3.0]
     assert report.samples == ()
 
 

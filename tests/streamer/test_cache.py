@@ -1,10 +1,9 @@
-from collections import OrderedDict
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.hit_ratio import hit_ratios, zipf_trace
 from streamer.cache import ScoreCache
 from streamer.features.hashing import mix64
 from streamer.settings import CacheSettings
@@ -174,24 +173,6 @@ def test_a_score_that_is_found_is_the_one_that_was_kept(data: st.DataObject) -> 
 @pytest.mark.parametrize("exponent", [1.0, 1.1])
 def test_the_hit_ratio_is_that_of_an_ideal_lru(exponent: float) -> None:
     cache = cache_of(max_bytes=2**18, ttl_s=1e6)
-    ideal: OrderedDict[int, None] = OrderedDict()
-    weights = 1.0 / np.arange(1, 60_001) ** exponent
-    trace = np.random.default_rng(5).choice(60_000, size=(1000, 100), p=weights / weights.sum())
-    keys = keys_of(*range(60_000))
-    hits = ideal_hits = asked = 0
-    for turn, request in enumerate(trace):
-        now = turn * 0.02
-        hit = cache.lookup(A, keys[request], now).known
-        insert(cache, A, keys[request[~hit]], np.zeros(int((~hit).sum()), dtype=np.float32), now)
-        known = [n in ideal for n in request.tolist()]
-        for n in request.tolist():
-            ideal[n] = None
-            ideal.move_to_end(n)
-        while len(ideal) > cache.capacity:
-            ideal.popitem(last=False)
-        if turn >= 300:  # both are full
-            asked += len(request)
-            hits += int(hit.sum())
-            ideal_hits += sum(known)
-    assert len(ideal) == cache.capacity
-    assert hits / asked == pytest.approx(ideal_hits / asked, abs=0.01)
+    found = hit_ratios(cache, zipf_trace(60_000, 1000, 100, exponent=exponent))
+    assert 0.5 < found.ideal < 0.95
+    assert found.cache == pytest.approx(found.ideal, abs=0.01)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import structlog
 
+from sandbox.model_server.replies import scores_reply
 from streamer.cache import ScoreCache
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
@@ -16,7 +17,7 @@ from streamer.model import Model
 from streamer.predictor import Predictor
 from streamer.settings import CacheSettings, Settings
 from streamer.types import ModelVersion
-from tests.streamer.model_servers import Server, reply_of
+from tests.streamer.model_servers import Server
 from tests.streamer.specs import small_spec
 
 SPEC = small_spec().to_json()
@@ -26,7 +27,7 @@ LABEL = {"model": "ctr"}
 def low(request: Any) -> Any:
     """Scores of about 2 %, as many as there are candidates."""
     rows = request.inputs["candidate_ids"].tensor_shape.dim[0].size
-    return reply_of(np.full(rows, 0.02, np.float32))
+    return scores_reply(np.full(rows, 0.02, np.float32))
 
 
 @asynccontextmanager

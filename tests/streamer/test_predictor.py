@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
+from sandbox.model_server.replies import scores_reply
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.predictor import Predictor
@@ -16,7 +17,7 @@ from streamer.serving_messages import types_pb2
 from streamer.settings import PredictorSettings
 from streamer.types import BatchInputs, ModelVersion
 from tests.streamer.encoded import encoded
-from tests.streamer.model_servers import Server, reply_of, right
+from tests.streamer.model_servers import Server, right
 
 V = ModelVersion("ctr", 3)
 # No bound of the machine's: calls that shall come in time have all the time in the world.
@@ -53,10 +54,10 @@ async def test_scores_come_back_in_order() -> None:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda _: reply_of(np.zeros(3, np.float32)), "expected 4 scores, got shape \\[3\\]"),
-        (lambda _: reply_of(np.array([0, 0, np.nan, 0], np.float32)), "not in \\[0, 1\\]"),
-        (lambda _: reply_of(np.array([0, 0, 1.5, 0], np.float32), as_content=False), "not in \\[0, 1\\]"),
-        (lambda _: reply_of(np.zeros(4, np.float32), types_pb2.DT_DOUBLE), "expected float32"),
+        (lambda _: scores_reply(np.zeros(3, np.float32)), "expected 4 scores, got shape \\[3\\]"),
+        (lambda _: scores_reply(np.array([0, 0, np.nan, 0], np.float32)), "not in \\[0, 1\\]"),
+        (lambda _: scores_reply(np.array([0, 0, 1.5, 0], np.float32), as_content=False), "not in \\[0, 1\\]"),
+        (lambda _: scores_reply(np.zeros(4, np.float32), types_pb2.DT_DOUBLE), "expected float32"),
     ],
 )
 async def test_a_bad_reply_is_an_error_and_is_tried_once_more(answer: Callable[[Any], Any], message: str) -> None:

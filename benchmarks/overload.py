@@ -1,0 +1,105 @@
+"""More requests than can be scored in time: what is still worth something, and what the rest costs."""
+
+from benchmarks.common import Bench, Service
+from benchmarks.figures import Load, faults, percentile, under_load
+from benchmarks.report import Figure, write
+from sandbox.drive import drive
+from sandbox.repeats import Repeats
+from sandbox.requests import RequestFactory
+from sandbox.scorer import ScorerProcess
+
+LOADS = (25, 50, 100, 150, 200, 300)
+"""Offered load, in percent of what can be scored."""
+_POOL = 256
+_WORKERS = 2
+_EXPIRED_A_SECOND = 200
+
+
+def run(bench: Bench) -> None:
+    """The same loads with a simulated model server, with the real one; then records that come too late."""
+    options = bench.options
+    service = Service.of_capacity(options.capacity, options.candidates, _WORKERS)
+    with bench.simulated(service) as server:
+        figures = _loads(bench, "simulated", server.address, options.capacity, bound=0.85)
+        figures += _discards(bench, server.address)
+    figures += _loads(bench, "real", bench.server.address, bench.saturation(), bound=0.6)
+    settings = {
+        "candidates": options.candidates,
+        "seconds": options.seconds,
+        "budget_ms": options.budget_ms,
+        "simulated_capacity": options.capacity,
+        "real_capacity": round(bench.saturation(), 1),
+        "simulated_fixed_ms": round(service.fixed_ms, 3),
+        "simulated_per_row_us": round(service.per_row_us, 3),
+        "simulated_workers": service.workers,
+        "deadlines": "by source.budget_ms, not in headers",
+        "overridden": _overridden(bench),
+    }
+    write("overload", figures, settings, options.out)
+
+
+def figures_of(server: str, loads: dict[int, Load], bound: float) -> list[Figure]:
+    """The figures of one kind of server, by load in percent."""
+    ratio = loads[300].goodput / loads[100].goodput if loads[100].goodput else float("nan")
+    found = [Figure(f"{server}_goodput_300_over_100", ratio, "ratio", ">=", bound)]
+    for load, seen in loads.items():
+        found += [
+            Figure(f"{server}_offered_{load}", seen.offered, "requests/s"),
+            Figure(f"{server}_goodput_{load}", seen.goodput, "requests/s"),
+            Figure(f"{server}_latency_p50_{load}", seen.p50, "ms"),
+            Figure(f"{server}_latency_p99_{load}", seen.p99, "ms"),
+            Figure(f"{server}_batch_rows_{load}", seen.batch_rows, "rows"),
+        ]
+    return found
+
+
+def _loads(bench: Bench, server: str, address: str, capacity: float, *, bound: float) -> list[Figure]:
+    options = bench.options
+    topics = bench.topics(f"overload-{server}")
+    factory = RequestFactory(bench.world, candidates=options.candidates, seed=6)
+    loads: dict[int, Load] = {}
+    spoilt = 0
+    with ScorerProcess(bench.settings(topics, [address], _overridden(bench)), bench.work / f"overload-{server}.log"):
+        warm_up = Repeats(factory, _POOL, prefix="warm-up")
+        drive(bench.bootstrap, topics, warm_up, rate=capacity / 2, seconds=options.seconds)
+        for load in LOADS:
+            repeats = Repeats(factory, _POOL, seed=load, prefix=f"{load}")
+            report = drive(
+                bench.bootstrap, topics, repeats, rate=capacity * load / 100, seconds=_lasting(options.seconds, load)
+            )
+            # The queue that builds up at the beginning is as long as the budget, no longer.
+            loads[load] = under_load(report.times, options.budget_ms, skip_s=options.budget_ms / 1e3)
+            spoilt += faults(report)
+            bench.console.print(
+                f"{server}, {load} %: {loads[load].offered:.1f} requests/s offered, {loads[load].goodput:.1f} answered "
+                f"in time with all scores; p50 of all answers {percentile(report.times.latency_ms, 50):.0f} ms; "
+                f"{report.statuses} {report.reasons or ''}"
+            )
+    return [*figures_of(server, loads, bound), Figure(f"{server}_faults", spoilt, "requests", "<=", 0)]
+
+
+def _lasting(seconds: float, load: int) -> float:
+    """Both sides of the ratio get the whole time; the rest is for a picture."""
+    return seconds if load in {100, 300} else seconds / 2
+
+
+def _discards(bench: Bench, address: str) -> list[Figure]:
+    """Records that had expired before the scorer was started."""
+    requests = max(100, round(bench.options.seconds * _EXPIRED_A_SECOND))
+    rates = {}
+    for where in ("headers", "body"):
+        factory = RequestFactory(
+            bench.world,
+            candidates=bench.options.candidates,
+            seed=7,
+            deadline_ms=1.0,
+            headers=where == "headers",
+        )
+        topic = f"expired-{where}"
+        bench.fill(topic, Repeats(factory, _POOL, prefix=where), requests)
+        rates[where] = bench.work_off(topic, requests, [address], {}, status="expired").requests_per_second
+    return [Figure(f"expired_by_{where}", rate, "answers/s") for where, rate in rates.items()]
+
+
+def _overridden(bench: Bench) -> dict[str, object]:
+    return {"source.budget_ms": bench.options.budget_ms, "cache.enabled": False}

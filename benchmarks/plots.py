@@ -1,0 +1,120 @@
+"""Draws the figures of `build/bench/*.json` into `docs/images/`; a picture whose figures are missing is left out."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Values = Mapping[str, float]
+"""Figures by name; what was not measured is left out."""
+SERVERS = {"simulated": "simulated model server", "real": "the sandbox's model server"}
+
+
+def values_of(path: Path) -> Values:
+    """What a scenario's file says."""
+    figures = json.loads(path.read_text())["figures"]
+    return {name: float(figure["value"]) for name, figure in figures.items() if figure["value"] is not None}
+
+
+def series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], list[float]]:
+    """x and y of the figures named `prefix`, a whole number x, `suffix`; by x."""
+    pattern = re.compile(f"{re.escape(prefix)}(\\d+){re.escape(suffix)}")
+    found = {int(match[1]): value for name, value in values.items() if (match := pattern.fullmatch(name))}
+    return sorted(found), [found[x] for x in sorted(found)]
+
+
+def latency_over_load(values: Values, axes: "Axes") -> None:
+    """End-to-end latency of what was answered in time, median and 99th percentile."""
+    for server, meaning in SERVERS.items():
+        for percentile, style in (("p50", "o-"), ("p99", "s--")):
+            loads, ms = series(values, f"{server}_latency_{percentile}_")
+            axes.plot(loads, ms, style, label=f"{percentile}, {meaning}")
+    axes.set(yscale="log", ylabel="end to end, ms", title="Latency over load")
+
+
+def batch_over_load(values: Values, axes: "Axes") -> None:
+    """Rows of a batch: a busy system fills them by itself."""
+    for server, meaning in SERVERS.items():
+        axes.plot(*series(values, f"{server}_batch_rows_"), "o-", label=meaning)
+    axes.set(ylabel="rows of a batch, mean", title="Batch size over load")
+    axes.set_ylim(bottom=0)
+
+
+def goodput_under_overload(values: Values, axes: "Axes") -> None:
+    """Answers in time, relative to those at 100 % load, so that both servers fit."""
+    for server, meaning in SERVERS.items():
+        loads, rates = series(values, f"{server}_goodput_")
+        at_full = dict(zip(loads, rates, strict=True)).get(100, 0.0)
+        if at_full:
+            axes.plot(loads, [rate / at_full for rate in rates], "o-", label=meaning)
+    axes.set(ylabel="answers in time, relative to 100 % load", title="Goodput under overload")
+    axes.set_ylim(bottom=0)
+
+
+def hit_ratio_over_size(values: Values, axes: "Axes") -> None:
+    """The cache's and an ideal one's on the same trace."""
+    for prefix, meaning in (("hit_ratio_", "score cache"), ("ideal_hit_ratio_", "ideal LRU of as many entries")):
+        axes.plot(*series(values, prefix, "_kib"), "o-", label=meaning)
+    axes.set(xscale="log", xlabel="size of the cache, KiB", ylabel="hit ratio", title="Hit ratio over cache size")
+    axes.set_ylim(0, 1)
+
+
+PICTURES: Mapping[str, tuple[str, Callable[[Values, "Axes"], None]]] = {
+    "latency_over_load": ("overload", latency_over_load),
+    "batch_over_load": ("overload", batch_over_load),
+    "goodput_under_overload": ("overload", goodput_under_overload),
+    "hit_ratio_over_cache_size": ("cache", hit_ratio_over_size),
+}
+
+
+def draw(figures: Path, images: Path) -> list[Path]:
+    """Draws every picture whose scenario has a file in `figures`; returns the files that were written."""
+    # Imported here, so that the functions above can be used where it is not installed.
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    images.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, (scenario, picture) in PICTURES.items():
+        if not (figures / f"{scenario}.json").exists():
+            continue
+        figure, axes = plt.subplots(figsize=(7, 4), constrained_layout=True)
+        if scenario == "overload":
+            axes.set_xlabel("offered load, % of what can be scored")
+        picture(values_of(figures / f"{scenario}.json"), axes)
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, loc="upper left")  # looking for the best place takes seconds on a busy machine
+        drawn.append(images / f"{name}.png")
+        figure.savefig(drawn[-1], dpi=110)
+        plt.close(figure)
+    return drawn
+
+
+def main() -> int:
+    """Exit status 1 if there was nothing to draw."""
+    parser = argparse.ArgumentParser(prog="benchmarks.plots", description=__doc__)
+    parser.add_argument("--figures", type=Path, default=Path("build/bench"))
+    parser.add_argument("--images", type=Path, default=Path("docs/images"))
+    arguments = parser.parse_args()
+    drawn = draw(arguments.figures, arguments.images)
+    console = Console(highlight=False)
+    for path in drawn:
+        console.print(path)
+    if not drawn:
+        console.print(f"no figures in {arguments.figures}; `make bench` makes them", style="red")
+    return 0 if drawn else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

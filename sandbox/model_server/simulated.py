@@ -1,0 +1,147 @@
+"""A stand-in for a model server that is nothing but slow: each call takes a fixed time and one for each row.
+
+It computes no model. It is for measuring a scorer (overload, replicas, cache) where a real model would compete with it
+for the same cores, and where the server's capacity must be known beforehand. Figures found with it say nothing of
+TensorFlow Serving. `python -m sandbox.model_server.simulated --spec SPEC.yaml --fixed-ms 4 --per-row-us 10`.
+"""
+
+import argparse
+import asyncio
+import heapq
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+import uvloop
+
+from sandbox.model_server.process import end_with_parent
+from sandbox.model_server.replies import Context, handlers, metadata_reply, scores_reply, spec_reply, status_reply
+from streamer.features import FeatureSpec
+from streamer.types import F32
+
+_SERVICE = "sandbox.SimulatedServer"
+_MAX_MESSAGE_BYTES = 64 * 2**20
+_CONTROL_S = 60.0
+_LOWEST, _STEP, _STEPS = np.float32(0.01), np.float32(0.001), 97
+
+
+@dataclass(slots=True)
+class SimulatedServer:
+    """Answers `score` and `feature_spec` of one spec (JSON) under any model's name.
+
+    `workers` calls at once take `fixed_s + per_row_s · rows` each, the others wait in order of arrival. As in a real
+    server, work that has been taken on is done to its end, also when its caller has given up: whoever sends more than
+    it can use wastes capacity. `calls` counts those of `score`.
+    """
+
+    spec: str
+    fixed_s: float
+    per_row_s: float
+    workers: int = 1
+    version: int = 1
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    calls: int = 0
+    _free_at: list[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._free_at = [0.0] * self.workers
+
+    async def predict(self, request: Any, context: Context) -> Any:
+        """A PredictResponse. Statuses: NOT_FOUND for another version, INVALID_ARGUMENT for another signature."""
+        model = request.model_spec
+        if model.HasField("version") and model.version.value != self.version:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found: version {model.version.value}")
+        if model.signature_name == "feature_spec":
+            return spec_reply(self.spec)
+        if model.signature_name != "score" or "row_to_request" not in request.inputs:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no signature {model.signature_name!r} of that form")
+        rows = request.inputs["row_to_request"].tensor_shape.dim[0].size
+        self.calls += 1
+        await self.sleep(self.take_on(rows, asyncio.get_running_loop().time()))
+        return scores_reply(_scores(request, rows))
+
+    def take_on(self, rows: int, now: float) -> float:
+        """Gives a call to the worker that is free first; returns the seconds until it is done."""
+        done = max(now, self._free_at[0]) + self.fixed_s + self.per_row_s * rows
+        heapq.heapreplace(self._free_at, done)
+        return done - now
+
+    async def metadata(self, _: Any, __: Context) -> Any:
+        """A GetModelMetadataResponse."""
+        return metadata_reply(self.spec)
+
+    async def status(self, _: Any, __: Context) -> Any:
+        """A GetModelStatusResponse."""
+        return status_reply((self.version,))
+
+    async def count(self, _: bytes, __: Context) -> bytes:
+        """How many `score` calls have come, in digits."""
+        return str(self.calls).encode()
+
+    def listen(self, port: int) -> tuple[grpc.aio.Server, int]:
+        """A gRPC server on 127.0.0.1, not started yet, and its port; port 0 takes a free one."""
+        limits = [(f"grpc.max_{way}_message_length", _MAX_MESSAGE_BYTES) for way in ("send", "receive")]
+        server = grpc.aio.server(options=limits)
+        counting = grpc.method_handlers_generic_handler(
+            _SERVICE, {"Calls": grpc.unary_unary_rpc_method_handler(self.count)}
+        )
+        server.add_generic_rpc_handlers((*handlers(self), counting))
+        return server, server.add_insecure_port(f"127.0.0.1:{port}")
+
+
+def calls_of(address: str) -> int:
+    """How many `score` calls a running simulated server has got since its start.
+
+    Raises:
+        grpc.RpcError: it does not answer.
+    """
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.unary_unary(f"/{_SERVICE}/Calls", request_serializer=bytes, response_deserializer=bytes)
+        return int(ask(b"", timeout=_CONTROL_S, wait_for_ready=True))
+
+
+def _scores(request: Any, rows: int) -> F32:
+    """Scores between 1 % and 11 % that depend on nothing but the candidate, so that repeats have the same ones."""
+    ids = np.frombuffer(request.inputs["candidate_ids"].tensor_content, dtype=np.int32)
+    if not rows or not len(ids):
+        return np.full(rows, _LOWEST, dtype=np.float32)
+    scores: F32 = _LOWEST + _STEP * (ids.reshape(rows, -1).sum(axis=1) % _STEPS).astype(np.float32)
+    return scores
+
+
+async def _serve(simulated: SimulatedServer, port: int) -> None:
+    server, _ = simulated.listen(port)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await server.start()
+    await stop.wait()
+    await server.stop(None)
+
+
+def main() -> None:
+    """Runs until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", type=Path, required=True, help="feature spec, YAML")
+    parser.add_argument("--fixed-ms", type=float, default=0.0, help="milliseconds of each call")
+    parser.add_argument("--per-row-us", type=float, default=0.0, help="microseconds of each row of a call")
+    parser.add_argument("--workers", type=int, default=1, help="calls that are worked on at once")
+    parser.add_argument("--port", type=int, default=8500)
+    arguments = parser.parse_args()
+    end_with_parent()
+    simulated = SimulatedServer(
+        FeatureSpec.from_yaml(arguments.spec).to_json(),
+        fixed_s=arguments.fixed_ms / 1e3,
+        per_row_s=arguments.per_row_us / 1e6,
+        workers=arguments.workers,
+    )
+    uvloop.run(_serve(simulated, arguments.port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The form of a result, what it is made of, the pictures, and the command line."""
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import cache, overload
+from benchmarks.__main__ import SCENARIOS, main
+from benchmarks.common import Service
+from benchmarks.figures import Load
+from benchmarks.hit_ratio import HitRatios, hit_ratios, zipf_trace
+from benchmarks.plots import PICTURES, draw, series, values_of
+from benchmarks.report import Figure, write
+from streamer.cache import ScoreCache
+from streamer.settings import BatchingSettings, CacheSettings
+
+NAN = float("nan")
+
+
+def test_a_result_has_the_documented_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = [
+        Figure("kept", 1.23456, "ms", "<=", 2.0),
+        Figure("broken", 0.5, "ratio", ">=", 0.8),
+        Figure("unbound", 12345.0, "rows"),
+        Figure("unmeasured", NAN, "ms", "<=", 2.0),
+    ]
+    write("trial", figures, {"seconds": 1}, tmp_path)
+    content = json.loads((tmp_path / "trial.json").read_text())
+    assert set(content) == {"scenario", "command", "machine", "settings", "figures"}
+    assert (content["scenario"], content["settings"]) == ("trial", {"seconds": 1})
+    assert content["figures"] == {
+        "kept": {"value": 1.2346, "unit": "ms", "bound": "<= 2", "holds": True},
+        "broken": {"value": 0.5, "unit": "ratio", "bound": ">= 0.8", "holds": False},
+        "unbound": {"value": 12345.0, "unit": "rows", "bound": None, "holds": None},
+        "unmeasured": {"value": None, "unit": "ms", "bound": "<= 2", "holds": False},
+    }
+    shown = capsys.readouterr().out
+    assert "NO" in shown
+    assert "not measured" in shown
+
+
+def test_a_service_of_some_capacity_has_it_in_full_batches() -> None:
+    rows = BatchingSettings().max_batch_rows
+    service = Service.of_capacity(40.0, 300, workers=2)
+    call_s = (service.fixed_ms + service.per_row_us * rows / 1e3) / 1e3
+    assert service.workers * rows / 300 / call_s == pytest.approx(40.0)
+    assert service.fixed_ms / 1e3 == pytest.approx(0.2 * call_s)
+
+
+def test_overload_compares_three_times_the_load_with_the_load() -> None:
+    loads = {load: Load(load, min(load, 100) * 0.9 ** (load > 100), 1.0, 2.0, 300.0) for load in overload.LOADS}
+    figures = {figure.name: figure for figure in overload.figures_of("real", loads, bound=0.6)}
+    assert figures["real_goodput_300_over_100"].value == pytest.approx(0.9)
+    assert figures["real_goodput_300_over_100"].holds
+    assert len(figures) == 1 + 5 * len(overload.LOADS)
+
+
+def test_overload_without_goodput_has_no_ratio() -> None:
+    loads = dict.fromkeys(overload.LOADS, Load(1.0, 0.0, NAN, NAN, NAN))
+    figures = overload.figures_of("real", loads, bound=0.6)
+    assert math.isnan(figures[0].value)
+    assert figures[0].holds is False
+
+
+def test_the_worst_size_counts_against_the_ideal() -> None:
+    figures = {f.name: f.value for f in cache.figures_of({64: HitRatios(0.5, 0.508), 256: HitRatios(0.703, 0.7)})}
+    assert figures["hit_ratio_off_ideal"] == pytest.approx(0.8)
+    assert (figures["hit_ratio_64_kib"], figures["ideal_hit_ratio_256_kib"]) == (0.5, 0.7)
+
+
+def test_a_zipf_trace_asks_for_the_first_rows_most() -> None:
+    trace = zipf_trace(50, 400, 20)
+    asked = Counter(trace.ravel().tolist())
+    assert trace.shape == (400, 20)
+    assert trace.min() == 0
+    assert trace.max() < 50
+    assert asked[0] / asked[1] == pytest.approx(2.0, rel=0.2)
+    np.testing.assert_array_equal(trace, zipf_trace(50, 400, 20))
+
+
+def test_a_trace_that_hardly_fills_the_cache_is_refused() -> None:
+    small = ScoreCache(CacheSettings(max_bytes=2**16, ttl_s=1e6))
+    with pytest.raises(ValueError, match="too short"):
+        hit_ratios(small, zipf_trace(100, 30, 20))
+
+
+def test_the_cost_of_a_request_in_the_cache_is_a_time() -> None:
+    assert cache.median_cost_ms(20, turns=3) > 0
+
+
+def test_series_are_read_from_names() -> None:
+    values = {"hit_ratio_64_kib": 0.1, "hit_ratio_1024_kib": 0.3, "hit_ratio_256_kib": 0.2, "ideal_hit_ratio_64_kib": 1}
+    assert series(values, "hit_ratio_", "_kib") == ([64, 256, 1024], [0.1, 0.2, 0.3])
+    assert series(values, "goodput_") == ([], [])
+
+
+def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
+    figures, images = tmp_path / "bench", tmp_path / "images"
+    assert draw(figures, images) == []
+    loads = {load: Load(load, 0.0 if load == 25 else load, 1.0, NAN, 300.0) for load in overload.LOADS}
+    write("overload", overload.figures_of("simulated", loads, bound=0.6), {}, figures)
+    assert "simulated_latency_p99_25" not in values_of(figures / "overload.json")
+    drawn = draw(figures, images)
+    assert [path.stem for path in drawn] == [name for name, (scenario, _) in PICTURES.items() if scenario == "overload"]
+    write("cache", cache.figures_of({64: HitRatios(0.5, 0.508)}), {}, figures)
+    assert {path.stem for path in draw(figures, images)} == set(PICTURES)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in images.iterdir())
+
+
+def test_an_unknown_scenario_is_refused_with_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks", "overlord"])
+    with pytest.raises(SystemExit):
+        main()
+    message = capsys.readouterr().err
+    assert "'overlord'" in message
+    assert all(name in message for name in SCENARIOS)
