@@ -1,6 +1,6 @@
 """More requests than can be scored in time: what is still worth something, and what the rest costs."""
 
-from benchmarks.common import Bench, Service
+from benchmarks.common import Bench, Options, Service
 from benchmarks.figures import Load, faults, percentile, under_load
 from benchmarks.report import Figure, write
 from sandbox.drive import drive
@@ -65,7 +65,7 @@ def _loads(bench: Bench, server: str, address: str, capacity: float, *, bound: f
         for load in LOADS:
             repeats = Repeats(factory, _POOL, seed=load, prefix=f"{load}")
             report = drive(
-                bench.bootstrap, topics, repeats, rate=capacity * load / 100, seconds=_lasting(options.seconds, load)
+                bench.bootstrap, topics, repeats, rate=capacity * load / 100, seconds=_lasting(options, load)
             )
             # The queue that builds up at the beginning is as long as the budget, no longer.
             loads[load] = under_load(report.times, options.budget_ms, skip_s=options.budget_ms / 1e3)
@@ -78,9 +78,9 @@ def _loads(bench: Bench, server: str, address: str, capacity: float, *, bound: f
     return [*figures_of(server, loads, bound), Figure(f"{server}_faults", spoilt, "requests", "<=", 0)]
 
 
-def _lasting(seconds: float, load: int) -> float:
-    """Both sides of the ratio get the whole time; the rest is for a picture."""
-    return seconds if load in {100, 300} else seconds / 2
+def _lasting(options: Options, load: int) -> float:
+    """Both sides of the ratio get the whole time; the rest is for a picture. At least three budgets."""
+    return max(options.seconds / (1 if load in {100, 300} else 2), 3 * options.budget_ms / 1e3)
 
 
 def _discards(bench: Bench, address: str) -> list[Figure]:

@@ -18,7 +18,7 @@ from sandbox.population import F64, Ints
 from sandbox.world import World, auc, draw_clicks
 
 _POLL_S = 0.1
-_METADATA_S = 10.0
+_METADATA_S = 60.0
 
 
 class RankerError(Exception):
