@@ -25,7 +25,7 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping
     """
     client = admin_client(bootstrap)
     if name in _finish(lambda timeout: client.list_topics(timeout=timeout), "list topics").topics:
-        raise BrokerError(f"could not create topic {name}: there is one of that name already")
+        raise BrokerError(f"could not create topic {name}: it already exists")
     topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
     created = client.create_topics([topic], operation_timeout=_REQUEST_TIMEOUT_S)[name]
     # It was not there before: if it is now, the client has repeated a request whose answer was lost on the way.
