@@ -10,17 +10,20 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
     for_code,
 )
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, UnreachableError
 from streamer.kafka_security import security_options, why_unreachable
 from streamer.settings import Settings
 
-NoBrokerError = KafkaConnectionError
-"""No broker answers a client that has started before, or could."""
+NOT_YET = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
+"""What a client meets while brokers are away, start, or are busy."""
 
 _POLL_MS = 200
 _Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer)
@@ -87,7 +90,7 @@ async def start(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClien
     """
     try:
         await client.start()
-    except KafkaConnectionError as error:
+    except NOT_YET as error:
         await _close(client)
         raise await why_unreachable(settings.kafka, security_options(settings.kafka)) from error
     except KafkaError as error:
@@ -181,10 +184,13 @@ async def check_topics(settings: Settings, names: Iterable[str]) -> None:
         ConfigError: the brokers refuse us, a topic is missing, or it is forbidden to us.
     """
     async with _Admin(settings) as admin:
-        visible = set(await admin.list_topics())
-        # What is forbidden is not in the list; only a question by its name tells it from what is not there.
-        asked = [name for name in names if name not in visible]
-        found = {t["topic"]: t["error_code"] for t in await admin.describe_topics(asked)} if asked else {}
+        try:
+            visible = set(await admin.list_topics())
+            # What is forbidden is not in the list; only a question by its name tells it from what is not there.
+            asked = [name for name in names if name not in visible]
+            found = {t["topic"]: t["error_code"] for t in await admin.describe_topics(asked)} if asked else {}
+        except NOT_YET as error:
+            raise UnreachableError(f"kafka.bootstrap_servers: the brokers are not ready: {error!r}") from error
     forbidden = [name for name, code in found.items() if code == TopicAuthorizationFailedError.errno]
     if forbidden:
         who = f" to {settings.kafka.sasl_username!r}" if settings.kafka.sasl_username else ""

@@ -53,6 +53,8 @@ async def why_unreachable(settings: KafkaSettings, options: dict[str, Any]) -> C
         except KafkaConnectionError:
             continue
         except KafkaError as error:
+            if error.retriable:
+                continue
             who = f"{settings.sasl_username!r} " if settings.sasl_username else ""
             return ConfigError(f"kafka: {host}:{port} refuses the login {who}by {settings.sasl_mechanism}: {error}")
         except (OSError, TimeoutError):

@@ -16,6 +16,7 @@ from streamer.settings import Settings
 from streamer.types import F32, Header, ModelVersion
 from streamer.versions import Versions
 
+_SERVERS_FAULT = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
 # Other users than those of a canary.
 _SHADOW_SEED = 1
 # What a version may be to blame for; a server that is gone or full is another matter.
@@ -215,7 +216,9 @@ class Model:
         try:
             serving = await self._preparation.prepare(version)
         except (PredictError, SpecError) as error:
-            self._versions.refuse(wanted, self._clock())
+            # A server that is busy or away says nothing of the version: it is tried again with the next look.
+            if not isinstance(error, PredictError) or error.code not in _SERVERS_FAULT:
+                self._versions.refuse(wanted, self._clock())
             self._log.error("version not taken", model=str(version), error=str(error))
             if self._serving is None:
                 raise

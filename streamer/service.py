@@ -115,7 +115,7 @@ class Service:
             if self._stop.is_set():
                 return True
             sink = Sink(kafka.producer(settings), settings.sink, self.metrics, log)
-            await self._until_done("brokers", sink.start, kafka.NoBrokerError)
+            await self._until_done("brokers", sink.start, kafka.NOT_YET)
             source = Source(
                 kafka.consumer(settings),
                 OffsetTracker(),
@@ -125,7 +125,7 @@ class Service:
                 revoke_s=settings.service.drain_ms / 1e3,
                 clock=self._clock,
             )
-            await self._until_done("brokers", source.start, kafka.NoBrokerError)
+            await self._until_done("brokers", source.start, kafka.NOT_YET)
             return await self._work(source, models, predictor, sink, cache)
         finally:
             if source is not None:
@@ -258,7 +258,12 @@ class Service:
                 self._log.warning("model server cannot be asked for its versions", error=str(error))
             await asyncio.sleep(_LOOK_AGAIN_S)
 
-    async def _until_done(self, what: str, attempt: Callable[[], Awaitable[_T]], not_yet: type[Exception]) -> _T | None:
+    async def _until_done(
+        self,
+        what: str,
+        attempt: Callable[[], Awaitable[_T]],
+        not_yet: type[Exception] | tuple[type[Exception], ...],
+    ) -> _T | None:
         """Attempts until it works or the worker is told to stop; says what it waits for."""
         while not self._stop.is_set():
             try:

@@ -37,7 +37,7 @@ def topics(kafka: KafkaBroker, fresh_topic: FreshTopic) -> tuple[str, str]:
         producer.produce(dead, letter.value, letter.key, headers=list(headers_of(letter)))
     too_large = DeadLetter(None, None, [], Origin(requests, 0, 3), 1000, "decode", "record: too large")
     producer.produce(dead, None, headers=[*headers_of(too_large), ("dead_letter.value_bytes", b"9000000")])
-    assert producer.flush(60) == 0
+    assert producer.flush(300) == 0
     return dead, requests
 
 

@@ -32,12 +32,15 @@ class Server:
     calls: int = 0
     hang: asyncio.Event = field(default_factory=asyncio.Event)
     hangs: bool = False
+    busy: bool = False
     address: str = ""
 
     async def predict(self, request: Any, context: Context) -> Any:
         if request.model_spec.signature_name == "feature_spec":
             return spec_reply(self.spec or "")
         self.calls += 1
+        if self.busy:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
         if self.hangs:
             await self.hang.wait()
         if isinstance(self.answer, grpc.StatusCode):

@@ -39,7 +39,7 @@ async def model_of(
     async with server.running():
         settings = Settings.model_validate(
             {
-                "predictor": {"addresses": [server.address]},
+                "predictor": {"addresses": [server.address], "control_timeout_ms": 60_000},
                 "rollout": {"ramp_s": ramp_s},
                 "guard": {"watched_calls": 50, "min_rows": 100},
             }
@@ -123,6 +123,25 @@ async def test_a_version_that_fails_is_rolled_back_but_not_for_a_server_that_is_
         assert serving(model) == 2
         for _ in range(30):
             model.failed(ModelVersion("ctr", 2), PredictError("INTERNAL", "no such op"))
+        assert serving(model) == 1
+
+
+async def test_a_server_that_is_busy_costs_a_version_no_pause() -> None:
+    server = Server(versions=(1,))
+    async with model_of(server) as (model, _):
+        server.answer = lambda _: scores_reply(np.zeros(1, np.float32))  # a wrong count: the version's own fault
+        with pytest.raises(PredictError, match="INVALID_REPLY"):
+            await model.refresh()
+        server.answer = low
+        with pytest.raises(PredictError, match="no version"):
+            await model.refresh()
+    server = Server(versions=(1,))
+    async with model_of(server) as (model, _):
+        server.busy = True
+        with pytest.raises(PredictError, match="RESOURCE_EXHAUSTED"):
+            await model.refresh()
+        server.busy = False
+        await model.refresh()
         assert serving(model) == 1
 
 
