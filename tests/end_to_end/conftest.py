@@ -1,12 +1,10 @@
 """A model of a small spec, a server for it, and scorers on topics of their own."""
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from sandbox.broker import KafkaBroker
 from sandbox.model_server.process import ModelServerProcess
 from sandbox.scorer import ScorerProcess
+from tests.kafka_fixtures import FreshTopic
 from tests.model_training.conftest import SPEC
 
 ANSWER_S = 300.0
@@ -111,21 +110,18 @@ def model_server(model_base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         yield server
 
 
-_numbers = count(1)
-
-
 @pytest.fixture
-def make_system(kafka: KafkaBroker, tmp_path: Path) -> Callable[[str], System]:
+def make_system(kafka: KafkaBroker, fresh_topic: FreshTopic, tmp_path: Path) -> Callable[[str], System]:
     """`make_system(model server address)`: new topics and a new group."""
 
     def make(address: str) -> System:
-        n = f"{os.getpid()}-{next(_numbers)}"
-        names = requests, scores, dead, shadow = f"in-{n}", f"out-{n}", f"dead-{n}", f"shadow-{n}"
-        for name in names:
-            kafka.create_topic(name, 1, {"max.message.bytes": str(8 << 20)})
+        requests, scores, dead, shadow = (
+            fresh_topic(config={"max.message.bytes": str(8 << 20)}, prefix=prefix)
+            for prefix in ("requests", "scores", "dead", "shadow")
+        )
         settings = {
             "kafka.bootstrap_servers": kafka.bootstrap_servers,
-            "kafka.group_id": f"group-{n}",
+            "kafka.group_id": f"group-of-{requests}",
             "predictor.addresses": [address],
             "source.topic": requests,
             "sink.topic": scores,
