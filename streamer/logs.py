@@ -2,11 +2,44 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from streamer.settings import ServiceSettings
+
+_LINES = 20
+_PERIOD_S = 10.0
+_MAX_EVENTS = 1000
+
+
+class RateLimit(logging.Filter):
+    """Lets 20 lines of one event through in 10 s: what fails a thousand times a second must not fill the disk.
+
+    The next line of that event that passes says as `left_out` how many did not. Counters of the metrics count all.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line passes."""
+        ours = record.msg if isinstance(record.msg, dict) else None
+        event = str(record.msg if ours is None else ours["event"])
+        now = self._clock()
+        since, lines = self._seen.get(event, (now, 0))
+        if now - since >= _PERIOD_S:
+            if lines > _LINES and ours is not None:
+                ours["left_out"] = lines - _LINES
+            since, lines = now, 0
+        if event not in self._seen and len(self._seen) >= _MAX_EVENTS:
+            self._seen.clear()  # Texts that are never twice the same; their lines are few.
+        self._seen[event] = since, lines + 1
+        return lines < _LINES
 
 
 def configure(settings: ServiceSettings) -> FilteringBoundLogger:
@@ -22,6 +55,7 @@ def configure(settings: ServiceSettings) -> FilteringBoundLogger:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(RateLimit())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],

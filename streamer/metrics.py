@@ -20,6 +20,12 @@ class Metrics:
         self.fetch_failures = self._counter("source_failures", "fetches that the brokers refused")
         self.in_flight = self._gauge("source_in_flight_records", "records received and not yet answered")
         self.lag = Gauge("streamer_source_lag_records", "records behind the end", ["partition"], registry=self.registry)
+        self.lag_seconds = Gauge(
+            "streamer_source_lag_seconds",
+            "age of the record that was read last; 0 where that was the end",
+            ["partition"],
+            registry=self.registry,
+        )
         self._answers = Counter("streamer_sink_answers", "answers by status", ["status"], registry=self.registry)
         self._dead = Counter("streamer_sink_dead_letters", "dead letters by stage", ["stage"], registry=self.registry)
         self.send_failures = self._counter("sink_failures", "answers or dead letters that the broker refused for now")
@@ -64,26 +70,36 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.loop_delay = self._histogram("loop_delay_seconds", "how late the event loop runs what is due", _SECONDS)
         self.commits = self._counter("offsets_commits", "commits")
         self.commit_failures = self._counter("offsets_commit_failures", "commits that failed and will be tried again")
         stage = Histogram(
             "streamer_stage_seconds", "time by stage", ["stage"], buckets=_SECONDS, registry=self.registry
         )
         self._stages = [stage.labels(name) for name in STAGES]
-        self.slack = self._histogram("sink_slack_seconds", "what was left of the budget at the answer", _SECONDS)
+        slack = Histogram(
+            "streamer_stage_slack_seconds",
+            "what was left of the budget after a stage",
+            ["stage"],
+            buckets=(0.0, *_SECONDS),
+            registry=self.registry,
+        )
+        self._slack = [slack.labels(name) for name in STAGES]
         self.late = self._counter("sink_late_answers", "answers handed over after their deadline")
 
     def answered(self, status: str, times: StageTimes, slack: float) -> None:
         """One answer was handed to the producer, `slack` seconds before its deadline."""
         self._answers.labels(status).inc()
-        for stage, ms in zip(
-            self._stages, (times.decode, times.encode, times.queue, times.predict, times.total), strict=True
-        ):
-            stage.observe(ms / 1e3)
+        *in_order, total = (ms / 1e3 for ms in (times.decode, times.encode, times.queue, times.predict, times.total))
+        left = slack + total
+        for stage, stage_slack, seconds in zip(self._stages, self._slack, in_order, strict=False):
+            left -= seconds
+            stage.observe(seconds)
+            stage_slack.observe(left)
+        self._stages[-1].observe(total)
+        self._slack[-1].observe(slack)
         if slack < 0:
             self.late.inc()
-        else:
-            self.slack.observe(slack)
 
     def dead_lettered(self, stage: str) -> None:
         """One record went to the dead-letter topic."""

@@ -1,18 +1,16 @@
 """The operations port: is it alive, does it serve, what does it measure; and which model versions shall serve."""
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from streamer.errors import PredictError
+from streamer.ops_port import OpsPort
 from streamer.settings import OpsSettings
-
-_OPEN = frozenset({"/healthz", "/readyz"})
+from streamer.status_page import StatusPage
 
 
 class ModelControl(Protocol):
@@ -40,8 +38,11 @@ class ModelControls(Protocol):
     def describe(self) -> list[dict[str, object]]: ...
 
 
-class OpsServer:
-    """Serves /healthz, /readyz, /metrics and /model. `not_ready` says why records are not being scored, or None."""
+class OpsServer(OpsPort):
+    """Serves /healthz, /readyz, /metrics, /status and /model.
+
+    `not_ready` says why records are not being scored, or None.
+    """
 
     def __init__(
         self,
@@ -51,54 +52,26 @@ class OpsServer:
         not_ready: Callable[[], str | None],
         models: Callable[[], ModelControls | None] = lambda: None,
     ) -> None:
-        self._settings = settings
         self._registry = registry
         self._state = state
         self._not_ready = not_ready
         self._models = models
-        app = web.Application(client_max_size=1024, middlewares=[self._admit])
-        app.add_routes(
+        self._page = StatusPage()
+        super().__init__(
+            settings,
             [
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
+                web.get("/status", self._status),
                 web.get("/model", self._describe_model),
                 web.post(r"/model/pin/{version:\d{1,18}}", self._pin),
                 web.post(r"/model/canary/{version:\d{1,18}}/{share:[0-9.]{1,18}}", self._canary),
                 web.post(r"/model/shadow/{version:\d{1,18}}/{share:[0-9.]{1,18}}", self._shadow),
                 web.post("/model/unpin", self._unpin),
                 web.post("/model/rollback", self._roll_back),
-            ]
+            ],
         )
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        self.port = settings.port
-
-    async def start(self) -> None:
-        """Listens.
-
-        Raises:
-            OSError: the port is taken.
-        """
-        await self._runner.setup()
-        if self._settings.socket is not None:
-            await web.UnixSite(self._runner, str(self._settings.socket)).start()
-            return
-        await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
-        self.port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        """Closes the port."""
-        await self._runner.cleanup()
-
-    @web.middleware
-    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Where a token is set, only who sends it sees more than whether the worker lives and serves."""
-        token = self._settings.token
-        if token is not None and request.path not in _OPEN:
-            sent = request.headers.get("Authorization", "").encode()
-            if not hmac.compare_digest(sent, f"Bearer {token.get_secret_value()}".encode()):
-                raise web.HTTPUnauthorized(text="ops.token: expected as `Authorization: Bearer …`\n")
-        return await handler(request)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text=f"{self._state()}\n")
@@ -109,6 +82,11 @@ class OpsServer:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _status(self, _: web.Request) -> web.Response:
+        why = self._not_ready()
+        state = self._state() if why is None else f"{self._state()}: {why}"
+        return web.Response(text=self._page.render({"": state}, self._registry.collect()), content_type="text/html")
 
     async def _describe_model(self, _: web.Request) -> web.Response:
         return self._described()

@@ -34,6 +34,7 @@ State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
 _START_RETRY_S = 1.0
 # A version that is gone fails every batch: they ask for another one together.
 _LOOK_AGAIN_S = 0.05
+_LOOP_PROBE_S = 0.1
 _T = TypeVar("_T")
 
 
@@ -202,6 +203,7 @@ class Service:
             side = [
                 spawn(self._repeat(self._commit, source, settings.offsets.commit_interval_ms), "commit"),
                 spawn(self._watch_versions(models), "models"),
+                spawn(self._measure_loop(), "loop delay"),
                 spawn(shadow.run(), "shadow"),
             ]
             self.state, self._why_not = "RUNNING", None
@@ -240,6 +242,12 @@ class Service:
     async def _commit(source: Source) -> None:
         await source.commit()
         source.measure_lag()
+
+    async def _measure_loop(self) -> None:
+        while True:
+            due = self._clock() + _LOOP_PROBE_S
+            await asyncio.sleep(_LOOP_PROBE_S)
+            self.metrics.loop_delay.observe(max(0.0, self._clock() - due))
 
     async def _watch_versions(self, models: Models) -> None:
         """Looks for a better version every now and then, and at once when the one that serves is gone."""

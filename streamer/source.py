@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -83,6 +84,7 @@ class Source:
         self._changed = asyncio.Event()
         self._closing = False
         self._unanswered = 0
+        self._read_s: dict[int, float] = {}
 
     def __repr__(self) -> str:
         return f"<Source {self._offsets.in_flight} in flight{', closing' * self._closing}>"
@@ -168,7 +170,10 @@ class Source:
             end = self._consumer.highwater(partition)
             at = self._offsets.read_up_to((partition.topic, partition.partition))
             if end is not None and at is not None:
-                self._metrics.lag.labels(partition.partition).set(max(0, end - at))
+                behind = max(0, end - at)
+                age = self._wall_clock() - self._read_s.get(partition.partition, inf)
+                self._metrics.lag.labels(partition.partition).set(behind)
+                self._metrics.lag_seconds.labels(partition.partition).set(max(0.0, age) if behind else 0.0)
 
     async def stop(self) -> None:
         """Leaves the group."""
@@ -186,6 +191,7 @@ class Source:
 
     def _receive(self, record: ConsumerRecord) -> Received:
         self._offsets.received((record.topic, record.partition), record.offset)
+        self._read_s[record.partition] = record.timestamp / 1e3
         now = self._clock()
         start = now
         if self._settings.deadline_from == "record":

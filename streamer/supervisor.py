@@ -102,9 +102,11 @@ class Worker:
         if self._stop.is_set():
             self._send(signal.SIGTERM)
         try:
-            return await self._process.wait()
+            status = await self._process.wait()
         finally:
             self._process = None
+        # One that was told to drain before it could listen has read nothing: it has drained.
+        return 0 if self._stop.is_set() and status == -signal.SIGTERM else status
 
     def _pause(self) -> float | None:
         """Seconds until the next start; None if it has ended too often within the window."""

@@ -1,7 +1,6 @@
 """The operations port of several workers: their pages, asked for and put together."""
 
 import asyncio
-import hmac
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -13,47 +12,35 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from streamer.ops_port import OpsPort
 from streamer.settings import OpsSettings
+from streamer.status_page import StatusPage
 
 _ASK_S = 10.0
 _CONTROL_S = 120.0
 
 
-class WorkerPages:
+class WorkerPages(OpsPort):
     """Answers for all workers: healthy if all are, ready if all are, metrics with the label `worker`, controls told to
     all. Each worker has a socket of its own; one that does not answer is named.
     """
 
     def __init__(self, settings: OpsSettings, sockets: Mapping[int, Path], is_pausing: Callable[[int], bool]) -> None:
-        self._settings = settings
+        self._token = settings.token
         self._sockets = sockets
         self._is_pausing = is_pausing
-        app = web.Application(client_max_size=1024)
-        app.add_routes(
+        self._page = StatusPage()
+        super().__init__(
+            settings,
             [
                 web.get("/healthz", self._health),
                 web.get("/readyz", self._health),
                 web.get("/metrics", self._metrics),
+                web.get("/status", self._status),
                 web.get("/model", self._models),
                 web.post("/model/{rest:.*}", self._models),
-            ]
+            ],
         )
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        self.port = settings.port
-
-    async def start(self) -> None:
-        """Listens.
-
-        Raises:
-            OSError: the port is taken.
-        """
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
-        self.port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        """Closes the port."""
-        await self._runner.cleanup()
 
     async def is_ready(self, number: int) -> bool:
         """Whether a worker scores records."""
@@ -66,17 +53,24 @@ class WorkerPages:
         lines = (f"worker {number}: {text.strip()}\n" for number, (_, text) in found.items())
         return web.Response(text="".join(lines), status=worst)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        self._admit(request)
+    async def _metrics(self, _: web.Request) -> web.Response:
+        registry = CollectorRegistry()
+        registry.register(await self._merged())
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _status(self, _: web.Request) -> web.Response:
+        said = {str(n): text.strip() for n, (_, text) in (await self._ask_all("GET", "/readyz", _ASK_S)).items()}
+        states = {n: "RUNNING" if text == "ready" else text for n, text in said.items()}
+        merged = await self._merged()
+        return web.Response(text=self._page.render(states, merged.collect()), content_type="text/html")
+
+    async def _merged(self) -> "_Merged":
         found = await self._ask_all("GET", "/metrics", _ASK_S)
         texts = {n: text for n, (status, text) in found.items() if status == HTTPStatus.OK}
-        registry = CollectorRegistry()
-        registry.register(_Merged(texts, {n: n in texts for n in self._sockets}))
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return _Merged(texts, {n: n in texts for n in self._sockets})
 
     async def _models(self, request: web.Request) -> web.Response:
         """Tells every worker; where one refuses, its reason, and what the others made of it stays."""
-        self._admit(request)
         found = await self._ask_all(request.method, request.path_qs, _CONTROL_S)
         refused = {n: (status, text) for n, (status, text) in found.items() if status != HTTPStatus.OK}
         if refused:
@@ -86,14 +80,6 @@ class WorkerPages:
         parts = (f'{{"worker": {n}, "models": {text}}}' for n, (_, text) in found.items())
         return web.Response(text=f"[{', '.join(parts)}]", content_type="application/json")
 
-    def _admit(self, request: web.Request) -> None:
-        token = self._settings.token
-        if token is None:
-            return
-        sent = request.headers.get("Authorization", "").encode()
-        if not hmac.compare_digest(sent, f"Bearer {token.get_secret_value()}".encode()):
-            raise web.HTTPUnauthorized(text="ops.token: expected as `Authorization: Bearer …`\n")
-
     async def _ask_all(self, method: str, path: str, seconds: float) -> dict[int, tuple[int, str]]:
         answers = await asyncio.gather(*(self._ask(number, method, path, seconds) for number in self._sockets))
         return dict(zip(self._sockets, answers, strict=True))
@@ -102,8 +88,7 @@ class WorkerPages:
         """Status and text of a worker's page; 503 where it does not answer."""
         if self._is_pausing(number):
             return HTTPStatus.SERVICE_UNAVAILABLE, "does not run"
-        token = self._settings.token
-        headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
+        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token.get_secret_value()}"}
         timeout = aiohttp.ClientTimeout(total=seconds)
         try:
             async with (

@@ -1,12 +1,15 @@
 """TLS, SCRAM and ACLs on a real broker, and what a person reads when they are wrong."""
 
+import base64
 import datetime as dt
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import trustme
 from confluent_kafka.admin import (
@@ -177,3 +180,51 @@ def test_who_has_not_reads_one_clear_line(
     assert "\n" not in str(error.value)
     assert PASSWORD not in str(error.value)
     assert "wrong horse" not in str(error.value)
+
+
+def token(*, expires_in_s: int) -> str:
+    """A JSON web token without a signature, as Kafka's own validator for developers takes it."""
+    now = int(time.time())
+    parts = {"alg": "none"}, {"sub": USER, "iat": now - 7200, "exp": now + expires_in_s}
+    encoded = (base64.urlsafe_b64encode(orjson.dumps(part)).rstrip(b"=").decode() for part in parts)
+    return ".".join(encoded) + "."
+
+
+def valid_token() -> str:
+    return token(expires_in_s=3600)
+
+
+def stale_token() -> str:
+    return token(expires_in_s=-3600)
+
+
+def test_a_token_lets_in_and_a_stale_one_does_not(tmp_path: Path) -> None:
+    listener, login = "listener.name.client.", "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
+    config = {
+        "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        f"{listener}sasl.enabled.mechanisms": "OAUTHBEARER",
+        f"{listener}oauthbearer.sasl.jaas.config": f'{login} required unsecuredLoginStringClaim_sub="broker";',
+    }
+    with KafkaBroker(config=config) as broker:
+        broker.create_topic("dead-letters")
+
+        def dlq_list(provider: Callable[[], str]) -> Any:
+            kafka = {
+                "bootstrap_servers": broker.bootstrap_servers,
+                "request_timeout_ms": 60_000,
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl_mechanism": "OAUTHBEARER",
+                "sasl_token_provider": f"{provider.__module__}:{provider.__name__}",
+            }
+            path = tmp_path / "streamer.yaml"
+            path.write_text(json.dumps({"kafka": kafka}))
+            return CliRunner().invoke(app, ["dlq", "list", "--config", str(path)])
+
+        found = dlq_list(valid_token)
+        assert found.exit_code == 0, (found.output, found.exception)
+        assert "0 dead letters" in found.output
+        refused = dlq_list(stale_token)
+        with pytest.raises(ConfigError, match=r"refuses the login .*by OAUTHBEARER") as error:
+            raise refused.exception
+        assert "\n" not in str(error.value)
+        assert stale_token() not in str(error.value)

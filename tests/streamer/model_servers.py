@@ -33,6 +33,7 @@ class Server:
     hang: asyncio.Event = field(default_factory=asyncio.Event)
     hangs: bool = False
     busy: bool = False
+    credentials: grpc.ServerCredentials | None = None
     address: str = ""
 
     async def predict(self, request: Any, context: Context) -> Any:
@@ -61,7 +62,13 @@ class Server:
     async def running(self) -> AsyncIterator["Server"]:
         server = grpc.aio.server()
         server.add_generic_rpc_handlers(handlers(self))
-        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        free = "127.0.0.1:0"
+        port = (
+            server.add_insecure_port(free)
+            if self.credentials is None
+            else server.add_secure_port(free, self.credentials)
+        )
+        self.address = f"127.0.0.1:{port}"
         await server.start()
         try:
             yield self

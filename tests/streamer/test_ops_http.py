@@ -70,6 +70,9 @@ async def test_health_readiness_and_metrics() -> None:
 
 async def test_it_says_why_it_is_not_ready() -> None:
     async with port_of(None, why_not="waiting for the brokers") as address:
+        status, page = await ask(address, "/status")
+        assert status == 200
+        assert '<td class="bad">RUNNING: waiting for the brokers</td>' in page
         assert await ask(address, "/readyz") == (503, "waiting for the brokers\n")
         assert (await ask(address, "/healthz"))[0] == 200
 

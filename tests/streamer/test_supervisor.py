@@ -160,6 +160,9 @@ async def test_a_worker_that_is_down_is_named(tmp_path: Path) -> None:
         await found.until(lambda: found.supervisor.workers[1].pid is None)
         status, text = await found.ask("/readyz")
         assert (status, text) == (503, "worker 0: ready\nworker 1: does not run\n")
+        status, page = await found.ask("/status")
+        assert status == 200
+        assert '<th>state</th><td>RUNNING</td><td class="bad">does not run</td>' in page
         metrics = (await found.ask("/metrics"))[1]
         assert 'streamer_supervisor_worker_up{worker="1"} 0.0' in metrics
         assert 'answers_total{status="ok",worker="0"} 10.0' in metrics

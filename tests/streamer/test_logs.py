@@ -1,0 +1,56 @@
+"""A failure that repeats a thousand times a second is logged, but not a thousand times."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from streamer.logs import RateLimit, configure
+from streamer.settings import ServiceSettings
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("streamer")
+    before = root.handlers[:], root.level, ours.level
+    yield
+    root.handlers[:], root.level, ours.level = before
+    structlog.reset_defaults()
+
+
+def _line(event: object) -> logging.LogRecord:
+    return logging.LogRecord("streamer", logging.WARNING, "", 0, event, (), None)
+
+
+def test_the_lines_that_were_left_out_are_counted() -> None:
+    now = [0.0]
+    limit = RateLimit(lambda: now[0])
+    assert sum(limit.filter(_line({"event": "call failed"})) for _ in range(1000)) == 20
+    assert limit.filter(_line({"event": "another"}))
+    now[0] = 10.0
+    event = {"event": "call failed"}
+    assert limit.filter(_line(event))
+    assert event == {"event": "call failed", "left_out": 980}
+    now[0] = 20.0
+    event = {"event": "call failed"}
+    assert limit.filter(_line(event))
+    assert event == {"event": "call failed"}
+
+
+def test_texts_that_are_never_the_same_do_not_fill_the_memory() -> None:
+    limit = RateLimit(lambda: 0.0)
+    assert [limit.filter(_line("call failed")) for _ in range(21)] == [True] * 20 + [False]
+    assert all(limit.filter(_line(f"record {n}")) for n in range(1000))
+    assert limit.filter(_line("call failed")), "what was counted of it is forgotten with the rest"
+
+
+def test_our_lines_and_the_libraries_are_limited_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    log = configure(ServiceSettings())
+    for n in range(50):
+        log.warning("commit refused", number=n)
+        logging.getLogger("aiokafka").error("broker %d is away", n)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["number"] for line in lines if line["event"] == "commit refused"] == list(range(20))
+    assert [line["event"] for line in lines if "number" not in line] == [f"broker {n} is away" for n in range(20)]
