@@ -24,6 +24,11 @@ def headers_of(letter: DeadLetter) -> list[Header]:
     return [*letter.headers, *((_PREFIX + name, text.encode()) for name, text in facts.items())]
 
 
+def without_value(headers: Sequence[Header], size: int) -> list[Header]:
+    """The headers of a dead letter whose value, of `size` bytes, is too large for its topic."""
+    return [*headers, (VALUE_BYTES, str(size).encode())]
+
+
 @dataclass(frozen=True, slots=True)
 class Buried:
     """A record as it lies in the dead-letter topic.

@@ -26,6 +26,13 @@ class UnreachableError(ConfigError):
     """No broker answers, for now or for good. Next: try again while the worker starts; a command gives up."""
 
 
+class FencedError(StreamerError):
+    """Another worker has taken over a partition that this one still works on. Next: stop, it commits nothing more."""
+
+    def __init__(self, topic: str, partition: int) -> None:
+        super().__init__(f"another worker has taken over {topic}/{partition}; nothing of it is committed here any more")
+
+
 class QueueFullError(StreamerError):
     """A bounded queue refused. Next: read no more; answer what cannot wait with the fallback."""
 

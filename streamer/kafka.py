@@ -1,11 +1,12 @@
 """Settings to Kafka clients."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     KafkaConnectionError,
@@ -21,6 +22,7 @@ from aiokafka.errors import (
 from streamer.errors import ConfigError, UnreachableError
 from streamer.kafka_security import security_options, why_unreachable
 from streamer.settings import Settings
+from streamer.types import Partition
 
 NOT_YET = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 """What a client meets while brokers are away, start, or are busy."""
@@ -65,6 +67,45 @@ def producer(settings: Settings) -> AIOKafkaProducer:
         linger_ms=0,
         max_request_size=settings.sink.max_request_bytes,
     )
+
+
+def transactional_producer(settings: Settings, partition: Partition) -> AIOKafkaProducer:
+    """The producer of what comes of one input partition. Whoever starts another one of its id fences this one."""
+    topic, number = partition
+    return AIOKafkaProducer(
+        **_client(settings),
+        transactional_id=f"{settings.kafka.group_id}-{topic}-{number}",
+        transaction_timeout_ms=settings.delivery.transaction_timeout_ms,
+        acks="all",
+        linger_ms=0,
+        # One batch of a partition is sent at a time, so a transaction should not need many; brokers take 1 MiB.
+        max_batch_size=2**19,
+        max_request_size=settings.sink.max_request_bytes,
+    )
+
+
+async def commits_of(settings: Settings, partitions: Iterable[Partition]) -> Mapping[Partition, tuple[int, str]]:
+    """The group's committed offsets with their metadata; partitions without a commit are left out.
+
+    Raises:
+        UnreachableError: no broker answers.
+        ConfigError: the brokers refuse us.
+        KafkaError: they cannot say for now.
+    """
+    async with _Admin(settings) as admin:
+        found = await admin.list_consumer_group_offsets(
+            settings.kafka.group_id, partitions=[TopicPartition(*partition) for partition in partitions]
+        )
+    return {(tp.topic, tp.partition): (at.offset, at.metadata) for tp, at in found.items() if at.offset >= 0}
+
+
+def handle_unowned(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The loop's handler of errors that nobody has asked for.
+
+    A client that fails leaves futures of its own behind; the same error has been raised by the call that met it.
+    """
+    if not (isinstance(context.get("exception"), KafkaError) and "never retrieved" in context["message"]):
+        loop.default_exception_handler(context)
 
 
 @asynccontextmanager

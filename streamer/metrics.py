@@ -19,6 +19,7 @@ class Metrics:
         self.records = self._counter("source_records", "records received")
         self.fetch_failures = self._counter("source_failures", "fetches that the brokers refused")
         self.in_flight = self._gauge("source_in_flight_records", "records received and not yet answered")
+        self.in_flight_bytes = self._gauge("source_in_flight_bytes", "what those records weigh")
         self.lag = Gauge("streamer_source_lag_records", "records behind the end", ["partition"], registry=self.registry)
         self.lag_seconds = Gauge(
             "streamer_source_lag_seconds",
@@ -73,6 +74,10 @@ class Metrics:
         self.loop_delay = self._histogram("loop_delay_seconds", "how late the event loop runs what is due", _SECONDS)
         self.commits = self._counter("offsets_commits", "commits")
         self.commit_failures = self._counter("offsets_commit_failures", "commits that failed and will be tried again")
+        self.transactions = Counter(
+            "streamer_delivery_transactions", "transactions by how they ended", ["outcome"], registry=self.registry
+        )
+        self.careful = self._gauge("delivery_careful_partitions", "partitions worked off one record at a time")
         stage = Histogram(
             "streamer_stage_seconds", "time by stage", ["stage"], buckets=_SECONDS, registry=self.registry
         )

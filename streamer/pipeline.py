@@ -1,7 +1,8 @@
 """One record's way through the stages: exactly one answer or one dead letter, then it is done."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -13,7 +14,6 @@ from streamer.models import Models
 from streamer.preparation import Serving
 from streamer.scores import Scores
 from streamer.shadow import Shadow
-from streamer.sink import Sink
 from streamer.source import Received, Source
 from streamer.types import (
     FROM_PRIOR,
@@ -21,7 +21,9 @@ from streamer.types import (
     BidRequest,
     DeadLetter,
     EncodedRequest,
+    Header,
     ModelVersion,
+    Origin,
     ScoreMessage,
     StageTimes,
     Status,
@@ -40,6 +42,13 @@ class _GoneError(Exception):
         self.deadline = deadline
 
 
+class Answers(Protocol):
+    """Where answers go. Both methods return when the brokers have the message for good."""
+
+    async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None: ...
+    async def dead_letter(self, letter: DeadLetter) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """The stages in their order.
@@ -50,7 +59,7 @@ class Pipeline:
     source: Source
     models: Models
     scores: Scores
-    sink: Sink
+    answers: Answers
     shadow: Shadow
     metrics: Metrics
     log: FilteringBoundLogger
@@ -65,12 +74,12 @@ class Pipeline:
             self.source.answered()
         if isinstance(message, DeadLetter):
             self.log.warning("dead letter", reason=message.reason, origin=str(message.origin))
-            await self.sink.dead_letter(message)
+            await self.answers.dead_letter(message)
         else:
             now = self.clock()
             message = replace(message, times=replace(message.times, total=(now - record.at) * 1e3))
             self.metrics.answered(message.status, message.times, deadline.remaining(now))
-            await self.sink.publish(record.key, encode_scores(message), record.headers)
+            await self.answers.publish(record.origin, record.key, encode_scores(message), record.headers)
             self.shadow.offer(record, message.model)
         self.source.done(record.origin)
 
@@ -86,6 +95,8 @@ class Pipeline:
 
     async def _score_once(self, record: Received, *, last: bool) -> tuple[ScoreMessage | DeadLetter, Deadline]:
         deadline = record.deadline
+        if record.is_suspect:
+            return self._dead(record, "crash", "the worker ended while it worked on this record alone"), deadline
         budget_ms = header_milliseconds(record.headers)
         request_id = header_text(record.headers, REQUEST_ID_HEADER)
         if budget_ms is not None:
@@ -170,6 +181,10 @@ class Pipeline:
     def _refused(self, record: Received, request_id: str | None, stage: str, reason: str) -> ScoreMessage | DeadLetter:
         if request_id is not None:
             return ScoreMessage(request_id, "invalid", record.origin, reason=reason)
+        return self._dead(record, stage, reason)
+
+    @staticmethod
+    def _dead(record: Received, stage: str, reason: str) -> DeadLetter:
         return DeadLetter(record.key, record.value, record.headers, record.origin, record.timestamp_ms, stage, reason)
 
 

@@ -13,22 +13,24 @@ from streamer import kafka
 from streamer.batching import BatchQueue
 from streamer.cache import ScoreCache
 from streamer.deadline import Deadline
+from streamer.delivery import Delivery
 from streamer.dispatcher import Dispatcher
-from streamer.errors import ConfigError, PredictError, UnreachableError, VersionGoneError
+from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError, VersionGoneError
 from streamer.limit import InFlightLimit
 from streamer.metrics import Metrics
 from streamer.model import Model
 from streamer.models import Models
 from streamer.offsets import OffsetTracker
 from streamer.ops_http import OpsServer
-from streamer.pipeline import Pipeline
+from streamer.pipeline import Answers, Pipeline
 from streamer.predictor import Predictor
 from streamer.scores import HitRatio, Scores
 from streamer.settings import Settings
 from streamer.shadow import Shadow
 from streamer.sink import Sink
 from streamer.source import Source
-from streamer.types import F32, BatchInputs, ModelVersion
+from streamer.transactions import Transactions
+from streamer.types import F32, BatchInputs, ModelVersion, Partition
 
 State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
 _START_RETRY_S = 1.0
@@ -65,6 +67,7 @@ class Service:
             ConfigError: a topic is missing, or the ops port is taken.
         """
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(kafka.handle_unowned)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         try:
@@ -108,6 +111,7 @@ class Service:
         )
         source: Source | None = None
         sink: Sink | None = None
+        transactions: Transactions | None = None
         try:
             await self._until_done("model server", models.refresh, PredictError)
             self._models = models
@@ -117,26 +121,78 @@ class Service:
                 return True
             sink = Sink(kafka.producer(settings), settings.sink, self.metrics, log)
             await self._until_done("brokers", sink.start, kafka.NOT_YET)
-            source = Source(
-                kafka.consumer(settings),
-                OffsetTracker(),
-                settings.source,
-                self.metrics,
-                log,
-                revoke_s=settings.service.drain_ms / 1e3,
-                clock=self._clock,
-            )
+            offsets = OffsetTracker()
+            if settings.delivery.guarantee == "exactly_once":
+                transactions = self._transactions(offsets)
+            source = self._source(offsets, transactions)
             await self._until_done("brokers", source.start, kafka.NOT_YET)
-            return await self._work(source, models, predictor, sink, cache)
+            return await self._work(source, models, predictor, sink, answers=transactions or sink, cache=cache)
+        except* FencedError as fenced:
+            # Several partitions may find it at once; one line says it.
+            log.error(  # noqa: TRY400  a zombie needs no traceback
+                "fenced, this worker stops", error=str(_first(fenced))
+            )
         finally:
             if source is not None:
                 await source.stop()
+            if transactions is not None:
+                await transactions.stop()
             if sink is not None:
                 await sink.stop()
             await predictor.close()
+        return False
+
+    def _transactions(self, offsets: OffsetTracker) -> Transactions:
+        settings = self.settings
+
+        async def committed(partition: Partition) -> int | None:
+            found = await kafka.commits_of(settings, [partition])
+            return found[partition][0] if partition in found else None
+
+        return Transactions(
+            lambda partition: kafka.transactional_producer(settings, partition),
+            committed,
+            offsets,
+            group_id=settings.kafka.group_id,
+            sink=settings.sink,
+            settings=settings.delivery,
+            metrics=self.metrics,
+            log=self._log,
+        )
+
+    def _source(self, offsets: OffsetTracker, transactions: Transactions | None) -> Source:
+        settings = self.settings
+        consumer = kafka.consumer(settings)
+        delivery = Delivery(
+            consumer,
+            offsets,
+            transactions,
+            lambda partitions: kafka.commits_of(settings, partitions),
+            settings,
+            metrics=self.metrics,
+            log=self._log,
+        )
+        return Source(
+            consumer,
+            offsets,
+            delivery,
+            settings.source,
+            metrics=self.metrics,
+            log=self._log,
+            revoke_s=settings.service.drain_ms / 1e3,
+            max_uncommitted=settings.offsets.max_uncommitted_records,
+            clock=self._clock,
+        )
 
     async def _work(
-        self, source: Source, models: Models, predictor: Predictor, sink: Sink, cache: ScoreCache | None
+        self,
+        source: Source,
+        models: Models,
+        predictor: Predictor,
+        sink: Sink,
+        *,
+        answers: Answers,
+        cache: ScoreCache | None,
     ) -> bool:
         settings = self.settings
         async with asyncio.TaskGroup() as tasks:
@@ -192,7 +248,7 @@ class Service:
                 source,
                 models,
                 scores,
-                sink,
+                answers,
                 shadow,
                 self.metrics,
                 self._log,
@@ -201,7 +257,7 @@ class Service:
             )
             reading = spawn(self._read(source, pipeline, spawn), "read")
             side = [
-                spawn(self._repeat(self._commit, source, settings.offsets.commit_interval_ms), "commit"),
+                spawn(self._commit_when_due(source), "commit"),
                 spawn(self._watch_versions(models), "models"),
                 spawn(self._measure_loop(), "loop delay"),
                 spawn(shadow.run(), "shadow"),
@@ -217,9 +273,10 @@ class Service:
             all_answered = await source.join(Deadline.after(self._clock(), settings.service.drain_ms))
             for task in side:
                 task.cancel()
-            await source.commit()
+            left = source.in_flight
+            await source.leave()
             if not all_answered:
-                self._log.error("drained in part, the rest will be read again", in_flight=source.in_flight)
+                self._log.error("drained in part, the rest will be read again", in_flight=left)
                 for task in asyncio.all_tasks():
                     if task.get_name() in {"record", "batch"}:
                         task.cancel()
@@ -233,15 +290,10 @@ class Service:
                 spawn(pipeline.answer(record), "record")
 
     @staticmethod
-    async def _repeat(work: Callable[[_T], Awaitable[None]], subject: _T, every_ms: float) -> None:
+    async def _commit_when_due(source: Source) -> None:
         while True:
-            await asyncio.sleep(every_ms / 1e3)
-            await work(subject)
-
-    @staticmethod
-    async def _commit(source: Source) -> None:
-        await source.commit()
-        source.measure_lag()
+            await source.commit_when_due()
+            source.measure_lag()
 
     async def _measure_loop(self) -> None:
         while True:
@@ -284,3 +336,10 @@ class Service:
             except TimeoutError:
                 continue
         return None
+
+
+def _first(group: BaseExceptionGroup[FencedError]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -94,6 +94,9 @@ class SourceSettings(_Section):
     max_unacknowledged_records: int = Field(
         default=240, ge=1, description="records whose answers no broker has acknowledged; then reading stops"
     )
+    max_in_flight_bytes: int = Field(
+        default=64 * 2**20, ge=1, description="bytes of records whose answers no broker has; then reading stops"
+    )
     fetch_max_wait_ms: int = Field(default=100, ge=1, description="how long a broker holds a fetch without records")
     max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024, description="the most that one fetch brings")
 
@@ -213,6 +216,22 @@ class OffsetsSettings(_Section):
     """Commits."""
 
     commit_interval_ms: float = Field(default=200.0, gt=0, description="how often what is done is committed")
+    max_uncommitted_records: int = Field(default=1000, ge=1, description="records read since; then reading stops")
+
+
+class DeliverySettings(_Section):
+    """What a crash does to answers: repeats them, loses them, or neither."""
+
+    guarantee: Literal["at_least_once", "exactly_once", "at_most_once"] = Field(
+        default="at_least_once", description="exactly_once: for readers with `read_committed`, in transactions"
+    )
+    transaction_interval_ms: float = Field(default=100.0, gt=0, description="how often what is ready leaves in one")
+    max_transaction_records: int = Field(default=100, ge=1, description="records of one; so many ready do not wait")
+    transaction_timeout_ms: int = Field(
+        default=10_000,
+        ge=1000,
+        description="how long one may take; then it is aborted, and its answers go with the next",
+    )
 
 
 class OpsSettings(_Section):
@@ -283,6 +302,7 @@ class Settings(BaseSettings):
     shadow: ShadowSettings = ShadowSettings()
     sink: SinkSettings = SinkSettings()
     offsets: OffsetsSettings = OffsetsSettings()
+    delivery: DeliverySettings = DeliverySettings()
     ops: OpsSettings = OpsSettings()
     service: ServiceSettings = ServiceSettings()
     supervisor: SupervisorSettings = SupervisorSettings()

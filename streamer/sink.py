@@ -7,10 +7,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from structlog.typing import FilteringBoundLogger
 
-from streamer.dead_letters import VALUE_BYTES, headers_of
+from streamer.dead_letters import headers_of, without_value
 from streamer.metrics import Metrics
 from streamer.settings import SinkSettings
-from streamer.types import DeadLetter, Header
+from streamer.types import DeadLetter, Header, Origin
 
 
 class Sink:
@@ -36,8 +36,8 @@ class Sink:
         """
         await self._producer.start()
 
-    async def publish(self, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
-        """Sends one answer; the request's headers are carried over."""
+    async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
+        """Sends one answer, wherever its record came from; the request's headers are carried over."""
         await self._send(self._settings.topic, key, value, list(headers))
 
     async def shadow(self, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
@@ -55,7 +55,7 @@ class Sink:
             self._log.error(
                 "a dead letter is too large for its topic, its value is left out", origin=str(letter.origin), size=size
             )
-            await self._send(topic, letter.key, None, [*headers, (VALUE_BYTES, str(size).encode())])
+            await self._send(topic, letter.key, None, without_value(headers, size))
         self._metrics.dead_lettered(letter.stage)
 
     async def stop(self) -> None:
@@ -63,6 +63,8 @@ class Sink:
         await self._producer.stop()
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: list[Header]) -> None:
+        if key is None and value is None:
+            value = b""  # the client sends no record without both
         while True:
             try:
                 await self._producer.send_and_wait(topic, value=value, key=key, headers=headers)

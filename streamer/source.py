@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from structlog.typing import FilteringBoundLogger
 
 from streamer.deadline import Deadline
+from streamer.errors import StreamerError
 from streamer.metrics import Metrics
 from streamer.settings import SourceSettings
 from streamer.types import Header, Origin, Partition
@@ -28,6 +29,7 @@ class Received:
         deadline: by the default budget, from the record's timestamp or its receipt, in monotonic seconds.
         at: when it was received, monotonic seconds.
         timestamp_ms: the record's own timestamp, milliseconds since the epoch.
+        is_suspect: whether a worker has crashed while it worked on this record alone; it is not to be tried again.
     """
 
     key: bytes | None
@@ -37,6 +39,14 @@ class Received:
     timestamp_ms: int
     deadline: Deadline
     at: float
+    is_suspect: bool = False
+
+
+class Admitted(NamedTuple):
+    """A record that may be worked on; `is_suspect` where its worker has crashed while it was alone in flight."""
+
+    record: ConsumerRecord
+    is_suspect: bool
 
 
 class Offsets(Protocol):
@@ -44,32 +54,51 @@ class Offsets(Protocol):
 
     @property
     def in_flight(self) -> int: ...
-    def received(self, partition: Partition, offset: int) -> None: ...
+    @property
+    def in_flight_bytes(self) -> int: ...
+    @property
+    def uncommitted(self) -> int: ...
+    def received(self, partition: Partition, offset: int, size: int) -> None: ...
     def done(self, partition: Partition, offset: int) -> None: ...
-    def committable(self) -> dict[Partition, int]: ...
-    def committed(self, offsets: Mapping[Partition, int]) -> None: ...
     def read_up_to(self, partition: Partition) -> int | None: ...
     def in_flight_of(self, partitions: Iterable[Partition]) -> int: ...
-    def forget(self, partitions: Iterable[Partition]) -> None: ...
+
+
+class Guarantee(Protocol):
+    """What the source needs to know of delivery; `streamer.delivery.Delivery` says what each one promises."""
+
+    @property
+    def is_careful(self) -> bool: ...
+    @property
+    def partitions(self) -> frozenset[Partition]: ...
+    async def open(self, partitions: Iterable[Partition]) -> None: ...
+    async def admit(self, records: Sequence[ConsumerRecord]) -> list[Admitted]: ...
+    async def end_care(self) -> None: ...
+    async def wait(self) -> None: ...
+    async def commit(self) -> None: ...
+    async def close(self, partitions: Iterable[Partition]) -> None: ...
+    def give_up(self) -> None: ...
 
 
 class Source:
     """Reads bid requests for one worker, as a member of a consumer group.
 
-    Promises: at most `max_in_flight_records` are received and not answered, and at most `max_unacknowledged_records`
-    are not done (then nothing is read); an offset is committed only when everything before it is done; partitions that
-    are taken away are committed first, as far as their work ends in time.
+    Promises: at most `max_in_flight_records` are received and not answered; at most `max_unacknowledged_records` are
+    not done, and `max_uncommitted_records` not committed; while those that are not done weigh `max_in_flight_bytes`,
+    no further chunk is read; partitions that are taken away are committed first, as far as their work ends in time.
     """
 
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
         offsets: Offsets,
+        delivery: Guarantee,
         settings: SourceSettings,
+        *,
         metrics: Metrics,
         log: FilteringBoundLogger,
-        *,
         revoke_s: float,
+        max_uncommitted: int,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -77,7 +106,9 @@ class Source:
         self._settings = settings
         self._metrics = metrics
         self._log = log
+        self._delivery = delivery
         self._revoke_s = revoke_s
+        self._max_uncommitted = max_uncommitted
         self._clock = clock
         self._wall_clock = wall_clock
         self._offsets = offsets
@@ -85,6 +116,8 @@ class Source:
         self._closing = False
         self._unanswered = 0
         self._read_s: dict[int, float] = {}
+        self._admission = asyncio.Lock()
+        self._failure: StreamerError | None = None
 
     def __repr__(self) -> str:
         return f"<Source {self._offsets.in_flight} in flight{', closing' * self._closing}>"
@@ -106,10 +139,11 @@ class Source:
     async def chunks(self) -> AsyncIterator[list[Received]]:
         """Chunks of up to `max_poll_records` records, oldest first, until `close`."""
         while not self._closing:
-            room = min(
-                self._settings.max_in_flight_records - self._unanswered,
-                self._settings.max_unacknowledged_records - self._offsets.in_flight,
-            )
+            if self._failure is not None:
+                raise self._failure
+            if self._delivery.is_careful and not self._offsets.in_flight:
+                await self.commit()
+            room = self.room()
             if room <= 0:
                 await self._change()
                 continue
@@ -117,18 +151,31 @@ class Source:
                 found = await self._consumer.getmany(
                     timeout_ms=_POLL_MS, max_records=min(room, self._settings.max_poll_records)
                 )
+                chunk = await self._admit([record for records in found.values() for record in records])
             except KafkaError as error:
                 # Forbidden of late, or a log that is damaged: whoever repairs it need not restart us.
                 self._metrics.fetch_failures.inc()
                 self._log.error("records cannot be read, tried again", topic=self._settings.topic, error=repr(error))
                 await asyncio.sleep(_RETRY_S)
                 continue
-            chunk = [self._receive(record) for records in found.values() for record in records]
             if chunk:
                 self._unanswered += len(chunk)
                 self._metrics.records.inc(len(chunk))
-                self._metrics.in_flight.set(self._offsets.in_flight)
+                self._measure_in_flight()
                 yield chunk
+
+    def room(self) -> int:
+        """How many records may be read now; 0 or less: none until one is done, or committed."""
+        offsets, settings = self._offsets, self._settings
+        if self._delivery.is_careful:
+            return int(not offsets.in_flight)
+        if offsets.in_flight_bytes >= settings.max_in_flight_bytes:
+            return 0
+        return min(
+            settings.max_in_flight_records - self._unanswered,
+            settings.max_unacknowledged_records - offsets.in_flight,
+            self._max_uncommitted - offsets.uncommitted,
+        )
 
     def answered(self) -> None:
         """What becomes of one record is known, and is on its way to the brokers: another one may be read."""
@@ -138,12 +185,13 @@ class Source:
     def done(self, origin: Origin) -> None:
         """The record has been answered or dead-lettered, for good."""
         self._offsets.done((origin.topic, origin.partition), origin.offset)
-        self._metrics.in_flight.set(self._offsets.in_flight)
+        self._measure_in_flight()
         self._changed.set()
 
     def close(self) -> None:
         """Reads no more; what is in flight goes on."""
         self._closing = True
+        self._delivery.give_up()
         self._changed.set()
 
     async def join(self, deadline: Deadline) -> bool:
@@ -151,18 +199,26 @@ class Source:
         return await self._settled(lambda: self._offsets.in_flight, deadline)
 
     async def commit(self) -> None:
-        """Commits what is safe. A refusal is counted and logged; the next commit covers it."""
-        offsets = self._offsets.committable()
-        if not offsets:
-            return
-        try:
-            await self._consumer.commit({TopicPartition(*p): offset for p, offset in offsets.items()})
-        except KafkaError as error:
-            self._metrics.commit_failures.inc()
-            self._log.warning("commit refused, tried again with the next one", error=repr(error))
-        else:
-            self._offsets.committed(offsets)
-            self._metrics.commits.inc()
+        """Commits what is safe. A refusal is counted and logged; the next commit covers it.
+
+        Raises:
+            FencedError: another worker has a partition that we still work on.
+        """
+        await self._delivery.commit()
+        self._changed.set()
+
+    async def commit_when_due(self) -> None:
+        """Waits until a commit is due, and commits."""
+        await self._delivery.wait()
+        await self.commit()
+
+    async def leave(self) -> None:
+        """Gives up all partitions, behind a last commit.
+
+        Raises:
+            FencedError: as `commit`.
+        """
+        await self._delivery.close(self._delivery.partitions)
 
     def measure_lag(self) -> None:
         """Sets the lag gauges from what the last fetches said; asks nobody."""
@@ -179,18 +235,42 @@ class Source:
         """Leaves the group."""
         await self._consumer.stop()
 
+    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Partitions are ours now."""
+        await self._in_callback(self._delivery.open([(p.topic, p.partition) for p in partitions]))
+
     async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         """Partitions are about to be taken away: their work is finished, as far as there is time, and committed."""
         going = [(p.topic, p.partition) for p in partitions]
         deadline = Deadline.after(self._clock(), self._revoke_s * 1e3)
-        if not await self._settled(lambda: self._offsets.in_flight_of(going), deadline):
-            left = self._offsets.in_flight_of(going)
-            self._log.warning("partitions go with records in flight, somebody will answer them again", records=left)
-        await self.commit()
-        self._offsets.forget(going)
+        self._delivery.give_up()
+        async with self._admission:
+            if not await self._settled(lambda: self._offsets.in_flight_of(going), deadline):
+                left = self._offsets.in_flight_of(going)
+                self._log.warning("partitions go with records in flight, somebody will answer them again", records=left)
+            await self._in_callback(self._delivery.close(going))
 
-    def _receive(self, record: ConsumerRecord) -> Received:
-        self._offsets.received((record.topic, record.partition), record.offset)
+    async def _in_callback(self, work: Coroutine[Any, Any, None]) -> None:
+        """The client swallows what its callbacks raise: whoever reads is to have it."""
+        try:
+            await work
+        except StreamerError as error:
+            self._failure = error
+            self._changed.set()
+
+    async def _admit(self, records: Sequence[ConsumerRecord]) -> list[Received]:
+        async with self._admission:
+            if not records and self._delivery.is_careful:
+                await self._delivery.end_care()
+            return [self._receive(one.record, one.is_suspect) for one in await self._delivery.admit(records)]
+
+    def _measure_in_flight(self) -> None:
+        self._metrics.in_flight.set(self._offsets.in_flight)
+        self._metrics.in_flight_bytes.set(self._offsets.in_flight_bytes)
+
+    def _receive(self, record: ConsumerRecord, is_suspect: bool) -> Received:
+        size = len(record.key or b"") + len(record.value or b"")
+        self._offsets.received((record.topic, record.partition), record.offset, size)
         self._read_s[record.partition] = record.timestamp / 1e3
         now = self._clock()
         start = now
@@ -205,6 +285,7 @@ class Source:
             timestamp_ms=record.timestamp,
             deadline=Deadline.after(start, self._settings.budget_ms),
             at=now,
+            is_suspect=is_suspect,
         )
 
     async def _settled(self, left: Callable[[], int], deadline: Deadline) -> bool:
@@ -231,4 +312,4 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._source.revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        pass
+        await self._source.assigned(assigned)

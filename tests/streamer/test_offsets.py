@@ -1,3 +1,5 @@
+from itertools import takewhile
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +76,53 @@ def test_a_partition_taken_away_is_forgotten() -> None:
     assert tracker.committable() == {Q: 2}
 
 
+def test_bytes_are_in_flight_until_their_record_is_done() -> None:
+    tracker = OffsetTracker()
+    tracker.received(P, 5, 100)
+    tracker.received(P, 6, 30)
+    tracker.received(Q, 0, 7)
+    tracker.done(P, 6)
+    assert tracker.in_flight_bytes == 107
+    tracker.forget([P])
+    assert tracker.in_flight_bytes == 7
+
+
+def test_what_is_done_is_uncommitted_until_it_is_committed() -> None:
+    tracker = OffsetTracker()
+    received(tracker, 5, 6, 7)
+    tracker.done(P, 5)
+    before = tracker.committable()
+    tracker.done(P, 6)
+    assert tracker.uncommitted == 3
+    tracker.committed(before)
+    assert tracker.uncommitted == 2
+    tracker.committed(tracker.committable())
+    assert tracker.uncommitted == 1
+    tracker.forget([P])
+    assert tracker.uncommitted == 0
+
+
+def test_what_was_committed_before_it_came_is_not_committed_again() -> None:
+    tracker = OffsetTracker()
+    tracker.committed({P: 7})
+    received(tracker, 5, 6)
+    assert tracker.uncommitted == 0
+    tracker.done(P, 5)
+    assert tracker.committable() == {}
+    assert tracker.in_flight == 1
+
+
+def test_a_prefix_ends_before_the_first_that_is_not_ready() -> None:
+    tracker = OffsetTracker()
+    received(tracker, 5, 6, 9, 10)
+    assert tracker.prefix(P, {6, 9}) == []
+    assert tracker.prefix(P, {5, 6, 10}) == [5, 6]
+    tracker.done(P, 6)
+    assert tracker.prefix(P, {5, 9, 10}) == [5, 9, 10]
+    assert tracker.prefix(Q, {5}) == []
+    assert [tracker.is_in_flight(P, offset) for offset in (5, 6, 7)] == [True, False, False]
+
+
 @settings(max_examples=50)
 @given(st.data())
 def test_against_a_plain_model(data: st.DataObject) -> None:
@@ -81,25 +130,28 @@ def test_against_a_plain_model(data: st.DataObject) -> None:
     state: dict[tuple[str, int], dict[int, bool]] = {}
     reached = {P: -1, Q: -1}  # offsets of a partition rise, also when it comes back
     before: dict[tuple[str, int], int] = {}
+    committed: dict[tuple[str, int], int] = {}
     for _ in range(data.draw(st.integers(0, 30))):
         partition = data.draw(st.sampled_from([P, Q]))
         action = data.draw(st.sampled_from(["received", "received", "done", "done", "commit", "forget"]))
         if action == "received":
             reached[partition] += data.draw(st.integers(1, 3))
             state.setdefault(partition, {})[reached[partition]] = False
-            tracker.received(partition, reached[partition])
+            tracker.received(partition, reached[partition], reached[partition])
         elif action == "done":
             offset = data.draw(st.integers(0, max(0, reached[partition])))
             tracker.done(partition, offset)
             if offset in state.get(partition, {}):
                 state[partition][offset] = True
         elif action == "commit":
+            committed.update(tracker.committable())
             tracker.committed(tracker.committable())
             assert tracker.committable() == {}
         else:
             tracker.forget([partition])
             state.pop(partition, None)
             before.pop(partition, None)
+            committed.pop(partition, None)
         for p, offset in tracker.committable().items():
             assert all(done for o, done in state[p].items() if o < offset)
             assert state[p][offset - 1]
@@ -107,6 +159,12 @@ def test_against_a_plain_model(data: st.DataObject) -> None:
             before[p] = offset
         unfinished = [o for records in state.values() for o, done in records.items() if not done]
         assert tracker.in_flight == len(unfinished) == tracker.in_flight_of([P, Q])
+        assert tracker.in_flight_bytes == sum(unfinished)
+        assert tracker.uncommitted == sum(o >= committed.get(p, 0) for p, records in state.items() for o in records)
+        for p, records in state.items():
+            ready = set(data.draw(st.lists(st.sampled_from(sorted(records)))))
+            left = [o for o in sorted(records) if not records[o]]
+            assert tracker.prefix(p, ready) == list(takewhile(ready.__contains__, left))
     for p, records in state.items():
         for offset in records:
             tracker.done(p, offset)

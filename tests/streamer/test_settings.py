@@ -60,7 +60,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("kafka: {group: x}", "kafka.group: unknown setting; did you mean 'group_id'?"),
         ("batching: {max_batch_row: 3}", "batching.max_batch_row: unknown setting; did you mean 'max_batch_rows'?"),
         ("batchin: {}", "batchin: unknown setting; did you mean 'batching'?"),
-        ("offsets: {zzz: 1}", "offsets.zzz: unknown setting; known here: commit_interval_ms"),
+        ("offsets: {zzz: 1}", "offsets.zzz: unknown setting; known here: commit_interval_ms, max_uncommitted_records"),
         ("1: {}", "1: unknown setting"),
         ("source: {budget_ms: 0}", "source.budget_ms: Input should be greater than 0 (got 0)"),
         ("source: {start_at: middle}", "source.start_at: Input should be 'earliest' or 'latest' (got 'middle')"),

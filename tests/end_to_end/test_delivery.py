@@ -1,0 +1,163 @@
+"""What a crash does to answers, by `delivery.guarantee`, on a real broker; the model is a simulated one."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import yaml
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from sandbox.model_server.process import ModelServerProcess
+from sandbox.scorer import ScorerProcess
+from tests.end_to_end.conftest import ANSWER_S, System, request
+from tests.end_to_end.fragile_scorer import STATUS
+from tests.model_training.conftest import SPEC
+
+pytestmark = pytest.mark.kafka
+
+# Who comes back under this name has its partitions at once; nobody waits for the session of the one that was killed.
+MEMBER = {"kafka__group_instance_id": "one", "cache__enabled": False}
+FRAGILE = ("-m", "tests.end_to_end.fragile_scorer", "run")
+
+
+@pytest.fixture(scope="module")
+def model_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServerProcess]:
+    """A server that answers any rows, for what is scored does not matter here."""
+    folder = tmp_path_factory.mktemp("simulated")
+    spec = folder / "spec.yaml"
+    spec.write_text(yaml.safe_dump(SPEC), encoding="utf-8")
+    command = ("-m", "sandbox.model_server.simulated", "--spec", str(spec), "--workers", "4")
+    with ModelServerProcess(command=command, log_path=folder / "log") as server:
+        yield server
+
+
+@pytest.fixture
+def system(make_system: Callable[[str], System], model_server: ModelServerProcess) -> System:
+    """New topics, and the simulated model server."""
+    return make_system(model_server.address)
+
+
+def _committed(system: System) -> TopicPartition:
+    """The group's commit: its offset, below 0 where there is none, and its metadata."""
+    group = str(system.settings["kafka.group_id"])
+    consumer = Consumer({"bootstrap.servers": system.bootstrap, "group.id": group})
+    try:
+        return consumer.committed([TopicPartition(system.requests, 0)], timeout=60)[0]
+    finally:
+        consumer.close()
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + ANSWER_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def _kill_in_a_transaction(system: System, scorer: ScorerProcess) -> None:
+    """SIGKILL while the topic of answers holds some that no committed reader may see."""
+    readers = [
+        Consumer({"bootstrap.servers": system.bootstrap, "group.id": "ends", "isolation.level": level})
+        for level in ("read_committed", "read_uncommitted")
+    ]
+    try:
+
+        def is_open() -> bool:
+            scorer.signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, scorer.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            at = TopicPartition(system.scores, 0)
+            stable, end = (reader.get_watermark_offsets(at, timeout=60)[1] for reader in readers)
+            if stable < end:
+                return True
+            scorer.signal(signal.SIGCONT)
+            return False
+
+        _until(is_open, "no transaction was open whenever the scorer was stopped")
+        scorer.kill()
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+def test_exactly_once_through_a_kill_in_the_middle_of_a_transaction(system: System) -> None:
+    total = 120
+    settings = {**MEMBER, "delivery__guarantee": "exactly_once", "delivery__transaction_interval_ms": 1}
+    with system.scorer(**settings, delivery__max_transaction_records=5) as scorer:
+        system.send([request(f"r{i}") for i in range(total)] + [b"no request"])
+        system.read(system.scores, 1)
+        _kill_in_a_transaction(system, scorer)
+    with system.scorer(**settings) as scorer:
+        system.answers(total)
+        assert len(system.read(system.dead_letters, 1)) == 1
+        assert scorer.metric("streamer_delivery_transactions_total", outcome="committed") > 0
+        assert scorer.stop() == 0
+    for topic, expected in ((system.scores, total), (system.dead_letters, 1)):
+        assert len(system.read(topic, expected + 1, timeout_s=3)) == expected, "something came twice"
+    commit = _committed(system)
+    assert (commit.offset, commit.metadata) == (total + 1, "ctr-streamer:clean")
+
+
+def test_a_fenced_worker_stops_with_one_line_and_its_successor_answers(system: System) -> None:
+    settings = {**MEMBER, "delivery__guarantee": "exactly_once"}
+    with system.scorer(**settings) as scorer:
+        system.send([request("before")])
+        system.answers(1)
+        name = f"{system.settings['kafka.group_id']}-{system.requests}-0"
+        Producer({"bootstrap.servers": system.bootstrap, "transactional.id": name}).init_transactions(60)
+        system.send([request("after")])
+        assert scorer.wait(ANSWER_S) == 1
+        log = scorer.log_path.read_text()
+    said = [line for line in log.splitlines() if "another worker has taken over" in line]
+    assert len(said) == 1, log
+    assert "Traceback" not in log, log
+    with system.scorer(**settings):
+        assert set(system.answers(2)) == {"before", "after"}
+
+
+def test_at_most_once_loses_what_was_in_flight_and_repeats_nothing(
+    system: System, model_server: ModelServerProcess
+) -> None:
+    settings = {**MEMBER, "delivery__guarantee": "at_most_once"}
+    with system.scorer(**settings) as scorer:
+        system.send([request("answered")])
+        system.answers(1)
+        model_server.pause()
+        try:
+            system.send([request("in flight")])
+            _until(lambda: bool(_committed(system).offset == 2), "the request was not committed before its answer")
+            scorer.kill()
+        finally:
+            model_server.resume()
+    with system.scorer(**settings):
+        system.send([request("later")])
+        assert set(system.answers(2)) == {"answered", "later"}
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.slow)])
+def test_only_the_record_that_kills_its_worker_is_dead_lettered(system: System, guarantee: str) -> None:
+    good = [f"r{i}" for i in range(12)]
+    values = [request(name) for name in good]
+    values.insert(7, request("kills its worker"))
+    changed = {name.replace("__", "."): value for name, value in MEMBER.items()}
+    settings = {**system.settings, **changed, "delivery.guarantee": guarantee}
+    scorer = ScorerProcess(settings, system.folder / "scorer.log", command=FRAGILE)
+    system.send(values)
+    for crash in ("with others in flight", "alone"):
+        scorer.spawn()
+        assert scorer.wait(ANSWER_S) == STATUS, f"{crash}: {scorer.log_tail()}"
+    assert _committed(system).metadata == "ctr-streamer:careful until 13 trying 7"
+    with scorer:
+        (letter,) = system.read(system.dead_letters, 1)
+        answers = {message.json["request_id"] for message in system.read(system.scores, 100, timeout_s=20)}
+        # Behind the window everything is as before.
+        system.send([request("afterwards")])
+        _until(lambda: _committed(system).offset == 14, "the scorer does not go on")
+        assert scorer.metric("streamer_delivery_careful_partitions") == 0
+        assert scorer.stop() == 0
+    assert answers == set(good)
+    assert letter.value == values[7]
+    assert letter.headers["dead_letter.stage"] == b"crash"
+    assert letter.headers["dead_letter.offset"] == b"7"
+    assert len(system.read(system.dead_letters, 2, timeout_s=3)) == 1
