@@ -8,7 +8,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from structlog.typing import FilteringBoundLogger
 
 from streamer.caution import Caution, Mark
-from streamer.errors import UnreachableError
+from streamer.errors import ConfigError
 from streamer.metrics import Metrics
 from streamer.offsets import OffsetTracker
 from streamer.settings import Settings
@@ -81,7 +81,7 @@ class Delivery:
                 self._log.warning("partitions are gone before they were opened", error=repr(error))
                 await self._forget(new)
                 return
-            except (KafkaError, UnreachableError, TimeoutError) as error:
+            except (KafkaError, ConfigError, TimeoutError) as error:
                 self._log.warning("partitions cannot be opened yet, tried again", error=repr(error))
                 await asyncio.sleep(_RETRY_S)
             else:
@@ -182,7 +182,7 @@ class Delivery:
                 else:
                     self._log.warning(
                         "commit lies behind the end of its partition, which is read anew",
-                        partition=str(partition),
+                        partition="{}/{}".format(*partition),
                         committed=committed,
                         start=start,
                     )
@@ -199,7 +199,7 @@ class Delivery:
         if self._caution:
             self._log.warning(
                 "the last worker of these partitions has crashed, records go one at a time for now",
-                partitions=[str(partition) for partition in self._caution.partitions()],
+                partitions=["{}/{}".format(*partition) for partition in self._caution.partitions()],
             )
 
     async def _commit(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:

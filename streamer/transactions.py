@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from structlog.typing import FilteringBoundLogger
 
 from streamer.dead_letters import headers_of, without_value
-from streamer.errors import FencedError, UnreachableError
+from streamer.errors import ConfigError, FencedError
 from streamer.metrics import Metrics
 from streamer.offsets import OffsetTracker
 from streamer.settings import DeliverySettings, SinkSettings
@@ -182,10 +182,12 @@ class Transactions:
             del lane.ready[offset]
             if not refused.message.taken.done():
                 refused.message.taken.set_exception(refused.error)
-        except (KafkaError, UnreachableError, TimeoutError) as error:
+        except (KafkaError, ConfigError, TimeoutError) as error:
             self._metrics.transactions.labels("failed").inc()
             self._log.warning(
-                "transaction failed, its answers go with the next one", partition=str(partition), error=repr(error)
+                "transaction failed, its answers go with the next one",
+                partition="{}/{}".format(*partition),
+                error=repr(error),
             )
             await self._stop(lane)
             await asyncio.sleep(self._sink.retry_ms / 1e3)

@@ -150,13 +150,14 @@ def test_only_the_record_that_kills_its_worker_is_dead_lettered(system: System, 
     assert _committed(system).metadata == "ctr-streamer:careful until 13 trying 7"
     with scorer:
         (letter,) = system.read(system.dead_letters, 1)
-        answers = {message.json["request_id"] for message in system.read(system.scores, 100, timeout_s=20)}
         # Behind the window everything is as before.
         system.send([request("afterwards")])
-        _until(lambda: _committed(system).offset == 14, "the scorer does not go on")
+        _until(lambda: bool(_committed(system).offset == 14), "the scorer does not go on")
         assert scorer.metric("streamer_delivery_careful_partitions") == 0
         assert scorer.stop() == 0
-    assert answers == set(good)
+    answers = [message.json["request_id"] for message in system.read(system.scores, 100, timeout_s=5)]
+    assert set(answers) == {*good, "afterwards"}
+    assert len(answers) == 13 or guarantee == "at_least_once"
     assert letter.value == values[7]
     assert letter.headers["dead_letter.stage"] == b"crash"
     assert letter.headers["dead_letter.offset"] == b"7"
