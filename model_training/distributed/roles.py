@@ -102,7 +102,8 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
         cluster=tf.train.ClusterSpec(run.cluster.jobs), worker_device=run.task.device, ps_strategy=strategy
     )
     with tf.Graph().as_default():
-        with tf.device(setter):
+        # Only the graph runtime places by a function.
+        with tf.compat.v1.device(setter):
             fetches, hooks = _training_graph(run, schedule)
         try:
             _run_steps(run, server, fetches, hooks, report)
