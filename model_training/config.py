@@ -1,8 +1,9 @@
 """What a training run is made of: frozen values read from `configs/models/*.yaml`."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -29,6 +30,30 @@ class AdaGradConfig(Value):
     initial_accumulator: float = Field(default=0.1, gt=0)
 
 
+class DistributedConfig(Value):
+    """How several processes train together; a single one has no use for it.
+
+    Attributes:
+        mode: a step applies the gradients of several workers at once (`sync`), or each one's as it comes (`async`).
+        backup_workers: how many of those that compute a `sync` step does not wait for: the slowest ones.
+        table_shards: how many pieces tables are cut into, so that they can be spread over parameter servers.
+        checkpoint_seconds: time between checkpoints, which is what the loss of a server or the chief may cost.
+        wait_seconds: how long a worker waits for the chief to have made the variables.
+    """
+
+    mode: Literal["sync", "async"] = "sync"
+    backup_workers: int = Field(default=0, ge=0)
+    table_shards: int = Field(default=16, ge=1)
+    checkpoint_seconds: float = Field(default=60, gt=0)
+    wait_seconds: float = Field(default=600, gt=0)
+
+    @model_validator(mode="after")
+    def _backups_are_of_sync(self) -> "DistributedConfig":
+        if self.backup_workers and self.mode != "sync":
+            raise ValueError("distributed.backup_workers: mode 'async' waits for nobody, so it has no backups")
+        return self
+
+
 class TrainingConfig(Value):
     """One training run.
 
@@ -39,6 +64,7 @@ class TrainingConfig(Value):
         shuffle_buffer: examples among which the next one is drawn; 0 keeps the order of the records.
         deterministic: the same records and seed give the same model; costs some input speed.
         wide, deep: how the model's linear part and all the rest of it learn; refused where it has no such part.
+        distributed: how several processes train it together.
     """
 
     model: ModelConfig = WideDeepConfig()
@@ -50,6 +76,7 @@ class TrainingConfig(Value):
     seed: int = 1
     wide: FtrlConfig = FtrlConfig()
     deep: AdaGradConfig = AdaGradConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     @model_validator(mode="after")
     def _no_idle_section(self) -> "TrainingConfig":
@@ -77,6 +104,18 @@ class TrainingConfig(Value):
             raise ConfigError("; ".join(_readable(str(path), error))) from None
         return config.model_copy(update={"spec": path.parent / config.spec})
 
+    def with_distributed(self, settings: Mapping[str, object]) -> "TrainingConfig":
+        """This config with some settings of its section `distributed` replaced.
+
+        Raises:
+            ConfigError: they do not go together.
+        """
+        try:
+            replaced = DistributedConfig.model_validate({**self.distributed.model_dump(), **settings})
+        except ValidationError as error:
+            raise ConfigError("; ".join(_replaced(error))) from None
+        return self.model_copy(update={"distributed": replaced})
+
 
 def load_spec(path: Path) -> FeatureSpec:
     """Reads a feature spec.
@@ -88,6 +127,12 @@ def load_spec(path: Path) -> FeatureSpec:
         return FeatureSpec.from_yaml(path)
     except SpecError as error:
         raise ConfigError("; ".join(str(error).splitlines())) from None
+
+
+def _replaced(error: ValidationError) -> Iterable[str]:
+    for found in error.errors():
+        key = ".".join(map(str, found["loc"]))
+        yield str(found["ctx"]["error"]) if found["type"] == "value_error" else f"distributed.{key}: {found['msg']}"
 
 
 def _readable(source: str, error: ValidationError) -> Iterable[str]:

@@ -12,15 +12,32 @@ Initializer = Callable[[Sequence[int]], tf.Tensor]
 
 
 class VariableFactory(Protocol):
-    """Makes one variable, float32 of `shape`, or the list of its shards along the first axis, in order."""
+    """Makes variables, float32."""
 
-    def __call__(self, name: str, shape: Sequence[int], initializer: Initializer) -> tf.Variable:
-        """The variable called `name`."""
+    def __call__(
+        self, name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False
+    ) -> tf.Variable | list[tf.Variable]:
+        """The variable called `name`, of `shape`.
+
+        Only a `table`, which is read by lookups alone, may come as the list of its shards along the first axis: in
+        order, and of the lengths that `tf.nn.embedding_lookup` expects ("div" partitioning).
+        """
 
 
-def create_variable(name: str, shape: Sequence[int], initializer: Initializer) -> tf.Variable:
+def create_variable(
+    name: str,
+    shape: Sequence[int],
+    initializer: Initializer,
+    *,
+    table: bool = False,
+) -> tf.Variable:
     """A plain variable of this process."""
     return tf.Variable(initializer(shape), name=name, dtype=tf.float32)
+
+
+def shards_of(variable: tf.Variable | Sequence[tf.Variable]) -> list[tf.Variable]:
+    """The shards of a table, first to last; a whole variable is its own only one."""
+    return list(variable) if isinstance(variable, Sequence) else [variable]
 
 
 def zeros(shape: Sequence[int]) -> tf.Tensor:

@@ -8,10 +8,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import typer
 
 from model_training.commands.init import init
+from model_training.commands.launch import launch
+from model_training.commands.placement import placement
 from model_training.commands.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(train)
+app.command()(launch)
+app.command()(placement)
 app.command()(init)
 
 

@@ -1,5 +1,6 @@
 """`model-training train`: encodes a log, trains, judges, exports."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,20 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
-from rich.table import Table
 
+from model_training.commands.judgement import judge
 from model_training.commands.output import console, export_described, fail_clearly, load_tensorflow
+from model_training.commands.role import BackupOption, ModeOption, distributed_config, play_role
 from model_training.config import TrainingConfig, load_spec
+from model_training.distributed.cluster import read_tf_config
+from model_training.errors import ConfigError
 
 if TYPE_CHECKING:
-    from model_training.metrics import Quality
     from model_training.train import Progress
-    from streamer.types import F32
 
 
 def train(
     *,
-    log: Annotated[Path, typer.Option(help="Click log: JSON lines, one a request; may be compressed by gzip.")],
+    log: Annotated[
+        Path | None, typer.Option(help="Click log: JSON lines, one a request; may be compressed by gzip.")
+    ] = None,
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
     spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
     records: Annotated[Path | None, typer.Option(help="Folder to keep the encoded records in.")] = None,
@@ -34,9 +38,31 @@ def train(
     predictions: Annotated[
         Path | None, typer.Option(help="File (.npz) for the labels and scores of the lines judged by.")
     ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="With TF_CONFIG: folder of checkpoints, the same for all processes.")
+    ] = None,
+    mode: ModeOption = None,
+    backup: BackupOption = None,
 ) -> None:
-    """Trains a model on a click log, judges it on the log's end and exports it."""
+    """Trains a model on a click log, judges it on the log's end and exports it.
+
+    With TF_CONFIG in the environment it is one process of a distributed run instead, on records that are there already.
+    """
     with fail_clearly():
+        member = read_tf_config(os.environ)
+        if member is not None:
+            play_role(
+                *member,
+                config=distributed_config(config, mode, backup),
+                spec_path=spec,
+                records=records,
+                checkpoints=checkpoints,
+                export_to=export_to,
+                version=version,
+            )
+            return
+        if log is None:
+            raise ConfigError("--log: needed where there is no TF_CONFIG")
         _train(
             log=log,
             config_path=config,
@@ -69,8 +95,6 @@ def _train(
     # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
     load_tensorflow()
     from model_training import workflow  # noqa: PLC0415
-    from model_training.metrics import evaluate  # noqa: PLC0415
-    from model_training.train import predict  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as scratch:
         directory = records or Path(scratch)
@@ -86,14 +110,7 @@ def _train(
         f"{result.steps:,} steps in {result.seconds:.1f} s, {result.examples_per_second:,.0f} examples/s,"
         f" log loss {result.loss:.4f}"
     )
-    unseen = split.holdout
-    if len(unseen.labels):
-        scores: dict[str, F32] = {config.model.kind: predict(model, spec, unseen.ids, unseen.floats)}
-        if baseline:
-            scores["baseline"] = workflow.predict_baseline(spec, split.training, unseen)
-        console.print(_table({name: evaluate(unseen.labels, ctr) for name, ctr in scores.items()}))
-        if predictions is not None:
-            workflow.write_predictions(predictions, unseen, scores)
+    judge(model, config, spec, split, baseline=baseline, predictions=predictions)
     if export_to is not None:
         export_described(model, spec, export_to, version, negative_sampling_rate=negative_sampling_rate)
 
@@ -116,11 +133,3 @@ def _progress(examples: int) -> Iterator[Callable[["Progress"], None]]:
             bar.update(task, speed=f"{speed:,.0f}" if speed else "…")
 
         yield report
-
-
-def _table(qualities: dict[str, "Quality"]) -> Table:
-    table = Table("model", "examples", "clicks", "AUC", "log loss", "calibration")
-    for name, q in qualities.items():
-        figures = (f"{q.examples:,}", f"{q.positives:,}", f"{q.auc:.4f}", f"{q.log_loss:.4f}", f"{q.calibration:.3f}")
-        table.add_row(name, *figures)
-    return table

@@ -77,7 +77,8 @@ def fused_embedding(table: tf.Tensor, ids: tf.Tensor, plan: FieldPlan, dim: int)
             shape = [-1, block.fields, block.width]
             pooled = tf.reduce_sum(tf.reshape(values, [*shape, dim]), axis=2)
             if block.pooling == "mean":
-                present = tf.cast(tf.reshape(block_ids != 0, shape), tf.float32)
+                # Not `!=`: in the graphs of distributed training it would compare Python objects.
+                present = tf.cast(tf.reshape(tf.not_equal(block_ids, 0), shape), tf.float32)
                 pooled /= tf.maximum(tf.reduce_sum(present, axis=2, keepdims=True), 1.0)
         parts.append(tf.reshape(pooled, [-1, block.fields * dim]))
     return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)

@@ -24,7 +24,7 @@ class Model(Protocol):
 
     @property
     def tables(self) -> Sequence[tf.Variable]:
-        """Those that are read by gathers, have a row of padding, and get sparse updates."""
+        """Those that are read by gathers, have a row of padding, and get sparse updates; whole or as shards."""
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
         """Log odds of a click, float32 [n]. What only depends on the request is worked out once a request."""

@@ -47,7 +47,8 @@ class EmbeddingPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
             raise ConfigError(f"spec {layout.spec.name!r}: needs deep features for this model")
         self._ends = ends
         self._plans = [FieldPlan.of(end.embedded) for end in ends]
-        self.table = create("deep/embedding_table", [layout.embedded_rows, self.dim], padded_normal(stddev, seed, 0))
+        shape = [layout.embedded_rows, self.dim]
+        self.table = create("deep/embedding_table", shape, padded_normal(stddev, seed, 0), table=True)
 
     def request(self, inputs: ModelInputs) -> Embedded:
         """Rows of user and context, r of them."""

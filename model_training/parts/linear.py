@@ -5,7 +5,7 @@ import tensorflow as tf
 from model_training.columns import LinearColumns
 from model_training.layers.linear import linear_floats, linear_ids
 from model_training.models.inputs import ModelInputs
-from model_training.variables import VariableFactory, zeros
+from model_training.variables import VariableFactory, shards_of, zeros
 
 
 class LinearPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
@@ -17,14 +17,14 @@ class LinearPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     def __init__(self, rows: int, request: LinearColumns, candidate: LinearColumns, *, create: VariableFactory) -> None:
         super().__init__(name="linear")
         self._request, self._candidate = request, candidate
-        self.weights = create("wide/weights", [rows], zeros)
+        self.weights = create("wide/weights", [rows], zeros, table=True)
         self.request_floats = create("wide/request_floats", [len(request.floats)], zeros)
         self.candidate_floats = create("wide/candidate_floats", [len(candidate.floats)], zeros)
 
     @property
     def trained(self) -> list[tf.Variable]:
         """All variables, the table of weights first."""
-        return [self.weights, self.request_floats, self.candidate_floats]
+        return [*shards_of(self.weights), self.request_floats, self.candidate_floats]
 
     def logit(self, inputs: ModelInputs) -> tf.Tensor:
         """The weighted sum, float32 [n]; the request's share is worked out once a request."""

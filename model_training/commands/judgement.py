@@ -1,0 +1,57 @@
+"""How good a trained model is on the lines of the log that it has not seen, as a table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from model_training.commands.output import console
+from model_training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from model_training.metrics import Quality
+    from model_training.models.model import Model
+    from model_training.workflow import LogSplit
+    from streamer.features import FeatureSpec
+    from streamer.types import F32
+
+
+def judge(
+    model: "Model",
+    config: TrainingConfig,
+    spec: "FeatureSpec",
+    split: "LogSplit",
+    *,
+    baseline: bool = False,
+    predictions: Path | None = None,
+) -> None:
+    """Prints the quality of `model` on the split's holdout, if there is one.
+
+    Args:
+        baseline: judge a logistic regression without crosses too.
+        predictions: file for the labels and scores.
+
+    Raises:
+        DataError: there are not both clicks and non-clicks, or the file cannot be written.
+    """
+    from model_training import workflow  # noqa: PLC0415 - loads TensorFlow
+    from model_training.metrics import evaluate  # noqa: PLC0415
+    from model_training.train import predict  # noqa: PLC0415
+
+    unseen = split.holdout
+    if not len(unseen.labels):
+        return
+    scores: dict[str, F32] = {config.model.kind: predict(model, spec, unseen.ids, unseen.floats)}
+    if baseline:
+        scores["baseline"] = workflow.predict_baseline(spec, split.training, unseen)
+    console.print(_table({name: evaluate(unseen.labels, ctr) for name, ctr in scores.items()}))
+    if predictions is not None:
+        workflow.write_predictions(predictions, unseen, scores)
+
+
+def _table(qualities: dict[str, "Quality"]) -> Table:
+    table = Table("model", "examples", "clicks", "AUC", "log loss", "calibration")
+    for name, q in qualities.items():
+        figures = (f"{q.examples:,}", f"{q.positives:,}", f"{q.auc:.4f}", f"{q.log_loss:.4f}", f"{q.calibration:.3f}")
+        table.add_row(name, *figures)
+    return table

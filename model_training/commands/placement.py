@@ -1,0 +1,34 @@
+"""`model-training placement`: what each parameter server would hold, before a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from model_training.commands.output import console, fail_clearly, load_tensorflow
+from model_training.config import TrainingConfig, load_spec
+from model_training.distributed.placement import greedy, imbalance, loads, round_robin
+
+
+def placement(
+    *,
+    config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
+    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
+    ps: Annotated[int, typer.Option(min=1, help="Parameter servers.")] = 2,
+) -> None:
+    """Shows how a model's variables, with the optimizer's slots, spread over parameter servers."""
+    with fail_clearly():
+        parsed = TrainingConfig.from_yaml(config)
+        features = load_spec(spec or parsed.spec)
+        load_tensorflow()
+        from model_training.distributed.variables import bytes_by_variable  # noqa: PLC0415
+
+        table = Table("tables", "placement", "bytes by server", "fullest / mean")
+        shards = parsed.distributed.table_shards
+        for cut, name in ((1, "whole"), (shards, f"{shards} shards")):
+            sizes = bytes_by_variable(parsed, features, shards=cut)
+            for how, place in (("in turn", round_robin), ("greedy", greedy)):
+                held = loads(sizes, place(sizes, ps), ps)
+                table.add_row(name, how, " ".join(f"{size:,}" for size in held), f"{imbalance(held):.3f}")
+        console.print(table)

@@ -1,0 +1,91 @@
+"""One process's part in a distributed run, and what `train` and `launch` have in common for it."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from model_training.commands.output import console, export_described, load_tensorflow
+from model_training.config import TrainingConfig, load_spec
+from model_training.distributed.cluster import Cluster, Task
+from model_training.distributed.pace import Pace
+from model_training.errors import ConfigError
+
+if TYPE_CHECKING:
+    from model_training.distributed.roles import Run
+    from model_training.train import Progress
+
+ModeOption = Annotated[
+    Literal["sync", "async"] | None, typer.Option(help="How processes train together, instead of the config's mode.")
+]
+BackupOption = Annotated[
+    int | None, typer.Option(help="How many processes a step does not wait for, instead of the config's number.")
+]
+
+
+def distributed_config(path: Path, mode: Literal["sync", "async"] | None, backup: int | None) -> TrainingConfig:
+    """A config, with what the command line says of the distributed run in place of the file's.
+
+    Raises:
+        ConfigError: the config, or what the two make together, is wrong.
+    """
+    config = TrainingConfig.from_yaml(path)
+    said = {"mode": mode, "backup_workers": backup}
+    given = {key: value for key, value in said.items() if value is not None}
+    return config.with_distributed(given)
+
+
+def play_role(
+    cluster: Cluster,
+    task: Task,
+    *,
+    config: TrainingConfig,
+    spec_path: Path | None,
+    records: Path | None,
+    checkpoints: Path | None,
+    export_to: Path | None,
+    version: int,
+) -> None:
+    """Serves or computes until the run is over; the chief exports what has been trained, if it is told where to.
+
+    Raises:
+        TrainingError: see `model_training.distributed.roles`.
+    """
+    if records is None or checkpoints is None:
+        raise ConfigError("TF_CONFIG is set: --records and --checkpoints are needed")
+    spec = load_spec(spec_path or config.spec)
+    load_tensorflow()
+    # At its level for warnings TensorFlow says, in every process, that its graph runtime is deprecated.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    from model_training.distributed.result import claim, trained_model  # noqa: PLC0415
+    from model_training.distributed.roles import Run, compute, serve  # noqa: PLC0415
+    from model_training.records import read_manifest  # noqa: PLC0415
+
+    manifest = read_manifest(records)
+    manifest.check(spec)
+    run = Run(cluster, task, config, spec, records, manifest, checkpoints)
+    if task.role == "ps":
+        serve(run)
+        return
+    if task.role == "worker":
+        compute(run)
+        return
+    if last := claim(checkpoints, config, spec):
+        console.print(f"goes on from {last}", soft_wrap=True)
+    compute(run, _reporter(run))
+    if export_to is not None:
+        model = trained_model(checkpoints, config, spec)
+        export_described(model, spec, export_to, version, negative_sampling_rate=manifest.negative_sampling_rate)
+
+
+def _reporter(run: "Run") -> Callable[["Progress"], None]:
+    pace = Pace(run.schedule.steps, started=time.monotonic())
+
+    def report(progress: "Progress") -> None:
+        line = pace.line(progress.steps, progress.examples, progress.loss, now=time.monotonic())
+        console.print(line, soft_wrap=True)
+
+    return report

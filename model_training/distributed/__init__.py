@@ -1,0 +1,1 @@
+"""Training by several processes: parameter servers hold the variables, a chief and workers compute gradients."""

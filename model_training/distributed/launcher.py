@@ -1,0 +1,178 @@
+"""All processes of a run on this machine: started, watched, restarted, ended."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from model_training.distributed.cluster import Cluster, Task
+from model_training.distributed.supervision import Supervision
+from model_training.errors import TrainingError
+
+_LAST_LINES = 20
+_LINE_CHARACTERS = 4096
+_SIGN_OFF_SECONDS = 60.0
+
+Say = Callable[[Task, str], None]
+
+
+class InterruptedRunError(TrainingError):
+    """The run was asked to stop before its end."""
+
+
+def local_cluster(servers: int, computing: int) -> Cluster:
+    """A cluster on free ports of the loopback interface; of the `computing` processes one is the chief."""
+    with contextlib.ExitStack() as stack:
+        # All are held until the last one is known, so that none is given twice.
+        holders = [stack.enter_context(socket.socket()) for _ in range(servers + computing)]
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{holder.getsockname()[1]}" for holder in holders]
+    return Cluster(tuple(addresses[:servers]), addresses[servers], tuple(addresses[servers + 1 :]))
+
+
+@dataclass(slots=True)
+class _Child:
+    task: Task
+    process: asyncio.subprocess.Process
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
+
+    async def follow(self, say: Say) -> int:
+        """Passes on what it writes, line by line, and returns its exit status."""
+        assert self.process.stdout is not None
+        rest = b""
+        while chunk := await self.process.stdout.read(1 << 16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._line(line, say)
+            if len(rest) > _LINE_CHARACTERS:
+                self._line(rest, say)
+                rest = b""
+        if rest:
+            self._line(rest, say)
+        return await self.process.wait()
+
+    def _line(self, line: bytes, say: Say) -> None:
+        text = line.decode(errors="replace").rstrip()[:_LINE_CHARACTERS]
+        if text:
+            self.last.append(text)
+            say(self.task, text)
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to it and to what it has started, if it still runs."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+
+
+class Launcher:
+    """Runs a cluster's processes to the end of the training.
+
+    Nothing that it started outlives `run`, however that ends.
+
+    Args:
+        command: the arguments that start a task; `TF_CONFIG` is in its environment.
+        say: told each line that a task writes, and what becomes of it.
+        restarts: how often processes that died are started again, in all.
+        termination_seconds: what a process has to end by itself when it is told to.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        command: Callable[[Task], Sequence[str]],
+        say: Say,
+        *,
+        restarts: int = 3,
+        termination_seconds: float = 10.0,
+    ) -> None:
+        self._termination_seconds = termination_seconds
+        self._cluster, self._command, self._say = cluster, command, say
+        self._supervision = Supervision(cluster.tasks, restarts=restarts)
+        self._running: dict[asyncio.Task[int], _Child] = {}
+
+    async def run(self) -> None:
+        """Returns when the model is trained and saved, and all processes have ended.
+
+        Raises:
+            InterruptedRunError: by SIGINT or SIGTERM.
+            TrainingError: a process has died for good; with its name and last lines.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await self._start(self._cluster.tasks)
+            await self._watch(stopped)
+        finally:
+            stopped.cancel()
+            await self._end()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    async def _watch(self, stopped: asyncio.Task[bool]) -> None:
+        ends: float | None = None
+        while self._running:
+            left = None if ends is None else max(0.0, ends - time.monotonic())
+            done, _ = await asyncio.wait({stopped, *self._running}, timeout=left, return_when="FIRST_COMPLETED")
+            if stopped in done:
+                raise InterruptedRunError("stopped by a signal before the end of the training")
+            if not done:
+                return
+            for follower in done & self._running.keys():
+                # It is there no more if all were started again, because of another one that ended at the same time.
+                child = self._running.pop(follower, None)
+                if child is not None and await self._ended(child, follower.result()):
+                    return
+            if ends is None and self._supervision.chief_is_done:
+                ends = time.monotonic() + _SIGN_OFF_SECONDS
+
+    async def _ended(self, child: _Child, status: int) -> bool:
+        """Does what the supervision says; whether that is the end."""
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        match self._supervision.ended(child.task, status):
+            case "restart":
+                self._say(child.task, f"{how}; it is started again")
+                await self._start([child.task])
+            case "restart_all":
+                self._say(child.task, f"{how}; all are started again, from the last checkpoint")
+                await self._end()
+                await self._start(self._cluster.tasks)
+            case "fail":
+                last = "".join(f"\n    {line}" for line in child.last) or " nothing"
+                raise TrainingError(f"{child.task}: {how}; the last that it wrote:{last}")
+            case "finish":
+                return True
+            case "go_on":
+                pass
+        return False
+
+    async def _start(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            process = await asyncio.create_subprocess_exec(
+                *self._command(task),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env={**os.environ, "TF_CONFIG": self._cluster.tf_config(task), "PYTHONUNBUFFERED": "1"},
+                # Ctrl-C is for the launcher, which ends the others in order.
+                start_new_session=True,
+            )
+            child = _Child(task, process)
+            self._running[asyncio.create_task(child.follow(self._say), name=str(task))] = child
+
+    async def _end(self) -> None:
+        """Ends what still runs: asks all first, then makes them."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for child in self._running.values():
+                child.signal(number)
+            if self._running:
+                await asyncio.wait(self._running, timeout=self._termination_seconds)
+        self._running.clear()

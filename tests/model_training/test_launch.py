@@ -1,0 +1,171 @@
+"""Whole distributed runs: every process its own, on TensorFlow's own runtime."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+import yaml
+from typer.testing import CliRunner
+
+from model_training.commands import app
+from model_training.records import encode_table, write_records
+from streamer.features import Encoder, FeatureSpec
+from tests.model_training.conftest import SPEC, click_log
+
+pytestmark = pytest.mark.tensorflow
+_WAIT_SECONDS = 900
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC), encoding="utf-8")
+    path = tmp_path / "model.yaml"
+    path.write_text(
+        "spec: spec.yaml\nmodel: {kind: wide_deep, hidden_units: [8]}\nbatch_size: 32\nshuffle_buffer: 1000\n"
+        "distributed: {table_shards: 4, checkpoint_seconds: 1}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_a_role_needs_records_and_checkpoints(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "TF_CONFIG", '{"cluster": {"ps": ["a:1"], "chief": ["b:1"]}, "task": {"type": "chief", "index": 0}}'
+    )
+    result = CliRunner().invoke(app, ["train", "--config", str(config)])
+    assert result.exit_code == 2
+    assert "TF_CONFIG is set: --records and --checkpoints are needed" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--log or --records: one of them is needed"),
+        (("--mode", "async", "--backup", "1"), "mode 'async' waits for nobody"),
+        (("--backup", "-1"), "distributed.backup_workers: Input should be greater than or equal to 0"),
+        (("--records", "absent"), "manifest.json: cannot be read"),
+    ],
+)
+def test_what_cannot_be_launched_is_refused_before_anything_is_started(
+    config: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    result = CliRunner().invoke(app, ["launch", "--config", str(config), *arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_more_backups_than_workers_are_refused(
+    tmp_path: Path, config: Path, spec: FeatureSpec, encoder: Encoder
+) -> None:
+    columns = {"hour": ["1", "2"], "ad": ["a", "b"]}
+    write_records(encode_table(columns, [0, 1], encoder), tmp_path / "records", spec)
+    arguments = ["--records", str(tmp_path / "records"), "--workers", "2", "--backup", "2"]
+    result = CliRunner().invoke(app, ["launch", "--config", str(config), *arguments])
+    assert result.exit_code == 2
+    assert "distributed.backup_workers 2: must be less than the 2 that compute" in result.output
+
+
+def test_the_placement_of_the_reference_model_is_balanced() -> None:
+    result = CliRunner().invoke(app, ["placement", "--config", "configs/models/wide_deep.yaml", "--ps", "4"])
+    assert result.exit_code == 0, result.output
+    ratios = [float(value) for value in re.findall(r"(\d\.\d{3})\s*│", result.output)]
+    whole_in_turn, whole, in_turn, balanced = ratios
+    assert balanced <= 1.1
+    assert balanced <= min(whole, in_turn, whole_in_turn)
+
+
+@contextmanager
+def _launched(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "model_training", "launch", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _until(process: subprocess.Popen[str], pattern: str, said: list[str]) -> re.Match[str]:
+    """Reads on to the first line with `pattern`."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.append(line)
+        if found := re.search(pattern, line):
+            return found
+    pytest.fail(f"ended without {pattern!r}:\n{''.join(said)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        (("--mode", "sync"), "85 steps of 2 × 32 examples"),
+        (("--mode", "sync", "--backup", "1"), "169 steps of 1 × 32 examples"),
+        (("--mode", "async"), "169 steps of 1 × 32 examples"),
+    ],
+    ids=["sync", "backup", "one_by_one"],
+)
+def test_a_run_ends_and_its_model_becomes_a_version(
+    tmp_path: Path, config: Path, log: Path, mode: tuple[str, ...], expected: str
+) -> None:
+    base, checkpoints = tmp_path / "models" / "small", tmp_path / "checkpoints"
+    with _launched(
+        *("--config", config, "--log", log, "--ps", "1", "--workers", "2", "--export-to", base),
+        *mode,
+        *("--checkpoints", checkpoints),
+    ) as process:
+        output, _ = process.communicate(timeout=_WAIT_SECONDS)
+    assert process.returncode == 0, output
+    assert expected in " ".join(output.split())
+    assert re.search(r"chief step (\d+)/\1, loss 0\.\d+", output), output
+    assert "wide_deep" in output
+    (events,) = checkpoints.glob("events.out.tfevents.*")
+    told = [value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value]
+    assert "loss" in told
+    found = tf.saved_model.load(str(base / "1"))
+    assert set(found.signatures) == {"serving_default", "score", "feature_spec"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("holder", ["chief", "ps"])
+def test_a_run_survives_the_death_of_a_worker_and_of_those_who_hold_the_model(
+    tmp_path: Path, config: Path, holder: str
+) -> None:
+    config.write_text(config.read_text(encoding="utf-8") + "epochs: 400\n", encoding="utf-8")
+    log, checkpoints = click_log(tmp_path / "log.jsonl", 200), tmp_path / "checkpoints"
+    arguments = (
+        *("--config", config, "--log", log, "--ps", "1", "--workers", "2", "--backup", "1"),
+        *("--checkpoints", checkpoints),
+    )
+    said: list[str] = []
+    with _launched(*arguments) as process:
+        for role, follows in (
+            ("worker", "worker 0 killed by SIGKILL; it is started again"),
+            (holder, "killed by SIGKILL; all are started again, from the last checkpoint"),
+        ):
+            _until(process, r"chief step ([\d,]+)/", said)
+            os.kill(_pid(process.pid, role), signal.SIGKILL)
+            _until(process, follows, said)
+        # The chief reports less often than it saves, so there was more to go on from than the first, untrained one.
+        assert int(_until(process, r"chief goes on from \S+-(\d+)$", said)[1]) > 0
+        _until(process, r"chief step ([\d,]+)/", said)
+        output, _ = process.communicate(timeout=_WAIT_SECONDS)
+    assert process.returncode == 0, "".join(said) + output
+    assert tf.train.latest_checkpoint(str(checkpoints)).endswith(f"-{400 * 540 // 32}")
+
+
+def _pid(launcher: int, role: str) -> int:
+    """The child of the launcher that plays `role`."""
+    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        if f'"type": "{role}"' in Path(f"/proc/{child}/environ").read_text():
+            return int(child)
+    pytest.fail(f"the launcher has no {role}")
