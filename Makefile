@@ -22,7 +22,7 @@ help:
 	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
 	@echo "make test-all  these and the slow ones"
 	@echo "make lint   formatting, types, forbidden imports"
-	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas (SCENARIO= SECONDS=)"
+	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas, training input (SCENARIO= SECONDS=)"
 	@echo "make plots  pictures of what make bench has measured"
 	@echo "make clean  remove what the other targets made"
 

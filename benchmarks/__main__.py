@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import cache, latency, overload, replicas, switch, throughput
+from benchmarks import cache, input_pipeline, latency, overload, replicas, switch, throughput
 from benchmarks.common import Bench, Options
 
 SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
@@ -18,6 +18,7 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "switch": switch.run,
     "cache": cache.run,
     "replicas": replicas.run,
+    "input_pipeline": input_pipeline.run,
 }
 
 

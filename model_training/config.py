@@ -1,15 +1,14 @@
 """What a training run is made of: frozen values read from `configs/models/*.yaml`."""
 
-from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from model_training.errors import ConfigError
 from model_training.model_config import KINDS, ModelConfig, Value, WideDeepConfig
+from model_training.yaml_config import read_yaml
 from streamer.features import FeatureSpec, SpecError
 
 
@@ -63,6 +62,7 @@ class TrainingConfig(Value):
         batch_size: examples a step.
         shuffle_buffer: examples among which the next one is drawn; 0 keeps the order of the records.
         deterministic: the same records and seed give the same model; costs some input speed.
+        max_lost_share: share of the examples that may be lost with damaged shards; above it nothing is trained.
         wide, deep: how the model's linear part and all the rest of it learn; refused where it has no such part.
         distributed: how several processes train it together.
     """
@@ -73,6 +73,7 @@ class TrainingConfig(Value):
     epochs: int = Field(default=1, ge=1)
     shuffle_buffer: int = Field(default=50_000, ge=0)
     deterministic: bool = True
+    max_lost_share: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 1
     wide: FtrlConfig = FtrlConfig()
     deep: AdaGradConfig = AdaGradConfig()
@@ -92,16 +93,7 @@ class TrainingConfig(Value):
         Raises:
             ConfigError: naming the file, the key and the value, and for an unknown key the nearest right one.
         """
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-        if not isinstance(content, dict):
-            raise ConfigError(f"{path}: expected a mapping of settings")
-        try:
-            config = cls.model_validate(content)
-        except ValidationError as error:
-            raise ConfigError("; ".join(_readable(str(path), error))) from None
+        config = read_yaml(cls, path, {"model": KINDS})
         return config.model_copy(update={"spec": path.parent / config.spec})
 
     def with_distributed(self, settings: Mapping[str, object]) -> "TrainingConfig":
@@ -133,39 +125,3 @@ def _replaced(error: ValidationError) -> Iterable[str]:
     for found in error.errors():
         key = ".".join(map(str, found["loc"]))
         yield str(found["ctx"]["error"]) if found["type"] == "value_error" else f"distributed.{key}: {found['msg']}"
-
-
-def _readable(source: str, error: ValidationError) -> Iterable[str]:
-    for found in error.errors():
-        section, path = _placed([str(part) for part in found["loc"]])
-        where = ".".join(path)
-        match found["type"]:
-            case "extra_forbidden":
-                yield f"{source}: {where}: unknown key; {_nearest(path[-1], section.model_fields)}"
-            case "union_tag_not_found" | "model_attributes_type":
-                yield f"{source}: {where}: expected a kind or a mapping with one; known are {', '.join(KINDS)}"
-            case "union_tag_invalid":
-                kind = found["ctx"]["tag"]
-                yield f"{source}: {where}: unknown kind {kind!r}; {_nearest(kind, KINDS)}"
-            case "value_error":
-                yield f"{source}: {found['ctx']['error']}"
-            case _:
-                got = "" if isinstance(found["input"], dict) else f" (got {found['input']!r})"
-                yield f"{source}: {where}: {found['msg']}{got}"
-
-
-def _placed(path: list[str]) -> tuple[type[BaseModel], list[str]]:
-    """The value that holds the last key of an error's path, and the path as it stands in the file."""
-    if path[:1] == ["model"] and len(path) > 1:
-        # Behind the key of a union the path names the member that was chosen.
-        return KINDS[path[1]], [path[0], *path[2:]]
-    section: type[BaseModel] = TrainingConfig
-    for key in path[:-1]:
-        annotation = section.model_fields[key].annotation
-        section = annotation if isinstance(annotation, type) else section
-    return section, path
-
-
-def _nearest(name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"

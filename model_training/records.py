@@ -6,59 +6,15 @@ An example holds packed lists, which parse many times faster than a key for each
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import orjson
 import tensorflow as tf
 
 from model_training.click_log import Examples
 from model_training.errors import DataError
+from model_training.manifest import MANIFEST, Manifest, Shard, sha256_of, write_manifest
 from streamer.features import Encoder, FeatureSpec, Layout
-
-MANIFEST = "manifest.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One file of records, named relative to the manifest."""
-
-    file: str
-    examples: int
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a folder of records holds.
-
-    Attributes:
-        spec_hash: `FeatureSpec.hash` of the encoder; records of another hash mean something else.
-        positives: how many of the `examples` are clicks.
-        row_ids, row_floats: widths of `ids` and `floats`.
-        negative_sampling_rate: share of the negatives that was kept, for the correction inside the exported model.
-    """
-
-    spec_name: str
-    spec_hash: str
-    examples: int
-    positives: int
-    row_ids: int
-    row_floats: int
-    negative_sampling_rate: float
-    shards: tuple[Shard, ...]
-
-    def check(self, spec: FeatureSpec) -> None:
-        """Refuses records of another spec.
-
-        Raises:
-            DataError: naming both hashes.
-        """
-        if self.spec_hash != spec.hash:
-            raise DataError(
-                f"records of spec {self.spec_name!r} ({self.spec_hash}) do not fit spec {spec.name!r} ({spec.hash}):"
-                " encode the log again"
-            )
 
 
 def encode_table(
@@ -92,6 +48,7 @@ def write_records(
     *,
     shards: int = 4,
     negative_sampling_rate: float = 1.0,
+    compression: str = "",
 ) -> Manifest:
     """Writes examples, dealt to the shards in turn, then the manifest; without one a folder is not taken for complete.
 
@@ -100,56 +57,43 @@ def write_records(
     """
     names = [f"records-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
     counts = [0] * shards
-    positives = 0
+    positives = [0] * shards
     layout = Layout(spec)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / MANIFEST).unlink(missing_ok=True)
         with ExitStack() as stack:
-            writers = [stack.enter_context(tf.io.TFRecordWriter(str(directory / name))) for name in names]
+            writers = [stack.enter_context(tf.io.TFRecordWriter(str(directory / name), compression)) for name in names]
             for part in examples:
-                positives += int(part.labels.sum())
-                for record in _records(part):
+                for record, label in zip(serialized(part), part.labels.tolist(), strict=True):
                     turn = sum(counts) % shards
                     writers[turn].write(record)
                     counts[turn] += 1
+                    positives[turn] += label
         if not sum(counts):
             raise DataError("there are no examples to write: the log is empty")
         manifest = Manifest(
             spec.name,
             spec.hash,
             sum(counts),
-            positives,
+            sum(positives),
             layout.row_ids,
             layout.row_floats,
             negative_sampling_rate,
-            tuple(Shard(name, count) for name, count in zip(names, counts, strict=True)),
+            tuple(
+                Shard(name, count, clicks, sha256_of(directory / name))
+                for name, count, clicks in zip(names, counts, positives, strict=True)
+            ),
+            compression,
         )
-        partial = directory / f"{MANIFEST}.partial"
-        partial.write_bytes(orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))
-        partial.rename(directory / MANIFEST)
+        write_manifest(directory, manifest)
     except (OSError, tf.errors.OpError) as error:
         raise DataError(f"{directory}: cannot be written: {error}") from error
     return manifest
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Reads a folder's manifest.
-
-    Raises:
-        DataError: there is none, or it is not one.
-    """
-    path = directory / MANIFEST
-    try:
-        content = orjson.loads(path.read_bytes())
-        return Manifest(**{**content, "shards": tuple(Shard(**shard) for shard in content["shards"])})
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: not a manifest of records: {error}") from error
-
-
-def _records(examples: Examples) -> Iterator[bytes]:
+def serialized(examples: Examples) -> Iterator[bytes]:
+    """Each impression as a serialised `tf.train.Example`."""
     has_floats = examples.floats.shape[1] > 0
     for ids, floats, label in zip(
         examples.ids.tolist(), examples.floats.tolist(), examples.labels.tolist(), strict=True

@@ -12,25 +12,58 @@ from model_training.click_log import Examples, count_lines, encode_log, read_log
 from model_training.config import TrainingConfig
 from model_training.errors import ConfigError, DataError
 from model_training.input_pipeline import batches
+from model_training.manifest import Damage, Manifest, without_damaged
 from model_training.models.model import Model
-from model_training.records import Manifest, write_records
+from model_training.preparation.prepared import Split, read_prepared
+from model_training.records import write_records
 from model_training.train import Progress, TrainResult, train
 from streamer.features import Encoder, FeatureSpec, Layout
 from streamer.types import F32
 
+_READ_BATCH = 4096
+
 
 @dataclass(frozen=True, slots=True)
-class LogSplit:
-    """A log's earlier part as records, and its later part, which no model has seen, in memory."""
+class TrainingData:
+    """Records to train on, and later examples, which no model has seen, to judge it by.
 
+    Attributes:
+        training: reads the records' examples into memory.
+        holdout_sampling_rate: share of the non-clicks that the records kept of what `holdout` has; scores are corrected
+            by it before they are judged.
+        damage: what is missing from the records; None where nothing was looked for.
+    """
+
+    directory: Path
     manifest: Manifest
-    training: Examples
+    training: Callable[[], Examples]
     holdout: Examples
+    holdout_sampling_rate: float = 1.0
+    damage: Damage | None = None
+
+
+def open_prepared(directory: Path, split: Split, *, max_lost_share: float = 0.0) -> TrainingData:
+    """What `model-training prepare` made: its records for training, and `split` to judge by.
+
+    Raises:
+        DataError: the folder is not one, has no such split, or more than `max_lost_share` of a split is damaged.
+    """
+    prepared = read_prepared(directory)
+    manifest, damage = without_damaged(directory, prepared.split("train"), max_lost_share=max_lost_share)
+    later, damage_later = without_damaged(directory, prepared.split(split), max_lost_share=max_lost_share)
+    return TrainingData(
+        directory,
+        manifest,
+        lambda: read_examples(directory, manifest),
+        read_examples(directory, later),
+        manifest.negative_sampling_rate,
+        Damage(damage.shards + damage_later.shards, damage.examples + damage_later.examples),
+    )
 
 
 def split_log(
     log: Path, directory: Path, spec: FeatureSpec, *, holdout: float = 0.1, negative_sampling_rate: float = 1.0
-) -> LogSplit:
+) -> TrainingData:
     """Encodes a log: its first lines to records in `directory`, its last share `holdout` of lines for judging.
 
     Raises:
@@ -39,11 +72,23 @@ def split_log(
     """
     if not 0 <= holdout < 1:
         raise ConfigError(f"holdout {holdout}: must be in [0, 1)")
-    encoder = Encoder(spec)
+    encoder, layout = Encoder(spec), Layout(spec)
+    widths = layout.row_ids, layout.row_floats
     cut = round(count_lines(log) * (1 - holdout))
-    training = _joined(list(encode_log(read_log(log, last=cut), encoder)), Layout(spec))
+    training = _joined(list(encode_log(read_log(log, last=cut), encoder)), *widths)
     manifest = write_records([training], directory, spec, negative_sampling_rate=negative_sampling_rate)
-    return LogSplit(manifest, training, _joined(list(encode_log(read_log(log, first=cut), encoder)), Layout(spec)))
+    return TrainingData(
+        directory, manifest, lambda: training, _joined(list(encode_log(read_log(log, first=cut), encoder)), *widths)
+    )
+
+
+def read_examples(directory: Path, manifest: Manifest) -> Examples:
+    """All examples of a set of shards, in memory, in the order of the shards' interleaving."""
+    parts = [
+        Examples(ids.numpy(), floats.numpy(), labels.numpy().astype(np.int8))
+        for ids, floats, labels in batches(directory, manifest, _READ_BATCH)
+    ]
+    return _joined(parts, manifest.row_ids, manifest.row_floats)
 
 
 def train_records(
@@ -96,11 +141,11 @@ def write_predictions(path: Path, examples: Examples, scores: Mapping[str, F32])
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _joined(parts: list[Examples], layout: Layout) -> Examples:
+def _joined(parts: list[Examples], row_ids: int, row_floats: int) -> Examples:
     if not parts:
         return Examples(
-            np.empty((0, layout.row_ids), np.int32),
-            np.empty((0, layout.row_floats), np.float32),
+            np.empty((0, row_ids), np.int32),
+            np.empty((0, row_floats), np.float32),
             np.empty(0, np.int8),
         )
     return Examples(

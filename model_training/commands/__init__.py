@@ -1,4 +1,4 @@
-"""`model-training`: from a click log to a version that TensorFlow Serving can load."""
+"""`model-training`: from a log to a version that TensorFlow Serving can load."""
 
 import os
 
@@ -10,9 +10,11 @@ import typer
 from model_training.commands.init import init
 from model_training.commands.launch import launch
 from model_training.commands.placement import placement
+from model_training.commands.prepare import prepare
 from model_training.commands.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(prepare)
 app.command()(train)
 app.command()(launch)
 app.command()(placement)

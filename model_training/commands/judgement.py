@@ -1,4 +1,4 @@
-"""How good a trained model is on the lines of the log that it has not seen, as a table."""
+"""How good a trained model is on later examples, which it has not seen, as a table."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from model_training.config import TrainingConfig
 if TYPE_CHECKING:
     from model_training.metrics import Quality
     from model_training.models.model import Model
-    from model_training.workflow import LogSplit
+    from model_training.workflow import TrainingData
     from streamer.features import FeatureSpec
     from streamer.types import F32
 
@@ -20,12 +20,12 @@ def judge(
     model: "Model",
     config: TrainingConfig,
     spec: "FeatureSpec",
-    split: "LogSplit",
+    data: "TrainingData",
     *,
     baseline: bool = False,
     predictions: Path | None = None,
 ) -> None:
-    """Prints the quality of `model` on the split's holdout, if there is one.
+    """Prints the quality of `model` on what `data` holds out, if it does.
 
     Args:
         baseline: judge a logistic regression without crosses too.
@@ -35,15 +35,16 @@ def judge(
         DataError: there are not both clicks and non-clicks, or the file cannot be written.
     """
     from model_training import workflow  # noqa: PLC0415 - loads TensorFlow
-    from model_training.metrics import evaluate  # noqa: PLC0415
+    from model_training.metrics import evaluate, recalibrated  # noqa: PLC0415
     from model_training.train import predict  # noqa: PLC0415
 
-    unseen = split.holdout
+    unseen = data.holdout
     if not len(unseen.labels):
         return
     scores: dict[str, F32] = {config.model.kind: predict(model, spec, unseen.ids, unseen.floats)}
     if baseline:
-        scores["baseline"] = workflow.predict_baseline(spec, split.training, unseen)
+        scores["baseline"] = workflow.predict_baseline(spec, data.training(), unseen)
+    scores = {name: recalibrated(ctr, data.holdout_sampling_rate) for name, ctr in scores.items()}
     console.print(_table({name: evaluate(unseen.labels, ctr) for name, ctr in scores.items()}))
     if predictions is not None:
         workflow.write_predictions(predictions, unseen, scores)

@@ -9,6 +9,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from model_training.commands.data import (
+    HoldoutOption,
+    JudgeByOption,
+    LogOption,
+    PreparedOption,
+    SamplingOption,
+    open_log,
+    open_prepared,
+)
 from model_training.commands.judgement import judge
 from model_training.commands.output import console, export_described, fail_clearly, load_tensorflow
 from model_training.commands.role import BackupOption, ModeOption, distributed_config
@@ -21,8 +30,12 @@ from model_training.errors import ConfigError
 def launch(
     *,
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
-    log: Annotated[Path | None, typer.Option(help="Click log to encode; without one --records holds records.")] = None,
-    records: Annotated[Path | None, typer.Option(help="Folder of the encoded records.")] = None,
+    log: LogOption = None,
+    prepared: PreparedOption = None,
+    judge_by: JudgeByOption = "validation",
+    records: Annotated[
+        Path | None, typer.Option(help="Folder to keep the log's encoded records in, or that holds some.")
+    ] = None,
     spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
     ps: Annotated[int, typer.Option(min=1, help="Parameter servers.")] = 2,
     workers: Annotated[int, typer.Option(min=1, help="Processes that compute, the chief among them.")] = 2,
@@ -35,30 +48,31 @@ def launch(
     ] = None,
     export_to: Annotated[Path | None, typer.Option(help="Base path of the model's versions.")] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
-    holdout: Annotated[float, typer.Option(help="Share of the log, its last lines, to judge the model by.")] = 0.1,
-    negative_sampling_rate: Annotated[float, typer.Option(help="Share of the non-clicks that the log kept.")] = 1.0,
+    holdout: HoldoutOption = 0.1,
+    negative_sampling_rate: SamplingOption = 1.0,
 ) -> None:
     """Trains with parameter servers and workers on this machine, judges the model and exports it."""
     with fail_clearly():
         parsed = distributed_config(config, mode, backup)
         features = load_spec(spec or parsed.spec)
-        if log is None and records is None:
-            raise ConfigError("--log or --records: one of them is needed")
+        if (log is not None) + (prepared is not None) > 1 or not (log or prepared or records):
+            raise ConfigError("--log, --prepared or --records: one of them is needed")
         # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
         load_tensorflow()
-        from model_training import workflow  # noqa: PLC0415
         from model_training.distributed.result import trained_model  # noqa: PLC0415
-        from model_training.records import read_manifest  # noqa: PLC0415
+        from model_training.preparation.prepared import read_training_records  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory() as scratch:
-            directory, kept = records or Path(scratch, "records"), checkpoints or Path(scratch, "checkpoints")
-            split = None
-            if log is not None:
-                with console.status(f"encoding {log}"):
-                    split = workflow.split_log(
-                        log, directory, features, holdout=holdout, negative_sampling_rate=negative_sampling_rate
-                    )
-            manifest = split.manifest if split is not None else read_manifest(directory)
+            kept = checkpoints or Path(scratch, "checkpoints")
+            directory = prepared or records or Path(scratch, "records")
+            data = None
+            if prepared is not None:
+                data = open_prepared(prepared, judge_by, parsed)
+            elif log is not None:
+                data = open_log(
+                    log, directory, features, holdout=holdout, negative_sampling_rate=negative_sampling_rate
+                )
+            manifest = data.manifest if data is not None else read_training_records(directory)
             manifest.check(features)
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             console.print(
@@ -74,8 +88,8 @@ def launch(
             cluster = local_cluster(ps, workers)
             asyncio.run(Launcher(cluster, lambda _: command, _say, restarts=restarts).run())
             model = trained_model(kept, parsed, features)
-        if split is not None:
-            judge(model, parsed, features, split)
+        if data is not None:
+            judge(model, parsed, features, data)
         if export_to is not None:
             rate = manifest.negative_sampling_rate
             export_described(model, features, export_to, version, negative_sampling_rate=rate)

@@ -62,10 +62,12 @@ def play_role(
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from model_training.distributed.result import claim, trained_model  # noqa: PLC0415
     from model_training.distributed.roles import Run, compute, serve  # noqa: PLC0415
-    from model_training.records import read_manifest  # noqa: PLC0415
+    from model_training.manifest import without_damaged  # noqa: PLC0415
+    from model_training.preparation.prepared import read_training_records  # noqa: PLC0415
 
-    manifest = read_manifest(records)
-    manifest.check(spec)
+    whole = read_training_records(records)
+    whole.check(spec)
+    manifest, _ = without_damaged(records, whole, max_lost_share=config.max_lost_share)
     run = Run(cluster, task, config, spec, records, manifest, checkpoints)
     if task.role == "ps":
         serve(run)

@@ -1,4 +1,4 @@
-"""`model-training train`: encodes a log, trains, judges, exports."""
+"""`model-training train`: takes a log or prepared data, trains, judges, exports."""
 
 import os
 import tempfile
@@ -11,6 +11,16 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from model_training.commands.data import (
+    HoldoutOption,
+    JudgeBy,
+    JudgeByOption,
+    LogOption,
+    PreparedOption,
+    SamplingOption,
+    open_log,
+    open_prepared,
+)
 from model_training.commands.judgement import judge
 from model_training.commands.output import console, export_described, fail_clearly, load_tensorflow
 from model_training.commands.role import BackupOption, ModeOption, distributed_config, play_role
@@ -24,16 +34,16 @@ if TYPE_CHECKING:
 
 def train(
     *,
-    log: Annotated[
-        Path | None, typer.Option(help="Click log: JSON lines, one a request; may be compressed by gzip.")
-    ] = None,
+    log: LogOption = None,
+    prepared: PreparedOption = None,
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
     spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
     records: Annotated[Path | None, typer.Option(help="Folder to keep the encoded records in.")] = None,
     export_to: Annotated[Path | None, typer.Option(help="Base path of the model's versions.")] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
-    holdout: Annotated[float, typer.Option(help="Share of the log, its last lines, to judge the model by.")] = 0.1,
-    negative_sampling_rate: Annotated[float, typer.Option(help="Share of the non-clicks that the log kept.")] = 1.0,
+    judge_by: JudgeByOption = "validation",
+    holdout: HoldoutOption = 0.1,
+    negative_sampling_rate: SamplingOption = 1.0,
     baseline: Annotated[bool, typer.Option(help="Judge a logistic regression without crosses too.")] = False,
     predictions: Annotated[
         Path | None, typer.Option(help="File (.npz) for the labels and scores of the lines judged by.")
@@ -44,7 +54,7 @@ def train(
     mode: ModeOption = None,
     backup: BackupOption = None,
 ) -> None:
-    """Trains a model on a click log, judges it on the log's end and exports it.
+    """Trains a model on a click log or prepared data, judges it on what came later and exports it.
 
     With TF_CONFIG in the environment it is one process of a distributed run instead, on records that are there already.
     """
@@ -61,10 +71,12 @@ def train(
                 version=version,
             )
             return
-        if log is None:
-            raise ConfigError("--log: needed where there is no TF_CONFIG")
+        if (log is None) is (prepared is None):
+            raise ConfigError("--log or --prepared: one of them is needed")
         _train(
             log=log,
+            prepared=prepared,
+            judge_by=judge_by,
             config_path=config,
             spec_path=spec,
             records=records,
@@ -79,7 +91,9 @@ def train(
 
 def _train(
     *,
-    log: Path,
+    log: Path | None,
+    prepared: Path | None,
+    judge_by: JudgeBy,
     config_path: Path,
     spec_path: Path | None,
     records: Path | None,
@@ -97,22 +111,24 @@ def _train(
     from model_training import workflow  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as scratch:
-        directory = records or Path(scratch)
-        with console.status(f"encoding {log}"):
-            split = workflow.split_log(
-                log, directory, spec, holdout=holdout, negative_sampling_rate=negative_sampling_rate
+        if prepared is not None:
+            data = open_prepared(prepared, judge_by, config)
+        else:
+            assert log is not None
+            data = open_log(
+                log, records or Path(scratch), spec, holdout=holdout, negative_sampling_rate=negative_sampling_rate
             )
-        manifest = split.manifest
+        manifest = data.manifest
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
         with _progress(manifest.examples * config.epochs) as report:
-            model, result = workflow.train_records(directory, manifest, spec, config, report)
+            model, result = workflow.train_records(data.directory, manifest, spec, config, report)
     console.print(
         f"{result.steps:,} steps in {result.seconds:.1f} s, {result.examples_per_second:,.0f} examples/s,"
         f" log loss {result.loss:.4f}"
     )
-    judge(model, config, spec, split, baseline=baseline, predictions=predictions)
+    judge(model, config, spec, data, baseline=baseline, predictions=predictions)
     if export_to is not None:
-        export_described(model, spec, export_to, version, negative_sampling_rate=negative_sampling_rate)
+        export_described(model, spec, export_to, version, negative_sampling_rate=manifest.negative_sampling_rate)
 
 
 @contextmanager

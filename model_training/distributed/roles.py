@@ -19,8 +19,8 @@ from model_training.distributed.optimizer import CompositeOptimizer
 from model_training.distributed.variables import GreedyStrategy, PartitionedVariables, bytes_by_variable, rules_of
 from model_training.errors import DataError, TrainingError
 from model_training.input_pipeline import batches
+from model_training.manifest import Manifest
 from model_training.models.inputs import flat_inputs
-from model_training.records import Manifest
 from model_training.train import Progress
 from model_training.variables import shards_of
 from streamer.features import FeatureSpec, Layout

@@ -3,6 +3,7 @@
 from streamer.errors import SpecError
 from streamer.features.encoder import Encoder
 from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout
+from streamer.features.side import to_float
 from streamer.features.spec import (
     Bucketised,
     Categorical,
@@ -13,7 +14,7 @@ from streamer.features.spec import (
     MultiValued,
     Numeric,
 )
-from streamer.paths import parse_path
+from streamer.paths import column_getter, getter, parse_path
 from streamer.types import RequestPaths
 
 __all__ = [
@@ -32,5 +33,8 @@ __all__ = [
     "Numeric",
     "RequestPaths",
     "SpecError",
+    "column_getter",
+    "getter",
     "parse_path",
+    "to_float",
 ]

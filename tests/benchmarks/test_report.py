@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cache, overload
+from benchmarks import cache, input_pipeline, overload
 from benchmarks.__main__ import SCENARIOS, main
 from benchmarks.common import Service
 from benchmarks.figures import Load
@@ -90,6 +90,13 @@ def test_a_trace_that_hardly_fills_the_cache_is_refused() -> None:
 
 def test_the_cost_of_a_request_in_the_cache_is_a_time() -> None:
     assert cache.median_cost_ms(20, turns=3) > 0
+
+
+def test_the_slowest_step_of_the_input_pipeline_is_named() -> None:
+    rates = {"batches": 90_000.0, "reading": 300_000.0, "parsing": 120_000.0}
+    assert input_pipeline.slowest_step(rates) == "parsing"
+    figures = {figure.name: figure.holds for figure in input_pipeline.figures_of(rates)}
+    assert figures == {"batches": False, "reading": None, "parsing": None}
 
 
 def test_series_are_read_from_names() -> None:

@@ -47,7 +47,7 @@ def test_a_role_needs_records_and_checkpoints(config: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--log or --records: one of them is needed"),
+        ((), "--log, --prepared or --records: one of them is needed"),
         (("--mode", "async", "--backup", "1"), "mode 'async' waits for nobody"),
         (("--backup", "-1"), "distributed.backup_workers: Input should be greater than or equal to 0"),
         (("--records", "absent"), "manifest.json: cannot be read"),

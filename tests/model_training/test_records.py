@@ -9,7 +9,8 @@ import pytest
 from model_training.click_log import Examples, encode_log, read_log
 from model_training.errors import DataError
 from model_training.input_pipeline import batches
-from model_training.records import MANIFEST, encode_table, read_manifest, write_records
+from model_training.manifest import MANIFEST, Damage, read_manifest, without_damaged
+from model_training.records import encode_table, write_records
 from streamer.features import Encoder, FeatureSpec
 
 pytestmark = pytest.mark.tensorflow
@@ -103,3 +104,21 @@ def test_bad_columns_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         list(encode_table(columns, labels, encoder))
+
+
+def test_damaged_shards_are_named_and_left_out_up_to_a_bound(
+    tmp_path: Path, examples: Examples, spec: FeatureSpec
+) -> None:
+    manifest = write_records([examples], tmp_path, spec, shards=4)
+    assert without_damaged(tmp_path, manifest, max_lost_share=0.0) == (manifest, Damage((), 0))
+    shard = tmp_path / manifest.shards[1].file
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    (tmp_path / manifest.shards[3].file).unlink()
+    with pytest.raises(DataError, match=r"150 of 300 examples .* share of 0\.4 .*records-00001.*, records-00003"):
+        without_damaged(tmp_path, manifest, max_lost_share=0.4)
+    intact, lost = without_damaged(tmp_path, manifest, max_lost_share=0.5)
+    assert lost == Damage((manifest.shards[1].file, manifest.shards[3].file), 150)
+    assert (intact.examples, len(intact.shards)) == (150, 2)
+    assert sum(len(labels) for _, _, labels in batches(tmp_path, intact, 64)) == 150

@@ -83,6 +83,13 @@ def test_errors_are_one_line_and_status_2(tmp_path: Path, config: Path) -> None:
         assert len(output.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("sources", [[], ["--log", "a.jsonl", "--prepared", "b"]])
+def test_there_is_one_source_of_examples(config: Path, sources: list[str]) -> None:
+    status, output = _run("--config", config, *sources)
+    assert status == 2
+    assert "--log or --prepared: one of them is needed" in output
+
+
 def test_a_log_of_one_class_is_refused(tmp_path: Path, config: Path) -> None:
     line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [0]}\n'
     log = tmp_path / "log.jsonl"

@@ -1,0 +1,90 @@
+"""How fast batches of examples are made for training, and which step bounds it."""
+
+import time
+from collections.abc import Iterable, Mapping
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.common import SPEC, Bench
+from benchmarks.report import Figure, write
+from model_training.click_log import Examples
+from streamer.features import FeatureSpec, Layout
+
+if TYPE_CHECKING:
+    from model_training.manifest import Manifest
+
+_EXAMPLES, _SHARDS, _BATCH, _SHUFFLE = 40_000, 8, 1024, 20_000
+_BOUND = 100_000
+_EPOCHS = 1_000_000
+
+
+def run(bench: Bench) -> None:
+    """Compressed shards of the reference spec, as `model-training prepare` writes them: whole, and step by step."""
+    from model_training.records import write_records  # noqa: PLC0415 - loads TensorFlow, only for this scenario
+
+    spec = FeatureSpec.from_yaml(Path(SPEC))
+    bench.console.print(f"writing {_EXAMPLES:,} examples ...")
+    directory = bench.work / "records"
+    manifest = write_records([random_examples(spec, _EXAMPLES)], directory, spec, shards=_SHARDS, compression="GZIP")
+    rates = _rates(directory, manifest, bench.options.seconds)
+    settings = {
+        "examples": _EXAMPLES,
+        "shards": _SHARDS,
+        "batch_size": _BATCH,
+        "shuffle_buffer": _SHUFFLE,
+        "row_ids": manifest.row_ids,
+        "row_floats": manifest.row_floats,
+        "bytes_per_example": round(sum(p.stat().st_size for p in directory.glob("*.tfrecord")) / _EXAMPLES),
+        "bounded_by": slowest_step(rates),
+    }
+    write("input_pipeline", figures_of(rates), settings, bench.options.out)
+
+
+def figures_of(rates: Mapping[str, float]) -> list[Figure]:
+    """The rate that training gets, with its bound, and those of the steps alone."""
+    figures = [Figure("batches", rates["batches"], "examples/s", ">=", _BOUND)]
+    return figures + [Figure(name, rate, "examples/s") for name, rate in rates.items() if name != "batches"]
+
+
+def slowest_step(rates: Mapping[str, float]) -> str:
+    """The step that would be the bottleneck if all ran side by side."""
+    return min((name for name in rates if name != "batches"), key=lambda name: rates[name])
+
+
+def random_examples(spec: FeatureSpec, n: int, *, seed: int = 3) -> Examples:
+    """n rows with ids from the whole table, which compress worse than real ones, and one click in ten."""
+    layout, rng = Layout(spec), np.random.default_rng(seed)
+    return Examples(
+        rng.integers(1, layout.table_rows, (n, layout.row_ids), dtype=np.int32),
+        rng.standard_normal((n, layout.row_floats), dtype=np.float32),
+        (rng.random(n) < 0.1).astype(np.int8),
+    )
+
+
+def _rates(directory: Path, manifest: "Manifest", seconds: float) -> dict[str, float]:
+    from model_training.input_pipeline import batches, parser, records  # noqa: PLC0415
+
+    serialized = records(directory, manifest).batch(_BATCH, drop_remainder=True)
+    in_memory = [part for _, part in zip(range(8), serialized, strict=False)]
+    parse = parser(manifest)
+    whole = batches(directory, manifest, _BATCH, epochs=_EPOCHS, shuffle_buffer=_SHUFFLE, deterministic=False)
+    return {
+        "batches": _rate(whole, seconds),
+        "reading": _rate(serialized.repeat(), seconds),
+        "parsing": _rate((parse(part) for part in cycle(in_memory)), seconds),
+    }
+
+
+def _rate(parts: Iterable[Any], seconds: float) -> float:
+    """Examples a second, from the first batch on: filling the shuffle buffer is no part of it."""
+    batches = iter(parts)
+    next(batches)
+    started = time.monotonic()
+    n = 0
+    while time.monotonic() - started < seconds:
+        next(batches)
+        n += _BATCH
+    return n / (time.monotonic() - started)

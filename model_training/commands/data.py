@@ -1,0 +1,52 @@
+"""The data that `train` and `launch` are told to train on, opened."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from model_training.commands.output import console
+from model_training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from model_training.workflow import TrainingData
+    from streamer.features import FeatureSpec
+
+LogOption = Annotated[
+    Path | None, typer.Option(help="Click log: JSON lines, one a request; may be compressed by gzip.")
+]
+PreparedOption = Annotated[
+    Path | None, typer.Option(help="Folder that `prepare` made; its manifest knows the sampling rate.")
+]
+JudgeBy = Literal["validation", "test"]
+JudgeByOption = Annotated[JudgeBy, typer.Option(help="Split of prepared data to judge the model by.")]
+HoldoutOption = Annotated[float, typer.Option(help="Share of the log, its last lines, to judge the model by.")]
+SamplingOption = Annotated[float, typer.Option(help="Share of the non-clicks that the log kept.")]
+
+
+def open_log(
+    log: Path, directory: Path, spec: "FeatureSpec", *, holdout: float, negative_sampling_rate: float
+) -> "TrainingData":
+    """A log, encoded into `directory`.
+
+    Raises:
+        TrainingError: see `model_training.workflow.split_log`.
+    """
+    from model_training.workflow import split_log  # noqa: PLC0415 - loads TensorFlow
+
+    with console.status(f"encoding {log}"):
+        return split_log(log, directory, spec, holdout=holdout, negative_sampling_rate=negative_sampling_rate)
+
+
+def open_prepared(prepared: Path, judge_by: JudgeBy, config: TrainingConfig) -> "TrainingData":
+    """What `prepare` made; says what is missing from it.
+
+    Raises:
+        TrainingError: see `model_training.workflow.open_prepared`.
+    """
+    from model_training import workflow  # noqa: PLC0415 - loads TensorFlow
+
+    data = workflow.open_prepared(prepared, judge_by, max_lost_share=config.max_lost_share)
+    if data.damage is not None and data.damage.shards:
+        console.print(f"lost {data.damage.examples:,} examples of damaged shards: {', '.join(data.damage.shards)}")
+    return data

@@ -1,0 +1,54 @@
+"""`model-training prepare`: from a log to training data, by Spark."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.table import Table
+
+from model_training.commands.output import console, fail_clearly
+from model_training.config import load_spec
+from model_training.preparation.config import PrepareConfig
+
+if TYPE_CHECKING:
+    from model_training.preparation.prepared import Prepared
+
+
+def prepare(
+    *,
+    config: Annotated[Path, typer.Option(help="What to read, and how it feeds features: configs/prepare/*.yaml.")],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace the folder if it is there.")] = False,
+    master: Annotated[str, typer.Option(help="Spark master; under spark-submit that one's.")] = "local[2]",
+    fitted_spec: Annotated[
+        Path | None, typer.Option(help="File for the spec with the numbers' statistics of this log (JSON).")
+    ] = None,
+) -> None:
+    """Makes training data of a log: labelled, split by time, encoded as in serving."""
+    with fail_clearly():
+        parsed = PrepareConfig.from_yaml(config)
+        spec = load_spec(parsed.spec)
+        # Only now: a mistyped setting should not take as long as the start of Spark.
+        from model_training.preparation.prepare import prepare as run  # noqa: PLC0415
+        from model_training.preparation.session import spark_session  # noqa: PLC0415
+        from model_training.preparation.statistics import STATISTICS, fitted  # noqa: PLC0415
+
+        with spark_session(master) as spark:
+            prepared = run(spark, parsed, spec, output, overwrite=overwrite)
+        _show(prepared)
+        if fitted_spec is not None:
+            statistics = orjson.loads((output / STATISTICS).read_bytes())
+            fitted_spec.write_text(fitted(spec, statistics).to_json() + "\n", encoding="utf-8")
+
+
+def _show(prepared: "Prepared") -> None:
+    dropped = sum(prepared.dropped.values())
+    console.print(f"{prepared.rows:,} rows, {dropped:,} dropped, {prepared.sampled_out:,} non-clicks sampled out")
+    for name, count in [*prepared.dropped.items(), *prepared.counts.items()]:
+        console.print(f"  {name}: {count:,}")
+    table = Table("split", "examples", "clicks", "shards")
+    for name, split in prepared.splits.items():
+        records = split.records
+        table.add_row(name, f"{records.examples:,}", f"{records.positives:,}", f"{len(records.shards)}")
+    console.print(table)

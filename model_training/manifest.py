@@ -1,0 +1,163 @@
+"""What a folder of records holds, in words: counts, checksums, and the spec that the records were encoded by."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from model_training.errors import DataError
+from streamer.features import FeatureSpec
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of records, named relative to the manifest; `sha256` is that of its bytes on disk."""
+
+    file: str
+    examples: int
+    positives: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a set of shards holds.
+
+    Attributes:
+        spec_hash: `FeatureSpec.hash` of the encoder; records of another hash mean something else.
+        positives: how many of the `examples` are clicks.
+        row_ids, row_floats: widths of `ids` and `floats`.
+        negative_sampling_rate: share of the negatives that was kept, for the correction inside the exported model.
+        compression: of the shards, as `tf.data.TFRecordDataset` calls it; empty for none.
+    """
+
+    spec_name: str
+    spec_hash: str
+    examples: int
+    positives: int
+    row_ids: int
+    row_floats: int
+    negative_sampling_rate: float
+    shards: tuple[Shard, ...]
+    compression: str = ""
+
+    def check(self, spec: FeatureSpec) -> None:
+        """Refuses records of another spec.
+
+        Raises:
+            DataError: naming both hashes.
+        """
+        if self.spec_hash != spec.hash:
+            raise DataError(
+                f"records of spec {self.spec_name!r} ({self.spec_hash}) do not fit spec {spec.name!r} ({spec.hash}):"
+                " encode the log again"
+            )
+
+    def without(self, shards: frozenset[str]) -> "Manifest":
+        """The same without the shards of these names."""
+        kept = tuple(shard for shard in self.shards if shard.file not in shards)
+        return replace(
+            self, shards=kept, examples=sum(s.examples for s in kept), positives=sum(s.positives for s in kept)
+        )
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Manifest":
+        """Reads what stands in a manifest's file.
+
+        Raises:
+            KeyError, TypeError: it is something else.
+        """
+        return cls(**{**content, "shards": tuple(Shard(**shard) for shard in content["shards"])})
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, as hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(directory: Path, manifest: object) -> None:
+    """Writes a manifest, a dataclass, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = directory / f"{MANIFEST}.partial"
+    partial.write_bytes(orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))  # type: ignore[call-overload]
+    partial.rename(directory / MANIFEST)
+
+
+def load_manifest(directory: Path) -> dict[str, Any]:
+    """The content of a folder's manifest.
+
+    Raises:
+        DataError: there is none, or it is no JSON object.
+    """
+    path = directory / MANIFEST
+    try:
+        content = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{path}: not a manifest of records: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a manifest of records: expected an object")
+    return content
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Reads the manifest of a folder of records.
+
+    Raises:
+        DataError: there is none, or it is not one.
+    """
+    content = load_manifest(directory)
+    try:
+        return Manifest.from_json(content)
+    except (TypeError, KeyError) as error:
+        raise DataError(f"{directory / MANIFEST}: not a manifest of records: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Shards that are missing or are not what the manifest says, and how many examples are lost with them."""
+
+    shards: tuple[str, ...]
+    examples: int
+
+
+def without_damaged(directory: Path, manifest: Manifest, *, max_lost_share: float) -> tuple[Manifest, Damage]:
+    """The manifest of those shards that are as they were written, and what is lost.
+
+    A shard is the unit, because behind a damaged byte the rest of a compressed file cannot be read. What is lost is
+    then known before training starts, instead of at its end.
+
+    Raises:
+        DataError: more than `max_lost_share` of the examples are lost; it names the shards.
+    """
+    damaged = tuple(shard for shard in manifest.shards if not _is_intact(directory / shard.file, shard))
+    lost = Damage(tuple(shard.file for shard in damaged), sum(shard.examples for shard in damaged))
+    if lost.examples > max_lost_share * manifest.examples:
+        raise DataError(
+            f"{directory}: {lost.examples:,} of {manifest.examples:,} examples are in damaged or missing shards,"
+            f" more than the share of {max_lost_share:g} that max_lost_share allows: {', '.join(lost.shards)}"
+        )
+    return manifest.without(frozenset(lost.shards)), lost
+
+
+def _is_intact(path: Path, shard: Shard) -> bool:
+    try:
+        return sha256_of(path) == shard.sha256
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,87 @@
+"""Rows of values to rows of ids and floats, batch by batch, by the encoder that serves."""
+
+from collections.abc import Iterator, Sequence
+from itertools import compress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows
+from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric, to_float
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+IDS, FLOATS, NUMBERS = "ids", "floats", "numbers"
+"""Encoded rows: the bytes of int32 [row_ids] and float32 [row_floats], and float64 for each of `number_features`, NaN
+where it is missing; all null where the row has a reason."""
+
+_SCHEMA = (
+    f"{KEY} string, {TIME_MS} bigint, {LABEL} int, {REASON} string,"
+    f" {IDS} binary, {FLOATS} binary, {NUMBERS} array<double>"
+)
+
+
+def number_features(spec: FeatureSpec) -> tuple[Numeric | Bucketised, ...]:
+    """The features that are numbers, whose statistics a spec holds."""
+    return tuple(feature for feature in spec.features if isinstance(feature, Numeric | Bucketised))
+
+
+def encode(rows: Rows, spec: FeatureSpec) -> "DataFrame":
+    """The rows encoded; those that have a reason to be left out, or get one, keep nothing but that."""
+    reader, text = rows.reader, spec.to_json()
+
+    def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return encoded_batches(batches, reader, FeatureSpec.from_json(text))
+
+    return rows.frame.mapInArrow(task, _SCHEMA)
+
+
+def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
+    """Encodes batches of rows; each comes back as many rows, those that are left out last."""
+    encoder, numbers = Encoder(spec), [feature.name for feature in number_features(spec)]
+    for batch in batches:
+        usable = batch.column(REASON).is_null()
+        given, refused = batch.filter(usable), batch.filter(batch.column(REASON).is_valid())
+        values = reader(given)
+        good = [reason is None for reason in values.reasons]
+        kept = given.filter(pa.array(good, pa.bool_()))
+        n = kept.num_rows
+        columns = {name: list(compress(column, good)) for name, column in values.by_feature.items()}
+        ids, floats = encoder.encode_table(columns, n)
+        raw = np.array([[to_float(value) for value in columns[name]] for name in numbers], dtype=np.float64)
+        yield _batch(kept, [None] * n, _bytes(ids), _bytes(floats), _lists(raw.reshape(len(numbers), n).T))
+        spoilt = given.filter(pa.array([not g for g in good], pa.bool_()))
+        yield _left_out(spoilt, [reason for reason in values.reasons if reason is not None])
+        yield _left_out(refused, refused.column(REASON).to_pylist())
+
+
+def _left_out(rows: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBatch:
+    nothing, no_numbers = (pa.nulls(rows.num_rows, kind) for kind in (pa.binary(), pa.list_(pa.float64())))
+    return _batch(rows, reasons, nothing, nothing, no_numbers)
+
+
+def _batch(rows: pa.RecordBatch, reasons: Sequence[str | None], ids: Any, floats: Any, numbers: Any) -> pa.RecordBatch:
+    columns = [
+        *(rows.column(name) for name in (KEY, TIME_MS, LABEL)),
+        pa.array(reasons, pa.string()),
+        ids,
+        floats,
+        numbers,
+    ]
+    return pa.RecordBatch.from_arrays(columns, [KEY, TIME_MS, LABEL, REASON, IDS, FLOATS, NUMBERS])
+
+
+def _bytes(matrix: npt.NDArray[Any]) -> pa.Array:
+    """The bytes of each row."""
+    n, width = len(matrix), matrix.shape[1] * matrix.itemsize
+    ends = pa.py_buffer(np.arange(n + 1, dtype=np.int32) * np.int32(width))
+    return pa.Array.from_buffers(pa.binary(), n, [None, ends, pa.py_buffer(np.ascontiguousarray(matrix))])
+
+
+def _lists(matrix: npt.NDArray[np.float64]) -> pa.Array:
+    n, width = matrix.shape
+    ends = pa.array(np.arange(n + 1, dtype=np.int32) * np.int32(width))
+    return pa.ListArray.from_arrays(ends, pa.array(np.ascontiguousarray(matrix).ravel()))

@@ -1,0 +1,180 @@
+"""The way from a log to a folder of training data."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark import StorageLevel
+from pyspark.sql import functions as f
+
+from model_training.errors import DataError
+from model_training.manifest import Manifest, Shard, write_manifest
+from model_training.preparation.config import PrepareConfig, SplitConfig, TableSource
+from model_training.preparation.encoding import encode
+from model_training.preparation.prepared import SPLITS, Prepared, Split, SplitManifest
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, data_errors
+from model_training.preparation.shards import COMPRESSION, SPLIT, WrittenShard, write_shards
+from model_training.preparation.statistics import STATISTICS, observe, write_statistics
+from model_training.preparation.table import read_table
+from model_training.preparation.topics import read_topics
+from streamer.features import FeatureSpec, Layout
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+_ACCURACY = 100_000
+_HASHES = 2.0**63
+
+
+def prepare(
+    spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, output: Path, *, overwrite: bool = False
+) -> Prepared:
+    """Reads the log that `config` names and writes `output`, whole or not at all.
+
+    Raises:
+        ConfigError: the config fits neither log nor spec.
+        DataError: the log cannot be read, a split would be empty, or `output` is there already.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())) and not overwrite:
+        raise DataError(f"{output}: is there already and not empty; --overwrite replaces it")
+    partial = output.parent / f".{output.name}.{os.getpid()}.partial"
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        with data_errors("preparation"):
+            prepared = _prepare(spark, config, spec, partial)
+        _replace(output, partial)
+    except OSError as error:
+        raise DataError(f"{output}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return prepared
+
+
+def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, directory: Path) -> Prepared:
+    source = _source(spark, config, spec)
+    encoded = encode(source, spec).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        reasons = {row[REASON]: row["count"] for row in encoded.groupBy(REASON).count().collect()}
+        usable = encoded.where(f.col(REASON).isNull())
+        validation_from, test_from = _bounds(usable, config.split)
+        split = f.when(f.col(TIME_MS) < validation_from, SPLITS[0])
+        split = (
+            split.otherwise(SPLITS[1])
+            if test_from is None
+            else split.when(f.col(TIME_MS) < test_from, SPLITS[1]).otherwise(SPLITS[2])
+        )
+        rows = usable.withColumn(SPLIT, split)
+        training = rows.where(f.col(SPLIT) == SPLITS[0])
+        write_statistics(directory / STATISTICS, observe(training, spec, quantiles=config.quantiles))
+        kept = rows.where((f.col(SPLIT) != SPLITS[0]) | _is_kept(config))
+        scratch = directory / "shards"
+        scratch.mkdir()
+        written = write_shards(kept, spec, scratch, config.shards)
+    finally:
+        encoded.unpersist()
+    splits = {name: part for name in SPLITS if (part := _moved(name, written, directory, spec, config)) is not None}
+    shutil.rmtree(scratch)
+    _check(splits)
+    total = sum(reasons.values())
+    left = sum(shard.examples for shard in written)
+    dropped = {reason: count for reason, count in sorted(reasons.items(), key=str) if reason is not None}
+    prepared = Prepared(
+        config=config.model_dump(mode="json"),
+        rows=total,
+        dropped=dropped,
+        sampled_out=total - sum(dropped.values()) - left,
+        counts=source.counts,
+        validation_from_ms=validation_from,
+        test_from_ms=test_from,
+        splits=splits,
+    )
+    write_manifest(directory, prepared)
+    return prepared
+
+
+def _source(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec) -> Rows:
+    match config.source:
+        case TableSource() as table:
+            return read_table(spark, table, spec)
+        case topics:
+            return read_topics(spark, topics, spec)
+
+
+def _bounds(rows: "DataFrame", split: SplitConfig) -> tuple[int, int | None]:
+    """The first moments of validation and test, in ms.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    if split.validation_from is not None:
+        return _ms(split.validation_from), None if split.test_from is None else _ms(split.test_from)
+    shares = f.array(f.lit(split.train), f.lit(split.train + split.validation))
+    cuts = rows.agg(f.percentile_approx(TIME_MS, shares, _ACCURACY)).first()[0]
+    if cuts is None:
+        raise DataError("no row of the log can be used: all are dropped, or there is none")
+    # Each is the time of the last row before the cut.
+    return cuts[0] + 1, cuts[1] + 1 if split.test else None
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _is_kept(config: PrepareConfig) -> "Column":
+    """Clicks, and the share of the non-clicks whose keys hash low enough: the same ones each time, in any order."""
+    hashed = f.xxhash64(f.lit(config.seed), f.col(KEY)).bitwiseAND(f.lit(2**63 - 1))
+    return (f.col(LABEL) == 1) | (hashed.cast("double") / _HASHES < config.negative_sampling_rate)
+
+
+def _moved(
+    name: str, written: Sequence[WrittenShard], directory: Path, spec: FeatureSpec, config: PrepareConfig
+) -> SplitManifest | None:
+    """Gives the shards of a split their last names; None without any."""
+    own = [shard for shard in written if shard.split == name]
+    if not own:
+        return None
+    (directory / name).mkdir()
+    shards = []
+    for i, shard in enumerate(own):
+        file = f"{name}/records-{i:05d}-of-{len(own):05d}.tfrecord.gz"
+        Path(shard.path).rename(directory / file)
+        shards.append(Shard(file, shard.examples, shard.positives, shard.sha256))
+    layout = Layout(spec)
+    records = Manifest(
+        spec_name=spec.name,
+        spec_hash=spec.hash,
+        examples=sum(shard.examples for shard in own),
+        positives=sum(shard.positives for shard in own),
+        row_ids=layout.row_ids,
+        row_floats=layout.row_floats,
+        negative_sampling_rate=config.negative_sampling_rate if name == SPLITS[0] else 1.0,
+        shards=tuple(shards),
+        compression=COMPRESSION,
+    )
+    return SplitManifest(records, min(shard.first_ms for shard in own), max(shard.last_ms for shard in own))
+
+
+def _check(splits: Mapping[Split, SplitManifest]) -> None:
+    for name in SPLITS[:2]:
+        if name not in splits:
+            raise DataError(f"split {name!r} has no rows: give other shares or times")
+    present: list[Any] = [splits[name] for name in SPLITS if name in splits]
+    for earlier, later in pairwise(present):
+        if earlier.last_ms > later.first_ms:
+            raise DataError(f"the splits overlap: a row of {earlier.last_ms} stands before one of {later.first_ms}")
+
+
+def _replace(output: Path, partial: Path) -> None:
+    old = partial.with_suffix(".old")
+    if output.exists():
+        output.rename(old)
+    partial.rename(output)
+    if old.is_dir():
+        shutil.rmtree(old)
+    else:
+        old.unlink(missing_ok=True)

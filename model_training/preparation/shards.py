@@ -1,0 +1,131 @@
+"""Encoded rows to TFRecord shards, each written whole by one task, in order of time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.sql import functions as f
+
+from model_training.click_log import Examples
+from model_training.manifest import sha256_of
+from model_training.preparation.encoding import FLOATS, IDS
+from model_training.preparation.rows import KEY, LABEL, TIME_MS
+from streamer.features import FeatureSpec, Layout
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+COMPRESSION = "GZIP"
+SPLIT, SHARD = "split", "shard"
+
+_SCHEMA = (
+    "split string, shard int, path string, examples bigint, positives bigint, first_ms bigint, last_ms bigint,"
+    " sha256 string"
+)
+
+
+@dataclass(slots=True)
+class WrittenShard:
+    """A shard as its task left it; `path` is absolute, times are in ms."""
+
+    split: str
+    shard: int
+    path: str
+    examples: int
+    positives: int
+    first_ms: int
+    last_ms: int
+    sha256: str = ""
+
+
+def write_shards(rows: "DataFrame", spec: FeatureSpec, directory: Path, shards: int) -> list[WrittenShard]:
+    """Writes encoded rows that have a `SPLIT` into `directory`; which shard a row goes to is a hash of its key.
+
+    The names carry the task's attempt: a task that Spark repeats leaves files that nobody names, and never half of one
+    that somebody does. `directory` must be the same one on all machines.
+    """
+    layout = Layout(spec)
+    widths = layout.row_ids, layout.row_floats
+    folder = str(directory.resolve())
+
+    def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        written = list(written_shards(batches, Path(folder), widths, TaskContext.get().taskAttemptId()))
+        names = list(WrittenShard.__dataclass_fields__)
+        columns = [[getattr(shard, name) for shard in written] for name in names]
+        yield pa.RecordBatch.from_arrays(
+            [pa.array(c, pa.int32() if n == "shard" else _kind(n)) for n, c in zip(names, columns, strict=True)], names
+        )
+
+    dealt = rows.withColumn(SHARD, f.pmod(f.xxhash64(KEY), f.lit(shards)).cast("int"))
+    dealt = dealt.repartition(shards, SPLIT, SHARD).sortWithinPartitions(SPLIT, SHARD, TIME_MS, KEY, IDS, FLOATS, LABEL)
+    found = dealt.select(SPLIT, SHARD, TIME_MS, LABEL, IDS, FLOATS).mapInArrow(task, _SCHEMA).collect()
+    return sorted((WrittenShard(**row.asDict()) for row in found), key=lambda s: (s.split, s.shard))
+
+
+def written_shards(
+    batches: Iterator[pa.RecordBatch], directory: Path, widths: tuple[int, int], attempt: int
+) -> Iterator[WrittenShard]:
+    """Writes rows that come sorted by split and shard."""
+    from tensorflow.io import TFRecordWriter  # noqa: PLC0415 - loads TensorFlow, and only tasks that write need it
+
+    from model_training.records import serialized  # noqa: PLC0415
+
+    current: WrittenShard | None = None
+    writer: Any = None
+    try:
+        for batch in batches:
+            for part in _by_shard(batch):
+                split, shard = part.column(SPLIT)[0].as_py(), part.column(SHARD)[0].as_py()
+                times = part.column(TIME_MS).to_numpy()
+                if current is None or (current.split, current.shard) != (split, shard):
+                    if current is not None:
+                        yield _closed(current, writer)
+                    path = directory / f"{split}-{shard:05d}.{attempt}"
+                    current = WrittenShard(split, shard, str(path), 0, 0, int(times[0]), int(times[0]))
+                    writer = TFRecordWriter(str(path), COMPRESSION)
+                examples = _examples(part, widths)
+                for record in serialized(examples):
+                    writer.write(record)
+                current.examples += part.num_rows
+                current.positives += int(examples.labels.sum())
+                current.last_ms = int(times[-1])
+        if current is not None:
+            yield _closed(current, writer)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _closed(shard: WrittenShard, writer: Any) -> WrittenShard:
+    writer.close()
+    shard.sha256 = sha256_of(Path(shard.path))
+    return shard
+
+
+def _by_shard(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The runs of rows of one split and shard."""
+    if not batch.num_rows:
+        return
+    shards = batch.column(SHARD).to_numpy()
+    splits = batch.column(SPLIT).to_numpy(zero_copy_only=False)
+    changes = np.flatnonzero((shards[1:] != shards[:-1]) | (splits[1:] != splits[:-1])) + 1
+    for start, end in pairwise([0, *changes.tolist(), batch.num_rows]):
+        yield batch.slice(start, end - start)
+
+
+def _examples(rows: pa.RecordBatch, widths: tuple[int, int]) -> Examples:
+    ids, floats = (b"".join(rows.column(name).to_pylist()) for name in (IDS, FLOATS))
+    return Examples(
+        np.frombuffer(ids, np.int32).reshape(-1, widths[0]),
+        np.frombuffer(floats, np.float32).reshape(rows.num_rows, widths[1]),
+        rows.column(LABEL).to_numpy().astype(np.int8),
+    )
+
+
+def _kind(name: str) -> pa.DataType:
+    return pa.string() if name in {"split", "path", "sha256"} else pa.int64()

@@ -1,0 +1,186 @@
+"""A log of one row an impression, in CSV, JSON lines or Parquet; columns feed features by the paths of the spec."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import functions as f
+from pyspark.sql import types as t
+
+from model_training.errors import ConfigError
+from model_training.preparation.config import TableSource
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, Values, data_errors, first_line
+from streamer.features import Cross, FeatureSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+_CORRUPT = "_corrupt_record"
+_SCALARS = (t.StringType, t.BooleanType, t.IntegralType, t.FloatType, t.DoubleType, t.NullType)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReader:
+    """Takes the values of `features` from the columns f0, f1, ….
+
+    By Arrow and not by pandas, which makes floats of integers where one is missing, and "3.0" is not the id "3".
+    """
+
+    features: tuple[str, ...]
+
+    def __call__(self, batch: "pa.RecordBatch") -> Values:
+        columns = {name: batch.column(f"f{i}").to_pylist() for i, name in enumerate(self.features)}
+        return Values(columns, [None] * batch.num_rows)
+
+
+def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) -> Rows:
+    """The rows of a table.
+
+    Raises:
+        ConfigError: an expression cannot be understood, gives no usable type, or uses what is known after the event;
+            a feature has no expression, or an expression no feature.
+        DataError: the files cannot be read.
+    """
+    by_feature = expressions_of(spec, source)
+    frame = _read(spark, source)
+    missing = [column for column in source.after_event if column not in frame.columns]
+    if missing:
+        raise ConfigError(f"source.after_event: there is no column {missing[0]!r}; there are {_listed(frame.columns)}")
+    label = _checked(frame, "source.label", source.label, (t.StringType, t.BooleanType, t.NumericType))
+    time = _checked(frame, "source.time", source.time, (t.TimestampType, t.TimestampNTZType, t.DateType))
+    key = f.hex(f.xxhash64(*[f.col(f"`{c}`") for c in frame.columns]))
+    if source.key is not None:
+        key = _checked(frame, "source.key", source.key, _SCALARS).cast("string")
+    known_before = frame.drop(*_after_event(frame, source))
+    kinds = _types(known_before, frame, list(by_feature.values()))
+    values = [
+        _column(where, expression, kind, _SCALARS, lists=True).alias(f"f{i}")
+        for i, ((where, expression), kind) in enumerate(zip(by_feature.values(), kinds, strict=True))
+    ]
+    clicked = label.cast("double")
+    moment = f.unix_millis(time.cast("timestamp"))
+    corrupt = f.col(_CORRUPT).isNotNull() if _CORRUPT in frame.columns else f.lit(False)
+    reason = (
+        f.when(corrupt, "record cannot be parsed")
+        .when(label.isNull(), "no label")
+        .when(clicked.isNull() | ~clicked.isin(0.0, 1.0), "label is neither 0 nor 1")
+        .when(moment.isNull(), "no time, or one that cannot be read")
+        .when(key.isNull(), "no key")
+    )
+    rows = frame.select(
+        key.alias(KEY), moment.alias(TIME_MS), clicked.cast("int").alias(LABEL), reason.alias(REASON), *values
+    )
+    return Rows(rows, ColumnReader(tuple(by_feature)))
+
+
+def expressions_of(spec: FeatureSpec, source: TableSource) -> Mapping[str, tuple[str, str]]:
+    """For each feature where its expression stands in the config, and the expression.
+
+    Raises:
+        ConfigError: a path that the spec reads has no expression, or an expression's path is not read.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    unread = {f"request.{path}" for path in source.request} | {f"candidate.{path}" for path in source.candidate}
+    for feature in spec.features:
+        if isinstance(feature, Cross):
+            continue
+        end, mapping = ("candidate", source.candidate) if feature.side == "candidate" else ("request", source.request)
+        where = f"{end}.{feature.path}"
+        if feature.path not in mapping:
+            raise ConfigError(
+                f"source.{where}: nothing is given for feature {feature.name!r} of spec {spec.name!r};"
+                ' write "null" if the log does not have it'
+            )
+        found[feature.name] = (f"source.{where}", mapping[feature.path])
+        unread.discard(where)
+    if unread:
+        raise ConfigError(f"source.{min(unread)}: no feature of spec {spec.name!r} reads this path")
+    return found
+
+
+def _read(spark: "SparkSession", source: TableSource) -> "DataFrame":
+    with data_errors(", ".join(source.paths)):
+        if source.format == "parquet":
+            return spark.read.options(**source.options).parquet(*source.paths)
+        if source.format == "json":
+            return spark.read.options(**source.options).json(list(source.paths))
+        options = {"header": "true", **source.options}
+        schema = spark.read.options(**options).csv(list(source.paths)).schema
+        # Named in the schema, the column tells the lines that do not fit the header.
+        schema = t.StructType([*schema.fields, t.StructField(_CORRUPT, t.StringType())])
+        return spark.read.options(**options).schema(schema).csv(list(source.paths))
+
+
+def _after_event(frame: "DataFrame", source: TableSource) -> list[str]:
+    """The columns that no feature may use: those named, and those that the label is made of."""
+    return [*source.after_event, *_used(frame, frame.columns, source.label)]
+
+
+def _used(frame: "DataFrame", columns: Sequence[str], expression: str) -> list[str]:
+    """Those of `columns` without which the expression means nothing."""
+    # A column that is used is also named; to ask of every one takes long.
+    named = [column for column in columns if column.lower() in expression.lower()]
+    return [column for column in named if not _is_understood(frame.drop(column), expression)]
+
+
+def _types(known_before: "DataFrame", whole: "DataFrame", expressions: Sequence[tuple[str, str]]) -> list[t.DataType]:
+    """The types of expressions over the columns that are known before the event.
+
+    Raises:
+        ConfigError: one cannot be understood, or needs a column that only `whole` has.
+    """
+    try:
+        # All at once, because each question to Spark takes its time.
+        selected = known_before.select(*(f.expr(text).alias(f"f{i}") for i, (_, text) in enumerate(expressions)))
+        return [field.dataType for field in selected.schema]
+    except AnalysisException:
+        return [_type(known_before, whole, where, expression) for where, expression in expressions]
+
+
+def _type(frame: "DataFrame", whole: "DataFrame", where: str, expression: str) -> t.DataType:
+    try:
+        return frame.select(f.expr(expression)).schema[0].dataType
+    except AnalysisException as error:
+        hidden = [column for column in whole.columns if column not in frame.columns]
+        if hidden and _is_understood(whole, expression):
+            raise ConfigError(
+                f"{where}: {expression!r} uses {_listed(_used(whole, hidden, expression))}, which is only known after"
+                " the ad was shown: the model would learn its own answer"
+            ) from None
+        raise ConfigError(f"{where}: {expression!r}: {first_line(error)}") from None
+
+
+def _checked(frame: "DataFrame", where: str, expression: str, types: tuple[type[t.DataType], ...]) -> "Column":
+    """The column of an expression, which must be of one of `types`."""
+    return _column(where, expression, _type(frame, frame, where, expression), types)
+
+
+def _column(
+    where: str, expression: str, kind: t.DataType, types: tuple[type[t.DataType], ...], *, lists: bool = False
+) -> "Column":
+    """The column of an expression of type `kind`, which must be one of `types`, or with `lists` a list of them."""
+    element = kind.elementType if lists and isinstance(kind, t.ArrayType) else kind
+    if not isinstance(element, types):
+        raise ConfigError(
+            f"{where}: {expression!r} is of type {kind.simpleString()}; cast it to one of {_listed_types(types)}"
+        )
+    # A column of no type has no form in Arrow.
+    return f.expr(expression).cast("string") if isinstance(kind, t.NullType) else f.expr(expression)
+
+
+def _is_understood(frame: "DataFrame", expression: str) -> bool:
+    try:
+        frame.select(f.expr(expression)).schema  # noqa: B018  it is analysed when asked for its schema
+    except AnalysisException:
+        return False
+    return True
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _listed_types(types: tuple[type[t.DataType], ...]) -> str:
+    return ", ".join(kind.__name__.removesuffix("Type").lower() for kind in types if kind is not t.NullType)

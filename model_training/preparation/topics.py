@@ -1,0 +1,153 @@
+"""The topics `bid-requests`, `impressions` and `clicks`, dumped as JSON lines, joined to labelled rows.
+
+A row is an ad that was shown. It is a click if one came within the window after it; candidates that were not shown are
+no rows, because nobody knows whether they would have been clicked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pyspark.sql import functions as f
+
+from model_training.preparation.config import TopicsSource
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, Values, data_errors
+from streamer.features import Cross, FeatureSpec, column_getter, getter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+_AD, _REQUEST_ID, _REQUEST = "ad_id", "request_id", "request"
+_SHOWN = [_REQUEST_ID, _AD]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReader:
+    """Takes the values of user and context, and of the candidate that was shown, from the JSON of requests.
+
+    Candidates may be objects or columns, as the scorer takes them.
+    """
+
+    spec_json: str
+
+    def __call__(self, batch: "pa.RecordBatch") -> Values:
+        spec = FeatureSpec.from_json(self.spec_json)
+        features = [feature for feature in spec.features if not isinstance(feature, Cross)]
+        plan = [(f.side == "candidate", getter(f.path), column_getter(f.path)) for f in features]
+        candidates_at, ad_id, ad_ids = (
+            getter(spec.request.candidates),
+            getter(spec.request.ad_id),
+            column_getter(spec.request.ad_id),
+        )
+        columns: list[list[object]] = [[] for _ in features]
+        reasons: list[str | None] = []
+        for text, ad in zip(batch.column(_REQUEST).to_pylist(), batch.column(_AD).to_pylist(), strict=True):
+            document = _parsed(text)
+            candidates = candidates_at(document)
+            by_column = isinstance(candidates, dict)
+            known = ad_ids(candidates) if by_column else [ad_id(c) for c in _as_list(candidates)]
+            at = known.index(ad) if isinstance(known, list) and ad in known else None
+            reasons.append("the ad shown is not among the request's candidates" if at is None else None)
+            for values, (of_candidate, get, get_column) in zip(columns, plan, strict=True):
+                if at is None:
+                    values.append(None)
+                elif not of_candidate:
+                    values.append(get(document))
+                elif by_column:
+                    column = get_column(candidates)
+                    values.append(column[at] if isinstance(column, list) and at < len(column) else None)
+                else:
+                    values.append(get(_as_list(candidates)[at]))
+        names = [feature.name for feature in features]
+        return Values(dict(zip(names, columns, strict=True)), reasons)
+
+
+def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) -> Rows:
+    """The ads that were shown, with what was asked for them and whether they were clicked.
+
+    Raises:
+        DataError: the files cannot be read.
+    """
+    window_ms = round(source.click_window_s * 1000)
+    with data_errors("topics"):
+        bids = spark.read.text(list(source.bid_requests)).select(
+            _text(f"$.{spec.request.request_id}").alias(_REQUEST_ID), f.col("value").alias(_REQUEST)
+        )
+        shown, clicks = (_events(spark, paths) for paths in (source.impressions, source.clicks))
+    requests = bids.where(f.col(_REQUEST_ID).isNotNull()).groupBy(_REQUEST_ID)
+    requests = requests.agg(f.min(_REQUEST).alias(_REQUEST))
+    good = shown.where(_is_complete())
+    first = good.groupBy(*_SHOWN).agg(f.min(TIME_MS).alias(TIME_MS))
+    click = clicks.where(_is_complete()).withColumnRenamed(TIME_MS, "clicked_ms")
+    after = f.col("clicked_ms") - f.col(TIME_MS)
+    in_time = (after >= 0) & (after <= window_ms)
+    matched = click.join(first, _SHOWN, "left")
+    valid = matched.where(in_time).groupBy(*_SHOWN).agg(f.count(f.lit(1)).alias("clicks"))
+    ends_ms = good.select(TIME_MS).union(click.select("clicked_ms")).agg(f.max(TIME_MS)).first()[0]
+    reason = f.when(f.col(_REQUEST).isNull(), "impression of an unknown request").when(
+        f.col(TIME_MS) + window_ms > f.lit(ends_ms).cast("bigint"), "the window for clicks was not over"
+    )
+    rows = first.join(requests, _REQUEST_ID, "left").join(valid, _SHOWN, "left")
+    rows = rows.select(
+        f.concat_ws("\t", _REQUEST_ID, _AD).alias(KEY),
+        TIME_MS,
+        f.col("clicks").isNotNull().cast("int").alias(LABEL),
+        reason.alias(REASON),
+        _REQUEST,
+        _AD,
+    )
+    unreadable = shown.where(~_is_complete()).select(
+        *(f.lit(None).cast(kind).alias(name) for name, kind in ((KEY, "string"), (TIME_MS, "bigint"), (LABEL, "int"))),
+        f.lit("impression without request_id, ad_id or timestamp_ms").alias(REASON),
+        *(f.lit(None).cast("string").alias(name) for name in (_REQUEST, _AD)),
+    )
+    counts = matched.agg(
+        _count(f.col(TIME_MS).isNull()).alias("clicks without an impression"),
+        _count(after < 0).alias("clicks before their impression"),
+        _count(after > window_ms).alias("clicks after the window"),
+        (_count(in_time) - f.count_distinct(f.when(in_time, f.struct(*_SHOWN)))).alias("clicks that are repeats"),
+    )
+    return Rows(
+        rows.union(unreadable),
+        RequestReader(spec.to_json()),
+        {
+            **counts.first().asDict(),
+            "clicks without request_id, ad_id or timestamp_ms": clicks.where(~_is_complete()).count(),
+            "impressions that are repeats": good.count() - first.count(),
+            "requests that are repeats": bids.where(f.col(_REQUEST_ID).isNotNull()).count() - requests.count(),
+            "requests without an id": bids.where(f.col(_REQUEST_ID).isNull()).count(),
+        },
+    )
+
+
+def _events(spark: "SparkSession", paths: Sequence[str]) -> "DataFrame":
+    return spark.read.text(list(paths)).select(
+        _text("$.request_id").alias(_REQUEST_ID),
+        _text("$.ad_id").alias(_AD),
+        _text("$.timestamp_ms").cast("bigint").alias(TIME_MS),
+    )
+
+
+def _text(path: str) -> Any:
+    return f.get_json_object("value", path)
+
+
+def _is_complete() -> Any:
+    return f.col(_REQUEST_ID).isNotNull() & f.col(_AD).isNotNull() & f.col(TIME_MS).isNotNull()
+
+
+def _count(condition: Any) -> Any:
+    return f.count(f.when(condition, 1))
+
+
+def _parsed(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,213 @@
+"""A log prepared by Spark: encoded as the scorer encodes, split by time, sampled, and every row accounted for."""
+
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+import pytest
+import tensorflow as tf
+from typer.testing import CliRunner
+
+from model_training.click_log import Examples
+from model_training.commands import app
+from model_training.config import load_spec
+from model_training.errors import ConfigError, DataError
+from model_training.manifest import MANIFEST, sha256_of
+from model_training.preparation.config import PrepareConfig
+from model_training.preparation.prepare import prepare
+from model_training.preparation.prepared import Prepared, Split, read_prepared
+from model_training.preparation.statistics import STATISTICS, fitted
+from model_training.workflow import open_prepared, read_examples
+from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric
+from streamer.types import BidRequest
+from tests.model_training.preparation.conftest import (
+    BAD_LINES,
+    HOUR_MS,
+    ROWS,
+    TABLE_SOURCE,
+    LogRow,
+    log_row,
+    write_config,
+    write_log,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.tensorflow
+
+RATE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    config: PrepareConfig
+    folder: Path
+    prepared: Prepared
+
+    def examples(self, *splits: Split) -> list[Examples]:
+        return [read_examples(self.folder, self.prepared.splits[split].records) for split in splits]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, spark: "SparkSession", numbers_spec: FeatureSpec) -> Run:
+    folder = tmp_path_factory.mktemp("prepare")
+    write_log(folder / "log.jsonl")
+    source = TABLE_SOURCE | {"paths": [str(folder / "log.jsonl")]}
+    config = PrepareConfig.from_yaml(write_config(folder, source, negative_sampling_rate=RATE, shards=2, quantiles=4))
+    output = folder / "out"
+    prepare(spark, config, numbers_spec, output)
+    return Run(config, output, read_prepared(output))
+
+
+def as_served(row: LogRow, encoder: Encoder) -> tuple[bytes, bytes, int]:
+    """The row as the scorer encodes the request for it."""
+    request = BidRequest("r", row.request, 1, rows=[orjson.dumps(row.candidate)])
+    ids, floats = encoder.flat_rows(encoder.encode(request))
+    return ids.tobytes(), floats.tobytes(), row.clicked
+
+
+def rows_of(examples: Examples) -> Counter[tuple[bytes, bytes, int]]:
+    return Counter(
+        (ids.tobytes(), floats.tobytes(), int(label))
+        for ids, floats, label in zip(examples.ids, examples.floats, examples.labels, strict=True)
+    )
+
+
+def test_rows_are_encoded_as_the_scorer_encodes_them(run: Run, numbers_spec: FeatureSpec) -> None:
+    encoder = Encoder(numbers_spec)
+    for examples, first, last in zip(run.examples("validation", "test"), (320, 360), (360, ROWS), strict=True):
+        assert rows_of(examples) == Counter(as_served(log_row(i), encoder) for i in range(first, last))
+
+
+def test_training_keeps_all_clicks_and_a_share_of_the_rest(run: Run, numbers_spec: FeatureSpec) -> None:
+    encoder = Encoder(numbers_spec)
+    (training,) = run.examples("train")
+    possible = Counter(as_served(log_row(i), encoder) for i in range(320))
+    kept = rows_of(training)
+    assert kept <= possible
+    assert training.labels.sum() == 32
+    # 288 non-clicks at a rate of 0.25: six standard deviations are 44.
+    assert abs(len(training.labels) - 32 - 72) < 44
+    records = run.prepared.splits["train"].records
+    assert (records.negative_sampling_rate, records.examples) == (RATE, len(training.labels))
+    assert run.prepared.splits["validation"].records.negative_sampling_rate == 1.0
+
+
+def test_splits_are_parted_by_time(run: Run) -> None:
+    train, validation, test = (run.prepared.splits[name] for name in ("train", "validation", "test"))
+    assert (train.first_ms, validation.first_ms, test.first_ms) == (0, 40 * HOUR_MS, 45 * HOUR_MS)
+    assert train.last_ms < validation.first_ms <= validation.last_ms < test.first_ms
+    assert (run.prepared.validation_from_ms, run.prepared.test_from_ms) == (39 * HOUR_MS + 1, 44 * HOUR_MS + 1)
+
+
+def test_every_row_is_accounted_for(run: Run) -> None:
+    prepared = run.prepared
+    assert prepared.dropped == dict.fromkeys(BAD_LINES, 1)
+    assert prepared.rows == ROWS + len(BAD_LINES)
+    held = sum(split.records.examples for split in prepared.splits.values())
+    assert prepared.rows == held + prepared.sampled_out + len(BAD_LINES)
+
+
+def test_shards_are_what_the_manifest_says(run: Run) -> None:
+    named = {MANIFEST, STATISTICS}
+    for split in run.prepared.splits.values():
+        for shard in split.records.shards:
+            assert sha256_of(run.folder / shard.file) == shard.sha256
+            named.add(shard.file)
+    assert {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()} == named
+
+
+def test_statistics_are_those_of_the_training_rows_and_fit_a_spec(run: Run, numbers_spec: FeatureSpec) -> None:
+    statistics = orjson.loads((run.folder / STATISTICS).read_bytes())
+    bids = [i % 13 / 4 for i in range(320) if i % 11]
+    ages = [i % 60 for i in range(320) if i % 7]
+    assert statistics["bid"] == pytest.approx(
+        {"present": len(bids), "missing": 320 - len(bids), "mean": np.log1p(bids).mean(), "std": np.log1p(bids).std()}
+    )
+    assert (statistics["age"]["present"], statistics["age"]["missing"]) == (len(ages), 320 - len(ages))
+    for boundary, share in zip(statistics["age"]["boundaries"], (0.25, 0.5, 0.75), strict=True):
+        assert np.mean(np.array(ages) <= boundary) == pytest.approx(share, abs=0.02)
+    better = fitted(numbers_spec, statistics)
+    by_name = {feature.name: feature for feature in better.features}
+    age, bid = by_name["age"], by_name["bid"]
+    assert isinstance(age, Bucketised)
+    assert isinstance(bid, Numeric)
+    assert list(age.boundaries) == statistics["age"]["boundaries"]
+    assert (bid.mean, bid.std, bid.log) == (statistics["bid"]["mean"], statistics["bid"]["std"], True)
+    assert better.hash != numbers_spec.hash
+
+
+def test_the_same_log_gives_the_same_bytes_and_replaces_only_on_request(
+    run: Run, spark: "SparkSession", numbers_spec: FeatureSpec
+) -> None:
+    with pytest.raises(DataError, match="there already and not empty; --overwrite"):
+        prepare(spark, run.config, numbers_spec, run.folder)
+    again = prepare(spark, run.config, numbers_spec, run.folder, overwrite=True)
+    assert again.splits == run.prepared.splits
+    assert [path.name for path in run.folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_model_trained_on_it_is_exported_as_if_nothing_had_been_left_out(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "model.yaml"
+    spec = run.folder.parent / "spec.yaml"
+    model.write_text(f"spec: {spec}\nmodel: logistic_regression\nbatch_size: 16\nepochs: 20\n", encoding="utf-8")
+    arguments = ["--config", str(model), "--export-to", str(tmp_path / "ctr"), "--judge-by", "test"]
+    result = CliRunner().invoke(app, ["train", "--prepared", str(run.folder), *arguments])
+    assert result.exit_code == 0, result.output
+    (later,) = run.examples("validation")
+    serve = tf.saved_model.load(str(tmp_path / "ctr" / "1")).signatures["serving_default"]
+    ctr = serve(ids=later.ids, floats=later.floats)["ctr"].numpy()
+    # One row in ten is a click; of the rows that were kept it is one in three.
+    assert 0.05 < ctr.mean() < 0.2
+    assert "40 " in result.output  # rows that it was judged by
+
+
+def test_damaged_prepared_data_is_refused_before_training(run: Run, tmp_path: Path) -> None:
+    copy = shutil.copytree(run.folder, tmp_path / "copy")
+    (copy / run.prepared.splits["train"].records.shards[0].file).unlink()
+    with pytest.raises(DataError, match=r"damaged or missing shards, .*: train/records-00000-of-00002\.tfrecord\.gz"):
+        open_prepared(copy, "validation")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label": "clicks"}, r"source\.label: 'clicks': .*clicks"),
+        ({"time": "ts"}, r"source\.time: 'ts' is of type bigint; cast it to one of timestamp"),
+        ({"after_event": ["payed"]}, r"source\.after_event: there is no column 'payed'"),
+        ({"candidate": {"ad_id": "ad"}}, r"source\.candidate\.price\.bid: nothing is given for feature 'bid'"),
+        (
+            {"candidate": {"ad_id": "ad", "price.bid": "paid / 2"}},
+            r"price\.bid: 'paid / 2' uses 'paid', which is only kn",
+        ),
+        (
+            {"candidate": {"ad_id": "clicked", "price.bid": "bid"}},
+            r"ad_id: 'clicked' uses 'clicked', which is only kno",
+        ),
+        ({"candidate": {"ad_id": "ad", "price.bid": "bid", "x": "ad"}}, r"source\.candidate\.x: no feature of spec"),
+        ({"candidate": {"ad_id": "profile", "price.bid": "bid"}}, r"ad_id: 'profile' is of type struct<.*cast it"),
+    ],
+)
+def test_configs_that_do_not_fit_the_log_are_refused(
+    run: Run, spark: "SparkSession", tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    source = TABLE_SOURCE | {"paths": [str(run.folder.parent / "log.jsonl")]} | changes
+    config = PrepareConfig.from_yaml(write_config(tmp_path, source))
+    with pytest.raises(ConfigError, match=message):
+        prepare(spark, config, load_spec(config.spec), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_log_without_usable_rows_or_without_files_leaves_nothing(
+    spark: "SparkSession", numbers_spec: FeatureSpec, tmp_path: Path
+) -> None:
+    source = TABLE_SOURCE | {"paths": [str(tmp_path / "nothing*.jsonl")]}
+    config = PrepareConfig.from_yaml(write_config(tmp_path, source))
+    with pytest.raises(DataError, match=r"nothing\*\.jsonl: .*PATH_NOT_FOUND"):
+        prepare(spark, config, numbers_spec, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

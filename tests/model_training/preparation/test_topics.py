@@ -1,0 +1,117 @@
+"""Bid requests, impressions and clicks joined: who is a row, who is a click, and what happens to the rest."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pyarrow as pa
+import pytest
+
+from model_training.preparation.config import PrepareConfig
+from model_training.preparation.encoding import encoded_batches
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS
+from model_training.preparation.topics import RequestReader, read_topics
+from streamer.features import Encoder, FeatureSpec
+from streamer.types import BidRequest
+from tests.model_training.preparation.conftest import write_config
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+WINDOW_S = 60
+COLUMNS = {"ad_id": ["a1", "a2"], "price": {"bid": [1, 2]}}
+
+REQUESTS: list[dict[str, Any]] = [
+    {"request_id": "rows", "user": {"id": "u1", "tags": ["a"]}, "context": {"zone": "z"},
+     "candidates": [{"ad_id": "a1", "price": {"bid": 1}}, {"ad_id": "a2"}]},
+    {"request_id": "columns", "user": {"id": 7, "age": 30}, "candidates": COLUMNS},
+    {"request_id": "columns", "user": {"id": 7, "age": 30}, "candidates": COLUMNS},
+    {"user": {}},
+]  # fmt: skip
+
+
+def event(request_id: str, ad_id: str, second: float) -> dict[str, object]:
+    return {"request_id": request_id, "ad_id": ad_id, "timestamp_ms": round(second * 1000)}
+
+
+IMPRESSIONS = [
+    event("rows", "a2", 100),
+    event("rows", "a2", 101),
+    event("rows", "a1", 100),
+    event("columns", "a2", 200),
+    event("columns", "a1", 200),
+    event("columns", "a9", 200),
+    event("nobody", "a1", 200),
+    event("rows", "a3", 990),
+    {"request_id": "rows"},
+]
+CLICKS = [
+    event("rows", "a2", 100),
+    event("rows", "a2", 130),
+    event("rows", "a1", 160.001),
+    event("columns", "a2", 260),
+    event("columns", "a1", 199),
+    event("never", "a1", 199),
+    event("rows", "a1", 1000),
+    {"ad_id": "a1"},
+]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PrepareConfig:
+    source: dict[str, object] = {"kind": "topics", "click_window_s": WINDOW_S}
+    for name, lines in (("bid_requests", REQUESTS), ("impressions", IMPRESSIONS), ("clicks", CLICKS)):
+        (tmp_path / name).write_bytes(b"\n".join(map(orjson.dumps, lines)) + b"\n")
+        source[name] = [str(tmp_path / name)]
+    return PrepareConfig.from_yaml(write_config(tmp_path, source))
+
+
+def test_shown_ads_are_rows_and_clicks_in_the_window_their_labels(
+    spark: "SparkSession", config: PrepareConfig, numbers_spec: FeatureSpec
+) -> None:
+    assert config.source.kind == "topics"
+    found = read_topics(spark, config.source, numbers_spec)
+    rows = {row[KEY]: (row[TIME_MS], row[LABEL], row[REASON]) for row in found.frame.collect()}
+    assert rows == {
+        "rows\ta2": (100_000, 1, None),
+        "rows\ta1": (100_000, 0, None),
+        "columns\ta2": (200_000, 1, None),
+        "columns\ta1": (200_000, 0, None),
+        "columns\ta9": (200_000, 0, None),
+        "nobody\ta1": (200_000, 0, "impression of an unknown request"),
+        "rows\ta3": (990_000, 0, "the window for clicks was not over"),
+        None: (None, None, "impression without request_id, ad_id or timestamp_ms"),
+    }
+    assert found.counts == {
+        "clicks without an impression": 1,
+        "clicks before their impression": 1,
+        "clicks after the window": 2,
+        "clicks that are repeats": 1,
+        "clicks without request_id, ad_id or timestamp_ms": 1,
+        "impressions that are repeats": 1,
+        "requests that are repeats": 1,
+        "requests without an id": 1,
+    }
+
+
+@pytest.mark.parametrize(("request_at", "columns"), [(0, None), (1, COLUMNS)])
+def test_the_ad_shown_is_encoded_as_the_scorer_encodes_it(
+    numbers_spec: FeatureSpec, request_at: int, columns: Mapping[str, object] | None
+) -> None:
+    document = REQUESTS[request_at]
+    candidates = document["candidates"]
+    rows = None if columns else [orjson.dumps(candidate) for candidate in candidates]
+    encoder = Encoder(numbers_spec)
+    ids, floats = encoder.flat_rows(encoder.encode(BidRequest("r", document, 2, rows=rows, columns=columns)))
+    text = orjson.dumps(document).decode()
+    given = {KEY: ["1", "2", "3"], TIME_MS: [1, 2, 3], LABEL: [0, 1, 0], REASON: [None] * 3,
+             "request": [text, text, "{"], "ad_id": ["a1", "a2", "a1"]}  # fmt: skip
+    schema = pa.schema([(KEY, pa.string()), (TIME_MS, pa.int64()), (LABEL, pa.int32()), (REASON, pa.string()),
+                        ("request", pa.string()), ("ad_id", pa.string())])  # fmt: skip
+    batch = pa.RecordBatch.from_pydict(given, schema)
+    reader = RequestReader(numbers_spec.to_json())
+    encoded = [row for part in encoded_batches(iter([batch]), reader, numbers_spec) for row in part.to_pylist()]
+    assert [row["ids"] for row in encoded] == [ids[0].tobytes(), ids[1].tobytes(), None]
+    assert [row["floats"] for row in encoded] == [floats[0].tobytes(), floats[1].tobytes(), None]
+    assert [row["reason"] for row in encoded] == [None, None, "the ad shown is not among the request's candidates"]
