@@ -16,7 +16,7 @@ class VariableFactory(Protocol):
 
     def __call__(
         self, name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False
-    ) -> tf.Variable | list[tf.Variable]:
+    ) -> tf.Variable:
         """The variable called `name`, of `shape`.
 
         Only a `table`, which is read by lookups alone, may come as the list of its shards along the first axis: in

@@ -48,8 +48,7 @@ class EmbeddingPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         self._ends = ends
         self._plans = [FieldPlan.of(end.embedded) for end in ends]
         shape = [layout.embedded_rows, self.dim]
-        # Or its shards, in the graphs of distributed training.
-        self.table: tf.Variable = create("deep/embedding_table", shape, padded_normal(stddev, seed, 0), table=True)
+        self.table = create("deep/embedding_table", shape, padded_normal(stddev, seed, 0), table=True)
 
     def request(self, inputs: ModelInputs) -> Embedded:
         """Rows of user and context, r of them."""

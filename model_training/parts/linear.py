@@ -17,8 +17,7 @@ class LinearPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     def __init__(self, rows: int, request: LinearColumns, candidate: LinearColumns, *, create: VariableFactory) -> None:
         super().__init__(name="linear")
         self._request, self._candidate = request, candidate
-        # Or its shards, in the graphs of distributed training.
-        self.weights: tf.Variable = create("wide/weights", [rows], zeros, table=True)
+        self.weights = create("wide/weights", [rows], zeros, table=True)
         self.request_floats = create("wide/request_floats", [len(request.floats)], zeros)
         self.candidate_floats = create("wide/candidate_floats", [len(candidate.floats)], zeros)
 
