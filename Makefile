@@ -1,4 +1,4 @@
-# Public targets: demo test lint bench plots clean. Each sets up what it needs first.
+# Public targets: demo train-demo test lint bench plots clean. Each sets up what it needs first.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,10 +15,11 @@ CANDIDATES ?= 300
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo test test-all lint bench plots clean setup
+.PHONY: help demo train-demo test test-all lint bench plots clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
+	@echo "make train-demo  from logs to a published model that scores: Spark, distributed training, gate"
 	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
 	@echo "make test-all  these and the slow ones"
 	@echo "make lint   formatting, types, forbidden imports"
@@ -43,6 +44,9 @@ $(READY): requirements/dev.txt pyproject.toml
 
 demo: $(READY)
 	@$(BIN)/python -m sandbox.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES)
+
+train-demo: $(READY)
+	@$(BIN)/python -m sandbox.train_demo
 
 test: $(READY)
 	@$(BIN)/python -m sandbox.broker --fetch-only

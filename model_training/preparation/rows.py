@@ -58,6 +58,10 @@ def data_errors(what: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message of Spark's, which goes on with plans and stack traces."""
+    """What a message of Spark's says: its first line, or the error in a task's Python; plans and traces follow it."""
     text = str(error).strip()
+    _, traced, trace = text.rpartition("Traceback (most recent call last):\n")
+    if traced:
+        # Frames are indented, the error below them is not.
+        return next((line for line in trace.splitlines() if line.strip() and not line[0].isspace()), text)
     return text.splitlines()[0] if text else type(error).__name__

@@ -1,6 +1,8 @@
 """The Spark session: as `spark-submit` says, or local."""
 
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,9 +25,15 @@ def spark_session(master: str) -> Iterator[SparkSession]:
     Args:
         master: where to run; `spark-submit`, which starts the program with a gateway of its own, decides instead.
     """
+    # Writes whole stack traces of errors that this program tells, or expects, itself.
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     builder = SparkSession.builder.appName("model-training prepare")
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        # Its tasks run in this program's environment, not in that of the first `python3` on the path.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master(master).config("spark.ui.enabled", "false")
+        if master.startswith("local"):
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     for key, value in _SETTINGS.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()

@@ -173,7 +173,7 @@ def test_bytes_count_slots_and_every_server_gets_its_share(spec: FeatureSpec) ->
     strategy = GreedyStrategy(sizes, 2)
     with (
         tf.Graph().as_default(),
-        tf.device(
+        tf.compat.v1.device(
             tf.compat.v1.train.replica_device_setter(
                 cluster=tf.train.ClusterSpec({"ps": ["a:1", "b:1"], "chief": ["c:1"]}),
                 worker_device="/job:chief/task:0",

@@ -1,5 +1,7 @@
 """One Spark for all tests of this folder, and a log with every kind of feature and every kind of bad row."""
 
+import gc
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,16 @@ from streamer.features import FeatureSpec
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+SPARK_LEAVES_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 HOUR_MS = 3_600_000
 ROWS = 400
+
+# Few rows and many queries: what is optimised less is ready sooner.
+_QUICK_START = (
+    '--driver-java-options "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" --conf spark.sql.codegen.wholeStage=false'
+    " --conf spark.sql.adaptive.enabled=false --conf spark.sql.shuffle.partitions=1 pyspark-shell"
+)
 
 NUMBERS_SPEC = {
     "name": "prepared",
@@ -125,6 +135,10 @@ def numbers_spec() -> FeatureSpec:
 
 @pytest.fixture(scope="session")
 def spark() -> "Iterator[SparkSession]":
-    with spark_session("local[1]") as session:
-        session.conf.set("spark.sql.shuffle.partitions", "1")
-        yield session
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYSPARK_SUBMIT_ARGS", _QUICK_START)
+        with spark_session("local[1]") as session:
+            yield session
+    # PySpark leaves sockets to the garbage collector, whose warning would be the next test's failure.
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()

@@ -28,6 +28,7 @@ from tests.model_training.preparation.conftest import (
     BAD_LINES,
     HOUR_MS,
     ROWS,
+    SPARK_LEAVES_SOCKETS,
     TABLE_SOURCE,
     LogRow,
     log_row,
@@ -38,7 +39,7 @@ from tests.model_training.preparation.conftest import (
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, SPARK_LEAVES_SOCKETS]
 
 RATE = 0.25
 

@@ -15,13 +15,14 @@ from model_training.workflow import read_examples
 from sandbox.replay.avazu import read_impressions
 from sandbox.replay.data import AVAZU
 from streamer.features import Encoder
+from tests.model_training.preparation.conftest import SPARK_LEAVES_SOCKETS
 from tests.model_training.preparation.test_prepare import rows_of
 from tests.public_data import require_data
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = [pytest.mark.tensorflow, pytest.mark.data]
+pytestmark = [pytest.mark.tensorflow, pytest.mark.data, SPARK_LEAVES_SOCKETS]
 
 
 @dataclass(frozen=True, slots=True)

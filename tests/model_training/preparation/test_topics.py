@@ -14,11 +14,12 @@ from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS
 from model_training.preparation.topics import RequestReader, read_topics
 from streamer.features import Encoder, FeatureSpec
 from streamer.types import BidRequest
-from tests.model_training.preparation.conftest import write_config
+from tests.model_training.preparation.conftest import SPARK_LEAVES_SOCKETS, write_config
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytestmark = SPARK_LEAVES_SOCKETS
 WINDOW_S = 60
 COLUMNS = {"ad_id": ["a1", "a2"], "price": {"bid": [1, 2]}}
 
