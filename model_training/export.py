@@ -1,7 +1,5 @@
 """A trained model as a version that TensorFlow Serving picks up: whole, or not there at all."""
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +8,8 @@ import tensorflow as tf
 from model_training.errors import ExportError
 from model_training.models.model import Model
 from model_training.signatures import build
-from model_training.warmup import write_warmup
+from model_training.versions import folder_bytes, new_version
+from model_training.warmup import WARMUP, write_warmup
 from streamer.features import FeatureSpec, Layout
 
 
@@ -35,8 +34,7 @@ def export(
 ) -> Path:
     """Writes `base_path/version` and returns it.
 
-    It is written under a name that is no number, which servers that poll the folder pass over, made durable, and
-    renamed; after a failure nothing is left.
+    It appears whole; after a failure nothing is left (`new_version`).
 
     Args:
         version: a positive integer; servers prefer the highest.
@@ -46,26 +44,15 @@ def export(
     Raises:
         ExportError: the version exists, is not positive, or cannot be written; the rate is not in (0, 1].
     """
-    final = base_path / str(version)
-    if version < 1:
-        raise ExportError(f"version {version}: must be a positive integer")
     if not 0 < negative_sampling_rate <= 1:
         raise ExportError(f"negative_sampling_rate {negative_sampling_rate}: must be in (0, 1]")
-    if final.exists():
-        raise ExportError(f"{final}: this version exists already; versions are never overwritten")
-    partial = base_path / f".{version}.{os.getpid()}.partial"
-    try:
-        base_path.mkdir(parents=True, exist_ok=True)
-        _save(model, spec, partial, negative_sampling_rate)
-        warmup = partial / "assets.extra" / "tf_serving_warmup_requests"
-        write_warmup(Layout(spec), warmup, model_name or base_path.resolve().name)
-        _sync_tree(partial)
-        partial.rename(final)
-        _sync(base_path)
-    except (OSError, tf.errors.OpError) as error:
-        raise ExportError(f"{final}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    final = base_path / str(version)
+    with new_version(base_path, version) as partial:
+        try:
+            _save(model, spec, partial, negative_sampling_rate)
+        except tf.errors.OpError as error:
+            raise ExportError(f"{final}: cannot be written: {error}") from error
+        write_warmup(Layout(spec), partial / WARMUP, model_name or base_path.resolve().name)
     return final
 
 
@@ -75,8 +62,7 @@ def model_size(model: Model, exported: Path) -> ModelSize:
     wide_ids = {id(v) for v in model.wide_variables}
     embedding = sum(_count(v) for v in model.tables if id(v) not in wide_ids)
     total = sum(_count(v) for v in model.trainable_variables)
-    files = sum(path.stat().st_size for path in exported.rglob("*") if path.is_file())
-    return ModelSize(total - wide - embedding, embedding, wide, files)
+    return ModelSize(total - wide - embedding, embedding, wide, folder_bytes(exported))
 
 
 def _save(model: Model, spec: FeatureSpec, path: Path, negative_sampling_rate: float) -> None:
@@ -89,17 +75,3 @@ def _save(model: Model, spec: FeatureSpec, path: Path, negative_sampling_rate: f
 
 def _count(variable: tf.Variable) -> int:
     return int(variable.shape.num_elements())
-
-
-def _sync_tree(root: Path) -> None:
-    for path in sorted(root.rglob("*"), reverse=True):
-        _sync(path)
-    _sync(root)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

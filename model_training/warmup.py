@@ -14,6 +14,9 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
 from streamer.features import GROUPS, Group, Layout
 from streamer.types import F32, I32
 
+WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
+"""Where a version has them."""
+
 _SCORE_SIZES = ((1, 1), (1, 300), (4, 1200))
 """Requests and candidates of each `score` call."""
 _FLAT_SIZES = (1, 300)

@@ -70,16 +70,41 @@ def split_log(
         ConfigError: `holdout` is not in [0, 1).
         DataError: the log cannot be read, is empty, or a line of it is wrong.
     """
+    encoder, layout = Encoder(spec), Layout(spec)
+    cut = _cut(log, holdout)
+    training = _joined(list(encode_log(read_log(log, last=cut), encoder)), layout.row_ids, layout.row_floats)
+    manifest = write_records([training], directory, spec, negative_sampling_rate=negative_sampling_rate)
+    return TrainingData(directory, manifest, lambda: training, later_lines(log, spec, holdout=holdout))
+
+
+def later_lines(log: Path, spec: FeatureSpec, *, holdout: float) -> Examples:
+    """The last share `holdout` of a log's lines, encoded.
+
+    Raises:
+        ConfigError: `holdout` is not in [0, 1).
+        DataError: the log cannot be read, or a line of it is wrong.
+    """
+    encoder, layout = Encoder(spec), Layout(spec)
+    return _joined(
+        list(encode_log(read_log(log, first=_cut(log, holdout)), encoder)), layout.row_ids, layout.row_floats
+    )
+
+
+def prepared_split(directory: Path, split: Split, spec: FeatureSpec) -> Examples:
+    """The examples of one split of what `model-training prepare` made.
+
+    Raises:
+        DataError: it is no such folder, has no such split, is damaged, or was encoded by another spec.
+    """
+    manifest, _ = without_damaged(directory, read_prepared(directory).split(split), max_lost_share=0.0)
+    manifest.check(spec)
+    return read_examples(directory, manifest)
+
+
+def _cut(log: Path, holdout: float) -> int:
     if not 0 <= holdout < 1:
         raise ConfigError(f"holdout {holdout}: must be in [0, 1)")
-    encoder, layout = Encoder(spec), Layout(spec)
-    widths = layout.row_ids, layout.row_floats
-    cut = round(count_lines(log) * (1 - holdout))
-    training = _joined(list(encode_log(read_log(log, last=cut), encoder)), *widths)
-    manifest = write_records([training], directory, spec, negative_sampling_rate=negative_sampling_rate)
-    return TrainingData(
-        directory, manifest, lambda: training, _joined(list(encode_log(read_log(log, first=cut), encoder)), *widths)
-    )
+    return round(count_lines(log) * (1 - holdout))
 
 
 def read_examples(directory: Path, manifest: Manifest) -> Examples:

@@ -70,7 +70,7 @@ def run(console: Console, requests: int, seconds: float, out: Path) -> TrafficRe
     _command(
         console,
         "the gate decides, and the version is published",
-        *("publish", candidate / "1", "--base", served, "--prepared", data),
+        *("publish", candidate / "1", "--to", served, "--prepared", data, "--user-feature", "user_id"),
     )
     with ExitStack() as stack:
         with step(console, "broker"):

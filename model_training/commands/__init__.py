@@ -7,10 +7,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
 
+from model_training.commands.evaluate import evaluate
 from model_training.commands.init import init
 from model_training.commands.launch import launch
 from model_training.commands.placement import placement
 from model_training.commands.prepare import prepare
+from model_training.commands.publish import publish
 from model_training.commands.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -18,6 +20,8 @@ app.command()(prepare)
 app.command()(train)
 app.command()(launch)
 app.command()(placement)
+app.command()(evaluate)
+app.command()(publish)
 app.command()(init)
 
 

@@ -143,6 +143,7 @@ def test_statistics_are_those_of_the_training_rows_and_fit_a_spec(run: Run, numb
     assert better.hash != numbers_spec.hash
 
 
+@pytest.mark.slow
 def test_the_same_log_gives_the_same_bytes_and_replaces_only_on_request(
     run: Run, spark: "SparkSession", numbers_spec: FeatureSpec
 ) -> None:

@@ -1,0 +1,161 @@
+"""`model-training evaluate`: a candidate beside what is served."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+from rich.table import Table
+
+from model_training.commands.data import HoldoutOption, JudgeBy, JudgeByOption, LogOption, PreparedOption
+from model_training.commands.output import console, fail_clearly, load_tensorflow
+from model_training.errors import ConfigError, DataError, ExportError
+from model_training.gate_config import GateConfig
+
+if TYPE_CHECKING:
+    from model_training.click_log import Examples
+    from model_training.evaluation import Evaluation, Judged
+    from model_training.servable import Servable
+    from streamer.features import FeatureSpec
+
+CandidateArgument = Annotated[Path, typer.Argument(help="Folder of an exported version.")]
+GateOption = Annotated[Path, typer.Option(help="Limits of the gate, and how intervals are made.")]
+UserOption = Annotated[
+    str | None, typer.Option(help="Feature that tells users apart: adds GAUC, and whole users are resampled.")
+]
+ReportOption = Annotated[Path | None, typer.Option(help="File for all figures, as JSON.")]
+GATE = Path("configs/gate.yaml")
+
+
+def evaluate(
+    candidate: CandidateArgument,
+    *,
+    against: Annotated[
+        Path | None, typer.Option(help="Folder of the version that is served, or of all versions: the newest.")
+    ] = None,
+    log: LogOption = None,
+    prepared: PreparedOption = None,
+    judge_by: JudgeByOption = "test",
+    holdout: HoldoutOption = 0.1,
+    user_feature: UserOption = None,
+    gate: GateOption = GATE,
+    report: ReportOption = None,
+) -> None:
+    """Compares an exported version with the one that is served, on later examples that neither has seen."""
+    with fail_clearly():
+        limits = GateConfig.from_yaml(gate)
+        load_tensorflow()
+        from model_training.publishing import newest  # noqa: PLC0415
+
+        served = against if against is None or (against / "saved_model.pb").exists() else newest(against)
+        if against is not None and served is None:
+            raise ConfigError(f"--against {against}: holds no version")
+        _, found = evaluated(
+            candidate,
+            served,
+            limits,
+            log=log,
+            prepared=prepared,
+            judge_by=judge_by,
+            holdout=holdout,
+            user_feature=user_feature,
+        )
+        show(found)
+        if report is not None:
+            write_report(report, asdict(found))
+
+
+def evaluated(
+    candidate: Path,
+    served: Path | None,
+    limits: GateConfig,
+    *,
+    log: Path | None,
+    prepared: Path | None,
+    judge_by: JudgeBy,
+    holdout: float,
+    user_feature: str | None,
+    expected: "FeatureSpec | None" = None,
+) -> tuple["Servable", "Evaluation"]:
+    """Loads both versions, encodes the examples by the spec of each, and judges.
+
+    Args:
+        expected: the spec that the candidate must be of.
+
+    Raises:
+        TrainingError: see `model_training.evaluation.evaluate`.
+    """
+    if (log is None) is (prepared is None):
+        raise ConfigError("--log or --prepared: one of them is needed")
+    from model_training import workflow  # noqa: PLC0415
+    from model_training.evaluation import evaluate as judge  # noqa: PLC0415
+    from model_training.servable import Servable  # noqa: PLC0415
+
+    def examples(spec: "FeatureSpec") -> "Examples":
+        if prepared is not None:
+            return workflow.prepared_split(prepared, judge_by, spec)
+        assert log is not None
+        return workflow.later_lines(log, spec, holdout=holdout)
+
+    with console.status("loading and scoring"):
+        models = [Servable.load(path) for path in (candidate, served) if path is not None]
+        if expected is not None and models[0].spec.hash != expected.hash:
+            raise ExportError(f"{candidate}: is of spec {models[0].spec.hash}, not of {expected.hash}")
+        by_spec = {spec.hash: examples(spec) for spec in {model.spec.hash: model.spec for model in models}.values()}
+        found = judge(
+            models[0],
+            models[1] if served is not None else None,
+            by_spec,
+            user_feature=user_feature,
+            resamples=limits.resamples,
+            confidence=limits.confidence,
+        )
+    return models[0], found
+
+
+def show(found: "Evaluation") -> None:
+    """Prints both models side by side."""
+    users = "" if found.users is None else f" of {found.users:,} users"
+    console.print(f"{found.examples:,} examples{users}, {found.clicks:,} clicks")
+    table = Table("", "candidate", "served", "candidate - served")
+    rows = {
+        "AUC": ("auc", ".4f"),
+        "GAUC": ("gauc", ".4f"),
+        "log loss": ("log_loss", ".4f"),
+        "sum of scores / clicks": ("calibration", ".3f"),
+    }
+    for title, (name, form) in rows.items():
+        difference = found.differences.get(name)
+        if difference is not None:
+            between = f"{difference.low:+{form}} to {difference.high:+{form}}"
+            table.add_row(title, f"{difference.candidate:{form}}", f"{difference.served:{form}}", between)
+        elif hasattr(found.candidate, name):
+            table.add_row(title, f"{getattr(found.candidate, name):{form}}", "", "")
+
+    def row(title: str, name: str, form: str) -> None:
+        models: list[Judged | None] = [found.candidate, found.served]
+        table.add_row(title, *("" if model is None else f"{getattr(model, name):{form}}" for model in models), "")
+
+    row("calibration error", "calibration_error", ".4f")
+    row("300 candidates, median ms", "median_ms", ".2f")
+    row("300 candidates, p99 ms", "p99_ms", ".2f")
+    row("parameters", "parameters", ",")
+    row("bytes", "file_bytes", ",")
+    row("feature spec", "spec_hash", "")
+    if found.score_drift is not None:
+        table.add_row("score drift (PSI)", f"{found.score_drift:.4f}", "", "")
+    console.print(table)
+
+
+def write_report(path: Path, content: object) -> None:
+    """Writes JSON.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error

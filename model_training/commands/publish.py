@@ -1,0 +1,90 @@
+"""`model-training publish`: the gate, then the new version."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model_training.commands.data import HoldoutOption, JudgeByOption, LogOption, PreparedOption
+from model_training.commands.evaluate import (
+    GATE,
+    CandidateArgument,
+    GateOption,
+    ReportOption,
+    UserOption,
+    evaluated,
+    show,
+    write_report,
+)
+from model_training.commands.output import console, fail_clearly, load_tensorflow
+from model_training.config import load_spec
+from model_training.gate_config import GateConfig
+from model_training.manifest import load_manifest
+
+if TYPE_CHECKING:
+    from model_training.gate import Verdict
+
+_REFUSED = 3
+
+
+def publish(
+    candidate: CandidateArgument,
+    *,
+    to: Annotated[Path, typer.Option(help="Base path of the versions that are served.")],
+    log: LogOption = None,
+    prepared: PreparedOption = None,
+    judge_by: JudgeByOption = "test",
+    holdout: HoldoutOption = 0.1,
+    user_feature: UserOption = None,
+    gate: GateOption = GATE,
+    spec: Annotated[Path | None, typer.Option(help="Feature spec that the candidate must be of.")] = None,
+    version: Annotated[int | None, typer.Option(help="Number to publish as; by default the next one.")] = None,
+    keep: Annotated[int, typer.Option(min=2, help="Versions that stay, this one included.")] = 3,
+    force: Annotated[bool, typer.Option(help="Publish although the gate refuses; the model card says so.")] = False,
+    report: ReportOption = None,
+) -> None:
+    """Compares a candidate with the newest version and publishes it if the gate lets it pass; else exit status 3."""
+    with fail_clearly():
+        limits = GateConfig.from_yaml(gate)
+        expected = None if spec is None else load_spec(spec)
+        load_tensorflow()
+        from model_training.gate import decide  # noqa: PLC0415
+        from model_training.publishing import newest  # noqa: PLC0415
+        from model_training.publishing import publish as put  # noqa: PLC0415
+
+        servable, found = evaluated(
+            candidate,
+            newest(to),
+            limits,
+            log=log,
+            prepared=prepared,
+            judge_by=judge_by,
+            holdout=holdout,
+            user_feature=user_feature,
+            expected=expected,
+        )
+        show(found)
+        verdicts = decide(found, limits)
+        for verdict in verdicts:
+            _tell(verdict)
+        card = {
+            "gate": {"limits": limits.model_dump(mode="json"), "verdicts": [asdict(v) for v in verdicts]},
+            "evaluation": asdict(found),
+            "forced": force and not all(v.holds for v in verdicts),
+            "data": str(log) if prepared is None else load_manifest(prepared),
+        }
+        if report is not None:
+            write_report(report, card)
+        if not force and not all(v.holds for v in verdicts):
+            console.print("refused: nothing is published", style="red")
+            raise typer.Exit(_REFUSED)
+        path, gone = put(servable, to, card, version=version, keep=keep)
+        console.print(f"published {path}", style="green", soft_wrap=True)
+        if gone:
+            console.print(f"removed versions {', '.join(map(str, gone))}")
+
+
+def _tell(verdict: "Verdict") -> None:
+    sign = "[green]holds [/green]" if verdict.holds else "[red]beyond[/red]"
+    console.print(f"{sign} {verdict.limit} {verdict.bound:g}: {verdict.value:.4g}")

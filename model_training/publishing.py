@@ -1,0 +1,65 @@
+"""A version that passed the gate, put where servers find it."""
+
+import platform
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from model_training.errors import ExportError
+from model_training.servable import Servable
+from model_training.versions import new_version, remove_old, versions_in
+from model_training.warmup import WARMUP, write_warmup
+from streamer.features import Layout
+
+CARD = "model_card.json"
+_LIBRARIES = ("tensorflow", "numpy", "ctr-streamer")
+
+
+def newest(base_path: Path) -> Path | None:
+    """The version that servers of a folder prefer; None where there is none."""
+    versions = versions_in(base_path)
+    return base_path / str(versions[-1]) if versions else None
+
+
+def publish(
+    candidate: Servable, base_path: Path, card: Mapping[str, Any], *, version: int | None = None, keep: int = 3
+) -> tuple[Path, list[int]]:
+    """Copies a candidate into `base_path` as a new version with its `CARD`, and removes the oldest beyond `keep`.
+
+    Args:
+        version: its number, by default one more than the newest; a lower one would not be served.
+        keep: versions that stay, at least 2, so that there is one to go back to.
+
+    Returns:
+        The new version's folder, and the versions that are gone.
+
+    Raises:
+        ExportError: it cannot be written, or `version` is not the newest. What was there before is as it was.
+    """
+    present = versions_in(base_path)
+    last = present[-1] if present else 0
+    number = last + 1 if version is None else version
+    if present and number < last:
+        raise ExportError(f"version {number}: {base_path} holds {last} already, which servers prefer")
+    with new_version(base_path, number) as partial:
+        shutil.copytree(candidate.path, partial)
+        # Requests that name the model as it is called here.
+        write_warmup(Layout(candidate.spec), partial / WARMUP, base_path.resolve().name)
+        written = orjson.dumps({**card, **_origin(candidate)}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        (partial / CARD).write_bytes(written)
+    return base_path / str(number), remove_old(base_path, keep)
+
+
+def _origin(candidate: Servable) -> dict[str, Any]:
+    return {
+        "spec": {"name": candidate.spec.name, "hash": candidate.spec.hash},
+        "parameters": candidate.parameters,
+        "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "libraries": {name: installed(name) for name in _LIBRARIES},
+    }

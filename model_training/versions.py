@@ -1,0 +1,81 @@
+"""Folders of versions as TensorFlow Serving polls them: a version is there whole, or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from model_training.errors import ExportError
+
+
+def versions_in(base_path: Path) -> list[int]:
+    """The versions that a folder holds, oldest first; none where there is no such folder."""
+    if not base_path.is_dir():
+        return []
+    return sorted(int(path.name) for path in base_path.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+@contextmanager
+def new_version(base_path: Path, version: int) -> Iterator[Path]:
+    """Gives a path to write a version to, under a name that is no number, which servers that poll pass over.
+
+    At the end what was written is made durable and renamed to `base_path/version`; after an error nothing is left.
+
+    Raises:
+        ExportError: the version exists, is not positive, or cannot be written.
+    """
+    final = base_path / str(version)
+    if version < 1:
+        raise ExportError(f"version {version}: must be a positive integer")
+    if final.exists():
+        raise ExportError(f"{final}: this version exists already; versions are never overwritten")
+    partial = base_path / f".{version}.{os.getpid()}.partial"
+    try:
+        base_path.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _sync_tree(partial)
+        partial.rename(final)
+        _sync(base_path)
+    except OSError as error:
+        raise ExportError(f"{final}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_old(base_path: Path, keep: int) -> list[int]:
+    """Removes all but the `keep` newest versions, and returns those that are gone.
+
+    A version gets another name first, so that no server begins to load one that is half removed.
+
+    Raises:
+        ExportError: one cannot be removed.
+    """
+    old = versions_in(base_path)[:-keep]
+    for version in old:
+        removed = base_path / f".{version}.{os.getpid()}.removed"
+        try:
+            (base_path / str(version)).rename(removed)
+            shutil.rmtree(removed)
+        except OSError as error:
+            raise ExportError(f"{base_path / str(version)}: cannot be removed: {error}") from error
+    return old
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of all files of a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _sync_tree(root: Path) -> None:
+    for path in sorted(root.rglob("*"), reverse=True):
+        _sync(path)
+    _sync(root)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

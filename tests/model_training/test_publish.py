@@ -1,0 +1,175 @@
+"""From a candidate to a version that servers see, or to a refusal that leaves everything as it was."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+import tensorflow as tf
+import yaml
+from typer.testing import CliRunner, Result
+
+from model_training import publishing
+from model_training.click_log import encode_log, read_log
+from model_training.commands import app
+from model_training.errors import ExportError
+from model_training.export import export
+from model_training.models.wide_deep import WideDeep
+from model_training.servable import Servable
+from model_training.versions import new_version, remove_old, versions_in
+from model_training.warmup import WARMUP
+from streamer.features import Encoder, FeatureSpec, Layout
+from tests.model_training.conftest import SPEC
+
+pytestmark = pytest.mark.tensorflow
+
+
+def _model(spec: FeatureSpec, log: Path, *, knows: bool) -> WideDeep:
+    """One that has the click rate of each hour and ad by heart, or of all of them together."""
+    examples = next(encode_log(read_log(log, last=1_000), Encoder(spec)))
+    layout = Layout(spec)
+    model = WideDeep(layout, [4], embedding_stddev=0.1)
+    model.deep.output_kernel.assign(tf.zeros_like(model.deep.output_kernel))
+    before = layout.id_width("request") + layout.id_width("candidate")
+    (column,) = (c for c in layout.ids["pair"] if c.feature.name == "hour_x_ad")
+    ids = examples.ids[:, before + column.start]
+    clicks, shown = (np.bincount(ids, part, minlength=layout.table_rows) for part in (examples.labels, None))
+    mean = examples.labels.mean()
+    rate = (clicks + mean) / (shown + 1)
+    weights = np.log(rate / (1 - rate)) - np.log(mean / (1 - mean))
+    model.wide.weights.assign(np.where(knows & (shown > 0), weights, 0)[:, None].reshape(model.wide.weights.shape))
+    model.bias.assign(np.full(model.bias.shape, np.log(mean / (1 - mean)), np.float32))
+    return model
+
+
+@pytest.fixture(scope="module")
+def candidates(tmp_path_factory: pytest.TempPathFactory, spec: FeatureSpec, log: Path) -> tuple[Path, Path]:
+    """Versions of a good model and of one that knows nothing but the mean."""
+    folder = tmp_path_factory.mktemp("candidates")
+    good, poor = (
+        export(_model(spec, log, knows=knows), spec, folder / name, 1)
+        for name, knows in (("good", True), ("poor", False))
+    )
+    return good, poor
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _listed(base: Path) -> list[str]:
+    return sorted(path.name for path in base.iterdir())
+
+
+def test_the_better_one_is_published_and_the_worse_one_refused(
+    tmp_path: Path, candidates: tuple[Path, Path], log: Path
+) -> None:
+    good, poor = candidates
+    base, gate = tmp_path / "models" / "ctr", tmp_path / "gate.yaml"
+    gate.write_text("resamples: 40\nmin_auc: 0.4\nmax_score_drift: null\n", encoding="utf-8")
+    options = ("--to", base, "--log", log, "--holdout", "0.2", "--user-feature", "user", "--gate", gate)
+
+    first = _run("publish", poor, *options)
+    assert first.exit_code == 0, first.output
+    second = _run("publish", good, *options)
+    assert second.exit_code == 0, second.output
+    assert _listed(base) == ["1", "2"]
+    card = orjson.loads((base / "2" / "model_card.json").read_bytes())
+    assert card["spec"]["hash"] == FeatureSpec.from_mapping(SPEC).hash
+    assert card["evaluation"]["differences"]["auc"]["low"] > 0.1
+    # Of the log's 40 users some share a row of the table, which makes one of them here.
+    assert 20 < card["evaluation"]["users"] < 40
+    assert all(verdict["holds"] for verdict in card["gate"]["verdicts"])
+    assert card["forced"] is False
+    # What a server loads is what was judged, and it is called what it is called there.
+    assert Servable.load(base / "2").parameters == card["parameters"]
+    warmup = next(iter(tf.data.TFRecordDataset(str(base / "2" / WARMUP)))).numpy()
+    assert b"\x03ctr" in warmup
+
+    report = tmp_path / "report.json"
+    refused = _run("publish", poor, *options, "--report", report)
+    assert refused.exit_code == 3, refused.output
+    assert "beyond max_auc_loss 0.005" in refused.output
+    assert "nothing is published" in refused.output
+    assert _listed(base) == ["1", "2"]
+    assert not all(verdict["holds"] for verdict in orjson.loads(report.read_bytes())["gate"]["verdicts"])
+
+    forced = _run("publish", poor, *options, "--force", "--keep", "2")
+    assert forced.exit_code == 0, forced.output
+    assert "removed versions 1" in forced.output
+    assert _listed(base) == ["2", "3"]
+    assert orjson.loads((base / "3" / "model_card.json").read_bytes())["forced"] is True
+
+    compared = _run("evaluate", good, "--against", base, "--log", log, "--gate", gate, "--report", report)
+    assert compared.exit_code == 0, compared.output
+    evaluation = orjson.loads(report.read_bytes())
+    assert evaluation["served"]["path"].endswith("/3")
+    assert "gauc" not in evaluation["differences"]
+
+
+def test_what_is_no_whole_version_of_its_spec_is_not_published(
+    tmp_path: Path, candidates: tuple[Path, Path], log: Path
+) -> None:
+    good, _ = candidates
+    base = tmp_path / "ctr"
+
+    def refusal(candidate: Path, *more: object) -> str:
+        result = _run("publish", candidate, "--to", base, "--log", log, *more)
+        assert result.exit_code == 2, result.output
+        assert not base.exists()
+        return " ".join(result.output.split())
+
+    assert "cannot be loaded" in refusal(tmp_path / "absent")
+    copy = shutil.copytree(good, tmp_path / "no warm-up")
+    (copy / WARMUP).unlink()
+    assert "has no warm-up requests" in refusal(copy)
+    module = tf.Module()
+    module.v = tf.Variable(1.0)
+    function = tf.function(lambda ids: {"ctr": module.v * tf.cast(ids[:, 0], tf.float32)})
+    flat = function.get_concrete_function(ids=tf.TensorSpec([None, 3], tf.int32))
+    tf.saved_model.save(module, str(tmp_path / "foreign"), signatures={"serving_default": flat})
+    assert "has no signature feature_spec, score" in refusal(tmp_path / "foreign")
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(SPEC | {"embedding_dim": 5}), encoding="utf-8")
+    assert "is of spec" in refusal(good, "--spec", other)
+    assert "has no such feature of one value" in refusal(good, "--user-feature", "tags")
+    assert "--log or --prepared: one of them is needed" in refusal(good, "--prepared", tmp_path)
+
+
+def test_a_failure_on_the_way_leaves_what_was_there(
+    tmp_path: Path, candidates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servable, base = Servable.load(candidates[0]), tmp_path / "ctr"
+    publishing.publish(servable, base, {})
+    seen: list[list[str]] = []
+
+    def full_disk(*_: object) -> None:
+        # At the last step all is there, and under no number that a server would look at.
+        seen.append(_listed(base))
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "write_warmup", full_disk)
+        with pytest.raises(ExportError, match=r"ctr/2: cannot be written: .*No space left"):
+            publishing.publish(servable, base, {})
+    assert [name for name in seen[0] if name.isdecimal()] == ["1"]
+    assert len(seen[0]) == 2
+    assert _listed(base) == ["1"]
+    with pytest.raises(ExportError, match="holds 5 already, which servers prefer"):
+        publishing.publish(servable, publishing.publish(servable, base, {}, version=5)[0].parent, {}, version=3)
+    with pytest.raises(ExportError, match="exists already"):
+        publishing.publish(servable, base, {}, version=5)
+
+
+def test_only_the_oldest_versions_go(tmp_path: Path) -> None:
+    for number in (1, 2, 9, 10):
+        with new_version(tmp_path, number) as partial:
+            partial.mkdir()
+            (partial / "saved_model.pb").write_bytes(b"x")
+            assert number not in versions_in(tmp_path)
+    (tmp_path / "readme").touch()
+    assert versions_in(tmp_path) == [1, 2, 9, 10]
+    assert remove_old(tmp_path, 3) == [1]
+    assert remove_old(tmp_path, 3) == []
+    assert _listed(tmp_path) == ["10", "2", "9", "readme"]
