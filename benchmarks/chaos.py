@@ -142,6 +142,7 @@ def delivered(report: TrafficReport, *, duplicates: bool) -> list[Figure]:
     return [
         Figure("sent", report.requests_sent, "requests"),
         Figure("answered", report.answered, "requests"),
+        Figure("dead_lettered", report.buried, "requests"),
         Figure("lost", report.lost, "requests", "<=", 0),
         Figure("duplicates", report.duplicates, "answers", *(() if duplicates else ("<=", 0))),
         Figure("wrong", sum(report.wrong.values()) + report.unknown, "answers", "<=", 0),

@@ -28,14 +28,14 @@ class Ledger:
     """Requests by id, thread-safe.
 
     Remembers the last `capacity` requests: an older one that is still unanswered counts as lost, and an answer to it
-    as unknown. Invariant: sent = answered + refused + unanswered.
+    as unknown. Invariant: sent = answered + buried + refused + unanswered.
     """
 
     def __init__(self, capacity: int = 100_000) -> None:
         self._capacity = capacity
         self._entries: dict[str, Sent | None] = {}  # None once settled
         self._lock = threading.Lock()
-        self._sent = self._settled = self._refused = 0
+        self._sent = self._settled = self._refused = self._buried = 0
 
     def record(self, record: BidRecord, now: float) -> None:
         """Notes a request just before it is produced."""
@@ -62,6 +62,13 @@ class Ledger:
             self._settled += 1
             return entry
 
+    def bury(self, request_id: str) -> None:
+        """Notes a request's dead letter: nobody then owes an answer, and one that comes all the same repeats it."""
+        with self._lock:
+            if self._entries.get(request_id) is not None:
+                self._entries[request_id] = None
+                self._buried += 1
+
     @property
     def sent(self) -> int:
         """Requests recorded."""
@@ -73,7 +80,12 @@ class Ledger:
         return self._refused
 
     @property
+    def buried(self) -> int:
+        """Requests with a dead letter instead of an answer."""
+        return self._buried
+
+    @property
     def unanswered(self) -> int:
         """Requests that the broker took (or may yet take) and nobody has answered."""
         with self._lock:
-            return self._sent - self._settled - self._refused
+            return self._sent - self._settled - self._refused - self._buried

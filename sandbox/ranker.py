@@ -12,7 +12,7 @@ import numpy.typing as npt
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from sandbox.checker import AnswerTimes, Checker, Sample
-from sandbox.dead_letters import reason_of
+from sandbox.dead_letters import reason_of, request_id_of
 from sandbox.ledger import Ledger
 from sandbox.population import F64, Ints
 from sandbox.world import World, auc, draw_clicks
@@ -47,7 +47,8 @@ class TrafficReport:
 
     Attributes:
         requests_sent: requests that the broker took, or may have taken.
-        answered: those with an answer; lost: those without one, when the report was made.
+        answered: those with an answer; buried: those with a dead letter instead; lost: those without either, when the
+            report was made.
         duplicates, unknown: answers beyond a request's first, and to no request that was sent.
         wrong: answers with a fault, by fault; they count as answered, but for those that are no JSON.
         statuses, sources, models, reasons: answers by status and model, candidates by source, failures by reason.
@@ -59,6 +60,7 @@ class TrafficReport:
 
     requests_sent: int
     answered: int
+    buried: int
     lost: int
     duplicates: int
     unknown: int
@@ -76,7 +78,7 @@ class TrafficReport:
     @property
     def clean(self) -> bool:
         """Each request has exactly one answer, and each answer is right."""
-        return not (self.lost or self.duplicates or self.unknown or self.wrong)
+        return not (self.buried or self.lost or self.duplicates or self.unknown or self.wrong)
 
 
 def report_of(
@@ -91,6 +93,7 @@ def report_of(
     return TrafficReport(
         requests_sent=ledger.sent - ledger.refused,
         answered=checker.answered,
+        buried=ledger.buried,
         lost=ledger.unanswered,
         duplicates=verdicts.get("duplicate", 0),
         unknown=verdicts.get("unknown", 0),
@@ -234,6 +237,8 @@ class Ranker:
             self._checker.check(message.value() or b"", now)
         else:
             self._dead += 1
+            if (request_id := request_id_of(message)) is not None:
+                self._ledger.bury(request_id)
             if len(self._dead_reasons) < 100:
                 self._dead_reasons[reason_of(message)] += 1
         with self._changed:

@@ -17,6 +17,8 @@ _SETTINGS = {
     "spark.sql.csv.parser.columnPruning.enabled": "false",
 }
 
+_LOCAL_PARTITIONS = 8
+
 
 @contextmanager
 def spark_session(master: str) -> Iterator[SparkSession]:
@@ -34,6 +36,8 @@ def spark_session(master: str) -> Iterator[SparkSession]:
         builder = builder.master(master).config("spark.ui.enabled", "false")
         if master.startswith("local"):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            # Spark's 200 are for clusters: on one machine starting them takes longer than what they do.
+            builder = builder.config("spark.sql.shuffle.partitions", _LOCAL_PARTITIONS)
     for key, value in _SETTINGS.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()

@@ -247,9 +247,10 @@ def test_traffic_meets_ranker_through_kafka(kafka: KafkaBroker, fresh_topic: Fre
         traffic.start()
         assert traffic.join(_WAIT_S)
         old.produce(dead, b"?", headers=[(REASON, b"no request id")])
+        old.produce(dead, b'{"request_id": 1}', headers=[(REASON, b"no request id")])
         assert old.flush(_WAIT_S) == 0
         deadline = time.monotonic() + _WAIT_S
-        while (ledger.unanswered > 1 or not ranker.report().dead_letters) and time.monotonic() < deadline:
+        while (ledger.unanswered > 1 or ranker.report().dead_letters != 2) and time.monotonic() < deadline:
             ranker.wait_for_answers(0.05)
     finally:
         stop.set()
@@ -258,7 +259,7 @@ def test_traffic_meets_ranker_through_kafka(kafka: KafkaBroker, fresh_topic: Fre
     report = ranker.report()
     assert (report.requests_sent, report.answered, report.lost, report.duplicates) == (50, 49, 1, 1)
     assert (report.unknown, report.wrong) == (0, {})
-    assert (report.dead_letters, report.dead_letter_reasons) == (1, {"no request id": 1})
+    assert (report.dead_letters, report.dead_letter_reasons) == (2, {"no request id": 2})
     assert report.times.latency_ms.min() > 0
     sent = traffic.report()
     assert (sent.sent, sent.refused, sent.errors) == (50, 0, {})

@@ -151,6 +151,21 @@ def test_the_ledger_settles_each_request_once(ledger: Ledger) -> None:
     assert (ledger.sent, ledger.unanswered) == (1, 0)
 
 
+def test_a_dead_letter_takes_the_place_of_an_answer(ledger: Ledger) -> None:
+    factory = RequestFactory(small_world(), candidates=2)
+    buried, answered = factory.next(), factory.next()
+    for record in (buried, answered):
+        ledger.record(record, 1.0)
+    ledger.bury(buried.request_id)
+    ledger.bury(buried.request_id)
+    ledger.bury("of somebody else")
+    assert (ledger.buried, ledger.unanswered) == (1, 1)
+    assert isinstance(ledger.settle(buried.request_id), Repeated)
+    ledger.settle(answered.request_id)
+    ledger.bury(answered.request_id)
+    assert (ledger.buried, ledger.unanswered) == (1, 0)
+
+
 def test_a_refused_request_is_owed_no_answer(ledger: Ledger) -> None:
     record = RequestFactory(small_world(), candidates=2).next()
     ledger.record(record, 0.0)

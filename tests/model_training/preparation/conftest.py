@@ -25,7 +25,7 @@ ROWS = 400
 # Few rows and many queries: what is optimised less is ready sooner.
 _QUICK_START = (
     '--driver-java-options "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" --conf spark.sql.codegen.wholeStage=false'
-    " --conf spark.sql.adaptive.enabled=false --conf spark.sql.shuffle.partitions=1 pyspark-shell"
+    " --conf spark.sql.adaptive.enabled=false pyspark-shell"
 )
 
 NUMBERS_SPEC = {
@@ -138,6 +138,7 @@ def spark() -> "Iterator[SparkSession]":
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYSPARK_SUBMIT_ARGS", _QUICK_START)
         with spark_session("local[1]") as session:
+            session.conf.set("spark.sql.shuffle.partitions", "1")
             yield session
     # PySpark leaves sockets to the garbage collector, whose warning would be the next test's failure.
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
