@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import cache, input_pipeline, latency, overload, replicas, switch, throughput
+from benchmarks import cache, decisions, input_pipeline, latency, overload, replicas, switch, throughput
 from benchmarks.common import Bench, Options
 
 SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "throughput": throughput.run,
     "latency": latency.run,
+    "decisions": decisions.run,
     "overload": overload.run,
     "switch": switch.run,
     "cache": cache.run,

@@ -76,8 +76,9 @@ class Service:
 class Bench:
     """One run of some scenarios. What costs time to start starts when first asked for, and ends with the run."""
 
-    def __init__(self, options: Options, console: Console) -> None:
+    def __init__(self, options: Options, console: Console, broker: KafkaBroker | None = None) -> None:
         self.options, self.console = options, console
+        self._broker = broker
         self.work = options.out / "work"
         self.saturated: float | None = None
         self._stack = ExitStack()
@@ -101,11 +102,12 @@ class Bench:
     def broker(self) -> KafkaBroker:
         """A real one, running."""
         self.console.print("starting Kafka ...")
-        return self._stack.enter_context(KafkaBroker())
+        return self._stack.enter_context(self._broker or KafkaBroker())
 
     @property
     def bootstrap(self) -> str:
-        return self.broker.bootstrap_servers
+        """On the listener that no proxy and no lock stands before."""
+        return self.broker.internal_servers
 
     @cached_property
     def model(self) -> Path:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Values = Mapping[str, float]
 """Figures by name; what was not measured is left out."""
-SERVERS = {"simulated": "simulated model server", "real": "the sandbox's model server"}
+SERVERS = {"steady": "steady model server", "stalling": "one that stops for 200 ms every 2 s"}
+"""Those of the scenario `decisions`."""
 
 
 def values_of(path: Path) -> Values:
@@ -32,12 +33,12 @@ def series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], li
 
 
 def latency_over_load(values: Values, axes: "Axes") -> None:
-    """End-to-end latency of what was answered in time, median and 99th percentile."""
+    """Time from request to scores of what was scored in time, median and 99th percentile."""
     for server, meaning in SERVERS.items():
         for percentile, style in (("p50", "o-"), ("p99", "s--")):
             loads, ms = series(values, f"{server}_latency_{percentile}_")
             axes.plot(loads, ms, style, label=f"{percentile}, {meaning}")
-    axes.set(yscale="log", ylabel="end to end, ms", title="Latency over load")
+    axes.set(yscale="log", ylabel="request to scores, ms", title="Latency over load")
 
 
 def batch_over_load(values: Values, axes: "Axes") -> None:
@@ -68,9 +69,9 @@ def hit_ratio_over_size(values: Values, axes: "Axes") -> None:
 
 
 PICTURES: Mapping[str, tuple[str, Callable[[Values, "Axes"], None]]] = {
-    "latency_over_load": ("overload", latency_over_load),
-    "batch_over_load": ("overload", batch_over_load),
-    "goodput_under_overload": ("overload", goodput_under_overload),
+    "latency_over_load": ("decisions", latency_over_load),
+    "batch_over_load": ("decisions", batch_over_load),
+    "goodput_under_overload": ("decisions", goodput_under_overload),
     "hit_ratio_over_cache_size": ("cache", hit_ratio_over_size),
 }
 
@@ -89,12 +90,12 @@ def draw(figures: Path, images: Path) -> list[Path]:
         if not (figures / f"{scenario}.json").exists():
             continue
         figure, axes = plt.subplots(figsize=(7, 4), constrained_layout=True)
-        if scenario == "overload":
-            axes.set_xlabel("offered load, % of what can be scored")
+        if scenario == "decisions":
+            axes.set_xlabel("offered load, % of what the server can score")
         picture(values_of(figures / f"{scenario}.json"), axes)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, loc="upper left")  # looking for the best place takes seconds on a busy machine
+            axes.legend(fontsize=8, loc="lower right")  # looking for the best place takes seconds on a busy machine
         drawn.append(images / f"{name}.png")
         figure.savefig(drawn[-1], dpi=110)
         plt.close(figure)

@@ -23,6 +23,8 @@ class Requests(Factory, Protocol):
 
 _EVERY_S = 5.0
 _SETTLE_S = 30.0
+# After an outage that lasts to the end of the traffic, the broker has to take what has piled up.
+_CLOSE_S = 120.0
 
 
 class Topics(NamedTuple):
@@ -56,7 +58,7 @@ def drive(
     ranker = Ranker(bootstrap, topics.scores, checker, ledger, dead_letters=topics.dead_letters)
     ranker.start()
     lasting = seconds if meanwhile is None else 0.0  # 0: until it is stopped
-    traffic = Traffic(bootstrap, topics.requests, factory, rate=rate, seconds=lasting, ledger=ledger)
+    traffic = Traffic(bootstrap, topics.requests, factory, rate=rate, seconds=lasting, ledger=ledger, close_s=_CLOSE_S)
     started = time.monotonic()
     traffic.start()
     try:

@@ -159,6 +159,7 @@ class Ranker:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "fetch.wait.max.ms": fetch_wait_ms,
+                "reconnect.backoff.max.ms": 1000,  # 10 s otherwise, after an outage
                 "fetch.message.max.bytes": 16 << 20,
                 "queued.max.messages.kbytes": 65_536,
                 "log_level": 2,

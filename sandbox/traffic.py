@@ -17,6 +17,7 @@ Arrival = Literal["poisson", "bursts", "uniform"]
 _GAPS = 1_024
 _BURST_MEAN = 8.0
 _RETRY_S = 0.002
+_RECONNECT_MS = 1000  # 10 s otherwise, after an outage
 _LAG_SAMPLES = 100_000
 
 
@@ -142,6 +143,9 @@ class Traffic:
                 "partitioner": "murmur2_random",
                 "linger.ms": 0,
                 "acks": "all",
+                # A request that the sender itself repeats would be answered twice, and the scorer blamed for it.
+                "enable.idempotence": True,
+                "reconnect.backoff.max.ms": _RECONNECT_MS,
                 "message.max.bytes": 8 << 20,
                 "queue.buffering.max.kbytes": queue_mb << 10,
                 "log_level": 2,
@@ -190,6 +194,9 @@ class Traffic:
             left = self._producer.flush(self._close_s)
             if left:
                 self._count(f"{left} requests not acknowledged within {self._close_s} s", left)
+                # Nobody owes them an answer: each is refused by its own callback.
+                self._producer.purge()
+                self._producer.flush(self._close_s)
 
     def _send(self, record: BidRecord, due: float) -> None:
         def delivered(error: KafkaError | None, _: Message) -> None:

@@ -1,8 +1,11 @@
-"""What a dead letter says of itself, in headers of its own beside those of the record that it was. Pure."""
+"""What a dead letter says of itself, in headers of its own beside those of the record that it was."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from structlog.typing import FilteringBoundLogger
+
+from streamer.errors import MessageTooLargeError
 from streamer.types import DeadLetter, Header, Origin
 
 _PREFIX = "dead_letter."
@@ -10,8 +13,42 @@ REPLAYS = _PREFIX + "replays"
 VALUE_BYTES = _PREFIX + "value_bytes"
 
 
+Send = Callable[[bytes | None, bytes | None, list[Header]], Awaitable[None]]
+"""Takes key, value and headers; raises MessageTooLargeError."""
+
+
 def headers_of(letter: DeadLetter) -> list[Header]:
     """The record's own headers, and what is known about it."""
+    return [*letter.headers, *_facts(letter)]
+
+
+async def bury(letter: DeadLetter, send: Send, log: FilteringBoundLogger) -> None:
+    """Sends a record as it was; where that is too large for the topic, without its value; at the worst, where it was.
+
+    Raises:
+        MessageTooLargeError: the topic does not even take that.
+    """
+    headers = headers_of(letter)
+    size = (VALUE_BYTES, str(len(letter.value or b"")).encode())
+    for form, left_out in (
+        ((letter.key, letter.value, headers), "value"),
+        ((letter.key, None, [*headers, size]), "value, key and headers"),
+    ):
+        try:
+            await send(*form)
+        except MessageTooLargeError as error:
+            log.error(  # noqa: TRY400  the broker's refusal needs no traceback
+                "a dead letter is too large for its topic, a part is left out",
+                left_out=left_out,
+                origin=str(letter.origin),
+                error=str(error),
+            )
+        else:
+            return
+    await send(None, None, [*_facts(letter), size])
+
+
+def _facts(letter: DeadLetter) -> list[Header]:
     origin = letter.origin
     facts = {
         "reason": letter.reason,
@@ -21,12 +58,7 @@ def headers_of(letter: DeadLetter) -> list[Header]:
         "offset": str(origin.offset),
         "timestamp_ms": str(letter.timestamp_ms),
     }
-    return [*letter.headers, *((_PREFIX + name, text.encode()) for name, text in facts.items())]
-
-
-def without_value(headers: Sequence[Header], size: int) -> list[Header]:
-    """The headers of a dead letter whose value, of `size` bytes, is too large for its topic."""
-    return [*headers, (VALUE_BYTES, str(size).encode())]
+    return [(_PREFIX + name, text.encode()) for name, text in facts.items()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,13 @@ class FencedError(StreamerError):
         super().__init__(f"another worker has taken over {topic}/{partition}; nothing of it is committed here any more")
 
 
+class MessageTooLargeError(StreamerError):
+    """A message that its topic does not take. Next: dead-letter the record; leave out parts of a dead letter."""
+
+    def __init__(self, size: int, topic: str) -> None:
+        super().__init__(f"{size} bytes are too large for topic {topic!r}")
+
+
 class QueueFullError(StreamerError):
     """A bounded queue refused. Next: read no more; answer what cannot wait with the fallback."""
 

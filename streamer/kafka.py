@@ -19,6 +19,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from streamer.batch_limit import START_BYTES
 from streamer.errors import ConfigError, UnreachableError
 from streamer.kafka_security import security_options, why_unreachable
 from streamer.settings import Settings
@@ -58,18 +59,19 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
     )
 
 
-def producer(settings: Settings) -> AIOKafkaProducer:
+def producer(settings: Settings, batch_bytes: int = START_BYTES) -> AIOKafkaProducer:
     """The idempotent producer of answers. Its partitioner is murmur2, Kafka's own."""
     return AIOKafkaProducer(
         **_client(settings),
         enable_idempotence=True,
         acks="all",
         linger_ms=0,
+        max_batch_size=batch_bytes,
         max_request_size=settings.sink.max_request_bytes,
     )
 
 
-def transactional_producer(settings: Settings, partition: Partition) -> AIOKafkaProducer:
+def transactional_producer(settings: Settings, partition: Partition, batch_bytes: int) -> AIOKafkaProducer:
     """The producer of what comes of one input partition. Whoever starts another one of its id fences this one."""
     topic, number = partition
     return AIOKafkaProducer(
@@ -78,8 +80,7 @@ def transactional_producer(settings: Settings, partition: Partition) -> AIOKafka
         transaction_timeout_ms=settings.delivery.transaction_timeout_ms,
         acks="all",
         linger_ms=0,
-        # One batch of a partition is sent at a time, so a transaction should not need many; brokers take 1 MiB.
-        max_batch_size=2**19,
+        max_batch_size=batch_bytes,
         max_request_size=settings.sink.max_request_bytes,
     )
 

@@ -8,7 +8,7 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.codec import REQUEST_ID_HEADER, encode_scores, header_milliseconds, header_text
 from streamer.deadline import Deadline
-from streamer.errors import InvalidRequestError
+from streamer.errors import InvalidRequestError, MessageTooLargeError
 from streamer.metrics import Metrics
 from streamer.models import Models
 from streamer.preparation import Serving
@@ -43,7 +43,10 @@ class _GoneError(Exception):
 
 
 class Answers(Protocol):
-    """Where answers go. Both methods return when the brokers have the message for good."""
+    """Where answers go. Both methods return when the brokers have the message for good.
+
+    `publish` raises MessageTooLargeError where the topic does not take an answer of that size.
+    """
 
     async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None: ...
     async def dead_letter(self, letter: DeadLetter) -> None: ...
@@ -73,15 +76,23 @@ class Pipeline:
         finally:
             self.source.answered()
         if isinstance(message, DeadLetter):
-            self.log.warning("dead letter", reason=message.reason, origin=str(message.origin))
-            await self.answers.dead_letter(message)
+            await self._bury(message)
         else:
             now = self.clock()
             message = replace(message, times=replace(message.times, total=(now - record.at) * 1e3))
             self.metrics.answered(message.status, message.times, deadline.remaining(now))
-            await self.answers.publish(record.origin, record.key, encode_scores(message), record.headers)
-            self.shadow.offer(record, message.model)
+            answer = encode_scores(message)
+            try:
+                await self.answers.publish(record.origin, record.key, answer, record.headers)
+            except MessageTooLargeError as error:
+                await self._bury(self._dead(record, "publish", str(error)))
+            else:
+                self.shadow.offer(record, message.model)
         self.source.done(record.origin)
+
+    async def _bury(self, letter: DeadLetter) -> None:
+        self.log.warning("dead letter", reason=letter.reason, origin=str(letter.origin))
+        await self.answers.dead_letter(letter)
 
     async def _score(self, record: Received) -> tuple[ScoreMessage | DeadLetter, Deadline]:
         try:

@@ -81,13 +81,7 @@ class Predictor:
         options, credentials = _channel_options(settings)
         self._servers = [_Server(address, options, credentials) for address in settings.addresses]
         self._flat: dict[ModelVersion, FlatCall] = {}
-        self._replicas = Replicas(
-            [Replica(address) for address in settings.addresses],
-            failures=settings.breaker_failures,
-            pause_s=settings.breaker_pause_ms / 1e3,
-            max_pause_s=settings.breaker_max_pause_ms / 1e3,
-            retry_share=settings.retry_share,
-        )
+        self._replicas = replicas_of(settings)
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
         """Click probabilities of n rows.
@@ -258,6 +252,17 @@ class Predictor:
             except PredictError as error:
                 failures.append(error)
         raise _most_telling(failures)
+
+
+def replicas_of(settings: PredictorSettings) -> Replicas:
+    """The servers that settings name, none of them called yet."""
+    return Replicas(
+        [Replica(address) for address in settings.addresses],
+        failures=settings.breaker_failures,
+        pause_s=settings.breaker_pause_ms / 1e3,
+        max_pause_s=settings.breaker_max_pause_ms / 1e3,
+        retry_share=settings.retry_share,
+    )
 
 
 class _Server:

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from structlog.typing import FilteringBoundLogger
@@ -119,7 +120,7 @@ class Service:
             await self._until_done("brokers", lambda: kafka.check_topics(settings, topics), UnreachableError)
             if self._stop.is_set():
                 return True
-            sink = Sink(kafka.producer(settings), settings.sink, self.metrics, log)
+            sink = Sink(partial(kafka.producer, settings), settings.sink, self.metrics, log)
             await self._until_done("brokers", sink.start, kafka.NOT_YET)
             offsets = OffsetTracker()
             if settings.delivery.guarantee == "exactly_once":
@@ -150,7 +151,7 @@ class Service:
             return found[partition][0] if partition in found else None
 
         return Transactions(
-            lambda partition: kafka.transactional_producer(settings, partition),
+            partial(kafka.transactional_producer, settings),
             committed,
             offsets,
             group_id=settings.kafka.group_id,

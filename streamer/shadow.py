@@ -8,7 +8,7 @@ import numpy as np
 from structlog.typing import FilteringBoundLogger
 
 from streamer.codec import encode_scores
-from streamer.errors import InvalidRequestError, PredictError
+from streamer.errors import InvalidRequestError, MessageTooLargeError, PredictError
 from streamer.metrics import Metrics
 from streamer.models import Models
 from streamer.predictor import Predictor
@@ -70,7 +70,7 @@ class Shadow:
             try:
                 async with asyncio.timeout(self._settings.timeout_ms / 1e3):
                     await self._score(serving, record)
-            except (PredictError, InvalidRequestError, TimeoutError) as error:
+            except (PredictError, InvalidRequestError, MessageTooLargeError, TimeoutError) as error:
                 self._count("failed")
                 self._log.warning("not scored in the shadow", model=str(serving.version), error=repr(error))
             else:

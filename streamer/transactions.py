@@ -9,8 +9,9 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from structlog.typing import FilteringBoundLogger
 
-from streamer.dead_letters import headers_of, without_value
-from streamer.errors import ConfigError, FencedError
+from streamer.batch_limit import BatchLimit
+from streamer.dead_letters import bury
+from streamer.errors import ConfigError, FencedError, MessageTooLargeError
 from streamer.metrics import Metrics
 from streamer.offsets import OffsetTracker
 from streamer.settings import DeliverySettings, SinkSettings
@@ -27,12 +28,18 @@ class _Message:
     headers: list[Header]
     taken: asyncio.Future[None]
 
+    @property
+    def bytes(self) -> int:
+        return len(self.key or b"") + len(self.value or b"")
+
 
 @dataclass(slots=True)
 class _Lane:
     """One input partition: its producer, None while it has to be replaced, and what is ready to leave."""
 
     producer: AIOKafkaProducer | None = None
+    # Of that producer.
+    batch_bytes: int = 0
     ready: dict[int, _Message] = field(default_factory=dict)
     # Where a transaction whose end is not known would have brought the committed offset.
     in_doubt: int | None = None
@@ -49,7 +56,7 @@ class Transactions:
 
     def __init__(
         self,
-        producer_of: Callable[[Partition], AIOKafkaProducer],
+        producer_of: Callable[[Partition, int], AIOKafkaProducer],
         committed: Callable[[Partition], Awaitable[int | None]],
         offsets: OffsetTracker,
         *,
@@ -67,6 +74,7 @@ class Transactions:
         self._settings = settings
         self._metrics = metrics
         self._log = log
+        self._limit = BatchLimit()
         self._lanes: dict[Partition, _Lane] = {}
         self._enough = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -80,21 +88,14 @@ class Transactions:
         """Returns when a transaction with this answer has been committed, or the record is not ours any more.
 
         Raises:
-            MessageSizeTooLargeError: it is too large for its topic.
+            MessageTooLargeError: it is too large for its topic.
         """
         await self._hand_over(origin, self._sink.topic, key, value, list(headers))
 
     async def dead_letter(self, letter: DeadLetter) -> None:
         """Returns when a transaction with this dead letter has been committed, or the record is not ours any more."""
-        topic, headers = self._sink.dead_letter_topic, headers_of(letter)
-        try:
-            await self._hand_over(letter.origin, topic, letter.key, letter.value, headers)
-        except MessageSizeTooLargeError:
-            size = len(letter.value or b"")
-            self._log.error(
-                "a dead letter is too large for its topic, its value is left out", origin=str(letter.origin), size=size
-            )
-            await self._hand_over(letter.origin, topic, letter.key, None, without_value(headers, size))
+        topic = self._sink.dead_letter_topic
+        await bury(letter, lambda *message: self._hand_over(letter.origin, topic, *message), self._log)
         self._metrics.dead_lettered(letter.stage)
 
     async def open(self, partitions: Iterable[Partition]) -> None:
@@ -172,7 +173,7 @@ class Transactions:
                 return
             lane.in_doubt = offsets[-1] + 1
             async with asyncio.timeout(self._settings.transaction_timeout_ms / 1e3):
-                await self._transact(lane.producer, partition, [lane.ready[o] for o in offsets], lane.in_doubt, mark)
+                await self._transact(lane, partition, [lane.ready[o] for o in offsets], lane.in_doubt, mark)
             self._succeeded(partition, lane)
         except ProducerFenced as error:
             raise FencedError(*partition) from error
@@ -181,7 +182,10 @@ class Transactions:
             offset = next(o for o, message in lane.ready.items() if message is refused.message)
             del lane.ready[offset]
             if not refused.message.taken.done():
-                refused.message.taken.set_exception(refused.error)
+                refused.message.taken.set_exception(MessageTooLargeError(refused.message.bytes, refused.message.topic))
+        except _BatchesTooLargeError:
+            await self._stop(lane)
+            self._log.warning("batches are too large for the topic, smaller ones follow", bytes=self._limit.bytes)
         except (KafkaError, ConfigError, TimeoutError) as error:
             self._metrics.transactions.labels("failed").inc()
             self._log.warning(
@@ -198,12 +202,14 @@ class Transactions:
 
     async def _transact(
         self,
-        producer: AIOKafkaProducer,
+        lane: _Lane,
         partition: Partition,
         messages: Sequence[_Message],
         offset: int,
         mark: Callable[[Partition], str],
     ) -> None:
+        producer = lane.producer
+        assert producer is not None
         await producer.begin_transaction()
         sent: list[asyncio.Future[object]] = []
         for message in messages:
@@ -212,14 +218,16 @@ class Transactions:
                     await producer.send(message.topic, value=message.value, key=message.key, headers=message.headers)
                 )
             except MessageSizeTooLargeError as error:
-                raise _RefusedError(message, error) from error
+                raise _RefusedError(message) from error
         # A refused message must be known before the end: the client would commit the transaction without it.
         results = await asyncio.gather(*sent, return_exceptions=True)
         too_large = [m for m, r in zip(messages, results, strict=True) if isinstance(r, MessageSizeTooLargeError)]
         if too_large:
-            # The brokers refuse batches: of those in one, the largest is to blame.
-            largest = max(too_large, key=lambda message: len(message.value or b""))
-            raise _RefusedError(largest, MessageSizeTooLargeError())
+            # The brokers refuse batches, not messages.
+            largest = max(too_large, key=lambda message: message.bytes)
+            if self._limit.refused(largest.bytes, lane.batch_bytes):
+                raise _RefusedError(largest)
+            raise _BatchesTooLargeError
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -251,14 +259,15 @@ class Transactions:
         lane.in_doubt = None
 
     async def _start(self, partition: Partition, lane: _Lane) -> None:
-        producer = self._producer_of(partition)
+        batch_bytes = self._limit.bytes
+        producer = self._producer_of(partition, batch_bytes)
         try:
             async with asyncio.timeout(self._settings.transaction_timeout_ms / 1e3):
                 await producer.start()
         except BaseException:
             await _stop(producer, self._settings.transaction_timeout_ms / 1e3)
             raise
-        lane.producer = producer
+        lane.producer, lane.batch_bytes = producer, batch_bytes
 
     async def _stop(self, lane: _Lane) -> None:
         producer, lane.producer = lane.producer, None
@@ -269,10 +278,13 @@ class Transactions:
 class _RefusedError(Exception):
     """A message that no transaction can hold."""
 
-    def __init__(self, message: _Message, error: MessageSizeTooLargeError) -> None:
-        super().__init__(str(error))
+    def __init__(self, message: _Message) -> None:
+        super().__init__(message.topic)
         self.message = message
-        self.error = error
+
+
+class _BatchesTooLargeError(Exception):
+    """The brokers did not take several messages together that they may take one by one."""
 
 
 async def _stop(producer: AIOKafkaProducer, timeout_s: float) -> None:

@@ -150,6 +150,10 @@ def _training_graph(run: Run, schedule: Schedule) -> tuple[list[tf.Tensor], list
         hooks.append(optimizer.make_session_run_hook(run.task.role == "chief", num_tokens=0))
     trained = [v for v in model.trainable_variables if v.op.name in rules]
     update = optimizer.apply_gradients(optimizer.compute_gradients(loss, trained), global_step)
+    if config.distributed.mode == "sync":
+        # The thread that fills the queue of tokens is broken off with the session; that is no error to print.
+        runner = optimizer.get_chief_queue_runner()
+        runner._queue_closed_exception_types += (tf.errors.CancelledError,)  # noqa: SLF001  there is no other way
     with tf.control_dependencies([update]):
         step = tf.identity(global_step.read_value())
     return [step, loss], hooks

@@ -72,7 +72,8 @@ class KafkaBroker:
     ``data_dir`` keeps its records, settings and log (default: a temporary folder that goes when the context ends or
     the object does). The port is chosen at the first start unless given, and stays for the object's life.
     ``config`` overrides broker properties; the listener for clients is named CLIENT, and INTERNAL is one more on
-    loopback that stays plaintext for the broker itself, so CLIENT can be given TLS or SASL alone.
+    loopback that stays plaintext for the broker itself, so CLIENT can be given TLS or SASL alone. With
+    ``advertised_port`` it tells the clients of CLIENT to find it there, at a proxy say.
 
     The process dies with the thread that started it, so start it from one that lives as long as the broker should.
     Not safe for use from several threads at once.
@@ -85,6 +86,7 @@ class KafkaBroker:
         data_dir: Path | None = None,
         *,
         port: int | None = None,
+        advertised_port: int | None = None,
         heap_mb: int = 512,
         start_timeout_s: float = _START_TIMEOUT_S,
         config: Mapping[str, str] | None = None,
@@ -96,6 +98,7 @@ class KafkaBroker:
             weakref.finalize(self, shutil.rmtree, self.data_dir, ignore_errors=True)
         self.log_path = self.data_dir / "broker.log"
         self._fixed_port = port
+        self._advertised_port = advertised_port
         self._ports: tuple[int, int, int] | None = None  # of CLIENT, INTERNAL and CONTROLLER
         self._heap_mb = heap_mb
         self._start_timeout_s = start_timeout_s
@@ -251,11 +254,12 @@ class KafkaBroker:
 
     def _write_properties(self) -> Path:
         client, internal, controller = self._known_ports()
-        listeners = f"CLIENT://{LOOPBACK}:{client},INTERNAL://{LOOPBACK}:{internal}"
+        names = "CLIENT://{0}:{1},INTERNAL://{0}:{2}"
+        listeners = names.format(LOOPBACK, client, internal)
         merged = {
             **_PROPERTIES,
             "listeners": f"{listeners},CONTROLLER://{LOOPBACK}:{controller}",
-            "advertised.listeners": listeners,
+            "advertised.listeners": names.format(LOOPBACK, self._advertised_port or client, internal),
             # A static quorum, not `--standalone`: the data folder then remembers no port and may be moved to others.
             "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
             "log.dirs": str(self.data_dir / "records"),

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import grpc
 import grpc.aio
@@ -22,12 +22,18 @@ import uvloop
 from sandbox.model_server.process import end_with_parent
 from sandbox.model_server.replies import Context, handlers, metadata_reply, scores_reply, spec_reply, status_reply
 from streamer.features import FeatureSpec
+from streamer.serving_messages import types_pb2
 from streamer.types import F32
 
 _SERVICE = "sandbox.SimulatedServer"
 _MAX_MESSAGE_BYTES = 64 * 2**20
 _CONTROL_S = 60.0
+_SLOW_S = 1.0
 _LOWEST, _STEP, _STEPS = np.float32(0.01), np.float32(0.001), 97
+
+
+Fault = Literal["none", "slow", "rows", "nan", "dtype", "refused"]
+"""What is wrong with `score`: a second more, one score too many, a NaN, doubles, an error instead of scores."""
 
 
 @dataclass(slots=True)
@@ -36,7 +42,7 @@ class SimulatedServer:
 
     `workers` calls at once take `fixed_s + per_row_s · rows` each, the others wait in order of arrival. As in a real
     server, work that has been taken on is done to its end, also when its caller has given up: whoever sends more than
-    it can use wastes capacity. `calls` counts those of `score`.
+    it can use wastes capacity. `calls` counts those of `score`, `fault` is what is wrong with them for now.
     """
 
     spec: str
@@ -46,6 +52,7 @@ class SimulatedServer:
     version: int = 1
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     calls: int = 0
+    fault: Fault = "none"
     _free_at: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,13 +70,21 @@ class SimulatedServer:
         rows = request.inputs["row_to_request"].tensor_shape.dim[0].size
         self.calls += 1
         await self.sleep(self.take_on(rows, asyncio.get_running_loop().time()))
-        return scores_reply(_scores(request, rows))
+        if self.fault == "slow":
+            await self.sleep(_SLOW_S)
+        if self.fault == "refused":
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the batch scheduling queue is full")
+        return _spoilt(_scores(request, rows), self.fault)
 
     def take_on(self, rows: int, now: float) -> float:
         """Gives a call to the worker that is free first; returns the seconds until it is done."""
         done = max(now, self._free_at[0]) + self.fixed_s + self.per_row_s * rows
         heapq.heapreplace(self._free_at, done)
         return done - now
+
+    def stall(self, now: float, seconds: float) -> None:
+        """Everything stands still for so long: what is worked on, and what waits."""
+        self._free_at = [max(now, free) + seconds for free in self._free_at]
 
     async def metadata(self, _: Any, __: Context) -> Any:
         """A GetModelMetadataResponse."""
@@ -83,14 +98,23 @@ class SimulatedServer:
         """How many `score` calls have come, in digits."""
         return str(self.calls).encode()
 
+    async def set_fault(self, name: bytes, context: Context) -> bytes:
+        """From now on `score` is faulty in that way. INVALID_ARGUMENT for one that there is not."""
+        fault = name.decode()
+        if fault not in get_args(Fault):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no fault {fault!r}")
+        self.fault = cast(Fault, fault)
+        return b""
+
     def listen(self, port: int) -> tuple[grpc.aio.Server, int]:
         """A gRPC server on 127.0.0.1, not started yet, and its port; port 0 takes a free one."""
         limits = [(f"grpc.max_{way}_message_length", _MAX_MESSAGE_BYTES) for way in ("send", "receive")]
         server = grpc.aio.server(options=limits)
-        counting = grpc.method_handlers_generic_handler(
-            _SERVICE, {"Calls": grpc.unary_unary_rpc_method_handler(self.count)}
-        )
-        server.add_generic_rpc_handlers((*handlers(self), counting))
+        control = {
+            "Calls": grpc.unary_unary_rpc_method_handler(self.count),
+            "SetFault": grpc.unary_unary_rpc_method_handler(self.set_fault),
+        }
+        server.add_generic_rpc_handlers((*handlers(self), grpc.method_handlers_generic_handler(_SERVICE, control)))
         return server, server.add_insecure_port(f"127.0.0.1:{port}")
 
 
@@ -103,6 +127,31 @@ def calls_of(address: str) -> int:
     with grpc.insecure_channel(address) as channel:
         ask = channel.unary_unary(f"/{_SERVICE}/Calls", request_serializer=bytes, response_deserializer=bytes)
         return int(ask(b"", timeout=_CONTROL_S, wait_for_ready=True))
+
+
+def set_fault(address: str, fault: Fault) -> None:
+    """Has a running server fail in some way, or work again.
+
+    Raises:
+        grpc.RpcError: it does not answer.
+    """
+    with grpc.insecure_channel(address) as channel:
+        tell = channel.unary_unary(f"/{_SERVICE}/SetFault", request_serializer=bytes, response_deserializer=bytes)
+        tell(fault.encode(), timeout=_CONTROL_S, wait_for_ready=True)
+
+
+def _spoilt(ctr: F32, fault: Fault) -> Any:
+    """The reply with these scores, or what the fault makes of it."""
+    match fault:
+        case "rows":
+            return scores_reply(np.append(ctr, _LOWEST))
+        case "nan":
+            ctr[len(ctr) // 2 :] = np.nan
+        case "dtype":
+            return scores_reply(ctr, types_pb2.DT_DOUBLE)
+        case _:
+            pass
+    return scores_reply(ctr)
 
 
 def _scores(request: Any, rows: int) -> F32:

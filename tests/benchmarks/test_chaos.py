@@ -5,16 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import chaos
+from benchmarks.chaos.__main__ import SCENARIOS
+from benchmarks.chaos.scene import delivered, last_unscored
 from sandbox.checker import Checker
 from sandbox.ledger import Ledger
 from sandbox.ranker import TrafficReport, report_of
+from tests.benchmarks.test_figures import times_of
 
 REPORT = report_of(Checker(Ledger(), []), Ledger())
 
 
 def _broken(report: TrafficReport, *, duplicates: bool = False) -> list[str]:
-    return [figure.name for figure in chaos.delivered(report, duplicates=duplicates) if figure.holds is False]
+    return [figure.name for figure in delivered(report, duplicates=duplicates) if figure.holds is False]
 
 
 @pytest.mark.parametrize(
@@ -34,9 +36,17 @@ def test_one_fault_is_enough(report: TrafficReport, broken: list[str]) -> None:
 def test_duplicates_are_counted_but_allowed_at_least_once() -> None:
     report = replace(REPORT, duplicates=3)
     assert _broken(report, duplicates=True) == []
-    assert [f.value for f in chaos.delivered(report, duplicates=True) if f.name == "duplicates"] == [3]
+    assert [f.value for f in delivered(report, duplicates=True) if f.name == "duplicates"] == [3]
+
+
+def test_recovery_lasts_until_the_last_request_that_was_not_scored() -> None:
+    times = times_of([(10.0, 5.0, "ok"), (11.0, 5.0, "fallback"), (13.5, 900.0, "partial"), (14.0, 5.0, "ok")])
+    report = replace(REPORT, times=times)
+    assert last_unscored(report, 12.0) == pytest.approx(1.5)
+    assert last_unscored(report, 14.0) == 0.0
+    assert last_unscored(REPORT, 1.0) == 0.0
 
 
 def test_the_page_names_every_scenario() -> None:
     page = Path("docs/reliability.md").read_text(encoding="utf-8")
-    assert [name for name in chaos.SCENARIOS if f"`{name}`" not in page] == []
+    assert [name for name in SCENARIOS if f"`{name}`" not in page] == []

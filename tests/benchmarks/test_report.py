@@ -109,10 +109,12 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
     figures, images = tmp_path / "bench", tmp_path / "images"
     assert draw(figures, images) == []
     loads = {load: Load(load, 0.0 if load == 25 else load, 1.0, NAN, 300.0) for load in overload.LOADS}
-    write("overload", overload.figures_of("simulated", loads, bound=0.6), {}, figures)
-    assert "simulated_latency_p99_25" not in values_of(figures / "overload.json")
+    write("decisions", overload.figures_of("steady", loads, bound=0.6), {}, figures)
+    assert "steady_latency_p99_25" not in values_of(figures / "decisions.json")
     drawn = draw(figures, images)
-    assert [path.stem for path in drawn] == [name for name, (scenario, _) in PICTURES.items() if scenario == "overload"]
+    assert [path.stem for path in drawn] == [
+        name for name, (scenario, _) in PICTURES.items() if scenario == "decisions"
+    ]
     write("cache", cache.figures_of({64: HitRatios(0.5, 0.508)}), {}, figures)
     assert {path.stem for path in draw(figures, images)} == set(PICTURES)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in images.iterdir())

@@ -13,6 +13,7 @@ from sandbox.model_server.process import ModelServerProcess
 from sandbox.scorer import ScorerProcess
 from tests.end_to_end.conftest import ANSWER_S, System, request
 from tests.end_to_end.fragile_scorer import STATUS
+from tests.kafka_fixtures import FreshTopic
 from tests.model_training.conftest import SPEC
 
 pytestmark = pytest.mark.kafka
@@ -133,6 +134,24 @@ def test_at_most_once_loses_what_was_in_flight_and_repeats_nothing(
     with system.scorer(**settings):
         system.send([request("later")])
         assert set(system.answers(2)) == {"answered", "later"}
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.slow)])
+def test_an_answer_that_its_topic_does_not_take_is_a_dead_letter(
+    system: System, fresh_topic: FreshTopic, guarantee: str
+) -> None:
+    small = [f"r{i}" for i in range(20)]
+    values = [request(name) for name in small]
+    values.insert(7, request("large", ads=[f"a{i}" for i in range(100)]))
+    # Some answers fit together, not all; one does not even fit alone.
+    scores = fresh_topic(config={"max.message.bytes": "2000"})
+    system.send(values)
+    with system.scorer(sink__topic=scores, delivery__guarantee=guarantee):
+        (letter,) = system.read(system.dead_letters, 1)
+        answers = [message.json["request_id"] for message in system.read(scores, len(small))]
+    assert sorted(answers) == sorted(small)
+    assert (letter.value, letter.headers["dead_letter.stage"]) == (values[7], b"publish")
+    assert letter.headers["dead_letter.reason"].endswith(b" bytes are too large for topic '%s'" % scores.encode())
 
 
 @pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.slow)])

@@ -126,6 +126,7 @@ def test_a_run_ends_and_its_model_becomes_a_version(
         output, _ = process.communicate(timeout=_WAIT_SECONDS)
     assert process.returncode == 0, output
     assert expected in " ".join(output.split())
+    assert "Traceback" not in output
     assert re.search(r"chief step (\d+)/\1, loss 0\.\d+", output), output
     assert "wide_deep" in output
     (events,) = checkpoints.glob("events.out.tfevents.*")

@@ -1,7 +1,7 @@
 """The simulated model server: what it answers, and how long it takes, on a virtual clock."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.model_server.simulated import SimulatedServer, calls_of
+from sandbox.model_server.simulated import Fault, SimulatedServer, calls_of, set_fault
+from sandbox.virtual_loop import virtual
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features import Layout
 from streamer.predictor import Predictor, score_request
@@ -17,7 +18,6 @@ from streamer.settings import PredictorSettings
 from streamer.types import BatchInputs, ModelVersion
 from tests.streamer.encoded import encoded
 from tests.streamer.specs import small_spec
-from tests.virtual_loop import virtual
 
 SPEC = small_spec().to_json()
 V = ModelVersion("ctr", 1)
@@ -106,6 +106,35 @@ async def test_the_scorers_client_finds_what_it_needs() -> None:
         with pytest.raises(PredictError, match="has no signature"):
             await predictor.signature(V, "serving_default")
         assert await asyncio.to_thread(calls_of, f"127.0.0.1:{port}") == 3
+    finally:
+        await predictor.close()
+        await server.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("rows", "expected 5 scores"),
+        ("nan", "a score is not in"),
+        ("dtype", "expected float32"),
+        ("refused", "RESOURCE_EXHAUSTED"),
+        ("slow", "DEADLINE_EXCEEDED"),
+    ],
+)
+async def test_a_fault_is_what_its_name_says_and_passes(fault: Fault, said: str) -> None:
+    simulated = SimulatedServer(SPEC, fixed_s=0.0, per_row_s=0.0)
+    server, port = simulated.listen(0)
+    await server.start()
+    predictor = Predictor(PredictorSettings(addresses=(f"127.0.0.1:{port}",)))
+    try:
+        await predictor.score(V, inputs(5), LONG)
+        await asyncio.to_thread(set_fault, f"127.0.0.1:{port}", fault)
+        with pytest.raises(PredictError, match=said):
+            await predictor.score(V, inputs(5), 0.5 if fault == "slow" else LONG)
+        await asyncio.to_thread(set_fault, f"127.0.0.1:{port}", "none")
+        assert len(await predictor.score(V, inputs(5), LONG)) == 5
+        with pytest.raises(grpc.RpcError, match="no fault 'odd'"):
+            await asyncio.to_thread(set_fault, f"127.0.0.1:{port}", cast(Fault, "odd"))
     finally:
         await predictor.close()
         await server.stop(0)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sandbox.virtual_loop import virtual
 from streamer.batching import BatchQueue
 from streamer.deadline import Deadline
 from streamer.dispatcher import Dispatcher, Gathering
@@ -14,7 +15,6 @@ from streamer.metrics import Metrics
 from streamer.settings import BatchingSettings
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 from tests.streamer.encoded import encoded, score_of, scores_of
-from tests.virtual_loop import virtual
 
 A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sandbox.virtual_loop import virtual
 from streamer.batching import BatchQueue
 from streamer.cache import ScoreCache
 from streamer.deadline import Deadline
@@ -19,7 +20,6 @@ from streamer.scores import HitRatio, Scored, Scores
 from streamer.settings import BatchingSettings, CacheSettings
 from streamer.types import F32, SOURCES, BatchInputs, EncodedRequest, ModelVersion
 from tests.streamer.encoded import encoded, score_of, scores_of
-from tests.virtual_loop import virtual
 
 A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
 PRIOR = 0.25

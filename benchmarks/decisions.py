@@ -1,0 +1,187 @@
+"""What the decision core makes of any load, on a virtual clock: the machine and its neighbours have no part in it.
+
+The queue, the dispatcher and the circuits of the scorer with the simulated model server, all in one process whose clock
+jumps to the next event. The same figures come out everywhere; what decoding and the rest cost is in other scenarios.
+"""
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import Bench, Service
+from benchmarks.figures import Load, percentile
+from benchmarks.overload import figures_of
+from benchmarks.report import Figure, write
+from sandbox.model_server.simulated import SimulatedServer
+from sandbox.virtual_loop import run_virtual
+from streamer.batching import BatchQueue
+from streamer.deadline import Deadline
+from streamer.dispatcher import Dispatcher
+from streamer.errors import PredictError
+from streamer.metrics import Metrics
+from streamer.predictor import replicas_of
+from streamer.settings import BatchingSettings, PredictorSettings
+from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
+
+LOADS = (10, 25, 50, 75, 100, 125, 150, 200, 300)
+"""Offered load, in percent of what the server can score."""
+STALLS = {"steady": (0.0, 0.0), "stalling": (0.5, 0.2)}
+"""A server that never stops, and one that stops with all its calls: how often a second, and for how many seconds."""
+_VERSION = ModelVersion("ctr", 1)
+_WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One run: requests come as a Poisson process for `seconds`, each with `candidates` and `budget_s`.
+
+    Attributes:
+        capacity: requests a second that the server scores in full batches.
+        load: percent of it that comes.
+        stalls: how often a second the server stops, at random; stall_s: for how long.
+    """
+
+    load: int
+    capacity: float = 400.0
+    candidates: int = 300
+    budget_s: float = 0.1
+    seconds: float = 20.0
+    stalls: float = 0.0
+    stall_s: float = 0.0
+    seed: int = 1
+
+
+def run(bench: Bench) -> None:
+    """All loads on a steady server and on one that stalls."""
+    figures: list[Figure] = []
+    for name, (stalls, stall_s) in STALLS.items():
+        loads = {
+            load: simulate(Setting(load, candidates=bench.options.candidates, stalls=stalls, stall_s=stall_s))
+            for load in LOADS
+        }
+        figures += figures_of(name, loads, bound=0.85)
+    setting = Setting(100, candidates=bench.options.candidates)
+    settings = {
+        "clock": "virtual",
+        "capacity": setting.capacity,
+        "candidates": setting.candidates,
+        "budget_ms": setting.budget_s * 1e3,
+        "seconds": setting.seconds,
+        "workers": _WORKERS,
+        "stalls": "{:g} a second, each for {:g} s".format(*STALLS["stalling"]),
+    }
+    write("decisions", figures, settings, bench.options.out)
+
+
+def simulate(setting: Setting) -> Load:
+    """What becomes of one load."""
+    return run_virtual(lambda: _Run(setting).measure())
+
+
+class _Run:
+    """One run, on the running loop's clock."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._loop = asyncio.get_running_loop()
+        self._random = random.Random(setting.seed)
+        service = Service.of_capacity(setting.capacity, setting.candidates, _WORKERS)
+        self._server = SimulatedServer(
+            "", fixed_s=service.fixed_ms / 1e3, per_row_s=service.per_row_us / 1e6, workers=_WORKERS
+        )
+        self._replicas = replicas_of(PredictorSettings())
+        batching = BatchingSettings()
+        self._dispatcher = Dispatcher(
+            BatchQueue(batching),
+            self._predict,
+            self._spawn,
+            self._loop.time,
+            Metrics(),
+            slots=batching.max_in_flight_batches,
+            margin_s=batching.answer_margin_ms / 1e3,
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._latency_ms: list[float] = []
+        self._rows: list[int] = []
+
+    async def measure(self) -> Load:
+        """Counts what is sent from one budget after the start on, as `benchmarks.figures.under_load` does."""
+        setting, start = self._setting, self._loop.time()
+        encoded, rows = _request(setting.candidates), np.arange(setting.candidates)
+        rate = setting.capacity * setting.load / 100
+        requests: list[asyncio.Task[None]] = []
+        counted = 0
+        if setting.stalls:
+            self._spawn(self._stall(), "stalls")
+        while (now := self._loop.time()) < start + setting.seconds:
+            is_counted = now >= start + setting.budget_s
+            counted += is_counted
+            requests.append(self._loop.create_task(self._request(encoded, rows, is_counted=is_counted)))
+            await asyncio.sleep(self._random.expovariate(rate))
+        await asyncio.gather(*requests)
+        for task in self._tasks:
+            task.cancel()
+        lasted = setting.seconds - setting.budget_s
+        times = np.array(self._latency_ms)
+        return Load(
+            offered=counted / lasted,
+            goodput=len(times) / lasted,
+            p50=percentile(times, 50),
+            p99=percentile(times, 99),
+            batch_rows=float(np.mean(self._rows)) if self._rows else float("nan"),
+        )
+
+    async def _stall(self) -> None:
+        while True:
+            await asyncio.sleep(self._random.expovariate(self._setting.stalls))
+            self._server.stall(self._loop.time(), self._setting.stall_s)
+
+    async def _request(self, encoded: EncodedRequest, rows: Any, *, is_counted: bool) -> None:
+        start = self._loop.time()
+        deadline = Deadline.after(start, self._setting.budget_s * 1e3)
+        found = await self._dispatcher.score(_VERSION, encoded, rows, deadline)
+        if is_counted and found.done.all():
+            self._latency_ms.append((self._loop.time() - start) * 1e3)
+            self._rows.append(found.batch_rows)
+
+    async def _predict(self, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
+        """A call as the scorer's predictor makes it, without the network."""
+        now = self._loop.time()
+        if self._replicas.pick(now) is None:
+            raise PredictError("UNAVAILABLE", "the circuit is open")
+        self._replicas.started(0)
+        try:
+            async with asyncio.timeout(deadline.remaining(now)):
+                await asyncio.sleep(self._server.take_on(inputs.rows, now))
+        except TimeoutError as error:
+            self._replicas.failed(0, self._loop.time())
+            raise PredictError("DEADLINE_EXCEEDED", "the server was too slow") from error
+        else:
+            self._replicas.succeeded(0, self._loop.time() - now)
+            return np.zeros(inputs.rows, dtype=np.float32)
+        finally:
+            self._replicas.ended(0)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _request(candidates: int) -> EncodedRequest:
+    """One whose rows are as small as can be: nobody looks at them."""
+    return EncodedRequest(
+        ad_ids=[""] * candidates,
+        request_ids=np.zeros((1, 1), dtype=np.int32),
+        request_floats=np.zeros((1, 0), dtype=np.float32),
+        candidate_ids=np.zeros((candidates, 1), dtype=np.int32),
+        candidate_floats=np.zeros((candidates, 0), dtype=np.float32),
+        pair_ids=np.zeros((candidates, 0), dtype=np.int32),
+        keys=np.zeros((candidates, 2), dtype=np.uint64),
+        ad_keys=np.zeros(candidates, dtype=np.uint64),
+    )
