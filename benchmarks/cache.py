@@ -21,8 +21,8 @@ from streamer.types import ModelVersion
 
 _VERSION = ModelVersion("ctr", 1)
 _TURNS = 2_000
-_SIZES_KIB = (64, 256, 1024, 2048)
-_TRACE_ROWS, _TRACE_REQUESTS = 200_000, 6_000
+_SIZES_KIB = (64, 256, 1024, 2048, 4096)
+_TRACE_ROWS, _TRACE_REQUESTS = 200_000, 9_000
 _POOL = 400
 _PATIENT = {"source.budget_ms": 60_000, "source.max_budget_ms": 60_000}
 _SERVICE = Service(fixed_ms=2.0, per_row_us=2.0, workers=4)

@@ -9,11 +9,13 @@ import xxhash
 from streamer.settings import CacheSettings
 from streamer.types import F32, U64, ModelVersion
 
-_WAYS = 8
+_WAYS = 16
 _TICKS_PER_SECOND = 100
 _NEVER = 2**32 - 1
 _BYTES_PER_ENTRY = 8 + 8 + 4 + 4 + 4 + 4
 _NOBODY = np.uint32(0)
+_HALF = np.uint64(32)
+_JITTER_BITS = np.uint64(2**24 - 1)
 
 Bools = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.intp]
@@ -51,7 +53,7 @@ class Reservation:
 
 
 class ScoreCache:
-    """A set-associative table of click probabilities: 8 entries a set, the least recently used one of a set goes first.
+    """A set-associative table of click probabilities: 16 entries a set, the least recently used one of them goes first.
 
     A row whose score is on its way is reserved in the same table: whoever looks it up meanwhile learns who has asked
     for it. Promises: never more than `max_bytes`; never an entry older than `ttl_s`. Invariants: (1) what is found was
@@ -80,15 +82,12 @@ class ScoreCache:
         """What is known of n rows by their keys, uint64 [n, 2]."""
         tick = self._tick(now)
         low, sets = self._place(version, keys)
-        match = (
-            (self._low[sets] == low[:, None]) & (self._high[sets] == keys[:, 1, None]) & (self._expires[sets] > tick)
-        )
-        way = match.argmax(axis=1)
-        found = match[np.arange(len(low)), way]
-        self._used[sets[found], way[found]] = tick
-        owner = np.where(found, self._owner[sets, way], _NOBODY)
+        ways, same = self._find(sets, low, keys[:, 1])
+        found = same & (self._expires[sets, ways] > tick)
+        self._used[sets[found], ways[found]] = tick
+        owner = np.where(found, self._owner[sets, ways], _NOBODY)
         known = found & (owner == _NOBODY)
-        return Found(np.where(known, self._ctr[sets, way], np.float32(0)), known, owner)
+        return Found(np.where(known, self._ctr[sets, ways], np.float32(0)), known, owner)
 
     def reserve(
         self, version: ModelVersion, keys: U64, rows: Positions, owner: int, *, now: float, until: float
@@ -99,15 +98,19 @@ class ScoreCache:
         """
         tick = self._tick(now)
         low, sets = self._place(version, keys[rows])
-        _, first = np.unique(low, return_index=True)
-        order = first[np.argsort(sets[first], kind="stable")]
-        low, sets, high, rows = low[order], sets[order], keys[rows[order], 1], rows[order]
-        same = (self._low[sets] == low[:, None]) & (self._high[sets] == high[:, None])
+        # Rising halves of keys are rising sets, too.
+        low, first = np.unique(low, return_index=True)
+        sets, rows = sets[first], rows[first]
+        high = keys[rows, 1]
+        ways, same = self._find(sets, low, high)
+        use = np.where(self._expires[sets] > tick, self._used[sets], np.uint32(0))
+        victims = use.argmin(axis=1)
         # Entries of the same set take different ways: the k-th of them the k-th least useful one.
         nth = np.arange(len(sets)) - np.searchsorted(sets, sets)
-        use = np.where(self._expires[sets] > tick, self._used[sets], np.uint32(0))
-        victim = np.argsort(use, axis=1, kind="stable")[np.arange(len(sets)), np.minimum(nth, _WAYS - 1)]
-        ways = np.where(same.any(axis=1), same.argmax(axis=1), victim)
+        later = np.flatnonzero(nth)
+        nth = np.minimum(nth[later], _WAYS - 1)
+        victims[later] = np.argsort(use[later], axis=1, kind="stable")[np.arange(len(later)), nth]
+        ways = np.where(same, ways, victims)
         self._low[sets, ways], self._high[sets, ways] = low, high
         self._expires[sets, ways] = max(self._tick(until), tick + np.uint32(1))
         self._used[sets, ways] = tick
@@ -127,7 +130,7 @@ class ScoreCache:
         )
         sets, ways, low, rows = sets[ours], ways[ours], low[ours], reservation.rows[ours]
         tick = self._tick(now)
-        lifetime = self._ttl * (1 - self._jitter * (low >> np.uint64(40)).astype(np.float64) / 2**24)
+        lifetime = self._ttl * (1 - self._jitter * (low & _JITTER_BITS).astype(np.float64) / 2**24)
         expires = np.minimum(tick + lifetime, _NEVER).astype(np.uint32)
         self._ctr[sets, ways] = ctr[rows]
         self._expires[sets, ways] = np.where(done[rows], expires, np.uint32(0))
@@ -151,7 +154,12 @@ class ScoreCache:
         if salt is None:
             salt = self._salts[version] = self._salt(version)
         low = keys[:, 0] ^ salt
-        return low, (low % np.uint64(self._sets)).astype(np.intp)
+        return low, ((low >> _HALF) * np.uint64(self._sets) >> _HALF).astype(np.intp)
+
+    def _find(self, sets: Positions, low: U64, high: U64) -> tuple[Positions, Bools]:
+        """The ways in which n rows stand in their sets, if they do, and whether."""
+        ways = (self._low[sets] == low[:, None]).argmax(axis=1)
+        return ways, (self._low[sets, ways] == low) & (self._high[sets, ways] == high)
 
     def _tick(self, now: float) -> np.uint32:
         """Ticks since the first use, plus one: 0 stands for never."""

@@ -112,7 +112,7 @@ def test_memory_is_bounded(max_bytes: int) -> None:
 
 def same_set(cache: ScoreCache, count: int) -> list[int]:
     """Numbers whose keys share a set."""
-    numbers = range(cache.capacity // 8 * count * 3)
+    numbers = range(cache.capacity // 16 * count * 3)
     placed = cache._place(A, keys_of(*numbers))[1]  # noqa: SLF001  which set a key belongs to is not public
     found: list[int] = np.flatnonzero(placed == placed[0])[:count].tolist()
     return found
@@ -120,22 +120,22 @@ def same_set(cache: ScoreCache, count: int) -> list[int]:
 
 def test_the_least_recently_used_of_a_set_goes_first() -> None:
     cache = cache_of()
-    numbers = same_set(cache, 10)
-    for t, number in enumerate(numbers[:8]):
+    numbers = same_set(cache, 18)
+    for t, number in enumerate(numbers[:16]):
         insert(cache, A, keys_of(number), scores(0.5), float(t) / 10)
-    cache.lookup(A, keys_of(numbers[0]), 1.0)
-    insert(cache, A, keys_of(*numbers[8:]), scores(0.5, 0.5), 1.1)
-    found = cache.lookup(A, keys_of(*numbers), 1.2).known.tolist()
-    assert found == [True, False, False, True, True, True, True, True, True, True]
+    cache.lookup(A, keys_of(numbers[0]), 1.6)
+    insert(cache, A, keys_of(*numbers[16:]), scores(0.5, 0.5), 1.7)
+    found = cache.lookup(A, keys_of(*numbers), 1.8).known.tolist()
+    assert found == [True, False, False, *[True] * 15]
 
 
 def test_what_has_expired_goes_before_what_has_not() -> None:
     cache = cache_of(ttl_s=1.0)
-    numbers = same_set(cache, 9)
+    numbers = same_set(cache, 17)
     insert(cache, A, keys_of(numbers[0]), scores(0.5), 0.0)
-    for number in numbers[1:8]:
+    for number in numbers[1:16]:
         insert(cache, A, keys_of(number), scores(0.5), 0.5)
-    insert(cache, A, keys_of(numbers[8]), scores(0.5), 1.2)
+    insert(cache, A, keys_of(numbers[16]), scores(0.5), 1.2)
     assert cache.lookup(A, keys_of(*numbers[1:]), 1.2).known.all()
 
 
@@ -170,9 +170,10 @@ def test_a_score_that_is_found_is_the_one_that_was_kept(data: st.DataObject) -> 
                     assert ctr_n == 0
 
 
-@pytest.mark.parametrize("exponent", [1.0, 1.1])
-def test_the_hit_ratio_is_that_of_an_ideal_lru(exponent: float) -> None:
-    cache = cache_of(max_bytes=2**18, ttl_s=1e6)
-    found = hit_ratios(cache, zipf_trace(60_000, 1000, 100, exponent=exponent))
-    assert 0.5 < found.ideal < 0.95
+@pytest.mark.parametrize(("max_bytes", "exponent"), [(2**16, 1.0), (2**18, 0.9), (2**18, 1.1), (2**20, 0.9)])
+def test_the_hit_ratio_is_that_of_an_ideal_lru(max_bytes: int, exponent: float) -> None:
+    cache = cache_of(max_bytes, ttl_s=1e6)
+    # A third more rows than the largest of these caches holds: there the gap is widest.
+    found = hit_ratios(cache, zipf_trace(43_000, 3000, 200, exponent=exponent))
+    assert 0.4 < found.ideal < 0.98
     assert found.cache == pytest.approx(found.ideal, abs=0.01)
