@@ -9,8 +9,7 @@ from streamer.cache import ScoreCache
 from streamer.errors import PredictError, SpecError
 from streamer.guard import Guard
 from streamer.metrics import Metrics
-from streamer.predictor import Predictor
-from streamer.preparation import Preparation, Serving
+from streamer.preparation import ModelServers, Preparation, Serving
 from streamer.rollout import Rollout
 from streamer.settings import Settings
 from streamer.types import F32, Header, ModelVersion
@@ -33,7 +32,7 @@ class Model:
     def __init__(
         self,
         name: str,
-        predictor: Predictor,
+        servers: ModelServers,
         settings: Settings,
         cache: ScoreCache | None,
         *,
@@ -42,14 +41,14 @@ class Model:
         clock: Callable[[], float],
     ) -> None:
         self.name = name
-        self._predictor = predictor
+        self._servers = servers
         self._settings = settings
         self._cache = cache
         self._metrics = metrics
         self._log = log
         self._clock = clock
         self._versions = Versions()
-        self._preparation = Preparation(predictor, settings)
+        self._preparation = Preparation(servers, settings)
         self._guard = Guard(settings.guard)
         self._changing = asyncio.Lock()
         self._serving: Serving | None = None
@@ -192,7 +191,7 @@ class Model:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        available = await self._predictor.available(self.name)
+        available = await self._servers.available(self.name)
         if self._shadow is not None and self._shadow[0].version.version not in available:
             self._log.warning("the version in the shadow is gone", model=str(self._shadow[0].version))
             self._shadow = None
@@ -214,7 +213,8 @@ class Model:
             return
         version = ModelVersion(self.name, wanted)
         try:
-            serving = await self._preparation.prepare(version)
+            # What is ready already is not made ready again while requests wait for it.
+            serving = self._known(wanted) or await self._preparation.prepare(version)
         except (PredictError, SpecError) as error:
             # A server that is busy or away says nothing of the version: it is tried again with the next look.
             if not isinstance(error, PredictError) or error.code not in _SERVERS_FAULT:
@@ -238,15 +238,17 @@ class Model:
     async def _prepared(self, version: int) -> Serving:
         """A version that an operator asks for."""
         name = self.name
-        if version not in await self._predictor.available(name):
+        if version not in await self._servers.available(name):
             raise PredictError("NOT_FOUND", f"version {version} of {name!r} is not AVAILABLE")
-        for known in (self._serving, self._previous, self._incoming[0] if self._incoming else None):
-            if known is not None and known.version.version == version:
-                return known
         try:
-            return await self._preparation.prepare(ModelVersion(name, version))
+            return self._known(version) or await self._preparation.prepare(ModelVersion(name, version))
         except SpecError as error:
             raise PredictError("FAILED_PRECONDITION", f"version {version} of {name!r}: {error}") from error
+
+    def _known(self, version: int) -> Serving | None:
+        """A version that is ready."""
+        ready = (self._serving, self._previous, self._incoming[0] if self._incoming else None)
+        return next((known for known in ready if known is not None and known.version.version == version), None)
 
     def _judge(self, verdict: str | None) -> None:
         if verdict is None:

@@ -13,8 +13,7 @@ from streamer.metrics import Metrics
 from streamer.models import Models
 from streamer.preparation import Serving
 from streamer.scores import Scores
-from streamer.shadow import Shadow
-from streamer.source import Received, Source
+from streamer.source import Received
 from streamer.types import (
     FROM_PRIOR,
     BadRecord,
@@ -42,6 +41,19 @@ class _GoneError(Exception):
         self.deadline = deadline
 
 
+class Records(Protocol):
+    """Where records come from: it learns that what becomes of one is known, and that one is done with for good."""
+
+    def answered(self) -> None: ...
+    def done(self, origin: Origin) -> None: ...
+
+
+class Aside(Protocol):
+    """Whoever looks at records after their answers; nobody waits for it."""
+
+    def offer(self, record: Received, answered_by: ModelVersion | None) -> None: ...
+
+
 class Answers(Protocol):
     """Where answers go. Both methods return when the brokers have the message for good.
 
@@ -59,11 +71,11 @@ class Pipeline:
     Invariant: a record is `done` only behind its answer or dead letter, so that a crash in between brings it back.
     """
 
-    source: Source
+    source: Records
     models: Models
     scores: Scores
     answers: Answers
-    shadow: Shadow
+    shadow: Aside
     metrics: Metrics
     log: FilteringBoundLogger
     clock: Callable[[], float]

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import orjson
 
@@ -11,11 +12,21 @@ from streamer.errors import BadReplyError, InvalidRequestError, SpecError
 from streamer.features import GROUPS, Encoder, FeatureSpec, Layout
 from streamer.foreign import FlatSignature
 from streamer.paths import nested
-from streamer.predictor import SCORE, Predictor
+from streamer.predictor import SCORE, FlatCall
 from streamer.settings import Settings
-from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVersion, TensorInfo
+from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVersion, SignatureInfo, TensorInfo
 
 _BLANK_CANDIDATES = 300
+
+
+class ModelServers(Protocol):
+    """Who knows the versions: `streamer.predictor.Predictor`, which says what is raised."""
+
+    async def available(self, model: str) -> frozenset[int]: ...
+    async def feature_spec(self, version: ModelVersion) -> str: ...
+    async def signature(self, version: ModelVersion, name: str) -> SignatureInfo: ...
+    def ask_by(self, version: ModelVersion, signature: FlatCall) -> None: ...
+    async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +49,8 @@ class Preparation:
     What comes out has been checked against its own signature and has scored before.
     """
 
-    def __init__(self, predictor: Predictor, settings: Settings) -> None:
-        self._predictor = predictor
+    def __init__(self, servers: ModelServers, settings: Settings) -> None:
+        self._servers = servers
         self._settings = settings
         self._recent: deque[tuple[bytes, Sequence[Header]]] = deque(maxlen=settings.predictor.warmup_requests)
 
@@ -53,13 +64,13 @@ class Preparation:
         Raises:
             SpecError, BadReplyError, PredictError: as `read_serving` does, or the version cannot score.
         """
-        serving = await read_serving(self._predictor, self._settings, version)
+        serving = await read_serving(self._servers, self._settings, version)
         for request in self._warmup_requests(serving.codec):
             try:
                 encoded = serving.encoder.encode(request)
             except InvalidRequestError:
                 continue  # it was answered as invalid when it came; here it is only of no use
-            await self._predictor.warm(version, BatchInputs.whole(encoded))
+            await self._servers.warm(version, BatchInputs.whole(encoded))
         return serving
 
     def _warmup_requests(self, codec: Codec) -> list[BidRequest]:
@@ -69,7 +80,7 @@ class Preparation:
         return recent or [BidRequest("warm-up", {}, _BLANK_CANDIDATES, rows=rows)]
 
 
-async def read_serving(predictor: Predictor, settings: Settings, version: ModelVersion) -> Serving:
+async def read_serving(servers: ModelServers, settings: Settings, version: ModelVersion) -> Serving:
     """Fetches the version's spec, or reads the file that is set for its model, and checks its signature against it.
 
     Raises:
@@ -79,16 +90,16 @@ async def read_serving(predictor: Predictor, settings: Settings, version: ModelV
     """
     path = settings.predictor.spec_files.get(version.name)
     if path is None:
-        spec = FeatureSpec.from_json(await predictor.feature_spec(version), f"spec of {version}")
+        spec = FeatureSpec.from_json(await servers.feature_spec(version), f"spec of {version}")
     else:
         spec = FeatureSpec.from_yaml(path)
     encoder = Encoder(spec, remembered_ads=settings.features.remembered_ads)
     if spec.serving is None:
-        _check_signature(version, encoder.layout, (await predictor.signature(version, SCORE)).inputs)
+        _check_signature(version, encoder.layout, (await servers.signature(version, SCORE)).inputs)
     else:
-        found = await predictor.signature(version, spec.serving.signature)
+        found = await servers.signature(version, spec.serving.signature)
         try:
-            predictor.ask_by(version, FlatSignature(encoder.layout, spec.serving, found))
+            servers.ask_by(version, FlatSignature(encoder.layout, spec.serving, found))
         except SpecError as error:
             raise SpecError(f"{path or version}: {error}") from error
     return Serving(version, Codec(settings.codec, spec.request, spec.document_keys, spec.containers), encoder)

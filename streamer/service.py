@@ -13,10 +13,11 @@ from structlog.typing import FilteringBoundLogger
 from streamer import kafka
 from streamer.batching import BatchQueue
 from streamer.cache import ScoreCache
+from streamer.calls import Calls
 from streamer.deadline import Deadline
 from streamer.delivery import Delivery
 from streamer.dispatcher import Dispatcher
-from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError, VersionGoneError
+from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError
 from streamer.limit import InFlightLimit
 from streamer.metrics import Metrics
 from streamer.model import Model
@@ -31,12 +32,10 @@ from streamer.shadow import Shadow
 from streamer.sink import Sink
 from streamer.source import Source
 from streamer.transactions import Transactions
-from streamer.types import F32, BatchInputs, ModelVersion, Partition
+from streamer.types import Partition
 
 State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
 _START_RETRY_S = 1.0
-# A version that is gone fails every batch: they ask for another one together.
-_LOOK_AGAIN_S = 0.05
 _LOOP_PROBE_S = 0.1
 _T = TypeVar("_T")
 
@@ -54,7 +53,6 @@ class Service:
         self._log = log
         self._clock = time.monotonic
         self._stop = asyncio.Event()
-        self._look_now = asyncio.Event()
         self._why_not: str | None = "starting"
         self._models: Models | None = None
         self._ops = OpsServer(
@@ -201,26 +199,17 @@ class Service:
             def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
                 return tasks.create_task(work, name=name)
 
-            async def predict(version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
-                try:
-                    ctr = await predictor.score(version, inputs, deadline.remaining(self._clock()))
-                except VersionGoneError:
-                    self._look_now.set()
-                    raise
-                except PredictError as error:
-                    models.failed(version, error)
-                    raise
-                except Exception as error:
-                    # A bug of ours in one call: its requests get priors, the others go on.
-                    self._log.exception("call failed", model=str(version), rows=inputs.rows)
-                    raise PredictError("UNKNOWN", f"internal error: {error!r:.200}") from error
-                models.scored(version, ctr)
-                return ctr
-
+            calls = Calls(
+                predictor,
+                models,
+                poll_s=settings.predictor.poll_interval_ms / 1e3,
+                clock=self._clock,
+                log=self._log,
+            )
             queue, slots = BatchQueue(settings.batching), settings.batching.max_in_flight_batches
             dispatcher = Dispatcher(
                 queue,
-                predict,
+                calls.predict,
                 spawn,
                 self._clock,
                 self.metrics,
@@ -259,7 +248,7 @@ class Service:
             reading = spawn(self._read(source, pipeline, spawn), "read")
             side = [
                 spawn(self._commit_when_due(source), "commit"),
-                spawn(self._watch_versions(models), "models"),
+                spawn(calls.watch(), "models"),
                 spawn(self._measure_loop(), "loop delay"),
                 spawn(shadow.run(), "shadow"),
             ]
@@ -301,23 +290,6 @@ class Service:
             due = self._clock() + _LOOP_PROBE_S
             await asyncio.sleep(_LOOP_PROBE_S)
             self.metrics.loop_delay.observe(max(0.0, self._clock() - due))
-
-    async def _watch_versions(self, models: Models) -> None:
-        """Looks for a better version every now and then, and at once when the one that serves is gone."""
-        while True:
-            try:
-                async with asyncio.timeout(self.settings.predictor.poll_interval_ms / 1e3):
-                    await self._look_now.wait()
-            except TimeoutError:
-                pass
-            else:
-                self._log.warning("the version that serves is gone, looking for another")
-            self._look_now.clear()
-            try:
-                await models.refresh()
-            except PredictError as error:
-                self._log.warning("model server cannot be asked for its versions", error=str(error))
-            await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _until_done(
         self,

@@ -19,11 +19,18 @@ def right(request: Any) -> Any:
     return scores_reply((ids / np.float32(1e6)).astype(np.float32))
 
 
+def low(request: Any) -> Any:
+    """Scores of about 2 %, as many as there are candidates."""
+    rows = request.inputs["candidate_ids"].tensor_shape.dim[0].size
+    return scores_reply(np.full(rows, 0.02, np.float32))
+
+
 @dataclass
 class Server:
     """One server: `answer` makes a reply of a request, or is the status that it fails with.
 
-    With a `spec`, as JSON, it has the signatures `feature_spec` and `score` of that spec in every version.
+    With a `spec`, as JSON, it has the signatures `feature_spec` and `score` of that spec in every version. A `strict`
+    one knows no versions but its own; a `broken` one has its versions, and fails to score.
     """
 
     answer: Callable[[Any], Any] | grpc.StatusCode = right
@@ -33,15 +40,21 @@ class Server:
     hang: asyncio.Event = field(default_factory=asyncio.Event)
     hangs: bool = False
     busy: bool = False
+    strict: bool = False
+    broken: bool = False
     credentials: grpc.ServerCredentials | None = None
     address: str = ""
 
     async def predict(self, request: Any, context: Context) -> Any:
+        if self.strict and request.model_spec.version.value not in self.versions:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such version")
         if request.model_spec.signature_name == "feature_spec":
             return spec_reply(self.spec or "")
         self.calls += 1
         if self.busy:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
+        if self.broken:
+            await context.abort(grpc.StatusCode.INTERNAL, "as told")
         if self.hangs:
             await self.hang.wait()
         if isinstance(self.answer, grpc.StatusCode):

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,17 +16,11 @@ from streamer.model import Model
 from streamer.predictor import Predictor
 from streamer.settings import CacheSettings, Settings
 from streamer.types import ModelVersion
-from tests.streamer.model_servers import Server
+from tests.streamer.model_servers import Server, low
 from tests.streamer.specs import small_spec
 
 SPEC = small_spec().to_json()
 LABEL = {"model": "ctr"}
-
-
-def low(request: Any) -> Any:
-    """Scores of about 2 %, as many as there are candidates."""
-    rows = request.inputs["candidate_ids"].tensor_shape.dim[0].size
-    return scores_reply(np.full(rows, 0.02, np.float32))
 
 
 @asynccontextmanager
