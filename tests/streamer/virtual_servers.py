@@ -54,6 +54,7 @@ class VirtualServers:
     call_s: float = 0.005
     control_s: float = 0.001
     calls: list[Call] = field(default_factory=list)
+    warmed: list[int] = field(default_factory=list)
     misfits: int = 0
     _turn: int = 0
 
@@ -78,6 +79,7 @@ class VirtualServers:
 
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
         """Fails where no server can score."""
+        self.warmed.append(version.version)
         await self.score(version, inputs, 60.0)
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
