@@ -19,6 +19,7 @@ from sandbox.drive import Topics, drive
 from sandbox.model_server.process import ModelServerError, ModelServerProcess
 from sandbox.progress import step
 from sandbox.ranker import Documents, RankerError, Scorer, TrafficReport
+from sandbox.repeats import Exchanges
 from sandbox.requests import RequestFactory
 from sandbox.scorer import ScorerError, ScorerProcess
 from sandbox.world import World
@@ -39,6 +40,8 @@ _BUDGETS_MS = (30.0, 100.0, 300.0, 1000.0, 3000.0)
 _TRIAL_S = 3.0
 _TRIAL_SHARE = 0.95
 _BASELINE_REQUESTS = 15_000
+# Of the requests, offers of an opportunity of the last second by another exchange; and of its candidates, the same.
+_OFFERED_AGAIN, _SAME_CANDIDATES = 0.3, 0.8
 
 
 def main() -> int:
@@ -129,6 +132,8 @@ def run(console: Console, rate: float | None, seconds: float, candidates: int, o
                     "seconds": seconds,
                     "candidates": candidates,
                     "budget_ms": budget_ms,
+                    "offered_again": _OFFERED_AGAIN,
+                    "same_candidates": _SAME_CANDIDATES,
                     "saturated_requests_per_second": round(saturated, 1),
                     "streamer": {**Settings().model_dump(mode="json"), "overridden": settings},
                 },
@@ -228,12 +233,17 @@ def send(
 ) -> TrafficReport:
     """Sends the demo's traffic with a line of progress every few seconds, and checks every answer."""
     console.print(f"traffic for {seconds:.0f} s ...", style="bold")
+    console.print(
+        f"  {_OFFERED_AGAIN:.0%} of them offer an opportunity of the last second again, as several exchanges do: same user"
+        f" and context, {_SAME_CANDIDATES:.0%} of the candidates; those scores are in the score cache"
+    )
 
     def progress(elapsed: float, sent: int, answered: int) -> None:
         console.print(f"  {elapsed:3.0f} s: {sent} requests sent, {answered} answered")
 
     factory = RequestFactory(world, candidates=candidates, seed=2, deadline_ms=budget_ms, prefix="demo")
-    return drive(bootstrap, TOPICS, factory, rate=rate, seconds=seconds, progress=progress)
+    offers = Exchanges(factory, again=_OFFERED_AGAIN, kept=_SAME_CANDIDATES, within=max(1, round(rate)))
+    return drive(bootstrap, TOPICS, offers, rate=rate, seconds=seconds, progress=progress)
 
 
 def show(console: Console, report: DemoReport, out: Path) -> None:

@@ -1,5 +1,6 @@
-"""Traffic that repeats itself: a few requests again and again, under new ids."""
+"""Traffic that repeats itself: a few requests again and again, or opportunities that several exchanges offer."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
@@ -41,6 +42,30 @@ class Repeats:
         value = b'{"request_id":%b%b' % (orjson.dumps(request_id), rest)
         headers = [(name, request_id.encode() if name == "request_id" else held) for name, held in record.headers]
         return replace(record, request_id=request_id, value=value, headers=headers)
+
+
+class Exchanges:
+    """Requests of a factory, a share of which offers an opportunity of the last `within` requests once more.
+
+    As where several exchanges sell one ad slot: the user and the context are the same, and so is at least a share
+    `kept` of the candidates; ids are new. Not thread-safe.
+    """
+
+    def __init__(self, factory: RequestFactory, *, again: float, kept: float, within: int, seed: int = 0) -> None:
+        self.world = factory.world
+        self._factory = factory
+        self._again, self._kept = again, kept
+        self._recent: deque[BidRecord] = deque(maxlen=within)
+        self._rng = np.random.default_rng([self.world.seed, 5, seed])
+
+    def next(self) -> BidRecord:
+        """The next request."""
+        if self._recent and self._rng.random() < self._again:
+            record = self._factory.again(self._recent[self._rng.integers(len(self._recent))], self._kept)
+        else:
+            record = self._factory.next()
+        self._recent.append(record)
+        return record
 
 
 def _open(record: BidRecord) -> tuple[BidRecord, bytes]:

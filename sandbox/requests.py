@@ -77,7 +77,17 @@ class RequestFactory:
             who, contexts = self.world.draw_requests(self._rng, _BLOCK)
             self._waiting.extend((user, contexts, row) for row, user in enumerate(who.tolist()))
         user, contexts, row = self._waiting.popleft()
-        ads = self.world.draw_candidates(self._rng, self.candidates)
+        return self._record(user, contexts, row, self.world.draw_candidates(self._rng, self.candidates))
+
+    def again(self, record: BidRecord, kept: float) -> BidRecord:
+        """Another offer of a request's opportunity: its user, its context, at least that share of its candidates."""
+        old = self._rng.permutation(record.ads)[: round(kept * len(record.ads))]
+        drawn = self.world.draw_candidates(self._rng, len(record.ads))
+        new = drawn[~np.isin(drawn, old)][: len(record.ads) - len(old)]
+        ads = self._rng.permutation(np.concatenate([old, new]))
+        return self._record(record.user, record.contexts, record.row, ads)
+
+    def _record(self, user: int, contexts: Contexts, row: int, ads: Ints) -> BidRecord:
         request_id = f"{self._prefix}-{self._number}"
         self._number += 1
         head = b'{"request_id":%b%b,"user":%b,"context":%b,"candidates":' % (

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from streamer.errors import ConfigError, PredictError
+from streamer.errors import ConfigError, PredictError, SpecError
 from streamer.settings import Settings, load_settings
 
 
@@ -50,7 +50,7 @@ async def _ask(settings: Settings) -> list[str]:
             serving, versions = await newest(predictor, settings, name)
             spec, served = serving.encoder.spec, ", ".join(map(str, versions))
             lines.append(f"model {name}: versions {served}; spec {spec.name}, hash {spec.hash}")
-    except PredictError as error:
+    except (PredictError, SpecError) as error:
         raise ConfigError(f"predictor: {error}") from error
     finally:
         await predictor.close()

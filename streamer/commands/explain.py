@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streamer.errors import ConfigError, InvalidRequestError, PredictError
+from streamer.errors import ConfigError, InvalidRequestError, PredictError, SpecError
 from streamer.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
         replied = time.perf_counter()
     except InvalidRequestError as error:
         raise ConfigError(f"this record would be answered `invalid`: {error}") from error
-    except PredictError as error:
+    except (PredictError, SpecError) as error:
         raise ConfigError(f"predictor: {error}") from error
     finally:
         await predictor.close()

@@ -30,7 +30,8 @@ class Server:
     """One server: `answer` makes a reply of a request, or is the status that it fails with.
 
     With a `spec`, as JSON, it has the signatures `feature_spec` and `score` of that spec in every version. A `strict`
-    one knows no versions but its own; a `broken` one has its versions, and fails to score.
+    one knows no versions but its own; a `broken` one has its versions, and fails to score. `signatures` is what it says
+    of them instead, a GetModelMetadataResponse.
     """
 
     answer: Callable[[Any], Any] | grpc.StatusCode = right
@@ -42,6 +43,7 @@ class Server:
     busy: bool = False
     strict: bool = False
     broken: bool = False
+    signatures: Any = None
     credentials: grpc.ServerCredentials | None = None
     address: str = ""
 
@@ -64,7 +66,7 @@ class Server:
     async def metadata(self, _: Any, context: Context) -> Any:
         if self.spec is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
-        return metadata_reply(self.spec or "")
+        return self.signatures or metadata_reply(self.spec or "")
 
     async def status(self, _: Any, context: Context) -> Any:
         if isinstance(self.answer, grpc.StatusCode):

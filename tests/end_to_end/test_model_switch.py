@@ -1,0 +1,157 @@
+"""Versions with different feature specs, switched under traffic, and an operator's word to a running worker."""
+
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sandbox.model_server.process import ModelServerProcess
+from sandbox.scorer import ScorerProcess
+from tests.end_to_end.conftest import System, request
+from tests.model_training.conftest import SPEC
+
+pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow, pytest.mark.slow]
+
+_DROPPED = {"likes", "size", "tags_x_ad"}
+NARROW = {**SPEC, "name": "narrow", "features": [f for f in SPEC["features"] if f["name"] not in _DROPPED]}  # type: ignore[attr-defined]
+_FLAGS = {"file_system_poll_wait_seconds": 1}
+_CONFIG = (
+    'model_config_list {{ config {{ name: "ctr" base_path: "{base}" model_platform: "tensorflow" '
+    "model_version_policy {{ all {{}} }} }} }}"
+)
+
+
+@pytest.fixture(scope="module")
+def narrow_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version of a spec that reads less of the same requests."""
+    folder = tmp_path_factory.mktemp("narrow")
+    model = {"kind": "wide_deep", "hidden_units": [8, 4], "embedding_stddev": 1.0}
+    (folder / "spec.yaml").write_text(yaml.safe_dump(NARROW), encoding="utf-8")
+    (folder / "model.yaml").write_text(yaml.safe_dump({"spec": "spec.yaml", "model": model}), encoding="utf-8")
+    command = [sys.executable, "-m", "model_training", "init", "--config", str(folder / "model.yaml")]
+    subprocess.run([*command, "--export-to", str(folder / "ctr"), "--version", "2"], check=True, timeout=600)
+    return folder / "ctr" / "2"
+
+
+@pytest.fixture
+def served(model_base: Path, tmp_path: Path) -> Iterator[tuple[ModelServerProcess, Path]]:
+    """A server that keeps all versions it finds, and where it looks for them; version 1 is there."""
+    base = tmp_path / "ctr"
+    shutil.copytree(model_base, base)
+    config = tmp_path / "models.config"
+    config.write_text(_CONFIG.format(base=base), encoding="utf-8")
+    with ModelServerProcess(config=config, log_path=tmp_path / "server.log", flags=_FLAGS) as server:
+        yield server, base
+
+
+def publish(version: Path, base: Path) -> None:
+    """Lets a version appear whole."""
+    shutil.copytree(version, base / "arriving")
+    (base / "arriving").rename(base / version.name)
+
+
+class Traffic:
+    """Sends small requests of many users all the while, until it is left."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traffic")
+        self.sent = 0
+
+    def __enter__(self) -> "Traffic":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.05):
+            self._system.send([request(f"r{self.sent}")], key=f"u{self.sent % 20}".encode())
+            self.sent += 1
+
+    def version_of_the_next(self) -> int:
+        """Which version answers now."""
+        answers = self._system.answers(self.sent + 2)
+        version: int = answers[f"r{len(answers) - 1}"]["model"]["version"]
+        return version
+
+
+def operator(scorer: ScorerProcess, *words: str) -> str:
+    """`streamer model …` to a running worker; what it prints."""
+    command = [sys.executable, "-m", "streamer", "model", *words, "--ops", f"127.0.0.1:{scorer.port}"]
+    return subprocess.run(command, check=True, timeout=300, capture_output=True, text=True).stdout
+
+
+def versions(answers: dict[str, dict[str, Any]], first: int, count: int) -> list[int]:
+    return [answers[f"r{number}"]["model"]["version"] for number in range(first, first + count)]
+
+
+def test_versions_of_different_specs_are_switched_under_traffic(
+    make_system: Callable[[str], System], served: tuple[ModelServerProcess, Path], narrow_version: Path
+) -> None:
+    server, base = served
+    system = make_system(server.address)
+    with system.scorer(predictor__poll_interval_ms=200, rollout__ramp_s=1.0, guard__watched_calls=0):
+        with Traffic(system) as traffic:
+            assert traffic.version_of_the_next() == 1
+            publish(narrow_version, base)
+            for _ in range(600):
+                if traffic.version_of_the_next() == 2:
+                    break
+        answers = system.answers(traffic.sent)
+        more = system.read(system.scores, traffic.sent + 1, timeout_s=3)
+    assert len(more) == traffic.sent, "a request was answered twice"
+    assert {answer["status"] for answer in answers.values()} == {"ok"}
+    assert {answer["model"]["version"] for answer in answers.values()} == {1, 2}
+
+
+def test_an_operator_pins_unpins_rolls_back_and_gives_a_share_to_a_canary(
+    make_system: Callable[[str], System], served: tuple[ModelServerProcess, Path], narrow_version: Path
+) -> None:
+    server, base = served
+    system = make_system(server.address)
+    users = 60
+    sent = 0
+    with system.scorer(predictor__poll_interval_ms=200, rollout__ramp_s=0.0, guard__watched_calls=0) as scorer:
+
+        def ask() -> list[int]:
+            """Which version answers each of the users."""
+            nonlocal sent
+            for user in range(users):
+                system.send([request(f"r{sent + user}")], key=f"user-{user}".encode())
+            sent += users
+            answers = system.answers(sent)
+            assert {answer["status"] for answer in answers.values()} == {"ok"}
+            return versions(answers, sent - users, users)
+
+        assert set(ask()) == {1}
+        publish(narrow_version, base)
+        while set(ask()) != {2}:
+            assert sent < 600 * users, "version 2 never served"
+        assert "serving: 2" in operator(scorer, "list")
+        assert "pinned by operator: 1" in operator(scorer, "pin", "1")
+        assert set(ask()) == {1}
+        assert "'share': 0.5" in operator(scorer, "canary", "2", "0.5")
+        first, second = ask(), ask()
+        assert 0.25 < first.count(2) / users < 0.75
+        assert first == second, "a user meets one version"
+        operator(scorer, "unpin")
+        while set(ask()) != {2}:
+            assert sent < 600 * users, "the newest version never came back"
+        assert "rolled back: [2]" in operator(scorer, "rollback")
+        assert set(ask()) == {1}
+        refused = subprocess.run(
+            [sys.executable, "-m", "streamer", "model", "pin", "9", "--ops", f"127.0.0.1:{scorer.port}"],
+            check=False, timeout=300, capture_output=True, text=True,
+        )  # fmt: skip
+        assert refused.returncode == 1
+        assert "version 9 of 'ctr' is not AVAILABLE" in refused.stderr
