@@ -234,8 +234,8 @@ def send(
     """Sends the demo's traffic with a line of progress every few seconds, and checks every answer."""
     console.print(f"traffic for {seconds:.0f} s ...", style="bold")
     console.print(
-        f"  {_OFFERED_AGAIN:.0%} of them offer an opportunity of the last second again, as several exchanges do: same user"
-        f" and context, {_SAME_CANDIDATES:.0%} of the candidates; those scores are in the score cache"
+        f"  {_OFFERED_AGAIN:.0%} of them offer an opportunity of the last second again, as several exchanges do: same"
+        f" user and context, {_SAME_CANDIDATES:.0%} of the candidates; those scores are in the score cache"
     )
 
     def progress(elapsed: float, sent: int, answered: int) -> None:

@@ -60,12 +60,13 @@ class System:
         values: Sequence[bytes | None],
         *,
         key: bytes | None = b"u1",
+        keys: Sequence[bytes] | None = None,
         headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
-        """Produces records in this order."""
+        """Produces records in this order, all with the same key or each with its own."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "message.max.bytes": 8 << 20, "linger.ms": 50})
-        for value in values:
-            producer.produce(self.requests, value=value, key=key, headers=headers or [])
+        for value, of_its_own in zip(values, keys or [key] * len(values), strict=True):
+            producer.produce(self.requests, value=value, key=of_its_own, headers=headers or [])
         assert producer.flush(30) == 0
 
     def read(self, topic: str, n: int, timeout_s: float = ANSWER_S) -> list[Message]:

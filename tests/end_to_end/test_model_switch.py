@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import yaml
@@ -65,7 +65,7 @@ class Traffic:
         self._thread = threading.Thread(target=self._run, name="traffic")
         self.sent = 0
 
-    def __enter__(self) -> "Traffic":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -80,8 +80,7 @@ class Traffic:
 
     def version_of_the_next(self) -> int:
         """Which version answers now."""
-        answers = self._system.answers(self.sent + 2)
-        version: int = answers[f"r{len(answers) - 1}"]["model"]["version"]
+        version: int = self._system.read(self._system.scores, self.sent + 2)[-1].json["model"]["version"]
         return version
 
 
@@ -126,8 +125,8 @@ def test_an_operator_pins_unpins_rolls_back_and_gives_a_share_to_a_canary(
         def ask() -> list[int]:
             """Which version answers each of the users."""
             nonlocal sent
-            for user in range(users):
-                system.send([request(f"r{sent + user}")], key=f"user-{user}".encode())
+            keys = [f"user-{user}".encode() for user in range(users)]
+            system.send([request(f"r{sent + user}") for user in range(users)], keys=keys)
             sent += users
             answers = system.answers(sent)
             assert {answer["status"] for answer in answers.values()} == {"ok"}
