@@ -122,6 +122,24 @@ async def test_an_idle_model_is_asked_at_once() -> None:
 
 
 @virtual
+async def test_nothing_polls_while_a_call_is_awaited() -> None:
+    """A ticker of 1 ms would look at the clock 10,000 times."""
+    rig = Rig(slots=1, model_s=10.0, max_wait_ms=5)
+    looks = 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        return rig.loop.time()
+
+    rig.dispatcher.clock = clock
+    start = rig.loop.time()
+    await asyncio.gather(rig.score(encoded(1, 2), budget_ms=60_000), rig.score(encoded(2, 10), budget_ms=60_000))
+    assert rig.loop.time() - start == pytest.approx(20.0, abs=0.01)
+    assert looks < 20
+
+
+@virtual
 async def test_no_more_calls_in_flight_than_slots() -> None:
     rig = Rig(slots=2, max_batch_rows=3)
     requests = [encoded(tag, 3) for tag in range(1, 6)]

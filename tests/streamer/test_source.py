@@ -1,11 +1,16 @@
 """How much may be read; what becomes of it is seen on a real broker, in tests/end_to_end."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
+from aiokafka.structs import ConsumerRecord
 
+import streamer
 from streamer import kafka
 from streamer.delivery import Delivery
 from streamer.metrics import Metrics
@@ -19,9 +24,9 @@ P: Partition = ("t", 0)
 
 @asynccontextmanager
 async def source_of(
-    offsets: OffsetTracker, source: Mapping[str, Any], max_uncommitted: int = 1000
+    offsets: OffsetTracker, source: Mapping[str, Any], max_uncommitted: int = 1000, wall_s: float = 1_700_000_000.0
 ) -> AsyncIterator[Source]:
-    """A source whose consumer is not started."""
+    """A source whose consumer is not started. Its monotonic clock stands at 50 s, the wall clock at `wall_s`."""
     settings = Settings.model_validate({"source": source})
     consumer = kafka.consumer(settings)
 
@@ -32,7 +37,15 @@ async def source_of(
     delivery = Delivery(consumer, offsets, None, no_commits, settings, **shared)
     try:
         yield Source(
-            consumer, offsets, delivery, settings.source, revoke_s=1.0, max_uncommitted=max_uncommitted, **shared
+            consumer,
+            offsets,
+            delivery,
+            settings.source,
+            revoke_s=1.0,
+            max_uncommitted=max_uncommitted,
+            clock=lambda: 50.0,
+            wall_clock=lambda: wall_s,
+            **shared,
         )
     finally:
         await consumer.stop()
@@ -67,3 +80,34 @@ async def test_records_uncommitted_stop_reading_though_they_are_done() -> None:
         assert source.room() == 0
         offsets.committed({P: 1})
         assert source.room() == 1
+
+
+@pytest.mark.parametrize(
+    ("deadline_from", "age_ms", "left_ms"),
+    [
+        ("record", 0, 30.0),
+        ("record", 12, 18.0),
+        ("record", 5_000, -4_970.0),
+        ("record", -3_600_000, 30.0),  # a clock that is an hour ahead
+        ("arrival", 12, 30.0),
+        ("arrival", 5_000, 30.0),
+    ],
+)
+async def test_the_budget_begins_at_the_records_timestamp_or_at_its_receipt(
+    deadline_from: str, age_ms: int, left_ms: float
+) -> None:
+    wall_s = 1_700_000_000.0
+    settings = {"deadline_from": deadline_from, "budget_ms": 30.0}
+    async with source_of(OffsetTracker(), settings, wall_s=wall_s) as source:
+        record = ConsumerRecord("t", 0, 7, round(1e3 * wall_s) - age_ms, 0, b"u", b"{}", None, 1, 2, ())
+        received = source._receive(record, False)  # noqa: SLF001  a chunk of records needs a broker
+    assert 1e3 * received.deadline.remaining(50.0) == pytest.approx(left_ms, abs=1e-3)
+    assert received.at == 50.0
+
+
+def test_the_wall_clock_is_read_where_a_record_enters_and_nowhere_else() -> None:
+    """Differences of it go wrong whenever it is set; `streamer dlq` shows times to people."""
+    root = Path(streamer.__file__).parent
+    reading = re.compile(r"\btime\.time\b|\btime_ns\b|\.(?:utc)?now\(|\.today\(")
+    found = {str(file.relative_to(root)) for file in root.rglob("*.py") if reading.search(file.read_text())}
+    assert found == {"source.py", "commands/dlq.py"}
