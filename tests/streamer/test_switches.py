@@ -162,6 +162,24 @@ async def test_the_pinned_version_vanishes_in_the_middle_of_the_flip() -> None:
 
 
 @virtual
+async def test_the_version_before_takes_over_at_once_where_the_one_that_serves_vanishes() -> None:
+    servers = VirtualServers([loaded(1)], call_s=0.01)
+    worker = Worker(servers, ramp_s=0.0)
+    await worker.start()
+    traffic = asyncio.create_task(worker.traffic(0.6))
+    await later(0.1)
+    servers.servers[0][2] = Loaded(ANOTHER_SPEC)
+    await later(0.2)
+    del servers.servers[0][2]
+    await traffic
+    answers = await worker.settle()
+    assert statuses(answers) == {"ok": len(answers)}
+    assert sorted(set(versions(answers))) == [1, 2]
+    assert versions(answers)[-1] == 1
+    assert servers.warmed == [1, 2, 2], "version 1 was made ready once"
+
+
+@virtual
 async def test_the_pinned_version_vanishes_while_the_next_one_is_prepared() -> None:
     servers = VirtualServers([loaded(1)], call_s=0.01, control_s=0.03)
     worker = Worker(servers, ramp_s=0.5)
