@@ -123,6 +123,26 @@ async def test_scores_of_a_version_that_was_rolled_back_are_not_found_when_it_co
 
 
 @virtual
+async def test_scores_of_a_canary_that_was_rolled_back_are_not_found_when_it_comes_again() -> None:
+    servers = VirtualServers([loaded(1)], call_s=0.03)
+    worker = Worker(servers)
+    await worker.models.refresh()  # nobody looks for versions by himself
+    servers.servers[0][2] = Loaded(ONE_SPEC)
+    await worker.model.canary(2, 0.99)
+    early = worker.send(1)
+    await early
+    late = worker.send(1, (1, 2, 3, 4))
+    await later(0.001)
+    worker.model.roll_back("asked")
+    await late
+    await worker.model.canary(2, 0.99)
+    worker.send(1, (1, 2, 3, 4))
+    answers = await worker.settle()
+    assert versions(answers) == [2, 2, 2]
+    assert [answer["source"] for answer in answers[1:]] == [["cache"] * 3 + ["model"], ["model"] * 4]
+
+
+@virtual
 async def test_a_version_that_fails_during_its_ramp_goes_back_by_itself() -> None:
     servers = VirtualServers([loaded(1)], call_s=0.005)
     worker = Worker(servers, ramp_s=0.5, cache=False)
