@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tests.streamer.virtual_servers import Loaded, VirtualServers
 LONG = 60.0
 
 
-class Both(ModelServers, Scorer):
+class Both(ModelServers, Scorer, Protocol):
     """What a scorer asks of model servers."""
 
 
