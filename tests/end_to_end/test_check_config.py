@@ -1,4 +1,4 @@
-"""`streamer check-config --live`: what contradicts the live topics or the live model is one line and exit status 2."""
+"""`streamer check-config --live`: what contradicts the live topics or the live model is named, exit status 2."""
 
 import asyncio
 import subprocess
@@ -79,14 +79,14 @@ async def test_topics_and_a_model_that_agree(make_system: Callable[[str], System
     ],
     ids=["dtype", "shape", "inputs", "spec", "no version", "topic", "unknown setting"],
 )
-async def test_what_disagrees_is_named_in_a_line(
+async def test_what_disagrees_is_named(
     make_system: Callable[[str], System], tmp_path: Path, server: Server, settings: dict[str, object], message: str
 ) -> None:
     async with server.running():
         found = await check(make_system(server.address), server, tmp_path, **settings)
     assert found.returncode == 2, found.stdout + found.stderr
     assert message in found.stderr
-    assert len(found.stderr.strip().splitlines()) == 1, found.stderr
+    assert "Traceback" not in found.stderr
 
 
 def test_the_hash_of_a_spec_tells_specs_apart() -> None:
