@@ -83,8 +83,8 @@ class OffsetTracker:
         return self._committed.get(partition)
 
     def read_up_to(self, partition: Partition) -> int | None:
-        """The next offset to answer; None while nothing of the partition has been."""
-        return self._next.get(partition)
+        """The next offset to answer; before the first answer, where the partition begins; None if that is not known."""
+        return self._next.get(partition, self._committed.get(partition))
 
     def is_in_flight(self, partition: Partition, offset: int) -> bool:
         """Whether the record was received and is not done."""

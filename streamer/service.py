@@ -38,6 +38,8 @@ _START_RETRY_S = 1.0
 # A version that is gone fails every batch: they ask for another one together.
 _LOOK_AGAIN_S = 0.05
 _LOOP_PROBE_S = 0.1
+# What each client of the brokers gets to say good-bye, beyond the time for draining: they may be gone.
+_LEAVE_S = 2.0
 _T = TypeVar("_T")
 
 
@@ -58,7 +60,12 @@ class Service:
         self._why_not: str | None = "starting"
         self._models: Models | None = None
         self._ops = OpsServer(
-            settings.ops, self.metrics.registry, lambda: self.state, lambda: self._why_not, lambda: self._models
+            settings.ops,
+            self.metrics.registry,
+            lambda: self.state,
+            lambda: self._why_not,
+            lambda: self._models,
+            config=settings.model_dump_json(),
         )
 
     async def run(self) -> bool:
@@ -118,6 +125,7 @@ class Service:
             self._models = models
             topics = kafka.wanted_topics(settings)
             await self._until_done("brokers", lambda: kafka.check_topics(settings, topics), UnreachableError)
+            await self._until_done("brokers", lambda: kafka.check_group(settings), UnreachableError)
             if self._stop.is_set():
                 return True
             sink = Sink(partial(kafka.producer, settings), settings.sink, self.metrics, log)
@@ -135,11 +143,11 @@ class Service:
             )
         finally:
             if source is not None:
-                await source.stop()
+                await self._in_time("consumer", source.stop())
             if transactions is not None:
-                await transactions.stop()
+                await self._in_time("transactions", transactions.stop())
             if sink is not None:
-                await sink.stop()
+                await self._in_time("producer", sink.stop())
             await predictor.close()
         return False
 
@@ -268,14 +276,16 @@ class Service:
             await self._stop.wait()
 
             self.state, self._why_not = "DRAINING", "draining"
+            deadline = Deadline.after(self._clock(), settings.service.drain_ms)
             source.close()
             dispatcher.drain()
-            await reading
-            all_answered = await source.join(Deadline.after(self._clock(), settings.service.drain_ms))
+            await asyncio.wait([reading], timeout=deadline.remaining(self._clock()))
+            reading.cancel()
+            all_answered = await source.join(deadline)
             for task in side:
                 task.cancel()
             left = source.in_flight
-            await source.leave()
+            await self._in_time("group", source.leave())
             if not all_answered:
                 self._log.error("drained in part, the rest will be read again", in_flight=left)
                 for task in asyncio.all_tasks():
@@ -318,6 +328,13 @@ class Service:
             except PredictError as error:
                 self._log.warning("model server cannot be asked for its versions", error=str(error))
             await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _in_time(self, what: str, leaving: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                await leaving
+        except TimeoutError:
+            self._log.warning("the brokers do not answer, left without them", left=what)
 
     async def _until_done(
         self,

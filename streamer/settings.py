@@ -235,7 +235,7 @@ class DeliverySettings(_Section):
 
 
 class OpsSettings(_Section):
-    """The operations port: /healthz, /readyz, /metrics."""
+    """The operations port: /healthz, /readyz, /metrics, /status, /config, /model."""
 
     host: str = Field(default="127.0.0.1", description="interface that it listens on")
     port: int = Field(default=9100, ge=0, le=65535, description="0 takes a free one and logs it")

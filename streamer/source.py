@@ -116,6 +116,7 @@ class Source:
         self._closing = False
         self._unanswered = 0
         self._read_s: dict[int, float] = {}
+        self._measured: set[int] = set()
         self._admission = asyncio.Lock()
         self._failure: StreamerError | None = None
 
@@ -221,11 +222,17 @@ class Source:
         await self._delivery.close(self._delivery.partitions)
 
     def measure_lag(self) -> None:
-        """Sets the lag gauges from what the last fetches said; asks nobody."""
-        for partition in self._consumer.assignment():
+        """Sets the lag gauges from what the last fetches said; asks nobody. Partitions of others have none here."""
+        assigned = self._consumer.assignment()
+        for gone in self._measured - {partition.partition for partition in assigned}:
+            self._measured.remove(gone)
+            self._metrics.lag.remove(gone)
+            self._metrics.lag_seconds.remove(gone)
+        for partition in assigned:
             end = self._consumer.highwater(partition)
             at = self._offsets.read_up_to((partition.topic, partition.partition))
             if end is not None and at is not None:
+                self._measured.add(partition.partition)
                 behind = max(0, end - at)
                 age = self._wall_clock() - self._read_s.get(partition.partition, inf)
                 self._metrics.lag.labels(partition.partition).set(behind)

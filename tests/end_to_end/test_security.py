@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 import trustme
 from confluent_kafka.admin import (
@@ -27,8 +28,11 @@ from typer.testing import CliRunner
 
 from sandbox.broker import KafkaBroker
 from sandbox.broker.admin import admin_client
+from sandbox.model_server.process import ModelServerProcess
+from sandbox.scorer import ScorerProcess
 from streamer.commands import app
 from streamer.errors import ConfigError
+from tests.streamer.test_ops_http import ask
 
 pytestmark = [
     pytest.mark.kafka,
@@ -182,12 +186,94 @@ def test_who_has_not_reads_one_clear_line(
     assert "wrong horse" not in str(error.value)
 
 
+TOKEN, KEY_PASSWORD = "open sesame", "a key for the key"
+ENDS_S = 120
+
+
+@pytest.fixture
+def scorer(secured: Secured, simulated_server: ModelServerProcess, tmp_path: Path) -> Callable[..., ScorerProcess]:
+    """A scorer that logs everything and has each secret in its environment; `changes` are settings by dotted name."""
+
+    def make(**changes: object) -> ScorerProcess:
+        kafka = {f"kafka.{name}": value for name, value in secured.settings.items() if name != "sasl_password_file"}
+        settings = {
+            **kafka,
+            "kafka.sasl_password": PASSWORD,
+            "kafka.ssl_key_password": KEY_PASSWORD,
+            "kafka.request_timeout_ms": 10_000,
+            "predictor.addresses": [simulated_server.address],
+            "ops.token": TOKEN,
+            "service.log_level": "debug",
+            **{name.replace("__", "."): value for name, value in changes.items()},
+        }
+        return ScorerProcess(settings, tmp_path / "scorer.log")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kafka__sasl_password": "wrong horse"}, f"refuses the login '{USER}' by SCRAM-SHA-512"),
+        ({"kafka__ssl_cert_file": "expired.pem", "kafka__ssl_key_file": "expired.key"}, "it does not accept ours, "),
+        ({"kafka__ssl_cert_file": "foreign.pem", "kafka__ssl_key_file": "foreign.key"}, "it does not accept ours, "),
+        ({"source__topic": "forbidden"}, f"topic forbidden is forbidden to '{USER}'"),
+        ({"sink__topic": "forbidden"}, f"topic forbidden is forbidden to '{USER}'"),
+        ({"kafka__group_id": "of-others"}, f"group of-others is forbidden to '{USER}'"),
+        (
+            {"delivery__guarantee": "exactly_once"},
+            f"transactional ids ctr-streamer-… are forbidden to '{USER}'",
+        ),
+    ],
+)
+def test_a_scorer_that_is_refused_says_why_in_a_line_and_ends(
+    secured: Secured, scorer: Callable[..., ScorerProcess], changes: dict[str, str], message: str
+) -> None:
+    in_folder = {name: str(secured.folder / v) if name.endswith("_file") else v for name, v in changes.items()}
+    refused = scorer(**in_folder)
+    refused.spawn()
+    try:
+        assert refused.wait(ENDS_S) == 2, refused.log_tail()
+    finally:
+        refused.kill()
+    log = refused.log_path.read_text()
+    (said,) = [line for line in log.splitlines() if line.startswith("streamer: ")]
+    assert message in said
+    assert "Traceback" not in log, log
+    for secret in (PASSWORD, "wrong horse", TOKEN, KEY_PASSWORD):
+        assert secret not in log, log
+
+
+async def test_secrets_are_nowhere_to_be_read(scorer: Callable[..., ScorerProcess]) -> None:
+    """Two workers with everything logged: log, pages and process list know no secret."""
+    with scorer(supervisor__workers=2) as running:
+        found = {}
+        for path in ("/healthz", "/readyz", "/metrics", "/status", "/config", "/model"):
+            status, found[path] = await ask(f"127.0.0.1:{running.port}", path, token=TOKEN)
+            assert status == 200, path
+        supervisor = psutil.Process(running.pid)
+        workers = supervisor.children(recursive=True)
+        assert len(workers) == 2
+        found["process list"] = str([one.cmdline() for one in (supervisor, *workers)])
+        assert running.stop() == 0
+    found["log"] = running.log_path.read_text()
+    for where, text in found.items():
+        for secret in (PASSWORD, TOKEN, KEY_PASSWORD):
+            assert secret not in text, f"{where}: {text}"
+    kafka = json.loads(found["/config"])[1]["config"]["kafka"]
+    assert kafka["sasl_username"] == USER
+    assert kafka["sasl_password"] == "**********"  # noqa: S105  what stands there instead
+
+
 def token(*, expires_in_s: int) -> str:
     """A JSON web token without a signature, as Kafka's own validator for developers takes it."""
     now = int(time.time())
     parts = {"alg": "none"}, {"sub": USER, "iat": now - 7200, "exp": now + expires_in_s}
     encoded = (base64.urlsafe_b64encode(orjson.dumps(part)).rstrip(b"=").decode() for part in parts)
     return ".".join(encoded) + "."
+
+
+TOKEN_HEAD = token(expires_in_s=0).partition(".")[0]
 
 
 def valid_token() -> str:
@@ -198,7 +284,7 @@ def stale_token() -> str:
     return token(expires_in_s=-3600)
 
 
-def test_a_token_lets_in_and_a_stale_one_does_not(tmp_path: Path) -> None:
+def test_a_token_lets_in_and_a_stale_one_does_not(simulated_server: ModelServerProcess, tmp_path: Path) -> None:
     listener, login = "listener.name.client.", "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
     config = {
         "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -206,16 +292,18 @@ def test_a_token_lets_in_and_a_stale_one_does_not(tmp_path: Path) -> None:
         f"{listener}oauthbearer.sasl.jaas.config": f'{login} required unsecuredLoginStringClaim_sub="broker";',
     }
     with KafkaBroker(config=config) as broker:
-        broker.create_topic("dead-letters")
+        for topic in TOPICS:
+            broker.create_topic(topic)
+
+        common = {
+            "bootstrap_servers": broker.bootstrap_servers,
+            "request_timeout_ms": 60_000,
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "OAUTHBEARER",
+        }
 
         def dlq_list(provider: Callable[[], str]) -> Any:
-            kafka = {
-                "bootstrap_servers": broker.bootstrap_servers,
-                "request_timeout_ms": 60_000,
-                "security_protocol": "SASL_PLAINTEXT",
-                "sasl_mechanism": "OAUTHBEARER",
-                "sasl_token_provider": f"{provider.__module__}:{provider.__name__}",
-            }
+            kafka = {**common, "sasl_token_provider": f"{provider.__module__}:{provider.__name__}"}
             path = tmp_path / "streamer.yaml"
             path.write_text(json.dumps({"kafka": kafka}))
             return CliRunner().invoke(app, ["dlq", "list", "--config", str(path)])
@@ -227,4 +315,14 @@ def test_a_token_lets_in_and_a_stale_one_does_not(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"refuses the login .*by OAUTHBEARER") as error:
             raise refused.exception
         assert "\n" not in str(error.value)
-        assert stale_token() not in str(error.value)
+        assert TOKEN_HEAD not in str(error.value)
+
+        settings = {
+            **{f"kafka.{name}": value for name, value in common.items()},
+            "kafka.sasl_token_provider": f"{__name__}:valid_token",
+            "predictor.addresses": [simulated_server.address],
+            "service.log_level": "debug",
+        }
+        with ScorerProcess(settings, tmp_path / "scorer.log") as running:
+            assert running.stop() == 0
+        assert TOKEN_HEAD not in running.log_path.read_text()

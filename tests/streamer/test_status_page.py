@@ -1,5 +1,7 @@
 """The page for people says what the metrics say, over the last minute."""
 
+import re
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 
@@ -18,19 +20,22 @@ class _Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.rows: dict[str, list[str]] = {}
+        self.paragraphs: list[str] = []
         self._cells: list[str] = []
         self._red = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._red = ("class", "bad") in attrs
-        if tag == "tr":
+        if tag in {"tr", "p"}:
             self._cells = []
 
     def handle_data(self, data: str) -> None:
         self._cells.append(f"{data}!" if self._red else data)
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "p":
+            self.paragraphs += self._cells
         if tag == "tr" and self._cells:
             self.rows[self._cells[0]] = self._cells[1:]
 
@@ -76,8 +81,7 @@ def test_rates_and_times_are_those_between_two_looks() -> None:
     assert rows["time left after decode, 99 % have"] == ["20 ms"]
     assert rows["time left after the answer, 99 % have"] == ["20 ms"]
     assert rows["candidates whose score was known"] == ["30.0%"]
-    assert rows["partition 3: records behind"] == ["12"]
-    assert rows["partition 3: seconds behind"] == ["1.5"]
+    assert rows["partition 3: records, seconds behind"] == ["12 / 1.5 s!"]
 
 
 def test_what_somebody_should_look_at_is_red() -> None:
@@ -97,6 +101,28 @@ def test_what_somebody_should_look_at_is_red() -> None:
     assert rows["dead letters: decode"] == ["1!"]
     assert rows["commits failed"] == ["1!"]
     assert rows["state"] == ["RUNNING"]
+
+
+def test_the_first_line_says_what_to_look_at() -> None:
+    def trouble(metrics: Metrics) -> None:
+        metrics.answered("fallback", _times(31.0), 0.01)
+        metrics.transactions.labels("committed").inc()
+        metrics.transactions.labels("failed").inc()
+        metrics.careful.set(2)
+
+    page = _page_after(1.0, lambda _: None, trouble)
+    assert page.paragraphs == [
+        "Look at: answers: fallback; transactions: failed; partitions worked off one record at a time!"
+    ]
+    assert _page_after(1.0, lambda _: None, lambda _: None).paragraphs == ["Nothing needs a look."]
+
+
+def test_how_long_it_has_been_running_and_what_it_uses() -> None:
+    metrics, now = Metrics(), time.time()
+    page = _Page(StatusPage(lambda: 1.0, lambda: now).render({"": "RUNNING"}, metrics.registry.collect()))
+    assert re.fullmatch(r"(\d+ days?, )?\d+:\d\d:\d\d", page.rows["running for"][0])
+    assert float(page.rows["memory"][0].removesuffix(" MiB")) > 1
+    assert int(page.rows["open descriptors"][0]) > 1
 
 
 def test_the_first_look_has_counts_but_no_rates() -> None:
