@@ -70,13 +70,21 @@ class OffsetTracker:
         return {p: n for p, n in self._next.items() if n > self._committed.get(p, -1)}
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
-        """The broker has taken these; for a new partition, that is where it begins."""
-        self._committed.update(offsets)
-        for partition in offsets:
+        """The broker has taken these; for a new partition, that is where it begins.
+
+        A transaction commits records that are `done` only afterwards.
+        """
+        for partition, offset in offsets.items():
+            before = self._committed.get(partition, -1)
+            self._committed[partition] = offset
             behind = self._done.get(partition, ())
-            while behind and self._is_committed(partition, behind[0]):
+            while behind and behind[0] < offset:
                 behind.popleft()
                 self._uncommitted -= 1
+            for held in self._open.get(partition, ()):
+                if held >= offset:
+                    break
+                self._uncommitted -= held >= before
 
     def last_committed(self, partition: Partition) -> int | None:
         """The offset of the last commit, None before the first."""
