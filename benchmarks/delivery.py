@@ -19,7 +19,7 @@ GUARANTEES = ("at_least_once", "exactly_once")
 SHARE = 0.3
 PARTITIONS = 4
 QUICK = Service(fixed_ms=1.0, per_row_us=0.5, workers=4)
-"""About 10,000 rows a second and worker more than any scorer of one core asks for."""
+"""A full batch takes 1.6 ms, four of them at once: more than any scorer of one core asks for."""
 _WARM_UP = 0.2
 _LONGER = 2
 
@@ -69,9 +69,7 @@ def _traffic(bench: Bench, guarantee: str, address: str, rate: float) -> Traffic
         warm_up = RequestFactory(bench.world, candidates=options.candidates, seed=13, prefix="warm-up")
         drive(bench.bootstrap, topics, warm_up, rate=rate, seconds=options.seconds)
         measured = RequestFactory(bench.world, candidates=options.candidates, seed=14, prefix="measured")
-        report = drive(bench.bootstrap, topics, measured, rate=rate, seconds=_LONGER * options.seconds)
-    print(report.requests_sent, report.lost, report.duplicates, report.unknown, report.wrong, report.examples)
-    return report
+        return drive(bench.bootstrap, topics, measured, rate=rate, seconds=_LONGER * options.seconds)
 
 
 def _throughput(runs: Mapping[str, list[Run]]) -> list[Figure]:

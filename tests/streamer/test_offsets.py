@@ -159,14 +159,13 @@ def test_against_a_plain_model(data: st.DataObject) -> None:
             tracker.committed(tracker.committable())
             assert tracker.committable() == {}
         elif action == "transact":
-            held = state.get(partition, {})
-            ready = tracker.prefix(partition, held)
-            if ready:
-                committed[partition] = ready[-1] + 1
-                tracker.committed({partition: ready[-1] + 1})
-            for offset in ready:
+            first = tracker.prefix(partition, state.get(partition, {}))
+            end = {partition: first[-1] + 1} if first else {}
+            tracker.committed(end)
+            committed.update(end)
+            for offset in first:
                 tracker.done(partition, offset)
-                held[offset] = True
+                state[partition][offset] = True
         else:
             tracker.forget([partition])
             state.pop(partition, None)
