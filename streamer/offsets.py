@@ -1,6 +1,6 @@
 """Which offset of each partition is safe to commit: the one behind which everything has been answered. Pure."""
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Container, Iterable, Mapping
 
 from streamer.types import Partition
@@ -21,14 +21,14 @@ class OffsetTracker:
         self._done: dict[Partition, deque[int]] = {}
         self._next: dict[Partition, int] = {}
         self._committed: dict[Partition, int] = {}
-        self._in_flight = 0
+        self._in_flight: Counter[Partition] = Counter()
         self._bytes = 0
         self._uncommitted = 0
 
     @property
     def in_flight(self) -> int:
         """Records received and not done."""
-        return self._in_flight
+        return self._in_flight.total()
 
     @property
     def in_flight_bytes(self) -> int:
@@ -43,7 +43,7 @@ class OffsetTracker:
     def received(self, partition: Partition, offset: int, size: int = 0) -> None:
         """A record of `size` bytes came in; offsets of a partition rise, with gaps where the log was compacted."""
         self._open.setdefault(partition, OrderedDict())[offset] = size
-        self._in_flight += 1
+        self._in_flight[partition] += 1
         self._bytes += size
         self._uncommitted += not self._is_committed(partition, offset)
 
@@ -53,7 +53,7 @@ class OffsetTracker:
         if records is None or (size := records.get(offset)) is None:
             return
         records[offset] = None
-        self._in_flight -= 1
+        self._in_flight[partition] -= 1
         self._bytes -= size
         behind = self._done.setdefault(partition, deque())
         while records:
@@ -112,18 +112,16 @@ class OffsetTracker:
 
     def in_flight_of(self, partitions: Iterable[Partition]) -> int:
         """Records of these partitions that are not done."""
-        return sum(1 for p in partitions for size in self._open.get(p, {}).values() if size is not None)
+        return sum(self._in_flight[p] for p in partitions)
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """These partitions are somebody else's now."""
         for partition in list(partitions):
             records: Mapping[int, int | None] = self._open.get(partition, {})
-            left = [size for size in records.values() if size is not None]
-            self._in_flight -= len(left)
-            self._bytes -= sum(left)
+            self._bytes -= sum(size for size in records.values() if size is not None)
             self._uncommitted -= sum(1 for offset in records if not self._is_committed(partition, offset))
             self._uncommitted -= len(self._done.get(partition, ()))
-            for held in (self._open, self._done, self._next, self._committed):
+            for held in (self._open, self._done, self._next, self._committed, self._in_flight):
                 held.pop(partition, None)
 
     def _is_committed(self, partition: Partition, offset: int) -> bool:

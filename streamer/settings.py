@@ -94,6 +94,9 @@ class SourceSettings(_Section):
     max_unacknowledged_records: int = Field(
         default=240, ge=1, description="records whose answers no broker has acknowledged; then reading stops"
     )
+    max_partition_share: float = Field(
+        default=0.5, gt=0, le=1, description="of those, what one of several partitions may have; then it is paused"
+    )
     max_in_flight_bytes: int = Field(
         default=64 * 2**20, ge=1, description="bytes of records whose answers no broker has; then reading stops"
     )

@@ -85,7 +85,8 @@ class Source:
 
     Promises: at most `max_in_flight_records` are received and not answered; at most `max_unacknowledged_records` are
     not done, and `max_uncommitted_records` not committed; while those that are not done weigh `max_in_flight_bytes`,
-    no further chunk is read; partitions that are taken away are committed first, as far as their work ends in time.
+    no further chunk is read; a partition with more than its share of them is paused, so that the others go on;
+    partitions that are taken away are committed first, as far as their work ends in time.
     """
 
     def __init__(
@@ -117,6 +118,8 @@ class Source:
         self._unanswered = 0
         self._read_s: dict[int, float] = {}
         self._measured: set[int] = set()
+        self._most = settings.max_unacknowledged_records * settings.max_partition_share
+        self._paused: set[TopicPartition] = set()
         self._admission = asyncio.Lock()
         self._failure: StreamerError | None = None
 
@@ -144,6 +147,8 @@ class Source:
                 raise self._failure
             if self._delivery.is_careful and not self._offsets.in_flight:
                 await self.commit()
+            if self._paused:
+                self._resume()
             room = self.room()
             if room <= 0:
                 await self._change()
@@ -160,6 +165,7 @@ class Source:
                 await asyncio.sleep(_RETRY_S)
                 continue
             if chunk:
+                self._pause(chunk)
                 self._unanswered += len(chunk)
                 self._metrics.records.inc(len(chunk))
                 self._measure_in_flight()
@@ -177,6 +183,23 @@ class Source:
             settings.max_unacknowledged_records - offsets.in_flight,
             self._max_uncommitted - offsets.uncommitted,
         )
+
+    def _pause(self, chunk: Sequence[Received]) -> None:
+        """Pauses those of the partitions just read whose records do not get done, unless there is no other."""
+        for topic, partition in {(record.origin.topic, record.origin.partition) for record in chunk}:
+            left = self._offsets.in_flight_of([(topic, partition)])
+            if left >= self._most and len(self._consumer.assignment()) > 1:
+                self._consumer.pause(TopicPartition(topic, partition))
+                self._paused.add(TopicPartition(topic, partition))
+                self._log.warning("partition paused, its records do not get done", partition=partition, records=left)
+
+    def _resume(self) -> None:
+        """Resumes paused partitions where most is done. One that is assigned anew is not paused any more."""
+        self._paused &= self._consumer.assignment()
+        for top in list(self._paused):
+            if self._offsets.in_flight_of([(top.topic, top.partition)]) <= self._most / 2:
+                self._consumer.resume(top)
+                self._paused.remove(top)
 
     def answered(self) -> None:
         """What becomes of one record is known, and is on its way to the brokers: another one may be read."""

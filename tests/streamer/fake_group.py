@@ -5,6 +5,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError
@@ -79,6 +80,7 @@ class FakeConsumer:
         self._listener: ConsumerRebalanceListener | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._high: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
         self._is_revoking = False
 
     def subscribe(self, topics: Iterable[str], *, listener: ConsumerRebalanceListener | None = None) -> None:
@@ -95,6 +97,17 @@ class FakeConsumer:
 
     def highwater(self, top: TopicPartition) -> int | None:
         return self._high.get(top)
+
+    def pause(self, *tops: TopicPartition) -> None:
+        self._check(tops)
+        self._paused.update(tops)
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self._paused)
+
+    def resume(self, *tops: TopicPartition) -> None:
+        self._check(tops)
+        self._paused.difference_update(tops)
 
     def seek(self, top: TopicPartition, offset: int) -> None:
         self._check([top])
@@ -119,10 +132,10 @@ class FakeConsumer:
         found = self._take(max_records)
         if not found:
             self._group.appended.clear()
-            try:
-                await asyncio.wait_for(self._group.appended.wait(), timeout_ms / 1e3)
-            except TimeoutError:
-                return {}
+            # Not `wait_for`, which swallows a cancellation that comes with a record.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_ms / 1e3):
+                    await self._group.appended.wait()
             found = self._take(max_records)
         return found
 
@@ -135,6 +148,7 @@ class FakeConsumer:
 
     async def assign(self, tops: Iterable[TopicPartition]) -> None:
         """These partitions are this member's now, from the group's commits on."""
+        self._paused = set()
         self._positions = {top: self._group.commits.get(top, (0, ""))[0] for top in tops}
         self._is_revoking = False
         if self._listener is not None:
@@ -143,14 +157,14 @@ class FakeConsumer:
 
     def lose(self) -> None:
         """Has no partitions any more."""
-        self._positions, self._high = {}, {}
+        self._positions, self._high, self._paused = {}, {}, set()
 
     def _take(self, most: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         for top, position in self._positions.items():
             log = self._group.logs[top]
             records = log[position : position + most]
-            if records and most and not self._is_revoking:
+            if records and most and not self._is_revoking and top not in self._paused:
                 found[top] = records
                 self._positions[top], self._high[top] = position + len(records), len(log)
                 most -= len(records)

@@ -126,6 +126,22 @@ async def test_a_member_reads_from_its_groups_commit_on(group: Group, members: A
     assert [record.offset for record in await read(second, 3)] == [2, 3, 4]
 
 
+async def test_a_partition_that_is_paused_waits_and_loses_nothing(group: Group, members: AsyncExitStack) -> None:
+    consumer = await join(group, members)
+    await until(lambda: consumer.assignment() == set(group.tops))
+    assert consumer.paused() == set()
+    consumer.pause(group.tops[0])
+    assert consumer.paused() == {group.tops[0]}
+    for number in range(2):
+        group.produce(number, b"r")
+    (record,) = await read(consumer, 1)
+    assert record.partition == 1
+    assert await consumer.getmany(timeout_ms=300, max_records=9) == {}
+    consumer.resume(group.tops[0])
+    (record,) = await read(consumer, 1)
+    assert (record.partition, record.offset) == (0, 0)
+
+
 async def test_who_loses_partitions_may_commit_for_them_once_more(group: Group, members: AsyncExitStack) -> None:
     for top in group.tops:
         group.produce(top.partition, b"r")

@@ -47,10 +47,11 @@ class WatchedGroup(FakeGroup):
 
 
 class Member:
-    """A worker as far as its source goes: each record takes its seconds, then it is answered and done."""
+    """A worker as far as its source goes: each record is answered, and done when the brokers have had their seconds."""
 
     def __init__(self, group: WatchedGroup, tasks: asyncio.TaskGroup, seconds: Callable[[], float]) -> None:
-        self._group, self._tasks, self._seconds = group, tasks, seconds
+        self._group, self._tasks = group, tasks
+        self.seconds = seconds
         self.metrics = Metrics()
         self.consumer = FakeConsumer(group)
         self.offsets = OffsetTracker()
@@ -79,9 +80,10 @@ class Member:
                 self._tasks.create_task(self._answer(record))
 
     async def _answer(self, record: Received) -> None:
-        await asyncio.sleep(self._seconds())
-        self._group.answered.append((record.origin.partition, record.origin.offset))
+        await asyncio.sleep(0.001)
         self.source.answered()
+        await asyncio.sleep(self.seconds())
+        self._group.answered.append((record.origin.partition, record.origin.offset))
         self.source.done(record.origin)
 
     async def _commit(self) -> None:
@@ -152,9 +154,27 @@ async def test_revocation_waits_for_what_is_in_flight() -> None:
         await asyncio.sleep(0.2)
         began = clock()
         await group.rebalance([other.consumer])
-        assert clock() - began == pytest.approx(1.3)
+        assert clock() - began == pytest.approx(1.3, abs=0.01)
         await asyncio.sleep(5.0)
     assert group.answered == [(0, 0)], "nobody has to answer it again"
+
+
+@virtual
+async def test_a_partition_whose_records_do_not_get_done_stops_no_other() -> None:
+    group = WatchedGroup(partitions=3)
+    async with started(group, lambda: 30.0) as (member,):
+        for _ in range(60):
+            group.produce(0, b"r")
+        await asyncio.sleep(1.0)
+        member.seconds = lambda: 0.01
+        for _ in range(60):
+            group.produce(1, b"r")
+            group.produce(2, b"r")
+        await asyncio.sleep(5.0)
+        assert group.commits[group.tops[1]][0] == group.commits[group.tops[2]][0] == 60
+        assert group.commits[group.tops[0]][0] == 0
+        await asyncio.sleep(90.0)
+        assert group.is_worked_off, "and it goes on itself when they are done"
 
 
 def lag_of(member: Member) -> dict[str, float]:
