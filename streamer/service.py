@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -38,8 +39,9 @@ _START_RETRY_S = 1.0
 # A version that is gone fails every batch: they ask for another one together.
 _LOOK_AGAIN_S = 0.05
 _LOOP_PROBE_S = 0.1
-# What each client of the brokers gets to say good-bye, beyond the time for draining: they may be gone.
-_LEAVE_S = 2.0
+# For the last commit and the good-byes to the brokers, beyond the time for draining: they may be gone.
+_LEAVE_MS = 8000.0
+_AT_LEAST_S = 0.5
 _T = TypeVar("_T")
 
 
@@ -58,6 +60,7 @@ class Service:
         self._stop = asyncio.Event()
         self._look_now = asyncio.Event()
         self._why_not: str | None = "starting"
+        self._leave_by: Deadline | None = None
         self._models: Models | None = None
         self._ops = OpsServer(
             settings.ops,
@@ -329,12 +332,16 @@ class Service:
                 self._log.warning("model server cannot be asked for its versions", error=str(error))
             await asyncio.sleep(_LOOK_AGAIN_S)
 
-    async def _in_time(self, what: str, leaving: Awaitable[None]) -> None:
-        try:
-            async with asyncio.timeout(_LEAVE_S):
-                await leaving
-        except TimeoutError:
+    async def _in_time(self, what: str, leaving: Coroutine[Any, Any, None]) -> None:
+        """Waits for something that brokers must answer, but not for ever."""
+        self._leave_by = self._leave_by or Deadline.after(self._clock(), _LEAVE_MS)
+        task = asyncio.create_task(leaving, name=what)
+        await asyncio.wait([task], timeout=max(_AT_LEAST_S, self._leave_by.remaining(self._clock())))
+        if not task.done():
+            task.cancel()
             self._log.warning("the brokers do not answer, left without them", left=what)
+        elif not task.cancelled():  # a client that is stopped in the middle of its work may cancel who stops it
+            task.result()
 
     async def _until_done(
         self,
@@ -349,10 +356,9 @@ class Service:
             except not_yet as error:
                 self._why_not = f"waiting for the {what}: {error}"
                 self._log.warning(f"waiting for the {what}", error=str(error))
-            try:
-                await asyncio.wait_for(self._stop.wait(), _START_RETRY_S)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_START_RETRY_S):
+                    await self._stop.wait()
         return None
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple, Protocol
@@ -323,10 +324,9 @@ class Source:
             remaining = deadline.remaining(self._clock())
             if remaining <= 0:
                 return False
-            try:
-                await asyncio.wait_for(self._change(), remaining)
-            except TimeoutError:
-                return not left()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(remaining):
+                    await self._change()
         return True
 
     async def _change(self) -> None:

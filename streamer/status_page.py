@@ -1,5 +1,6 @@
 """The page for people: answers to the night's first questions, from the metrics and from nothing else."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from streamer.readings import Readings, Window
 _RELOAD_S = 2
 # Older than any budget that is usual: such requests are answered with nothing.
 _OLD_S = 1.0
+_A_FEW = 0.01
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}h1{font-size:1.3em;margin:0}"
     "h2{font-size:1em;margin:1.4em 0 .3em}table{border-collapse:collapse}"
@@ -68,6 +70,7 @@ class StatusPage:
             for worker, window in windows.items():
                 for name, cell in rows(window):
                     cells.setdefault(name, {})[worker] = cell
+            sections[title] = dict(sorted(cells.items(), key=_partition))
         tables = "".join(_table(title, rows, workers) for title, rows in sections.items())
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>streamer</title>'
@@ -75,6 +78,12 @@ class StatusPage:
             f"<small>{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC. Counts, rates and times are of {over}."
             f"{_LINKS}</small>{_verdict(sections)}<table><tr><th></th>{head}</tr>{tables}</table></body></html>\n"
         )
+
+
+def _partition(row: tuple[str, object]) -> int:
+    """The partitions of all workers in their order, behind the rows that are of none."""
+    found = re.match(r"partition (\d+)", row[0])
+    return -1 if found is None else int(found[1])
 
 
 def _verdict(sections: Mapping[str, Mapping[str, Mapping[str, Cell]]]) -> str:
@@ -114,9 +123,13 @@ def _behind(window: Window) -> Rows:
 
 def _in_time(window: Window) -> Rows:
     name = "streamer_sink_answers_total"
-    for status in window.labels(name, "status"):
-        yield f"answers: {status}", _number(window.gain(name, status=status), bad=status != "ok")
-    yield "answers after their deadline", _number(window.gain("streamer_sink_late_answers_total"), bad=True)
+    answers = {status: window.gain(name, status=status) for status in window.labels(name, "status")}
+    for status, count in answers.items():
+        yield f"answers: {status}", _share(count, sum(answers.values()), bad=status != "ok")
+    yield (
+        "answers after their deadline",
+        _share(window.gain("streamer_sink_late_answers_total"), sum(answers.values()), bad=True),
+    )
     for stage in STAGES:
         after = "the answer" if stage == "total" else stage
         found = window.quantile("streamer_stage_slack_seconds", 0.01, stage=stage)
@@ -140,6 +153,10 @@ def _models(window: Window) -> Rows:
         yield f"server {address}", ("left alone" if is_open else "asked", is_open)
     for code in window.labels("streamer_predictor_errors_total", "code"):
         yield f"failed calls: {code}", _number(window.gain("streamer_predictor_errors_total", code=code), bad=True)
+    yield "calls tried again", _number(window.gain("streamer_predictor_retries_total"))
+    for outcome in window.labels("streamer_shadow_requests_total", "outcome"):
+        gained = window.gain("streamer_shadow_requests_total", outcome=outcome)
+        yield f"requests for the shadow: {outcome}", _number(gained, bad=outcome == "failed")
 
 
 def _batches(window: Window) -> Rows:
@@ -202,6 +219,12 @@ def _bytes(value: float | None) -> Cell:
 def _age(window: Window, now: float) -> Cell:
     started = window.value("process_start_time_seconds")
     return _NOTHING if started is None else (str(timedelta(seconds=round(now - started))), False)
+
+
+def _share(count: float, of: float, *, bad: bool) -> Cell:
+    """A number and what share it is; `bad` marks one that is more than a few."""
+    share = count / of if of else 0.0
+    return f"{count:,.0f}" + (f" ({share:.1%})" if count else ""), bad and share > _A_FEW
 
 
 def _within(window: Window, name: str, **labels: str) -> Cell:

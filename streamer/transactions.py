@@ -114,7 +114,8 @@ class Transactions:
     async def wait(self) -> None:
         """Waits until a transaction is due: after the interval, or when enough is ready."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._enough.wait(), self._settings.transaction_interval_ms / 1e3)
+            async with asyncio.timeout(self._settings.transaction_interval_ms / 1e3):
+                await self._enough.wait()
 
     async def commit(self, mark: Callable[[Partition], str]) -> None:
         """One transaction for each partition that has something ready; `mark` is the metadata of its offset.

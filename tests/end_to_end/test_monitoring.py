@@ -55,6 +55,8 @@ def labels(make_system: Callable[[str], System], simulated_server: ModelServerPr
         text = scorer.get("/metrics")
     found: dict[str, set[str]] = defaultdict(set)
     for family in text_string_to_metric_families(text):
+        if family.name.endswith("_created"):
+            continue  # when a counter began, which the library adds
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
         for suffix in suffixes:
             found[family.name + suffix]  # one without samples so far exists, too

@@ -72,7 +72,7 @@ def test_rates_and_times_are_those_between_two_looks() -> None:
 
     rows = _page_after(10.0, before, between).rows
     assert rows["records received per second"] == ["4"]
-    assert rows["answers: ok"] == ["100"]
+    assert rows["answers: ok"] == ["100 (100.0%)"]
     assert rows["answers: expired"] == ["0"]
     assert rows["answers after their deadline"] == ["0"]
     assert rows["total: half, 99 %"] == ["5 / 5 ms"]
@@ -93,8 +93,8 @@ def test_what_somebody_should_look_at_is_red() -> None:
         metrics.commit_failures.inc()
 
     rows = _page_after(1.0, lambda _: None, trouble).rows
-    assert rows["answers: fallback"] == ["1!"]
-    assert rows["answers after their deadline"] == ["1!"]
+    assert rows["answers: fallback"] == ["1 (100.0%)!"]
+    assert rows["answers after their deadline"] == ["1 (100.0%)!"]
     assert rows["time left after the answer, 99 % have"] == ["none!"]
     assert rows["server 10.0.0.7:8500"] == ["left alone!"]
     assert rows["failed calls: UNAVAILABLE"] == ["1!"]
@@ -133,7 +133,7 @@ def test_the_first_look_has_counts_but_no_rates() -> None:
         StatusPage(lambda: 1.0).render({"": "STARTING: waiting <for> the brokers"}, metrics.registry.collect())
     ).rows
     assert rows["records received per second"] == ["–"]
-    assert rows["answers: ok"] == ["1"]
+    assert rows["answers: ok"] == ["1 (100.0%)"]
     assert rows["state"] == ["STARTING: waiting <for> the brokers!"]
 
 
@@ -144,6 +144,29 @@ def test_several_workers_have_a_column_each() -> None:
     assert page.rows["worker 0"] == ["worker 1"]
     assert page.rows["state"] == ["does not run!", "RUNNING"]
     assert page.rows["records in flight"] == ["–", "7"]
+
+
+def test_a_few_answers_without_scores_wake_nobody() -> None:
+    def between(metrics: Metrics) -> None:
+        for _ in range(999):
+            metrics.answered("ok", _times(4.5), 0.02)
+        metrics.answered("expired", _times(4.5), -0.001)
+
+    page = _page_after(1.0, lambda _: None, between)
+    assert page.rows["answers: expired"] == ["1 (0.1%)"]
+    assert page.rows["answers after their deadline"] == ["1 (0.1%)"]
+
+
+def test_partitions_stand_in_their_order_whoever_has_them() -> None:
+    family = Metric("streamer_source_lag_records", "", "gauge")
+    for partition, worker in ((10, "0"), (0, "0"), (9, "1")):
+        family.add_sample(family.name, {"worker": worker, "partition": str(partition)}, 1.0)
+    page = _Page(StatusPage(lambda: 1.0).render({"0": "RUNNING", "1": "RUNNING"}, [family]))
+    assert [row.partition(":")[0] for row in page.rows if row.startswith("partition ")] == [
+        "partition 0",
+        "partition 9",
+        "partition 10",
+    ]
 
 
 def _counted(value: int) -> CollectorRegistry:
