@@ -187,12 +187,18 @@ class Source:
 
     def _pause(self, chunk: Sequence[Received]) -> None:
         """Pauses those of the partitions just read whose records do not get done, unless there is no other."""
-        for topic, partition in {(record.origin.topic, record.origin.partition) for record in chunk}:
-            left = self._offsets.in_flight_of([(topic, partition)])
-            if left >= self._most and len(self._consumer.assignment()) > 1:
-                self._consumer.pause(TopicPartition(topic, partition))
-                self._paused.add(TopicPartition(topic, partition))
-                self._log.warning("partition paused, its records do not get done", partition=partition, records=left)
+        for top in {TopicPartition(record.origin.topic, record.origin.partition) for record in chunk}:
+            left = self._offsets.in_flight_of([(top.topic, top.partition)])
+            if left < self._most:
+                continue
+            assigned = self._consumer.assignment()
+            if top in assigned and len(assigned) > 1:
+                self._consumer.pause(top)
+                self._paused.add(top)
+                self._metrics.paused.set(len(self._paused))
+                self._log.warning(
+                    "partition paused, its records do not get done", partition=top.partition, records=left
+                )
 
     def _resume(self) -> None:
         """Resumes paused partitions where most is done. One that is assigned anew is not paused any more."""
@@ -201,6 +207,7 @@ class Source:
             if self._offsets.in_flight_of([(top.topic, top.partition)]) <= self._most / 2:
                 self._consumer.resume(top)
                 self._paused.remove(top)
+        self._metrics.paused.set(len(self._paused))
 
     def answered(self) -> None:
         """What becomes of one record is known, and is on its way to the brokers: another one may be read."""
