@@ -21,9 +21,7 @@ class Metrics:
         self.fetch_failures = self._counter("source_failures", "fetches that the brokers refused")
         self.in_flight = self._gauge("source_in_flight_records", "records received and not yet answered")
         self.in_flight_bytes = self._gauge("source_in_flight_bytes", "what those records weigh")
-        self.paused = self._gauge(
-            "source_paused_partitions", "partitions not read because their records do not get done"
-        )
+        self.paused = self._gauge("source_paused_partitions", "partitions whose records do not get done")
         self.lag = Gauge("streamer_source_lag_records", "records behind the end", ["partition"], registry=self.registry)
         self.lag_seconds = Gauge(
             "streamer_source_lag_seconds",

@@ -196,9 +196,7 @@ class Source:
                 self._consumer.pause(top)
                 self._paused.add(top)
                 self._metrics.paused.set(len(self._paused))
-                self._log.warning(
-                    "partition paused, its records do not get done", partition=top.partition, records=left
-                )
+                self._log.warning("partition paused, its records stay undone", partition=top.partition, records=left)
 
     def _resume(self) -> None:
         """Resumes paused partitions where most is done. One that is assigned anew is not paused any more."""
