@@ -157,7 +157,7 @@ def test_a_worker_leaves_in_time_though_the_broker_is_gone(
             began = time.monotonic()
             scorer.signal(signal.SIGTERM)
             assert scorer.wait(ANSWER_S) in {0, 1}
-            assert time.monotonic() - began < 20, scorer.log_tail()
+            assert time.monotonic() - began < 30, scorer.log_tail()
             assert "Traceback" not in scorer.log_path.read_text(), scorer.log_tail()
 
 

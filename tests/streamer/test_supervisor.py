@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    folder: Path, check: Callable[[], object] = lambda: None, **supervisor: Any
+    folder: Path, check: Callable[[], object] = lambda: None, command: Sequence[str] = (), **supervisor: Any
 ) -> AsyncIterator[Running]:
     settings = Settings.model_validate(
         {
@@ -65,14 +65,14 @@ async def running(
             "supervisor": {"workers": 2, "restart_pause_ms": 1, "poll_ms": 50, **supervisor},
         }
     )
-    command = [sys.executable, "-m", "tests.streamer.worker", str(folder)]
-    one = Supervisor(settings, structlog.get_logger(), command, os.environ, check)
+    worker = [sys.executable, "-m", "tests.streamer.worker", str(folder)]
+    one = Supervisor(settings, structlog.get_logger(), command or worker, os.environ, check)
     task = asyncio.create_task(one.run())
     try:
         yield Running(one, task, folder)
     finally:
-        for worker in one.workers:
-            worker.kill()
+        for each in one.workers:
+            each.kill()
         async with asyncio.timeout(WAIT_S):
             await task
 
@@ -126,9 +126,8 @@ async def test_one_that_crashes_again_and_again_ends_all(tmp_path: Path) -> None
 
 
 async def test_the_pause_before_a_restart_doubles(tmp_path: Path) -> None:
-    (tmp_path / "crash").touch()
     with structlog.testing.capture_logs() as lines:
-        async with running(tmp_path, max_restarts=3, restart_pause_ms=2) as found:
+        async with running(tmp_path, command=("sh", "-c", "exit 3"), max_restarts=3, restart_pause_ms=2) as found:
             assert await asyncio.wait_for(found.task, WAIT_S) == 3
     pauses = [line["pause_s"] for line in lines if "pause_s" in line and line["worker"] == 0]
     others = [line["pause_s"] for line in lines if "pause_s" in line and line["worker"] == 1]
