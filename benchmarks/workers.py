@@ -40,7 +40,7 @@ def run(bench: Bench) -> None:
         "simulated": {"fixed_ms": QUICK.fixed_ms, "per_row_us": QUICK.per_row_us, "workers": QUICK.workers},
         "overridden": dict(UNHURRIED),
     }
-    write("workers", _figures(runs), settings, options.out)
+    write("workers", figures_of(runs), settings, options.out)
 
 
 def _work_off(bench: Bench, name: str, address: str, workers: int) -> Run:
@@ -58,7 +58,8 @@ def _work_off(bench: Bench, name: str, address: str, workers: int) -> Run:
         return follow(scorer.pid, bench.bootstrap, output, requests, warm_up=round(_WARM_UP * requests))
 
 
-def _figures(runs: Mapping[int, list[Run]]) -> list[Figure]:
+def figures_of(runs: Mapping[int, list[Run]]) -> list[Figure]:
+    """The figures of the runs of one worker and of two; ratios are those of runs in the same turn."""
     one, two = (runs[count] for count in COUNTS)
     return [
         *(

@@ -43,6 +43,7 @@ pytestmark = [
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "scorer", "correct horse"
+MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 TOPICS = ("bid-requests", "ctr-scores", "dead-letters")
 WAIT_S = 120
 
@@ -85,7 +86,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     )
     pem_pair(foreign.issue_cert(f"{USER}.example"), folder, "foreign")
     (folder / "password").write_text(PASSWORD + "\n")
-    listener, scram = "listener.name.client.", "org.apache.kafka.common.security.scram.ScramLoginModule"
+    listener, security = "listener.name.client.", "org.apache.kafka.common.security"
+    scram, plain = f"{security}.scram.ScramLoginModule", f"{security}.plain.PlainLoginModule"
     config = {
         "listener.security.protocol.map": "CLIENT:SASL_SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
         f"{listener}ssl.keystore.type": "PEM",
@@ -93,8 +95,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         f"{listener}ssl.truststore.type": "PEM",
         f"{listener}ssl.truststore.location": str(folder / "ca.pem"),
         f"{listener}ssl.client.auth": "required",
-        f"{listener}sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        f"{listener}sasl.enabled.mechanisms": ",".join(MECHANISMS),
         f"{listener}scram-sha-512.sasl.jaas.config": f"{scram} required;",
+        f"{listener}scram-sha-256.sasl.jaas.config": f"{scram} required;",
+        f"{listener}plain.sasl.jaas.config": f'{plain} required user_{USER}="{PASSWORD}";',
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         # The broker itself, and the tests' own administration on the plaintext listener.
         "super.users": "User:ANONYMOUS",
@@ -103,10 +107,11 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         for topic in (*TOPICS, "forbidden"):
             broker.create_topic(topic)
         admin = admin_client(broker.internal_servers)
-        credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        upsertion = UserScramCredentialUpsertion(USER, credential, PASSWORD.encode())
-        for done in admin.alter_user_scram_credentials([upsertion]).values():
-            done.result(WAIT_S)
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+            credential = ScramCredentialInfo(mechanism, 4096)
+            upsertion = UserScramCredentialUpsertion(USER, credential, PASSWORD.encode())
+            for done in admin.alter_user_scram_credentials([upsertion]).values():
+                done.result(WAIT_S)
         bindings = [
             AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, AclPermissionType.ALLOW)
             for kind, names, operations in (
@@ -144,8 +149,9 @@ def dlq_list(secured: Secured, tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
-def test_who_has_certificate_and_password_is_let_in(dlq_list: Callable[..., Any]) -> None:
-    found = dlq_list()
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_who_has_certificate_and_password_is_let_in(dlq_list: Callable[..., Any], mechanism: str) -> None:
+    found = dlq_list(sasl_mechanism=mechanism)
     assert found.exit_code == 0, (found.output, found.exception)
     assert "0 dead letters" in found.output
 
@@ -153,8 +159,17 @@ def test_who_has_certificate_and_password_is_let_in(dlq_list: Callable[..., Any]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sasl_password_file": None, "sasl_password": "wrong horse"}, f"refuses the login '{USER}' by SCRAM-SHA-512"),
-        ({"sasl_mechanism": "PLAIN"}, f"refuses the login '{USER}' by PLAIN"),
+        *(
+            (
+                {"sasl_mechanism": mechanism, "sasl_password_file": None, "sasl_password": "wrong horse"},
+                f"refuses the login '{USER}' by {mechanism}",
+            )
+            for mechanism in MECHANISMS
+        ),
+        (
+            {"sasl_mechanism": "OAUTHBEARER", "sasl_token_provider": f"{__name__}:valid_token"},
+            f"refuses the login '{USER}' by OAUTHBEARER",
+        ),
         ({"ssl_ca_file": "foreign-ca.pem"}, "its certificate is not accepted: .*(self-signed|local issuer)"),
         ({"ssl_cert_file": "expired.pem", "ssl_key_file": "expired.key"}, "it does not accept ours, .*expired.pem"),
         ({"ssl_cert_file": "foreign.pem", "ssl_key_file": "foreign.key"}, "it does not accept ours, .*foreign.pem"),
@@ -245,8 +260,8 @@ def test_a_scorer_that_is_refused_says_why_in_a_line_and_ends(
 
 
 async def test_secrets_are_nowhere_to_be_read(scorer: Callable[..., ScorerProcess]) -> None:
-    """Two workers with everything logged: log, pages and process list know no secret."""
-    with scorer(supervisor__workers=2) as running:
+    """Two workers with everything logged, by a login that sends the password: no page, log or process list knows it."""
+    with scorer(supervisor__workers=2, kafka__sasl_mechanism="PLAIN") as running:
         found = {}
         for path in ("/healthz", "/readyz", "/metrics", "/status", "/config", "/model"):
             status, found[path] = await ask(f"127.0.0.1:{running.port}", path, token=TOKEN)
