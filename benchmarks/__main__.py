@@ -8,7 +8,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import cache, decisions, input_pipeline, latency, overload, replicas, switch, throughput
+from benchmarks import (
+    cache,
+    decisions,
+    delivery,
+    input_pipeline,
+    latency,
+    overload,
+    replicas,
+    switch,
+    throughput,
+    workers,
+)
 from benchmarks.common import Bench, Options
 
 SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
@@ -19,6 +30,8 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "switch": switch.run,
     "cache": cache.run,
     "replicas": replicas.run,
+    "delivery": delivery.run,
+    "workers": workers.run,
     "input_pipeline": input_pipeline.run,
 }
 

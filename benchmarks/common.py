@@ -162,22 +162,22 @@ class Bench:
         """Requests that a program has to work off, where its rate is not known beforehand."""
         return round(_BACKLOG_A_SECOND * self.options.seconds)
 
-    def backlog(self, size: int) -> str:
-        """A topic with `size` requests in one partition; requests of the same number are the same in all of them."""
-        topic = f"backlog-{size}"
+    def backlog(self, size: int, partitions: int = 1) -> str:
+        """A topic with `size` requests; requests of the same number are the same in all of them."""
+        topic = f"backlog-{size}-{partitions}"
         if topic not in self._backlogs:
             factory = RequestFactory(self.world, candidates=self.options.candidates, seed=3, prefix="backlog")
+            self.broker.create_topic(topic, partitions)
             self.fill(topic, factory, size)
             self._backlogs.add(topic)
         return topic
 
     def fill(self, topic: str, factory: Factory, size: int) -> None:
-        """Makes a topic of one partition that holds `size` requests.
+        """Puts `size` requests into a topic, as fast as the broker takes them.
 
         Raises:
             TimeoutError: the broker does not take them.
         """
-        self.broker.create_topic(topic, 1)
         rate = 1e5
         traffic = Traffic(
             self.bootstrap, topic, factory, rate=rate, seconds=size / rate, arrival="uniform", ledger=Ledger()
@@ -194,8 +194,9 @@ class Bench:
         overridden: Mapping[str, object] = UNHURRIED,
         *,
         status: str = "ok",
+        warm_up: int = 0,
     ) -> Run:
-        """A new scorer works off a backlog, with an output topic and a group of its own.
+        """A new scorer works off a backlog, with an output topic and a group of its own; `warm_up` as in `follow`.
 
         Raises:
             TimeoutError, RuntimeError: as `follow` does.
@@ -205,7 +206,7 @@ class Bench:
         for topic in topics[1:]:
             self.broker.create_topic(topic, 1)
         with scorer(self.settings(topics, addresses, overridden), self.work / f"{output}.log") as running:
-            return follow(running.pid, self.bootstrap, output, requests, status=status)
+            return follow(running.pid, self.bootstrap, output, requests, status=status, warm_up=warm_up)
 
     def saturation(self) -> float:
         """Requests a second that a scorer with the real model server works off; measured once."""

@@ -96,6 +96,7 @@ def _discards(bench: Bench, address: str) -> list[Figure]:
             headers=where == "headers",
         )
         topic = f"expired-{where}"
+        bench.broker.create_topic(topic, 1)
         bench.fill(topic, Repeats(factory, _POOL, prefix=where), requests)
         rates[where] = bench.work_off(topic, requests, [address], {}, status="expired").requests_per_second
     return [Figure(f"expired_by_{where}", rate, "answers/s") for where, rate in rates.items()]

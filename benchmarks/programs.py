@@ -25,9 +25,9 @@ class Run:
     """One program's way through a backlog.
 
     Attributes:
-        requests_per_second: between its first and its last answer, by the records' own timestamps.
-        cpu_ms: CPU milliseconds of its process per request, user and system, start-up not counted.
-        resident_mb: the largest resident memory seen while it worked.
+        requests_per_second: between its first answer that counts and its last one, by the records' own timestamps.
+        cpu_ms: CPU milliseconds of its process and its children per request, user and system, start-up not counted.
+        resident_mb: the largest resident memory of its process seen while it worked.
         scores: the click probabilities of each scored request, by request id.
     """
 
@@ -37,8 +37,10 @@ class Run:
     scores: Mapping[str, npt.NDArray[np.float64]]
 
 
-def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str = "ok") -> Run:
+def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str = "ok", warm_up: int = 0) -> Run:
     """Waits for `requests` answers on `output`, all of that status, and measures the process meanwhile.
+
+    The first `warm_up` of them count for neither rate nor CPU.
 
     Raises:
         TimeoutError: none has come for three minutes.
@@ -49,15 +51,15 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
     consumer.assign([TopicPartition(output, 0, 0)])
     values: list[bytes] = []
     stamps: list[int] = []
-    used, already = 0.0, 0
+    used, already = 0.0, 0  # when counting began
     resident = 0
     deadline = time.monotonic() + _PATIENCE_S
     try:
         while len(values) < requests:
             messages = consumer.consume(200, timeout=0.2)
-            if messages and not values:
-                used = sum(process.cpu_times()[:2])
-                already = len(messages)
+            if not already and len(values) + len(messages) > warm_up:
+                used = _cpu_s(process)
+                already = len(values) + len(messages)
             for message in messages:
                 values.append(message.value())
                 stamps.append(message.timestamp()[1])
@@ -66,19 +68,24 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
             resident = max(resident, process.memory_info().rss)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(values)} of {requests} answers on {output}, none in {_PATIENCE_S:.0f} s")
-        used = sum(process.cpu_times()[:2]) - used
+        used = _cpu_s(process) - used
     finally:
         consumer.close()
     answers = [orjson.loads(value) for value in values]
     bad = [a for a in answers if a["status"] != status]
     if bad:
         raise RuntimeError(f"{output}: {len(bad)} answers are not {status}, the first: {str(bad[0])[:300]}")
+    stamps = sorted(stamps)[warm_up:]
     return Run(
-        requests_per_second=(len(stamps) - 1) / max(1e-3, (max(stamps) - min(stamps)) / 1e3),
+        requests_per_second=(len(stamps) - 1) / max(1e-3, (stamps[-1] - stamps[0]) / 1e3),
         cpu_ms=1e3 * used / max(1, len(values) - already),
         resident_mb=resident / 2**20,
         scores={a["request_id"]: np.array(a["ctr"]) for a in answers if a.get("ctr")},
     )
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ class Mark:
     """What a commit says of the worker that wrote it, beside the offset.
 
     Attributes:
-        state: `running`: records may be in flight. `clean`: nothing was in flight when the partition was left.
+        state: `running`: records may be in flight. `clean`: its worker lived to give the partition up.
             `careful`: records go one at a time.
         until: with `careful`, the offset from which on they need not.
         trying: with `careful`, the offset of the only record in flight.
@@ -110,7 +110,7 @@ class Caution:
         return True
 
     def mark(self, partition: Partition, *, leaving: bool = False) -> Mark:
-        """The mark of a commit; `leaving` when nothing is in flight and the partition is given up."""
+        """The mark of a commit; `leaving` when the partition is given up in order."""
         window = self._windows.get(partition)
         if window is not None:
             return Mark("careful", window.until, window.suspect)

@@ -49,6 +49,7 @@ class Delivery:
         self._start_at = settings.source.start_at
         self._first = settings.delivery.guarantee == "at_most_once"
         self._interval_s = settings.offsets.commit_interval_ms / 1e3
+        self._timeout_s = settings.kafka.request_timeout_ms / 1e3
         self._caution = Caution(settings.offsets.max_uncommitted_records)
         self._metrics = metrics
         self._log = log
@@ -152,7 +153,10 @@ class Delivery:
         going = [partition for partition in partitions if partition in self._opened]
         try:
             await self.commit()
-            left = {p: self._offsets.last_committed(p) for p in going if not self._offsets.in_flight_of([p])}
+            # Who lives to give up a partition has not crashed, whatever it leaves behind. But what is in a transaction
+            # whose end is not known must not be taken back by a commit of before.
+            safe = [p for p in going if self._transactions is None or not self._offsets.in_flight_of([p])]
+            left = {p: self._offsets.last_committed(p) for p in safe}
             marks = {p: (o, self._caution.mark(p, leaving=True)) for p, o in left.items() if o is not None}
             if marks and not self._first:
                 async with self._one_at_a_time:
@@ -204,8 +208,10 @@ class Delivery:
 
     async def _commit(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
         try:
-            await self._consumer.commit(_commits(commits))
-        except KafkaError as error:
+            # With no broker there the client would try for ever, and whoever wants to leave would wait for it.
+            async with asyncio.timeout(self._timeout_s):
+                await self._consumer.commit(_commits(commits))
+        except (KafkaError, TimeoutError) as error:
             self._metrics.commit_failures.inc()
             self._log.warning("commit refused", error=repr(error))
             return False

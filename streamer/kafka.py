@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import (
+    GroupAuthorizationFailedError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
@@ -16,6 +18,7 @@ from aiokafka.errors import (
     RequestTimedOutError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
     for_code,
 )
 
@@ -43,7 +46,14 @@ def _client(settings: Settings) -> dict[str, Any]:
 
 
 def consumer(settings: Settings) -> AIOKafkaConsumer:
-    """The consumer of bid requests. Offsets are committed by hand, behind what has been answered."""
+    """The consumer of bid requests. Offsets are committed by hand, behind what has been answered.
+
+    Who stays in the group keeps its partitions, as far as the shares are fair: its caches know their users.
+    """
+
+    class Sticky(StickyPartitionAssignor):  # type: ignore[misc]
+        """The client's assignor remembers in its class what it had: one for each consumer."""
+
     source = settings.source
     return AIOKafkaConsumer(
         **_client(settings),
@@ -52,6 +62,9 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
         enable_auto_commit=False,
         session_timeout_ms=settings.kafka.session_timeout_ms,
         heartbeat_interval_ms=settings.kafka.session_timeout_ms // 3,
+        # Who still works off partitions that are taken away is waited for, not thrown out.
+        rebalance_timeout_ms=settings.kafka.session_timeout_ms + round(settings.service.drain_ms),
+        partition_assignment_strategy=[Sticky],
         auto_offset_reset=source.start_at,
         fetch_max_wait_ms=source.fetch_max_wait_ms,
         max_partition_fetch_bytes=source.max_partition_fetch_bytes,
@@ -76,13 +89,17 @@ def transactional_producer(settings: Settings, partition: Partition, batch_bytes
     topic, number = partition
     return AIOKafkaProducer(
         **_client(settings),
-        transactional_id=f"{settings.kafka.group_id}-{topic}-{number}",
+        transactional_id=_transactional_id(settings, topic, number),
         transaction_timeout_ms=settings.delivery.transaction_timeout_ms,
         acks="all",
         linger_ms=0,
         max_batch_size=batch_bytes,
         max_request_size=settings.sink.max_request_bytes,
     )
+
+
+def _transactional_id(settings: Settings, topic: str, number: int) -> str:
+    return f"{settings.kafka.group_id}-{topic}-{number}"
 
 
 async def commits_of(settings: Settings, partitions: Iterable[Partition]) -> Mapping[Partition, tuple[int, str]]:
@@ -232,14 +249,41 @@ async def check_topics(settings: Settings, names: Iterable[str]) -> None:
             asked = [name for name in names if name not in visible]
             found = {t["topic"]: t["error_code"] for t in await admin.describe_topics(asked)} if asked else {}
         except NOT_YET as error:
+            why = await why_unreachable(settings.kafka, security_options(settings.kafka))
+            if not isinstance(why, UnreachableError):
+                raise why from error
             raise UnreachableError(f"kafka.bootstrap_servers: the brokers are not ready: {error!r}") from error
     forbidden = [name for name, code in found.items() if code == TopicAuthorizationFailedError.errno]
     if forbidden:
-        who = f" to {settings.kafka.sasl_username!r}" if settings.kafka.sasl_username else ""
-        raise ConfigError(f"topic {', '.join(forbidden)} is forbidden{who}")
+        raise ConfigError(f"topic {', '.join(forbidden)} is forbidden{_to_whom(settings)}")
     missing = [name for name, code in found.items() if code]
     if missing:
         raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` makes what is missing")
+
+
+async def check_group(settings: Settings) -> None:
+    """May we be a member of our group, and use its transactional ids where we need them?
+
+    Raises:
+        UnreachableError: no broker answers, or none can say for now.
+        ConfigError: the brokers refuse us, or the group or its transactional ids are forbidden to us.
+    """
+    group = settings.kafka.group_id
+    async with _Admin(settings) as admin:
+        try:
+            await admin.find_coordinator(group)
+            if settings.delivery.guarantee == "exactly_once":
+                await admin.find_coordinator(_transactional_id(settings, settings.source.topic, 0), 1)
+        except GroupAuthorizationFailedError as error:
+            raise ConfigError(f"group {group} is forbidden{_to_whom(settings)}") from error
+        except TransactionalIdAuthorizationFailed as error:
+            raise ConfigError(f"transactional ids {group}-… are forbidden{_to_whom(settings)}") from error
+        except KafkaError as error:
+            raise UnreachableError(f"kafka.group_id: the brokers cannot say where {group} is: {error!r}") from error
+
+
+def _to_whom(settings: Settings) -> str:
+    return f" to {settings.kafka.sasl_username!r}" if settings.kafka.sasl_username else ""
 
 
 class _Admin:

@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from streamer.errors import ConfigError, UnreachableError
 from streamer.settings import KafkaSettings
@@ -48,6 +49,10 @@ async def why_unreachable(settings: KafkaSettings, options: dict[str, Any]) -> C
             if "ssl_context" in options:
                 await asyncio.to_thread(_shake_hands, options["ssl_context"], host, port)
             connection = await create_conn(host, port, request_timeout_ms=settings.request_timeout_ms, **options)
+            try:
+                is_let_in = bool((await connection.send(MetadataRequest([]))).brokers)
+            finally:
+                connection.close()
         except ssl.SSLError as error:
             return ConfigError(f"kafka: no TLS with {host}:{port}: {_tls_reason(error, settings)}")
         except KafkaConnectionError:
@@ -59,7 +64,9 @@ async def why_unreachable(settings: KafkaSettings, options: dict[str, Any]) -> C
             return ConfigError(f"kafka: {host}:{port} refuses the login {who}by {settings.sasl_mechanism}: {error}")
         except (OSError, TimeoutError):
             continue
-        connection.close()
+        if settings.sasl_mechanism == "OAUTHBEARER" and not is_let_in:
+            # A broker refuses a token in an answer that the client takes for a yes, and then knows no brokers.
+            return ConfigError(f"kafka: {host}:{port} refuses the login by OAUTHBEARER: the token is not accepted")
     return UnreachableError(f"kafka.bootstrap_servers: no broker answers at {settings.bootstrap_servers}")
 
 

@@ -68,6 +68,8 @@ def configure(settings: ServiceSettings) -> FilteringBoundLogger:
     # Libraries at warning unless everything is asked for: aiokafka logs each of its steps at info.
     root.setLevel(level if settings.log_level == "debug" else max(level, logging.WARNING))
     logging.getLogger("streamer").setLevel(level)
+    # What it says of each request at debug level holds passwords and tokens.
+    logging.getLogger("aiokafka.conn").setLevel(max(level, logging.INFO))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),

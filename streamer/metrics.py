@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from streamer.types import StageTimes
 
@@ -16,10 +16,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # CPU, memory and descriptors, under their usual names
         self.records = self._counter("source_records", "records received")
         self.fetch_failures = self._counter("source_failures", "fetches that the brokers refused")
         self.in_flight = self._gauge("source_in_flight_records", "records received and not yet answered")
         self.in_flight_bytes = self._gauge("source_in_flight_bytes", "what those records weigh")
+        self.paused = self._gauge("source_paused_partitions", "partitions whose records do not get done")
         self.lag = Gauge("streamer_source_lag_records", "records behind the end", ["partition"], registry=self.registry)
         self.lag_seconds = Gauge(
             "streamer_source_lag_seconds",

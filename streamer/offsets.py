@@ -1,6 +1,6 @@
 """Which offset of each partition is safe to commit: the one behind which everything has been answered. Pure."""
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Container, Iterable, Mapping
 
 from streamer.types import Partition
@@ -21,14 +21,14 @@ class OffsetTracker:
         self._done: dict[Partition, deque[int]] = {}
         self._next: dict[Partition, int] = {}
         self._committed: dict[Partition, int] = {}
-        self._in_flight = 0
+        self._in_flight: Counter[Partition] = Counter()
         self._bytes = 0
         self._uncommitted = 0
 
     @property
     def in_flight(self) -> int:
         """Records received and not done."""
-        return self._in_flight
+        return self._in_flight.total()
 
     @property
     def in_flight_bytes(self) -> int:
@@ -43,7 +43,7 @@ class OffsetTracker:
     def received(self, partition: Partition, offset: int, size: int = 0) -> None:
         """A record of `size` bytes came in; offsets of a partition rise, with gaps where the log was compacted."""
         self._open.setdefault(partition, OrderedDict())[offset] = size
-        self._in_flight += 1
+        self._in_flight[partition] += 1
         self._bytes += size
         self._uncommitted += not self._is_committed(partition, offset)
 
@@ -53,7 +53,7 @@ class OffsetTracker:
         if records is None or (size := records.get(offset)) is None:
             return
         records[offset] = None
-        self._in_flight -= 1
+        self._in_flight[partition] -= 1
         self._bytes -= size
         behind = self._done.setdefault(partition, deque())
         while records:
@@ -70,21 +70,29 @@ class OffsetTracker:
         return {p: n for p, n in self._next.items() if n > self._committed.get(p, -1)}
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
-        """The broker has taken these; for a new partition, that is where it begins."""
-        self._committed.update(offsets)
-        for partition in offsets:
+        """The broker has taken these; for a new partition, that is where it begins.
+
+        A transaction commits records that are `done` only afterwards.
+        """
+        for partition, offset in offsets.items():
+            before = self._committed.get(partition, -1)
+            self._committed[partition] = offset
             behind = self._done.get(partition, ())
-            while behind and self._is_committed(partition, behind[0]):
+            while behind and behind[0] < offset:
                 behind.popleft()
                 self._uncommitted -= 1
+            for held in self._open.get(partition, ()):
+                if held >= offset:
+                    break
+                self._uncommitted -= held >= before
 
     def last_committed(self, partition: Partition) -> int | None:
         """The offset of the last commit, None before the first."""
         return self._committed.get(partition)
 
     def read_up_to(self, partition: Partition) -> int | None:
-        """The next offset to answer; None while nothing of the partition has been."""
-        return self._next.get(partition)
+        """The next offset to answer; before the first answer, where the partition begins; None if that is not known."""
+        return self._next.get(partition, self._committed.get(partition))
 
     def is_in_flight(self, partition: Partition, offset: int) -> bool:
         """Whether the record was received and is not done."""
@@ -104,18 +112,16 @@ class OffsetTracker:
 
     def in_flight_of(self, partitions: Iterable[Partition]) -> int:
         """Records of these partitions that are not done."""
-        return sum(1 for p in partitions for size in self._open.get(p, {}).values() if size is not None)
+        return sum(self._in_flight[p] for p in partitions)
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """These partitions are somebody else's now."""
         for partition in list(partitions):
             records: Mapping[int, int | None] = self._open.get(partition, {})
-            left = [size for size in records.values() if size is not None]
-            self._in_flight -= len(left)
-            self._bytes -= sum(left)
+            self._bytes -= sum(size for size in records.values() if size is not None)
             self._uncommitted -= sum(1 for offset in records if not self._is_committed(partition, offset))
             self._uncommitted -= len(self._done.get(partition, ()))
-            for held in (self._open, self._done, self._next, self._committed):
+            for held in (self._open, self._done, self._next, self._committed, self._in_flight):
                 held.pop(partition, None)
 
     def _is_committed(self, partition: Partition, offset: int) -> bool:

@@ -39,9 +39,9 @@ class ModelControls(Protocol):
 
 
 class OpsServer(OpsPort):
-    """Serves /healthz, /readyz, /metrics, /status and /model.
+    """Serves /healthz, /readyz, /metrics, /status, /config and /model.
 
-    `not_ready` says why records are not being scored, or None.
+    `not_ready` says why records are not being scored, or None; `config` is the settings in force, JSON without secrets.
     """
 
     def __init__(
@@ -51,11 +51,14 @@ class OpsServer(OpsPort):
         state: Callable[[], str],
         not_ready: Callable[[], str | None],
         models: Callable[[], ModelControls | None] = lambda: None,
+        *,
+        config: str = "{}",
     ) -> None:
         self._registry = registry
         self._state = state
         self._not_ready = not_ready
         self._models = models
+        self._config = config
         self._page = StatusPage()
         super().__init__(
             settings,
@@ -64,6 +67,7 @@ class OpsServer(OpsPort):
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
                 web.get("/status", self._status),
+                web.get("/config", self._describe_config),
                 web.get("/model", self._describe_model),
                 web.post(r"/model/pin/{version:\d{1,18}}", self._pin),
                 web.post(r"/model/canary/{version:\d{1,18}}/{share:[0-9.]{1,18}}", self._canary),
@@ -87,6 +91,9 @@ class OpsServer(OpsPort):
         why = self._not_ready()
         state = self._state() if why is None else f"{self._state()}: {why}"
         return web.Response(text=self._page.render({"": state}, self._registry.collect()), content_type="text/html")
+
+    async def _describe_config(self, _: web.Request) -> web.Response:
+        return web.Response(text=self._config, content_type="application/json")
 
     async def _describe_model(self, _: web.Request) -> web.Response:
         return self._described()

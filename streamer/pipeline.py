@@ -97,13 +97,13 @@ class Pipeline:
             try:
                 await self.answers.publish(record.origin, record.key, answer, record.headers)
             except MessageTooLargeError as error:
-                await self._bury(self._dead(record, "publish", str(error)))
+                await self._bury(self._dead(record, "publish", str(error)), message.request_id)
             else:
                 self.shadow.offer(record, message.model)
         self.source.done(record.origin)
 
-    async def _bury(self, letter: DeadLetter) -> None:
-        self.log.warning("dead letter", reason=letter.reason, origin=str(letter.origin))
+    async def _bury(self, letter: DeadLetter, request_id: str | None = None) -> None:
+        self.log.warning("dead letter", request_id=request_id, reason=letter.reason, origin=str(letter.origin))
         await self.answers.dead_letter(letter)
 
     async def _score(self, record: Received) -> tuple[ScoreMessage | DeadLetter, Deadline]:
@@ -138,7 +138,7 @@ class Pipeline:
             raise
         except Exception as error:
             # A bug of ours must neither stop the line nor lose the record: it is answered, and logged with its trace.
-            self.log.exception("record failed", origin=str(record.origin))
+            self.log.exception("record failed", request_id=request_id, origin=str(record.origin))
             return self._refused(record, request_id, "pipeline", f"internal error: {error!r:.200}"), deadline
 
     def _decode(self, record: Received) -> tuple[Serving, BidRequest | BadRecord]:

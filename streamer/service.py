@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -37,6 +38,9 @@ from streamer.types import Partition
 State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
 _START_RETRY_S = 1.0
 _LOOP_PROBE_S = 0.1
+# For the last commit and the good-byes to the brokers, beyond the time for draining: they may be gone.
+_LEAVE_MS = 8000.0
+_AT_LEAST_S = 0.5
 _T = TypeVar("_T")
 
 
@@ -54,9 +58,15 @@ class Service:
         self._clock = time.monotonic
         self._stop = asyncio.Event()
         self._why_not: str | None = "starting"
+        self._leave_by: Deadline | None = None
         self._models: Models | None = None
         self._ops = OpsServer(
-            settings.ops, self.metrics.registry, lambda: self.state, lambda: self._why_not, lambda: self._models
+            settings.ops,
+            self.metrics.registry,
+            lambda: self.state,
+            lambda: self._why_not,
+            lambda: self._models,
+            config=settings.model_dump_json(),
         )
 
     async def run(self) -> bool:
@@ -116,6 +126,7 @@ class Service:
             self._models = models
             topics = kafka.wanted_topics(settings)
             await self._until_done("brokers", lambda: kafka.check_topics(settings, topics), UnreachableError)
+            await self._until_done("brokers", lambda: kafka.check_group(settings), UnreachableError)
             if self._stop.is_set():
                 return True
             sink = Sink(partial(kafka.producer, settings), settings.sink, self.metrics, log)
@@ -133,11 +144,11 @@ class Service:
             )
         finally:
             if source is not None:
-                await source.stop()
+                await self._in_time("consumer", source.stop())
             if transactions is not None:
-                await transactions.stop()
+                await self._in_time("transactions", transactions.stop())
             if sink is not None:
-                await sink.stop()
+                await self._in_time("producer", sink.stop())
             await predictor.close()
         return False
 
@@ -257,14 +268,16 @@ class Service:
             await self._stop.wait()
 
             self.state, self._why_not = "DRAINING", "draining"
+            deadline = Deadline.after(self._clock(), settings.service.drain_ms)
             source.close()
             dispatcher.drain()
-            await reading
-            all_answered = await source.join(Deadline.after(self._clock(), settings.service.drain_ms))
+            await asyncio.wait([reading], timeout=deadline.remaining(self._clock()))
+            reading.cancel()
+            all_answered = await source.join(deadline)
             for task in side:
                 task.cancel()
             left = source.in_flight
-            await source.leave()
+            await self._in_time("group", source.leave())
             if not all_answered:
                 self._log.error("drained in part, the rest will be read again", in_flight=left)
                 for task in asyncio.all_tasks():
@@ -291,6 +304,17 @@ class Service:
             await asyncio.sleep(_LOOP_PROBE_S)
             self.metrics.loop_delay.observe(max(0.0, self._clock() - due))
 
+    async def _in_time(self, what: str, leaving: Coroutine[Any, Any, None]) -> None:
+        """Waits for something that brokers must answer, but not for ever."""
+        self._leave_by = self._leave_by or Deadline.after(self._clock(), _LEAVE_MS)
+        task = asyncio.create_task(leaving, name=what)
+        await asyncio.wait([task], timeout=max(_AT_LEAST_S, self._leave_by.remaining(self._clock())))
+        if not task.done():
+            task.cancel()
+            self._log.warning("the brokers do not answer, left without them", left=what)
+        elif not task.cancelled():  # a client that is stopped in the middle of its work may cancel who stops it
+            task.result()
+
     async def _until_done(
         self,
         what: str,
@@ -304,10 +328,9 @@ class Service:
             except not_yet as error:
                 self._why_not = f"waiting for the {what}: {error}"
                 self._log.warning(f"waiting for the {what}", error=str(error))
-            try:
-                await asyncio.wait_for(self._stop.wait(), _START_RETRY_S)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_START_RETRY_S):
+                    await self._stop.wait()
         return None
 
 

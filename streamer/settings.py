@@ -94,6 +94,9 @@ class SourceSettings(_Section):
     max_unacknowledged_records: int = Field(
         default=240, ge=1, description="records whose answers no broker has acknowledged; then reading stops"
     )
+    max_partition_share: float = Field(
+        default=0.5, gt=0, le=1, description="of those, what one of several partitions may have; then it is paused"
+    )
     max_in_flight_bytes: int = Field(
         default=64 * 2**20, ge=1, description="bytes of records whose answers no broker has; then reading stops"
     )
@@ -235,7 +238,7 @@ class DeliverySettings(_Section):
 
 
 class OpsSettings(_Section):
-    """The operations port: /healthz, /readyz, /metrics."""
+    """The operations port: /healthz, /readyz, /metrics, /status, /config, /model."""
 
     host: str = Field(default="127.0.0.1", description="interface that it listens on")
     port: int = Field(default=9100, ge=0, le=65535, description="0 takes a free one and logs it")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple, Protocol
@@ -85,7 +86,8 @@ class Source:
 
     Promises: at most `max_in_flight_records` are received and not answered; at most `max_unacknowledged_records` are
     not done, and `max_uncommitted_records` not committed; while those that are not done weigh `max_in_flight_bytes`,
-    no further chunk is read; partitions that are taken away are committed first, as far as their work ends in time.
+    no further chunk is read; a partition with more than its share of them is paused, so that the others go on;
+    partitions that are taken away are committed first, as far as their work ends in time.
     """
 
     def __init__(
@@ -116,6 +118,9 @@ class Source:
         self._closing = False
         self._unanswered = 0
         self._read_s: dict[int, float] = {}
+        self._measured: set[int] = set()
+        self._most = settings.max_unacknowledged_records * settings.max_partition_share
+        self._paused: set[TopicPartition] = set()
         self._admission = asyncio.Lock()
         self._failure: StreamerError | None = None
 
@@ -143,6 +148,8 @@ class Source:
                 raise self._failure
             if self._delivery.is_careful and not self._offsets.in_flight:
                 await self.commit()
+            if self._paused:
+                self._resume()
             room = self.room()
             if room <= 0:
                 await self._change()
@@ -159,6 +166,7 @@ class Source:
                 await asyncio.sleep(_RETRY_S)
                 continue
             if chunk:
+                self._pause(chunk)
                 self._unanswered += len(chunk)
                 self._metrics.records.inc(len(chunk))
                 self._measure_in_flight()
@@ -176,6 +184,28 @@ class Source:
             settings.max_unacknowledged_records - offsets.in_flight,
             self._max_uncommitted - offsets.uncommitted,
         )
+
+    def _pause(self, chunk: Sequence[Received]) -> None:
+        """Pauses those of the partitions just read whose records do not get done, unless there is no other."""
+        for top in {TopicPartition(record.origin.topic, record.origin.partition) for record in chunk}:
+            left = self._offsets.in_flight_of([(top.topic, top.partition)])
+            if left < self._most:
+                continue
+            assigned = self._consumer.assignment()
+            if top in assigned and len(assigned) > 1:
+                self._consumer.pause(top)
+                self._paused.add(top)
+                self._metrics.paused.set(len(self._paused))
+                self._log.warning("partition paused, its records stay undone", partition=top.partition, records=left)
+
+    def _resume(self) -> None:
+        """Resumes paused partitions where most is done. One that is assigned anew is not paused any more."""
+        self._paused &= self._consumer.assignment()
+        for top in list(self._paused):
+            if self._offsets.in_flight_of([(top.topic, top.partition)]) <= self._most / 2:
+                self._consumer.resume(top)
+                self._paused.remove(top)
+        self._metrics.paused.set(len(self._paused))
 
     def answered(self) -> None:
         """What becomes of one record is known, and is on its way to the brokers: another one may be read."""
@@ -221,11 +251,17 @@ class Source:
         await self._delivery.close(self._delivery.partitions)
 
     def measure_lag(self) -> None:
-        """Sets the lag gauges from what the last fetches said; asks nobody."""
-        for partition in self._consumer.assignment():
+        """Sets the lag gauges from what the last fetches said; asks nobody. Partitions of others have none here."""
+        assigned = self._consumer.assignment()
+        for gone in self._measured - {partition.partition for partition in assigned}:
+            self._measured.remove(gone)
+            self._metrics.lag.remove(gone)
+            self._metrics.lag_seconds.remove(gone)
+        for partition in assigned:
             end = self._consumer.highwater(partition)
             at = self._offsets.read_up_to((partition.topic, partition.partition))
             if end is not None and at is not None:
+                self._measured.add(partition.partition)
                 behind = max(0, end - at)
                 age = self._wall_clock() - self._read_s.get(partition.partition, inf)
                 self._metrics.lag.labels(partition.partition).set(behind)
@@ -293,10 +329,9 @@ class Source:
             remaining = deadline.remaining(self._clock())
             if remaining <= 0:
                 return False
-            try:
-                await asyncio.wait_for(self._change(), remaining)
-            except TimeoutError:
-                return not left()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(remaining):
+                    await self._change()
         return True
 
     async def _change(self) -> None:

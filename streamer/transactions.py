@@ -17,6 +17,9 @@ from streamer.offsets import OffsetTracker
 from streamer.settings import DeliverySettings, SinkSettings
 from streamer.types import DeadLetter, Header, Origin, Partition
 
+# With the brokers away a client would wait for ever for what it has not sent, which nobody needs any more.
+_STOP_S = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Message:
@@ -111,7 +114,8 @@ class Transactions:
     async def wait(self) -> None:
         """Waits until a transaction is due: after the interval, or when enough is ready."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._enough.wait(), self._settings.transaction_interval_ms / 1e3)
+            async with asyncio.timeout(self._settings.transaction_interval_ms / 1e3):
+                await self._enough.wait()
 
     async def commit(self, mark: Callable[[Partition], str]) -> None:
         """One transaction for each partition that has something ready; `mark` is the metadata of its offset.
@@ -265,14 +269,14 @@ class Transactions:
             async with asyncio.timeout(self._settings.transaction_timeout_ms / 1e3):
                 await producer.start()
         except BaseException:
-            await _stop(producer, self._settings.transaction_timeout_ms / 1e3)
+            await _stop(producer)
             raise
         lane.producer, lane.batch_bytes = producer, batch_bytes
 
     async def _stop(self, lane: _Lane) -> None:
         producer, lane.producer = lane.producer, None
         if producer is not None:
-            await _stop(producer, self._settings.transaction_timeout_ms / 1e3)
+            await _stop(producer)
 
 
 class _RefusedError(Exception):
@@ -287,8 +291,7 @@ class _BatchesTooLargeError(Exception):
     """The brokers did not take several messages together that they may take one by one."""
 
 
-async def _stop(producer: AIOKafkaProducer, timeout_s: float) -> None:
-    # With the brokers away it would wait for ever for what it has not sent, which nobody needs any more.
+async def _stop(producer: AIOKafkaProducer) -> None:
     with suppress(KafkaError, TimeoutError):
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(_STOP_S):
             await producer.stop()

@@ -37,6 +37,7 @@ class WorkerPages(OpsPort):
                 web.get("/readyz", self._health),
                 web.get("/metrics", self._metrics),
                 web.get("/status", self._status),
+                web.get("/config", self._configs),
                 web.get("/model", self._models),
                 web.post("/model/{rest:.*}", self._models),
             ],
@@ -69,15 +70,22 @@ class WorkerPages(OpsPort):
         texts = {n: text for n, (status, text) in found.items() if status == HTTPStatus.OK}
         return _Merged(texts, {n: n in texts for n in self._sockets})
 
+    async def _configs(self, request: web.Request) -> web.Response:
+        """Each worker's: they differ while they are restarted one by one."""
+        return await self._told(request, "config")
+
     async def _models(self, request: web.Request) -> web.Response:
         """Tells every worker; where one refuses, its reason, and what the others made of it stays."""
+        return await self._told(request, "models")
+
+    async def _told(self, request: web.Request, name: str) -> web.Response:
         found = await self._ask_all(request.method, request.path_qs, _CONTROL_S)
         refused = {n: (status, text) for n, (status, text) in found.items() if status != HTTPStatus.OK}
         if refused:
             lines = (f"worker {number}: {text.strip()}\n" for number, (_, text) in refused.items())
             return web.Response(text="".join(lines), status=max(status for status, _ in refused.values()))
-        # Each text is a JSON list of models; the worker's number goes into each of them.
-        parts = (f'{{"worker": {n}, "models": {text}}}' for n, (_, text) in found.items())
+        # Each text is JSON of its own; the worker's number goes beside it.
+        parts = (f'{{"worker": {n}, "{name}": {text}}}' for n, (_, text) in found.items())
         return web.Response(text=f"[{', '.join(parts)}]", content_type="application/json")
 
     async def _ask_all(self, method: str, path: str, seconds: float) -> dict[int, tuple[int, str]]:

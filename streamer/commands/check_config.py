@@ -43,6 +43,7 @@ async def _ask(settings: Settings) -> list[str]:
     from streamer.predictor import Predictor  # noqa: PLC0415
 
     await kafka.check_topics(settings, kafka.wanted_topics(settings))
+    await kafka.check_group(settings)
     lines = [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
     predictor = Predictor(settings.predictor)
     try:

@@ -23,7 +23,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Config = Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")]
 Reason = Annotated[str, typer.Option(help="Only those whose reason contains this.")]
-Stage = Annotated[str | None, typer.Option(help="Only those that this stage gave up: decode, encode, pipeline.")]
+Stage = Annotated[str | None, typer.Option(help="Only those of this stage: decode, encode, pipeline, publish, crash.")]
 Topic = Annotated[str | None, typer.Option(help="Only those that came from this topic.")]
 Since = Annotated[str | None, typer.Option(help="Only those put there since: 90s, 15m, 2h, 7d, or an ISO time.")]
 

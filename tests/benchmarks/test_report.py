@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cache, input_pipeline, overload
+from benchmarks import cache, input_pipeline, overload, workers
 from benchmarks.__main__ import SCENARIOS, main
 from benchmarks.common import Service
 from benchmarks.figures import Load
 from benchmarks.hit_ratio import HitRatios, hit_ratios, zipf_trace
 from benchmarks.plots import PICTURES, draw, series, values_of
+from benchmarks.programs import Run
 from benchmarks.report import Figure, write
 from streamer.cache import ScoreCache
 from streamer.settings import BatchingSettings, CacheSettings
@@ -118,6 +119,17 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
     write("cache", cache.figures_of({64: HitRatios(0.5, 0.508)}), {}, figures)
     assert {path.stem for path in draw(figures, images)} == set(PICTURES)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in images.iterdir())
+
+
+def test_workers_are_compared_turn_by_turn() -> None:
+    def run(cpu_ms: float) -> Run:
+        return Run(requests_per_second=100.0, cpu_ms=cpu_ms, resident_mb=100.0, scores={})
+
+    # The machine is twice as slow in the second turn; two workers cost 5 % more in each.
+    figures = {f.name: f for f in workers.figures_of({1: [run(1.0), run(2.0)], 2: [run(1.05), run(2.1)]})}
+    assert figures["cpu_of_two_over_one"].value == pytest.approx(1.05)
+    assert figures["cpu_of_two_over_one"].holds
+    assert not {f.name: f for f in workers.figures_of({1: [run(1.0)], 2: [run(1.2)]})}["cpu_of_two_over_one"].holds
 
 
 def test_an_unknown_scenario_is_refused_with_those_there_are(

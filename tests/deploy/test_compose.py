@@ -1,6 +1,7 @@
 """The container set-up: valid for Docker Compose itself, pinned, on loopback only, and every file it names exists."""
 
 import copy
+import json
 import re
 import tomllib
 from collections.abc import Callable
@@ -207,3 +208,28 @@ def test_prometheus_scrapes_scorer_and_model_server(services: dict[str, Compose]
     (rest,) = [flag for flag in services["model-server"]["command"] if flag.startswith("--rest_api_port=")]
     assert jobs["tensorflow-serving"]["metrics_path"] == "/monitoring/prometheus/metrics"
     assert jobs["tensorflow-serving"]["static_configs"] == [{"targets": [f"model-server:{rest.partition('=')[2]}"]}]
+
+
+def test_prometheus_reads_the_alerts_and_each_says_how_bad_it_is() -> None:
+    config = yaml.safe_load((ROOT / "configs/prometheus/prometheus.yml").read_text())
+    assert config["rule_files"] == ["/etc/prometheus/alerts.yml"]
+    (group,) = yaml.safe_load((ROOT / "configs/prometheus/alerts.yml").read_text())["groups"]
+    names = [rule["alert"] for rule in group["rules"]]
+    assert len(set(names)) == len(names)
+    for rule in group["rules"]:
+        assert rule["labels"]["severity"] in {"page", "ticket"}, rule["alert"]
+        assert rule["annotations"]["summary"], rule["alert"]
+
+
+def test_grafana_finds_its_dashboard_and_its_data(services: dict[str, Compose]) -> None:
+    folder = ROOT / "configs/grafana"
+    (source,) = yaml.safe_load((folder / "provisioning/datasources/prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = yaml.safe_load((folder / "provisioning/dashboards/streamer.yaml").read_text())["providers"]
+    mounted = {mount["target"]: Path(mount["source"]) for mount in services["grafana"]["volumes"]}
+    assert mounted[provider["options"]["path"]] == folder / "dashboards"
+    home = Path(services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    dashboard = json.loads((mounted[str(home.parent)] / home.name).read_text())
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert {panel["datasource"]["uid"] for panel in panels if "datasource" in panel} == {source["uid"]}

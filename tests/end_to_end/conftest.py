@@ -111,6 +111,17 @@ def model_server(model_base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         yield server
 
 
+@pytest.fixture(scope="session")
+def simulated_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServerProcess]:
+    """A server that answers any rows, for tests where it does not matter what is scored."""
+    folder = tmp_path_factory.mktemp("simulated")
+    spec = folder / "spec.yaml"
+    spec.write_text(yaml.safe_dump(SPEC), encoding="utf-8")
+    command = ("-m", "sandbox.model_server.simulated", "--spec", str(spec), "--workers", "4")
+    with ModelServerProcess(command=command, log_path=folder / "log") as server:
+        yield server
+
+
 @pytest.fixture
 def make_system(kafka: KafkaBroker, fresh_topic: FreshTopic, tmp_path: Path) -> Callable[[str], System]:
     """`make_system(model server address)`: new topics and a new group."""

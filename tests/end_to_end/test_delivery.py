@@ -3,18 +3,18 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from sandbox.broker import KafkaBroker
 from sandbox.model_server.process import ModelServerProcess
 from sandbox.scorer import ScorerProcess
 from tests.end_to_end.conftest import ANSWER_S, System, request
 from tests.end_to_end.fragile_scorer import STATUS
 from tests.kafka_fixtures import FreshTopic
-from tests.model_training.conftest import SPEC
 
 pytestmark = pytest.mark.kafka
 
@@ -23,21 +23,10 @@ MEMBER = {"kafka__group_instance_id": "one", "cache__enabled": False}
 FRAGILE = ("-m", "tests.end_to_end.fragile_scorer", "run")
 
 
-@pytest.fixture(scope="module")
-def model_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServerProcess]:
-    """A server that answers any rows, for what is scored does not matter here."""
-    folder = tmp_path_factory.mktemp("simulated")
-    spec = folder / "spec.yaml"
-    spec.write_text(yaml.safe_dump(SPEC), encoding="utf-8")
-    command = ("-m", "sandbox.model_server.simulated", "--spec", str(spec), "--workers", "4")
-    with ModelServerProcess(command=command, log_path=folder / "log") as server:
-        yield server
-
-
 @pytest.fixture
-def system(make_system: Callable[[str], System], model_server: ModelServerProcess) -> System:
+def system(make_system: Callable[[str], System], simulated_server: ModelServerProcess) -> System:
     """New topics, and the simulated model server."""
-    return make_system(model_server.address)
+    return make_system(simulated_server.address)
 
 
 def _committed(system: System) -> TopicPartition:
@@ -89,7 +78,8 @@ def test_exactly_once_through_a_kill_in_the_middle_of_a_transaction(system: Syst
         system.send([request(f"r{i}") for i in range(total)] + [b"no request"])
         system.read(system.scores, 1)
         _kill_in_a_transaction(system, scorer)
-    with system.scorer(**settings) as scorer:
+    # Fewer than what is left: what a transaction has committed makes room.
+    with system.scorer(**settings, offsets__max_uncommitted_records=20) as scorer:
         system.answers(total)
         assert len(system.read(system.dead_letters, 1)) == 1
         assert scorer.metric("streamer_delivery_transactions_total", outcome="committed") > 0
@@ -117,20 +107,74 @@ def test_a_fenced_worker_stops_with_one_line_and_its_successor_answers(system: S
         assert set(system.answers(2)) == {"before", "after"}
 
 
+@pytest.mark.slow
+def test_a_worker_that_was_thought_dead_comes_back_and_adds_nothing(system: System) -> None:
+    """Stopped with answers in an open transaction, for longer than the group waits; a second worker takes over."""
+    total = 150
+    settings = {"cache__enabled": False, "delivery__guarantee": "exactly_once", "kafka__session_timeout_ms": 6000}
+    slowly = {"delivery__transaction_interval_ms": 1, "delivery__max_transaction_records": 3}
+    with system.scorer(**settings, **slowly) as paused:
+        system.send([request(f"r{i}") for i in range(total)])
+        system.read(system.scores, 1)
+        paused.signal(signal.SIGSTOP)
+        with ScorerProcess(
+            {**system.settings, **{name.replace("__", "."): value for name, value in settings.items()}},
+            system.folder / "successor.log",
+        ) as successor:
+            system.answers(total)
+            paused.signal(signal.SIGCONT)
+            assert paused.wait(ANSWER_S) == 1
+            system.send([request("afterwards")])
+            answers = [message.json["request_id"] for message in system.read(system.scores, total + 2, timeout_s=10)]
+            assert successor.stop() == 0
+        log = paused.log_path.read_text()
+    assert sorted(answers) == sorted([*(f"r{i}" for i in range(total)), "afterwards"])
+    assert log.count("fenced, this worker stops") == 1, log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_a_worker_leaves_in_time_though_the_broker_is_gone(
+    simulated_server: ModelServerProcess, tmp_path: Path, guarantee: str
+) -> None:
+    topics = {"source.topic": "requests", "sink.topic": "scores", "sink.dead_letter_topic": "dead"}
+    with KafkaBroker() as broker:
+        for topic in topics.values():
+            broker.create_topic(topic)
+        settings = {
+            "kafka.bootstrap_servers": broker.bootstrap_servers,
+            "predictor.addresses": [simulated_server.address],
+            "service.drain_ms": 3000,
+            "delivery.guarantee": guarantee,
+            **topics,
+        }
+        with ScorerProcess(settings, tmp_path / "log") as scorer:
+            producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+            for i in range(200):
+                producer.produce("requests", request(f"r{i}"))
+            producer.flush(60)
+            broker.kill()
+            began = time.monotonic()
+            scorer.signal(signal.SIGTERM)
+            assert scorer.wait(ANSWER_S) in {0, 1}
+            assert time.monotonic() - began < 30, scorer.log_tail()
+            assert "Traceback" not in scorer.log_path.read_text(), scorer.log_tail()
+
+
 def test_at_most_once_loses_what_was_in_flight_and_repeats_nothing(
-    system: System, model_server: ModelServerProcess
+    system: System, simulated_server: ModelServerProcess
 ) -> None:
     settings = {**MEMBER, "delivery__guarantee": "at_most_once"}
     with system.scorer(**settings) as scorer:
         system.send([request("answered")])
         system.answers(1)
-        model_server.pause()
+        simulated_server.pause()
         try:
             system.send([request("in flight")])
             _until(lambda: bool(_committed(system).offset == 2), "the request was not committed before its answer")
             scorer.kill()
         finally:
-            model_server.resume()
+            simulated_server.resume()
     with system.scorer(**settings):
         system.send([request("later")])
         assert set(system.answers(2)) == {"answered", "later"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 import trustme
 from confluent_kafka.admin import (
@@ -27,8 +28,11 @@ from typer.testing import CliRunner
 
 from sandbox.broker import KafkaBroker
 from sandbox.broker.admin import admin_client
+from sandbox.model_server.process import ModelServerProcess
+from sandbox.scorer import ScorerProcess
 from streamer.commands import app
 from streamer.errors import ConfigError
+from tests.streamer.test_ops_http import ask
 
 pytestmark = [
     pytest.mark.kafka,
@@ -39,6 +43,7 @@ pytestmark = [
 
 HOST = "127.0.0.1"
 USER, PASSWORD = "scorer", "correct horse"
+MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 TOPICS = ("bid-requests", "ctr-scores", "dead-letters")
 WAIT_S = 120
 
@@ -81,7 +86,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     )
     pem_pair(foreign.issue_cert(f"{USER}.example"), folder, "foreign")
     (folder / "password").write_text(PASSWORD + "\n")
-    listener, scram = "listener.name.client.", "org.apache.kafka.common.security.scram.ScramLoginModule"
+    listener, security = "listener.name.client.", "org.apache.kafka.common.security"
+    scram, plain = f"{security}.scram.ScramLoginModule", f"{security}.plain.PlainLoginModule"
     config = {
         "listener.security.protocol.map": "CLIENT:SASL_SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
         f"{listener}ssl.keystore.type": "PEM",
@@ -89,8 +95,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         f"{listener}ssl.truststore.type": "PEM",
         f"{listener}ssl.truststore.location": str(folder / "ca.pem"),
         f"{listener}ssl.client.auth": "required",
-        f"{listener}sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        f"{listener}sasl.enabled.mechanisms": ",".join(MECHANISMS),
         f"{listener}scram-sha-512.sasl.jaas.config": f"{scram} required;",
+        f"{listener}scram-sha-256.sasl.jaas.config": f"{scram} required;",
+        f"{listener}plain.sasl.jaas.config": f'{plain} required user_{USER}="{PASSWORD}";',
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         # The broker itself, and the tests' own administration on the plaintext listener.
         "super.users": "User:ANONYMOUS",
@@ -99,10 +107,11 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         for topic in (*TOPICS, "forbidden"):
             broker.create_topic(topic)
         admin = admin_client(broker.internal_servers)
-        credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        upsertion = UserScramCredentialUpsertion(USER, credential, PASSWORD.encode())
-        for done in admin.alter_user_scram_credentials([upsertion]).values():
-            done.result(WAIT_S)
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+            credential = ScramCredentialInfo(mechanism, 4096)
+            upsertion = UserScramCredentialUpsertion(USER, credential, PASSWORD.encode())
+            for done in admin.alter_user_scram_credentials([upsertion]).values():
+                done.result(WAIT_S)
         bindings = [
             AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, AclPermissionType.ALLOW)
             for kind, names, operations in (
@@ -140,8 +149,9 @@ def dlq_list(secured: Secured, tmp_path: Path) -> Callable[..., Any]:
     return run
 
 
-def test_who_has_certificate_and_password_is_let_in(dlq_list: Callable[..., Any]) -> None:
-    found = dlq_list()
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_who_has_certificate_and_password_is_let_in(dlq_list: Callable[..., Any], mechanism: str) -> None:
+    found = dlq_list(sasl_mechanism=mechanism)
     assert found.exit_code == 0, (found.output, found.exception)
     assert "0 dead letters" in found.output
 
@@ -149,8 +159,17 @@ def test_who_has_certificate_and_password_is_let_in(dlq_list: Callable[..., Any]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sasl_password_file": None, "sasl_password": "wrong horse"}, f"refuses the login '{USER}' by SCRAM-SHA-512"),
-        ({"sasl_mechanism": "PLAIN"}, f"refuses the login '{USER}' by PLAIN"),
+        *(
+            (
+                {"sasl_mechanism": mechanism, "sasl_password_file": None, "sasl_password": "wrong horse"},
+                f"refuses the login '{USER}' by {mechanism}",
+            )
+            for mechanism in MECHANISMS
+        ),
+        (
+            {"sasl_mechanism": "OAUTHBEARER", "sasl_token_provider": f"{__name__}:valid_token"},
+            f"refuses the login '{USER}' by OAUTHBEARER",
+        ),
         ({"ssl_ca_file": "foreign-ca.pem"}, "its certificate is not accepted: .*(self-signed|local issuer)"),
         ({"ssl_cert_file": "expired.pem", "ssl_key_file": "expired.key"}, "it does not accept ours, .*expired.pem"),
         ({"ssl_cert_file": "foreign.pem", "ssl_key_file": "foreign.key"}, "it does not accept ours, .*foreign.pem"),
@@ -182,12 +201,94 @@ def test_who_has_not_reads_one_clear_line(
     assert "wrong horse" not in str(error.value)
 
 
+TOKEN, KEY_PASSWORD = "open sesame", "a key for the key"
+ENDS_S = 120
+
+
+@pytest.fixture
+def scorer(secured: Secured, simulated_server: ModelServerProcess, tmp_path: Path) -> Callable[..., ScorerProcess]:
+    """A scorer that logs everything and has each secret in its environment; `changes` are settings by dotted name."""
+
+    def make(**changes: object) -> ScorerProcess:
+        kafka = {f"kafka.{name}": value for name, value in secured.settings.items() if name != "sasl_password_file"}
+        settings = {
+            **kafka,
+            "kafka.sasl_password": PASSWORD,
+            "kafka.ssl_key_password": KEY_PASSWORD,
+            "kafka.request_timeout_ms": 10_000,
+            "predictor.addresses": [simulated_server.address],
+            "ops.token": TOKEN,
+            "service.log_level": "debug",
+            **{name.replace("__", "."): value for name, value in changes.items()},
+        }
+        return ScorerProcess(settings, tmp_path / "scorer.log")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kafka__sasl_password": "wrong horse"}, f"refuses the login '{USER}' by SCRAM-SHA-512"),
+        ({"kafka__ssl_cert_file": "expired.pem", "kafka__ssl_key_file": "expired.key"}, "it does not accept ours, "),
+        ({"kafka__ssl_cert_file": "foreign.pem", "kafka__ssl_key_file": "foreign.key"}, "it does not accept ours, "),
+        ({"source__topic": "forbidden"}, f"topic forbidden is forbidden to '{USER}'"),
+        ({"sink__topic": "forbidden"}, f"topic forbidden is forbidden to '{USER}'"),
+        ({"kafka__group_id": "of-others"}, f"group of-others is forbidden to '{USER}'"),
+        (
+            {"delivery__guarantee": "exactly_once"},
+            f"transactional ids ctr-streamer-… are forbidden to '{USER}'",
+        ),
+    ],
+)
+def test_a_scorer_that_is_refused_says_why_in_a_line_and_ends(
+    secured: Secured, scorer: Callable[..., ScorerProcess], changes: dict[str, str], message: str
+) -> None:
+    in_folder = {name: str(secured.folder / v) if name.endswith("_file") else v for name, v in changes.items()}
+    refused = scorer(**in_folder)
+    refused.spawn()
+    try:
+        assert refused.wait(ENDS_S) == 2, refused.log_tail()
+    finally:
+        refused.kill()
+    log = refused.log_path.read_text()
+    (said,) = [line for line in log.splitlines() if line.startswith("streamer: ")]
+    assert message in said
+    assert "Traceback" not in log, log
+    for secret in (PASSWORD, "wrong horse", TOKEN, KEY_PASSWORD):
+        assert secret not in log, log
+
+
+async def test_secrets_are_nowhere_to_be_read(scorer: Callable[..., ScorerProcess]) -> None:
+    """Two workers with everything logged, by a login that sends the password: no page, log or process list knows it."""
+    with scorer(supervisor__workers=2, kafka__sasl_mechanism="PLAIN") as running:
+        found = {}
+        for path in ("/healthz", "/readyz", "/metrics", "/status", "/config", "/model"):
+            status, found[path] = await ask(f"127.0.0.1:{running.port}", path, token=TOKEN)
+            assert status == 200, path
+        supervisor = psutil.Process(running.pid)
+        workers = supervisor.children(recursive=True)
+        assert len(workers) == 2
+        found["process list"] = str([one.cmdline() for one in (supervisor, *workers)])
+        assert running.stop() == 0
+    found["log"] = running.log_path.read_text()
+    for where, text in found.items():
+        for secret in (PASSWORD, TOKEN, KEY_PASSWORD):
+            assert secret not in text, f"{where}: {text}"
+    kafka = json.loads(found["/config"])[1]["config"]["kafka"]
+    assert kafka["sasl_username"] == USER
+    assert kafka["sasl_password"] == "**********"  # noqa: S105  what stands there instead
+
+
 def token(*, expires_in_s: int) -> str:
     """A JSON web token without a signature, as Kafka's own validator for developers takes it."""
     now = int(time.time())
     parts = {"alg": "none"}, {"sub": USER, "iat": now - 7200, "exp": now + expires_in_s}
     encoded = (base64.urlsafe_b64encode(orjson.dumps(part)).rstrip(b"=").decode() for part in parts)
     return ".".join(encoded) + "."
+
+
+TOKEN_HEAD = token(expires_in_s=0).partition(".")[0]
 
 
 def valid_token() -> str:
@@ -198,7 +299,7 @@ def stale_token() -> str:
     return token(expires_in_s=-3600)
 
 
-def test_a_token_lets_in_and_a_stale_one_does_not(tmp_path: Path) -> None:
+def test_a_token_lets_in_and_a_stale_one_does_not(simulated_server: ModelServerProcess, tmp_path: Path) -> None:
     listener, login = "listener.name.client.", "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
     config = {
         "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -206,16 +307,18 @@ def test_a_token_lets_in_and_a_stale_one_does_not(tmp_path: Path) -> None:
         f"{listener}oauthbearer.sasl.jaas.config": f'{login} required unsecuredLoginStringClaim_sub="broker";',
     }
     with KafkaBroker(config=config) as broker:
-        broker.create_topic("dead-letters")
+        for topic in TOPICS:
+            broker.create_topic(topic)
+
+        common = {
+            "bootstrap_servers": broker.bootstrap_servers,
+            "request_timeout_ms": 60_000,
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "OAUTHBEARER",
+        }
 
         def dlq_list(provider: Callable[[], str]) -> Any:
-            kafka = {
-                "bootstrap_servers": broker.bootstrap_servers,
-                "request_timeout_ms": 60_000,
-                "security_protocol": "SASL_PLAINTEXT",
-                "sasl_mechanism": "OAUTHBEARER",
-                "sasl_token_provider": f"{provider.__module__}:{provider.__name__}",
-            }
+            kafka = {**common, "sasl_token_provider": f"{provider.__module__}:{provider.__name__}"}
             path = tmp_path / "streamer.yaml"
             path.write_text(json.dumps({"kafka": kafka}))
             return CliRunner().invoke(app, ["dlq", "list", "--config", str(path)])
@@ -227,4 +330,14 @@ def test_a_token_lets_in_and_a_stale_one_does_not(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"refuses the login .*by OAUTHBEARER") as error:
             raise refused.exception
         assert "\n" not in str(error.value)
-        assert stale_token() not in str(error.value)
+        assert TOKEN_HEAD not in str(error.value)
+
+        settings = {
+            **{f"kafka.{name}": value for name, value in common.items()},
+            "kafka.sasl_token_provider": f"{__name__}:valid_token",
+            "predictor.addresses": [simulated_server.address],
+            "service.log_level": "debug",
+        }
+        with ScorerProcess(settings, tmp_path / "scorer.log") as running:
+            assert running.stop() == 0
+        assert TOKEN_HEAD not in running.log_path.read_text()

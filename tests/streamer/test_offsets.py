@@ -102,6 +102,17 @@ def test_what_is_done_is_uncommitted_until_it_is_committed() -> None:
     assert tracker.uncommitted == 0
 
 
+def test_what_a_transaction_commits_before_it_is_done_counts_no_more() -> None:
+    tracker = OffsetTracker()
+    received(tracker, 5, 6, 7)
+    tracker.committed({P: 7})
+    assert tracker.uncommitted == 1
+    for offset in (5, 6):
+        tracker.done(P, offset)
+    assert tracker.uncommitted == 1
+    assert tracker.committable() == {}
+
+
 def test_what_was_committed_before_it_came_is_not_committed_again() -> None:
     tracker = OffsetTracker()
     tracker.committed({P: 7})
@@ -133,7 +144,7 @@ def test_against_a_plain_model(data: st.DataObject) -> None:
     committed: dict[tuple[str, int], int] = {}
     for _ in range(data.draw(st.integers(0, 30))):
         partition = data.draw(st.sampled_from([P, Q]))
-        action = data.draw(st.sampled_from(["received", "received", "done", "done", "commit", "forget"]))
+        action = data.draw(st.sampled_from(["received", "received", "done", "done", "commit", "transact", "forget"]))
         if action == "received":
             reached[partition] += data.draw(st.integers(1, 3))
             state.setdefault(partition, {})[reached[partition]] = False
@@ -147,6 +158,14 @@ def test_against_a_plain_model(data: st.DataObject) -> None:
             committed.update(tracker.committable())
             tracker.committed(tracker.committable())
             assert tracker.committable() == {}
+        elif action == "transact":
+            first = tracker.prefix(partition, state.get(partition, {}))
+            end = {partition: first[-1] + 1} if first else {}
+            tracker.committed(end)
+            committed.update(end)
+            for offset in first:
+                tracker.done(partition, offset)
+                state[partition][offset] = True
         else:
             tracker.forget([partition])
             state.pop(partition, None)

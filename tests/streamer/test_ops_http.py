@@ -125,7 +125,13 @@ async def test_with_a_token_strangers_see_only_whether_it_lives(monkeypatch: pyt
     async with port_of(control, token=WORD) as address:
         assert (await ask(address, "/healthz"))[0] == (await ask(address, "/readyz"))[0] == 200
         for token in (None, "hunter", "hunter22", ""):
-            for path, method in (("/metrics", "GET"), ("/model", "GET"), ("/model/pin/1", "POST"), ("/nothing", "GET")):
+            for path, method in (
+                ("/metrics", "GET"),
+                ("/config", "GET"),
+                ("/model", "GET"),
+                ("/model/pin/1", "POST"),
+                ("/nothing", "GET"),
+            ):
                 assert (await ask(address, path, method, token=token))[0] == 401
         assert control.serving == 3
         assert (await ask(address, "/metrics", token=WORD))[0] == 200

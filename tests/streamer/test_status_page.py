@@ -1,5 +1,7 @@
 """The page for people says what the metrics say, over the last minute."""
 
+import re
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 
@@ -18,19 +20,22 @@ class _Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.rows: dict[str, list[str]] = {}
+        self.paragraphs: list[str] = []
         self._cells: list[str] = []
         self._red = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._red = ("class", "bad") in attrs
-        if tag == "tr":
+        if tag in {"tr", "p"}:
             self._cells = []
 
     def handle_data(self, data: str) -> None:
         self._cells.append(f"{data}!" if self._red else data)
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "p":
+            self.paragraphs += self._cells
         if tag == "tr" and self._cells:
             self.rows[self._cells[0]] = self._cells[1:]
 
@@ -67,7 +72,7 @@ def test_rates_and_times_are_those_between_two_looks() -> None:
 
     rows = _page_after(10.0, before, between).rows
     assert rows["records received per second"] == ["4"]
-    assert rows["answers: ok"] == ["100"]
+    assert rows["answers: ok"] == ["100 (100.0%)"]
     assert rows["answers: expired"] == ["0"]
     assert rows["answers after their deadline"] == ["0"]
     assert rows["total: half, 99 %"] == ["5 / 5 ms"]
@@ -76,8 +81,7 @@ def test_rates_and_times_are_those_between_two_looks() -> None:
     assert rows["time left after decode, 99 % have"] == ["20 ms"]
     assert rows["time left after the answer, 99 % have"] == ["20 ms"]
     assert rows["candidates whose score was known"] == ["30.0%"]
-    assert rows["partition 3: records behind"] == ["12"]
-    assert rows["partition 3: seconds behind"] == ["1.5"]
+    assert rows["partition 3: records, seconds behind"] == ["12 / 1.5 s!"]
 
 
 def test_what_somebody_should_look_at_is_red() -> None:
@@ -89,14 +93,36 @@ def test_what_somebody_should_look_at_is_red() -> None:
         metrics.commit_failures.inc()
 
     rows = _page_after(1.0, lambda _: None, trouble).rows
-    assert rows["answers: fallback"] == ["1!"]
-    assert rows["answers after their deadline"] == ["1!"]
+    assert rows["answers: fallback"] == ["1 (100.0%)!"]
+    assert rows["answers after their deadline"] == ["1 (100.0%)!"]
     assert rows["time left after the answer, 99 % have"] == ["none!"]
     assert rows["server 10.0.0.7:8500"] == ["left alone!"]
     assert rows["failed calls: UNAVAILABLE"] == ["1!"]
     assert rows["dead letters: decode"] == ["1!"]
     assert rows["commits failed"] == ["1!"]
     assert rows["state"] == ["RUNNING"]
+
+
+def test_the_first_line_says_what_to_look_at() -> None:
+    def trouble(metrics: Metrics) -> None:
+        metrics.answered("fallback", _times(31.0), 0.01)
+        metrics.transactions.labels("committed").inc()
+        metrics.transactions.labels("failed").inc()
+        metrics.careful.set(2)
+
+    page = _page_after(1.0, lambda _: None, trouble)
+    assert page.paragraphs == [
+        "Look at: answers: fallback; transactions: failed; partitions worked off one record at a time!"
+    ]
+    assert _page_after(1.0, lambda _: None, lambda _: None).paragraphs == ["Nothing needs a look."]
+
+
+def test_how_long_it_has_been_running_and_what_it_uses() -> None:
+    metrics, now = Metrics(), time.time()
+    page = _Page(StatusPage(lambda: 1.0, lambda: now).render({"": "RUNNING"}, metrics.registry.collect()))
+    assert re.fullmatch(r"(\d+ days?, )?\d+:\d\d:\d\d", page.rows["running for"][0])
+    assert float(page.rows["memory"][0].removesuffix(" MiB")) > 1
+    assert int(page.rows["open descriptors"][0]) > 1
 
 
 def test_the_first_look_has_counts_but_no_rates() -> None:
@@ -107,7 +133,7 @@ def test_the_first_look_has_counts_but_no_rates() -> None:
         StatusPage(lambda: 1.0).render({"": "STARTING: waiting <for> the brokers"}, metrics.registry.collect())
     ).rows
     assert rows["records received per second"] == ["–"]
-    assert rows["answers: ok"] == ["1"]
+    assert rows["answers: ok"] == ["1 (100.0%)"]
     assert rows["state"] == ["STARTING: waiting <for> the brokers!"]
 
 
@@ -118,6 +144,29 @@ def test_several_workers_have_a_column_each() -> None:
     assert page.rows["worker 0"] == ["worker 1"]
     assert page.rows["state"] == ["does not run!", "RUNNING"]
     assert page.rows["records in flight"] == ["–", "7"]
+
+
+def test_a_few_answers_without_scores_wake_nobody() -> None:
+    def between(metrics: Metrics) -> None:
+        for _ in range(999):
+            metrics.answered("ok", _times(4.5), 0.02)
+        metrics.answered("expired", _times(4.5), -0.001)
+
+    page = _page_after(1.0, lambda _: None, between)
+    assert page.rows["answers: expired"] == ["1 (0.1%)"]
+    assert page.rows["answers after their deadline"] == ["1 (0.1%)"]
+
+
+def test_partitions_stand_in_their_order_whoever_has_them() -> None:
+    family = Metric("streamer_source_lag_records", "", "gauge")
+    for partition, worker in ((10, "0"), (0, "0"), (9, "1")):
+        family.add_sample(family.name, {"worker": worker, "partition": str(partition)}, 1.0)
+    page = _Page(StatusPage(lambda: 1.0).render({"0": "RUNNING", "1": "RUNNING"}, [family]))
+    assert [row.partition(":")[0] for row in page.rows if row.startswith("partition ")] == [
+        "partition 0",
+        "partition 9",
+        "partition 10",
+    ]
 
 
 def _counted(value: int) -> CollectorRegistry:

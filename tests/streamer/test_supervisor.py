@@ -1,10 +1,11 @@
 """Several workers as real processes: crashes, drains, reloads, and one operations port for all."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    folder: Path, check: Callable[[], object] = lambda: None, **supervisor: Any
+    folder: Path, check: Callable[[], object] = lambda: None, command: Sequence[str] = (), **supervisor: Any
 ) -> AsyncIterator[Running]:
     settings = Settings.model_validate(
         {
@@ -64,14 +65,14 @@ async def running(
             "supervisor": {"workers": 2, "restart_pause_ms": 1, "poll_ms": 50, **supervisor},
         }
     )
-    command = [sys.executable, "-m", "tests.streamer.worker", str(folder)]
-    one = Supervisor(settings, structlog.get_logger(), command, os.environ, check)
+    worker = [sys.executable, "-m", "tests.streamer.worker", str(folder)]
+    one = Supervisor(settings, structlog.get_logger(), command or worker, os.environ, check)
     task = asyncio.create_task(one.run())
     try:
         yield Running(one, task, folder)
     finally:
-        for worker in one.workers:
-            worker.kill()
+        for each in one.workers:
+            each.kill()
         async with asyncio.timeout(WAIT_S):
             await task
 
@@ -90,6 +91,11 @@ async def test_pages_are_those_of_all_workers(tmp_path: Path) -> None:
         ):
             assert line in text
         assert text.count("# TYPE answers counter") + text.count("# TYPE answers_total counter") == 1
+        configs = json.loads((await found.ask("/config"))[1])
+        assert [(each["worker"], each["config"]["kafka"]["client_id"]) for each in configs] == [
+            (0, "test-0"),
+            (1, "test-1"),
+        ]
         status, text = await found.ask("/model/pin/2", "POST")
         assert status == 200
         assert text.count('"serving": 2') == 2, "both workers were told"
@@ -117,6 +123,33 @@ async def test_one_that_crashes_again_and_again_ends_all(tmp_path: Path) -> None
         os.kill(next(iter(found.started()[0])), signal.SIGKILL)
         assert await asyncio.wait_for(found.task, WAIT_S) == 3
         assert found.drained(), "the other one was drained"
+
+
+async def test_the_pause_before_a_restart_doubles(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with running(tmp_path, command=("sh", "-c", "exit 3"), max_restarts=3, restart_pause_ms=2) as found:
+            assert await asyncio.wait_for(found.task, WAIT_S) == 3
+    pauses = [line["pause_s"] for line in lines if "pause_s" in line and line["worker"] == 0]
+    others = [line["pause_s"] for line in lines if "pause_s" in line and line["worker"] == 1]
+    longer, shorter = sorted((pauses, others), key=len, reverse=True)
+    assert longer == [0.002, 0.004, 0.008]
+    assert shorter == longer[: len(shorter)], "the other one drains when the first is given up"
+    assert any(line["event"] == "worker ends too often, it is not started again" for line in lines)
+
+
+async def test_each_worker_has_a_core_by_choice(tmp_path: Path) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    async with running(tmp_path, pin_to_cores=True) as found:
+        await found.until_started(1, 1)
+        for number, pids in found.started().items():
+            assert os.sched_getaffinity(next(iter(pids))) == {cores[number % len(cores)]}
+
+
+async def test_without_that_choice_workers_go_where_there_is_room(tmp_path: Path) -> None:
+    async with running(tmp_path) as found:
+        await found.until_started(1, 1)
+        for pids in found.started().values():
+            assert os.sched_getaffinity(next(iter(pids))) == os.sched_getaffinity(0)
 
 
 async def test_wrong_settings_are_not_tried_again(tmp_path: Path) -> None:

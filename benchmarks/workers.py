@@ -1,0 +1,85 @@
+"""What a second worker costs: CPU per request of all processes of one scorer, supervisor included.
+
+The model server is simulated and fast, so that the scorer is the bottleneck and not the model.
+"""
+
+import statistics
+from collections.abc import Mapping
+
+from benchmarks.common import UNHURRIED, Bench
+from benchmarks.delivery import PARTITIONS, QUICK
+from benchmarks.programs import Run, follow
+from benchmarks.report import Figure, write
+from sandbox.repeats import Repeats
+from sandbox.requests import RequestFactory
+from sandbox.scorer import ScorerProcess
+
+COUNTS = (1, 2)
+_POOL = 512
+_WARM_UP = 0.25
+
+
+def run(bench: Bench) -> None:
+    """One worker and two take turns, some rounds; each works off requests that come when all of them are ready."""
+    options = bench.options
+    runs: dict[int, list[Run]] = {count: [] for count in COUNTS}
+    with bench.simulated(QUICK) as server:
+        for turn in range(options.rounds):
+            for count in COUNTS:
+                found = _work_off(bench, f"workers-{count}-{turn}", server.address, count)
+                runs[count].append(found)
+                bench.console.print(
+                    f"round {turn + 1}, {count} workers: {found.requests_per_second:.0f} requests/s, "
+                    f"{found.cpu_ms:.2f} ms of CPU a request"
+                )
+    settings = {
+        "candidates": options.candidates,
+        "rounds": options.rounds,
+        "requests": bench.backlog_size,
+        "partitions": PARTITIONS,
+        "simulated": {"fixed_ms": QUICK.fixed_ms, "per_row_us": QUICK.per_row_us, "workers": QUICK.workers},
+        "overridden": dict(UNHURRIED),
+    }
+    write("workers", figures_of(runs), settings, options.out)
+
+
+def _work_off(bench: Bench, name: str, address: str, workers: int) -> Run:
+    """A scorer of so many workers, on a topic that is filled once they are ready: none is to begin behind another."""
+    requests = bench.backlog_size
+    topics = bench.topics(name, PARTITIONS)
+    # `follow` reads one partition.
+    output = f"{name}-scores"
+    bench.broker.create_topic(output, 1)
+    overridden = {**UNHURRIED, "supervisor.workers": workers, "sink.topic": output}
+    factory = RequestFactory(bench.world, candidates=bench.options.candidates, seed=15)
+    repeats = Repeats(factory, _POOL, prefix=name)
+    with ScorerProcess(bench.settings(topics, [address], overridden), bench.work / f"{name}.log") as scorer:
+        bench.fill(topics.requests, repeats, requests)
+        return follow(scorer.pid, bench.bootstrap, output, requests, warm_up=round(_WARM_UP * requests))
+
+
+def figures_of(runs: Mapping[int, list[Run]]) -> list[Figure]:
+    """The figures of the runs of one worker and of two; ratios are those of runs in the same turn."""
+    one, two = (runs[count] for count in COUNTS)
+    return [
+        *(
+            Figure(f"cpu_per_request_{count}", statistics.median(run.cpu_ms for run in found), "ms")
+            for count, found in runs.items()
+        ),
+        Figure(
+            "cpu_of_two_over_one",
+            statistics.median(b.cpu_ms / a.cpu_ms for a, b in zip(one, two, strict=True)),
+            "ratio",
+            "<=",
+            1.1,
+        ),
+        *(
+            Figure(f"rate_{count}", statistics.median(run.requests_per_second for run in found), "requests/s")
+            for count, found in runs.items()
+        ),
+        Figure(
+            "rate_of_two_over_one",
+            statistics.median(b.requests_per_second / a.requests_per_second for a, b in zip(one, two, strict=True)),
+            "ratio",
+        ),
+    ]
