@@ -46,7 +46,8 @@ def _show(prepared: "Prepared") -> None:
     dropped = sum(prepared.dropped.values())
     console.print(f"{prepared.rows:,} rows, {dropped:,} dropped, {prepared.sampled_out:,} non-clicks sampled out")
     for name, count in [*prepared.dropped.items(), *prepared.counts.items()]:
-        console.print(f"  {name}: {count:,}")
+        if count:
+            console.print(f"  {name}: {count:,}")
     table = Table("split", "examples", "clicks", "shards")
     for name, split in prepared.splits.items():
         records = split.records

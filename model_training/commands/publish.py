@@ -17,10 +17,11 @@ from model_training.commands.evaluate import (
     show,
     write_report,
 )
-from model_training.commands.output import console, fail_clearly, load_tensorflow
+from model_training.commands.output import console, fail_clearly
 from model_training.config import load_spec
 from model_training.gate_config import GateConfig
 from model_training.manifest import load_manifest
+from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
     from model_training.gate import Verdict
