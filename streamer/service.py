@@ -17,6 +17,7 @@ from streamer.deadline import Deadline
 from streamer.delivery import Delivery
 from streamer.dispatcher import Dispatcher
 from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError, VersionGoneError
+from streamer.feature_log import FeatureLog
 from streamer.limit import InFlightLimit
 from streamer.metrics import Metrics
 from streamer.model import Model
@@ -112,6 +113,7 @@ class Service:
         )
         source: Source | None = None
         sink: Sink | None = None
+        log_sink: Sink | None = None
         transactions: Transactions | None = None
         try:
             await self._until_done("model server", models.refresh, PredictError)
@@ -122,12 +124,21 @@ class Service:
                 return True
             sink = Sink(partial(kafka.producer, settings), settings.sink, self.metrics, log)
             await self._until_done("brokers", sink.start, kafka.NOT_YET)
+            if settings.feature_log.share:
+                # Of its own: answers do not queue behind it on their way to a broker.
+                log_sink = Sink(partial(kafka.producer, settings), settings.sink, self.metrics, log)
+                await self._until_done("brokers", log_sink.start, kafka.NOT_YET)
+            feature_log = FeatureLog(
+                (log_sink or sink).feature_log, settings.feature_log, metrics=self.metrics, log=log
+            )
             offsets = OffsetTracker()
             if settings.delivery.guarantee == "exactly_once":
                 transactions = self._transactions(offsets)
             source = self._source(offsets, transactions)
             await self._until_done("brokers", source.start, kafka.NOT_YET)
-            return await self._work(source, models, predictor, sink, answers=transactions or sink, cache=cache)
+            return await self._work(
+                source, models, predictor, sink, feature_log, answers=transactions or sink, cache=cache
+            )
         except* FencedError as fenced:
             # Several partitions may find it at once; one line says it.
             log.error(  # noqa: TRY400  a zombie needs no traceback
@@ -138,8 +149,9 @@ class Service:
                 await source.stop()
             if transactions is not None:
                 await transactions.stop()
-            if sink is not None:
-                await sink.stop()
+            for producing in (sink, log_sink):
+                if producing is not None:
+                    await producing.stop()
             await predictor.close()
         return False
 
@@ -191,6 +203,7 @@ class Service:
         models: Models,
         predictor: Predictor,
         sink: Sink,
+        feature_log: FeatureLog,
         *,
         answers: Answers,
         cache: ScoreCache | None,
@@ -251,6 +264,7 @@ class Service:
                 scores,
                 answers,
                 shadow,
+                feature_log,
                 self.metrics,
                 self._log,
                 self._clock,
@@ -262,6 +276,7 @@ class Service:
                 spawn(self._watch_versions(models), "models"),
                 spawn(self._measure_loop(), "loop delay"),
                 spawn(shadow.run(), "shadow"),
+                spawn(feature_log.run(), "feature log"),
             ]
             self.state, self._why_not = "RUNNING", None
             self._log.info("running", topic=settings.source.topic, group=settings.kafka.group_id)

@@ -47,6 +47,7 @@ class System:
     scores: str
     dead_letters: str
     shadow_scores: str
+    feature_log: str
     settings: Mapping[str, object]
     folder: Path
 
@@ -115,9 +116,9 @@ def make_system(kafka: KafkaBroker, fresh_topic: FreshTopic, tmp_path: Path) -> 
     """`make_system(model server address)`: new topics and a new group."""
 
     def make(address: str) -> System:
-        requests, scores, dead, shadow = (
+        requests, scores, dead, shadow, features = (
             fresh_topic(config={"max.message.bytes": str(8 << 20)}, prefix=prefix)
-            for prefix in ("requests", "scores", "dead", "shadow")
+            for prefix in ("requests", "scores", "dead", "shadow", "features")
         )
         settings = {
             "kafka.bootstrap_servers": kafka.bootstrap_servers,
@@ -127,6 +128,7 @@ def make_system(kafka: KafkaBroker, fresh_topic: FreshTopic, tmp_path: Path) -> 
             "sink.topic": scores,
             "sink.dead_letter_topic": dead,
             "sink.shadow_topic": shadow,
+            "sink.feature_log_topic": features,
             # A starved machine must not turn answers into `expired`, nor a pause into a rebalance: tests of time set
             # their own.
             "source.budget_ms": 600_000,
@@ -137,8 +139,9 @@ def make_system(kafka: KafkaBroker, fresh_topic: FreshTopic, tmp_path: Path) -> 
             "cache.ttl_s": 600,
             "service.drain_ms": 60_000,
             "shadow.timeout_ms": 60_000,
+            "feature_log.timeout_ms": 60_000,
         }
-        return System(kafka.bootstrap_servers, requests, scores, dead, shadow, settings, tmp_path)
+        return System(kafka.bootstrap_servers, requests, scores, dead, shadow, features, settings, tmp_path)
 
     return make
 
