@@ -159,7 +159,7 @@ def serve(flags: ServerFlags, configs: Sequence[ModelConfig], stop: threading.Ev
 
 
 def _reread_config(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:
-    """Takes over what the file says; what it cannot, such as a label of a version that is not loaded yet, the next time."""
+    """Takes over what the file says; what it cannot yet, such as a label of a version that loads, the next time."""
     while not stop.wait(flags.model_config_file_poll_wait_seconds):
         try:
             manager.reload(read_config(flags), _RELOAD_WAIT_S)
