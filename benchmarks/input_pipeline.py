@@ -17,7 +17,7 @@ from streamer.features import FeatureSpec, Layout
 if TYPE_CHECKING:
     from model_training.manifest import Manifest
 
-_EXAMPLES, _SHARDS, _BATCH, _SHUFFLE = 40_000, 8, 1024, 20_000
+_EXAMPLES, _SHARDS, _BATCH, _SHUFFLE = 40_960, 8, 1024, 20_480
 _BOUND = 100_000
 _EPOCHS = 1_000_000
 _WHOLE = ("batches", "batches_in_any_order")
@@ -71,7 +71,7 @@ def random_examples(spec: FeatureSpec, n: int, *, seed: int = 3) -> Examples:
 def _rates(directory: Path, manifest: "Manifest", seconds: float) -> dict[str, float]:
     from model_training.input_pipeline import batches, parser, records  # noqa: PLC0415
 
-    serialized = records(directory, manifest).batch(_BATCH, drop_remainder=True)
+    serialized = records(directory, manifest).batch(_BATCH // manifest.rows_per_record, drop_remainder=True)
     in_memory = [part for _, part in zip(range(8), serialized, strict=False)]
     parse = parser(manifest)
 

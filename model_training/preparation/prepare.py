@@ -12,7 +12,7 @@ from pyspark import StorageLevel
 from pyspark.sql import functions as f
 
 from model_training.errors import DataError
-from model_training.manifest import Manifest, Shard, write_manifest
+from model_training.manifest import ROWS_PER_RECORD, Manifest, Shard, write_manifest
 from model_training.preparation.config import PrepareConfig, SplitConfig, TableSource
 from model_training.preparation.encoding import encode
 from model_training.preparation.prepared import SPLITS, Prepared, Split, SplitManifest
@@ -153,6 +153,7 @@ def _moved(
         negative_sampling_rate=config.negative_sampling_rate if name == SPLITS[0] else 1.0,
         shards=tuple(shards),
         compression=COMPRESSION,
+        rows_per_record=ROWS_PER_RECORD,
     )
     return SplitManifest(records, min(shard.first_ms for shard in own), max(shard.last_ms for shard in own))
 
