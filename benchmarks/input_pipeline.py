@@ -17,7 +17,7 @@ from streamer.features import FeatureSpec, Layout
 if TYPE_CHECKING:
     from model_training.manifest import Manifest
 
-_EXAMPLES, _SHARDS, _BATCH, _SHUFFLE = 40_960, 8, 1024, 20_480
+_EXAMPLES, _SHARDS, _BATCH, _SHUFFLE = 163_840, 8, 1024, 20_480
 _BOUND = 100_000
 _EPOCHS = 1_000_000
 _WHOLE = ("batches", "batches_in_any_order")

@@ -84,7 +84,7 @@ def parser(manifest: Manifest) -> Callable[[tf.Tensor], Batch]:
     return parse
 
 
-def _take_share(share: tuple[int, int], before: tf.Tensor, *rows: tf.Tensor) -> tuple[tf.Tensor, Batch]:
+def _take_share(share: tuple[int, int], before: tf.Tensor, rows: Batch) -> tuple[tf.Tensor, Batch]:
     """The rows of a share, of rows that have `before` others before them; and how many the next ones have."""
     i, n = share
     return before + tf.size(rows[-1], tf.int64), tuple(part[(i - before) % n :: n] for part in rows)

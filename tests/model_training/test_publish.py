@@ -226,7 +226,7 @@ def test_a_server_takes_a_label_over_when_its_version_is_loaded(tmp_path: Path, 
             publishing.publish(servable, base, {}, labelling=publishing.Labelling(config, "canary"))
         assert _listed(base) == ["1", "2"]
         server.restart()
-        assert _version_of(server.address, "stable") == 1
+        _wait_for(server.address, "stable", 1)
 
 
 def test_label_and_its_file_go_together(tmp_path: Path) -> None:
