@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
-from streamer.features.layout import GROUPS, Group, Layout
+from streamer.features.layout import GROUPS, Layout
+from streamer.features.spec import Group
 from streamer.types import F32, I32, BadRecord, EncodedRequest, ModelVersion
 
 
