@@ -34,7 +34,7 @@ _CLEAN_UP_S = 30.0
 def main() -> int:
     """Runs the demo. Exit status: 0 all is well, 1 a step failed or an answer was wrong, 130 interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=40_000, help=f"of the log, with {_SHOWN} ads shown each")
+    parser.add_argument("--requests", type=int, default=30_000, help=f"of the log, with {_SHOWN} ads shown each")
     parser.add_argument("--seconds", type=float, default=15.0, help="of traffic")
     parser.add_argument("--out", type=Path, default=Path("build/train-demo"))
     arguments = parser.parse_args()
