@@ -1,8 +1,7 @@
 """Encoded examples on disk: shards of TFRecord, each record a `tf.train.Example` of many impressions, and a manifest.
 
 Such a record of n impressions holds the bytes, little-endian and row by row, of `ids` int32 [n, row_ids], `floats`
-float32 [n, row_floats] and `labels` int8 [n]. To read, inflate and parse one record of an impression each takes more
-than three times as long.
+float32 [n, row_floats] and `labels` int8 [n]. A record for each impression takes more than twice as long to read.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
