@@ -36,6 +36,13 @@ class Examples:
     floats: F32
     labels: I8
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: slice) -> "Examples":
+        """Some of them."""
+        return Examples(self.ids[rows], self.floats[rows], self.labels[rows])
+
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:

@@ -60,7 +60,7 @@ class TrainingConfig(Value):
         model: which one, and its own settings.
         spec: the feature spec's file; in a config file it is relative to that file.
         batch_size: examples a step.
-        shuffle_buffer: examples among which the next one is drawn; 0 keeps the order of the records.
+        shuffle_buffer: about so many examples in a row are mixed; 0 keeps the order of the records.
         deterministic: the same records and seed give the same model; costs some input speed.
         max_lost_share: share of the examples that may be lost with damaged shards; above it nothing is trained.
         wide, deep: how the model's linear part and all the rest of it learn; refused where it has no such part.

@@ -1,4 +1,4 @@
-"""Records to batches, by tf.data: interleaved shards, shuffled as bytes, parsed a batch at a time."""
+"""Records to batches, by tf.data: interleaved shards, parsed and shuffled many records at a time."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,33 +30,33 @@ def batches(
 
     Args:
         epochs: passes over the records, after which the last batch may be short; None for passes without end.
-        shuffle_buffer: examples among which the next one is drawn, anew each epoch; 0 keeps the order of the shards.
+        shuffle_buffer: about so many examples in a row are mixed, anew each epoch; 0 keeps the order of the shards.
         deterministic: the same order each time for one `seed`; otherwise shards deliver as fast as each one can.
         share: (i, n) for every n-th example, from the i-th on: with all i, each example once.
     """
     # Shares are disjoint only if all who take one see the same order.
     ordered = deterministic or share != _ALL
     data = records(directory, manifest, shuffle=bool(shuffle_buffer), seed=seed, deterministic=ordered)
+    data = data.batch(-(-max(shuffle_buffer, batch_size) // manifest.rows_per_record))
+    data = data.map(parser(manifest), num_parallel_calls=tf.data.AUTOTUNE, deterministic=ordered)
     if share != _ALL:
-        data = data.shard(share[1], share[0])
+        data = data.scan(tf.constant(0, tf.int64), partial(_take_share, share))
     if shuffle_buffer:
-        data = data.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True)
-    return (
-        data.repeat(epochs)
-        .batch(batch_size)
-        .map(parser(manifest), num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+        data = tf.data.Dataset.zip(seeds, data).map(
+            partial(_mixed, seed), num_parallel_calls=tf.data.AUTOTUNE, deterministic=ordered
+        )
+    return data.repeat(epochs).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
 def records(
     directory: Path, manifest: Manifest, *, shuffle: bool = False, seed: int = 1, deterministic: bool = True
 ) -> tf.data.Dataset:
-    """The serialised examples of all shards once, interleaved; with `shuffle` the shards' order is drawn."""
+    """The serialised records of all shards once, interleaved; with `shuffle` the shards' order is drawn."""
     files = [str(directory / shard.file) for shard in manifest.shards if shard.examples]
     names = tf.data.Dataset.from_tensor_slices(files)
     if shuffle:
-        # Which shards are open together decides who can meet in the buffer, where that is smaller than the log.
+        # Which shards are open together decides which examples can be mixed, where those are not all of them.
         names = names.shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
     return names.interleave(
         partial(tf.data.TFRecordDataset, compression_type=manifest.compression, buffer_size=_READ_BYTES),
@@ -67,17 +67,31 @@ def records(
 
 
 def parser(manifest: Manifest) -> Callable[[tf.Tensor], Batch]:
-    """A function of serialised examples [b], which makes one of the batches that `batches` gives."""
-    features = {
-        "ids": tf.io.FixedLenFeature([manifest.row_ids], tf.int64),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-    if manifest.row_floats:
-        features["floats"] = tf.io.FixedLenFeature([manifest.row_floats], tf.float32)
+    """A function of serialised records [k], which makes one of the batches that `batches` gives of all their rows."""
+    features = {name: tf.io.FixedLenFeature([], tf.string) for name in ("ids", "floats", "labels")}
 
     def parse(serialized: tf.Tensor) -> Batch:
-        example = tf.io.parse_example(serialized, features)
-        floats = example["floats"] if manifest.row_floats else tf.zeros([tf.shape(serialized)[0], 0])
-        return tf.cast(example["ids"], tf.int32), floats, tf.cast(example["label"], tf.float32)
+        record = tf.io.parse_example(serialized, features)
+
+        def values(name: str, dtype: tf.DType) -> tf.Tensor:
+            return tf.io.decode_raw(tf.strings.reduce_join(record[name]), dtype)
+
+        labels = tf.cast(values("labels", tf.int8), tf.float32)
+        n = tf.size(labels)
+        ids = tf.reshape(values("ids", tf.int32), [n, manifest.row_ids])
+        return ids, tf.reshape(values("floats", tf.float32), [n, manifest.row_floats]), labels
 
     return parse
+
+
+def _take_share(share: tuple[int, int], before: tf.Tensor, rows: Batch) -> tuple[tf.Tensor, Batch]:
+    """The rows of a share, of rows that have `before` others before them; and how many the next ones have."""
+    i, n = share
+    return before + tf.size(rows[-1], tf.int64), tuple(part[(i - before) % n :: n] for part in rows)
+
+
+def _mixed(seed: int, drawn: tf.Tensor, rows: Batch) -> Batch:
+    order = tf.random.experimental.stateless_shuffle(
+        tf.range(tf.size(rows[-1])), seed=tf.stack([tf.constant(seed, tf.int64), drawn])
+    )
+    return tuple(tf.gather(part, order) for part in rows)

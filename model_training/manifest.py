@@ -12,6 +12,7 @@ from model_training.errors import DataError
 from streamer.features import FeatureSpec
 
 MANIFEST = "manifest.json"
+ROWS_PER_RECORD = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Manifest:
         row_ids, row_floats: widths of `ids` and `floats`.
         negative_sampling_rate: share of the negatives that was kept, for the correction inside the exported model.
         compression: of the shards, as `tf.data.TFRecordDataset` calls it; empty for none.
+        rows_per_record: examples that a record holds at most.
     """
 
     spec_name: str
@@ -44,7 +46,8 @@ class Manifest:
     row_floats: int
     negative_sampling_rate: float
     shards: tuple[Shard, ...]
-    compression: str = ""
+    compression: str
+    rows_per_record: int
 
     def check(self, spec: FeatureSpec) -> None:
         """Refuses records of another spec.
@@ -66,12 +69,15 @@ class Manifest:
         )
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Manifest":
+    def from_json(cls, content: Mapping[str, Any], where: Path) -> "Manifest":
         """Reads what stands in a manifest's file.
 
         Raises:
             KeyError, TypeError: it is something else.
+            DataError: it is that of an older form of records.
         """
+        if "spec_hash" in content and "rows_per_record" not in content:
+            raise DataError(f"{where}: records of one example each, as an older version wrote them: make them again")
         return cls(**{**content, "shards": tuple(Shard(**shard) for shard in content["shards"])})
 
 
@@ -122,7 +128,7 @@ def read_manifest(directory: Path) -> Manifest:
     """
     content = load_manifest(directory)
     try:
-        return Manifest.from_json(content)
+        return Manifest.from_json(content, directory / MANIFEST)
     except (TypeError, KeyError) as error:
         raise DataError(f"{directory / MANIFEST}: not a manifest of records: {error}") from error
 

@@ -197,13 +197,13 @@ def wanted_topics(settings: Settings) -> Mapping[str, Mapping[str, str]]:
     topics = settings.topics
     largest = str(settings.sink.max_request_bytes)
     short = {"retention.ms": str(topics.retention_ms), "max.message.bytes": largest}
+    kept = {settings.sink.dead_letter_topic: topics.dead_letter_retention_ms}
+    if settings.feature_log.share:
+        kept[settings.sink.feature_log_topic] = topics.feature_log_retention_ms
     return {
         settings.source.topic: short,
         settings.sink.topic: short,
-        settings.sink.dead_letter_topic: {
-            "retention.ms": str(topics.dead_letter_retention_ms),
-            "max.message.bytes": largest,
-        },
+        **{name: {"retention.ms": str(ms), "max.message.bytes": largest} for name, ms in kept.items()},
     }
 
 

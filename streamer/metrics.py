@@ -73,6 +73,12 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.feature_log = Counter(
+            "streamer_feature_log_requests",
+            "requests of the feature log's sample",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.loop_delay = self._histogram("loop_delay_seconds", "how late the event loop runs what is due", _SECONDS)
         self.commits = self._counter("offsets_commits", "commits")
         self.commit_failures = self._counter("offsets_commit_failures", "commits that failed and will be tried again")

@@ -9,6 +9,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.codec import REQUEST_ID_HEADER, encode_scores, header_milliseconds, header_text
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
+from streamer.feature_log import FeatureLog
 from streamer.metrics import Metrics
 from streamer.models import Models
 from streamer.preparation import Serving
@@ -76,6 +77,7 @@ class Pipeline:
     scores: Scores
     answers: Answers
     shadow: Aside
+    feature_log: FeatureLog
     metrics: Metrics
     log: FilteringBoundLogger
     clock: Callable[[], float]
@@ -186,6 +188,7 @@ class Pipeline:
         scored = await self.scores.score(serving.version, encoded, deadline, serving.prior)
         if scored.gone and not last:
             raise _GoneError(serving.version, deadline)
+        self.feature_log.offer(record.key, request_id, serving, encoded)
         unknown = scored.sources == FROM_PRIOR
         status: Status = "ok" if not unknown.any() else "fallback" if unknown.all() else "partial"
         return ScoreMessage(

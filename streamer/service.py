@@ -19,6 +19,7 @@ from streamer.deadline import Deadline
 from streamer.delivery import Delivery
 from streamer.dispatcher import Dispatcher
 from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError
+from streamer.feature_log import FeatureLog
 from streamer.limit import InFlightLimit
 from streamer.metrics import Metrics
 from streamer.model import Model
@@ -120,6 +121,7 @@ class Service:
         )
         source: Source | None = None
         sink: Sink | None = None
+        log_sink: Sink | None = None
         transactions: Transactions | None = None
         try:
             await self._until_done("model server", models.refresh, PredictError)
@@ -131,12 +133,21 @@ class Service:
                 return True
             sink = Sink(partial(kafka.producer, settings), settings.sink, self.metrics, log)
             await self._until_done("brokers", sink.start, kafka.NOT_YET)
+            if settings.feature_log.share:
+                # Of its own: answers do not queue behind it on their way to a broker.
+                log_sink = Sink(partial(kafka.producer, settings), settings.sink, self.metrics, log)
+                await self._until_done("brokers", log_sink.start, kafka.NOT_YET)
+            feature_log = FeatureLog(
+                (log_sink or sink).feature_log, settings.feature_log, metrics=self.metrics, log=log
+            )
             offsets = OffsetTracker()
             if settings.delivery.guarantee == "exactly_once":
                 transactions = self._transactions(offsets)
             source = self._source(offsets, transactions)
             await self._until_done("brokers", source.start, kafka.NOT_YET)
-            return await self._work(source, models, predictor, sink, answers=transactions or sink, cache=cache)
+            return await self._work(
+                source, models, predictor, sink, feature_log, answers=transactions or sink, cache=cache
+            )
         except* FencedError as fenced:
             # Several partitions may find it at once; one line says it.
             log.error(  # noqa: TRY400  a zombie needs no traceback
@@ -147,8 +158,9 @@ class Service:
                 await self._in_time("consumer", source.stop())
             if transactions is not None:
                 await self._in_time("transactions", transactions.stop())
-            if sink is not None:
-                await self._in_time("producer", sink.stop())
+            for producing in (sink, log_sink):
+                if producing is not None:
+                    await self._in_time("producer", producing.stop())
             await predictor.close()
         return False
 
@@ -200,6 +212,7 @@ class Service:
         models: Models,
         predictor: Predictor,
         sink: Sink,
+        feature_log: FeatureLog,
         *,
         answers: Answers,
         cache: ScoreCache | None,
@@ -251,6 +264,7 @@ class Service:
                 scores,
                 answers,
                 shadow,
+                feature_log,
                 self.metrics,
                 self._log,
                 self._clock,
@@ -262,6 +276,7 @@ class Service:
                 spawn(calls.watch(), "models"),
                 spawn(self._measure_loop(), "loop delay"),
                 spawn(shadow.run(), "shadow"),
+                spawn(feature_log.run(), "feature log"),
             ]
             self.state, self._why_not = "RUNNING", None
             self._log.info("running", topic=settings.source.topic, group=settings.kafka.group_id)

@@ -205,11 +205,20 @@ class ShadowSettings(_Section):
     max_waiting: int = Field(default=16, ge=1, description="requests waiting; beyond, they are left out and counted")
 
 
+class FeatureLogSettings(_Section):
+    """Rows that requests were scored by, published for training."""
+
+    share: float = Field(default=0.0, ge=0, le=1, description="of the requests, chosen by their ids; 0: none")
+    timeout_ms: float = Field(default=1000.0, gt=0, description="for publishing one of them")
+    max_waiting: int = Field(default=64, ge=1, description="requests waiting; beyond, they are left out and counted")
+
+
 class SinkSettings(_Section):
     """Answers and dead letters."""
 
     topic: str = Field(default="ctr-scores", description="where answers go")
     shadow_topic: str = Field(default="ctr-shadow-scores", description="where a version in the shadow has its scores")
+    feature_log_topic: str = Field(default="feature-log", description="where the feature log goes")
     dead_letter_topic: str = Field(default="dead-letters", description="where records without a request id go")
     max_request_bytes: int = Field(default=8 * 2**20, ge=2**16, description="the largest message that is produced")
     retry_ms: float = Field(default=500.0, gt=0, description="pause before an answer that was refused is sent again")
@@ -284,6 +293,7 @@ class TopicsSettings(_Section):
     replication_factor: int = Field(default=1, ge=1, description="copies of each partition")
     retention_ms: int = Field(default=600_000, ge=1000, description="of requests and answers")
     dead_letter_retention_ms: int = Field(default=7 * 86_400_000, ge=1000, description="of dead letters")
+    feature_log_retention_ms: int = Field(default=86_400_000, ge=1000, description="of the feature log")
 
 
 class Settings(BaseSettings):
@@ -303,6 +313,7 @@ class Settings(BaseSettings):
     rollout: RolloutSettings = RolloutSettings()
     guard: GuardSettings = GuardSettings()
     shadow: ShadowSettings = ShadowSettings()
+    feature_log: FeatureLogSettings = FeatureLogSettings()
     sink: SinkSettings = SinkSettings()
     offsets: OffsetsSettings = OffsetsSettings()
     delivery: DeliverySettings = DeliverySettings()

@@ -82,6 +82,14 @@ class Sink:
         """
         await self._send(self._settings.shadow_topic, key, value, list(headers))
 
+    async def feature_log(self, key: bytes | None, value: bytes) -> None:
+        """Sends a line of the feature log.
+
+        Raises:
+            MessageTooLargeError: the topic does not take it.
+        """
+        await self._send(self._settings.feature_log_topic, key, value, [])
+
     async def dead_letter(self, letter: DeadLetter) -> None:
         """Sends a record as it was, with what is known about it in headers of its own."""
         topic = self._settings.dead_letter_topic

@@ -9,6 +9,7 @@ import typer
 
 from model_training.commands.evaluate import evaluate
 from model_training.commands.init import init
+from model_training.commands.label import label
 from model_training.commands.launch import launch
 from model_training.commands.placement import placement
 from model_training.commands.prepare import prepare
@@ -22,6 +23,7 @@ app.command()(launch)
 app.command()(placement)
 app.command()(evaluate)
 app.command()(publish)
+app.command()(label)
 app.command()(init)
 
 

@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 
 from model_training.commands.data import HoldoutOption, JudgeBy, JudgeByOption, LogOption, PreparedOption
-from model_training.commands.output import console, fail_clearly, load_tensorflow
+from model_training.commands.output import console, fail_clearly
 from model_training.errors import ConfigError, DataError, ExportError
 from model_training.gate_config import GateConfig
+from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
     from model_training.click_log import Examples

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from model_training.commands.output import export_described, fail_clearly, load_tensorflow
+from model_training.commands.output import export_described, fail_clearly
 from model_training.config import TrainingConfig, load_spec
+from model_training.runtime import load_tensorflow
 
 
 def init(

@@ -19,12 +19,13 @@ from model_training.commands.data import (
     open_prepared,
 )
 from model_training.commands.judgement import judge
-from model_training.commands.output import console, export_described, fail_clearly, load_tensorflow
+from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.role import BackupOption, ModeOption, distributed_config
 from model_training.config import load_spec
 from model_training.distributed.cluster import Schedule, Task
 from model_training.distributed.launcher import Launcher, local_cluster
 from model_training.errors import ConfigError
+from model_training.runtime import load_tensorflow
 
 
 def launch(

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from model_training.commands.output import console, fail_clearly, load_tensorflow
+from model_training.commands.output import console, fail_clearly
 from model_training.config import TrainingConfig, load_spec
 from model_training.distributed.placement import greedy, imbalance, loads, round_robin
+from model_training.runtime import load_tensorflow
 
 
 def placement(

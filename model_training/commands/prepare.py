@@ -9,6 +9,7 @@ from rich.table import Table
 
 from model_training.commands.output import console, fail_clearly
 from model_training.config import load_spec
+from model_training.errors import ConfigError
 from model_training.preparation.config import PrepareConfig
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def prepare(
     with fail_clearly():
         parsed = PrepareConfig.from_yaml(config)
         spec = load_spec(parsed.spec)
+        if fitted_spec is not None and parsed.is_encoded:
+            raise ConfigError("--fitted-spec: a feature log holds encoded rows, of which nothing can be fitted")
         # Only now: a mistyped setting should not take as long as the start of Spark.
         from model_training.preparation.prepare import prepare as run  # noqa: PLC0415
         from model_training.preparation.session import spark_session  # noqa: PLC0415
@@ -46,7 +49,8 @@ def _show(prepared: "Prepared") -> None:
     dropped = sum(prepared.dropped.values())
     console.print(f"{prepared.rows:,} rows, {dropped:,} dropped, {prepared.sampled_out:,} non-clicks sampled out")
     for name, count in [*prepared.dropped.items(), *prepared.counts.items()]:
-        console.print(f"  {name}: {count:,}")
+        if count:
+            console.print(f"  {name}: {count:,}")
     table = Table("split", "examples", "clicks", "shards")
     for name, split in prepared.splits.items():
         records = split.records

@@ -17,10 +17,13 @@ from model_training.commands.evaluate import (
     show,
     write_report,
 )
-from model_training.commands.output import console, fail_clearly, load_tensorflow
+from model_training.commands.label import ModelConfigOption
+from model_training.commands.output import console, fail_clearly
 from model_training.config import load_spec
+from model_training.errors import ConfigError
 from model_training.gate_config import GateConfig
 from model_training.manifest import load_manifest
+from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
     from model_training.gate import Verdict
@@ -42,15 +45,19 @@ def publish(
     version: Annotated[int | None, typer.Option(help="Number to publish as; by default the next one.")] = None,
     keep: Annotated[int, typer.Option(min=2, help="Versions that stay, this one included.")] = 3,
     force: Annotated[bool, typer.Option(help="Publish although the gate refuses; the model card says so.")] = False,
+    label: Annotated[str | None, typer.Option(help="Label that is to lead to it, such as stable.")] = None,
+    model_config: ModelConfigOption = None,
     report: ReportOption = None,
 ) -> None:
     """Compares a candidate with the newest version and publishes it if the gate lets it pass; else exit status 3."""
     with fail_clearly():
+        if (label is None) is not (model_config is None):
+            raise ConfigError("--label and --model-config go together")
         limits = GateConfig.from_yaml(gate)
         expected = None if spec is None else load_spec(spec)
         load_tensorflow()
         from model_training.gate import decide  # noqa: PLC0415
-        from model_training.publishing import newest  # noqa: PLC0415
+        from model_training.publishing import Labelling, newest  # noqa: PLC0415
         from model_training.publishing import publish as put  # noqa: PLC0415
 
         servable, found = evaluated(
@@ -79,8 +86,9 @@ def publish(
         if not force and not all(v.holds for v in verdicts):
             console.print("refused: nothing is published", style="red")
             raise typer.Exit(_REFUSED)
-        path, gone = put(servable, to, card, version=version, keep=keep)
-        console.print(f"published {path}", style="green", soft_wrap=True)
+        labelling = None if label is None or model_config is None else Labelling(model_config, label)
+        path, gone = put(servable, to, card, version=version, keep=keep, labelling=labelling)
+        console.print(f"published {path}{f' as {label}' if label else ''}", style="green", soft_wrap=True)
         if gone:
             console.print(f"removed versions {', '.join(map(str, gone))}")
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from model_training.commands.output import console, export_described, load_tensorflow
+from model_training.commands.output import console, export_described
 from model_training.config import TrainingConfig, load_spec
 from model_training.distributed.cluster import Cluster, Task
 from model_training.distributed.pace import Pace
 from model_training.errors import ConfigError
+from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
     from model_training.distributed.roles import Run

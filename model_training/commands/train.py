@@ -22,11 +22,12 @@ from model_training.commands.data import (
     open_prepared,
 )
 from model_training.commands.judgement import judge
-from model_training.commands.output import console, export_described, fail_clearly, load_tensorflow
+from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.role import BackupOption, ModeOption, distributed_config, play_role
 from model_training.config import TrainingConfig, load_spec
 from model_training.distributed.cluster import read_tf_config
 from model_training.errors import ConfigError
+from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
     from model_training.train import Progress

@@ -44,20 +44,29 @@ class TableSource(Value):
 
 
 class TopicsSource(Value):
-    """JSON lines of the topics `bid-requests`, `impressions` and `clicks`.
+    """JSON lines of the topics `impressions` and `clicks`, and of `bid-requests` or `feature-log`.
 
     An impression or click is `{"request_id": …, "ad_id": …, "timestamp_ms": …}`.
 
     Attributes:
+        bid_requests: what was asked, which is encoded here as the scorer does.
+        feature_log: instead of it, the rows that the scorer had encoded, of those requests that it logged.
         click_window_s: how long after its impression a click still counts. Impressions whose window was not over when
             the log ended are left out: nobody knows their label.
     """
 
     kind: Literal["topics"]
-    bid_requests: Globs
+    bid_requests: Globs | None = None
+    feature_log: Globs | None = None
     impressions: Globs
     clicks: Globs
     click_window_s: float = Field(default=1800.0, gt=0)
+
+    @model_validator(mode="after")
+    def _requests_or_rows(self) -> Self:
+        if (self.bid_requests is None) is (self.feature_log is None):
+            raise ValueError("source: one of bid_requests and feature_log is needed")
+        return self
 
 
 Source = Annotated[TableSource | TopicsSource, Field(discriminator="kind")]
@@ -118,6 +127,11 @@ class PrepareConfig(Value):
     seed: int = 1
     shards: int = Field(default=8, ge=1, le=9999)
     quantiles: int = Field(default=10, ge=2, le=1000)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the log holds encoded rows instead of values."""
+        return isinstance(self.source, TopicsSource) and self.source.feature_log is not None
 
     @classmethod
     def from_yaml(cls, path: Path) -> "PrepareConfig":

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served
 from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric, to_float
 
 if TYPE_CHECKING:
@@ -49,9 +49,13 @@ def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: Fea
         good = [reason is None for reason in values.reasons]
         kept = given.filter(pa.array(good, pa.bool_()))
         n = kept.num_rows
-        columns = {name: list(compress(column, good)) for name, column in values.by_feature.items()}
-        ids, floats = encoder.encode_table(columns, n)
-        raw = np.array([[to_float(value) for value in columns[name]] for name in numbers], dtype=np.float64)
+        if isinstance(values, Served):
+            ids, floats = values.ids[good], values.floats[good]
+            raw = np.full((len(numbers), n), np.nan)  # what the encoder was given is not known any more
+        else:
+            columns = {name: list(compress(column, good)) for name, column in values.by_feature.items()}
+            ids, floats = encoder.encode_table(columns, n)
+            raw = np.array([[to_float(value) for value in columns[name]] for name in numbers], dtype=np.float64)
         yield _batch(kept, [None] * n, _bytes(ids), _bytes(floats), _lists(raw.reshape(len(numbers), n).T))
         spoilt = given.filter(pa.array([not g for g in good], pa.bool_()))
         yield _left_out(spoilt, [reason for reason in values.reasons if reason is not None])

@@ -12,7 +12,7 @@ from pyspark import StorageLevel
 from pyspark.sql import functions as f
 
 from model_training.errors import DataError
-from model_training.manifest import Manifest, Shard, write_manifest
+from model_training.manifest import ROWS_PER_RECORD, Manifest, Shard, write_manifest
 from model_training.preparation.config import PrepareConfig, SplitConfig, TableSource
 from model_training.preparation.encoding import encode
 from model_training.preparation.prepared import SPLITS, Prepared, Split, SplitManifest
@@ -60,6 +60,9 @@ def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, di
     encoded = encode(source, spec).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         reasons = {row[REASON]: row["count"] for row in encoded.groupBy(REASON).count().collect()}
+        if not reasons.get(None):
+            why = "; ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items(), key=str))
+            raise DataError(f"no row of the log can be used: {why or 'there is none'}")
         usable = encoded.where(f.col(REASON).isNull())
         validation_from, test_from = _bounds(usable, config.split)
         split = f.when(f.col(TIME_MS) < validation_from, SPLITS[0])
@@ -70,7 +73,8 @@ def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, di
         )
         rows = usable.withColumn(SPLIT, split)
         training = rows.where(f.col(SPLIT) == SPLITS[0])
-        write_statistics(directory / STATISTICS, observe(training, spec, quantiles=config.quantiles))
+        statistics = {} if config.is_encoded else observe(training, spec, quantiles=config.quantiles)
+        write_statistics(directory / STATISTICS, statistics)
         kept = rows.where((f.col(SPLIT) != SPLITS[0]) | _is_kept(config))
         scratch = directory / "shards"
         scratch.mkdir()
@@ -106,17 +110,11 @@ def _source(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec) -> 
 
 
 def _bounds(rows: "DataFrame", split: SplitConfig) -> tuple[int, int | None]:
-    """The first moments of validation and test, in ms.
-
-    Raises:
-        DataError: there are no rows.
-    """
+    """The first moments of validation and test, in ms."""
     if split.validation_from is not None:
         return _ms(split.validation_from), None if split.test_from is None else _ms(split.test_from)
     shares = f.array(f.lit(split.train), f.lit(split.train + split.validation))
     cuts = rows.agg(f.percentile_approx(TIME_MS, shares, _ACCURACY)).first()[0]
-    if cuts is None:
-        raise DataError("no row of the log can be used: all are dropped, or there is none")
     # Each is the time of the last row before the cut.
     return cuts[0] + 1, cuts[1] + 1 if split.test else None
 
@@ -155,6 +153,7 @@ def _moved(
         negative_sampling_rate=config.negative_sampling_rate if name == SPLITS[0] else 1.0,
         shards=tuple(shards),
         compression=COMPRESSION,
+        rows_per_record=ROWS_PER_RECORD,
     )
     return SplitManifest(records, min(shard.first_ms for shard in own), max(shard.last_ms for shard in own))
 

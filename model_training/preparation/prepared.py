@@ -62,7 +62,7 @@ def read_prepared(directory: Path) -> Prepared:
     content = load_manifest(directory)
     try:
         splits = {
-            name: SplitManifest(**{**split, "records": Manifest.from_json(split["records"])})
+            name: SplitManifest(**{**split, "records": Manifest.from_json(split["records"], directory / MANIFEST)})
             for name, split in content["splits"].items()
         }
         return Prepared(**{**content, "splits": splits})

@@ -9,6 +9,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from model_training.errors import DataError
+from streamer.types import F32, I32
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,10 +26,20 @@ class Values:
     reasons: Sequence[str | None]
 
 
-class Reader(Protocol):
-    """Fetches the values of the features from rows; runs where the rows are, so it must survive pickling."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """n rows as they were encoded for serving: int32 [n, row_ids], float32 [n, row_floats]; `reasons` as above."""
 
-    def __call__(self, batch: "pa.RecordBatch") -> Values:
+    ids: I32
+    floats: F32
+    reasons: Sequence[str | None]
+
+
+class Reader(Protocol):
+    """Fetches the values of the features from rows, or what was made of them; runs where the rows are, so it must
+    survive pickling."""
+
+    def __call__(self, batch: "pa.RecordBatch") -> Values | Served:
         """The values of all rows of a batch, none of which has a reason yet."""
 
 

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -18,6 +21,7 @@ _SETTINGS = {
 }
 
 _LOCAL_PARTITIONS = 8
+_LOG4J = Path(__file__).with_name("log4j2.properties")
 
 
 @contextmanager
@@ -34,6 +38,9 @@ def spark_session(master: str) -> Iterator[SparkSession]:
         # Its tasks run in this program's environment, not in that of the first `python3` on the path.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master(master).config("spark.ui.enabled", "false")
+        builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}")
+        # The line that it draws again and again is for a person; in a file it is noise.
+        builder = builder.config("spark.ui.showConsoleProgress", str(sys.stderr.isatty()).lower())
         if master.startswith("local"):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
             # Spark's 200 are for clusters: on one machine starting them takes longer than what they do.
@@ -42,6 +49,9 @@ def spark_session(master: str) -> Iterator[SparkSession]:
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    if threading.current_thread() is threading.main_thread():
+        # PySpark's own handler of Ctrl-C talks to the JVM in the midst of another talk, and fails with long traces.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield spark
     finally:

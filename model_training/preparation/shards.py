@@ -15,6 +15,7 @@ from model_training.click_log import Examples
 from model_training.manifest import sha256_of
 from model_training.preparation.encoding import FLOATS, IDS
 from model_training.preparation.rows import KEY, LABEL, TIME_MS
+from model_training.runtime import load_tensorflow
 from streamer.features import FeatureSpec, Layout
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def written_shards(
     batches: Iterator[pa.RecordBatch], directory: Path, widths: tuple[int, int], attempt: int
 ) -> Iterator[WrittenShard]:
     """Writes rows that come sorted by split and shard."""
-    from tensorflow.io import TFRecordWriter  # noqa: PLC0415 - loads TensorFlow, and only tasks that write need it
+    load_tensorflow()  # only tasks that write need it
+    from tensorflow.io import TFRecordWriter  # noqa: PLC0415
 
     from model_training.records import serialized  # noqa: PLC0415
 

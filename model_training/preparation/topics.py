@@ -1,4 +1,4 @@
-"""The topics `bid-requests`, `impressions` and `clicks`, dumped as JSON lines, joined to labelled rows.
+"""The topics `bid-requests` (or `feature-log`), `impressions` and `clicks`, as JSON lines, joined to labelled rows.
 
 A row is an ad that was shown. It is a click if one came within the window after it; candidates that were not shown are
 no rows, because nobody knows whether they would have been clicked.
@@ -8,18 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import orjson
 from pyspark.sql import functions as f
 
 from model_training.preparation.config import TopicsSource
-from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, Values, data_errors
-from streamer.features import Cross, FeatureSpec, column_getter, getter
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served, Values, data_errors
+from streamer.features import Cross, FeatureSpec, Layout, column_getter, decode_served, getter
+from streamer.types import BadRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 _AD, _REQUEST_ID, _REQUEST = "ad_id", "request_id", "request"
+_IS_FOREIGN = "is_foreign"
+_NOT_A_CANDIDATE = "the ad shown is not among the request's candidates"
 _SHOWN = [_REQUEST_ID, _AD]
 
 
@@ -49,7 +53,7 @@ class RequestReader:
             by_column = isinstance(candidates, dict)
             known = ad_ids(candidates) if by_column else [ad_id(c) for c in _as_list(candidates)]
             at = known.index(ad) if isinstance(known, list) and ad in known else None
-            reasons.append("the ad shown is not among the request's candidates" if at is None else None)
+            reasons.append(_NOT_A_CANDIDATE if at is None else None)
             for values, (of_candidate, get, get_column) in zip(columns, plan, strict=True):
                 if at is None:
                     values.append(None)
@@ -64,6 +68,30 @@ class RequestReader:
         return Values(dict(zip(names, columns, strict=True)), reasons)
 
 
+@dataclass(frozen=True, slots=True)
+class ServedReader:
+    """Takes the row of the candidate that was shown from lines of the feature log."""
+
+    spec_json: str
+
+    def __call__(self, batch: "pa.RecordBatch") -> Served:
+        layout = Layout(FeatureSpec.from_json(self.spec_json))
+        n = batch.num_rows
+        ids, floats = np.zeros((n, layout.row_ids), np.int32), np.zeros((n, layout.row_floats), np.float32)
+        reasons: list[str | None] = [None] * n
+        for i, (line, ad) in enumerate(
+            zip(batch.column(_REQUEST).to_pylist(), batch.column(_AD).to_pylist(), strict=True)
+        ):
+            served = decode_served(line, layout)
+            if isinstance(served, BadRecord):
+                reasons[i] = served.reason
+            elif ad not in served.ad_ids:
+                reasons[i] = _NOT_A_CANDIDATE
+            else:
+                ids[i], floats[i] = served.flat_row(served.ad_ids.index(ad))
+        return Served(ids, floats, reasons)
+
+
 def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) -> Rows:
     """The ads that were shown, with what was asked for them and whether they were clicked.
 
@@ -72,12 +100,11 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
     """
     window_ms = round(source.click_window_s * 1000)
     with data_errors("topics"):
-        bids = spark.read.text(list(source.bid_requests)).select(
-            _text(f"$.{spec.request.request_id}").alias(_REQUEST_ID), f.col("value").alias(_REQUEST)
-        )
+        bids = _requests(spark, source, spec)
         shown, clicks = (_events(spark, paths) for paths in (source.impressions, source.clicks))
     requests = bids.where(f.col(_REQUEST_ID).isNotNull()).groupBy(_REQUEST_ID)
-    requests = requests.agg(f.min(_REQUEST).alias(_REQUEST))
+    # A request that was logged by several specs, because its record was read again, counts by the one that is wanted.
+    requests = requests.agg(f.min_by(_REQUEST, f.struct(_IS_FOREIGN, _REQUEST)).alias(_REQUEST))
     good = shown.where(_is_complete())
     first = good.groupBy(*_SHOWN).agg(f.min(TIME_MS).alias(TIME_MS))
     click = clicks.where(_is_complete()).withColumnRenamed(TIME_MS, "clicked_ms")
@@ -109,9 +136,10 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
         _count(after > window_ms).alias("clicks after the window"),
         (_count(in_time) - f.count_distinct(f.when(in_time, f.struct(*_SHOWN)))).alias("clicks that are repeats"),
     )
+    reader: Reader = RequestReader(spec.to_json()) if source.feature_log is None else ServedReader(spec.to_json())
     return Rows(
         rows.union(unreadable),
-        RequestReader(spec.to_json()),
+        reader,
         {
             **counts.first().asDict(),
             "clicks without request_id, ad_id or timestamp_ms": clicks.where(~_is_complete()).count(),
@@ -119,6 +147,18 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
             "requests that are repeats": bids.where(f.col(_REQUEST_ID).isNotNull()).count() - requests.count(),
             "requests without an id": bids.where(f.col(_REQUEST_ID).isNull()).count(),
         },
+    )
+
+
+def _requests(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) -> "DataFrame":
+    """Id and text of what was asked, or of what was logged of it, and whether that was encoded by another spec."""
+    if source.feature_log is None:
+        path, foreign = spec.request.request_id, f.lit(False)
+    else:
+        path, foreign = _REQUEST_ID, f.coalesce(_text("$.spec_hash") != spec.hash, f.lit(True))
+    lines = spark.read.text(list(source.bid_requests or source.feature_log or ()))
+    return lines.select(
+        _text(f"$.{path}").alias(_REQUEST_ID), f.col("value").alias(_REQUEST), foreign.alias(_IS_FOREIGN)
     )
 
 

@@ -26,6 +26,7 @@ class ServerFlags:
     model_name: str = "default"
     model_base_path: str = ""
     model_config_file: str = ""
+    model_config_file_poll_wait_seconds: int = 0
     file_system_poll_wait_seconds: int = 1
     num_load_threads: int = 0
     max_num_load_retries: int = 5
@@ -53,7 +54,6 @@ _UNIMPLEMENTED: Mapping[str, frozenset[str]] = {
     "enforce_session_run_timeout": frozenset({"true"}),
     "flush_filesystem_caches": frozenset({"false"}),
     "mixed_precision": frozenset({""}),
-    "model_config_file_poll_wait_seconds": frozenset({"0"}),
     "monitoring_config_file": frozenset({""}),
     "num_tflite_interpreters_per_pool": frozenset(),
     "num_tflite_pools": frozenset(),
@@ -139,7 +139,12 @@ def _checked(flags: ServerFlags) -> ServerFlags:
         raise FlagError("--port=0 turns the port off: give --grpc_socket_path then")
     if not 0 <= flags.port <= 65535:
         raise FlagError(f"--port={flags.port}: a port is 0 to 65535")
-    for name in ("file_system_poll_wait_seconds", "num_load_threads", "max_num_load_retries"):
+    for name in (
+        "file_system_poll_wait_seconds",
+        "model_config_file_poll_wait_seconds",
+        "num_load_threads",
+        "max_num_load_retries",
+    ):
         if getattr(flags, name) < 0:
             raise FlagError(f"--{name}={getattr(flags, name)}: the value must not be negative")
     if flags.grpc_max_threads < 1:

@@ -18,7 +18,7 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, Re
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
-from sandbox.model_server.config import ModelConfig, from_proto
+from sandbox.model_server.config import ModelConfig, from_proto, read_config
 from sandbox.model_server.flags import ServerFlags, channel_arguments
 from sandbox.model_server.manager import Manager
 from sandbox.model_server.predict import predict
@@ -150,10 +150,21 @@ def serve(flags: ServerFlags, configs: Sequence[ModelConfig], stop: threading.Ev
     try:
         manager.start(configs)
         manager.wait_until_available((config.name for config in configs), cancelled=stop.is_set)
+        if flags.model_config_file and flags.model_config_file_poll_wait_seconds:
+            threading.Thread(target=_reread_config, args=(flags, manager, stop), name="config", daemon=True).start()
         if not stop.is_set():
             _serve(flags, manager, stop)
     finally:
         manager.close(GRACE_S)
+
+
+def _reread_config(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:
+    """Takes over what the file says; what it cannot yet, such as a label of a version that loads, the next time."""
+    while not stop.wait(flags.model_config_file_poll_wait_seconds):
+        try:
+            manager.reload(read_config(flags), _RELOAD_WAIT_S)
+        except StatusError as error:
+            _log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error.message)
 
 
 def _serve(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:

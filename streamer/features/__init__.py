@@ -3,6 +3,7 @@
 from streamer.errors import SpecError
 from streamer.features.encoder import Encoder
 from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout
+from streamer.features.served import ServedRows, decode_served, encode_served
 from streamer.features.side import to_float
 from streamer.features.spec import (
     Bucketised,
@@ -32,8 +33,11 @@ __all__ = [
     "MultiValued",
     "Numeric",
     "RequestPaths",
+    "ServedRows",
     "SpecError",
     "column_getter",
+    "decode_served",
+    "encode_served",
     "getter",
     "parse_path",
     "to_float",

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -253,7 +254,7 @@ class FeatureSpec(_Value):
             return width
         return feature.max_values if isinstance(feature, MultiValued) else 1
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """16 hex digits over all that decides the encoded form. Equal hashes mean interchangeable encoders."""
         content = self.model_dump(mode="json", exclude={"name", "prior", "serving"})

@@ -47,6 +47,7 @@ class System:
     scores: str
     dead_letters: str
     shadow_scores: str
+    feature_log: str
     settings: Mapping[str, object]
     folder: Path
 
@@ -60,12 +61,12 @@ class System:
         values: Sequence[bytes | None],
         *,
         key: bytes | None = b"u1",
-        keys: Sequence[bytes] | None = None,
+        keys: Sequence[bytes | None] | None = None,
         headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
         """Produces records in this order, all with the same key or each with its own."""
         producer = Producer({"bootstrap.servers": self.bootstrap, "message.max.bytes": 8 << 20, "linger.ms": 50})
-        for value, of_its_own in zip(values, keys or [key] * len(values), strict=True):
+        for value, of_its_own in zip(values, [key] * len(values) if keys is None else keys, strict=True):
             producer.produce(self.requests, value=value, key=of_its_own, headers=headers or [])
         assert producer.flush(30) == 0
 
@@ -127,9 +128,9 @@ def make_system(kafka: KafkaBroker, fresh_topic: FreshTopic, tmp_path: Path) -> 
     """`make_system(model server address)`: new topics and a new group."""
 
     def make(address: str) -> System:
-        requests, scores, dead, shadow = (
+        requests, scores, dead, shadow, features = (
             fresh_topic(config={"max.message.bytes": str(8 << 20)}, prefix=prefix)
-            for prefix in ("requests", "scores", "dead", "shadow")
+            for prefix in ("requests", "scores", "dead", "shadow", "features")
         )
         settings = {
             "kafka.bootstrap_servers": kafka.bootstrap_servers,
@@ -139,6 +140,7 @@ def make_system(kafka: KafkaBroker, fresh_topic: FreshTopic, tmp_path: Path) -> 
             "sink.topic": scores,
             "sink.dead_letter_topic": dead,
             "sink.shadow_topic": shadow,
+            "sink.feature_log_topic": features,
             # A starved machine must not turn answers into `expired`, nor a pause into a rebalance: tests of time set
             # their own.
             "source.budget_ms": 600_000,
@@ -149,8 +151,9 @@ def make_system(kafka: KafkaBroker, fresh_topic: FreshTopic, tmp_path: Path) -> 
             "cache.ttl_s": 600,
             "service.drain_ms": 60_000,
             "shadow.timeout_ms": 60_000,
+            "feature_log.timeout_ms": 60_000,
         }
-        return System(kafka.bootstrap_servers, requests, scores, dead, shadow, settings, tmp_path)
+        return System(kafka.bootstrap_servers, requests, scores, dead, shadow, features, settings, tmp_path)
 
     return make
 

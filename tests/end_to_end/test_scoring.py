@@ -15,6 +15,7 @@ import pytest
 from sandbox.model_server.process import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec
 from streamer.serving_messages import predict_pb2, types_pb2
+from streamer.types import F32, I32
 from tests.end_to_end.conftest import System, request
 from tests.model_training.conftest import SPEC
 
@@ -25,7 +26,11 @@ def _flat_scores(address: str, value: bytes) -> np.ndarray[tuple[int], np.dtype[
     """The `serving_default` signature's scores of a request, one flat row a candidate."""
     document = orjson.loads(value)
     encoder = Encoder(FeatureSpec.from_mapping(SPEC))
-    rows = encoder.encode_log([document], document["candidates"], [len(document["candidates"])])
+    return flat_scores(address, encoder.encode_log([document], document["candidates"], [len(document["candidates"])]))
+
+
+def flat_scores(address: str, rows: tuple[I32, F32]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """The `serving_default` signature's scores of flat rows."""
     message = predict_pb2.PredictRequest()
     message.model_spec.name = "ctr"
     for name, array in zip(("ids", "floats"), rows, strict=True):

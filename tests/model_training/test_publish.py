@@ -1,13 +1,16 @@
 """From a candidate to a version that servers see, or to a refusal that leaves everything as it was."""
 
 import shutil
+import time
 from pathlib import Path
 
+import grpc
 import numpy as np
 import orjson
 import pytest
 import tensorflow as tf
 import yaml
+from tensorflow_serving.apis import predict_pb2
 from typer.testing import CliRunner, Result
 
 from model_training import publishing
@@ -15,10 +18,12 @@ from model_training.click_log import encode_log, read_log
 from model_training.commands import app
 from model_training.errors import ExportError
 from model_training.export import export
+from model_training.labels import set_label
 from model_training.models.wide_deep import WideDeep
 from model_training.servable import Servable
 from model_training.versions import new_version, remove_old, versions_in
 from model_training.warmup import WARMUP
+from sandbox.model_server.process import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec, Layout
 from tests.model_training.conftest import SPEC
 
@@ -173,3 +178,58 @@ def test_only_the_oldest_versions_go(tmp_path: Path) -> None:
     assert remove_old(tmp_path, 3) == [1]
     assert remove_old(tmp_path, 3) == []
     assert _listed(tmp_path) == ["10", "2", "9", "readme"]
+
+
+def _version_of(address: str, label: str) -> int | str:
+    """The version that answers to a label, or why none does."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "ctr"
+    request.model_spec.signature_name = "feature_spec"
+    request.model_spec.version_label = label
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=predict_pb2.PredictRequest.SerializeToString,
+            response_deserializer=predict_pb2.PredictResponse.FromString,
+        )
+        try:
+            version: int = call(request, timeout=60).model_spec.version.value
+        except grpc.RpcError as error:
+            return str(error)
+    return version
+
+
+def _wait_for(address: str, label: str, version: int) -> None:
+    deadline = time.monotonic() + 60
+    while (found := _version_of(address, label)) != version:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def test_a_server_takes_a_label_over_when_its_version_is_loaded(tmp_path: Path, candidates: tuple[Path, Path]) -> None:
+    servable, base, config = Servable.load(candidates[0]), tmp_path / "ctr", tmp_path / "models.config"
+    labelling = publishing.Labelling(config, "stable")
+    policy = "model_version_policy { latest { num_versions: 2 } }"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "ctr" base_path: "{base}" model_platform: "tensorflow" {policy} }} }}'
+    )
+    publishing.publish(servable, base, {})
+    flags = {"model_config_file_poll_wait_seconds": 1, "allow_version_labels_for_unavailable_models": True}
+    with ModelServerProcess(config=config, flags=flags, log_path=tmp_path / "log") as server:
+        assert "Unrecognized servable version label: stable" in str(_version_of(server.address, "stable"))
+        publishing.publish(servable, base, {}, labelling=labelling)
+        _wait_for(server.address, "stable", 2)
+        set_label(config, base, "stable", 1)
+        _wait_for(server.address, "stable", 1)
+        # With a third version the label's own would be served no more.
+        with pytest.raises(ExportError, match="label 'stable' would lead to version 1"):
+            publishing.publish(servable, base, {}, labelling=publishing.Labelling(config, "canary"))
+        assert _listed(base) == ["1", "2"]
+        server.restart()
+        _wait_for(server.address, "stable", 1)
+
+
+def test_label_and_its_file_go_together(tmp_path: Path) -> None:
+    refused = _run("publish", tmp_path, "--to", tmp_path, "--label", "stable")
+    assert refused.exit_code == 2
+    assert "--label and --model-config go together" in refused.output

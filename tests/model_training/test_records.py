@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from model_training.click_log import Examples, encode_log, read_log
@@ -67,6 +68,46 @@ def test_shuffling_is_a_permutation_that_the_seed_decides(
 
     assert order(1) == order(1) != order(2)
     assert sorted(order(2)) == marked.ids[:, 0].tolist()
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_shares_are_disjoint_and_all_of_it_together(
+    tmp_path: Path, examples: Examples, spec: FeatureSpec, n: int
+) -> None:
+    marked = replace(examples, ids=np.arange(examples.ids.size, dtype=np.int32).reshape(examples.ids.shape))
+    manifest = write_records([marked], tmp_path, spec, shards=3)
+
+    def share(i: int) -> list[int]:
+        data = batches(tmp_path, manifest, 32, shuffle_buffer=100, deterministic=False, share=(i, n))
+        return [int(row) for ids, _, _ in data for row in ids.numpy()[:, 0]]
+
+    shares = [share(i) for i in range(n)]
+    assert [len(rows) for rows in shares] == [300 // n] * n
+    assert sorted(row for rows in shares for row in rows) == marked.ids[:, 0].tolist()
+
+
+def test_each_epoch_is_mixed_anew_and_batches_reach_over_its_end(
+    tmp_path: Path, examples: Examples, spec: FeatureSpec
+) -> None:
+    marked = replace(examples, ids=np.arange(examples.ids.size, dtype=np.int32).reshape(examples.ids.shape))
+    manifest = write_records([marked], tmp_path, spec, shards=3)
+    read = [ids.numpy()[:, 0].tolist() for ids, _, _ in batches(tmp_path, manifest, 128, epochs=2, shuffle_buffer=300)]
+    assert [len(batch) for batch in read] == [128, 128, 128, 128, 88]
+    rows = [row for batch in read for row in batch]
+    assert rows[:300] != rows[300:]
+    assert sorted(rows[:300]) == sorted(rows[300:]) == marked.ids[:, 0].tolist()
+    # In the order of the shards the first examples of each come early; mixed, they are anywhere.
+    assert 100 < np.mean([rows[:300].index(row) for row in marked.ids[:30, 0].tolist()]) < 200
+
+
+def test_records_of_an_older_form_are_refused(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+    write_records([examples], tmp_path, spec)
+    path = tmp_path / MANIFEST
+    content = orjson.loads(path.read_bytes())
+    del content["rows_per_record"]
+    path.write_bytes(orjson.dumps(content))
+    with pytest.raises(DataError, match=r"manifest\.json: records of one example each, as an older version wrote them"):
+        read_manifest(tmp_path)
 
 
 def test_columns_encode_as_documents_do(spec: FeatureSpec, encoder: Encoder) -> None:

@@ -13,6 +13,7 @@ from streamer.cache import ScoreCache
 from streamer.calls import Calls
 from streamer.deadline import Deadline
 from streamer.dispatcher import Dispatcher
+from streamer.feature_log import FeatureLog
 from streamer.features import FeatureSpec
 from streamer.metrics import Metrics
 from streamer.model import Model
@@ -55,12 +56,16 @@ class Worker:
             BatchQueue(settings.batching), self.calls.predict, self.spawn, clock, metrics, slots=3, margin_s=0.002
         )
         scores = Scores(kept, dispatcher, metrics, clock, HitRatio(0.0))
-        self.pipeline = Pipeline(self, self.models, scores, self, self, metrics, log, clock, 60_000.0)
+        feature_log = FeatureLog(self._publish_rows, settings.feature_log, metrics=metrics, log=log)
+        self.pipeline = Pipeline(self, self.models, scores, self, self, feature_log, metrics, log, clock, 60_000.0)
         self.metrics = metrics
         self.answers: dict[int, list[dict[str, Any]]] = {}
         self.finished: Counter[int] = Counter()
         self.answered_count = 0
         self.tasks: list[asyncio.Task[None]] = []
+
+    async def _publish_rows(self, key: bytes | None, value: bytes) -> None:
+        raise AssertionError(f"rows of {key!r} are logged, though the share is 0: {value!r}")
 
     async def start(self) -> None:
         """Takes the newest version, and looks for others from now on."""

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from model_training.commands import app
 from model_training.config import load_spec
 from model_training.errors import ConfigError
 from model_training.preparation.config import PrepareConfig, TableSource
@@ -13,6 +15,7 @@ from model_training.preparation.table import expressions_of
 from tests.model_training.preparation.conftest import TABLE_SOURCE
 
 SOURCE = TABLE_SOURCE | {"paths": ["log.jsonl"]}
+EVENTS = {"kind": "topics", "impressions": ["i"], "clicks": ["c"]}
 
 
 def _read(folder: Path, **content: object) -> PrepareConfig:
@@ -53,8 +56,21 @@ def test_times_part_a_log_as_shares_do(tmp_path: Path) -> None:
         ({"source": SOURCE | {"kind": "tables"}}, r"source: unknown kind 'tables'; did you mean 'table'\?"),
         ({"source": SOURCE | {"format": "orc"}}, r"source\.format: .*\(got 'orc'\)"),
         ({"source": SOURCE | {"paths": []}}, r"source\.paths: "),
+        ({"source": EVENTS}, "source: one of bid_requests and feature_log is needed"),
+        (
+            {"source": EVENTS | {"bid_requests": ["b"], "feature_log": ["f"]}},
+            "source: one of bid_requests and feature_log is needed",
+        ),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, content: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         _read(tmp_path, **content)
+
+
+def test_nothing_is_fitted_to_encoded_rows(tmp_path: Path) -> None:
+    arguments = ["--config", "configs/prepare/feature_log.yaml", "--output", str(tmp_path / "out")]
+    refused = CliRunner().invoke(app, ["prepare", *arguments, "--fitted-spec", str(tmp_path / "spec.json")])
+    assert refused.exit_code == 2
+    assert "--fitted-spec: a feature log holds encoded rows" in refused.output
+    assert list(tmp_path.iterdir()) == []

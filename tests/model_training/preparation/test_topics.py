@@ -8,12 +8,16 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from model_training.errors import DataError
 from model_training.preparation.config import PrepareConfig
 from model_training.preparation.encoding import encoded_batches
+from model_training.preparation.prepare import prepare
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS
+from model_training.preparation.statistics import STATISTICS
 from model_training.preparation.topics import RequestReader, read_topics
-from streamer.features import Encoder, FeatureSpec
-from streamer.types import BidRequest
+from model_training.workflow import read_examples
+from streamer.features import Encoder, FeatureSpec, encode_served
+from streamer.types import BidRequest, ModelVersion
 from tests.model_training.preparation.conftest import SPARK_LEAVES_SOCKETS, write_config
 
 if TYPE_CHECKING:
@@ -116,3 +120,60 @@ def test_the_ad_shown_is_encoded_as_the_scorer_encodes_it(
     assert [row["ids"] for row in encoded] == [ids[0].tobytes(), ids[1].tobytes(), None]
     assert [row["floats"] for row in encoded] == [floats[0].tobytes(), floats[1].tobytes(), None]
     assert [row["reason"] for row in encoded] == [None, None, "the ad shown is not among the request's candidates"]
+
+
+def logged(document: Mapping[str, Any], encoder: Encoder, spec_hash: str) -> bytes:
+    """The line that the scorer logs of a request."""
+    candidates = document["candidates"]
+    columns = candidates if isinstance(candidates, dict) else None
+    rows = None if columns else [orjson.dumps(candidate) for candidate in candidates]
+    encoded = encoder.encode(BidRequest(document["request_id"], document, 2, rows=rows, columns=columns))
+    return encode_served(document["request_id"], spec_hash, ModelVersion("ctr", 1), encoded)
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_rows_of_the_feature_log_are_trained_on_as_they_were_served(
+    spark: "SparkSession", numbers_spec: FeatureSpec, tmp_path: Path
+) -> None:
+    encoder, other = Encoder(numbers_spec), "0" * 16
+    rows, columns = REQUESTS[:2]
+    files: dict[str, list[bytes]] = {
+        # Logged by two specs, as when a record is read again behind a switch of versions.
+        "feature_log": [logged(rows, encoder, spec_hash) for spec_hash in (other, numbers_spec.hash, other)]
+        + [logged(columns, encoder, other), b'{"request_id": "broken"}'],
+        "impressions": [
+            orjson.dumps(event(request_id, ad_id, second))
+            for request_id, ad_id, second in (
+                ("rows", "a1", 100), ("rows", "a2", 200), ("rows", "a9", 200), ("columns", "a1", 200),
+                ("broken", "a1", 200), ("not sampled", "a1", 200),
+            )
+        ],
+        "clicks": [orjson.dumps(event(*click)) for click in (("rows", "a2", 230), ("long", "after", 1000))],
+    }  # fmt: skip
+    for name, lines in files.items():
+        (tmp_path / name).write_bytes(b"\n".join(lines) + b"\n")
+    source = {"kind": "topics", "click_window_s": WINDOW_S, **{name: [str(tmp_path / name)] for name in files}}
+    split = {"validation_from": "1970-01-01T00:02:30Z"}
+    config = PrepareConfig.from_yaml(write_config(tmp_path, source, split=split, shards=1))
+
+    prepared = prepare(spark, config, numbers_spec, tmp_path / "out")
+
+    assert prepared.dropped == {
+        "impression of an unknown request": 1,
+        "line of the feature log that cannot be read": 1,
+        "logged by another feature spec": 1,
+        "the ad shown is not among the request's candidates": 1,
+    }
+    candidates = [orjson.dumps(candidate) for candidate in rows["candidates"]]
+    ids, floats = encoder.flat_rows(encoder.encode(BidRequest("rows", rows, 2, rows=candidates)))
+    for name, at, clicked in (("train", 0, 0), ("validation", 1, 1)):
+        examples = read_examples(tmp_path / "out", prepared.splits[name].records)  # type: ignore[index]
+        assert examples.ids.tolist() == [ids[at].tolist()]
+        assert examples.floats.tolist() == [floats[at].tolist()]
+        assert examples.labels.tolist() == [clicked]
+    assert orjson.loads((tmp_path / "out" / STATISTICS).read_bytes()) == {}
+
+    (tmp_path / "feature_log").write_bytes(logged(rows, encoder, other))
+    with pytest.raises(DataError, match=r"no row of the log can be used: .*3 × logged by another feature spec"):
+        prepare(spark, config, numbers_spec, tmp_path / "out", overwrite=True)

@@ -1,0 +1,81 @@
+"""One line of the feature log: the rows that a request was scored by, so that training sees what serving saw."""
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+
+from streamer.features.layout import GROUPS, Layout
+from streamer.features.spec import Group
+from streamer.types import F32, I32, BadRecord, EncodedRequest, ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRows:
+    """The rows of one request of n candidates, as the scorer had encoded them.
+
+    Attributes:
+        spec_hash: `FeatureSpec.hash` of the encoder.
+        ids, floats: by group int32 [n, layout.id_width(group)] and float32 [n, layout.float_width(group)]; 1 row
+            instead of n for the group `request`.
+    """
+
+    request_id: str
+    spec_hash: str
+    ad_ids: Sequence[str]
+    ids: Mapping[Group, I32]
+    floats: Mapping[Group, F32]
+
+    def flat_row(self, at: int) -> tuple[I32, F32]:
+        """The row of a candidate as `Encoder.flat_rows` has it: int32 [row_ids], float32 [row_floats]."""
+        rows = [(self.ids[group], self.floats[group], 0 if group == "request" else at) for group in GROUPS]
+        ids, floats = [ids[i] for ids, _, i in rows], [floats[i] for _, floats, i in rows if floats.shape[1]]
+        return np.concatenate(ids), np.concatenate([*floats, np.empty(0, np.float32)])
+
+
+def encode_served(request_id: str, spec_hash: str, version: ModelVersion, encoded: EncodedRequest) -> bytes:
+    """The line: JSON with the bytes of each matrix, little-endian and row by row, in base64."""
+    matrices = {
+        "request_ids": encoded.request_ids,
+        "request_floats": encoded.request_floats,
+        "candidate_ids": encoded.candidate_ids,
+        "candidate_floats": encoded.candidate_floats,
+        "pair_ids": encoded.pair_ids,
+    }
+    return orjson.dumps(
+        {
+            "request_id": request_id,
+            "spec_hash": spec_hash,
+            "model": {"name": version.name, "version": version.version},
+            "ad_id": encoded.ad_ids,
+            **{name: b64encode(np.ascontiguousarray(m).tobytes()).decode() for name, m in matrices.items()},
+        }
+    )
+
+
+def decode_served(line: str | bytes, layout: Layout) -> ServedRows | BadRecord:
+    """Reads a line; one that was not encoded by the layout's own spec cannot be, and is bad."""
+    try:
+        content = orjson.loads(line)
+        request_id, spec_hash, ad_ids = content["request_id"], content["spec_hash"], content["ad_id"]
+        if spec_hash != layout.spec.hash:
+            return BadRecord(request_id, "logged by another feature spec")
+        ids: dict[Group, I32] = {}
+        floats: dict[Group, F32] = {}
+        for group in GROUPS:
+            n = 1 if group == "request" else len(ad_ids)
+            ids[group] = np.frombuffer(b64decode(content[f"{group}_ids"], validate=True), "<i4").reshape(
+                n, layout.id_width(group)
+            )
+            width = layout.float_width(group)
+            floats[group] = (
+                np.frombuffer(b64decode(content[f"{group}_floats"], validate=True), "<f4").reshape(n, width)
+                if width
+                else np.empty((n, 0), np.float32)
+            )
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        return BadRecord(None, "line of the feature log that cannot be read")
+    return ServedRows(request_id, spec_hash, ad_ids, ids, floats)

@@ -1,0 +1,82 @@
+"""What the feature log holds is what was served; and it is nobody's trouble but its own."""
+
+import time
+
+import numpy as np
+import orjson
+import pytest
+
+from sandbox.model_server.process import ModelServerProcess
+from streamer.feature_log import is_sampled
+from streamer.features import Encoder, FeatureSpec, ServedRows, decode_served
+from streamer.types import BidRequest
+from tests.end_to_end.conftest import System, request
+from tests.end_to_end.test_scoring import flat_scores
+from tests.kafka_fixtures import FreshTopic
+from tests.model_training.conftest import SPEC
+
+pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
+
+
+def test_logged_rows_are_what_the_encoder_gives_and_what_the_model_was_asked(
+    system: System, model_server: ModelServerProcess
+) -> None:
+    encoder = Encoder(FeatureSpec.from_mapping(SPEC))
+    values = {f"r{i}": request(f"r{i}", [f"ad{j}" for j in range(i, i + 5)]) for i in range(20)}
+    sampled = {request_id for request_id in values if is_sampled(request_id, 0.5)}
+    assert 0 < len(sampled) < len(values)
+    with system.scorer(feature_log__share=0.5) as scorer:
+        system.send(list(values.values()))
+        answers = system.answers(len(values))
+        logged = system.read(system.feature_log, len(sampled))
+        # They were published before their count; the page is asked until it says so.
+        deadline = time.monotonic() + 60
+        while scorer.metric("streamer_feature_log_requests_total", outcome="logged") < len(sampled):
+            assert time.monotonic() < deadline
+        assert not system.read(system.feature_log, len(sampled) + 1, timeout_s=1)[len(sampled) :]
+    assert {message.key for message in logged} == {b"u1"}
+    by_id: dict[str, ServedRows] = {}
+    for message in logged:
+        assert message.value is not None
+        served = decode_served(message.value, encoder.layout)
+        assert isinstance(served, ServedRows)
+        by_id[served.request_id] = served
+    assert by_id.keys() == sampled
+    for request_id, served in by_id.items():
+        document = orjson.loads(values[request_id])
+        rows = [orjson.dumps(candidate) for candidate in document["candidates"]]
+        expected = encoder.flat_rows(encoder.encode(BidRequest(request_id, document, len(rows), rows=rows)))
+        flat = [served.flat_row(at) for at in range(len(rows))]
+        ids, floats = (np.stack(part) for part in zip(*flat, strict=True))
+        np.testing.assert_array_equal(ids, expected[0])
+        np.testing.assert_array_equal(floats, expected[1])
+        assert served.ad_ids == answers[request_id]["ad_id"]
+        scores = flat_scores(model_server.address, (ids, floats))
+        np.testing.assert_allclose(answers[request_id]["ctr"], scores, rtol=0, atol=1e-6)
+
+
+def test_a_topic_that_takes_nothing_costs_no_answer(system: System, fresh_topic: FreshTopic) -> None:
+    narrow = fresh_topic(config={"max.message.bytes": "300"}, prefix="narrow")
+    total = 50
+    with system.scorer(feature_log__share=1.0, sink__feature_log_topic=narrow, feature_log__max_waiting=1) as scorer:
+        system.send([request(f"r{i}") for i in range(total)])
+        answers = system.answers(total)
+        assert {answer["status"] for answer in answers.values()} == {"ok"}
+
+        def count(outcome: str) -> float:
+            return scorer.metric("streamer_feature_log_requests_total", outcome=outcome)
+
+        deadline = time.monotonic() + 60
+        while count("failed") + count("left_out") < total:
+            assert time.monotonic() < deadline
+        assert count("failed") >= 1
+        assert count("logged") == 0
+        assert scorer.stop() == 0
+    assert system.read(narrow, 1, timeout_s=1) == []
+
+
+def test_a_log_without_its_topic_is_one_clear_line(system: System) -> None:
+    scorer = system.scorer(feature_log__share=0.1, sink__feature_log_topic="nowhere")
+    scorer.spawn()
+    assert scorer.wait(300) == 2
+    assert "no topic nowhere; `streamer topics create`" in scorer.log_tail()
