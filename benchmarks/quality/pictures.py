@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sandbox.population import F64
 
 _BINS = 20
+_FEW_BINS = 8  # where clicks have to stand for the truth, more would show noise
 
 
 def roc(results: Results, judgement: Judgement, axes: "Axes") -> None:
@@ -38,13 +39,14 @@ def calibration(results: Results, _: Judgement, axes: "Axes") -> None:
 
     What came true is the mean of the true probabilities where they are known, else the share of clicks.
     """
-    truth = results.held_out.labels if results.held_out.truth is None else results.held_out.truth
+    known = results.held_out.truth is not None
+    truth = results.held_out.truth if known else results.held_out.labels
     for name, scores in results.scores.items():
-        predicted, true = binned(scores, truth)
+        predicted, true = binned(scores, truth, bins=_BINS if known else _FEW_BINS)
         axes.plot(predicted, true / predicted, "o-", markersize=3, linewidth=1, label=NAMES[name])
     axes.axhline(1, color="grey", linewidth=0.5)
-    what = "click rate" if results.held_out.truth is None else "mean true probability"
-    axes.set(xscale="log", xlabel="mean score of a bin", ylabel=f"{what} / mean score")
+    what = "mean true probability" if known else "click rate"
+    axes.set(xlabel="mean score of a bin", ylabel=f"{what} / mean score")
 
 
 def learning(results: Results, judgement: Judgement, axes: "Axes") -> None:

@@ -21,6 +21,7 @@ class Trial:
     Attributes:
         settings: the model's own.
         rows: that it was trained on, `epochs` times; `clicks` among them.
+        sampling_rate: share of the log's non-clicks that these rows have; scores are corrected for it.
         seconds: of training alone.
         curve: examples seen, and the AUC on the first held-out rows then.
     """
@@ -31,6 +32,7 @@ class Trial:
     parameters: int
     rows: int
     clicks: int
+    sampling_rate: float
     epochs: int
     seconds: float
     curve: tuple[tuple[int, float], ...]

@@ -53,13 +53,16 @@ def log_part(results: Results, judgement: Judgement) -> Iterator[str]:
     held_out = results.held_out
     clicks = int(held_out.labels.sum())
     yield (
-        f"{trial.rows:,} rows to train on, {trial.clicks:,} of them clicked, {passes(trial.epochs)}; judged on"
+        f"{trial.rows:,} rows to train on, {trial.clicks:,} of them clicked, {passes(trial.epochs)}"
+        f"{_sampled(trial.sampling_rate)}; judged on"
         f" {len(held_out.labels):,} others with {clicks:,} clicks. In brackets are 95 % bootstrap intervals. GAUC is of"
         f" the {judgement.judged_users:,} users who have both clicks and non-clicks."
     )
     yield "\n".join(table(results, judgement))
     if len(results.trials) > 1:
         yield order(judgement)
+    else:
+        yield from _against_chance(next(iter(results.trials)), judgement)
 
 
 def table(results: Results, judgement: Judgement) -> Iterator[str]:
@@ -108,6 +111,16 @@ def passes(epochs: int) -> str:
     return "one pass" if epochs == 1 else f"{epochs} passes"
 
 
+def _sampled(rate: float) -> str:
+    return "" if rate == 1 else f", with {100 * rate:g} % of the non-clicks"
+
+
+def _against_chance(model: str, judgement: Judgement) -> Iterator[str]:
+    found = judgement.judged[model].auc
+    if found.low <= 0.5 <= found.high:
+        yield f"The interval of {NAMES[model]}'s AUC contains 0.5: it is not shown to be better than chance."
+
+
 def _shown(interval: Interval) -> str:
     return f"{interval.value:.4f} ({interval.low:.4f}–{interval.high:.4f})"
 
@@ -117,7 +130,11 @@ def _measures(judged: Judged) -> list[str]:
 
 
 def _cost(trial: Trial | None) -> list[str]:
-    return ["", ""] if trial is None else [f"{trial.seconds:.0f} s", f"{trial.parameters:,}"]
+    return (
+        ["", ""]
+        if trial is None
+        else [f"{trial.seconds:.{1 if trial.seconds < 10 else 0}f} s", f"{trial.parameters:,}"]
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -49,6 +49,7 @@ def run_trial(log: str, rows: Rows, config: TrainingConfig) -> tuple[Trial, F32]
         sum(int(np.prod(v.shape)) for v in model.trainable_variables),
         len(training.labels),
         int(training.labels.sum()),
+        rows.sampling_rate,
         config.epochs,
         result.seconds - judging,
         tuple(curve),

@@ -67,7 +67,7 @@ def _results(*, known: bool = True) -> Results:
     blind = 1 / (1 + np.exp(1.5 - main))
     scores = {BASELINE: blind, "dcn": truth * 0.999, "dcn_v2": np.clip(truth + rng.normal(0, 0.001, len(truth)), 0, 1)}
     trials = {
-        name: Trial("world", name, {"kind": name}, 1_000, 4_000, 800, 1, 2.5, ((2_000, 0.6), (4_000, 0.7)))
+        name: Trial("world", name, {"kind": name}, 1_000, 4_000, 800, 1.0, 1, 2.5, ((2_000, 0.6), (4_000, 0.7)))
         for name in scores
     }
     held_out = HeldOut(labels, rng.integers(0, 900, len(truth)), truth if known else None)
@@ -124,7 +124,7 @@ def test_tables_say_what_the_intervals_allow(judgement: Judgement) -> None:
     ]
     assert len({row.count("|") for row in rows}) == 1
     assert "| 0 % |" in rows[3]
-    assert rows[3].endswith("| 2 s | 1,000 |")
+    assert rows[3].endswith("| 2.5 s | 1,000 |")
     assert "Deep & Cross above logistic regression; Deep & Cross v2 above logistic regression. The other 1 of 3" in made
     assert "![ROC, A world](images/a.png)" in made
 
@@ -136,6 +136,17 @@ def test_without_differences_there_is_no_ranking() -> None:
     assert "**No ranking.** Of the 3 pairs" in made
     assert "gap closed" not in made
     assert "true probabilities" not in made
+
+
+def test_one_model_alone_is_compared_with_chance() -> None:
+    results = _results(known=False)
+    trial = Trial("ipinyou", "dcn", {}, 1_000, 4_000, 80, 0.1, 2, 2.5, ())
+    noise = np.random.default_rng(1).random(len(results.held_out.labels)).astype(np.float32)
+    for scores, said in ((noise, True), (results.scores["dcn"], False)):
+        alone = Results(results.held_out, {"dcn": trial}, {"dcn": scores})
+        made = section({"ipinyou": ("iPinYou", alone, judge(alone, resamples=40))}, {})
+        assert ("better than chance" in made) is said
+        assert "80 of them clicked, 2 passes, with 10 % of the non-clicks; judged" in made
 
 
 def test_only_what_stands_between_the_marks_is_replaced() -> None:
@@ -193,7 +204,7 @@ def test_the_command_trains_judges_and_writes_the_page(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     written = page.read_text()
     assert "40,000 rows to train on" in written
-    assert "18,639 rows to train on" in written or "rows to train on" in written
+    assert "19,641 rows to train on, 3,439 of them clicked, 2 passes" in written
     assert (tmp_path / "images" / "quality_world_roc.png").exists()
     figures = orjson.loads((tmp_path / "figures" / "quality.json").read_bytes())["figures"]
     assert figures["world_logistic_regression_auc"]["value"] > 0.6
