@@ -86,10 +86,11 @@ def publish(out: Path, page: Path, images: Path, figures: Path) -> None:
         results = load_results(out / name, log.models)
         if results is not None:
             found[name] = (log.title, results, judge(results, resamples=_RESAMPLES.get(name, _MANY)))
-    pictures = {name: draw(name, *parts, images) for name, parts in found.items()}
+    pictures = {name: draw(name, *of_log, images) for name, of_log in found.items()}
     page.write_text(replaced(page.read_text(), section(found, pictures)))
-    settings = {name: {"rows": next(iter(parts[1].trials.values())).rows} for name, parts in found.items()}
-    write("quality", [f for name, (_, *parts) in found.items() for f in figures_of(name, *parts)], settings, figures)
+    settings = {name: {"rows": next(iter(results.trials.values())).rows} for name, (_, results, _) in found.items()}
+    measured = [f for name, (_, results, judgement) in found.items() for f in figures_of(name, results, judgement)]
+    write("quality", measured, settings, figures)
 
 
 def figures_of(log: str, results: Results, judgement: Judgement) -> Iterator[Figure]:

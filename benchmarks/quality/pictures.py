@@ -28,8 +28,8 @@ def roc(results: Results, judgement: Judgement, axes: "Axes") -> None:
         given[TRUTH] = results.held_out.truth
     for name, scores in given.items():
         wrong, right, _ = roc_curve(results.held_out.labels, scores)
-        style = {"color": "black", "linestyle": "--"} if name == TRUTH else {}
-        axes.plot(wrong, right, label=f"{NAMES[name]}, {judgement.judged[name].auc.value:.3f}", linewidth=1, **style)
+        label = f"{NAMES[name]}, {judgement.judged[name].auc.value:.3f}"
+        axes.plot(wrong, right, "k--" if name == TRUTH else "-", label=label, linewidth=1)
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.5)
     axes.set(xlabel="share of non-clicks above the threshold", ylabel="share of clicks above the threshold")
 
@@ -39,13 +39,12 @@ def calibration(results: Results, _: Judgement, axes: "Axes") -> None:
 
     What came true is the mean of the true probabilities where they are known, else the share of clicks.
     """
-    known = results.held_out.truth is not None
-    truth = results.held_out.truth if known else results.held_out.labels
+    truth = results.held_out.truth
+    bins, what = (_FEW_BINS, "click rate") if truth is None else (_BINS, "mean true probability")
     for name, scores in results.scores.items():
-        predicted, true = binned(scores, truth, bins=_BINS if known else _FEW_BINS)
+        predicted, true = binned(scores, results.held_out.labels if truth is None else truth, bins=bins)
         axes.plot(predicted, true / predicted, "o-", markersize=3, linewidth=1, label=NAMES[name])
     axes.axhline(1, color="grey", linewidth=0.5)
-    what = "mean true probability" if known else "click rate"
     axes.set(xlabel="mean score of a bin", ylabel=f"{what} / mean score")
 
 

@@ -64,8 +64,9 @@ class Results:
 def save_trial(folder: Path, trial: Trial, scores: F32, held_out: HeldOut) -> None:
     """Keeps a finished run; the facts come last, so a run without them is none."""
     folder.mkdir(parents=True, exist_ok=True)
-    known = {} if held_out.truth is None else {"truth": held_out.truth}
-    np.savez(folder / _HELD_OUT, labels=held_out.labels, users=held_out.users, **known)
+    kept = {"labels": held_out.labels, "users": held_out.users, "truth": held_out.truth}
+    arrays = {name: array for name, array in kept.items() if array is not None}
+    np.savez(folder / _HELD_OUT, **arrays)  # type: ignore[arg-type]
     np.save(folder / f"{trial.model}.npy", scores)
     (folder / f"{trial.model}.json").write_text(json.dumps(asdict(trial), indent=2) + "\n")
 

@@ -15,6 +15,7 @@ from sandbox.population import F64, Ints
 from sandbox.world import World, draw_clicks
 from streamer.features import Encoder, FeatureSpec
 from streamer.features.layout import IdColumns
+from streamer.features.spec import Cross
 from streamer.types import I32
 
 _MOMENTS = ("context.hour", "context.weekday")
@@ -50,19 +51,22 @@ class WorldEncoder:
         if layout.row_floats or any(layout.crosses(group) for group in layout.ids):
             raise ValueError(f"spec {spec.name!r}: rows of a world are put together from ids without crosses")
         self._row_ids = layout.row_ids
-        request, at = layout.ids["request"], layout.id_width("request")
-        parts = (
-            ([c for c in request if c.feature.side == "user"], _documents("user", world.users.json), 0),
-            ([c for c in request if _of_slot(c)], _slots(world), 0),
-            ([c for c in request if c.feature.path in _MOMENTS], _moments(), 0),
-            (layout.ids["candidate"], [orjson.loads(ad) for ad in world.ads.json], at),
-        )
+        documents = {
+            "user": _documents("user", world.users.json),
+            "slot": _documents("context", [b"{%b}" % fragment for fragment in world.slots.fragments]),
+            "moment": [{"context": {"hour": hour, "weekday": day}} for day in range(_DAYS) for hour in range(_HOURS)],
+            "ad": [orjson.loads(ad) for ad in world.ads.json],
+        }
+        columns: dict[str, list[int]] = {part: [] for part in documents}
+        for c in (*layout.ids["request"], *layout.ids["candidate"]):
+            start = c.start + (layout.id_width("request") if c.group == "candidate" else 0)
+            columns[_part(c)] += range(start, start + c.width)
         self._parts = []
-        for columns, documents, start in parts:
-            taken = [start + c.start + i for c in columns for i in range(c.width)]
-            nothing: Sequence[dict[str, object]] = [{}] * len(documents)
-            ends = (nothing, documents) if start else (documents, nothing)
-            self._parts.append((taken, encoder.encode_log(*ends, [1] * len(documents))[0][:, taken]))
+        for part, given in documents.items():
+            nothing: Sequence[dict[str, object]] = [{}] * len(given)
+            request, candidate = (nothing, given) if part == "ad" else (given, nothing)
+            ids, _ = encoder.encode_log(request, candidate, [1] * len(given))
+            self._parts.append((columns[part], ids[:, columns[part]]))
 
     def rows(self, users: Ints, slots: Ints, hours: Ints, weekdays: Ints, ads: Ints) -> I32:
         """Ids of m requests of k ads each, `ads` [m, k], the others [m]; int32 [m · k, layout.row_ids]."""
@@ -91,17 +95,13 @@ def draw_rows(world: World, spec: FeatureSpec, requests: int, *, shown: int = 4,
     return WorldRows(examples, np.concatenate(who), np.concatenate(truth))
 
 
-def _of_slot(columns: IdColumns) -> bool:
-    return columns.feature.side == "context" and columns.feature.path not in _MOMENTS
+def _part(columns: IdColumns) -> str:
+    feature = columns.feature
+    assert not isinstance(feature, Cross)
+    if feature.side != "context":
+        return "user" if feature.side == "user" else "ad"
+    return "moment" if feature.path in _MOMENTS else "slot"
 
 
 def _documents(key: str, parts: Sequence[bytes]) -> list[dict[str, object]]:
     return [{key: orjson.loads(part)} for part in parts]
-
-
-def _slots(world: World) -> list[dict[str, object]]:
-    return _documents("context", [b"{%b}" % fragment for fragment in world.slots.fragments])
-
-
-def _moments() -> list[dict[str, object]]:
-    return [{"context": {"hour": hour, "weekday": day}} for day in range(_DAYS) for hour in range(_HOURS)]
