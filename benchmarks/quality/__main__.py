@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("piece", nargs="*", help=f"{', '.join(pieces)}, or {TABLES}; all that are missing without one")
     parser.add_argument("--out", type=Path, default=Path("build/quality"), help="where runs are kept")
     parser.add_argument("--figures", type=Path, default=Path("build/bench"), help="where figures are written")
-    parser.add_argument("--rows", type=int, default=4_000_000, help="of the world, to train on; 1/20 more to judge by")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="of the world, to train on; 1/10 more to judge by")
     parser.add_argument("--page", type=Path, default=Path("docs/models.md"))
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
     arguments = parser.parse_args()

@@ -17,7 +17,8 @@ from streamer.features import FeatureSpec, Layout
 MODELS = ("logistic_regression", "wide_deep", "deepfm", "xdeepfm", "dcn", "dcn_v2")
 _ONE = ("wide_deep",)
 _WORLD_SEED, _SHOWN = 7, 4
-_TRAINING_OVER_HELD_OUT = 20
+_TRAINING_OVER_HELD_OUT = 10
+_CONFIGS = Path("configs/models")
 _SPEC = Path("configs/features/world.yaml")
 # One impression in five is clicked, as in a log whose non-clicks were down-sampled: a row then tells more.
 _BASE_CTR = 0.2
@@ -47,20 +48,21 @@ class Log:
 
     Attributes:
         models: those that are trained on it.
-        settings: what its size demands, in place of what `configs/models/` say.
-        hidden_units: of all networks; None for those of `configs/models/`.
+        configs: folder of their configs.
+        settings, hidden_units: what the log's size demands in place of what these say; None for nothing.
         rows: reads it, or draws so many rows to train on; the folder is for what takes long.
     """
 
     title: str
     models: tuple[str, ...]
+    configs: Path
     settings: Mapping[str, object]
     hidden_units: tuple[int, ...] | None
     rows: Callable[[Path, int], Rows]
 
     def config(self, model: str) -> TrainingConfig:
-        """How `model` is trained on this log: as `configs/models/` say, but for what the log demands."""
-        config = TrainingConfig.from_yaml(Path(f"configs/models/{model}.yaml"))
+        """How `model` is trained on this log."""
+        config = TrainingConfig.from_yaml(self.configs / f"{model}.yaml")
         chosen = config.model
         if self.hidden_units is not None and not isinstance(chosen, LogisticRegressionConfig):
             chosen = chosen.model_copy(update={"hidden_units": self.hidden_units})
@@ -120,11 +122,11 @@ def _public(title: str, models: tuple[str, ...], name: str, file: Path, user_fea
         return prepared_rows(name, file, user_feature, folder)
 
     # Small layers and batches, as in configs/models/avazu.yaml, because there is little to learn from.
-    return Log(title, models, {"batch_size": 256, "epochs": 2}, (64, 32), rows)
+    return Log(title, models, _CONFIGS, {"batch_size": 256, "epochs": 2}, (64, 32), rows)
 
 
 LOGS: Mapping[str, Log] = {
-    "world": Log("Rows of a known truth", MODELS, {"spec": _SPEC}, None, _world),
+    "world": Log("Rows of a known truth", MODELS, _CONFIGS / "world", {}, None, _world),
     "avazu": _public("Avazu", MODELS, "avazu", AVAZU, "device_ip"),
     "talkingdata": _public("TalkingData", _ONE, "talkingdata", Path("talkingdata/train_sample.csv.gz"), "ip"),
     "ipinyou": _public("iPinYou", _ONE, "ipinyou", Path("ipinyou/train.decoded.tsv.gz"), "ip"),
