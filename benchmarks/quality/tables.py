@@ -53,8 +53,7 @@ def log_part(results: Results, judgement: Judgement) -> Iterator[str]:
     held_out = results.held_out
     clicks = int(held_out.labels.sum())
     yield (
-        f"{trial.rows:,} rows to train on, {trial.clicks:,} of them clicked, {passes(trial.epochs)}"
-        f"{_sampled(trial.sampling_rate)}; judged on"
+        f"{trial.rows:,} rows to train on, {trial.clicks:,} of them clicked{_sampled(trial.sampling_rate)}; judged on"
         f" {len(held_out.labels):,} others with {clicks:,} clicks. In brackets are 95 % bootstrap intervals. GAUC is of"
         f" the {judgement.judged_users:,} users who have both clicks and non-clicks."
     )
@@ -75,6 +74,7 @@ def table(results: Results, judgement: Judgement) -> Iterator[str]:
         "log loss",
         "calibration error",
         "GAUC",
+        "passes",
         "training",
         "parameters",
     ]
@@ -106,11 +106,6 @@ def order(judgement: Judgement) -> str:
     )
 
 
-def passes(epochs: int) -> str:
-    """How often the rows were gone through."""
-    return "one pass" if epochs == 1 else f"{epochs} passes"
-
-
 def _sampled(rate: float) -> str:
     return "" if rate == 1 else f", with {100 * rate:g} % of the non-clicks"
 
@@ -130,11 +125,9 @@ def _measures(judged: Judged) -> list[str]:
 
 
 def _cost(trial: Trial | None) -> list[str]:
-    return (
-        ["", ""]
-        if trial is None
-        else [f"{trial.seconds:.{1 if trial.seconds < 10 else 0}f} s", f"{trial.parameters:,}"]
-    )
+    if trial is None:
+        return ["", "", ""]
+    return [f"{trial.epochs}", f"{trial.seconds:.{1 if trial.seconds < 10 else 0}f} s", f"{trial.parameters:,}"]
 
 
 def _listed(names: Sequence[str]) -> str:

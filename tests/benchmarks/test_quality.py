@@ -114,7 +114,7 @@ def test_bins_are_those_of_scikit_learn() -> None:
 def test_tables_say_what_the_intervals_allow(judgement: Judgement) -> None:
     made = section({"world": ("A world", _results(), judgement)}, {"world": [("a.png", "ROC, A world")]})
     assert "### A world" in made
-    assert "4,000 rows to train on, 800 of them clicked, one pass; judged on 8,000 others" in made
+    assert "4,000 rows to train on, 800 of them clicked; judged on 8,000 others" in made
     rows = [line for line in made.splitlines() if line.startswith("|")]
     assert [row.split(" | ")[0].strip("| ") for row in rows[2:]] == [
         "true probabilities",
@@ -124,7 +124,7 @@ def test_tables_say_what_the_intervals_allow(judgement: Judgement) -> None:
     ]
     assert len({row.count("|") for row in rows}) == 1
     assert "| 0 % |" in rows[3]
-    assert rows[3].endswith("| 2.5 s | 1,000 |")
+    assert rows[3].endswith("| 1 | 2.5 s | 1,000 |")
     assert "Deep & Cross above logistic regression; Deep & Cross v2 above logistic regression. The other 1 of 3" in made
     assert "![ROC, A world](images/a.png)" in made
 
@@ -146,7 +146,7 @@ def test_one_model_alone_is_compared_with_chance() -> None:
         alone = Results(results.held_out, {"dcn": trial}, {"dcn": scores})
         made = section({"ipinyou": ("iPinYou", alone, judge(alone, resamples=40))}, {})
         assert ("better than chance" in made) is said
-        assert "80 of them clicked, 2 passes, with 10 % of the non-clicks; judged" in made
+        assert "80 of them clicked, with 10 % of the non-clicks; judged" in made
 
 
 def test_only_what_stands_between_the_marks_is_replaced() -> None:
@@ -204,7 +204,7 @@ def test_the_command_trains_judges_and_writes_the_page(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     written = page.read_text()
     assert "40,000 rows to train on" in written
-    assert "19,641 rows to train on, 3,439 of them clicked, 2 passes" in written
+    assert "19,641 rows to train on, 3,439 of them clicked" in written
     assert (tmp_path / "images" / "quality_world_roc.png").exists()
     figures = orjson.loads((tmp_path / "figures" / "quality.json").read_bytes())["figures"]
     assert figures["world_logistic_regression_auc"]["value"] > 0.6
