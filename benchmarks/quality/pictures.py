@@ -105,12 +105,12 @@ def draw(log: str, title: str, results: Results, judgement: Judgement, images: P
     images.mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, (kind, picture) in PICTURES.get(log, {}).items():
-        figure, axes = plt.subplots(figsize=(7, 4), constrained_layout=True)
+        figure, axes = plt.subplots(figsize=(8, 4), constrained_layout=True)
         picture(results, judgement, axes)
         axes.set_title(f"{kind}: {title[0].lower()}{title[1:]}" if log == "world" else f"{kind}: {title}")
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, loc="lower right")
+            figure.legend(fontsize=8, loc="outside right upper")
         drawn.append((f"quality_{log}_{name}.png", f"{kind}, {title}"))
         figure.savefig(images / drawn[-1][0], dpi=110)
         plt.close(figure)

@@ -99,10 +99,10 @@ def order(judgement: Judgement) -> str:
         worse_than.setdefault(better, []).append(NAMES[worse])
     sentences = [f"{NAMES[better]} above {_listed(worse)}" for better, worse in worse_than.items()]
     rest = judgement.pairs - len(judgement.above)
+    others = f" The other {rest} of {judgement.pairs} pairs cannot be told apart on these rows." if rest else ""
     return (
         "**What differs in AUC by more than chance** (intervals of all paired differences together, 95 %, Bonferroni): "
-        + "; ".join(sentences)
-        + f". The other {rest} of {judgement.pairs} pairs cannot be told apart on these rows."
+        + f"{'; '.join(sentences)}.{others}"
     )
 
 
