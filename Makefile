@@ -1,4 +1,4 @@
-# Public targets: demo train-demo test lint bench chaos plots clean. Each sets up what it needs first.
+# Public targets: demo train-demo test lint bench chaos quality plots clean. Each sets up what it needs first.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,11 +13,13 @@ SECONDS_ := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS)
 CANDIDATES ?= 300
 TIMES ?=
 GUARANTEE ?=
+# Which runs of quality are done, `world/dcn`; all that are missing without a name.
+PIECE ?=
 # Which scenarios of benchmarks or chaos run (all without a name), and how long one measurement of theirs lasts.
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo train-demo test test-all lint bench chaos plots clean setup
+.PHONY: help demo train-demo test test-all lint bench chaos quality plots clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
@@ -27,6 +29,7 @@ help:
 	@echo "make lint   formatting, types, forbidden imports"
 	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas, training input (SCENARIO= SECONDS=)"
 	@echo "make chaos  faults on purpose, and what they cost (SCENARIO= RATE= TIMES= GUARANTEE=)"
+	@echo "make quality  trains the models and judges them; tables and pictures in docs/models.md (PIECE=)"
 	@echo "make plots  pictures of what make bench has measured"
 	@echo "make clean  remove what the other targets made"
 
@@ -71,6 +74,9 @@ bench: $(READY)
 chaos: $(READY)
 	$(BIN)/python -m benchmarks.chaos $(SCENARIO) $(if $(RATE),--rate $(RATE)) $(if $(TIMES),--times $(TIMES)) \
 	    $(if $(GUARANTEE),--guarantee $(GUARANTEE))
+
+quality: $(READY)
+	$(BIN)/python -m benchmarks.quality $(PIECE)
 
 plots: $(READY)
 	$(BIN)/python -m benchmarks.plots

@@ -1,6 +1,6 @@
 """How much two models differ on the same examples, with intervals, and measures that scikit-learn lacks. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,20 +93,25 @@ def differences(
     Both models, of the same units, are measured on the same resamples. Where users are known whole users are drawn,
     because the impressions of one are not independent.
     """
-    rng = np.random.default_rng(seed)
-    units = candidate.units
-    whole = [model.of(np.ones(units)) for model in (candidate, served)]
-    found: list[Mapping[str, float]] = []
-    for _ in range(resamples):
-        counts = np.bincount(rng.integers(0, units, units), minlength=units).astype(np.float64)
-        one, other = (model.of(counts) for model in (candidate, served))
-        found.append({name: one[name] - other[name] for name in one})
+    models = candidate, served
+    whole = [model.of(np.ones(model.units)) for model in models]
     tail = (1 - confidence) / 2
     result = {}
-    for name in whole[0]:
-        low, high = np.nanquantile([difference[name] for difference in found], [tail, 1 - tail])
+    for name, found in resampled(models, resamples=resamples, seed=seed).items():
+        low, high = np.nanquantile(found[:, 0] - found[:, 1], [tail, 1 - tail])
         result[name] = Difference(whole[0][name], whole[1][name], float(low), float(high))
     return result
+
+
+def resampled(models: Sequence[Measures], *, resamples: int, seed: int = 1) -> dict[str, F64]:
+    """Each measure of some models of the same units, on the same bootstrap resamples: float64 [resamples, models]."""
+    rng = np.random.default_rng(seed)
+    units = models[0].units
+    found = []
+    for _ in range(resamples):
+        counts = np.bincount(rng.integers(0, units, units), minlength=units).astype(np.float64)
+        found.append([model.of(counts) for model in models])
+    return {name: np.array([[one[name] for one in row] for row in found]) for name in found[0][0]}
 
 
 def calibration_error(labels: npt.ArrayLike, scores: npt.ArrayLike, *, bins: int = 20) -> float:

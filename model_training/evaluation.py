@@ -78,7 +78,7 @@ def evaluate(
     """
     own = examples[candidate.spec.hash]
     candidate.check_agreement(own.ids[:_AGREEMENT_ROWS], own.floats[:_AGREEMENT_ROWS])
-    users = None if user_feature is None else _users(own, candidate.spec, user_feature)
+    users = None if user_feature is None else users_of(own, candidate.spec, user_feature)
     models = [candidate] if served is None else [candidate, served]
     scores = [model.scores(examples[model.spec.hash].ids, examples[model.spec.hash].floats) for model in models]
     judged = [_judged(model, examples[model.spec.hash], ctr) for model, ctr in zip(models, scores, strict=True)]
@@ -116,7 +116,13 @@ def _judged(model: Servable, examples: Examples, ctr: np.ndarray) -> Judged:
     )
 
 
-def _users(examples: Examples, spec: FeatureSpec, feature: str) -> Codes:
+def users_of(examples: Examples, spec: FeatureSpec, feature: str) -> Codes:
+    """Whose impression each of n examples is, as numbers from 0; [n].
+
+    Raises:
+        DataError: there are no examples.
+        ConfigError: the spec has no such feature of one value on the user's side.
+    """
     if not len(examples.labels):
         raise DataError("there are no examples to judge a model by")
     for column in Layout(spec).ids["request"]:

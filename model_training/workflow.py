@@ -1,6 +1,6 @@
 """The way from a click log to an exported version, step by step, without a word on the screen."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def split_log(
     """
     encoder, layout = Encoder(spec), Layout(spec)
     cut = _cut(log, holdout)
-    training = _joined(list(encode_log(read_log(log, last=cut), encoder)), layout.row_ids, layout.row_floats)
+    training = joined(list(encode_log(read_log(log, last=cut), encoder)), layout.row_ids, layout.row_floats)
     manifest = write_records([training], directory, spec, negative_sampling_rate=negative_sampling_rate)
     return TrainingData(directory, manifest, lambda: training, later_lines(log, spec, holdout=holdout))
 
@@ -85,9 +85,7 @@ def later_lines(log: Path, spec: FeatureSpec, *, holdout: float) -> Examples:
         DataError: the log cannot be read, or a line of it is wrong.
     """
     encoder, layout = Encoder(spec), Layout(spec)
-    return _joined(
-        list(encode_log(read_log(log, first=_cut(log, holdout)), encoder)), layout.row_ids, layout.row_floats
-    )
+    return joined(list(encode_log(read_log(log, first=_cut(log, holdout)), encoder)), layout.row_ids, layout.row_floats)
 
 
 def prepared_split(directory: Path, split: Split, spec: FeatureSpec) -> Examples:
@@ -113,7 +111,7 @@ def read_examples(directory: Path, manifest: Manifest) -> Examples:
         Examples(ids.numpy(), floats.numpy(), labels.numpy().astype(np.int8))
         for ids, floats, labels in batches(directory, manifest, _READ_BATCH)
     ]
-    return _joined(parts, manifest.row_ids, manifest.row_floats)
+    return joined(parts, manifest.row_ids, manifest.row_floats)
 
 
 def train_records(
@@ -166,7 +164,8 @@ def write_predictions(path: Path, examples: Examples, scores: Mapping[str, F32])
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _joined(parts: list[Examples], row_ids: int, row_floats: int) -> Examples:
+def joined(parts: Sequence[Examples], row_ids: int, row_floats: int) -> Examples:
+    """All parts, one after the other; without any, no rows of the widths given."""
     if not parts:
         return Examples(
             np.empty((0, row_ids), np.int32),

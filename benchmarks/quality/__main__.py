@@ -1,0 +1,114 @@
+"""`make quality`: trains the models, judges them, and writes tables and pictures into the docs.
+
+Each run is kept in `build/quality/` and done once; `world/dcn` names one, `tables` what is made of all that are there.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.quality.judging import BASELINE, TRUTH, Judgement, judge
+from benchmarks.quality.logs import LOGS, Rows
+from benchmarks.quality.pictures import draw
+from benchmarks.quality.results import HeldOut, Results, is_done, load_results, save_trial
+from benchmarks.quality.tables import replaced, section
+from benchmarks.report import Figure, write
+from model_training.commands.output import load_tensorflow
+from model_training.errors import TrainingError
+from sandbox.replay.data import MissingDataError
+
+TABLES = "tables"
+_CLOSED = 2 / 3
+_RESAMPLES = {"world": 200}
+_MANY = 2_000
+
+
+def main() -> int:
+    """Exit status 1 if a run fails or the data are not there."""
+    pieces = [f"{log}/{model}" for log, found in LOGS.items() for model in found.models]
+    parser = argparse.ArgumentParser(prog="benchmarks.quality", description=__doc__)
+    parser.add_argument("piece", nargs="*", help=f"{', '.join(pieces)}, or {TABLES}; all that are missing without one")
+    parser.add_argument("--out", type=Path, default=Path("build/quality"), help="where runs are kept")
+    parser.add_argument("--figures", type=Path, default=Path("build/bench"), help="where figures are written")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="of the world, to train on; 1/10 more to judge by")
+    parser.add_argument("--page", type=Path, default=Path("docs/models.md"))
+    parser.add_argument("--images", type=Path, default=Path("docs/images"))
+    arguments = parser.parse_args()
+    chosen = arguments.piece or [*(p for p in pieces if not is_done(arguments.out / _log(p), _model(p))), TABLES]
+    unknown = [piece for piece in chosen if piece not in (*pieces, TABLES)]
+    if unknown:
+        parser.error(f"no piece {', '.join(map(repr, unknown))}; there are {', '.join(pieces)} and {TABLES}")
+    console = Console(highlight=False)
+    training = [piece for piece in chosen if piece != TABLES]
+    try:
+        if training:
+            run(training, arguments.out, arguments.rows, console)
+    except (MissingDataError, TrainingError) as error:
+        console.print(f"quality: {error}", style="red", markup=False)
+        return 1
+    if TABLES in chosen:
+        publish(arguments.out, arguments.page, arguments.images, arguments.figures)
+    return 0
+
+
+def run(pieces: Iterable[str], out: Path, world_rows: int, console: Console) -> None:
+    """Trains what `pieces` name and keeps it.
+
+    Raises:
+        MissingDataError, TrainingError: as reading and training do.
+    """
+    load_tensorflow()
+    # Only here: tables and pictures need none of it.
+    from benchmarks.quality.training import run_trial  # noqa: PLC0415
+
+    @cache  # drawn or read once for all models of a log
+    def rows(log: str) -> Rows:
+        console.print(f"rows of {log} ...")
+        return LOGS[log].rows(out / log, world_rows)
+
+    for piece in pieces:
+        log = _log(piece)
+        found = rows(log)
+        console.print(f"training {piece} ...")
+        trial, scores = run_trial(log, found, LOGS[log].config(_model(piece)))
+        save_trial(out / log, trial, scores, HeldOut(found.held_out.labels, found.users, found.truth))
+        console.print(f"  {trial.rows * trial.epochs / trial.seconds:,.0f} examples/s, AUC {trial.curve[-1][1]:.4f}")
+
+
+def publish(out: Path, page: Path, images: Path, figures: Path) -> None:
+    """Judges what is kept, and writes the page's part, the pictures and the figures."""
+    found: dict[str, tuple[str, Results, Judgement]] = {}
+    for name, log in LOGS.items():
+        results = load_results(out / name, log.models)
+        if results is not None:
+            found[name] = (log.title, results, judge(results, resamples=_RESAMPLES.get(name, _MANY)))
+    pictures = {name: draw(name, *of_log, images) for name, of_log in found.items()}
+    page.write_text(replaced(page.read_text(), section(found, pictures)))
+    settings = {name: {"rows": next(iter(results.trials.values())).rows} for name, (_, results, _) in found.items()}
+    measured = [f for name, (_, results, judgement) in found.items() for f in figures_of(name, results, judgement)]
+    write("quality", measured, settings, figures)
+
+
+def figures_of(log: str, results: Results, judgement: Judgement) -> Iterator[Figure]:
+    """AUC and speed of each model; where the truth is known, that deep models close two thirds of the gap."""
+    for name, trial in results.trials.items():
+        yield Figure(f"{log}_{name}_auc", judgement.judged[name].auc.value, "AUC")
+        yield Figure(f"{log}_{name}_seconds", trial.seconds, "s")
+        if TRUTH in judgement.judged and BASELINE in judgement.judged and name != BASELINE:
+            yield Figure(f"{log}_{name}_gap_closed", judgement.closed(name), "share", ">=", _CLOSED)
+
+
+def _log(piece: str) -> str:
+    return piece.split("/", 1)[0]
+
+
+def _model(piece: str) -> str:
+    return piece.split("/", 1)[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

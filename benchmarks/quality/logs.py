@@ -1,0 +1,133 @@
+"""The logs that models are judged on: rows to train on, and later ones that no model has seen."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.quality.world_rows import draw_rows
+from model_training.click_log import Examples
+from model_training.config import TrainingConfig, load_spec
+from model_training.model_config import LogisticRegressionConfig
+from model_training.preparation.config import PrepareConfig, TableSource
+from sandbox.population import F64, Ints
+from sandbox.replay.data import AVAZU, data_file
+from sandbox.world import World
+from streamer.features import FeatureSpec, Layout
+
+MODELS = ("logistic_regression", "wide_deep", "deepfm", "xdeepfm", "dcn", "dcn_v2")
+_ONE = ("wide_deep",)
+_WORLD_SEED, _SHOWN = 7, 4
+_TRAINING_OVER_HELD_OUT = 10
+_CONFIGS = Path("configs/models")
+_SPEC = Path("configs/features/world.yaml")
+# One impression in five is clicked, as in a log whose non-clicks were down-sampled: a row then tells more.
+_BASE_CTR = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a model is trained on and judged by.
+
+    Attributes:
+        users: [n] of `held_out`, whose impression each is, as numbers from 0.
+        truth: float64 [n], its true click probabilities; None where nobody knows.
+        sampling_rate: share of the non-clicks that `training` kept.
+    """
+
+    spec: FeatureSpec
+    training: Examples
+    held_out: Examples
+    users: Ints
+    truth: F64 | None = None
+    sampling_rate: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One log.
+
+    Attributes:
+        models: those that are trained on it.
+        configs: folder of their configs.
+        settings, hidden_units: what the log's size demands in place of what these say; None for nothing.
+        rows: reads it, or draws so many rows to train on; the folder is for what takes long.
+    """
+
+    title: str
+    models: tuple[str, ...]
+    configs: Path
+    settings: Mapping[str, object]
+    hidden_units: tuple[int, ...] | None
+    rows: Callable[[Path, int], Rows]
+
+    def config(self, model: str) -> TrainingConfig:
+        """How `model` is trained on this log."""
+        config = TrainingConfig.from_yaml(self.configs / f"{model}.yaml")
+        chosen = config.model
+        if self.hidden_units is not None and not isinstance(chosen, LogisticRegressionConfig):
+            chosen = chosen.model_copy(update={"hidden_units": self.hidden_units})
+        return config.model_copy(update={**self.settings, "model": chosen})
+
+
+def world_rows(training: int, held_out: int) -> Rows:
+    """So many rows of the sandbox's world, the held-out ones of other requests."""
+    world, spec = World(seed=_WORLD_SEED, base_ctr=_BASE_CTR), load_spec(_SPEC)
+    drawn, later = (
+        draw_rows(world, spec, n // _SHOWN, shown=_SHOWN, seed=i) for i, n in enumerate((training, held_out))
+    )
+    return Rows(spec, drawn.examples, later.examples, later.users, later.ctr)
+
+
+def prepared_rows(name: str, file: Path, user_feature: str, folder: Path) -> Rows:
+    """A public log, prepared by `configs/prepare/<name>.yaml` once; judged by validation and test rows together.
+
+    Nothing is chosen by either, so that both are later rows that no model has seen.
+
+    Raises:
+        MissingDataError: the log is not there.
+        ConfigError, DataError: as `model-training prepare` does.
+    """
+    # Only here: Spark and TensorFlow take seconds to load.
+    from model_training.evaluation import users_of  # noqa: PLC0415
+    from model_training.preparation.prepare import prepare  # noqa: PLC0415
+    from model_training.preparation.session import spark_session  # noqa: PLC0415
+    from model_training.workflow import joined, open_prepared  # noqa: PLC0415
+
+    config = PrepareConfig.from_yaml(Path(f"configs/prepare/{name}.yaml"))
+    spec = load_spec(config.spec)
+    directory = folder / "prepared"
+    if not directory.exists():
+        assert isinstance(config.source, TableSource)
+        source = config.source.model_copy(update={"paths": (str(data_file(file)),)})
+        with spark_session("local[2]") as spark:
+            prepare(spark, config.model_copy(update={"source": source}), spec, directory)
+    splits = open_prepared(directory, "validation"), open_prepared(directory, "test")
+    layout = Layout(spec)
+    held_out = joined([split.holdout for split in splits], layout.row_ids, layout.row_floats)
+    return Rows(
+        spec,
+        splits[0].training(),
+        held_out,
+        users_of(held_out, spec, user_feature),
+        sampling_rate=splits[0].manifest.negative_sampling_rate,
+    )
+
+
+def _world(_: Path, training: int) -> Rows:
+    return world_rows(training, training // _TRAINING_OVER_HELD_OUT)
+
+
+def _public(title: str, models: tuple[str, ...], name: str, file: Path, user_feature: str) -> Log:
+    def rows(folder: Path, _: int) -> Rows:
+        return prepared_rows(name, file, user_feature, folder)
+
+    # Small layers and batches, as in configs/models/avazu.yaml, because there is little to learn from.
+    return Log(title, models, _CONFIGS, {"batch_size": 256, "epochs": 2}, (64, 32), rows)
+
+
+LOGS: Mapping[str, Log] = {
+    "world": Log("Rows of a known truth", MODELS, _CONFIGS / "world", {}, None, _world),
+    "avazu": _public("Avazu", MODELS, "avazu", AVAZU, "device_ip"),
+    "talkingdata": _public("TalkingData", _ONE, "talkingdata", Path("talkingdata/train_sample.csv.gz"), "ip"),
+    "ipinyou": _public("iPinYou", _ONE, "ipinyou", Path("ipinyou/train.decoded.tsv.gz"), "ip"),
+}
