@@ -25,6 +25,7 @@ def batches(
     seed: int = 1,
     deterministic: bool = True,
     share: tuple[int, int] = _ALL,
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """Batches of (ids int32 [b, row_ids], floats float32 [b, row_floats], labels float32 [b]).
 
@@ -33,6 +34,7 @@ def batches(
         shuffle_buffer: examples among which the next one is drawn, anew each epoch; 0 keeps the order of the shards.
         deterministic: the same order each time for one `seed`; otherwise shards deliver as fast as each one can.
         share: (i, n) for every n-th example, from the i-th on: with all i, each example once.
+        skip: batches to leave out at the beginning; those that follow are the same as without.
     """
     # Shares are disjoint only if all who take one see the same order.
     ordered = deterministic or share != _ALL
@@ -44,6 +46,7 @@ def batches(
     return (
         data.repeat(epochs)
         .batch(batch_size)
+        .skip(skip)
         .map(parser(manifest), num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic)
         .prefetch(tf.data.AUTOTUNE)
     )
