@@ -72,10 +72,12 @@ def run_steps(
     first = at = checkpoints.position if checkpoints is not None else Position()
     losses = _Losses(report)
     with _summaries(checkpoints):
+        tf.summary.experimental.set_step(at.steps)
         over = stopping is not None and stopping.has_ended
         for ids, floats, labels in () if over else _read(data):
             losses.add(step(ids, floats, labels))
             before, at = at, Position(at.steps + 1, at.examples + labels.shape[0] * replicas)
+            tf.summary.experimental.set_step(at.steps)
             if losses.steps == _REPORT_EVERY:
                 losses.tell(at)
             now = time.monotonic()
@@ -123,7 +125,6 @@ class _Losses:
         self._means.append(mean)
         self._sum.assign(0.0)
         self.steps = 0
-        tf.summary.experimental.set_step(at.steps)
         tf.summary.scalar("loss", mean)
         if self._report is not None:
             self._report(Progress(at.steps, at.examples, mean))

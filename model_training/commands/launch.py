@@ -65,6 +65,7 @@ def launch(
         # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
         load_tensorflow()
         from model_training.distributed.result import trained_model  # noqa: PLC0415
+        from model_training.manifest import without_damaged  # noqa: PLC0415
         from model_training.preparation.prepared import read_training_records  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -77,8 +78,13 @@ def launch(
                 data = open_log(
                     log, directory, features, parsed, holdout=holdout, negative_sampling_rate=negative_sampling_rate
                 )
-            manifest = data.manifest if data is not None else read_training_records(directory)
+            if data is not None:
+                manifest = data.manifest
+            else:
+                whole = read_training_records(directory)
+                manifest, _ = without_damaged(directory, whole, max_lost_share=parsed.max_lost_share)
             manifest.check(features)
+            manifest.check_classes("examples")
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             console.print(
                 f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {features.name} {features.hash};"

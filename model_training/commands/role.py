@@ -71,6 +71,7 @@ def play_role(
     whole = read_training_records(records)
     whole.check(spec)
     manifest, _ = without_damaged(records, whole, max_lost_share=config.max_lost_share)
+    manifest.check_classes("examples")
     run = Run(cluster, task, config, spec, records, manifest, checkpoints)
     if task.role == "ps":
         serve(run)

@@ -1,5 +1,6 @@
 """A run that was broken off goes on as if it had not been."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,19 @@ def test_a_damaged_checkpoint_is_named(
     with pytest.raises(DataError, match=r"ckpt-29: ") as caught:
         train_records(data.directory, data.manifest, spec, config, checkpoints=run)
     assert "\n" not in str(caught.value)
+
+
+def test_records_that_are_not_what_the_manifest_says_are_named(
+    config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    wider = replace(data.manifest, row_ids=data.manifest.row_ids + 1)
+    shard = data.directory / data.manifest.shards[0].file
+    shard_bytes = bytearray(shard.read_bytes())
+    shard_bytes[len(shard_bytes) // 2] ^= 1
+    with pytest.raises(DataError, match=r"the records cannot be read: .*ids") as caught:
+        train_records(data.directory, wider, spec, config)
+    assert "\n" not in str(caught.value)
+    # Damaged after the checksums were compared.
+    shard.write_bytes(shard_bytes)
+    with pytest.raises(DataError, match="the records cannot be read: corrupted record"):
+        train_records(data.directory, data.manifest, spec, config)

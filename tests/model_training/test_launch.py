@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from model_training.commands import app
 from model_training.records import encode_table, write_records
 from streamer.features import Encoder, FeatureSpec
-from tests.model_training.conftest import click_log
+from tests.model_training.conftest import SPEC, click_log
 from tests.model_training.launched import WAIT_SECONDS, launched, pid_of, until, write_config
 
 pytestmark = pytest.mark.tensorflow
@@ -68,6 +68,25 @@ def test_more_backups_than_workers_are_refused(
     result = CliRunner().invoke(app, ["launch", "--config", str(config), *arguments])
     assert result.exit_code == 2
     assert "distributed.backup_workers 2: must be less than the 2 that compute" in result.output
+
+
+def test_records_that_cannot_be_trained_on_are_refused_in_one_line(
+    tmp_path: Path, config: Path, spec: FeatureSpec, encoder: Encoder
+) -> None:
+    def refusal(name: str, labels: list[int], own: FeatureSpec = spec, *, damage: bool = False) -> str:
+        columns = {"hour": ["1"] * len(labels), "ad": ["a"] * len(labels)}
+        manifest = write_records(encode_table(columns, labels, encoder), tmp_path / name, own)
+        if damage:
+            (tmp_path / name / manifest.shards[1].file).write_bytes(b"")
+        result = CliRunner().invoke(app, ["launch", "--config", str(config), "--records", str(tmp_path / name)])
+        assert result.exit_code == 2
+        (line,) = result.output.strip().splitlines()
+        return line
+
+    other = FeatureSpec.from_mapping(SPEC | {"name": "other"})
+    assert "0 clicks among 4 examples: both classes are needed" in refusal("one class", [0, 0, 0, 0])
+    assert "records of spec 'other'" in refusal("other", [0, 1, 0, 1], other)
+    assert "records-00001-of-00004.tfrecord" in refusal("damaged", [0, 1, 0, 1], damage=True)
 
 
 def test_the_placement_of_the_reference_model_is_balanced() -> None:
