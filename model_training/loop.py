@@ -13,6 +13,7 @@ from model_training.early_stopping import Standing
 from model_training.errors import DataError, in_a_line
 from model_training.input_pipeline import Batch
 from model_training.stopping import EarlyStopping
+from model_training.summaries import scalar
 
 _REPORT_EVERY = 20
 
@@ -58,11 +59,13 @@ def run_steps(
     checkpoints: Checkpoints | None = None,
     stopping: EarlyStopping | None = None,
     replicas: int = 1,
+    report_seconds: float = 0.0,
 ) -> TrainResult:
     """Makes a step of each batch of `data`; the checkpoint's position is where `data` begins.
 
     Args:
         replicas: processes that make each step together, each of a batch of its own.
+        report_seconds: time between reports, at least; the last one comes in any case.
 
     Raises:
         DataError: there are no batches, they cannot be read, or the loss is no longer finite.
@@ -70,7 +73,7 @@ def run_steps(
     """
     started = time.monotonic()
     first = at = checkpoints.position if checkpoints is not None else Position()
-    losses = _Losses(report)
+    losses, told, told_at = _Losses(), first, started
     with _summaries(checkpoints):
         tf.summary.experimental.set_step(at.steps)
         over = stopping is not None and stopping.has_ended
@@ -78,9 +81,12 @@ def run_steps(
             losses.add(step(ids, floats, labels))
             before, at = at, Position(at.steps + 1, at.examples + labels.shape[0] * replicas)
             tf.summary.experimental.set_step(at.steps)
-            if losses.steps == _REPORT_EVERY:
-                losses.tell(at)
             now = time.monotonic()
+            if losses.steps == _REPORT_EVERY:
+                loss = losses.take()
+                if report is not None and now - told_at >= report_seconds:
+                    report(Progress(at.steps, at.examples, loss))
+                    told, told_at = at, now
             if checkpoints is not None and checkpoints.is_due(now):
                 losses.check()
                 checkpoints.save(at, now)
@@ -89,7 +95,9 @@ def run_steps(
         if not at.steps:
             raise DataError("there are no examples to train on")
         if losses.steps:
-            losses.tell(at)
+            losses.take()
+        if report is not None and told != at:
+            report(Progress(at.steps, at.examples, losses.last))
         if checkpoints is not None and at != first:
             checkpoints.save(at, time.monotonic())
         if stopping is not None:
@@ -100,11 +108,10 @@ def run_steps(
 
 
 class _Losses:
-    """Sums up losses, inside TensorFlow until a mean of them is told."""
+    """Sums up losses, inside TensorFlow until a mean of them is taken."""
 
-    def __init__(self, report: Report | None) -> None:
+    def __init__(self) -> None:
         self.steps = 0
-        self._report = report
         self._sum = tf.Variable(0.0, trainable=False)
         self._means: list[float] = []
 
@@ -118,16 +125,18 @@ class _Losses:
                 "the loss is no longer finite: lower the learning rates, or look for huge numbers in the data"
             )
 
-    def tell(self, at: Position) -> None:
-        """Reports the mean since the last time."""
+    def take(self) -> float:
+        """The mean since the last time."""
         self.check()
-        mean = float(self._sum.numpy()) / self.steps
-        self._means.append(mean)
+        self._means.append(float(self._sum.numpy()) / self.steps)
         self._sum.assign(0.0)
         self.steps = 0
-        tf.summary.scalar("loss", mean)
-        if self._report is not None:
-            self._report(Progress(at.steps, at.examples, mean))
+        scalar("loss", self.last)
+        return self.last
+
+    @property
+    def last(self) -> float:
+        return self._means[-1]
 
     @property
     def of_second_half(self) -> float:

@@ -8,6 +8,7 @@ from model_training.checkpoints import Checkpoints, load_model, not_written, sav
 from model_training.config import EarlyStoppingConfig
 from model_training.early_stopping import Predict, Validation, is_due, judged
 from model_training.models.model import Model
+from model_training.summaries import scalar
 
 
 class EarlyStopping:
@@ -66,7 +67,7 @@ class EarlyStopping:
         if self._validation is None:
             return self._agree(False)
         value = self._validation.value(self._predict, self._settings.metric)
-        tf.summary.scalar(f"validation_{self._settings.metric}", value)
+        scalar(f"validation_{self._settings.metric}", value)
         self.standing = judged(self.standing, value, examples, self._settings)
         try:
             self._checkpoints.best.write(self.standing, lambda path: save_model(self._model, path))

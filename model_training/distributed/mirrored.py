@@ -21,6 +21,8 @@ from model_training.train import batch_signature, loss_and_gradients, predictor
 from model_training.workflow import read_validation
 from streamer.features import Layout
 
+_REPORT_SECONDS = 2.0
+
 Gradient = tf.Tensor | tf.IndexedSlices
 
 
@@ -98,7 +100,15 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
         skip=done,
     ).take(max(0, run.schedule.steps - done))
     step = _step(strategy, model, Layout(run.spec), optimizer)
-    result = run_steps(step, data, report, checkpoints=checkpoints, stopping=stopping, replicas=replicas)
+    result = run_steps(
+        step,
+        data,
+        report,
+        checkpoints=checkpoints,
+        stopping=stopping,
+        replicas=replicas,
+        report_seconds=_REPORT_SECONDS,
+    )
     # Nobody leaves before the last checkpoint is written: the others would take it for a failure.
     agree(False)
     return result
