@@ -18,6 +18,9 @@ from streamer.features import FeatureSpec
 _IDENTITY = "run.json"
 _KEPT = 3
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
+_SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
+_UNREADABLE = (AssertionError, ValueError, LookupError, RuntimeError, tf.errors.OpError)
+"""What TensorFlow raises where a checkpoint is damaged, or has other variables or shapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def claim(directory: Path, config: TrainingConfig, spec: FeatureSpec, *, shards:
 
 
 class Checkpoints:
-    """Checkpoints of a whole model, its optimizer's slots, and the position.
+    """Checkpoints of a whole model, its optimizer's slots, and the position; beside them numbers for TensorBoard.
 
     Invariant: the last checkpoint is whole, whenever its process was ended.
 
@@ -76,6 +79,7 @@ class Checkpoints:
         self._last = tf.train.latest_checkpoint(str(directory))
         self._steps, self._examples = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
         self._manager: tf.train.CheckpointManager | None = None
+        self._summaries: tf.summary.SummaryWriter | None = None
 
     @property
     def position(self) -> Position:
@@ -90,8 +94,8 @@ class Checkpoints:
             steps, examples = (
                 int(tf.train.load_variable(self._last, f"{name}/{_VALUE}")) for name in ("steps", "examples")
             )
-        except (tf.errors.OpError, RuntimeError) as error:
-            raise DataError(f"{self._last}: cannot be read: {error}") from error
+        except _UNREADABLE as error:
+            raise DataError(f"{self._last}: is damaged: {in_a_line(error)}") from error
         return Position(steps, examples)
 
     def attach(self, model: Model, optimizer: tf.Module) -> None:
@@ -126,6 +130,22 @@ class Checkpoints:
             raise not_written(self.directory, error) from error
         self._due = now + self._every
 
+    def tell(self, tag: str, value: float, steps: int) -> None:
+        """Writes a number for TensorBoard, which need not be installed for it.
+
+        Raises:
+            ExportError: it cannot be written.
+        """
+        if not self.writes:
+            return
+        try:
+            if self._summaries is None:
+                self._summaries = tf.summary.create_file_writer(str(self.directory))
+            with self._summaries.as_default():
+                tf.summary.write(tag, tf.constant(value, tf.float32), step=steps, metadata=_SCALAR)
+        except tf.errors.OpError as error:
+            raise not_written(self.directory, error) from error
+
 
 def save_model(model: Model, path: str) -> None:
     """Writes a checkpoint of a whole model alone."""
@@ -157,11 +177,11 @@ def chosen(directory: Path, config: TrainingConfig) -> str:
 
 def not_written(directory: Path, error: Exception) -> ExportError:
     """What to say where a run's folder cannot be written."""
-    return ExportError(f"{directory}: a checkpoint cannot be written: {in_a_line(error)}")
+    return ExportError(f"{directory}: cannot be written: {in_a_line(error)}")
 
 
 def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
     try:
         checkpoint.read(path).assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path}: is damaged, or of another model: {in_a_line(error)}") from error

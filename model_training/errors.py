@@ -1,6 +1,9 @@
 """Errors of training, sorted by who can mend them. Each message is one line for a person."""
 
+import re
 from typing import ClassVar
+
+_OPERATION = re.compile(r"\{\{\w+ [^}]*\}\}|\[Op:\w+\]( name:.*)?")
 
 
 class TrainingError(Exception):
@@ -29,6 +32,6 @@ class PeerError(TrainingError):
 
 
 def in_a_line(error: BaseException) -> str:
-    """What an error of the system or of TensorFlow says, without its line breaks."""
+    """What an error of the system or of TensorFlow says, without line breaks and names of operations."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else getattr(error, "message", str(error))
-    return " ".join(str(reason).split())
+    return " ".join(_OPERATION.sub("", str(reason)).split())

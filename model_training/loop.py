@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,6 @@ from model_training.early_stopping import Standing
 from model_training.errors import DataError, in_a_line
 from model_training.input_pipeline import Batch
 from model_training.stopping import EarlyStopping
-from model_training.summaries import scalar
 
 _REPORT_EVERY = 20
 
@@ -73,35 +71,32 @@ def run_steps(
     """
     started = time.monotonic()
     first = at = checkpoints.position if checkpoints is not None else Position()
-    losses, told, told_at = _Losses(), first, started
-    with _summaries(checkpoints):
-        tf.summary.experimental.set_step(at.steps)
-        over = stopping is not None and stopping.has_ended
-        for ids, floats, labels in () if over else _read(data):
-            losses.add(step(ids, floats, labels))
-            before, at = at, Position(at.steps + 1, at.examples + labels.shape[0] * replicas)
-            tf.summary.experimental.set_step(at.steps)
-            now = time.monotonic()
-            if losses.steps == _REPORT_EVERY:
-                loss = losses.take()
-                if report is not None and now - told_at >= report_seconds:
-                    report(Progress(at.steps, at.examples, loss))
-                    told, told_at = at, now
-            if checkpoints is not None and checkpoints.is_due(now):
-                losses.check()
-                checkpoints.save(at, now)
-            if stopping is not None and stopping.ends(before.examples, at.examples):
-                break
-        if not at.steps:
-            raise DataError("there are no examples to train on")
-        if losses.steps:
-            losses.take()
-        if report is not None and told != at:
-            report(Progress(at.steps, at.examples, losses.last))
-        if checkpoints is not None and at != first:
-            checkpoints.save(at, time.monotonic())
-        if stopping is not None:
-            stopping.close(at.examples)
+    losses, told, told_at = _Losses(checkpoints), first, started
+    over = stopping is not None and stopping.has_ended
+    for ids, floats, labels in () if over else _read(data):
+        losses.add(step(ids, floats, labels))
+        before, at = at, Position(at.steps + 1, at.examples + labels.shape[0] * replicas)
+        now = time.monotonic()
+        if losses.steps == _REPORT_EVERY:
+            loss = losses.take(at)
+            if report is not None and now - told_at >= report_seconds:
+                report(Progress(at.steps, at.examples, loss))
+                told, told_at = at, now
+        if checkpoints is not None and checkpoints.is_due(now):
+            losses.check()
+            checkpoints.save(at, now)
+        if stopping is not None and stopping.ends(before, at):
+            break
+    if not at.steps:
+        raise DataError("there are no examples to train on")
+    if losses.steps:
+        losses.take(at)
+    if report is not None and told != at:
+        report(Progress(at.steps, at.examples, losses.last))
+    if checkpoints is not None and at != first:
+        checkpoints.save(at, time.monotonic())
+    if stopping is not None:
+        stopping.close(at)
     seconds, examples = time.monotonic() - started, at.examples - first.examples
     best = stopping.standing if stopping is not None else None
     return TrainResult(at.steps - first.steps, examples, seconds, examples / seconds, losses.of_second_half, best)
@@ -110,8 +105,9 @@ def run_steps(
 class _Losses:
     """Sums up losses, inside TensorFlow until a mean of them is taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoints: Checkpoints | None) -> None:
         self.steps = 0
+        self._checkpoints = checkpoints
         self._sum = tf.Variable(0.0, trainable=False)
         self._means: list[float] = []
 
@@ -125,13 +121,14 @@ class _Losses:
                 "the loss is no longer finite: lower the learning rates, or look for huge numbers in the data"
             )
 
-    def take(self) -> float:
+    def take(self, at: Position) -> float:
         """The mean since the last time."""
         self.check()
         self._means.append(float(self._sum.numpy()) / self.steps)
         self._sum.assign(0.0)
         self.steps = 0
-        scalar("loss", self.last)
+        if self._checkpoints is not None:
+            self._checkpoints.tell("loss", self.last, at.steps)
         return self.last
 
     @property
@@ -154,10 +151,3 @@ def _read(data: tf.data.Dataset) -> Iterator[Batch]:
         except tf.errors.OpError as error:
             raise DataError(f"the records cannot be read: {in_a_line(error)}") from error
         yield batch
-
-
-def _summaries(checkpoints: Checkpoints | None) -> AbstractContextManager[object]:
-    """Summaries for TensorBoard stand beside the checkpoints."""
-    if checkpoints is None or not checkpoints.writes:
-        return nullcontext()
-    return tf.summary.create_file_writer(str(checkpoints.directory)).as_default()

@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from model_training.checkpoints import Checkpoints, load_model, not_written, save_model
+from model_training.checkpoints import Checkpoints, Position, load_model, not_written, save_model
 from model_training.config import EarlyStoppingConfig
 from model_training.early_stopping import Predict, Validation, is_due, judged
 from model_training.models.model import Model
-from model_training.summaries import scalar
 
 
 class EarlyStopping:
@@ -35,7 +34,7 @@ class EarlyStopping:
         self._settings, self._every, self._agree = settings, every, agree
         self._model, self._predict, self._validation = model, predict, validation
         self._checkpoints = checkpoints
-        self._judged_at = -1
+        self._judged_at: Position | None = None
         self.standing = checkpoints.best.read() if validation is not None else None
 
     @property
@@ -43,32 +42,32 @@ class EarlyStopping:
         """Whether the run had been ended before this start of it."""
         return self._agree(self.standing is not None and self.standing.ends(self._settings))
 
-    def ends(self, before: int, after: int) -> bool:
-        """Whether training is to end; judges the model if the step from `before` to `after` examples makes that due.
+    def ends(self, before: Position, after: Position) -> bool:
+        """Whether training is to end; judges the model if the step from `before` to `after` makes that due.
 
         Raises:
             ExportError: the model cannot be kept.
         """
-        return is_due(before, after, self._every) and self._judge(after)
+        return is_due(before.examples, after.examples, self._every) and self._judge(after)
 
-    def close(self, examples: int) -> None:
+    def close(self, at: Position) -> None:
         """Judges the last model too and sets the model to the best one.
 
         Raises:
             ExportError: the model cannot be kept.
         """
-        if examples != self._judged_at:
-            self._judge(examples)
+        if at != self._judged_at:
+            self._judge(at)
         if self.standing is not None:
             load_model(self._model, self._checkpoints.best.checkpoint(self.standing))
 
-    def _judge(self, examples: int) -> bool:
-        self._judged_at = examples
+    def _judge(self, at: Position) -> bool:
+        self._judged_at = at
         if self._validation is None:
             return self._agree(False)
         value = self._validation.value(self._predict, self._settings.metric)
-        scalar(f"validation_{self._settings.metric}", value)
-        self.standing = judged(self.standing, value, examples, self._settings)
+        self._checkpoints.tell(f"validation_{self._settings.metric}", value, at.steps)
+        self.standing = judged(self.standing, value, at.examples, self._settings)
         try:
             self._checkpoints.best.write(self.standing, lambda path: save_model(self._model, path))
         except (OSError, tf.errors.OpError) as error:

@@ -154,7 +154,7 @@ class _agreement:  # noqa: N801  used as a function
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.float32)])  # type: ignore[untyped-decorator]
         def count(said: tf.Tensor) -> tf.Tensor:
-            return strategy.run(lambda own: _summed([own])[0], args=(said,))
+            return strategy.run(lambda own: _summed([tf.identity(own)])[0], args=(said,))
 
         self._count = count
 

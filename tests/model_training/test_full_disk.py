@@ -34,7 +34,7 @@ def examples(log: Path, encoder: Encoder) -> Examples:
 @pytest.fixture
 def config() -> TrainingConfig:
     return TrainingConfig.model_validate(
-        {"spec": "unused", "model": {"kind": "wide_deep", "hidden_units": [64, 64]}, "batch_size": 64}
+        {"spec": "unused", "model": {"kind": "wide_deep", "hidden_units": [64, 64]}, "batch_size": 60}
     )
 
 
@@ -70,13 +70,21 @@ def test_the_checkpoint_before_is_whole(tmp_path: Path, log: Path, config: Train
     more = config.model_copy(update={"epochs": 2})
     with (
         files_end_at(4_000),
-        pytest.raises(ExportError, match=rf"{run}: a checkpoint cannot be written: .*{_LARGE}") as caught,
+        pytest.raises(ExportError, match=rf"{run}: cannot be written: .*{_LARGE}") as caught,
     ):
         train_records(data.directory, data.manifest, spec, more, checkpoints=run)
     assert "\n" not in str(caught.value)
     assert Checkpoints(run, every_seconds=60, now=0).position.examples == data.manifest.examples
     _, result = train_records(data.directory, data.manifest, spec, more, checkpoints=run)
     assert result.examples == data.manifest.examples
+
+
+def test_numbers_for_tensorboard_are_missed(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, every_seconds=60, now=0)
+    with files_end_at(1_000), pytest.raises(ExportError, match=rf"{tmp_path}: cannot be written: .*{_LARGE}") as caught:
+        for step in range(100):
+            checkpoints.tell("loss", 0.5, step)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_report_and_predictions_are_named(tmp_path: Path, examples: Examples) -> None:
