@@ -81,9 +81,8 @@ def test_the_checkpoint_before_is_whole(tmp_path: Path, log: Path, config: Train
 
 def test_numbers_for_tensorboard_are_missed(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, every_seconds=60, now=0)
-    with files_end_at(1_000), pytest.raises(ExportError, match=rf"{tmp_path}: cannot be written: .*{_LARGE}") as caught:
-        for step in range(100):
-            checkpoints.tell("loss", 0.5, step)
+    with files_end_at(20), pytest.raises(ExportError, match=rf"{tmp_path}: cannot be written: .*{_LARGE}") as caught:
+        checkpoints.tell("loss", 0.5, 1)
     assert "\n" not in str(caught.value)
 
 
