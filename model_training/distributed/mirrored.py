@@ -5,6 +5,7 @@ that the batches name and no others, and each process then makes the same update
 """
 
 import time
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -22,8 +23,6 @@ from model_training.workflow import read_validation
 from streamer.features import Layout
 
 _REPORT_SECONDS = 2.0
-
-Gradient = tf.Tensor | tf.IndexedSlices
 
 
 def compute(run: Run, report: Report | None = None) -> TrainResult:
@@ -128,10 +127,10 @@ def _step(strategy: tf.distribute.Strategy, model: Model, layout: Layout, optimi
     def step(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         return strategy.run(replica, args=(ids, floats, labels))
 
-    return step
+    return step  # type: ignore[no-any-return]
 
 
-def _over(gradient: Gradient, replicas: int) -> Gradient:
+def _over(gradient: tf.Tensor | tf.IndexedSlices, replicas: int) -> tf.Tensor | tf.IndexedSlices:
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient / replicas
     # Each row travels once.
@@ -139,7 +138,7 @@ def _over(gradient: Gradient, replicas: int) -> Gradient:
     return tf.IndexedSlices(sums / replicas, rows, gradient.dense_shape)
 
 
-def _summed(values: list[Gradient]) -> list[Gradient]:
+def _summed(values: Sequence[tf.Tensor | tf.IndexedSlices]) -> list[tf.Tensor | tf.IndexedSlices]:
     """Sums over all processes; sparse ones stay sparse: the rows of all, one process's after another's."""
     context = tf.distribute.get_replica_context()
     # Variables without elements have nothing to sum, and collective operations do not take them.
@@ -148,15 +147,11 @@ def _summed(values: list[Gradient]) -> list[Gradient]:
     return [found.get(i, value) for i, value in enumerate(values)]
 
 
-class _agreement:  # noqa: N801  used as a function
-    """Whether any process says so; all must ask at the same point."""
+def _agreement(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
+    """A function that says whether it is told so in any process; all must ask at the same point."""
 
-    def __init__(self, strategy: tf.distribute.Strategy) -> None:
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.float32)])  # type: ignore[untyped-decorator]
-        def count(said: tf.Tensor) -> tf.Tensor:
-            return strategy.run(lambda own: _summed([tf.identity(own)])[0], args=(said,))
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.float32)])  # type: ignore[untyped-decorator]
+    def count(said: tf.Tensor) -> tf.Tensor:
+        return strategy.run(lambda own: _summed([tf.identity(own)])[0], args=(said,))
 
-        self._count = count
-
-    def __call__(self, said: bool) -> bool:
-        return float(self._count(tf.constant(float(said)))) > 0
+    return lambda said: float(count(tf.constant(float(said)))) > 0

@@ -46,7 +46,7 @@ def _assert_equal(one: Model, other: Model) -> None:
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5, err_msg=ours.name)
 
 
-def _role(arguments: list[str | Path], tf_config: str) -> subprocess.CompletedProcess[str]:
+def _role(tf_config: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "model_training", "train", *map(str, arguments)],
         env={**os.environ, "TF_CONFIG": tf_config},
@@ -62,8 +62,10 @@ def test_a_run_of_one_process_is_that_of_a_single_process(
     tmp_path: Path, data: TrainingData, spec: FeatureSpec
 ) -> None:
     path, run = write_config(tmp_path, **_ORDERED), tmp_path / "run"
-    arguments = ["--config", path, "--records", data.directory, "--checkpoints", run, "--export-to", tmp_path / "ctr"]
-    ended = _role(arguments, local_cluster(0, 1).tf_config(Task("chief", 0)))
+    ended = _role(
+        local_cluster(0, 1).tf_config(Task("chief", 0)),
+        *("--config", path, "--records", data.directory, "--checkpoints", run, "--export-to", tmp_path / "ctr"),
+    )
     assert ended.returncode == 0, ended.stdout
     assert "Traceback" not in ended.stdout
     assert "step 80/80" in ended.stdout
@@ -78,8 +80,7 @@ def test_two_processes_make_the_model_that_one_makes_of_their_batches_in_one(
     tmp_path: Path, data: TrainingData, spec: FeatureSpec
 ) -> None:
     path, run = write_config(tmp_path, **_ORDERED), tmp_path / "run"
-    arguments = ["--config", path, "--records", data.directory, "--checkpoints", run, "--workers", "2"]
-    with launched(*arguments) as process:
+    with launched(*("--config", path, "--records", data.directory, "--checkpoints", run, "--workers", "2")) as process:
         output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output
     assert "40 steps of 2 × 30 examples" in " ".join(output.split())
@@ -110,7 +111,7 @@ def test_two_processes_are_as_good_as_one(tmp_path: Path, log: Path) -> None:
         output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output
     assert set(tf.saved_model.load(str(base / "1")).signatures) == {"serving_default", "score", "feature_spec"}
-    ended = _role(["--config", write_config(tmp_path, **settings, batch_size=64), "--log", log], "")
+    ended = _role("", "--config", write_config(tmp_path, **settings, batch_size=64), "--log", log)
     assert ended.returncode == 0, ended.stdout
     # 600 examples judge; the standard error of a difference between two models of one kind is below 0.01.
     assert _auc(output) == pytest.approx(_auc(ended.stdout), abs=0.03)
@@ -154,7 +155,8 @@ def test_several_processes_end_early_with_the_best_model(
     run, records = tmp_path / "run", tmp_path / "records"
     with launched(
         *("--config", path, "--log", log, "--holdout", "0.6", "--workers", "2", "--records", records),
-        *("--checkpoints", run, *mode),
+        *("--checkpoints", run),
+        *mode,
     ) as process:
         output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output
