@@ -83,9 +83,9 @@ def test_records_that_cannot_be_trained_on_are_refused_in_one_line(
         (line,) = result.output.strip().splitlines()
         return line
 
-    other = FeatureSpec.from_mapping(SPEC | {"name": "other"})
+    other = FeatureSpec.from_mapping(SPEC | {"embedding_dim": 5})
     assert "0 clicks among 4 examples: both classes are needed" in refusal("one class", [0, 0, 0, 0])
-    assert "records of spec 'other'" in refusal("other", [0, 1, 0, 1], other)
+    assert "do not fit spec 'small'" in refusal("other", [0, 1, 0, 1], other)
     assert "records-00001-of-00004.tfrecord" in refusal("damaged", [0, 1, 0, 1], damage=True)
 
 
