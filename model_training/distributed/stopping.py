@@ -44,9 +44,9 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
         self._ids = tf.compat.v1.placeholder(tf.int32, [None, layout.row_ids])
         self._floats = tf.compat.v1.placeholder(tf.float32, [None, layout.row_floats])
         self._ctr = tf.sigmoid(model.logits(flat_inputs(layout, self._ids, self._floats)))
-        self._step = tf.compat.v1.train.get_global_step()
+        self._step = tf.compat.v1.train.get_global_step().read_value()
         # Two steps from now: some may just be making the next one.
-        self._stop = stop_at.assign(self._step.read_value() + 2)
+        self._stop = stop_at.assign(self._step + 2)
         self._saver = tf.compat.v1.train.Saver(model.trainable_variables, sharded=True)
         self._examples = self._judged_at = -1
 
@@ -54,7 +54,7 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
 
     def before_run(self, run_context: tf.compat.v1.train.SessionRunContext) -> tf.compat.v1.train.SessionRunArgs:
         """Asks for the count of steps."""
-        return tf.compat.v1.train.SessionRunArgs(self._step.read_value())
+        return tf.compat.v1.train.SessionRunArgs(self._step)
 
     def after_run(
         self, run_context: tf.compat.v1.train.SessionRunContext, run_values: tf.compat.v1.train.SessionRunValues
