@@ -133,16 +133,13 @@ def _training_graph(
         # The thread that fills the queue of tokens is broken off with the session; that is no error to print.
         runner = optimizer.get_chief_queue_runner()
         runner._queue_closed_exception_types += (tf.errors.CancelledError,)  # noqa: SLF001  there is no other way
-    stop_at = None
-    if (settings := config.early_stopping) is not None:
-        stop_at = stop_variable()
-        if validation is not None:
-            hooks.append(StoppingHook(run, settings, validation, model, stop_at))
+    # In any graph, so that a run may go on with early stopping that had begun without.
+    stop_at = stop_variable()
+    if validation is not None and config.early_stopping is not None:
+        hooks.append(StoppingHook(run, config.early_stopping, validation, model, stop_at))
     with tf.control_dependencies([update]):
-        step, last = tf.identity(global_step.read_value()), tf.constant(schedule.steps, tf.int64)
-        if stop_at is not None:
-            stop = stop_at.read_value()
-            last = tf.where(stop > 0, tf.minimum(stop, last), last)
+        step, stop = tf.identity(global_step.read_value()), stop_at.read_value()
+        last = tf.where(stop > 0, tf.minimum(stop, schedule.steps), schedule.steps)
     return [step, loss, last], hooks
 
 
