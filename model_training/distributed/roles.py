@@ -139,7 +139,8 @@ def _training_graph(
         hooks.append(StoppingHook(run, config.early_stopping, validation, model, stop_at))
     with tf.control_dependencies([update]):
         step, stop = tf.identity(global_step.read_value()), stop_at.read_value()
-        last = tf.where(stop > 0, tf.minimum(stop, schedule.steps), schedule.steps)
+        steps = tf.constant(schedule.steps, tf.int64)
+        last = tf.where(stop > 0, tf.minimum(stop, steps), steps)
     return [step, loss, last], hooks
 
 
