@@ -11,6 +11,8 @@ from model_training.model_config import KINDS, ModelConfig, Value, WideDeepConfi
 from model_training.yaml_config import read_yaml
 from streamer.features import FeatureSpec, SpecError
 
+Mode = Literal["sync", "async", "mirrored"]
+
 
 class FtrlConfig(Value):
     """FTRL-Proximal of the wide part (McMahan et al. 2013). Penalties are in units of one example's loss."""
@@ -30,17 +32,18 @@ class AdaGradConfig(Value):
 
 
 class DistributedConfig(Value):
-    """How several processes train together; a single one has no use for it.
+    """How several processes train together; a single one has no use for it, but for `checkpoint_seconds`.
 
     Attributes:
-        mode: a step applies the gradients of several workers at once (`sync`), or each one's as it comes (`async`).
+        mode: with parameter servers a step applies the gradients of several workers at once (`sync`), or each one's as
+            it comes (`async`); without them (`mirrored`) each process holds all variables, and a step is that of all.
         backup_workers: how many of those that compute a `sync` step does not wait for: the slowest ones.
         table_shards: how many pieces tables are cut into, so that they can be spread over parameter servers.
         checkpoint_seconds: time between checkpoints, which is what the loss of a server or the chief may cost.
         wait_seconds: how long a worker waits for the chief to have made the variables.
     """
 
-    mode: Literal["sync", "async"] = "sync"
+    mode: Mode = "sync"
     backup_workers: int = Field(default=0, ge=0)
     table_shards: int = Field(default=16, ge=1)
     checkpoint_seconds: float = Field(default=60, gt=0)
@@ -49,8 +52,28 @@ class DistributedConfig(Value):
     @model_validator(mode="after")
     def _backups_are_of_sync(self) -> "DistributedConfig":
         if self.backup_workers and self.mode != "sync":
-            raise ValueError("distributed.backup_workers: mode 'async' waits for nobody, so it has no backups")
+            waits = "nobody" if self.mode == "async" else "all"
+            raise ValueError(f"distributed.backup_workers: mode {self.mode!r} waits for {waits}, so it has no backups")
         return self
+
+
+class EarlyStoppingConfig(Value):
+    """When a run ends before its last step: it no longer gets better on examples that it does not learn from.
+
+    Attributes:
+        metric: which the model is judged by: `auc` (higher is better) or `log_loss` (lower is).
+        patience: evaluations in a row that may bring no improvement; after the last of them training ends.
+        min_improvement: what counts as one, in the metric's own unit.
+        every_examples: how many examples are learnt from between evaluations; by default those of an epoch.
+        validation_share: how much of a log is kept for it, from the end of what would be trained on; prepared data
+            have a split for it.
+    """
+
+    metric: Literal["auc", "log_loss"] = "auc"
+    patience: int = Field(default=3, ge=1)
+    min_improvement: float = Field(default=0.0, ge=0)
+    every_examples: int | None = Field(default=None, ge=1)
+    validation_share: float = Field(default=0.1, gt=0, lt=1)
 
 
 class TrainingConfig(Value):
@@ -64,6 +87,7 @@ class TrainingConfig(Value):
         deterministic: the same records and seed give the same model; costs some input speed.
         max_lost_share: share of the examples that may be lost with damaged shards; above it nothing is trained.
         wide, deep: how the model's linear part and all the rest of it learn; refused where it has no such part.
+        early_stopping: when it ends early, with the best model that it has seen; never, if there is no such section.
         distributed: how several processes train it together.
     """
 
@@ -77,6 +101,7 @@ class TrainingConfig(Value):
     seed: int = 1
     wide: FtrlConfig = FtrlConfig()
     deep: AdaGradConfig = AdaGradConfig()
+    early_stopping: EarlyStoppingConfig | None = None
     distributed: DistributedConfig = DistributedConfig()
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from model_training.errors import ExportError
+from model_training.errors import ExportError, in_a_line
 from model_training.models.model import Model
 from model_training.signatures import build
 from model_training.versions import folder_bytes, new_version
@@ -51,7 +51,7 @@ def export(
         try:
             _save(model, spec, partial, negative_sampling_rate)
         except tf.errors.OpError as error:
-            raise ExportError(f"{final}: cannot be written: {error}") from error
+            raise ExportError(f"{final}: cannot be written: {in_a_line(error)}") from error
         write_warmup(Layout(spec), partial / WARMUP, model_name or base_path.resolve().name)
     return final
 

@@ -25,6 +25,7 @@ def batches(
     seed: int = 1,
     deterministic: bool = True,
     share: tuple[int, int] = _ALL,
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """Batches of (ids int32 [b, row_ids], floats float32 [b, row_floats], labels float32 [b]).
 
@@ -33,6 +34,7 @@ def batches(
         shuffle_buffer: about so many examples in a row are mixed, anew each epoch; 0 keeps the order of the shards.
         deterministic: the same order each time for one `seed`; otherwise shards deliver as fast as each one can.
         share: (i, n) for every n-th example, from the i-th on: with all i, each example once.
+        skip: batches to leave out at the beginning; those that follow are the same as without.
     """
     # Shares are disjoint only if all who take one see the same order.
     ordered = deterministic or share != _ALL
@@ -46,7 +48,7 @@ def batches(
         data = tf.data.Dataset.zip(seeds, data).map(
             partial(_mixed, seed), num_parallel_calls=tf.data.AUTOTUNE, deterministic=ordered
         )
-    return data.repeat(epochs).rebatch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return data.repeat(epochs).rebatch(batch_size).skip(skip).prefetch(tf.data.AUTOTUNE)
 
 
 def records(

@@ -61,6 +61,18 @@ class Manifest:
                 " encode the log again"
             )
 
+    def check_classes(self, what: str) -> None:
+        """Refuses records of which nothing can be learnt.
+
+        Args:
+            what: the examples, in the message.
+
+        Raises:
+            DataError: there are not both clicks and non-clicks.
+        """
+        if self.positives in (0, self.examples):
+            raise DataError(f"{self.positives} clicks among {self.examples} {what}: both classes are needed")
+
     def without(self, shards: frozenset[str]) -> "Manifest":
         """The same without the shards of these names."""
         kept = tuple(shard for shard in self.shards if shard.file not in shards)

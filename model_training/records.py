@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from model_training.click_log import Examples
-from model_training.errors import DataError
+from model_training.errors import DataError, in_a_line
 from model_training.manifest import MANIFEST, ROWS_PER_RECORD, Manifest, Shard, sha256_of, write_manifest
 from streamer.features import Encoder, FeatureSpec, Layout
 
@@ -91,7 +91,7 @@ def write_records(
         )
         write_manifest(directory, manifest)
     except (OSError, tf.errors.OpError) as error:
-        raise DataError(f"{directory}: cannot be written: {error}") from error
+        raise DataError(f"{directory}: cannot be written: {in_a_line(error)}") from error
     return manifest
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from model_training.errors import ExportError
+from model_training.errors import ExportError, in_a_line
 
 
 def versions_in(base_path: Path) -> list[int]:
@@ -38,7 +38,7 @@ def new_version(base_path: Path, version: int) -> Iterator[Path]:
         partial.rename(final)
         _sync(base_path)
     except OSError as error:
-        raise ExportError(f"{final}: cannot be written: {error}") from error
+        raise ExportError(f"{final}: cannot be written: {in_a_line(error)}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,6 +1,9 @@
 """The way from a click log to an exported version, step by step, without a word on the screen."""
 
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,19 +11,23 @@ import numpy as np
 
 from model_training.baseline import LogisticBaseline
 from model_training.build import build_model
+from model_training.checkpoints import Checkpoints, claim
 from model_training.click_log import Examples, count_lines, encode_log, read_log
 from model_training.config import TrainingConfig
+from model_training.early_stopping import Validation
 from model_training.errors import ConfigError, DataError
 from model_training.input_pipeline import batches
-from model_training.manifest import Damage, Manifest, without_damaged
+from model_training.loop import Report, TrainResult
+from model_training.manifest import Damage, Manifest, read_manifest, without_damaged
 from model_training.models.model import Model
-from model_training.preparation.prepared import Split, read_prepared
+from model_training.preparation.prepared import Split, is_prepared, read_prepared
 from model_training.records import write_records
-from model_training.train import Progress, TrainResult, train
+from model_training.train import train
 from streamer.features import Encoder, FeatureSpec, Layout
 from streamer.types import F32
 
 _READ_BATCH = 4096
+_VALIDATION = "validation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +69,32 @@ def open_prepared(directory: Path, split: Split, *, max_lost_share: float = 0.0)
 
 
 def split_log(
-    log: Path, directory: Path, spec: FeatureSpec, *, holdout: float = 0.1, negative_sampling_rate: float = 1.0
+    log: Path,
+    directory: Path,
+    spec: FeatureSpec,
+    *,
+    holdout: float = 0.1,
+    validation_share: float = 0.0,
+    negative_sampling_rate: float = 1.0,
 ) -> TrainingData:
     """Encodes a log: its first lines to records in `directory`, its last share `holdout` of lines for judging.
+
+    Args:
+        validation_share: of the lines before those for judging; they become records of their own, which
+            `read_validation` finds.
 
     Raises:
         ConfigError: `holdout` is not in [0, 1).
         DataError: the log cannot be read, is empty, or a line of it is wrong.
     """
     encoder, layout = Encoder(spec), Layout(spec)
-    cut = _cut(log, holdout)
+    end = _cut(log, holdout)
+    cut = round(end * (1 - validation_share))
     training = joined(list(encode_log(read_log(log, last=cut), encoder)), layout.row_ids, layout.row_floats)
     manifest = write_records([training], directory, spec, negative_sampling_rate=negative_sampling_rate)
+    if validation_share:
+        between = encode_log(read_log(log, first=cut, last=end), encoder)
+        write_records(between, directory / _VALIDATION, spec, negative_sampling_rate=negative_sampling_rate)
     return TrainingData(directory, manifest, lambda: training, later_lines(log, spec, holdout=holdout))
 
 
@@ -86,6 +107,31 @@ def later_lines(log: Path, spec: FeatureSpec, *, holdout: float) -> Examples:
     """
     encoder, layout = Encoder(spec), Layout(spec)
     return joined(list(encode_log(read_log(log, first=_cut(log, holdout)), encoder)), layout.row_ids, layout.row_floats)
+
+
+def read_validation(
+    directory: Path, manifest: Manifest, spec: FeatureSpec, config: TrainingConfig
+) -> Validation | None:
+    """What early stopping judges by, of a folder whose training records are those of `manifest`; None without it.
+
+    Raises:
+        DataError: there is nothing to judge by, or it is damaged, of one class, or was encoded by another spec.
+    """
+    settings = config.early_stopping
+    if settings is None:
+        return None
+    if is_prepared(directory):
+        folder, whole = directory, read_prepared(directory).split("validation")
+    else:
+        folder = directory / _VALIDATION
+        if not folder.exists():
+            raise DataError(f"{directory}: early_stopping needs validation examples, and there are none")
+        whole = read_manifest(folder)
+    whole.check(spec)
+    found, _ = without_damaged(folder, whole, max_lost_share=config.max_lost_share)
+    found.check_classes("validation examples of early_stopping")
+    rate = manifest.negative_sampling_rate / found.negative_sampling_rate
+    return Validation(read_examples(folder, found), rate, settings.every_examples or manifest.examples)
 
 
 def prepared_split(directory: Path, split: Split, spec: FeatureSpec) -> Examples:
@@ -119,27 +165,41 @@ def train_records(
     manifest: Manifest,
     spec: FeatureSpec,
     config: TrainingConfig,
-    report: Callable[[Progress], None] | None = None,
+    report: Report | None = None,
+    *,
+    checkpoints: Path | None = None,
 ) -> tuple[Model, TrainResult]:
     """Builds the model that `config` names and trains it on records.
 
+    Args:
+        checkpoints: folder to keep the run in; one that has checkpoints already goes on from the last one.
+
     Raises:
         ConfigError, DataError: the records do not fit the spec, or the spec the model.
+        ExportError: a checkpoint cannot be written.
     """
     manifest.check(spec)
-    if manifest.positives in (0, manifest.examples):
-        raise DataError(f"{manifest.positives} clicks among {manifest.examples} examples: both classes are needed")
+    manifest.check_classes("examples")
+    validation = read_validation(directory, manifest, spec, config)
     model = build_model(config, spec)
-    data = batches(
-        directory,
-        manifest,
-        config.batch_size,
-        epochs=config.epochs,
-        shuffle_buffer=config.shuffle_buffer,
-        seed=config.seed,
-        deterministic=config.deterministic,
-    )
-    return model, train(model, spec, data, config, report)
+    with ExitStack() as stack:
+        kept = None
+        if checkpoints is not None or validation is not None:
+            # Of a run that is not kept the best model is, until its end.
+            folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            claim(folder, config, spec, shards=None)
+            kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
+        data = batches(
+            directory,
+            manifest,
+            config.batch_size,
+            epochs=config.epochs,
+            shuffle_buffer=config.shuffle_buffer,
+            seed=config.seed,
+            deterministic=config.deterministic,
+            skip=-(-kept.position.examples // config.batch_size) if kept is not None else 0,
+        )
+        return model, train(model, spec, data, config, report, checkpoints=kept, validation=validation)
 
 
 def predict_baseline(spec: FeatureSpec, training: Examples, examples: Examples) -> F32:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -63,7 +63,9 @@ def _placed(path: list[str], cls: type[BaseModel], unions: Mapping[str, Kinds]) 
     section = cls
     for key in path[:-1]:
         annotation = section.model_fields[key].annotation
-        section = annotation if isinstance(annotation, type) else section
+        # A section that may be absent stands in a union with None.
+        parts = [part for part in (annotation, *get_args(annotation)) if isinstance(part, type)]
+        section = next((part for part in parts if issubclass(part, BaseModel)), section)
     return section, path
 
 

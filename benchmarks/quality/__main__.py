@@ -17,8 +17,8 @@ from benchmarks.quality.pictures import draw
 from benchmarks.quality.results import HeldOut, Results, is_done, load_results, save_trial
 from benchmarks.quality.tables import replaced, section
 from benchmarks.report import Figure, write
-from model_training.commands.output import load_tensorflow
 from model_training.errors import TrainingError
+from model_training.runtime import load_tensorflow
 from sandbox.replay.data import MissingDataError
 
 TABLES = "tables"

@@ -12,8 +12,9 @@ from benchmarks.quality.results import Trial
 from model_training.build import build_model
 from model_training.click_log import Examples
 from model_training.config import TrainingConfig
+from model_training.loop import Progress
 from model_training.metrics import evaluate, recalibrated
-from model_training.train import Progress, predict, train
+from model_training.train import predict, train
 from streamer.types import F32
 
 _CURVE_POINTS, _CURVE_ROWS = 12, 50_000

@@ -25,9 +25,15 @@ SamplingOption = Annotated[float, typer.Option(help="Share of the non-clicks tha
 
 
 def open_log(
-    log: Path, directory: Path, spec: "FeatureSpec", *, holdout: float, negative_sampling_rate: float
+    log: Path,
+    directory: Path,
+    spec: "FeatureSpec",
+    config: TrainingConfig,
+    *,
+    holdout: float,
+    negative_sampling_rate: float,
 ) -> "TrainingData":
-    """A log, encoded into `directory`.
+    """A log, encoded into `directory`, with examples for early stopping if `config` has it.
 
     Raises:
         TrainingError: see `model_training.workflow.split_log`.
@@ -35,7 +41,14 @@ def open_log(
     from model_training.workflow import split_log  # noqa: PLC0415 - loads TensorFlow
 
     with console.status(f"encoding {log}"):
-        return split_log(log, directory, spec, holdout=holdout, negative_sampling_rate=negative_sampling_rate)
+        return split_log(
+            log,
+            directory,
+            spec,
+            holdout=holdout,
+            validation_share=config.early_stopping.validation_share if config.early_stopping else 0.0,
+            negative_sampling_rate=negative_sampling_rate,
+        )
 
 
 def open_prepared(prepared: Path, judge_by: JudgeBy, config: TrainingConfig) -> "TrainingData":

@@ -22,7 +22,7 @@ from model_training.commands.judgement import judge
 from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.role import BackupOption, ModeOption, distributed_config
 from model_training.config import load_spec
-from model_training.distributed.cluster import Schedule, Task
+from model_training.distributed.cluster import Schedule, Task, check_mode
 from model_training.distributed.launcher import Launcher, local_cluster
 from model_training.errors import ConfigError
 from model_training.runtime import load_tensorflow
@@ -38,7 +38,9 @@ def launch(
         Path | None, typer.Option(help="Folder to keep the log's encoded records in, or that holds some.")
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
-    ps: Annotated[int, typer.Option(min=1, help="Parameter servers.")] = 2,
+    ps: Annotated[
+        int | None, typer.Option(min=0, help="Parameter servers; by default 2, and none in mode mirrored.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that compute, the chief among them.")] = 2,
     mode: ModeOption = None,
     backup: BackupOption = None,
@@ -52,15 +54,19 @@ def launch(
     holdout: HoldoutOption = 0.1,
     negative_sampling_rate: SamplingOption = 1.0,
 ) -> None:
-    """Trains with parameter servers and workers on this machine, judges the model and exports it."""
+    """Trains by several processes on this machine, with or without parameter servers, judges the model, exports it."""
     with fail_clearly():
         parsed = distributed_config(config, mode, backup)
+        if ps is None:
+            ps = 0 if parsed.distributed.mode == "mirrored" else 2
+        check_mode(parsed.distributed.mode, servers=ps)
         features = load_spec(spec or parsed.spec)
         if (log is not None) + (prepared is not None) > 1 or not (log or prepared or records):
             raise ConfigError("--log, --prepared or --records: one of them is needed")
         # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
         load_tensorflow()
         from model_training.distributed.result import trained_model  # noqa: PLC0415
+        from model_training.manifest import without_damaged  # noqa: PLC0415
         from model_training.preparation.prepared import read_training_records  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -71,10 +77,15 @@ def launch(
                 data = open_prepared(prepared, judge_by, parsed)
             elif log is not None:
                 data = open_log(
-                    log, directory, features, holdout=holdout, negative_sampling_rate=negative_sampling_rate
+                    log, directory, features, parsed, holdout=holdout, negative_sampling_rate=negative_sampling_rate
                 )
-            manifest = data.manifest if data is not None else read_training_records(directory)
+            if data is not None:
+                manifest = data.manifest
+            else:
+                whole = read_training_records(directory)
+                manifest, _ = without_damaged(directory, whole, max_lost_share=parsed.max_lost_share)
             manifest.check(features)
+            manifest.check_classes("examples")
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             console.print(
                 f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {features.name} {features.hash};"

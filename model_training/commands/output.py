@@ -20,12 +20,12 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @contextmanager
 def fail_clearly() -> Iterator[None]:
-    """Turns a `TrainingError` into one line on standard error and exit status 2."""
+    """Turns a `TrainingError` into one line on standard error and its exit status."""
     try:
         yield
     except TrainingError as error:
         _errors.print(f"error: {error}", markup=False)
-        raise typer.Exit(2) from None
+        raise typer.Exit(error.status) from None
 
 
 def export_described(

@@ -4,30 +4,30 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from model_training.commands.output import console, export_described
-from model_training.config import TrainingConfig, load_spec
-from model_training.distributed.cluster import Cluster, Task
+from model_training.config import Mode, TrainingConfig, load_spec
+from model_training.distributed.cluster import Cluster, Task, check_mode
 from model_training.distributed.pace import Pace
 from model_training.errors import ConfigError
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
-    from model_training.distributed.roles import Run
-    from model_training.train import Progress
+    from model_training.distributed.run import Run
+    from model_training.loop import Progress
 
 ModeOption = Annotated[
-    Literal["sync", "async"] | None, typer.Option(help="How processes train together, instead of the config's mode.")
+    Mode | None, typer.Option(help="How processes train together, instead of the config's mode; mirrored: without ps.")
 ]
 BackupOption = Annotated[
     int | None, typer.Option(help="How many processes a step does not wait for, instead of the config's number.")
 ]
 
 
-def distributed_config(path: Path, mode: Literal["sync", "async"] | None, backup: int | None) -> TrainingConfig:
+def distributed_config(path: Path, mode: Mode | None, backup: int | None) -> TrainingConfig:
     """A config, with what the command line says of the distributed run in place of the file's.
 
     Raises:
@@ -57,28 +57,33 @@ def play_role(
     """
     if records is None or checkpoints is None:
         raise ConfigError("TF_CONFIG is set: --records and --checkpoints are needed")
+    check_mode(config.distributed.mode, servers=len(cluster.ps))
     spec = load_spec(spec_path or config.spec)
     load_tensorflow()
     # At its level for warnings TensorFlow says, in every process, that its graph runtime is deprecated.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from model_training.distributed.result import claim, trained_model  # noqa: PLC0415
-    from model_training.distributed.roles import Run, compute, serve  # noqa: PLC0415
+    from model_training.distributed import mirrored  # noqa: PLC0415
+    from model_training.distributed.result import claim_run, trained_model  # noqa: PLC0415
+    from model_training.distributed.roles import compute, serve  # noqa: PLC0415
+    from model_training.distributed.run import Run  # noqa: PLC0415
     from model_training.manifest import without_damaged  # noqa: PLC0415
     from model_training.preparation.prepared import read_training_records  # noqa: PLC0415
 
     whole = read_training_records(records)
     whole.check(spec)
     manifest, _ = without_damaged(records, whole, max_lost_share=config.max_lost_share)
+    manifest.check_classes("examples")
     run = Run(cluster, task, config, spec, records, manifest, checkpoints)
     if task.role == "ps":
         serve(run)
         return
+    learn = mirrored.compute if config.distributed.mode == "mirrored" else compute
     if task.role == "worker":
-        compute(run)
+        learn(run)
         return
-    if last := claim(checkpoints, config, spec):
+    if last := claim_run(checkpoints, config, spec):
         console.print(f"goes on from {last}", soft_wrap=True)
-    compute(run, _reporter(run))
+    learn(run, _reporter(run))
     if export_to is not None:
         model = trained_model(checkpoints, config, spec)
         export_described(model, spec, export_to, version, negative_sampling_rate=manifest.negative_sampling_rate)

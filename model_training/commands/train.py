@@ -30,7 +30,7 @@ from model_training.errors import ConfigError
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
-    from model_training.train import Progress
+    from model_training.loop import Progress, TrainResult
 
 
 def train(
@@ -50,7 +50,8 @@ def train(
         Path | None, typer.Option(help="File (.npz) for the labels and scores of the lines judged by.")
     ] = None,
     checkpoints: Annotated[
-        Path | None, typer.Option(help="With TF_CONFIG: folder of checkpoints, the same for all processes.")
+        Path | None,
+        typer.Option(help="Folder for checkpoints, from which a later run goes on; with TF_CONFIG the same for all."),
     ] = None,
     mode: ModeOption = None,
     backup: BackupOption = None,
@@ -87,6 +88,7 @@ def train(
             negative_sampling_rate=negative_sampling_rate,
             baseline=baseline,
             predictions=predictions,
+            checkpoints=checkpoints,
         )
 
 
@@ -104,6 +106,7 @@ def _train(
     negative_sampling_rate: float,
     baseline: bool,
     predictions: Path | None,
+    checkpoints: Path | None,
 ) -> None:
     config = TrainingConfig.from_yaml(config_path)
     spec = load_spec(spec_path or config.spec)
@@ -117,19 +120,39 @@ def _train(
         else:
             assert log is not None
             data = open_log(
-                log, records or Path(scratch), spec, holdout=holdout, negative_sampling_rate=negative_sampling_rate
+                log,
+                records or Path(scratch),
+                spec,
+                config,
+                holdout=holdout,
+                negative_sampling_rate=negative_sampling_rate,
             )
         manifest = data.manifest
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
         with _progress(manifest.examples * config.epochs) as report:
-            model, result = workflow.train_records(data.directory, manifest, spec, config, report)
-    console.print(
-        f"{result.steps:,} steps in {result.seconds:.1f} s, {result.examples_per_second:,.0f} examples/s,"
-        f" log loss {result.loss:.4f}"
-    )
+            model, result = workflow.train_records(
+                data.directory, manifest, spec, config, report, checkpoints=checkpoints
+            )
+    console.print(_outcome(result, config))
     judge(model, config, spec, data, baseline=baseline, predictions=predictions)
     if export_to is not None:
         export_described(model, spec, export_to, version, negative_sampling_rate=manifest.negative_sampling_rate)
+
+
+def _outcome(result: "TrainResult", config: TrainingConfig) -> str:
+    said = "all steps had been made before"
+    if result.steps:
+        said = (
+            f"{result.steps:,} steps in {result.seconds:.1f} s, {result.examples_per_second:,.0f} examples/s,"
+            f" log loss {result.loss:.4f}"
+        )
+    if config.early_stopping is not None and (best := result.best) is not None:
+        said += (
+            f"; best of validation: {config.early_stopping.metric} {best.value:.4f} after {best.examples:,} examples"
+        )
+        if best.ends(config.early_stopping):
+            said += f", stopped after {best.evaluated:,}"
+    return said
 
 
 @contextmanager

@@ -4,7 +4,8 @@
      "task": {"type": "worker", "index": 0}}
 
 The chief computes gradients like a worker; besides, it gives the variables their first values, applies the gradients
-that `sync` has gathered, and writes checkpoints.
+that `sync` has gathered, and writes checkpoints. Without parameter servers, in mode `mirrored`, each process holds all
+variables; where such a cluster names no chief, the first worker is it.
 """
 
 import json
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from model_training.config import DistributedConfig
+from model_training.config import DistributedConfig, Mode
 from model_training.errors import ConfigError
 
 Role = Literal["ps", "chief", "worker"]
@@ -37,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Addresses, `host:port`, of all processes of a run."""
+    """Addresses, `host:port`, of all processes of a run; `ps` are none in mode `mirrored`."""
 
     ps: tuple[str, ...]
     chief: str
@@ -62,6 +63,18 @@ class Cluster:
     def tf_config(self, task: Task) -> str:
         """`TF_CONFIG` for `task`."""
         return json.dumps({"cluster": self.jobs, "task": {"type": task.role, "index": task.index}})
+
+
+def check_mode(mode: Mode, *, servers: int) -> None:
+    """Refuses a mode that does not go with so many parameter servers.
+
+    Raises:
+        ConfigError: `mirrored` with some, or another mode with none.
+    """
+    if mode == "mirrored" and servers:
+        raise ConfigError(f"mode 'mirrored' has no parameter servers, and there are {servers}")
+    if mode != "mirrored" and not servers:
+        raise ConfigError(f"mode {mode!r} needs a parameter server (ps); without any, the mode is 'mirrored'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,7 @@ class Schedule:
                 f"distributed.backup_workers {config.backup_workers}: must be less than the {computing} that compute,"
                 " the chief among them"
             )
-        aggregated = computing - config.backup_workers if config.mode == "sync" else 1
+        aggregated = 1 if config.mode == "async" else computing - config.backup_workers
         return cls(aggregated, computing, -(-examples // (batch_size * aggregated)))
 
 
@@ -112,10 +125,15 @@ def read_tf_config(environment: Mapping[str, str]) -> tuple[Cluster, Task] | Non
     unknown = [job for job in (*jobs, kind) if job not in ROLES]
     if unknown:
         raise ConfigError(f"TF_CONFIG: unknown role {unknown[0]!r}; known are {', '.join(ROLES)}")
-    if len(jobs.get("chief", ())) != 1 or not jobs.get("ps"):
-        raise ConfigError("TF_CONFIG: a cluster has one chief and at least one ps")
-    cluster = Cluster(jobs["ps"], jobs["chief"][0], jobs.get("worker", ()))
+    ps, chief, workers = (jobs.get(role, ()) for role in ROLES)
     task = Task(kind, index)
+    if not ps and not chief and workers:
+        chief, workers = workers[:1], workers[1:]
+        if kind == "worker":
+            task = Task("worker", index - 1) if index else Task("chief", 0)
+    if len(chief) != 1:
+        raise ConfigError("TF_CONFIG: a cluster has one chief; only without ps may the first worker be it")
+    cluster = Cluster(ps, chief[0], workers)
     if task not in cluster.tasks:
         raise ConfigError(f"TF_CONFIG: there is no {kind} {index} in the cluster")
     return cluster, task

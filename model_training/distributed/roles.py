@@ -6,58 +6,31 @@ so the death of a worker concerns no other.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from model_training.build import build_model
-from model_training.config import TrainingConfig
 from model_training.distributed.cluster import Cluster, Schedule, Task
 from model_training.distributed.optimizer import CompositeOptimizer
+from model_training.distributed.run import Run
+from model_training.distributed.stopping import StoppingHook, stop_variable
 from model_training.distributed.variables import GreedyStrategy, PartitionedVariables, bytes_by_variable, rules_of
-from model_training.errors import DataError, TrainingError
+from model_training.early_stopping import Validation
+from model_training.errors import DataError, TrainingError, in_a_line
 from model_training.input_pipeline import batches
-from model_training.manifest import Manifest
+from model_training.loop import Progress
 from model_training.models.inputs import flat_inputs
-from model_training.train import Progress
 from model_training.variables import shards_of
-from streamer.features import FeatureSpec, Layout
+from model_training.workflow import read_validation
+from streamer.features import Layout
 
 _REPORT_SECONDS = 2.0
 _SIGN_OFF_SECONDS = 30.0
 _GRACE_SECONDS = 3
 """For the thread that applies gathered gradients: at the end it waits for some that will not come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One process's part in a run.
-
-    Attributes:
-        records, manifest: what is trained on; the folder is the same for all.
-        checkpoints: a folder that the chief and all parameter servers reach under this name.
-    """
-
-    cluster: Cluster
-    task: Task
-    config: TrainingConfig
-    spec: FeatureSpec
-    records: Path
-    manifest: Manifest
-    checkpoints: Path
-
-    @property
-    def schedule(self) -> Schedule:
-        """Steps of the whole run.
-
-        Raises:
-            ConfigError: too many backups.
-        """
-        examples = self.manifest.examples * self.config.epochs
-        computing = len(self.cluster.computing)
-        return Schedule.of(self.config.distributed, computing, examples, self.config.batch_size)
+_LASTING_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, tf.errors.DataLossError)
+"""What a full disk, a limit on files' sizes and a damaged shard are to TensorFlow: another start meets them again."""
 
 
 def serve(run: Run) -> None:
@@ -93,9 +66,9 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
         DataError: the loss is no longer finite, or there are fewer examples than processes.
         TrainingError: the address cannot be listened on, or the chief has not made the variables in time.
     """
-    schedule = run.schedule
-    if run.manifest.examples < len(run.cluster.computing):
-        raise DataError(f"{run.manifest.examples} examples are too few for {len(run.cluster.computing)} processes")
+    schedule, share = run.schedule, run.share
+    is_judge = run.task.role == "chief"
+    validation = read_validation(run.records, run.manifest, run.spec, run.config) if is_judge else None
     server = _server(run)
     strategy = GreedyStrategy(bytes_by_variable(run.config, run.spec), len(run.cluster.ps))
     setter = tf.compat.v1.train.replica_device_setter(
@@ -104,20 +77,26 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
     with tf.Graph().as_default():
         # Only the graph runtime places by a function.
         with tf.compat.v1.device(setter):
-            fetches, hooks = _training_graph(run, schedule)
+            fetches, hooks = _training_graph(run, schedule, share, validation)
         try:
             _run_steps(run, server, fetches, hooks, report)
         except tf.errors.DeadlineExceededError as error:
             raise TrainingError(f"{run.task}: the variables were not ready in time: {error.message}") from error
+        except _LASTING_ERRORS as error:
+            raise TrainingError(f"{run.task}: {in_a_line(error)}") from error
     _sign_off(run, server)
 
 
-def _training_graph(run: Run, schedule: Schedule) -> tuple[list[tf.Tensor], list[tf.compat.v1.train.SessionRunHook]]:
-    """The count of steps after a step with the loss of the own batch, and what the session needs to know."""
+def _training_graph(
+    run: Run, schedule: Schedule, share: tuple[int, int], validation: Validation | None
+) -> tuple[list[tf.Tensor], list[tf.compat.v1.train.SessionRunHook]]:
+    """What a step tells, and what the session needs to know.
+
+    It tells the count of steps, the loss of the own batch, and the step that is the run's last.
+    """
     config, layout = run.config, Layout(run.spec)
     global_step = tf.compat.v1.train.get_or_create_global_step()
     model = build_model(config, run.spec, create=PartitionedVariables(config.distributed.table_shards))
-    computing = run.cluster.computing
     data = batches(
         run.records,
         run.manifest,
@@ -126,7 +105,7 @@ def _training_graph(run: Run, schedule: Schedule) -> tuple[list[tf.Tensor], list
         shuffle_buffer=config.shuffle_buffer,
         seed=config.seed,
         deterministic=config.deterministic,
-        share=(computing.index(run.task), len(computing)),
+        share=share,
     )
     iterator = tf.compat.v1.data.make_initializable_iterator(data)
     tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
@@ -154,9 +133,15 @@ def _training_graph(run: Run, schedule: Schedule) -> tuple[list[tf.Tensor], list
         # The thread that fills the queue of tokens is broken off with the session; that is no error to print.
         runner = optimizer.get_chief_queue_runner()
         runner._queue_closed_exception_types += (tf.errors.CancelledError,)  # noqa: SLF001  there is no other way
+    # In any graph, so that a run may go on with early stopping that had begun without.
+    stop_at = stop_variable()
+    if validation is not None and config.early_stopping is not None:
+        hooks.append(StoppingHook(run, config.early_stopping, validation, model, stop_at))
     with tf.control_dependencies([update]):
-        step = tf.identity(global_step.read_value())
-    return [step, loss], hooks
+        step, stop = tf.identity(global_step.read_value()), stop_at.read_value()
+        steps = tf.constant(schedule.steps, tf.int64)
+        last = tf.where(stop > 0, tf.minimum(stop, steps), steps)
+    return [step, loss, last], hooks
 
 
 def _run_steps(
@@ -187,16 +172,16 @@ def _run_steps(
         max_wait_secs=settings.wait_seconds,
         save_graph_def=False,
     ) as session:
-        done = 0
-        while done < schedule.steps and not session.should_stop():
-            done, value = session.run(fetches)
+        done, last = 0, schedule.steps
+        while done < last and not session.should_stop():
+            done, value, last = session.run(fetches)
             losses.append(float(value))
             if not np.isfinite(losses[-1]):
                 raise DataError(
                     "the loss is no longer finite: lower the learning rates, or look for huge numbers in the data"
                 )
             now = time.monotonic()
-            if report is not None and (now - reported >= _REPORT_SECONDS or done >= schedule.steps):
+            if report is not None and (now - reported >= _REPORT_SECONDS or done >= last):
                 # Without gathering, others may have gone on past the last step meanwhile.
                 steps = min(int(done), schedule.steps)
                 report(Progress(steps, steps * examples, float(np.mean(losses))))

@@ -16,11 +16,13 @@ class Supervision:
 
     Invariants: (1) at most `restarts` restarts, of one process or of all, in a run; (2) a worker's death restarts that
     worker alone; that of the chief or of a parameter server, which hold what nobody else has, restarts all processes,
-    from the last checkpoint; (3) the run is finished when all that compute have ended, the chief well, and only then.
+    from the last checkpoint, and so does any death where there are no parameter servers, because all wait for all;
+    (3) the run is finished when all that compute have ended, the chief well, and only then.
     """
 
     def __init__(self, tasks: Sequence[Task], *, restarts: int) -> None:
         self._computing = frozenset(task for task in tasks if task.role != "ps")
+        self._alone: Action = "restart" if any(task.role == "ps" for task in tasks) else "restart_all"
         self._done: set[Task] = set()
         self._left = restarts
 
@@ -35,7 +37,7 @@ class Supervision:
             # Parameter servers leave when all have signed off, which may be noticed before the exits of those are.
             return "go_on" if status == 0 or self.chief_is_done else self._restart("restart_all", status)
         if status != 0 and not self.chief_is_done:
-            return self._restart("restart_all" if task.role == "chief" else "restart", status)
+            return self._restart("restart_all" if task.role == "chief" else self._alone, status)
         # With the model saved, a worker that dies is as good as one that is done.
         self._done.add(task)
         return "finish" if self._done == self._computing else "go_on"

@@ -70,11 +70,19 @@ def read_prepared(directory: Path) -> Prepared:
         raise DataError(f"{directory / MANIFEST}: not a manifest of prepared data: {error}") from error
 
 
+def is_prepared(directory: Path) -> bool:
+    """Whether a folder of records is one that `model-training prepare` made.
+
+    Raises:
+        DataError: it is no folder of records.
+    """
+    return "splits" in load_manifest(directory)
+
+
 def read_training_records(directory: Path) -> Manifest:
     """What a folder has to train on: its records, or the split `train` where `model-training prepare` made it.
 
     Raises:
         DataError: it is no folder of records.
     """
-    prepared = "splits" in load_manifest(directory)
-    return read_prepared(directory).split("train") if prepared else read_manifest(directory)
+    return read_prepared(directory).split("train") if is_prepared(directory) else read_manifest(directory)

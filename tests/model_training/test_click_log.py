@@ -40,7 +40,10 @@ def test_a_bad_line_is_named_by_file_line_and_field(tmp_path: Path, change: dict
         list(read_log(path))
 
 
-@pytest.mark.parametrize(("line", "message"), [(b"{", "not valid JSON"), (b"[1]", r"expected an object, got \[1\]")])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [(b"{", "not valid JSON"), (b'{"clicked": [NaN]}', "not valid JSON"), (b"[1]", r"expected an object, got \[1\]")],
+)
 def test_a_line_that_is_no_object_is_refused(tmp_path: Path, line: bytes, message: str) -> None:
     with pytest.raises(DataError, match=rf"log\.jsonl:1: {message}"):
         list(read_log(_log(tmp_path, line)))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_training.config import DistributedConfig
-from model_training.distributed.cluster import Cluster, Schedule, Task, read_tf_config
+from model_training.config import DistributedConfig, Mode
+from model_training.distributed.cluster import Cluster, Schedule, Task, check_mode, read_tf_config
 from model_training.errors import ConfigError
 
 _CLUSTER = Cluster(("h1:1", "h2:1"), "h3:1", ("h4:1",))
@@ -34,7 +34,6 @@ def test_the_chief_computes_too() -> None:
     [
         ("{", "cannot be read"),
         ({"cluster": {"chief": ["a:1"], "ps": ["b:1"]}}, "cannot be read"),
-        ({"cluster": {"chief": ["a:1"]}, "task": {"type": "chief"}}, "at least one ps"),
         ({"cluster": {"ps": ["a:1"]}, "task": {"type": "ps"}}, "one chief"),
         ({"cluster": {"chief": ["a:1"], "ps": ["b:1"]}, "task": {"type": "evaluator"}}, "unknown role 'evaluator'"),
         ({"cluster": {"chief": ["a:1"], "ps": ["b:1"]}, "task": {"type": "ps", "index": 1}}, "there is no ps 1"),
@@ -46,11 +45,30 @@ def test_a_wrong_one_is_refused(content: object, message: str) -> None:
         read_tf_config({"TF_CONFIG": text})
 
 
+def test_without_parameter_servers_the_first_worker_may_be_the_chief() -> None:
+    jobs = {"worker": ["a:1", "b:1", "c:1"]}
+    expected = Cluster((), "a:1", ("b:1", "c:1"))
+    for index, task in enumerate([Task("chief", 0), Task("worker", 0), Task("worker", 1)]):
+        text = json.dumps({"cluster": jobs, "task": {"type": "worker", "index": index}})
+        assert read_tf_config({"TF_CONFIG": text}) == (expected, task)
+    assert expected.computing == expected.tasks
+    assert read_tf_config({"TF_CONFIG": expected.tf_config(Task("worker", 1))}) == (expected, Task("worker", 1))
+
+
+@pytest.mark.parametrize(("mode", "servers"), [("sync", 1), ("async", 2), ("mirrored", 0)])
+def test_a_mode_has_its_processes(mode: Mode, servers: int) -> None:
+    check_mode(mode, servers=servers)
+    with pytest.raises(ConfigError, match=r"no parameter servers, and there are 1|needs a parameter server"):
+        check_mode(mode, servers=0 if servers else 1)
+
+
 def test_a_step_waits_for_all_but_the_backups() -> None:
     sync, backup = DistributedConfig(), DistributedConfig(backup_workers=1)
     assert Schedule.of(sync, 3, 3000, 100) == Schedule(aggregated=3, total=3, steps=10)
     assert Schedule.of(backup, 3, 3000, 100) == Schedule(aggregated=2, total=3, steps=15)
     assert Schedule.of(DistributedConfig(mode="async"), 3, 3000, 100) == Schedule(aggregated=1, total=3, steps=30)
+    mirrored = DistributedConfig(mode="mirrored")
+    assert Schedule.of(mirrored, 3, 3000, 100) == Schedule(aggregated=3, total=3, steps=10)
     with pytest.raises(ConfigError, match=r"distributed\.backup_workers 1: must be less than the 1 that compute"):
         Schedule.of(backup, 1, 3000, 100)
 

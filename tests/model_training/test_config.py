@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from model_training.config import TrainingConfig, load_spec
+from model_training.config import EarlyStoppingConfig, TrainingConfig, load_spec
 from model_training.errors import ConfigError
 from model_training.model_config import KINDS, WideDeepConfig, XDeepFmConfig
 
@@ -34,6 +34,12 @@ def test_every_model_has_a_reference_config(kind: str) -> None:
 def test_a_kind_alone_stands_for_its_defaults(tmp_path: Path) -> None:
     config = TrainingConfig.from_yaml(_written(tmp_path, "spec: s.yaml\nmodel: xdeepfm\n"))
     assert config.model == XDeepFmConfig(feature_maps=(32, 32))
+
+
+def test_training_goes_on_to_its_end_unless_it_is_told_when_not_to(tmp_path: Path) -> None:
+    assert TrainingConfig.from_yaml(_written(tmp_path, "spec: s.yaml\n")).early_stopping is None
+    config = TrainingConfig.from_yaml(_written(tmp_path, "spec: s.yaml\nearly_stopping: {}\n"))
+    assert config.early_stopping == EarlyStoppingConfig(metric="auc", patience=3)
 
 
 def test_a_config_is_frozen() -> None:
@@ -68,6 +74,17 @@ def test_a_config_is_frozen() -> None:
         ("spec: s.yaml\nmodel: {kind: logistic_regression, hidden_units: [4]}\n", r"model\.hidden_units: unknown key"),
         ("spec: s.yaml\nmodel: dcn\nwide: {l1: 1}\n", r"wide: model 'dcn' has no such part"),
         ("spec: s.yaml\nmodel: logistic_regression\ndeep: {}\n", r"deep: model 'logistic_regression' has no such part"),
+        (
+            "spec: s.yaml\nearly_stopping: {patiense: 2}\n",
+            r"early_stopping\.patiense: unknown key; did you mean 'patience'\?",
+        ),
+        ("spec: s.yaml\nearly_stopping: {patience: 0}\n", r"early_stopping\.patience: .*\(got 0\)"),
+        ("spec: s.yaml\nearly_stopping: {metric: ctr}\n", r"early_stopping\.metric: .*\(got 'ctr'\)"),
+        ("spec: s.yaml\nearly_stopping: {validation_share: 1}\n", r"early_stopping\.validation_share: .*\(got 1\)"),
+        (
+            "spec: s.yaml\ndistributed: {mode: mirrored, backup_workers: 1}\n",
+            "distributed.backup_workers: mode 'mirrored' waits for all, so it has no backups",
+        ),
         ("- 1\n", "expected a mapping"),
         ("a: [\n", "cannot be read"),
     ],

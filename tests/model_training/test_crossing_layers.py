@@ -2,6 +2,8 @@
 
 from itertools import combinations
 
+import keras
+import keras_rs
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -75,6 +77,23 @@ def test_a_projection_of_low_rank_is_that_of_the_product() -> None:
     inputs, down, up = _normal(5, 7), _normal(7, 2), _normal(2, 7)
     found = project(tf.constant(inputs), [tf.constant(down), tf.constant(up)])
     np.testing.assert_allclose(found, inputs @ (down @ up), atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [None, 2], ids=["full rank", "low rank"])
+def test_cross_layers_of_version_2_are_those_of_keras_rs(rank: int | None) -> None:
+    assert keras.backend.backend() == "tensorflow"
+    first = tf.constant(_normal(5, 7))
+    expected = found = first
+    for depth in range(3):
+        shapes = [(7, 7)] if rank is None else [(7, rank), (rank, 7)]
+        kernels = [_normal(*shape, seed=depth) for shape in shapes]
+        bias = _normal(7, seed=depth)
+        theirs = keras_rs.layers.FeatureCross(projection_dim=rank)
+        theirs(first, first)  # makes its variables
+        theirs.set_weights([*kernels, bias])
+        expected = theirs(first, expected)
+        found = cross_v2(first, found, project(found, kernels), bias)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_layer_of_feature_maps_is_the_sum_over_all_pairs() -> None:

@@ -3,36 +3,30 @@
 import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
-import yaml
 from typer.testing import CliRunner
 
 from model_training.commands import app
 from model_training.records import encode_table, write_records
 from streamer.features import Encoder, FeatureSpec
 from tests.model_training.conftest import SPEC, click_log
+from tests.model_training.launched import WAIT_SECONDS, launched, pid_of, until, write_config
 
 pytestmark = pytest.mark.tensorflow
-_WAIT_SECONDS = 900
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC), encoding="utf-8")
-    path = tmp_path / "model.yaml"
-    path.write_text(
-        "spec: spec.yaml\nmodel: {kind: wide_deep, hidden_units: [8]}\nbatch_size: 32\nshuffle_buffer: 1000\n"
-        "distributed: {table_shards: 4, checkpoint_seconds: 1}\n",
-        encoding="utf-8",
+    return write_config(
+        tmp_path,
+        model={"kind": "wide_deep", "hidden_units": [8]},
+        batch_size=32,
+        shuffle_buffer=1000,
+        distributed={"table_shards": 4, "checkpoint_seconds": 1},
     )
-    return path
 
 
 def test_a_role_needs_records_and_checkpoints(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +45,9 @@ def test_a_role_needs_records_and_checkpoints(config: Path, monkeypatch: pytest.
         (("--mode", "async", "--backup", "1"), "mode 'async' waits for nobody"),
         (("--backup", "-1"), "distributed.backup_workers: Input should be greater than or equal to 0"),
         (("--records", "absent"), "manifest.json: cannot be read"),
+        (("--mode", "mirrored", "--backup", "1"), "mode 'mirrored' waits for all"),
+        (("--mode", "mirrored", "--ps", "1"), "mode 'mirrored' has no parameter servers, and there are 1"),
+        (("--ps", "0"), "mode 'sync' needs a parameter server (ps); without any, the mode is 'mirrored'"),
     ],
 )
 def test_what_cannot_be_launched_is_refused_before_anything_is_started(
@@ -73,6 +70,25 @@ def test_more_backups_than_workers_are_refused(
     assert "distributed.backup_workers 2: must be less than the 2 that compute" in result.output
 
 
+def test_records_that_cannot_be_trained_on_are_refused_in_one_line(
+    tmp_path: Path, config: Path, spec: FeatureSpec, encoder: Encoder
+) -> None:
+    def refusal(name: str, labels: list[int], own: FeatureSpec = spec, *, damage: bool = False) -> str:
+        columns = {"hour": ["1"] * len(labels), "ad": ["a"] * len(labels)}
+        manifest = write_records(encode_table(columns, labels, encoder), tmp_path / name, own)
+        if damage:
+            (tmp_path / name / manifest.shards[1].file).write_bytes(b"")
+        result = CliRunner().invoke(app, ["launch", "--config", str(config), "--records", str(tmp_path / name)])
+        assert result.exit_code == 2
+        (line,) = result.output.strip().splitlines()
+        return line
+
+    other = FeatureSpec.from_mapping(SPEC | {"embedding_dim": 5})
+    assert "0 clicks among 4 examples: both classes are needed" in refusal("one class", [0, 0, 0, 0])
+    assert "do not fit spec 'small'" in refusal("other", [0, 1, 0, 1], other)
+    assert "records-00001-of-00004.tfrecord" in refusal("damaged", [0, 1, 0, 1], damage=True)
+
+
 def test_the_placement_of_the_reference_model_is_balanced() -> None:
     result = CliRunner().invoke(app, ["placement", "--config", "configs/models/wide_deep.yaml", "--ps", "4"])
     assert result.exit_code == 0, result.output
@@ -80,28 +96,6 @@ def test_the_placement_of_the_reference_model_is_balanced() -> None:
     whole_in_turn, whole, in_turn, balanced = ratios
     assert balanced <= 1.1
     assert balanced <= min(whole, in_turn, whole_in_turn)
-
-
-@contextmanager
-def _launched(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "model_training", "launch", *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(timeout=60)
-
-
-def _until(process: subprocess.Popen[str], pattern: str, said: list[str]) -> re.Match[str]:
-    """Reads on to the first line with `pattern`."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        said.append(line)
-        if found := re.search(pattern, line):
-            return found
-    pytest.fail(f"ended without {pattern!r}:\n{''.join(said)}")
 
 
 @pytest.mark.slow
@@ -118,12 +112,12 @@ def test_a_run_ends_and_its_model_becomes_a_version(
     tmp_path: Path, config: Path, log: Path, mode: tuple[str, ...], expected: str
 ) -> None:
     base, checkpoints = tmp_path / "models" / "small", tmp_path / "checkpoints"
-    with _launched(
+    with launched(
         *("--config", config, "--log", log, "--ps", "1", "--workers", "2", "--export-to", base),
         *mode,
         *("--checkpoints", checkpoints),
     ) as process:
-        output, _ = process.communicate(timeout=_WAIT_SECONDS)
+        output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output
     assert expected in " ".join(output.split())
     assert "Traceback" not in output
@@ -148,25 +142,17 @@ def test_a_run_survives_the_death_of_a_worker_and_of_those_who_hold_the_model(
         *("--checkpoints", checkpoints),
     )
     said: list[str] = []
-    with _launched(*arguments) as process:
+    with launched(*arguments) as process:
         for role, follows in (
             ("worker", "worker 0 killed by SIGKILL; it is started again"),
             (holder, "killed by SIGKILL; all are started again, from the last checkpoint"),
         ):
-            _until(process, r"chief step ([\d,]+)/", said)
-            os.kill(_pid(process.pid, role), signal.SIGKILL)
-            _until(process, follows, said)
+            until(process, r"chief step ([\d,]+)/", said)
+            os.kill(pid_of(process.pid, role), signal.SIGKILL)
+            until(process, follows, said)
         # The chief reports less often than it saves, so there was more to go on from than the first, untrained one.
-        assert int(_until(process, r"chief goes on from \S+-(\d+)$", said)[1]) > 0
-        _until(process, r"chief step ([\d,]+)/", said)
-        output, _ = process.communicate(timeout=_WAIT_SECONDS)
+        assert int(until(process, r"chief goes on from \S+-(\d+)$", said)[1]) > 0
+        until(process, r"chief step ([\d,]+)/", said)
+        output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, "".join(said) + output
     assert tf.train.latest_checkpoint(str(checkpoints)).endswith(f"-{400 * 540 // 32}")
-
-
-def _pid(launcher: int, role: str) -> int:
-    """The child of the launcher that plays `role`."""
-    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
-        if f'"type": "{role}"' in Path(f"/proc/{child}/environ").read_text():
-            return int(child)
-    pytest.fail(f"the launcher has no {role}")

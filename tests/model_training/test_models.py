@@ -10,11 +10,12 @@ from model_training.build import build_model
 from model_training.click_log import Examples, encode_log, read_log
 from model_training.config import AdaGradConfig, TrainingConfig
 from model_training.errors import ConfigError
+from model_training.loop import Progress
 from model_training.model_config import KINDS
 from model_training.models.inputs import flat_inputs
 from model_training.models.model import Model
 from model_training.signatures import build
-from model_training.train import Progress, train
+from model_training.train import train
 from streamer.features import Encoder, FeatureSpec, Layout
 from streamer.types import F32
 

@@ -22,6 +22,11 @@ def test_a_worker_s_death_is_its_own_and_that_of_the_others_concerns_all(task: T
     assert _supervision().ended(task, _KILLED) == action
 
 
+@pytest.mark.parametrize("task", [_CHIEF, _ONE], ids=str)
+def test_without_parameter_servers_any_death_concerns_all(task: Task) -> None:
+    assert Supervision([_CHIEF, _ONE, _TWO], restarts=1).ended(task, _KILLED) == "restart_all"
+
+
 def test_restarts_are_bounded_over_all_processes() -> None:
     supervision = _supervision()
     actions = [supervision.ended(task, _KILLED) for task in (_ONE, _CHIEF, _TWO)]

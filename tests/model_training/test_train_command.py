@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from model_training.commands import app
 from model_training.model_config import KINDS
 from tests.model_training.conftest import SPEC, click_log
+from tests.model_training.disk import files_end_at
 
 pytestmark = pytest.mark.tensorflow
 
@@ -44,6 +45,30 @@ def test_a_log_becomes_a_version(tmp_path: Path, config: Path, log: Path) -> Non
         assert sorted(predictions) == ["baseline", "labels", "wide_deep"]
         assert {predictions[name].shape for name in predictions} == {(600,)}
         assert ((predictions["wide_deep"] > 0) & (predictions["wide_deep"] < 1)).all()
+
+
+def test_a_run_that_is_kept_and_stops_early_says_so(tmp_path: Path, config: Path, log: Path) -> None:
+    with config.open("a", encoding="utf-8") as file:
+        file.write("epochs: 9\nearly_stopping: {patience: 1, every_examples: 640}\n")
+    arguments = ("--log", log, "--config", config, "--checkpoints", tmp_path / "run")
+    status, output = _run(*arguments)
+    assert status == 0, output
+    assert "best of validation: auc 0." in " ".join(output.split())
+    assert "stopped after" in " ".join(output.split())
+    status, output = _run(*arguments)
+    assert status == 0, output
+    assert "all steps had been made before; best of validation: auc 0." in " ".join(output.split())
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, config: Path, log: Path) -> None:
+    base = tmp_path / "ctr"
+    with files_end_at(20_000):
+        status, output = _run("--log", log, "--config", config, "--export-to", base)
+    assert status == 2
+    (line,) = output.strip().splitlines()
+    assert "cannot be written: " in line
+    assert "File too large" in line
+    assert not base.exists()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wide_deep"])

@@ -106,8 +106,8 @@ async def test_the_budget_begins_at_the_records_timestamp_or_at_its_receipt(
 
 
 def test_the_wall_clock_is_read_where_a_record_enters_and_nowhere_else() -> None:
-    """Differences of it go wrong whenever it is set; `streamer dlq` shows times to people."""
+    """Differences of it go wrong whenever it is set; `streamer dlq` and the page at /status show times to people."""
     root = Path(streamer.__file__).parent
     reading = re.compile(r"\btime\.time\b|\btime_ns\b|\.(?:utc)?now\(|\.today\(")
     found = {str(file.relative_to(root)) for file in root.rglob("*.py") if reading.search(file.read_text())}
-    assert found == {"source.py", "commands/dlq.py"}
+    assert found == {"source.py", "status_page.py", "commands/dlq.py"}

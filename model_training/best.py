@@ -1,0 +1,60 @@
+"""The best model of a run so far, on disk beside its checkpoints, and what was found of it."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from model_training.early_stopping import Standing
+from model_training.errors import DataError
+
+_FOLDER = "best"
+_STANDING = "standing.json"
+
+
+class Best:
+    """Keeps one model and its standing.
+
+    Invariant: the standing that is read names a model that is there whole, whenever its process was ended.
+    """
+
+    def __init__(self, checkpoints: Path) -> None:
+        self._folder = checkpoints / _FOLDER
+
+    def read(self) -> Standing | None:
+        """The standing of the last evaluation; None before the first.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        path = self._folder / _STANDING
+        try:
+            return Standing(**orjson.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from error
+
+    def checkpoint(self, standing: Standing) -> str:
+        """The path, without endings, of the best model's checkpoint."""
+        return str(self._folder / f"model-{standing.examples}")
+
+    def write(self, standing: Standing, save: Callable[[str], object]) -> None:
+        """Takes a standing down; if it is that of a new best model, `save` writes this one's checkpoint first.
+
+        Raises:
+            OSError, tf.errors.OpError: it cannot be written.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self.checkpoint(standing)
+        is_new = standing.examples == standing.evaluated
+        if is_new:
+            save(path)
+        partial = self._folder / f"{_STANDING}.partial"
+        partial.write_bytes(orjson.dumps(asdict(standing)))
+        partial.rename(self._folder / _STANDING)
+        if is_new:
+            for file in self._folder.glob("model-*"):
+                if file.is_file() and file.name.split(".")[0] != Path(path).name:
+                    file.unlink()

@@ -1,0 +1,187 @@
+"""Where a run stands, on disk, so that it can go on: the folder's identity, and checkpoints of whole models.
+
+Parameter servers write checkpoints of their own, of tables in shards; the folder is the same.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from model_training.best import Best
+from model_training.config import TrainingConfig
+from model_training.errors import ConfigError, DataError, ExportError, in_a_line
+from model_training.models.model import Model
+from streamer.features import FeatureSpec
+
+_IDENTITY = "run.json"
+_KEPT = 3
+_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
+_SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
+_UNREADABLE = (AssertionError, ValueError, LookupError, RuntimeError, tf.errors.OpError)
+"""What TensorFlow raises where a checkpoint is damaged, or has other variables or shapes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a run has come, over all its processes."""
+
+    steps: int = 0
+    examples: int = 0
+
+
+def claim(directory: Path, config: TrainingConfig, spec: FeatureSpec, *, shards: int | None) -> str | None:
+    """Takes a folder for a run's checkpoints: a new one, or one of a run with the same model, which then goes on.
+
+    Args:
+        shards: pieces that tables are cut into; None for whole ones.
+
+    Returns:
+        The checkpoint from which the run goes on, if there is one.
+
+    Raises:
+        ConfigError: it holds checkpoints of another model or spec, or cannot be written.
+    """
+    path = directory / _IDENTITY
+    identity = {"spec": spec.hash, "model": config.model.model_dump(mode="json"), "table_shards": shards}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            found = json.loads(path.read_bytes())
+            if found != identity:
+                raise ConfigError(f"{directory}: holds checkpoints of another run: {found} instead of {identity}")
+        else:
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(identity), encoding="utf-8")
+            partial.rename(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read or written: {error}") from error
+    return tf.train.latest_checkpoint(str(directory))  # type: ignore[no-any-return]
+
+
+class Checkpoints:
+    """Checkpoints of a whole model, its optimizer's slots, and the position; beside them numbers for TensorBoard.
+
+    Invariant: the last checkpoint is whole, whenever its process was ended.
+
+    Args:
+        every_seconds: time between checkpoints.
+        now: seconds, monotonic.
+        writes: whether this process is the one that writes them; the others only go on from them.
+    """
+
+    def __init__(self, directory: Path, *, every_seconds: float, now: float, writes: bool = True) -> None:
+        self.directory = directory
+        self.writes = writes
+        self.best = Best(directory)
+        self._every, self._due = every_seconds, now + every_seconds
+        self._last = tf.train.latest_checkpoint(str(directory))
+        self._steps, self._examples = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
+        self._manager: tf.train.CheckpointManager | None = None
+        self._summaries: tf.summary.SummaryWriter | None = None
+
+    @property
+    def position(self) -> Position:
+        """That of the last checkpoint when this was made; the start of a run, if there was none.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        if self._last is None:
+            return Position()
+        try:
+            steps, examples = (
+                int(tf.train.load_variable(self._last, f"{name}/{_VALUE}")) for name in ("steps", "examples")
+            )
+        except _UNREADABLE as error:
+            raise DataError(f"{self._last}: is damaged: {in_a_line(error)}") from error
+        return Position(steps, examples)
+
+    def attach(self, model: Model, optimizer: tf.Module) -> None:
+        """Says what is saved, and sets it to what the last checkpoint holds.
+
+        Raises:
+            DataError: the checkpoint is of another model or cannot be read.
+        """
+        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, steps=self._steps, examples=self._examples)
+        if self._last is not None:
+            _restore(checkpoint, self._last)
+        self._manager = tf.train.CheckpointManager(checkpoint, str(self.directory), max_to_keep=_KEPT)
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for another one."""
+        return self.writes and now >= self._due
+
+    def save(self, position: Position, now: float) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            ExportError: it cannot be written.
+        """
+        if not self.writes:
+            return
+        assert self._manager is not None, "attach comes first"
+        self._steps.assign(position.steps)
+        self._examples.assign(position.examples)
+        try:
+            self._manager.save(checkpoint_number=position.steps)
+        except (OSError, tf.errors.OpError) as error:
+            raise not_written(self.directory, error) from error
+        self._due = now + self._every
+
+    def tell(self, tag: str, value: float, steps: int) -> None:
+        """Writes a number for TensorBoard, which need not be installed for it.
+
+        Raises:
+            ExportError: it cannot be written.
+        """
+        if not self.writes:
+            return
+        try:
+            if self._summaries is None:
+                self._summaries = tf.summary.create_file_writer(str(self.directory))
+            with self._summaries.as_default():
+                tf.summary.write(tag, tf.constant(value, tf.float32), step=steps, metadata=_SCALAR)
+        except tf.errors.OpError as error:
+            raise not_written(self.directory, error) from error
+
+
+def save_model(model: Model, path: str) -> None:
+    """Writes a checkpoint of a whole model alone."""
+    tf.train.Checkpoint(model=model).write(path)
+
+
+def load_model(model: Model, path: str) -> None:
+    """Sets `model` to that of a checkpoint, whatever else this holds.
+
+    Raises:
+        DataError: it is of another model or cannot be read.
+    """
+    _restore(tf.train.Checkpoint(model=model), path)
+
+
+def chosen(directory: Path, config: TrainingConfig) -> str:
+    """The checkpoint that is a run's result: with early stopping that of the best model, else the last.
+
+    Raises:
+        DataError: there is none.
+    """
+    if config.early_stopping is not None and (standing := Best(directory).read()) is not None:
+        return Best(directory).checkpoint(standing)
+    last = tf.train.latest_checkpoint(str(directory))
+    if last is None:
+        raise DataError(f"{directory}: holds no checkpoint")
+    return str(last)
+
+
+def not_written(directory: Path, error: Exception) -> ExportError:
+    """What to say where a run's folder cannot be written."""
+    return ExportError(f"{directory}: cannot be written: {in_a_line(error)}")
+
+
+def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
+    try:
+        checkpoint.read(path).assert_existing_objects_matched().expect_partial()
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: is damaged, or of another model: {in_a_line(error)}") from error

@@ -1,0 +1,157 @@
+"""Synchronous data parallel training: each process holds all variables, and a step is that of all batches together.
+
+TensorFlow's `MultiWorkerMirroredStrategy`: gradients are summed by collective operations, those of tables as the rows
+that the batches name and no others, and each process then makes the same update of its own copy.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from model_training.build import build_model
+from model_training.checkpoints import Checkpoints
+from model_training.distributed.run import Run
+from model_training.errors import ConfigError, PeerError, TrainingError, in_a_line
+from model_training.input_pipeline import batches
+from model_training.loop import Report, Step, TrainResult, run_steps
+from model_training.models.model import Model
+from model_training.optimizers import WideDeepOptimizer, sum_by_row
+from model_training.stopping import EarlyStopping
+from model_training.train import batch_signature, loss_and_gradients, predictor
+from model_training.workflow import read_validation
+from streamer.features import Layout
+
+_REPORT_SECONDS = 2.0
+
+
+def compute(run: Run, report: Report | None = None) -> TrainResult:
+    """Makes the run's steps together with all other processes; the chief keeps checkpoints and the best model.
+
+    Where `run.checkpoints` holds a checkpoint already, the run goes on from there. All return when the chief has saved.
+
+    Raises:
+        ConfigError: the spec does not suit the model, or this process sees several accelerators.
+        DataError: the loss is no longer finite, the records cannot be read, or are fewer than the processes.
+        ExportError: a checkpoint cannot be written.
+        PeerError: another process is gone.
+        TrainingError: the address cannot be listened on.
+    """
+    # First of all: TensorFlow's runtime joins the cluster when it starts.
+    strategy = _strategy(run)
+    try:
+        return _train(run, strategy, report)
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        raise PeerError(f"{run.task}: another process of the run is gone: {in_a_line(error)[:200]}") from error
+
+
+def _strategy(run: Run) -> tf.distribute.MultiWorkerMirroredStrategy:
+    task, computing = run.task, len(run.cluster.computing)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(run.cluster.jobs), task_type=task.role, task_id=task.index, rpc_layer="grpc"
+    )
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except tf.errors.OpError as error:
+        address = run.cluster.jobs[task.role][task.index]
+        raise TrainingError(f"{task}: cannot join the cluster at {address}: {in_a_line(error)}") from error
+    if strategy.num_replicas_in_sync != computing:
+        raise ConfigError(f"{task}: sees several accelerators; show each process one of them (CUDA_VISIBLE_DEVICES)")
+    return strategy
+
+
+def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report: Report | None) -> TrainResult:
+    config, is_chief = run.config, run.task.role == "chief"
+    replicas = strategy.num_replicas_in_sync
+    checkpoints = Checkpoints(
+        run.checkpoints,
+        every_seconds=config.distributed.checkpoint_seconds,
+        now=time.monotonic(),
+        writes=is_chief,
+    )
+    with strategy.scope():
+        model = build_model(config, run.spec)
+        optimizer = WideDeepOptimizer(model, config.wide, config.deep)
+    checkpoints.attach(model, optimizer)
+    agree = _agreement(strategy)
+    stopping = None
+    if (settings := config.early_stopping) is not None:
+        stopping = EarlyStopping(
+            settings,
+            settings.every_examples or run.manifest.examples,
+            model=model,
+            predict=predictor(model, run.spec),
+            checkpoints=checkpoints,
+            # One judges for all, while the others wait for its verdict.
+            validation=read_validation(run.records, run.manifest, run.spec, config) if is_chief else None,
+            agree=agree,
+        )
+    done = -(-checkpoints.position.examples // (config.batch_size * replicas))
+    data = batches(
+        run.records,
+        run.manifest,
+        config.batch_size,
+        epochs=None,
+        shuffle_buffer=config.shuffle_buffer,
+        seed=config.seed,
+        deterministic=config.deterministic,
+        share=run.share,
+        skip=done,
+    ).take(max(0, run.schedule.steps - done))
+    step = _step(strategy, model, Layout(run.spec), optimizer)
+    result = run_steps(
+        step,
+        data,
+        report,
+        checkpoints=checkpoints,
+        stopping=stopping,
+        replicas=replicas,
+        report_seconds=_REPORT_SECONDS,
+    )
+    # Nobody leaves before the last checkpoint is written: the others would take it for a failure.
+    agree(False)
+    return result
+
+
+def _step(strategy: tf.distribute.Strategy, model: Model, layout: Layout, optimizer: WideDeepOptimizer) -> Step:
+    """The step that one process would make of the batches of all, which are of equal size."""
+    replicas = strategy.num_replicas_in_sync
+
+    def replica(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        loss, gradients = loss_and_gradients(model, layout, optimizer.trained, (ids, floats, labels))
+        mean, *means = _summed([loss / replicas, *(_over(gradient, replicas) for gradient in gradients)])
+        optimizer.apply(means, tf.cast(tf.size(labels) * replicas, tf.float32))
+        return mean
+
+    @tf.function(autograph=False, input_signature=batch_signature(layout))  # type: ignore[untyped-decorator]
+    def step(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        return strategy.run(replica, args=(ids, floats, labels))
+
+    return step  # type: ignore[no-any-return]
+
+
+def _over(gradient: tf.Tensor | tf.IndexedSlices, replicas: int) -> tf.Tensor | tf.IndexedSlices:
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient / replicas
+    # Each row travels once.
+    rows, sums = sum_by_row(gradient)
+    return tf.IndexedSlices(sums / replicas, rows, gradient.dense_shape)
+
+
+def _summed(values: Sequence[tf.Tensor | tf.IndexedSlices]) -> list[tf.Tensor | tf.IndexedSlices]:
+    """Sums over all processes; sparse ones stay sparse: the rows of all, one process's after another's."""
+    context = tf.distribute.get_replica_context()
+    # Variables without elements have nothing to sum, and collective operations do not take them.
+    sent = [i for i, value in enumerate(values) if value.shape.num_elements() != 0]
+    found = dict(zip(sent, context.all_reduce(tf.distribute.ReduceOp.SUM, [values[i] for i in sent]), strict=True))
+    return [found.get(i, value) for i, value in enumerate(values)]
+
+
+def _agreement(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
+    """A function that says whether it is told so in any process; all must ask at the same point."""
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.float32)])  # type: ignore[untyped-decorator]
+    def count(said: tf.Tensor) -> tf.Tensor:
+        return strategy.run(lambda own: _summed([tf.identity(own)])[0], args=(said,))
+
+    return lambda said: float(count(tf.constant(float(said)))) > 0

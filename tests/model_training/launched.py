@@ -1,0 +1,54 @@
+"""Whole runs of `model-training launch`, as processes of their own."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.model_training.conftest import SPEC
+
+WAIT_SECONDS = 900
+
+
+def write_config(folder: Path, **settings: object) -> Path:
+    """A config beside its spec."""
+    (folder / "spec.yaml").write_text(yaml.safe_dump(SPEC), encoding="utf-8")
+    path = folder / "model.yaml"
+    path.write_text(yaml.safe_dump({"spec": "spec.yaml", **settings}), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def launched(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """A launcher, which is ended if the test does not wait for its end."""
+    command = [sys.executable, "-m", "model_training", "launch", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def until(process: subprocess.Popen[str], pattern: str, said: list[str]) -> re.Match[str]:
+    """Reads on to the first line with `pattern`."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.append(line)
+        if found := re.search(pattern, line):
+            return found
+    pytest.fail(f"ended without {pattern!r}:\n{''.join(said)}")
+
+
+def pid_of(launcher: int, role: str) -> int:
+    """The child of the launcher that plays `role`."""
+    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        if f'"type": "{role}"' in Path(f"/proc/{child}/environ").read_text():
+            return int(child)
+    pytest.fail(f"the launcher has no {role}")

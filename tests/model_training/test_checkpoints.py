@@ -1,0 +1,117 @@
+"""A run that was broken off goes on as if it had not been."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model_training.checkpoints import Checkpoints, Position
+from model_training.config import TrainingConfig
+from model_training.errors import ConfigError, DataError
+from model_training.loop import Progress
+from model_training.workflow import TrainingData, split_log, train_records
+from streamer.features import FeatureSpec
+
+pytestmark = pytest.mark.tensorflow
+
+
+class _KilledError(Exception):
+    """What ends a run in the middle here."""
+
+
+@pytest.fixture
+def config() -> TrainingConfig:
+    return TrainingConfig.model_validate(
+        {
+            "spec": "unused",
+            "model": {"kind": "deepfm", "hidden_units": [8]},
+            "batch_size": 50,
+            "epochs": 2,
+            "shuffle_buffer": 1000,
+            # After each step.
+            "distributed": {"checkpoint_seconds": 1e-9},
+        }
+    )
+
+
+@pytest.fixture
+def data(tmp_path: Path, log: Path, spec: FeatureSpec) -> TrainingData:
+    """720 examples: an epoch does not end with a batch."""
+    return split_log(log, tmp_path / "records", spec, holdout=0.88)
+
+
+def test_a_run_that_goes_on_makes_the_model_of_one_that_was_not_broken_off(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    def killed(progress: Progress) -> None:
+        raise _KilledError
+
+    run = tmp_path / "run"
+    with pytest.raises(_KilledError):
+        train_records(data.directory, data.manifest, spec, config, killed, checkpoints=run)
+    # The report of step 20 comes before its checkpoint.
+    assert Checkpoints(run, every_seconds=60, now=0).position == Position(steps=19, examples=950)
+    told: list[Progress] = []
+    resumed, result = train_records(data.directory, data.manifest, spec, config, told.append, checkpoints=run)
+    assert (result.steps, result.examples) == (10, 490)
+    assert told[-1].steps == 29
+    whole, _ = train_records(data.directory, data.manifest, spec, config)
+    for ours, theirs in zip(resumed.trainable_variables, whole.trainable_variables, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5, err_msg=ours.name)
+    # All has been done.
+    again, nothing = train_records(data.directory, data.manifest, spec, config, checkpoints=run)
+    assert nothing.steps == 0
+    np.testing.assert_array_equal(again.trainable_variables[0].numpy(), resumed.trainable_variables[0].numpy())
+
+
+def test_the_loss_stands_beside_the_checkpoints_for_tensorboard(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    train_records(data.directory, data.manifest, spec, config, checkpoints=tmp_path / "run")
+    told = [
+        (event.step, value.tag)
+        for events in (tmp_path / "run").glob("events.out.tfevents.*")
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        for value in event.summary.value
+    ]
+    assert told == [(20, "loss"), (29, "loss")]
+
+
+def test_a_folder_of_another_model_is_refused(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    run = tmp_path / "run"
+    train_records(data.directory, data.manifest, spec, config, checkpoints=run)
+    other = TrainingConfig.model_validate({"spec": "unused", "model": "logistic_regression"})
+    with pytest.raises(ConfigError, match="holds checkpoints of another run"):
+        train_records(data.directory, data.manifest, spec, other, checkpoints=run)
+
+
+def test_a_damaged_checkpoint_is_named(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    run = tmp_path / "run"
+    train_records(data.directory, data.manifest, spec, config, checkpoints=run)
+    for file in run.glob("ckpt-29.data*"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"ckpt-29: ") as caught:
+        train_records(data.directory, data.manifest, spec, config, checkpoints=run)
+    assert "\n" not in str(caught.value)
+
+
+def test_records_that_are_not_what_the_manifest_says_are_named(
+    config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    wider = replace(data.manifest, row_ids=data.manifest.row_ids + 1)
+    shard = data.directory / data.manifest.shards[0].file
+    shard_bytes = bytearray(shard.read_bytes())
+    shard_bytes[len(shard_bytes) // 2] ^= 1
+    with pytest.raises(DataError, match=r"the records cannot be read: .*ids") as caught:
+        train_records(data.directory, wider, spec, config)
+    assert "\n" not in str(caught.value)
+    # Damaged after the checksums were compared.
+    shard.write_bytes(shard_bytes)
+    with pytest.raises(DataError, match="the records cannot be read: corrupted record"):
+        train_records(data.directory, data.manifest, spec, config)
