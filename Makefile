@@ -1,4 +1,4 @@
-# Public targets: demo train-demo test lint bench chaos plots clean. Each sets up what it needs first.
+# Public targets: demo train-demo test lint bench bench-all chaos plots clean. Each sets up what it needs first.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ GUARANTEE ?=
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo train-demo test test-all lint bench chaos plots clean setup
+.PHONY: help demo train-demo test test-all lint bench bench-all chaos plots clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
@@ -26,6 +26,7 @@ help:
 	@echo "make test-all  these and the slow ones"
 	@echo "make lint   formatting, types, forbidden imports"
 	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas, training input (SCENARIO= SECONDS=)"
+	@echo "make bench-all  these and the long ones, such as distributed training (SECONDS=)"
 	@echo "make chaos  faults on purpose, and what they cost (SCENARIO= RATE= TIMES= GUARANTEE=)"
 	@echo "make plots  pictures of what make bench has measured"
 	@echo "make clean  remove what the other targets made"
@@ -67,6 +68,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(SCENARIO) $(BENCH_SECONDS)
+
+bench-all: $(READY)
+	$(BIN)/python -m benchmarks --all $(BENCH_SECONDS)
 
 chaos: $(READY)
 	$(BIN)/python -m benchmarks.chaos $(SCENARIO) $(if $(RATE),--rate $(RATE)) $(if $(TIMES),--times $(TIMES)) \

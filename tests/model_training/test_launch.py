@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -137,14 +138,16 @@ def test_a_run_ends_and_its_model_becomes_a_version(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("holder", ["chief", "ps"])
+@pytest.mark.parametrize(
+    ("holder", "servers", "backups"), [("chief", 1, 1), ("ps", 2, 0)], ids=["chief_backup", "ps_no_backup"]
+)
 def test_a_run_survives_the_death_of_a_worker_and_of_those_who_hold_the_model(
-    tmp_path: Path, config: Path, holder: str
+    tmp_path: Path, config: Path, holder: str, servers: int, backups: int
 ) -> None:
     config.write_text(config.read_text(encoding="utf-8") + "epochs: 400\n", encoding="utf-8")
     log, checkpoints = click_log(tmp_path / "log.jsonl", 200), tmp_path / "checkpoints"
     arguments = (
-        *("--config", config, "--log", log, "--ps", "1", "--workers", "2", "--backup", "1"),
+        *("--config", config, "--log", log, "--ps", str(servers), "--workers", "2", "--backup", str(backups)),
         *("--checkpoints", checkpoints),
     )
     said: list[str] = []
@@ -154,19 +157,57 @@ def test_a_run_survives_the_death_of_a_worker_and_of_those_who_hold_the_model(
             (holder, "killed by SIGKILL; all are started again, from the last checkpoint"),
         ):
             _until(process, r"chief step ([\d,]+)/", said)
-            os.kill(_pid(process.pid, role), signal.SIGKILL)
+            os.kill(_pids(process.pid, role)[-1], signal.SIGKILL)
             _until(process, follows, said)
         # The chief reports less often than it saves, so there was more to go on from than the first, untrained one.
         assert int(_until(process, r"chief goes on from \S+-(\d+)$", said)[1]) > 0
         _until(process, r"chief step ([\d,]+)/", said)
+        children = _pids(process.pid)
         output, _ = process.communicate(timeout=_WAIT_SECONDS)
-    assert process.returncode == 0, "".join(said) + output
-    assert tf.train.latest_checkpoint(str(checkpoints)).endswith(f"-{400 * 540 // 32}")
+    whole = "".join(said) + output
+    assert process.returncode == 0, whole
+    assert "Traceback" not in whole
+    assert len(children) == servers + 2
+    assert not _alive(children)
+    assert tf.train.latest_checkpoint(str(checkpoints)).endswith(f"-{400 * 540 // (32 * (2 - backups))}")
 
 
-def _pid(launcher: int, role: str) -> int:
-    """The child of the launcher that plays `role`."""
-    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
-        if f'"type": "{role}"' in Path(f"/proc/{child}/environ").read_text():
-            return int(child)
-    pytest.fail(f"the launcher has no {role}")
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_one_line(tmp_path: Path, config: Path, number: signal.Signals) -> None:
+    config.write_text(config.read_text(encoding="utf-8") + "epochs: 400\n", encoding="utf-8")
+    log, said = click_log(tmp_path / "log.jsonl", 200), list[str]()
+    with _launched("--config", config, "--log", log, "--ps", "1", "--workers", "2") as process:
+        _until(process, r"worker 0 takes part, at step \d", said)
+        children = _pids(process.pid)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=_WAIT_SECONDS)
+    assert process.returncode == 2
+    last = [line for line in output.splitlines() if " chief step " not in line]
+    assert last == ["error: stopped by a signal before the end of the training"], output
+    assert len(children) == 3
+    assert not _alive(children)
+
+
+@pytest.mark.slow
+def test_a_launcher_that_is_killed_takes_its_processes_with_it(tmp_path: Path, config: Path) -> None:
+    config.write_text(config.read_text(encoding="utf-8") + "epochs: 400\n", encoding="utf-8")
+    log, said = click_log(tmp_path / "log.jsonl", 200), list[str]()
+    with _launched("--config", config, "--log", log, "--ps", "1", "--workers", "2") as process:
+        _until(process, r"worker 0 takes part, at step \d", said)
+        ends = [os.pidfd_open(child) for child in _pids(process.pid)]
+        process.kill()
+        for end in ends:
+            assert select.select([end], [], [], 30.0)[0], "a process goes on without its launcher"
+            os.close(end)
+    assert len(ends) == 3
+
+
+def _pids(launcher: int, role: str = "") -> list[int]:
+    """The children of the launcher that play `role`, by default all, in order of their start."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    return [int(c) for c in children if f'"type": "{role}' in Path(f"/proc/{c}/environ").read_text()]
+
+
+def _alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
