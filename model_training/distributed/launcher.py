@@ -118,7 +118,7 @@ class Launcher:
             await self._end()
             for number, handler in handlers.items():
                 loop.remove_signal_handler(number)
-                pass
+                signal.signal(number, handler)
 
     async def _watch(self, stopped: asyncio.Task[bool]) -> None:
         ends: float | None = None
@@ -154,7 +154,7 @@ class Launcher:
             case "finish":
                 return True
             case "go_on":
-                signal.signal(number, handler)
+                pass
         return False
 
     async def _start(self, tasks: Iterable[Task]) -> None:
