@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from model_training.models.model import Model
     from model_training.workflow import TrainingData
 
-_REQUESTS, _SHOWN, _BATCH = 15_000, 4, 256
+_REQUESTS, _SHOWN, _BATCH = 30_000, 4, 256
 _SERVERS, _COMPUTING, _TIMES = 2, 3, 5
 _SEEDS = 5
 _STUDENT = 2.776
@@ -58,17 +58,16 @@ class Trained:
 
 
 def run(bench: Bench) -> None:
-    """All runs in turns, several rounds with a seed each; then single processes with steps of as many examples."""
-    from model_training.commands.output import load_tensorflow  # noqa: PLC0415 - only for this scenario
-
-    load_tensorflow()
-    from model_training.workflow import split_log  # noqa: PLC0415
+    """Single processes with steps of as many examples as each mode's; then all runs in turns, a seed for each round."""
+    from model_training.workflow import split_log  # noqa: PLC0415 - loads TensorFlow, only for this scenario
 
     spec = FeatureSpec.from_yaml(Path(SPEC))
     work = bench.work / "distributed"
     work.mkdir()
     log = bench.world.draw_log(work / "clicks.jsonl", _REQUESTS, _SHOWN)
     data = split_log(log.path, work / "records", spec)
+    bench.console.print(f"single processes, {_SEEDS} of each step size ...")
+    single = {name: [_single(data, spec, mode, seed) for seed in range(1, _SEEDS + 1)] for name, mode in MODES.items()}
     turns = [(name, False) for name in MODES] + [(name, True) for name in STRAGGLING]
     runs: dict[str, list[Trained]] = {_name(*turn): [] for turn in turns}
     for seed in range(1, bench.options.rounds + 1):
@@ -76,8 +75,6 @@ def run(bench: Bench) -> None:
             bench.console.print(f"round {seed}: {_name(name, straggler)} ...")
             done = _distributed(data, spec, MODES[name], seed=seed, straggler=straggler, work=work)
             runs[_name(name, straggler)].append(done)
-    bench.console.print(f"single processes, {_SEEDS} of each step size ...")
-    single = {name: [_single(data, spec, mode, seed) for seed in range(1, _SEEDS + 1)] for name, mode in MODES.items()}
     settings = {
         "examples": data.manifest.examples,
         "judged_by": len(data.holdout.labels),
