@@ -129,3 +129,23 @@ def test_an_unknown_scenario_is_refused_with_those_there_are(
     message = capsys.readouterr().err
     assert "'overlord'" in message
     assert all(name in message for name in SCENARIOS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["throughput"]),
+        (["--all"], ["throughput", "distributed"]),
+        (["distributed"], ["distributed"]),
+    ],
+)
+def test_long_scenarios_run_by_name_or_with_all(
+    arguments: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    scenarios = {name: lambda _, name=name: ran.append(name) for name in ("throughput", "distributed")}
+    monkeypatch.setattr("benchmarks.__main__.SCENARIOS", scenarios)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["benchmarks", *arguments, "--out", str(tmp_path)])
+    assert main() == 0
+    assert ran == expected
