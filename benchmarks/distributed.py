@@ -99,18 +99,17 @@ def figures_of(runs: Mapping[str, Sequence[Trained]], single: Mapping[str, Seque
     """
     figures = []
     for name in MODES:
-        figures += _rates(name, runs[name])
+        figures += _of_mode(name, runs[name])
         auc, alone = fmean(r.auc for r in runs[name]), fmean(r.auc for r in single[name])
         noise = auc_noise([r.auc for r in single[name]], len(runs[name]))
         figures += [
-            Figure(f"{name}_auc", auc, "AUC"),
             Figure(f"{name}_single_process_auc", alone, "AUC"),
             Figure(f"{name}_auc_difference", abs(auc - alone), "AUC", "<=", noise),
             Figure(f"{name}_single_process_examples", _median_rate(single[name]), "examples/s"),
         ]
     for name in STRAGGLING:
         slowed = runs[_name(name, straggler=True)]
-        figures += _rates(_name(name, straggler=True), slowed)
+        figures += _of_mode(_name(name, straggler=True), slowed)
         kept = _median_rate(slowed) / _median_rate(runs[name])
         bound = _KEPT_BOUND if MODES[name].backup_workers else None
         figures.append(Figure(f"{name}_kept_with_straggler", kept, "ratio", ">=", bound))
@@ -142,11 +141,11 @@ def placement_figures(placements: Mapping[int, Mapping[str, float]]) -> list[Fig
     ]
 
 
-def _rates(name: str, runs: Sequence[Trained]) -> list[Figure]:
-    steps = median(r.steps_per_second for r in runs)
+def _of_mode(name: str, runs: Sequence[Trained]) -> list[Figure]:
     return [
         Figure(f"{name}_examples", _median_rate(runs), "examples/s"),
-        Figure(f"{name}_steps", steps, "steps/s"),
+        Figure(f"{name}_steps", median(r.steps_per_second for r in runs), "steps/s"),
+        Figure(f"{name}_auc", fmean(r.auc for r in runs), "AUC"),
     ]
 
 

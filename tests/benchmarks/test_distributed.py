@@ -33,7 +33,7 @@ def test_modes_stand_beside_single_processes_and_stragglers_beside_their_mode() 
     assert figures["sync_kept_with_straggler"].holds is None
     assert figures["backup_kept_with_straggler"].holds
     assert figures["straggler_runs"].value == pytest.approx(0.2)
-    assert len(figures) == 6 * len(MODES) + 3 * len(STRAGGLING) + 1
+    assert len(figures) == 6 * len(MODES) + 4 * len(STRAGGLING) + 1
 
 
 def test_noise_is_what_means_of_equal_spread_differ_by() -> None:
