@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from model_training.models.model import Model
     from model_training.workflow import TrainingData
 
-_REQUESTS, _SHOWN, _BATCH = 30_000, 4, 256
+_REQUESTS, _SHOWN, _BATCH = 15_000, 4, 256
 _SERVERS, _COMPUTING, _TIMES = 2, 3, 5
 _SEEDS = 5
 _STUDENT = 2.776
