@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks import cache, input_pipeline, overload
 from benchmarks.__main__ import SCENARIOS, main
-from benchmarks.common import Service
+from benchmarks.common import Bench, Service
 from benchmarks.figures import Load
 from benchmarks.hit_ratio import HitRatios, hit_ratios, zipf_trace
 from benchmarks.plots import PICTURES, draw, series, values_of
@@ -143,7 +144,11 @@ def test_long_scenarios_run_by_name_or_with_all(
     arguments: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[str] = []
-    scenarios = {name: lambda _, name=name: ran.append(name) for name in ("throughput", "distributed")}
+
+    def run(name: str, _: Bench) -> None:
+        ran.append(name)
+
+    scenarios = {name: partial(run, name) for name in ("throughput", "distributed")}
     monkeypatch.setattr("benchmarks.__main__.SCENARIOS", scenarios)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("sys.argv", ["benchmarks", *arguments, "--out", str(tmp_path)])
