@@ -1,4 +1,4 @@
-# Public targets: demo train-demo test lint bench chaos quality plots clean. Each sets up what it needs first.
+# Public targets: demo train-demo test lint bench bench-all chaos quality plots clean. Each sets up what it needs first.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ PIECE ?=
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo train-demo test test-all lint bench chaos quality plots clean setup
+.PHONY: help demo train-demo test test-all lint bench bench-all chaos quality plots clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
@@ -28,6 +28,7 @@ help:
 	@echo "make test-all  these and the slow ones"
 	@echo "make lint   formatting, types, forbidden imports"
 	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas, training input (SCENARIO= SECONDS=)"
+	@echo "make bench-all  these and the long ones, such as distributed training (SECONDS=)"
 	@echo "make chaos  faults on purpose, and what they cost (SCENARIO= RATE= TIMES= GUARANTEE=)"
 	@echo "make quality  trains the models and judges them; tables and pictures in docs/models.md (PIECE=)"
 	@echo "make plots  pictures of what make bench has measured"
@@ -70,6 +71,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(SCENARIO) $(BENCH_SECONDS)
+
+bench-all: $(READY)
+	$(BIN)/python -m benchmarks --all $(BENCH_SECONDS)
 
 chaos: $(READY)
 	$(BIN)/python -m benchmarks.chaos $(SCENARIO) $(if $(RATE),--rate $(RATE)) $(if $(TIMES),--times $(TIMES)) \

@@ -12,6 +12,7 @@ from benchmarks import (
     cache,
     decisions,
     delivery,
+    distributed,
     input_pipeline,
     latency,
     overload,
@@ -33,14 +34,18 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "delivery": delivery.run,
     "workers": workers.run,
     "input_pipeline": input_pipeline.run,
+    "distributed": distributed.run,
 }
+LONG = frozenset({"distributed"})
+"""Those that run only by name, or with `--all`."""
 
 
 def main() -> int:
     """Runs the scenarios that are named. Bounds are printed, not enforced; what cannot be measured raises."""
     defaults = Options()
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("scenario", nargs="*", help=f"{', '.join(SCENARIOS)}; all without one")
+    parser.add_argument("scenario", nargs="*", help=f"{', '.join(SCENARIOS)}; without one, all but the long")
+    parser.add_argument("--all", action="store_true", help=f"the long ones, too: {', '.join(sorted(LONG))}")
     parser.add_argument("--seconds", type=float, default=defaults.seconds, help="of one measurement")
     parser.add_argument("--rounds", type=int, default=defaults.rounds, help="turns of the compared programs")
     parser.add_argument("--candidates", type=int, default=defaults.candidates)
@@ -48,7 +53,8 @@ def main() -> int:
     parser.add_argument("--budget-ms", type=float, default=defaults.budget_ms, help="of requests that may be too late")
     parser.add_argument("--out", type=Path, default=defaults.out)
     arguments = vars(parser.parse_args())
-    chosen = arguments.pop("scenario") or list(SCENARIOS)
+    everything = arguments.pop("all")
+    chosen = arguments.pop("scenario") or [name for name in SCENARIOS if everything or name not in LONG]
     unknown = [name for name in chosen if name not in SCENARIOS]
     if unknown:
         parser.error(f"no scenario {', '.join(map(repr, unknown))}; there are {', '.join(SCENARIOS)}")

@@ -1,6 +1,7 @@
 """One process's part in a distributed run, and what `train` and `launch` have in common for it."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from model_training.commands.output import console, export_described
 from model_training.config import Mode, TrainingConfig, load_spec
 from model_training.distributed.cluster import Cluster, Task, check_mode
+from model_training.distributed.lifeline import end_with_launcher
 from model_training.distributed.pace import Pace
 from model_training.errors import ConfigError
 from model_training.runtime import load_tensorflow
@@ -55,6 +57,7 @@ def play_role(
     Raises:
         TrainingError: see `model_training.distributed.roles`.
     """
+    end_with_launcher(os.environ)
     if records is None or checkpoints is None:
         raise ConfigError("TF_CONFIG is set: --records and --checkpoints are needed")
     check_mode(config.distributed.mode, servers=len(cluster.ps))
@@ -79,7 +82,7 @@ def play_role(
         return
     learn = mirrored.compute if config.distributed.mode == "mirrored" else compute
     if task.role == "worker":
-        learn(run)
+        learn(run, _joined())
         return
     if last := claim_run(checkpoints, config, spec):
         console.print(f"goes on from {last}", soft_wrap=True)
@@ -87,6 +90,19 @@ def play_role(
     if export_to is not None:
         model = trained_model(checkpoints, config, spec)
         export_described(model, spec, export_to, version, negative_sampling_rate=manifest.negative_sampling_rate)
+
+
+def _joined() -> Callable[["Progress"], None]:
+    """Says once that a worker takes part; how far the run is, is for the chief to say."""
+    said = False
+
+    def report(progress: "Progress") -> None:
+        nonlocal said
+        if not said:
+            said = True
+            console.print(f"takes part, at step {progress.steps:,}", soft_wrap=True)
+
+    return report
 
 
 def _reporter(run: "Run") -> Callable[["Progress"], None]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from model_training.distributed.cluster import Cluster, Task
+from model_training.distributed.lifeline import LIFELINE
 from model_training.distributed.supervision import Supervision
 from model_training.errors import TrainingError
 
@@ -73,7 +74,7 @@ class _Child:
 class Launcher:
     """Runs a cluster's processes to the end of the training.
 
-    Nothing that it started outlives `run`, however that ends.
+    Nothing that it started outlives `run`, however that ends, and SIGINT and SIGTERM do then what they did before.
 
     Args:
         command: the arguments that start a task; `TF_CONFIG` is in its environment.
@@ -105,7 +106,8 @@ class Launcher:
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in handlers:
             loop.add_signal_handler(number, stop.set)
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -114,8 +116,9 @@ class Launcher:
         finally:
             stopped.cancel()
             await self._end()
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number, handler in handlers.items():
                 loop.remove_signal_handler(number)
+                signal.signal(number, handler)
 
     async def _watch(self, stopped: asyncio.Task[bool]) -> None:
         ends: float | None = None
@@ -158,10 +161,16 @@ class Launcher:
         for task in tasks:
             process = await asyncio.create_subprocess_exec(
                 *self._command(task),
-                stdin=asyncio.subprocess.DEVNULL,
+                # Nothing is ever written to it: its end says that this process is gone.
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, "TF_CONFIG": self._cluster.tf_config(task), "PYTHONUNBUFFERED": "1"},
+                env={
+                    **os.environ,
+                    "TF_CONFIG": self._cluster.tf_config(task),
+                    "PYTHONUNBUFFERED": "1",
+                    LIFELINE: "1",
+                },
                 # Ctrl-C is for the launcher, which ends the others in order.
                 start_new_session=True,
             )

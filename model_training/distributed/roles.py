@@ -157,7 +157,7 @@ def _run_steps(
         _await_variables(run, server)
     examples = run.config.batch_size * schedule.aggregated
     losses: list[float] = []
-    reported = time.monotonic()
+    reported = float("-inf")  # the first step is told at once
     with tf.compat.v1.train.MonitoredTrainingSession(
         server.target,
         is_chief=is_chief,

@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks import cache, input_pipeline, overload, workers
 from benchmarks.__main__ import SCENARIOS, main
-from benchmarks.common import Service
+from benchmarks.common import Bench, Service
 from benchmarks.figures import Load
 from benchmarks.hit_ratio import HitRatios, hit_ratios, zipf_trace
 from benchmarks.plots import PICTURES, draw, series, values_of
@@ -141,3 +142,27 @@ def test_an_unknown_scenario_is_refused_with_those_there_are(
     message = capsys.readouterr().err
     assert "'overlord'" in message
     assert all(name in message for name in SCENARIOS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["throughput"]),
+        (["--all"], ["throughput", "distributed"]),
+        (["distributed"], ["distributed"]),
+    ],
+)
+def test_long_scenarios_run_by_name_or_with_all(
+    arguments: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run(name: str, _: Bench) -> None:
+        ran.append(name)
+
+    scenarios = {name: partial(run, name) for name in ("throughput", "distributed")}
+    monkeypatch.setattr("benchmarks.__main__.SCENARIOS", scenarios)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["benchmarks", *arguments, "--out", str(tmp_path)])
+    assert main() == 0
+    assert ran == expected

@@ -46,9 +46,7 @@ def until(process: subprocess.Popen[str], pattern: str, said: list[str]) -> re.M
     pytest.fail(f"ended without {pattern!r}:\n{''.join(said)}")
 
 
-def pid_of(launcher: int, role: str) -> int:
-    """The child of the launcher that plays `role`."""
-    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
-        if f'"type": "{role}"' in Path(f"/proc/{child}/environ").read_text():
-            return int(child)
-    pytest.fail(f"the launcher has no {role}")
+def pids(launcher: int, role: str = "") -> list[int]:
+    """The children of the launcher that play `role`, by default all, in order of their start."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    return [int(c) for c in children if f'"type": "{role}' in Path(f"/proc/{c}/environ").read_text()]

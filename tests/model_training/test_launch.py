@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from model_training.commands import app
 from model_training.records import encode_table, write_records
 from streamer.features import Encoder, FeatureSpec
 from tests.model_training.conftest import SPEC, click_log
-from tests.model_training.launched import WAIT_SECONDS, launched, pid_of, until, write_config
+from tests.model_training.launched import WAIT_SECONDS, launched, pids, until, write_config
 
 pytestmark = pytest.mark.tensorflow
 
@@ -131,14 +132,16 @@ def test_a_run_ends_and_its_model_becomes_a_version(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("holder", ["chief", "ps"])
+@pytest.mark.parametrize(
+    ("holder", "servers", "backups"), [("chief", 1, 1), ("ps", 2, 0)], ids=["chief_backup", "ps_no_backup"]
+)
 def test_a_run_survives_the_death_of_a_worker_and_of_those_who_hold_the_model(
-    tmp_path: Path, config: Path, holder: str
+    tmp_path: Path, config: Path, holder: str, servers: int, backups: int
 ) -> None:
     config.write_text(config.read_text(encoding="utf-8") + "epochs: 400\n", encoding="utf-8")
     log, checkpoints = click_log(tmp_path / "log.jsonl", 200), tmp_path / "checkpoints"
     arguments = (
-        *("--config", config, "--log", log, "--ps", "1", "--workers", "2", "--backup", "1"),
+        *("--config", config, "--log", log, "--ps", str(servers), "--workers", "2", "--backup", str(backups)),
         *("--checkpoints", checkpoints),
     )
     said: list[str] = []
@@ -148,11 +151,51 @@ def test_a_run_survives_the_death_of_a_worker_and_of_those_who_hold_the_model(
             (holder, "killed by SIGKILL; all are started again, from the last checkpoint"),
         ):
             until(process, r"chief step ([\d,]+)/", said)
-            os.kill(pid_of(process.pid, role), signal.SIGKILL)
+            os.kill(pids(process.pid, role)[-1], signal.SIGKILL)
             until(process, follows, said)
         # The chief reports less often than it saves, so there was more to go on from than the first, untrained one.
         assert int(until(process, r"chief goes on from \S+-(\d+)$", said)[1]) > 0
         until(process, r"chief step ([\d,]+)/", said)
+        children = pids(process.pid)
         output, _ = process.communicate(timeout=WAIT_SECONDS)
-    assert process.returncode == 0, "".join(said) + output
-    assert tf.train.latest_checkpoint(str(checkpoints)).endswith(f"-{400 * 540 // 32}")
+    whole = "".join(said) + output
+    assert process.returncode == 0, whole
+    assert "Traceback" not in whole
+    assert len(children) == servers + 2
+    assert not _alive(children)
+    assert tf.train.latest_checkpoint(str(checkpoints)).endswith(f"-{400 * 540 // (32 * (2 - backups))}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_one_line(tmp_path: Path, config: Path, number: signal.Signals) -> None:
+    config.write_text(config.read_text(encoding="utf-8") + "epochs: 400\n", encoding="utf-8")
+    log, said = click_log(tmp_path / "log.jsonl", 200), list[str]()
+    with launched("--config", config, "--log", log, "--ps", "1", "--workers", "2") as process:
+        until(process, r"worker 0 takes part, at step \d", said)
+        children = pids(process.pid)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 2
+    last = [line for line in output.splitlines() if " chief step " not in line]
+    assert last == ["error: stopped by a signal before the end of the training"], output
+    assert len(children) == 3
+    assert not _alive(children)
+
+
+@pytest.mark.slow
+def test_a_launcher_that_is_killed_takes_its_processes_with_it(tmp_path: Path, config: Path) -> None:
+    config.write_text(config.read_text(encoding="utf-8") + "epochs: 400\n", encoding="utf-8")
+    log, said = click_log(tmp_path / "log.jsonl", 200), list[str]()
+    with launched("--config", config, "--log", log, "--ps", "1", "--workers", "2") as process:
+        until(process, r"worker 0 takes part, at step \d", said)
+        ends = [os.pidfd_open(child) for child in pids(process.pid)]
+        process.kill()
+        for end in ends:
+            assert select.select([end], [], [], 30.0)[0], "a process goes on without its launcher"
+            os.close(end)
+    assert len(ends) == 3
+
+
+def _alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]

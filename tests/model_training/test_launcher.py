@@ -2,7 +2,9 @@
 
 import json
 import os
+import select
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +117,40 @@ async def test_a_signal_ends_all(heard: _Heard, number: signal.Signals) -> None:
     with pytest.raises(InterruptedRunError):
         await launcher.run()
     assert heard.lines == ["chief: up"]
+
+
+async def test_a_signal_does_afterwards_what_it_did_before(heard: _Heard) -> None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        await _launcher(heard, {"ps 0": _SERVES, "chief": "pass", "worker 0": "pass"}).run()
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_launcher_that_is_killed_leaves_nobody_behind(pipe: Path) -> None:
+    # Each holds the pipe open for writing: it ends when the last of them has.
+    role = (
+        "import os, signal; from model_training.distributed.lifeline import end_with_launcher\n"
+        f"end_with_launcher(os.environ); file = open({str(pipe)!r}, 'w')\n"
+        "print(os.environ['TF_CONFIG'], file=file, flush=True); signal.pause()"
+    )
+    launches = (
+        "import asyncio, sys; from model_training.distributed.launcher import Launcher, local_cluster\n"
+        f"command = [sys.executable, '-c', {role!r}]\n"
+        "asyncio.run(Launcher(local_cluster(1, 2), lambda _: command, lambda *_: None).run())"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", launches])
+    try:
+        with pipe.open() as file:
+            tasks = [json.loads(file.readline())["task"]["type"] for _ in range(3)]
+            launcher.kill()
+            assert select.select([file], [], [], 10.0)[0], "somebody still has the pipe open"
+            assert file.read() == ""
+    finally:
+        launcher.kill()
+        launcher.wait()
+    assert sorted(tasks) == ["chief", "ps", "worker"]
 
 
 async def test_a_line_without_an_end_is_cut(heard: _Heard) -> None:

@@ -22,7 +22,7 @@ from model_training.train import predictor
 from model_training.workflow import TrainingData, read_validation, split_log, train_records
 from streamer.features import FeatureSpec
 from tests.model_training.conftest import click_log
-from tests.model_training.launched import WAIT_SECONDS, launched, pid_of, until, write_config
+from tests.model_training.launched import WAIT_SECONDS, launched, pids, until, write_config
 
 pytestmark = pytest.mark.tensorflow
 
@@ -129,7 +129,7 @@ def test_a_run_survives_the_death_of_any_process(tmp_path: Path, role: str) -> N
     ) as process:
         until(process, r"chief step ([\d,]+)/", said)
         until(process, r"chief step ([\d,]+)/", said)
-        os.kill(pid_of(process.pid, role), signal.SIGKILL)
+        os.kill(pids(process.pid, role)[-1], signal.SIGKILL)
         until(process, "killed by SIGKILL; all are started again, from the last checkpoint", said)
         assert int(until(process, r"chief goes on from \S+-(\d+)$", said)[1]) > 0
         output, _ = process.communicate(timeout=WAIT_SECONDS)
