@@ -60,7 +60,7 @@ class System:
         values: Sequence[bytes | None],
         *,
         key: bytes | None = b"u1",
-        keys: Sequence[bytes] | None = None,
+        keys: Sequence[bytes | None] | None = None,
         headers: list[tuple[str, bytes]] | None = None,
     ) -> None:
         """Produces records in this order, all with the same key or each with its own."""
