@@ -108,7 +108,7 @@ def test_records_that_are_not_what_the_manifest_says_are_named(
     shard = data.directory / data.manifest.shards[0].file
     shard_bytes = bytearray(shard.read_bytes())
     shard_bytes[len(shard_bytes) // 2] ^= 1
-    with pytest.raises(DataError, match=r"the records cannot be read: .*ids") as caught:
+    with pytest.raises(DataError, match=r"the records cannot be read: .*requested shape") as caught:
         train_records(data.directory, wider, spec, config)
     assert "\n" not in str(caught.value)
     # Damaged after the checksums were compared.

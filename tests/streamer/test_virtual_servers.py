@@ -65,8 +65,7 @@ async def test_scores_come_from_whichever_server_has_the_version(kind: str) -> N
     async with servers_of(kind, [(1,), (2,)]) as servers:
         for version in (1, 2, 1, 2):
             ctr = await servers.score(ModelVersion("ctr", version), rows(), LONG)
-            assert ctr.dtype == np.float32
-            assert ctr.shape == (4,)
+            assert (ctr.dtype, ctr.shape) == (np.dtype(np.float32), (4,))
         await servers.warm(ModelVersion("ctr", 2), rows())
 
 
