@@ -2,7 +2,7 @@
 
 import resource
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -19,4 +19,6 @@ def files_end_at(size: int, pids: Sequence[int] = (0,)) -> Iterator[None]:
         yield
     finally:
         for pid, limits in before.items():
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+            # What the refusal has ended needs no limits any more.
+            with suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)

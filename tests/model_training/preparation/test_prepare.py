@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
+import psutil
 import pytest
 import tensorflow as tf
 from typer.testing import CliRunner
@@ -24,6 +25,7 @@ from model_training.preparation.statistics import STATISTICS, fitted
 from model_training.workflow import open_prepared, read_examples
 from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric
 from streamer.types import BidRequest
+from tests.model_training.disk import files_end_at
 from tests.model_training.preparation.conftest import (
     BAD_LINES,
     HOUR_MS,
@@ -174,6 +176,19 @@ def test_damaged_prepared_data_is_refused_before_training(run: Run, tmp_path: Pa
     (copy / run.prepared.splits["train"].records.shards[0].file).unlink()
     with pytest.raises(DataError, match=r"damaged or missing shards, .*: train/records-00000-of-00002\.tfrecord\.gz"):
         open_prepared(copy, "validation")
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(
+    run: Run, spark: "SparkSession", numbers_spec: FeatureSpec, tmp_path: Path
+) -> None:
+    # Shards are written by processes of Spark's, which are there since the run before.
+    running = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    workers = [p.pid for p in running if "pyspark.daemon" in p.cmdline()]
+    assert workers
+    with files_end_at(200, workers), pytest.raises(DataError, match=r"preparation: .*File too large") as caught:
+        prepare(spark, run.config, numbers_spec, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
