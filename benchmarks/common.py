@@ -18,7 +18,7 @@ from benchmarks.programs import Run, follow, scorer
 from sandbox.broker import KafkaBroker
 from sandbox.drive import Topics
 from sandbox.ledger import Ledger
-from sandbox.model_server.process import ModelServerProcess
+from sandbox.model_server.process import ONE_THREAD_A_CALL, ModelServerProcess
 from sandbox.requests import RequestFactory
 from sandbox.traffic import Factory, Traffic
 from sandbox.world import World
@@ -128,7 +128,7 @@ class Bench:
         model = self.model
         self.console.print("starting the model server ...")
         log = self.work / "model_server.log"
-        return self._stack.enter_context(ModelServerProcess(model, MODEL, log_path=log))
+        return self._stack.enter_context(ModelServerProcess(model, MODEL, flags=ONE_THREAD_A_CALL, log_path=log))
 
     def simulated(self, service: Service) -> ModelServerProcess:
         """A simulated server, not started yet."""

@@ -3,7 +3,9 @@
 from benchmarks.common import UNHURRIED, Bench
 from benchmarks.figures import faults, percentile
 from benchmarks.report import Figure, write
+from sandbox.ahead import ahead
 from sandbox.drive import drive
+from sandbox.ranker import TrafficReport
 from sandbox.requests import RequestFactory
 from sandbox.scorer import ScorerProcess
 
@@ -12,30 +14,45 @@ _LONGER = 3
 
 
 def run(bench: Bench) -> None:
-    """Times are the scorer's own, from receipt to answer, but for `end_to_end`, which the ranker measures."""
+    """Times are the scorer's own, from receipt to answer, but for `end_to_end`, which the ranker measures.
+
+    Twice: with scorer and model server ahead of broker, bidder and ranker, which have machines of their own elsewhere;
+    and with all of them as equals on the same cores.
+    """
     options = bench.options
     rate = SHARE * bench.saturation()
     topics = bench.topics("latency")
     bench.console.print(f"latency at {rate:.0f} requests/s ({SHARE:.0%} of saturation) ...")
-    with ScorerProcess(bench.settings(topics, [bench.server.address], UNHURRIED), bench.work / "latency.log"):
-        warm_up = RequestFactory(bench.world, candidates=options.candidates, seed=4, prefix="warm-up")
-        drive(bench.bootstrap, topics, warm_up, rate=rate, seconds=options.seconds)
-        measured = RequestFactory(bench.world, candidates=options.candidates, seed=5, prefix="latency")
-        report = drive(bench.bootstrap, topics, measured, rate=rate, seconds=_LONGER * options.seconds)
-    scoring, whole = report.times.stage_ms["total"], report.times.latency_ms
+
+    def traffic(prefix: str, seconds: float) -> TrafficReport:
+        factory = RequestFactory(bench.world, candidates=options.candidates, seed=len(prefix), prefix=prefix)
+        return drive(bench.bootstrap, topics, factory, rate=rate, seconds=seconds)
+
+    overridden = bench.settings(topics, [bench.server.address], UNHURRIED)
+    with ScorerProcess(overridden, bench.work / "latency.log") as scorer:
+        traffic("warm-up", options.seconds)
+        equal = traffic("equal", _LONGER * options.seconds)
+        with ahead(scorer.pid, bench.server.pid) as allowed:
+            first = traffic("ahead", _LONGER * options.seconds)
+    scoring, whole = first.times.stage_ms["total"], first.times.latency_ms
     figures = [
         Figure("scoring_p50", percentile(scoring, 50), "ms"),
         Figure("scoring_p99", percentile(scoring, 99), "ms", "<=", 10.0),
         Figure("scoring_p999", percentile(scoring, 99.9), "ms"),
         Figure("end_to_end_p50", percentile(whole, 50), "ms"),
         Figure("end_to_end_p99", percentile(whole, 99), "ms"),
-        Figure("batch_rows_p50", percentile(report.times.batch_rows, 50), "rows"),
-        Figure("faults", faults(report), "requests", "<=", 0),
+        Figure("as_equals_scoring_p50", percentile(equal.times.stage_ms["total"], 50), "ms"),
+        Figure("as_equals_scoring_p99", percentile(equal.times.stage_ms["total"], 99), "ms"),
+        Figure("as_equals_end_to_end_p50", percentile(equal.times.latency_ms, 50), "ms"),
+        Figure("as_equals_end_to_end_p99", percentile(equal.times.latency_ms, 99), "ms"),
+        Figure("batch_rows_p50", percentile(first.times.batch_rows, 50), "rows"),
+        Figure("faults", faults(first) + faults(equal), "requests", "<=", 0),
     ]
     settings = {
         "candidates": options.candidates,
         "seconds": _LONGER * options.seconds,
         "rate": round(rate, 1),
+        "scorer_and_model_server_ahead": allowed,
         "overridden": dict(UNHURRIED),
     }
     write("latency", figures, settings, options.out)

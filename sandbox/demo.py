@@ -13,10 +13,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from sandbox.ahead import ahead
 from sandbox.broker import BrokerError, open_broker
 from sandbox.demo_report import DemoReport, make_report, plot
 from sandbox.drive import Topics, drive
-from sandbox.model_server.process import ModelServerError, ModelServerProcess
+from sandbox.model_server.process import ONE_THREAD_A_CALL, ModelServerError, ModelServerProcess
 from sandbox.progress import step
 from sandbox.ranker import Documents, RankerError, Scorer, TrafficReport
 from sandbox.repeats import Exchanges
@@ -87,7 +88,9 @@ def run(console: Console, rate: float | None, seconds: float, candidates: int, o
         console.print(f"  {log.clicked.mean():.1%} clicked; the truth's own AUC on it is {log.bayes_auc:.4f}")
         train(console, out)
         with step(console, "model server (a stand-in that speaks TensorFlow Serving's API)"):
-            server = ModelServerProcess(out / "models" / MODEL, MODEL, log_path=out / "model_server.log")
+            server = ModelServerProcess(
+                out / "models" / MODEL, MODEL, flags=ONE_THREAD_A_CALL, log_path=out / "model_server.log"
+            )
             stack.enter_context(server)
         for topic in TOPICS:
             broker.create_topic(topic, 4)
@@ -103,6 +106,10 @@ def run(console: Console, rate: float | None, seconds: float, candidates: int, o
         if rate is None:
             rate = min(max(saturated * _SHARE, _RATES[0]), _RATES[1])
         console.print(f"  {saturated:.0f} requests/s at most; sending {rate:.0f}/s with {candidates} candidates each")
+        if stack.enter_context(ahead(scorer.pid, server.pid)):
+            console.print(
+                "  scorer and model server go before broker, bidder and ranker, which share their cores here only"
+            )
         with step(console, "trial: within what time does it answer at that rate?"):
             budget_ms, share = find_budget(world, broker.bootstrap_servers, rate, candidates)
         console.print(f"  {share:.0%} of the requests are scored within {budget_ms:.0f} ms, the budget from now on")

@@ -18,6 +18,10 @@ from sandbox.model_server.flags import to_arguments
 _EXIT_WITH_STDIN = "MODEL_SERVER_EXIT_WITH_STDIN"
 _STEP_S = 0.02
 
+ONE_THREAD_A_CALL = {"tensorflow_intra_op_parallelism": 1}
+"""Flags for a server whose cores have several calls at once to work on: threads that wait for each other inside of a
+call cost more than they save."""
+
 
 class ModelServerError(Exception):
     """The server ended or did not open its port in time; the message holds the end of its log."""
