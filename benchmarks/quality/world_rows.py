@@ -51,7 +51,7 @@ class WorldEncoder:
         if layout.row_floats or any(layout.crosses(group) for group in layout.ids):
             raise ValueError(f"spec {spec.name!r}: rows of a world are put together from ids without crosses")
         self._row_ids = layout.row_ids
-        documents = {
+        documents: dict[str, list[dict[str, object]]] = {
             "user": _documents("user", world.users.json),
             "slot": _documents("context", [b"{%b}" % fragment for fragment in world.slots.fragments]),
             "moment": [{"context": {"hour": hour, "weekday": day}} for day in range(_DAYS) for hour in range(_HOURS)],
@@ -63,7 +63,7 @@ class WorldEncoder:
             columns[_part(c)] += range(start, start + c.width)
         self._parts = []
         for part, given in documents.items():
-            nothing: Sequence[dict[str, object]] = [{}] * len(given)
+            nothing: list[dict[str, object]] = [{}] * len(given)
             request, candidate = (nothing, given) if part == "ad" else (given, nothing)
             ids, _ = encoder.encode_log(request, candidate, [1] * len(given))
             self._parts.append((columns[part], ids[:, columns[part]]))
