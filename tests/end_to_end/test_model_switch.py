@@ -11,6 +11,7 @@ from typing import Any, Self
 import pytest
 import yaml
 
+from model_training.labels import set_label
 from sandbox.model_server.process import ModelServerProcess
 from sandbox.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow, pytest.mark.slow]
 
 _DROPPED = {"likes", "size", "tags_x_ad"}
 NARROW = {**SPEC, "name": "narrow", "features": [f for f in SPEC["features"] if f["name"] not in _DROPPED]}  # type: ignore[attr-defined]
-_FLAGS = {"file_system_poll_wait_seconds": 1}
+_FLAGS = {"file_system_poll_wait_seconds": 1, "model_config_file_poll_wait_seconds": 1}
 _CONFIG = (
     'model_config_list {{ config {{ name: "ctr" base_path: "{base}" model_platform: "tensorflow" '
     "model_version_policy {{ all {{}} }} }} }}"
@@ -154,3 +155,40 @@ def test_an_operator_pins_unpins_rolls_back_and_gives_a_share_to_a_canary(
         )  # fmt: skip
         assert refused.returncode == 1
         assert "version 9 of 'ctr' is not AVAILABLE" in refused.stderr
+
+
+def test_a_label_that_moves_moves_the_scorer_and_its_canary(
+    make_system: Callable[[str], System], served: tuple[ModelServerProcess, Path]
+) -> None:
+    server, base = served
+    config = base.parent / "models.config"
+    system = make_system(server.address)
+    scorer = system.scorer(
+        predictor__labels={"ctr": "stable"}, predictor__poll_interval_ms=200, rollout__ramp_s=0.0, guard__watched_calls=0
+    )
+    scorer.spawn()
+    try:
+        scorer.wait_for(lambda: "Unrecognized servable version label: stable" in scorer.log_tail())
+        set_label(config, base, "stable", 1)
+        scorer.wait_until_ready(300)
+        shutil.copytree(base / "1", base / "arriving")
+        (base / "arriving").rename(base / "2")
+        set_label(config, base, "canary", 2)
+        with Traffic(system) as traffic:
+
+            def follow(version: int) -> None:
+                """Waits until all users have this version."""
+                while f"serving: {version}\n" not in operator(scorer, "list"):
+                    assert traffic.sent < 12_000, f"version {version} never served"
+                assert traffic.version_of_the_next() == version
+
+            while "'canary'" not in _told(scorer, "canary", "canary", "0.5"):
+                assert traffic.version_of_the_next() == 1, "newer than the label's"
+            assert "incoming: {'version': 2, 'share': 0.5}" in operator(scorer, "list")
+            set_label(config, base, "stable", 2)
+            follow(2)
+            set_label(config, base, "stable", 1)
+            follow(1)
+        assert {answer["status"] for answer in system.answers(traffic.sent).values()} == {"ok"}
+    finally:
+        scorer.stop()
