@@ -66,9 +66,7 @@ async def test_topics_and_a_model_that_agree(make_system: Callable[[str], System
     assert f"model ctr: versions 1, 4; spec small, hash {small_spec().hash}" in found.stdout
 
 
-async def test_the_version_that_a_label_leads_to_is_named(
-    make_system: Callable[[str], System], tmp_path: Path
-) -> None:
+async def test_the_version_that_a_label_leads_to_is_named(make_system: Callable[[str], System], tmp_path: Path) -> None:
     async with Server(versions=(1, 4), spec=SPEC, labels={"stable": 1}).running() as server:
         found = await check(make_system(server.address), server, tmp_path, **{"predictor.labels": {"ctr": "stable"}})
     assert found.returncode == 0, found.stderr

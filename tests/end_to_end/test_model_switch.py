@@ -1,5 +1,6 @@
 """Versions with different feature specs, switched under traffic, and an operator's word to a running worker."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from sandbox.model_server.process import ModelServerProcess
 from sandbox.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request
 from tests.model_training.conftest import SPEC
+from tests.sandbox.model_server_client import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -163,32 +165,34 @@ def test_a_label_that_moves_moves_the_scorer_and_its_canary(
     server, base = served
     config = base.parent / "models.config"
     system = make_system(server.address)
-    scorer = system.scorer(
-        predictor__labels={"ctr": "stable"}, predictor__poll_interval_ms=200, rollout__ramp_s=0.0, guard__watched_calls=0
-    )
+    labels = {"ctr": "stable"}
+    scorer = system.scorer(predictor__labels=labels, predictor__poll_interval_ms=200, rollout__ramp_s=0.0)
+
+    def serves(what: object) -> bool:
+        (model,) = json.loads(scorer.get("/model"))
+        return (model["serving"], model["incoming"]) == what
+
+    def has_canary() -> bool:
+        command = [sys.executable, "-m", "streamer", "model", "canary", "canary", "0.5"]
+        return not subprocess.run([*command, "--ops", f"127.0.0.1:{scorer.port}"], check=False, timeout=300).returncode
+
     scorer.spawn()
     try:
-        scorer.wait_for(lambda: "Unrecognized servable version label: stable" in scorer.log_tail())
+        eventually(lambda: "Unrecognized servable version label" in scorer.log_tail(), "it says what it waits for")
         set_label(config, base, "stable", 1)
         scorer.wait_until_ready(300)
-        shutil.copytree(base / "1", base / "arriving")
-        (base / "arriving").rename(base / "2")
+        shutil.copytree(base / "1", base.parent / "2")
+        publish(base.parent / "2", base)
         set_label(config, base, "canary", 2)
         with Traffic(system) as traffic:
-
-            def follow(version: int) -> None:
-                """Waits until all users have this version."""
-                while f"serving: {version}\n" not in operator(scorer, "list"):
-                    assert traffic.sent < 12_000, f"version {version} never served"
-                assert traffic.version_of_the_next() == version
-
-            while "'canary'" not in _told(scorer, "canary", "canary", "0.5"):
-                assert traffic.version_of_the_next() == 1, "newer than the label's"
-            assert "incoming: {'version': 2, 'share': 0.5}" in operator(scorer, "list")
+            eventually(has_canary, "the server has the label")
+            assert serves((1, {"version": 2, "share": 0.5})), "version 2 is newer, and only the canary's"
             set_label(config, base, "stable", 2)
-            follow(2)
+            eventually(lambda: serves((2, None)), "the canary is promoted")
+            assert traffic.version_of_the_next() == 2
             set_label(config, base, "stable", 1)
-            follow(1)
-        assert {answer["status"] for answer in system.answers(traffic.sent).values()} == {"ok"}
+            eventually(lambda: serves((1, {"version": 2, "share": 0.5})), "rolled back, and there is a canary again")
+        answers = system.answers(traffic.sent)
     finally:
         scorer.stop()
+    assert {answer["status"] for answer in answers.values()} == {"ok"}

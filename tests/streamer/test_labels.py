@@ -160,6 +160,9 @@ async def test_a_canary_goes_where_its_label_goes() -> None:
         model.unpin()
         assert model.describe()["canary"] is None
         assert await refresh(model, now, 6.0) == {1: 1.0}
+        await model.canary("canary", 0.2)
+        await model.pin(2)
+        assert await refresh(model, now, 7.0) == {2: 1.0}
 
 
 async def test_a_canary_that_was_rolled_back_waits_for_its_label_to_move() -> None:

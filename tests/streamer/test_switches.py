@@ -312,6 +312,22 @@ async def test_a_server_that_is_away_during_the_warm_up_costs_the_version_no_pau
     assert versions(await worker.settle()) == [2]
 
 
+@virtual
+async def test_a_canary_that_is_ended_while_its_next_version_is_prepared_stays_ended() -> None:
+    servers = VirtualServers([loaded(1, 2, 3)], [{"stable": 1, "canary": 2}], control_s=0.1)
+    worker = Worker(servers, label="stable")
+    await worker.start()
+    await worker.model.canary("canary", 0.5)
+    servers.labels[0]["canary"] = 3
+    while 3 not in servers.warmed:
+        await later(0.001)
+    worker.model.unpin()
+    await later(2.0)
+    worker.send(1)
+    assert versions(await worker.settle()) == [1]
+    assert worker.model.describe()["incoming"] is None
+
+
 # Whatever comes
 
 Step = tuple[str, int]
