@@ -8,6 +8,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.cache import ScoreCache
 from streamer.errors import PredictError, SpecError
 from streamer.guard import Guard
+from streamer.labels import Labels
 from streamer.metrics import Metrics
 from streamer.preparation import ModelServers, Preparation, Serving
 from streamer.rollout import Rollout
@@ -47,13 +48,16 @@ class Model:
         self._metrics = metrics
         self._log = log
         self._clock = clock
-        self._versions = Versions()
+        self._label = settings.predictor.labels.get(name)
+        self._labels = Labels(servers, name, log)
+        self._versions = Versions(by_label=self._label is not None)
         self._preparation = Preparation(servers, settings)
         self._guard = Guard(settings.guard)
         self._changing = asyncio.Lock()
         self._serving: Serving | None = None
         self._incoming: tuple[Serving, Rollout] | None = None
         self._previous: Serving | None = None
+        self._canary: tuple[int | str, float] | None = None  # a version or a label, and the share that it shall have
         self._shadow: tuple[Serving, Rollout] | None = None
         self._taken = asyncio.Event()  # set, and replaced, when a version gets all users
 
@@ -95,9 +99,11 @@ class Model:
             incoming = {"version": serving.version.version, "share": round(rollout.share(self._clock()), 4)}
         return {
             "model": self.name,
+            "label": self._label,
             "serving": self._serving.version.version if self._serving else None,
             "incoming": incoming,
             "previous": self._previous.version.version if self._previous else None,
+            "canary": None if self._canary is None else {"version": self._canary[0], "share": self._canary[1]},
             "shadow": None
             if self._shadow is None
             else {"version": self._shadow[0].version.version, "share": self._shadow[1].fixed},
@@ -114,16 +120,21 @@ class Model:
         async with self._changing:
             serving = await self._prepared(version)
             self._versions.hold(version)
+            self._canary = None
             self._take(serving)
 
-    async def canary(self, version: int, share: float) -> None:
+    async def canary(self, version: int | str, share: float) -> None:
         """Serves this version to a fixed share of the users, in [0, 1], until `pin` or `unpin`.
 
+        A label instead of a number is followed: the share has whatever version the label leads to.
+
         Raises:
-            PredictError: as `pin` does.
+            PredictError: as `pin` does, or no version has this label.
         """
         async with self._changing:
-            serving = await self._prepared(version)
+            number = version if isinstance(version, int) else await self._servers.labelled(self.name, version)
+            serving = await self._prepared(number)
+            self._canary = version, share
             self._receive(serving, Rollout(self._clock(), 0.0, fixed=share))
 
     async def shadow(self, version: int, share: float) -> None:
@@ -140,8 +151,9 @@ class Model:
                 self._log.info("a version scores in the shadow", model=str(serving.version), share=share)
 
     def unpin(self) -> None:
-        """Serves the newest version again, ends a canary; versions that were rolled back get another chance."""
+        """Serves the newest version (or the labelled one) again, ends a canary; gives what was rolled back a chance."""
         self._versions.release()
+        self._canary = None
         if self._incoming is not None and self._incoming[1].fixed is not None:
             self._send_back()
 
@@ -192,6 +204,7 @@ class Model:
 
     async def _refresh(self) -> None:
         available = await self._servers.available(self.name)
+        labelled = None if self._label is None else await self._labels.version_of(self._label)
         if self._shadow is not None and self._shadow[0].version.version not in available:
             self._log.warning("the version in the shadow is gone", model=str(self._shadow[0].version))
             self._shadow = None
@@ -203,37 +216,87 @@ class Model:
             self._take(incoming[0])
         elif incoming is not None:
             self._metrics.incoming_share.labels(self.name).set(incoming[1].share(self._clock()))
-        wanted = self._versions.wanted(available, self._clock())
+        await self._move(available, labelled)
+        await self._follow_canary(available)
+
+    async def _move(self, available: frozenset[int], labelled: int | None) -> None:
+        """Begins to move users to the version that shall serve, if it is another one."""
+        wanted = self._versions.wanted(available, self._clock(), labelled)
         gone = self._versions.pinned is not None and self._versions.pinned not in available
         if wanted is None:
             if self._serving is None:
-                raise PredictError("UNAVAILABLE", f"no version of {self.name!r} is AVAILABLE")
+                failure = self._labels.failure(self._label) if self._label else None
+                raise PredictError("UNAVAILABLE", failure or f"no version of {self.name!r} is AVAILABLE")
+            # The label is back at what serves, while users were on their way to where it led before.
+            if self._moving and labelled is not None and labelled == self._versions.pinned:
+                self._send_back()
             return
         if self._incoming is not None and not gone and self._is_settled(wanted):
             return
-        version = ModelVersion(self.name, wanted)
-        try:
-            # What is ready already is not made ready again while requests wait for it.
-            serving = self._known(wanted) or await self._preparation.prepare(version)
-        except (PredictError, SpecError) as error:
-            # A server that is busy or away says nothing of the version: it is tried again with the next look.
-            if not isinstance(error, PredictError) or error.code not in _SERVERS_FAULT:
-                self._versions.refuse(wanted, self._clock())
-            self._log.error("version not taken", model=str(version), error=str(error))
-            if self._serving is None:
-                raise
+        serving = await self._made_ready(wanted)
+        if serving is None:
             return
         if self._serving is None or gone:
             self._take(serving)
             self._previous = None  # nothing to go back to
+        elif self._versions.is_way_back(wanted):
+            self._take(serving)
         else:
-            self._receive(serving, Rollout(self._clock(), self._settings.rollout.ramp_s))
+            self._receive(serving, self._ramp(serving))
+
+    async def _follow_canary(self, available: frozenset[int]) -> None:
+        """Gives the canary its share where its label leads elsewhere now, or where another version had to go first."""
+        canary = self._canary
+        if canary is None or self._moving:
+            return
+        asked, share = canary
+        number = asked if isinstance(asked, int) else await self._labels.version_of(asked)
+        incoming = self._incoming[0].version.version if self._incoming is not None else None
+        if number is None or number == incoming:
+            return
+        if number == self._versions.pinned:
+            if incoming is not None:
+                self._send_back()
+            return
+        if number not in available or not self._versions.is_fit(number, self._clock()):
+            return
+        serving = await self._made_ready(number)
+        # Meanwhile an operator may have ended it.
+        if serving is not None and self._canary == canary:
+            self._receive(serving, Rollout(self._clock(), 0.0, fixed=share))
+
+    async def _made_ready(self, number: int) -> Serving | None:
+        """The version, prepared; None where it cannot be and another one serves."""
+        version = ModelVersion(self.name, number)
+        try:
+            # What is ready already is not made ready again while requests wait for it.
+            return self._known(number) or await self._preparation.prepare(version)
+        except (PredictError, SpecError) as error:
+            # A server that is busy or away says nothing of the version: it is tried again with the next look.
+            if not isinstance(error, PredictError) or error.code not in _SERVERS_FAULT:
+                self._versions.refuse(number, self._clock())
+            self._log.error("version not taken", model=str(version), error=str(error))
+            if self._serving is None:
+                raise
+            return None
+
+    @property
+    def _moving(self) -> bool:
+        """Whether users are on their way to another version; a canary's stay where they are."""
+        return self._incoming is not None and self._incoming[1].fixed is None
 
     def _is_settled(self, wanted: int) -> bool:
-        """Whether the version that is wanted is on its way, or has to wait for the end of a canary."""
+        """Whether the version that is wanted is on its way, or has to wait for the end of a canary (no label does)."""
         assert self._incoming is not None
-        serving, rollout = self._incoming
-        return serving.version.version == wanted or rollout.fixed is not None
+        return self._incoming[0].version.version == wanted if self._moving else self._label is None
+
+    def _ramp(self, serving: Serving) -> Rollout:
+        """From nobody to everybody; what has been the canary goes on from the users that it has."""
+        ramp_s = self._settings.rollout.ramp_s
+        share = 0.0
+        if self._incoming is not None and self._incoming[0].version == serving.version:
+            share = self._incoming[1].share(self._clock())
+        return Rollout(self._clock() - share * ramp_s, ramp_s)
 
     async def _prepared(self, version: int) -> Serving:
         """A version that an operator asks for."""
@@ -260,7 +323,7 @@ class Model:
 
     def _receive(self, serving: Serving, rollout: Rollout) -> None:
         """A version begins to get users; it is judged from its first call on."""
-        if self._incoming is not None:
+        if self._incoming is not None and self._incoming[0].version != serving.version:
             self._send_back()
         self._guard.watch(serving.version, trusted=not self._settings.guard.watched_calls)
         self._incoming = (serving, rollout)

@@ -1,6 +1,7 @@
 """The operations port: is it alive, does it serve, what does it measure; and which model versions shall serve."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
@@ -18,7 +19,7 @@ class ModelControl(Protocol):
 
     async def pin(self, version: int) -> None: ...
 
-    async def canary(self, version: int, share: float) -> None: ...
+    async def canary(self, version: int | str, share: float) -> None: ...
 
     async def shadow(self, version: int, share: float) -> None: ...
 
@@ -70,7 +71,7 @@ class OpsServer(OpsPort):
                 web.get("/config", self._describe_config),
                 web.get("/model", self._describe_model),
                 web.post(r"/model/pin/{version:\d{1,18}}", self._pin),
-                web.post(r"/model/canary/{version:\d{1,18}}/{share:[0-9.]{1,18}}", self._canary),
+                web.post(r"/model/canary/{version:[^/]{1,128}}/{share:[0-9.]{1,18}}", self._canary),
                 web.post(r"/model/shadow/{version:\d{1,18}}/{share:[0-9.]{1,18}}", self._shadow),
                 web.post("/model/unpin", self._unpin),
                 web.post("/model/rollback", self._roll_back),
@@ -106,12 +107,14 @@ class OpsServer(OpsPort):
         return self._described()
 
     async def _canary(self, request: web.Request) -> web.Response:
-        return await self._share(request, self._control(request).canary)
+        asked = request.match_info["version"]
+        version = int(asked) if asked.isdecimal() else asked
+        return await self._share(request, partial(self._control(request).canary, version))
 
     async def _shadow(self, request: web.Request) -> web.Response:
-        return await self._share(request, self._control(request).shadow)
+        return await self._share(request, partial(self._control(request).shadow, int(request.match_info["version"])))
 
-    async def _share(self, request: web.Request, give: Callable[[int, float], Awaitable[None]]) -> web.Response:
+    async def _share(self, request: web.Request, give: Callable[[float], Awaitable[None]]) -> web.Response:
         """Gives a share of the users to a version."""
         try:
             share = float(request.match_info["share"])
@@ -120,7 +123,7 @@ class OpsServer(OpsPort):
         if not 0 <= share <= 1:
             raise web.HTTPBadRequest(text=f"share {request.match_info['share']}: expected a number from 0 to 1\n")
         try:
-            await give(int(request.match_info["version"]), share)
+            await give(share)
         except PredictError as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
         return self._described()

@@ -1,14 +1,12 @@
 """TensorFlow Serving over grpc.aio: scores, versions, specs. Statuses become typed errors here and nowhere else."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import grpc
 import grpc.aio
-import numpy as np
 
 from streamer.errors import BadReplyError, ConfigError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
@@ -17,10 +15,10 @@ from streamer.serving_messages import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     predict_pb2,
-    types_pb2,
 )
 from streamer.settings import PredictorSettings
-from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, Tensor, TensorInfo
+from streamer.tensors import OUTPUT, SPEC, predict_request, read_scores, score_request, specify, tensor_info
+from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, Tensor
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -38,15 +36,6 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
 )
-SCORE, SPEC = "score", "feature_spec"
-INPUTS = ("request_ids", "request_floats", "candidate_ids", "candidate_floats", "pair_ids", "row_to_request")
-OUTPUT = "ctr"
-_FLOAT = types_pb2.DT_FLOAT
-_DTYPES = {
-    np.dtype(np.float32): _FLOAT,
-    np.dtype(np.int32): types_pb2.DT_INT32,
-    np.dtype(np.int64): types_pb2.DT_INT64,
-}
 _REMEMBERED_VERSIONS = 16
 
 
@@ -149,16 +138,35 @@ class Predictor:
         """
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = model
-        replies = await asyncio.gather(
-            *(server.call(server.status, request, self._control_s) for server in self._servers), return_exceptions=True
-        )
-        answered = [reply for reply in replies if not isinstance(reply, BaseException)]
+        answered, failures = await self._ask_all(lambda server: server.status, request)
         if not answered:
-            raise _most_telling([reply for reply in replies if isinstance(reply, BaseException)])
+            raise _most_telling(failures)
         ready = get_model_status_pb2.ModelVersionStatus.AVAILABLE
         return frozenset.intersection(
             *(frozenset(s.version for s in reply.model_version_status if s.state == ready) for reply in answered)
         )
+
+    async def labelled(self, model: str, label: str) -> int:
+        """The version that a label leads to on every server that answers.
+
+        Raises:
+            PredictError: no server can be asked, one of them has not got the label or its version, or they differ.
+        """
+        # Not by GetModelStatus: it passes over labels and tells of all versions.
+        request = get_model_metadata_pb2.GetModelMetadataRequest()
+        request.model_spec.name = model
+        request.model_spec.version_label = label
+        request.metadata_field.append("signature_def")
+        answered, failures = await self._ask_all(lambda server: server.metadata, request)
+        refusals = [failure for failure in failures if failure.code not in _UNWELL]
+        if refusals or not answered:
+            failure = (refusals or failures)[0]
+            raise PredictError(failure.code, f"label {label!r} of {model!r}: {failure.detail}")
+        versions = sorted({int(reply.model_spec.version.value) for reply in answered})
+        if len(versions) > 1:
+            differing = ", ".join(map(str, versions))
+            raise PredictError("FAILED_PRECONDITION", f"label {label!r} of {model!r} leads to versions {differing}")
+        return versions[0]
 
     async def feature_spec(self, version: ModelVersion) -> str:
         """The spec, as JSON, that the version was trained with: its `feature_spec` signature says so.
@@ -167,7 +175,7 @@ class Predictor:
             PredictError: the version has no such signature, or the server cannot be asked.
         """
         request = predict_pb2.PredictRequest()
-        _specify(request.model_spec, version, SPEC)
+        specify(request.model_spec, version, SPEC)
         reply = await self._control(lambda server: server.predict, request)
         values = reply.outputs["spec"].string_val
         if len(values) != 1:
@@ -182,7 +190,7 @@ class Predictor:
             PredictError: the server cannot be asked.
         """
         request = get_model_metadata_pb2.GetModelMetadataRequest()
-        _specify(request.model_spec, version, "")
+        specify(request.model_spec, version, "")
         request.metadata_field.append("signature_def")
         reply = await self._control(lambda server: server.metadata, request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
@@ -190,7 +198,7 @@ class Predictor:
         if name not in signatures.signature_def:
             raise BadReplyError("FAILED_PRECONDITION", f"{version} has no signature {name!r}")
         found = signatures.signature_def[name]
-        return SignatureInfo(*({n: _tensor_info(t) for n, t in side.items()} for side in (found.inputs, found.outputs)))
+        return SignatureInfo(*({n: tensor_info(t) for n, t in side.items()} for side in (found.inputs, found.outputs)))
 
     def ask_by(self, version: ModelVersion, signature: FlatCall) -> None:
         """From now on the version is asked by a flat signature of its own instead of `score`."""
@@ -237,11 +245,26 @@ class Predictor:
         flat = self._flat.get(version)
         if flat is None:
             return score_request(version, inputs), OUTPUT
-        return _predict_request(version, flat.name, flat.tensors(inputs)), flat.output
+        return predict_request(version, flat.name, flat.tensors(inputs)), flat.output
 
     @property
     def _control_s(self) -> float:
         return self._settings.control_timeout_ms / 1e3
+
+    async def _ask_all(
+        self, method: Callable[["_Server"], Callable[..., Any]], request: Any
+    ) -> tuple[list[Any], list[PredictError]]:
+        """A control call on every server: the replies, and the failures."""
+
+        async def one(server: _Server) -> Any:
+            try:
+                return await server.call(method(server), request, self._control_s)
+            except PredictError as error:
+                return error
+
+        outcomes = await asyncio.gather(*map(one, self._servers))
+        failures = [outcome for outcome in outcomes if isinstance(outcome, PredictError)]
+        return [outcome for outcome in outcomes if not isinstance(outcome, PredictError)], failures
 
     async def _control(self, method: Callable[["_Server"], Callable[..., Any]], request: Any) -> Any:
         """A control call on the first server that answers it."""
@@ -328,57 +351,3 @@ def _channel_options(settings: PredictorSettings) -> tuple[Sequence[tuple[str, A
 def _most_telling(failures: Sequence[BaseException]) -> BaseException:
     """Of several servers' failures the one to report: that the version is gone only if nothing else went wrong."""
     return next((f for f in failures if not isinstance(f, VersionGoneError)), failures[0])
-
-
-def score_request(version: ModelVersion, inputs: BatchInputs) -> Any:
-    """The Predict request for a batch; inputs of width 0 are left out, as in the signature."""
-    arrays = {name: getattr(inputs, name) for name in INPUTS}
-    return _predict_request(version, SCORE, {n: a for n, a in arrays.items() if a.ndim == 1 or a.shape[1]})
-
-
-def _predict_request(version: ModelVersion, signature: str, arrays: Mapping[str, Tensor]) -> Any:
-    request = predict_pb2.PredictRequest()
-    _specify(request.model_spec, version, signature)
-    for name, array in arrays.items():
-        _fill(request.inputs[name], array)
-    return request
-
-
-def _tensor_info(found: Any) -> TensorInfo:
-    name = types_pb2.DataType.Name(found.dtype).removeprefix("DT_").lower()
-    return TensorInfo({"float": "float32"}.get(name, name), tuple(dim.size for dim in found.tensor_shape.dim))
-
-
-def read_scores(reply: Any, output: str, rows: int) -> F32:
-    """The scores in a Predict response, float32 [rows].
-
-    Raises:
-        BadReplyError: the count, dtype or range is wrong.
-    """
-    tensor = reply.outputs[output]
-    if tensor.dtype != _FLOAT:
-        raise BadReplyError("INVALID_REPLY", f"output {output!r}: expected float32, got dtype {tensor.dtype}")
-    content = tensor.tensor_content
-    # Without --enable_serialization_as_tensor_content TensorFlow Serving writes float_val.
-    ctr = np.frombuffer(content, dtype=np.float32) if content else np.array(tensor.float_val, dtype=np.float32)
-    shape = [dim.size for dim in tensor.tensor_shape.dim]
-    if math.prod(shape) != rows or len(ctr) != rows:
-        raise BadReplyError("INVALID_REPLY", f"output {output!r}: expected {rows} scores, got shape {shape}")
-    # Written so that NaN fails it too.
-    if not (ctr.min(initial=0.0) >= 0.0 and ctr.max(initial=0.0) <= 1.0):
-        raise BadReplyError("INVALID_REPLY", f"output {output!r}: a score is not in [0, 1]")
-    return ctr
-
-
-def _specify(model_spec: Any, version: ModelVersion, signature: str) -> None:
-    model_spec.name = version.name
-    model_spec.version.value = version.version
-    if signature:
-        model_spec.signature_name = signature
-
-
-def _fill(tensor: Any, array: Tensor) -> None:
-    tensor.dtype = _DTYPES[array.dtype]
-    for size in array.shape:
-        tensor.tensor_shape.dim.add().size = size
-    tensor.tensor_content = array.tobytes()

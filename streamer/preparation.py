@@ -12,8 +12,9 @@ from streamer.errors import BadReplyError, InvalidRequestError, SpecError
 from streamer.features import GROUPS, Encoder, FeatureSpec, Layout
 from streamer.foreign import FlatSignature
 from streamer.paths import nested
-from streamer.predictor import SCORE, FlatCall
+from streamer.predictor import FlatCall
 from streamer.settings import Settings
+from streamer.tensors import SCORE
 from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVersion, SignatureInfo, TensorInfo
 
 _BLANK_CANDIDATES = 300
@@ -23,6 +24,7 @@ class ModelServers(Protocol):
     """Who knows the versions: `streamer.predictor.Predictor`, which says what is raised."""
 
     async def available(self, model: str) -> frozenset[int]: ...
+    async def labelled(self, model: str, label: str) -> int: ...
     async def feature_spec(self, version: ModelVersion) -> str: ...
     async def signature(self, version: ModelVersion, name: str) -> SignatureInfo: ...
     def ask_by(self, version: ModelVersion, signature: FlatCall) -> None: ...

@@ -161,6 +161,9 @@ class PredictorSettings(_Section):
     spec_files: Mapping[str, Path] = Field(
         default={}, description="feature spec (YAML) by model, for models without a `feature_spec` signature"
     )
+    labels: Mapping[str, str] = Field(
+        default={}, description="version label by model: what it leads to serves, instead of the newest version"
+    )
     poll_interval_ms: float = Field(default=1000.0, gt=0, description="how often served versions are asked for")
     control_timeout_ms: float = Field(default=5000.0, gt=0, description="for status, spec and warm-up calls")
     breaker_failures: int = Field(default=5, ge=1, description="failures in a row after which a server is left alone")
@@ -173,6 +176,13 @@ class PredictorSettings(_Section):
     def _key_pair(self) -> Self:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file go together")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_of_models(self) -> Self:
+        strangers = self.labels.keys() - set(self.models)
+        if strangers:
+            raise ValueError(f"labels: {', '.join(sorted(strangers))} is not among models")
         return self
 
     @field_validator("models")

@@ -73,8 +73,11 @@ class Services:
     def get_model_status(self, request: GetModelStatusRequest, _: grpc.ServicerContext) -> GetModelStatusResponse:
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
+        spec = request.model_spec
+        # A label is passed over, as by the real server: all versions are told of.
+        version = spec.version.value if spec.HasField("version") else None
         response = GetModelStatusResponse()
-        for status in self._manager.statuses(request.model_spec.name, self._version(request.model_spec)):
+        for status in self._manager.statuses(spec.name, version):
             entry = response.model_version_status.add(version=status.version, state=int(status.state))
             entry.status.error_code = code_number(status.error.code) if status.error else 0
             entry.status.error_message = status.error.message if status.error else ""

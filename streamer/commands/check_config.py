@@ -39,7 +39,7 @@ def _table(settings: Settings) -> Table:
 
 async def _ask(settings: Settings) -> list[str]:
     from streamer import kafka  # noqa: PLC0415
-    from streamer.commands.live_model import newest  # noqa: PLC0415
+    from streamer.commands.live_model import served  # noqa: PLC0415
     from streamer.predictor import Predictor  # noqa: PLC0415
 
     await kafka.check_topics(settings, kafka.wanted_topics(settings))
@@ -48,9 +48,11 @@ async def _ask(settings: Settings) -> list[str]:
     predictor = Predictor(settings.predictor)
     try:
         for name in settings.predictor.models:
-            serving, versions = await newest(predictor, settings, name)
-            spec, served = serving.encoder.spec, ", ".join(map(str, versions))
-            lines.append(f"model {name}: versions {served}; spec {spec.name}, hash {spec.hash}")
+            serving, versions = await served(predictor, settings, name)
+            spec, numbers = serving.encoder.spec, ", ".join(map(str, versions))
+            label = settings.predictor.labels.get(name)
+            led_to = "" if label is None else f"; label {label} leads to {serving.version.version}"
+            lines.append(f"model {name}: versions {numbers}{led_to}; spec {spec.name}, hash {spec.hash}")
     except (PredictError, SpecError) as error:
         raise ConfigError(f"predictor: {error}") from error
     finally:

@@ -35,17 +35,17 @@ def explain(
 
 async def _explain(console: Console, settings: Settings, value: bytes, shown: int) -> None:
     # Imported here, so that --help does not wait for gRPC.
-    from streamer.commands.live_model import newest  # noqa: PLC0415
+    from streamer.commands.live_model import served  # noqa: PLC0415
     from streamer.predictor import Predictor  # noqa: PLC0415
     from streamer.types import BadRecord, BatchInputs, BidRequest  # noqa: PLC0415
 
     predictor = Predictor(settings.predictor)
     try:
-        serving, available = await newest(predictor, settings, settings.predictor.models[0])
+        serving, available = await served(predictor, settings, settings.predictor.models[0])
         start = time.perf_counter()
         decoded = serving.codec.decode(value, ())
         if isinstance(decoded, BidRequest) and decoded.model in settings.predictor.models[1:]:
-            serving, available = await newest(predictor, settings, decoded.model)
+            serving, available = await served(predictor, settings, decoded.model)
             start = time.perf_counter()
             decoded = serving.codec.decode(value, ())
         if isinstance(decoded, BadRecord):
@@ -104,4 +104,5 @@ def _candidates(layout: "Layout", encoded: "EncodedRequest", ctr: list[float], s
 
 def _note_version(console: Console, version: "ModelVersion", available: list[int]) -> None:
     if len(available) > 1:
-        console.print(f"versions {', '.join(map(str, available))} are served; this is {version.version}, the newest")
+        which = "the newest" if version.version == available[-1] else "which the model's label leads to"
+        console.print(f"versions {', '.join(map(str, available))} are served; this is {version.version}, {which}")

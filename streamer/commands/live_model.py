@@ -7,8 +7,8 @@ from streamer.settings import Settings
 from streamer.types import ModelVersion
 
 
-async def newest(predictor: Predictor, settings: Settings, name: str) -> tuple[Serving, list[int]]:
-    """The newest version of a model, and the numbers of all that are AVAILABLE, rising.
+async def served(predictor: Predictor, settings: Settings, name: str) -> tuple[Serving, list[int]]:
+    """The version of a model that its label leads to, by default the newest; and all that are AVAILABLE, rising.
 
     Raises:
         ConfigError: there is none.
@@ -18,4 +18,6 @@ async def newest(predictor: Predictor, settings: Settings, name: str) -> tuple[S
     available = sorted(await predictor.available(name))
     if not available:
         raise ConfigError(f"predictor.models: no version of {name!r} is AVAILABLE")
-    return await read_serving(predictor, settings, ModelVersion(name, available[-1])), available
+    label = settings.predictor.labels.get(name)
+    version = available[-1] if label is None else await predictor.labelled(name, label)
+    return await read_serving(predictor, settings, ModelVersion(name, version)), available

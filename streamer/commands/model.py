@@ -16,6 +16,9 @@ app = typer.Typer(no_args_is_help=True, help="See and choose the model version o
 _TIMEOUT_S = 60.0
 
 Version = Annotated[int, typer.Argument(min=1)]
+VersionOrLabel = Annotated[
+    str, typer.Argument(metavar="VERSION|LABEL", help="A number, or a label that is followed wherever it leads.")
+]
 Share = Annotated[float, typer.Argument(min=0, max=1, help="Share of the users, told by their records' keys.")]
 Config = Annotated[Path | None, typer.Option(help="Settings (YAML); they name the operations port.")]
 Model = Annotated[str | None, typer.Option(help="Name of the model; by default the first of the worker's.")]
@@ -35,9 +38,9 @@ def pin(version: Version, model: Model = None, config: Config = None, ops: Ops =
 
 
 @app.command()
-def canary(version: Version, share: Share, model: Model = None, config: Config = None, ops: Ops = None) -> None:
+def canary(version: VersionOrLabel, share: Share, model: Model = None, config: Config = None, ops: Ops = None) -> None:
     """Serve this version to a share of the users, until `pin` or `unpin`."""
-    _ask("POST", f"/model/canary/{version}/{share:f}", config, ops, model)
+    _ask("POST", f"/model/canary/{urllib.parse.quote(version, safe='')}/{share:f}", config, ops, model)
 
 
 @app.command()
@@ -48,7 +51,7 @@ def shadow(version: Version, share: Share, model: Model = None, config: Config =
 
 @app.command()
 def unpin(model: Model = None, config: Config = None, ops: Ops = None) -> None:
-    """Serve the newest version again, end a canary; versions that were rolled back get another chance."""
+    """Serve the newest version (or the labelled one) again, end a canary; what was rolled back gets another chance."""
     _ask("POST", "/model/unpin", config, ops, model)
 
 

@@ -66,6 +66,13 @@ async def test_topics_and_a_model_that_agree(make_system: Callable[[str], System
     assert f"model ctr: versions 1, 4; spec small, hash {small_spec().hash}" in found.stdout
 
 
+async def test_the_version_that_a_label_leads_to_is_named(make_system: Callable[[str], System], tmp_path: Path) -> None:
+    async with Server(versions=(1, 4), spec=SPEC, labels={"stable": 1}).running() as server:
+        found = await check(make_system(server.address), server, tmp_path, **{"predictor.labels": {"ctr": "stable"}})
+    assert found.returncode == 0, found.stderr
+    assert "model ctr: versions 1, 4; label stable leads to 1; spec small" in found.stdout
+
+
 @pytest.mark.parametrize(
     ("server", "settings", "message"),
     [
@@ -74,10 +81,11 @@ async def test_topics_and_a_model_that_agree(make_system: Callable[[str], System
         (Server(spec=SPEC, signatures=signatures(one_input_more)), {}, "does not fit its feature spec in weather"),
         (Server(spec='{"name": "x"}', signatures=metadata_reply(SPEC)), {}, "predictor: spec of ctr/3"),
         (Server(spec=SPEC, versions=()), {}, "no version of 'ctr' is AVAILABLE"),
+        (Server(spec=SPEC), {"predictor.labels": {"ctr": "new"}}, "Unrecognized servable version label: new"),
         (Server(spec=SPEC), {"sink.topic": "not-there"}, "not-there"),
         (Server(spec=SPEC), {"batching.max_batch_row": 3}, "did you mean 'max_batch_rows'?"),
     ],
-    ids=["dtype", "shape", "inputs", "spec", "no version", "topic", "unknown setting"],
+    ids=["dtype", "shape", "inputs", "spec", "no version", "label", "topic", "unknown setting"],
 )
 async def test_what_disagrees_is_named(
     make_system: Callable[[str], System], tmp_path: Path, server: Server, settings: dict[str, object], message: str

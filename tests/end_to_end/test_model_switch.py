@@ -1,5 +1,6 @@
 """Versions with different feature specs, switched under traffic, and an operator's word to a running worker."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,16 +12,18 @@ from typing import Any, Self
 import pytest
 import yaml
 
+from model_training.labels import set_label
 from sandbox.model_server.process import ModelServerProcess
 from sandbox.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request
 from tests.model_training.conftest import SPEC
+from tests.sandbox.model_server_client import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow, pytest.mark.slow]
 
 _DROPPED = {"likes", "size", "tags_x_ad"}
 NARROW = {**SPEC, "name": "narrow", "features": [f for f in SPEC["features"] if f["name"] not in _DROPPED]}  # type: ignore[attr-defined]
-_FLAGS = {"file_system_poll_wait_seconds": 1}
+_FLAGS = {"file_system_poll_wait_seconds": 1, "model_config_file_poll_wait_seconds": 1}
 _CONFIG = (
     'model_config_list {{ config {{ name: "ctr" base_path: "{base}" model_platform: "tensorflow" '
     "model_version_policy {{ all {{}} }} }} }}"
@@ -154,3 +157,42 @@ def test_an_operator_pins_unpins_rolls_back_and_gives_a_share_to_a_canary(
         )  # fmt: skip
         assert refused.returncode == 1
         assert "version 9 of 'ctr' is not AVAILABLE" in refused.stderr
+
+
+def test_a_label_that_moves_moves_the_scorer_and_its_canary(
+    make_system: Callable[[str], System], served: tuple[ModelServerProcess, Path]
+) -> None:
+    server, base = served
+    config = base.parent / "models.config"
+    system = make_system(server.address)
+    labels = {"ctr": "stable"}
+    scorer = system.scorer(predictor__labels=labels, predictor__poll_interval_ms=200, rollout__ramp_s=0.0)
+
+    def serves(what: object) -> bool:
+        (model,) = json.loads(scorer.get("/model"))
+        return (model["serving"], model["incoming"]) == what
+
+    def has_canary() -> bool:
+        command = [sys.executable, "-m", "streamer", "model", "canary", "canary", "0.5"]
+        return not subprocess.run([*command, "--ops", f"127.0.0.1:{scorer.port}"], check=False, timeout=300).returncode
+
+    scorer.spawn()
+    try:
+        eventually(lambda: "Unrecognized servable version label" in scorer.log_tail(), "it says what it waits for")
+        set_label(config, base, "stable", 1)
+        scorer.wait_until_ready(300)
+        shutil.copytree(base / "1", base.parent / "2")
+        publish(base.parent / "2", base)
+        set_label(config, base, "canary", 2)
+        with Traffic(system) as traffic:
+            eventually(has_canary, "the server has the label")
+            assert serves((1, {"version": 2, "share": 0.5})), "version 2 is newer, and only the canary's"
+            set_label(config, base, "stable", 2)
+            eventually(lambda: serves((2, None)), "the canary is promoted")
+            assert traffic.version_of_the_next() == 2
+            set_label(config, base, "stable", 1)
+            eventually(lambda: serves((1, {"version": 2, "share": 0.5})), "rolled back, and there is a canary again")
+        answers = system.answers(traffic.sent)
+    finally:
+        scorer.stop()
+    assert {answer["status"] for answer in answers.values()} == {"ok"}

@@ -110,12 +110,16 @@ class Client:
         response.metadata["signature_def"].Unpack(found)
         return found
 
-    def status(self, model: str, version: int | None = None) -> dict[int, tuple[str, int, str]] | Failure:
+    def status(
+        self, model: str, version: int | None = None, label: str = ""
+    ) -> dict[int, tuple[str, int, str]] | Failure:
         """Version → state, error code, error message; newest first."""
         request = GetModelStatusRequest()
         request.model_spec.name = model
         if version is not None:
             request.model_spec.version.value = version
+        if label:
+            request.model_spec.version_label = label
         try:
             response = self._call("ModelService/GetModelStatus", request, GetModelStatusResponse)
         except grpc.RpcError as error:

@@ -106,6 +106,7 @@ def test_labels_lead_to_their_versions(house: House) -> None:
     assert house.client.line(2.0, "pair", label="canary") == 4.0
     unknown = house.client.line(2.0, "pair", label="other")
     assert unknown == Failure(grpc.StatusCode.INVALID_ARGUMENT, "Unrecognized servable version label: other")
+    assert house.client.status("pair", label="stable") == house.client.status("pair"), "no label is looked at here"
 
 
 def test_outputs_are_raw_bytes_when_the_server_is_told_so(house: House) -> None:

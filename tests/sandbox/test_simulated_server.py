@@ -13,8 +13,9 @@ from sandbox.model_server.simulated import Fault, SimulatedServer, calls_of, set
 from sandbox.virtual_loop import virtual
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features import Layout
-from streamer.predictor import Predictor, score_request
+from streamer.predictor import Predictor
 from streamer.settings import PredictorSettings
+from streamer.tensors import score_request
 from streamer.types import BatchInputs, ModelVersion
 from tests.streamer.encoded import encoded
 from tests.streamer.specs import small_spec

@@ -11,17 +11,20 @@ class Control:
         self.serving = 3
         self.pinned: int | None = None
         self.share = 0.0
+        self.asked: int | str | None = None
 
     def describe(self) -> dict[str, object]:
-        return {"model": "ctr", "serving": self.serving, "pinned_by_operator": self.pinned}
+        return {"model": "ctr", "serving": self.serving, "pinned_by_operator": self.pinned, "canary": self.asked}
 
     async def pin(self, version: int) -> None:
         if version > 3:
             raise PredictError("NOT_FOUND", f"version {version} of 'ctr' is not AVAILABLE")
         self.serving = self.pinned = version
 
-    async def canary(self, version: int, share: float) -> None:
-        await self.pin(version)
+    async def canary(self, version: int | str, share: float) -> None:
+        self.asked = version
+        if isinstance(version, int):
+            await self.pin(version)
         self.share = share
 
     async def shadow(self, version: int, share: float) -> None:

@@ -44,6 +44,7 @@ class Server:
     strict: bool = False
     broken: bool = False
     signatures: Any = None
+    labels: dict[str, int] = field(default_factory=dict)
     credentials: grpc.ServerCredentials | None = None
     address: str = ""
 
@@ -63,10 +64,21 @@ class Server:
             await context.abort(self.answer, "as told")
         return self.answer(request)
 
-    async def metadata(self, _: Any, context: Context) -> Any:
+    async def metadata(self, request: Any, context: Context) -> Any:
+        if isinstance(self.answer, grpc.StatusCode):
+            await context.abort(self.answer, "as told")
         if self.spec is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
-        return self.signatures or metadata_reply(self.spec or "")
+        version = request.model_spec.version.value
+        if label := request.model_spec.version_label:
+            if label not in self.labels:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
+            version = self.labels[label]
+            if version not in self.versions:
+                await context.abort(grpc.StatusCode.NOT_FOUND, "no such version")
+        reply = self.signatures or metadata_reply(self.spec or "")
+        reply.model_spec.version.value = version
+        return reply
 
     async def status(self, _: Any, context: Context) -> Any:
         if isinstance(self.answer, grpc.StatusCode):

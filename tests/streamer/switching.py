@@ -32,7 +32,7 @@ ANOTHER_SPEC = FeatureSpec.from_mapping(
     {**SMALL, "name": "narrow", "features": [f for f in SMALL["features"] if f["name"] in _KEPT]}  # type: ignore[attr-defined]
 )
 """Reads less of the same requests: its rows do not fit the other one's versions."""
-_SETTINGS = {
+_SETTINGS: dict[str, dict[str, object]] = {
     "rollout": {"ramp_s": 0.2},
     "guard": {"max_drift": 1e9},
     "predictor": {"poll_interval_ms": 20, "warmup_requests": 2},
@@ -43,10 +43,15 @@ _SETTINGS = {
 class Worker:
     """Everything of a worker but its source, its sink and its signals, all of it real but the model servers."""
 
-    def __init__(self, servers: VirtualServers, *, ramp_s: float = 0.2, cache: bool = True) -> None:
+    def __init__(
+        self, servers: VirtualServers, *, ramp_s: float = 0.2, cache: bool = True, label: str | None = None
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.servers = servers
-        settings = Settings.model_validate({**_SETTINGS, "rollout": {"ramp_s": ramp_s}})
+        labels = {} if label is None else {"ctr": label}
+        settings = Settings.model_validate(
+            {**_SETTINGS, "rollout": {"ramp_s": ramp_s}, "predictor": {**_SETTINGS["predictor"], "labels": labels}}
+        )
         metrics, log, clock = Metrics(), structlog.get_logger(), self.loop.time
         kept = ScoreCache(settings.cache) if cache else None
         self.model = Model("ctr", servers, settings, kept, metrics=metrics, log=log, clock=clock)

@@ -70,8 +70,8 @@ async def test_the_first_version_serves_once_it_is_warm() -> None:
         assert serving(model) == 4
         assert server.calls == 1, "it has scored before it serves"
         assert model.describe() == {
-            "model": "ctr", "serving": 4, "incoming": None, "previous": None, "shadow": None,
-            "pinned_by_operator": None, "rolled_back": [],
+            "model": "ctr", "label": None, "serving": 4, "incoming": None, "previous": None, "canary": None,
+            "shadow": None, "pinned_by_operator": None, "rolled_back": [],
         }  # fmt: skip
 
 

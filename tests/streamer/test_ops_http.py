@@ -108,7 +108,10 @@ async def test_a_model_is_chosen_by_its_name() -> None:
         ("/model/pin/-1", "POST", 404),
         ("/model/canary/2/1.5", "POST", 400),
         ("/model/canary/2/0.5.5", "POST", 400),
+        ("/model/canary/new/1.5", "POST", 400),
+        ("/model/canary/0.5", "POST", 404),
         ("/model/shadow/2/7", "POST", 400),
+        ("/model/shadow/new/0.5", "POST", 404),
         ("/model/pin/2?model=nobody", "POST", 404),
         ("/", "GET", 404),
     ],
@@ -157,6 +160,8 @@ async def test_the_command_line() -> None:
         assert "serving: 2" in (await streamer("model", "list", "--ops", address)).output
         assert (await streamer("model", "canary", "1", "0.25", "--ops", address)).exit_code == 0
         assert (control.serving, control.share) == (1, 0.25)
+        assert "canary: new ones\n" in (await streamer("model", "canary", "new ones", "0.1", "--ops", address)).output
+        assert (control.serving, control.asked, control.share) == (1, "new ones", 0.1)
         assert (await streamer("model", "shadow", "2", "0.5", "--ops", address)).exit_code == 0
         assert (control.serving, control.share) == (1, 0.5)
         refused = await streamer("model", "pin", "9", "--ops", address)

@@ -18,6 +18,7 @@ from streamer.settings import PredictorSettings
 from streamer.types import BatchInputs, ModelVersion
 from tests.streamer.encoded import encoded
 from tests.streamer.model_servers import Server, right
+from tests.streamer.specs import small_spec
 
 V = ModelVersion("ctr", 3)
 # No bound of the machine's: calls that shall come in time have all the time in the world.
@@ -144,6 +145,16 @@ async def test_a_version_is_available_when_all_servers_that_answer_have_it() -> 
         three.answer = grpc.StatusCode.NOT_FOUND
         with pytest.raises(VersionGoneError):
             await predictor.available("ctr")
+
+
+async def test_a_label_is_asked_of_the_servers_that_answer() -> None:
+    one, two = (Server(spec=small_spec().to_json(), versions=(1, 2), labels={"stable": 1}) for _ in range(2))
+    async with client_of(one, two) as (predictor, _):
+        two.answer = grpc.StatusCode.UNAVAILABLE
+        assert await predictor.labelled("ctr", "stable") == 1
+        one.answer = grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(PredictError, match="UNAVAILABLE: label 'stable' of 'ctr': as told"):
+            await predictor.labelled("ctr", "stable")
 
 
 async def test_warming_reaches_every_server_and_needs_one() -> None:

@@ -312,6 +312,22 @@ async def test_a_server_that_is_away_during_the_warm_up_costs_the_version_no_pau
     assert versions(await worker.settle()) == [2]
 
 
+@virtual
+async def test_a_canary_that_is_ended_while_its_next_version_is_prepared_stays_ended() -> None:
+    servers = VirtualServers([loaded(1, 2, 3)], [{"stable": 1, "canary": 2}], control_s=0.1)
+    worker = Worker(servers, label="stable")
+    await worker.start()
+    await worker.model.canary("canary", 0.5)
+    servers.labels[0]["canary"] = 3
+    while 3 not in servers.warmed:
+        await later(0.001)
+    worker.model.unpin()
+    await later(2.0)
+    worker.send(1)
+    assert versions(await worker.settle()) == [1]
+    assert worker.model.describe()["incoming"] is None
+
+
 # Whatever comes
 
 Step = tuple[str, int]
@@ -319,6 +335,7 @@ _STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["publish", "publish on one", "take away", "take away on one"]), st.integers(2, 4)),
         st.tuples(st.sampled_from(["pin", "canary", "fail", "heal"]), st.integers(1, 4)),
+        st.tuples(st.sampled_from(["label", "label on one", "canary by label"]), st.integers(1, 4)),
         st.tuples(st.sampled_from(["unpin", "roll back"]), st.just(0)),
         st.tuples(st.just("wait"), st.sampled_from([1, 7, 30, 120])),
     ),
@@ -343,6 +360,9 @@ async def take(step: Step, worker: Worker) -> None:
             for server in servers:
                 if number in server:
                     server[number].fault = "INTERNAL" if what == "fail" else None
+        case "label" | "label on one":
+            for labels in worker.servers.labels[: 1 if what.endswith("one") else None]:
+                labels["stable"] = number
         case "wait":
             await later(number / 1e3)
         case _:
@@ -359,6 +379,10 @@ async def order(step: Step, worker: Worker) -> None:
             await worker.model.pin(number)
         case "canary":
             await worker.model.canary(number, 0.5)
+        case "canary by label":
+            for labels in worker.servers.labels:
+                labels["canary"] = number
+            await worker.model.canary("canary", 0.5)
         case "unpin":
             worker.model.unpin()
         case "roll back":
@@ -366,12 +390,13 @@ async def order(step: Step, worker: Worker) -> None:
 
 
 @settings(max_examples=25)
-@given(_STEPS)
-def test_whatever_versions_do_each_request_has_one_answer_by_one_version(steps: list[Step]) -> None:
+@given(_STEPS, st.sampled_from([None, "stable"]))
+def test_whatever_versions_do_each_request_has_one_answer_by_one_version(steps: list[Step], label: str | None) -> None:
     """`Worker.settle` says what is checked; and requests get scores where no version fails."""
 
     async def main() -> None:
-        worker = Worker(VirtualServers([loaded(1), loaded(1)], call_s=0.006), ramp_s=0.05)
+        servers = VirtualServers([loaded(1), loaded(1)], [{"stable": 1}, {"stable": 1}], call_s=0.006)
+        worker = Worker(servers, ramp_s=0.05, label=label)
         await worker.start()
         traffic = asyncio.create_task(worker.traffic(0.3, every_s=0.004))
         for step in steps:

@@ -91,3 +91,52 @@ def test_an_operator_may_want_a_rejected_version() -> None:
     versions.adopt(3)
     versions.reject(3)
     assert versions.held is None
+
+
+@pytest.mark.parametrize(
+    ("pinned", "available", "labelled", "wanted"),
+    [
+        (None, {1, 2}, 1, 1),
+        (None, {1, 2}, None, None),  # nobody knows which one is meant: none begins
+        (2, {1, 2, 3}, 2, None),  # a newer one is no news
+        (2, {1, 2, 3}, 3, 3),
+        (2, {1, 2, 3}, 1, 1),
+        (2, {1, 2, 3}, None, None),
+        (2, {1, 2, 3}, 4, None),  # not on all servers yet
+        (2, {1, 3}, 1, 1),
+        (2, {1, 3}, None, 3),  # the pinned one is gone: any is better than none
+        (2, set(), 2, None),
+    ],
+)
+def test_the_version_that_a_label_leads_to(
+    pinned: int | None, available: set[int], labelled: int | None, wanted: int | None
+) -> None:
+    versions = Versions(by_label=True, pinned=pinned)
+    assert versions.wanted(available, 0.0, labelled) == wanted
+
+
+def test_a_labelled_version_that_was_rejected_or_refused_waits() -> None:
+    versions = Versions(by_label=True, pinned=1)
+    versions.reject(3)
+    versions.refuse(2, now=0.0)
+    assert versions.wanted({1, 2, 3}, 1.0, 3) is None
+    assert versions.wanted({1, 2, 3}, 1.0, 2) is None
+    assert versions.wanted({1, 2, 3}, 30.0, 2) == 2
+    assert [versions.is_fit(version, 1.0) for version in (1, 2, 3)] == [True, False, False]
+    versions.release()
+    assert versions.wanted({1, 2, 3}, 1.0, 3) == 3
+
+
+def test_an_operators_word_is_above_a_label() -> None:
+    versions = Versions(by_label=True, pinned=2)
+    versions.hold(1)
+    assert versions.wanted({1, 2, 3}, 0.0, 3) == 1
+    versions.adopt(1)
+    assert versions.wanted({1, 2, 3}, 0.0, 3) is None
+
+
+def test_only_a_label_leads_back() -> None:
+    assert Versions(by_label=True, pinned=2).is_way_back(1)
+    assert not Versions(by_label=True, pinned=2).is_way_back(3)
+    assert not Versions(by_label=True).is_way_back(1)
+    assert not Versions(pinned=2).is_way_back(1)

@@ -1,6 +1,6 @@
 """What is asked of model servers about versions: the client of real ones and the servers of the virtual clock agree."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
@@ -26,14 +26,21 @@ class Both(ModelServers, Scorer, Protocol):
 
 
 @asynccontextmanager
-async def servers_of(kind: str, held: Sequence[Sequence[int]], fault: bool = False) -> AsyncIterator[Both]:
-    """Servers that have these versions each, all of `small_spec`; with `fault` they answer no Predict call."""
+async def servers_of(
+    kind: str, held: Sequence[Sequence[int]], fault: bool = False, labels: Sequence[Mapping[str, int]] = ()
+) -> AsyncIterator[Both]:
+    """Servers that have these versions each, all of `small_spec`; with `fault` they answer no Predict call.
+
+    `labels` are those of each.
+    """
     if kind == "virtual":
         loaded = [{v: Loaded(small_spec(), "INTERNAL" if fault else None) for v in versions} for versions in held]
-        yield VirtualServers(loaded, call_s=0.0, control_s=0.0)
+        yield VirtualServers(loaded, labels=[dict(of) for of in labels], call_s=0.0, control_s=0.0)
         return
     async with AsyncExitStack() as stack:
         servers = [Server(low, tuple(v), small_spec().to_json(), strict=True, broken=fault) for v in held]
+        for server, of_its_own in zip(servers, labels, strict=False):
+            server.labels = dict(of_its_own)
         for server in servers:
             await stack.enter_async_context(server.running())
         addresses = tuple(server.address for server in servers)
@@ -53,6 +60,32 @@ pytestmark = pytest.mark.parametrize("kind", ["real", "virtual"])
 async def test_available_is_what_all_servers_have(kind: str) -> None:
     async with servers_of(kind, [(1, 2), (2, 3)]) as servers:
         assert await servers.available("ctr") == {2}
+
+
+async def test_a_label_leads_where_all_servers_say(kind: str) -> None:
+    async with servers_of(kind, [(1, 2), (1, 2)], labels=[{"new": 2, "old": 1}, {"new": 2, "old": 1}]) as servers:
+        assert await servers.labelled("ctr", "new") == 2
+        assert await servers.labelled("ctr", "old") == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "code"),
+    [
+        ([], "INVALID_ARGUMENT"),
+        ([{"other": 1}, {"other": 1}], "INVALID_ARGUMENT"),
+        ([{"stable": 1}, {}], "INVALID_ARGUMENT"),
+        ([{"stable": 1}, {"stable": 2}], "FAILED_PRECONDITION"),
+        ([{"stable": 3}, {"stable": 3}], "NOT_FOUND"),
+        ([{"stable": 1}, {"stable": 3}], "NOT_FOUND"),
+    ],
+    ids=["none", "another", "on one only", "differing", "not loaded", "not loaded on one"],
+)
+async def test_a_label_that_servers_do_not_agree_on_leads_nowhere(
+    kind: str, labels: Sequence[Mapping[str, int]], code: str
+) -> None:
+    async with servers_of(kind, [(1, 2), (1, 2)], labels=labels) as servers:
+        with pytest.raises(PredictError, match=f"{code}: label 'stable' of 'ctr'"):
+            await servers.labelled("ctr", "stable")
 
 
 async def test_a_version_tells_its_spec_and_its_signature(kind: str) -> None:

@@ -51,6 +51,7 @@ class VirtualServers:
     """
 
     servers: Sequence[dict[int, Loaded]]
+    labels: Sequence[dict[str, int]] = ()  # of each server, where there are any
     call_s: float = 0.005
     control_s: float = 0.001
     calls: list[Call] = field(default_factory=list)
@@ -62,6 +63,18 @@ class VirtualServers:
         """The versions that all have."""
         await asyncio.sleep(self.control_s)
         return frozenset.intersection(*(frozenset(server) for server in self.servers))
+
+    async def labelled(self, model: str, label: str) -> int:
+        """The version that the label leads to on all."""
+        await asyncio.sleep(self.control_s)
+        led_to = {labels.get(label) for labels in self.labels} or {None}
+        if None in led_to:
+            raise PredictError("INVALID_ARGUMENT", f"label {label!r} of {model!r}: Unrecognized servable version label")
+        if any(version not in server for version in led_to for server in self.servers):
+            raise PredictError("NOT_FOUND", f"label {label!r} of {model!r}: its version is not there")
+        if len(led_to) > 1:
+            raise PredictError("FAILED_PRECONDITION", f"label {label!r} of {model!r} leads to several versions")
+        return next(version for version in led_to if version is not None)
 
     async def feature_spec(self, version: ModelVersion) -> str:
         """The spec of a version that any has."""
