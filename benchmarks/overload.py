@@ -24,18 +24,19 @@ def run(bench: Bench) -> None:
     with bench.simulated(service) as server:
         figures = _loads(bench, "simulated", server, options.capacity, bound=0.85)
         figures += _discards(bench, server.address)
-    figures += _loads(bench, "real", bench.server, bench.saturation(), bound=0.6)
+    capacity = _capacity(bench)
+    figures += _loads(bench, "real", bench.server, capacity, bound=0.6)
     settings = {
         "candidates": options.candidates,
         "seconds": options.seconds,
         "budget_ms": options.budget_ms,
         "simulated_capacity": options.capacity,
-        "real_capacity": round(bench.saturation(), 1),
+        "real_capacity": round(capacity, 1),
         "simulated_fixed_ms": round(service.fixed_ms, 3),
         "simulated_per_row_us": round(service.per_row_us, 3),
         "simulated_workers": service.workers,
         "scheduling": "scorer and model server ahead of broker, bidder and ranker, where the system allows it",
-        "deadlines": "by source.budget_ms, not in headers",
+        "requests": "candidates in columns, id and deadline in headers, too",
         "overridden": _overridden(bench),
     }
     write("overload", figures, settings, options.out)
@@ -59,7 +60,7 @@ def figures_of(server: str, loads: dict[int, Load], bound: float) -> list[Figure
 def _loads(bench: Bench, name: str, server: ModelServerProcess, capacity: float, *, bound: float) -> list[Figure]:
     options = bench.options
     topics = bench.topics(f"overload-{name}")
-    factory = RequestFactory(bench.world, candidates=options.candidates, seed=6)
+    factory = _factory(bench, 6, options.budget_ms)
     loads: dict[int, Load] = {}
     spoilt = 0
     settings = bench.settings(topics, [server.address], _overridden(bench))
@@ -81,6 +82,26 @@ def _loads(bench: Bench, name: str, server: ModelServerProcess, capacity: float,
                 f"{report.statuses} {report.reasons or ''}"
             )
     return [*figures_of(name, loads, bound), Figure(f"{name}_faults", spoilt, "requests", "<=", 0)]
+
+
+def _factory(bench: Bench, seed: int, deadline_ms: float | None) -> RequestFactory:
+    """Requests as a bidder sends them that expects overload: small, and known to be late without being parsed."""
+    return RequestFactory(
+        bench.world,
+        candidates=bench.options.candidates,
+        seed=seed,
+        layout="columns",
+        headers=True,
+        deadline_ms=deadline_ms,
+    )
+
+
+def _capacity(bench: Bench) -> float:
+    """Requests of this form a second that a scorer with the real model server works off."""
+    topic, size = "backlog-columns", bench.backlog_size
+    bench.broker.create_topic(topic)
+    bench.fill(topic, Repeats(_factory(bench, 3, None), _POOL, prefix="backlog"), size)
+    return bench.work_off(topic, size, [bench.server.address]).requests_per_second
 
 
 def _lasting(options: Options, load: int) -> float:

@@ -22,6 +22,8 @@ Rows = npt.NDArray[np.intp]
 _SAFETY = 1.2
 # A wait for company ends this many expected calls before the deadline: earlier than what is given up as too late.
 _CAUTION = 1.5
+# While more waits than one batch holds, so much of its budget must be left to a request that is to join.
+_FRESH_SHARE = 0.3
 _REMEMBERED_VERSIONS = 8
 _Number = TypeVar("_Number", np.int32, np.float32)
 
@@ -162,6 +164,23 @@ class BatchQueue:
             self.discard(ticket)
         return given_up
 
+    def is_hopeless(self, version: ModelVersion, deadline: Deadline, now: float, *, calls: int) -> bool:
+        """Whether rows that were added now would leave too late, behind those that are more urgent.
+
+        `calls` full batches at a time are what those take. False while less than a batch waits: then what fits is known
+        when a slot is free. Whoever does not even queue makes room at once for records that have more time. So does one
+        that has used up most of its budget: those read next to it are as old, and to score each at the last moment is
+        how a scorer that has fallen behind stays behind.
+        """
+        most = self._settings.max_batch_rows
+        if self.waiting_rows < most:
+            return False
+        ahead = sum(ticket.waiting for at, _, ticket in self._heap if at <= deadline.at)
+        full = self.latency(version).estimate(most)
+        if (ahead / most + 1) * full / calls + full > self._seconds_for(deadline, now):
+            return True
+        return deadline.remaining(now) < _FRESH_SHARE * (deadline.at - deadline.start)
+
     def discard(self, ticket: Ticket) -> None:
         """Gives up a ticket's rows that have not left yet. Again and after it has left: nothing happens."""
         self.waiting_rows -= ticket.waiting
@@ -223,17 +242,17 @@ class BatchQueue:
         """Whether the batch that may leave now would answer a ticket in time, at least in part."""
         most = self._settings.max_batch_rows
         rows = most if self.waiting_rows > most else 1
-        return self.latency(ticket.version).rows_within(self._seconds_for(ticket, now)) >= rows
+        return self.latency(ticket.version).rows_within(self._seconds_for(ticket.deadline, now)) >= rows
 
     def _limit(self, now: float) -> int:
         """Rows that the next batch may hold: those that its most urgent request has time for, but at least one."""
         first = self._heap[0][2]
-        fit = self.latency(first.version).rows_within(self._seconds_for(first, now))
+        fit = self.latency(first.version).rows_within(self._seconds_for(first.deadline, now))
         return max(1, int(min(self._settings.max_batch_rows, fit)))
 
-    def _seconds_for(self, ticket: Ticket, now: float) -> float:
-        """How long a call that leaves now may be expected to take, for a ticket to be answered in time."""
-        return (ticket.deadline.remaining(now) - self._settings.answer_margin_ms / 1e3) / _SAFETY
+    def _seconds_for(self, deadline: Deadline, now: float) -> float:
+        """How long a call that leaves now may be expected to take, for an answer in time."""
+        return (deadline.remaining(now) - self._settings.answer_margin_ms / 1e3) / _SAFETY
 
     def _oldest(self) -> float:
         return min((t.added for _, _, t in self._heap if t.waiting), default=math.inf)

@@ -124,10 +124,19 @@ class Dispatcher:
             del self._gatherings[ticket]
         return gathering
 
+    def is_hopeless(self, version: ModelVersion, deadline: Deadline) -> bool:
+        """Whether a request that came now would not get its turn in time."""
+        return self.queue.is_hopeless(version, deadline, self.clock(), calls=self._calls)
+
     def drain(self) -> None:
         """Holds nothing back for company any more."""
         self.queue.drain()
         self._pump_soon()
+
+    @property
+    def _calls(self) -> int:
+        """Calls that may be in flight."""
+        return self.slots if self.limit is None else self.limit.calls
 
     def _pump_soon(self) -> None:
         """Pumps once after the records that are being decoded now, so that they can share a batch."""
@@ -137,7 +146,7 @@ class Dispatcher:
 
     def _pump(self) -> None:
         self._pump_due = False
-        while self.in_flight < (self.slots if self.limit is None else self.limit.calls):
+        while self.in_flight < self._calls:
             now = self.clock()
             for ticket, rows in self.queue.shed(now, idle=not self.in_flight):
                 self.metrics.shed_rows.inc(len(rows))

@@ -160,7 +160,8 @@ class Pipeline:
         self, record: Received, request: BidRequest, deadline: Deadline, serving: Serving, *, last: bool
     ) -> ScoreMessage | DeadLetter:
         decoded = self.clock()
-        if deadline.expired(decoded):
+        if deadline.expired(decoded) or self.scores.is_hopeless(serving.version, deadline):
+            # The cheapest answer there is: under overload it is given more often than any other.
             return ScoreMessage(request.request_id, "expired", record.origin, times=_times(record, decoded))
         self.metrics.candidates.inc(request.size)
         try:

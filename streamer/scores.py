@@ -102,6 +102,12 @@ class Scores:
     _flights: dict[int, asyncio.Future[None]] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
+    def is_hopeless(self, version: ModelVersion, deadline: Deadline) -> bool:
+        """Whether a request would get no score in time: too much waits for the model, the cache knows too little."""
+        if self.cache is not None and self.hit_ratio.value >= self.hit_ratio.least:
+            return False
+        return self.dispatcher.is_hopeless(version, deadline)
+
     async def score(
         self, version: ModelVersion, encoded: EncodedRequest, deadline: Deadline, default_prior: float
     ) -> Scored:
