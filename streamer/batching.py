@@ -167,16 +167,16 @@ class BatchQueue:
     def is_hopeless(self, version: ModelVersion, deadline: Deadline, now: float, *, calls: int) -> bool:
         """Whether rows that were added now would leave too late, behind those that are more urgent.
 
-        `calls` full batches at a time are what those take. False while less than a batch waits: then what fits is known
-        when a slot is free. Whoever does not even queue makes room at once for records that have more time. So does one
-        that has used up most of its budget: those read next to it are as old, and to score each at the last moment is
-        how a scorer that has fallen behind stays behind.
+        `calls` full batches at a time are what those take. False while less than a batch waits, for then what fits is
+        known when a slot is free, and until a reply has taught what a call takes. Whoever does not even queue makes
+        room at once for records that have more time. So does one that has used up most of its budget: those read next
+        to it are as old, and to score each at the last moment is how a scorer that has fallen behind stays behind.
         """
         most = self._settings.max_batch_rows
-        if self.waiting_rows < most:
+        full = self.latency(version).estimate(most)
+        if self.waiting_rows < most or not full:
             return False
         ahead = sum(ticket.waiting for at, _, ticket in self._heap if at <= deadline.at)
-        full = self.latency(version).estimate(most)
         if (ahead / most + 1) * full / calls + full > self._seconds_for(deadline, now):
             return True
         return deadline.remaining(now) < _FRESH_SHARE * (deadline.at - deadline.start)
