@@ -9,8 +9,10 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from streamer.errors import ConfigError, PredictError, SpecError
+from streamer.errors import ConfigError, PredictError, SpecError, UnreachableError
 from streamer.settings import Settings, load_settings
+
+_ATTEMPTS, _RETRY_S = 10, 1.0
 
 
 def check_config(
@@ -43,7 +45,15 @@ async def _ask(settings: Settings) -> list[str]:
     from streamer.predictor import Predictor  # noqa: PLC0415
 
     await kafka.check_topics(settings, kafka.wanted_topics(settings))
-    await kafka.check_group(settings)
+    # A new cluster makes the topic of its groups when it is first asked for one.
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            await kafka.check_group(settings)
+            break
+        except UnreachableError:
+            if not left:
+                raise
+            await asyncio.sleep(_RETRY_S)
     lines = [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
     predictor = Predictor(settings.predictor)
     try:
