@@ -34,6 +34,8 @@ def launched(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
         if process.poll() is None:
             process.terminate()
             process.wait(timeout=60)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def until(process: subprocess.Popen[str], pattern: str, said: list[str]) -> re.Match[str]:
