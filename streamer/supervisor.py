@@ -120,8 +120,11 @@ class Worker:
         return self._settings.restart_pause_ms / 1e3 * 2.0 ** (len(self._ends) - 1)
 
     def _send(self, number: signal.Signals) -> None:
+        # Not the process's own method: where a worker ends at this moment it would take the exit status away from the
+        # loop, which then knows none and says 255.
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(number)
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
 
 class Supervisor:
