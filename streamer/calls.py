@@ -10,6 +10,7 @@ from streamer.deadline import Deadline
 from streamer.errors import PredictError, VersionGoneError
 from streamer.models import Models
 from streamer.types import F32, BatchInputs, ModelVersion
+from streamer.waiting import set_within
 
 # A version that is gone fails every batch: they ask for another one together.
 _LOOK_AGAIN_S = 0.05
@@ -67,12 +68,7 @@ class Calls:
     async def watch(self) -> None:
         """Looks for a better version every now and then, and at once when one that serves is gone; until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(self._poll_s):
-                    await self._look_now.wait()
-            except TimeoutError:
-                pass
-            else:
+            if await set_within(self._look_now, self._poll_s):
                 self._log.warning("the version that serves is gone, looking for another")
             self._look_now.clear()
             try:

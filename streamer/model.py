@@ -15,6 +15,7 @@ from streamer.rollout import Rollout
 from streamer.settings import Settings
 from streamer.types import F32, Header, ModelVersion
 from streamer.versions import Versions
+from streamer.waiting import set_within
 
 _SERVERS_FAULT = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
 # Other users than those of a canary.
@@ -83,10 +84,7 @@ class Model:
         """What serves the user with this key instead of a version that is gone; None if nothing does in time."""
         serving = self.serving_for(key)
         if serving.version == version:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._taken.wait()
-            except TimeoutError:
+            if not await set_within(self._taken, seconds):
                 return None
             serving = self.serving_for(key)
         return serving if serving.version != version else None

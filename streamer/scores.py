@@ -73,9 +73,14 @@ class HitRatio:
     least: float
     value: float = 1.0
 
+    @property
+    def is_enough(self) -> bool:
+        """Whether the cache knows so much that it pays for every request."""
+        return self.value >= self.least
+
     def pays(self, encoded: EncodedRequest) -> bool:
         """Whether the cache is to be used for this request."""
-        if self.value >= self.least:
+        if self.is_enough:
             return True
         return xxhash.xxh3_64_intdigest(encoded.request_ids.tobytes()) % _PROBED_SHARE == 0
 
@@ -104,7 +109,7 @@ class Scores:
 
     def is_hopeless(self, version: ModelVersion, deadline: Deadline) -> bool:
         """Whether a request would get no score in time: too much waits for the model, the cache knows too little."""
-        if self.cache is not None and self.hit_ratio.value >= self.hit_ratio.least:
+        if self.cache is not None and self.hit_ratio.is_enough:
             return False
         return self.dispatcher.is_hopeless(version, deadline)
 

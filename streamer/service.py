@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -35,6 +34,7 @@ from streamer.sink import Sink
 from streamer.source import Source
 from streamer.transactions import Transactions
 from streamer.types import Partition
+from streamer.waiting import set_within
 
 State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
 _START_RETRY_S = 1.0
@@ -343,9 +343,7 @@ class Service:
             except not_yet as error:
                 self._why_not = f"waiting for the {what}: {error}"
                 self._log.warning(f"waiting for the {what}", error=str(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_START_RETRY_S):
-                    await self._stop.wait()
+            await set_within(self._stop, _START_RETRY_S)
         return None
 
 

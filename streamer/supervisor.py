@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
 from streamer.settings import Settings, SupervisorSettings
+from streamer.waiting import set_within
 from streamer.worker_pages import WorkerPages
 
 _WRONG_SETTINGS = 2
@@ -64,7 +65,7 @@ class Worker:
                 self._log.error("worker ends too often, it is not started again", status=status)
                 return status
             self._log.error("worker ended, it is started again", status=status, pause_s=pause_s)
-            if await self._stopped_within(pause_s):
+            if await set_within(self._stop, pause_s):
                 return status
 
     def stop(self) -> None:
@@ -82,15 +83,8 @@ class Worker:
         old, self._reloading = self.pid, True
         self._send(signal.SIGTERM)
         while self.pid in (old, None) or not await is_ready(self):
-            if await self._stopped_within(self._settings.poll_ms / 1e3):
+            if await set_within(self._stop, self._settings.poll_ms / 1e3):
                 return
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        # Not `wait_for`: Python 3.11's takes no notice of a cancellation that comes together with the event.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        return self._stop.is_set()
 
     async def _run_once(self) -> int:
         self.socket.unlink(missing_ok=True)

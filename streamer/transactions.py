@@ -16,6 +16,7 @@ from streamer.metrics import Metrics
 from streamer.offsets import OffsetTracker
 from streamer.settings import DeliverySettings, SinkSettings
 from streamer.types import DeadLetter, Header, Origin, Partition
+from streamer.waiting import set_within
 
 # With the brokers away a client would wait for ever for what it has not sent, which nobody needs any more.
 _STOP_S = 2.0
@@ -113,9 +114,7 @@ class Transactions:
 
     async def wait(self) -> None:
         """Waits until a transaction is due: after the interval, or when enough is ready."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.transaction_interval_ms / 1e3):
-                await self._enough.wait()
+        await set_within(self._enough, self._settings.transaction_interval_ms / 1e3)
 
     async def commit(self, mark: Callable[[Partition], str]) -> None:
         """One transaction for each partition that has something ready; `mark` is the metadata of its offset.
