@@ -167,10 +167,18 @@ class Bench:
         topic = f"backlog-{size}-{partitions}"
         if topic not in self._backlogs:
             factory = RequestFactory(self.world, candidates=self.options.candidates, seed=3, prefix="backlog")
-            self.broker.create_topic(topic, partitions)
-            self.fill(topic, factory, size)
+            self.fill_new(topic, factory, size, partitions)
             self._backlogs.add(topic)
         return topic
+
+    def fill_new(self, topic: str, factory: Factory, size: int, partitions: int = 1) -> None:
+        """Makes a topic that holds `size` requests.
+
+        Raises:
+            TimeoutError: as `fill` does.
+        """
+        self.broker.create_topic(topic, partitions)
+        self.fill(topic, factory, size)
 
     def fill(self, topic: str, factory: Factory, size: int) -> None:
         """Puts `size` requests into a topic, as fast as the broker takes them.

@@ -99,8 +99,7 @@ def _factory(bench: Bench, seed: int, deadline_ms: float | None) -> RequestFacto
 def _capacity(bench: Bench) -> float:
     """Requests of this form a second that a scorer with the real model server works off."""
     topic, size = "backlog-columns", bench.backlog_size
-    bench.broker.create_topic(topic)
-    bench.fill(topic, Repeats(_factory(bench, 3, None), _POOL, prefix="backlog"), size)
+    bench.fill_new(topic, Repeats(_factory(bench, 3, None), _POOL, prefix="backlog"), size)
     return bench.work_off(topic, size, [bench.server.address]).requests_per_second
 
 
@@ -122,8 +121,7 @@ def _discards(bench: Bench, address: str) -> list[Figure]:
             headers=where == "headers",
         )
         topic = f"expired-{where}"
-        bench.broker.create_topic(topic, 1)
-        bench.fill(topic, Repeats(factory, _POOL, prefix=where), requests)
+        bench.fill_new(topic, Repeats(factory, _POOL, prefix=where), requests)
         rates[where] = bench.work_off(topic, requests, [address], {}, status="expired").requests_per_second
     return [Figure(f"expired_by_{where}", rate, "answers/s") for where, rate in rates.items()]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from model_training.config import TrainingConfig
 from model_training.manifest import Manifest
 
 _OPEN_SHARDS = 16
@@ -13,6 +14,29 @@ _READ_BYTES = 1 << 20
 _ALL = (0, 1)
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def training_batches(
+    directory: Path,
+    manifest: Manifest,
+    config: TrainingConfig,
+    *,
+    epochs: int | None,
+    share: tuple[int, int] = _ALL,
+    skip: int = 0,
+) -> tf.data.Dataset:
+    """`batches` as a config wants them for training."""
+    return batches(
+        directory,
+        manifest,
+        config.batch_size,
+        epochs=epochs,
+        shuffle_buffer=config.shuffle_buffer,
+        seed=config.seed,
+        deterministic=config.deterministic,
+        share=share,
+        skip=skip,
+    )
 
 
 def batches(

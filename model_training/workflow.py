@@ -16,7 +16,7 @@ from model_training.click_log import Examples, count_lines, encode_log, read_log
 from model_training.config import TrainingConfig
 from model_training.early_stopping import Validation
 from model_training.errors import ConfigError, DataError
-from model_training.input_pipeline import batches
+from model_training.input_pipeline import batches, training_batches
 from model_training.loop import Report, TrainResult
 from model_training.manifest import Damage, Manifest, read_manifest, without_damaged
 from model_training.models.model import Model
@@ -189,16 +189,8 @@ def train_records(
             folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             claim(folder, config, spec, shards=None)
             kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
-        data = batches(
-            directory,
-            manifest,
-            config.batch_size,
-            epochs=config.epochs,
-            shuffle_buffer=config.shuffle_buffer,
-            seed=config.seed,
-            deterministic=config.deterministic,
-            skip=-(-kept.position.examples // config.batch_size) if kept is not None else 0,
-        )
+        done = -(-kept.position.examples // config.batch_size) if kept is not None else 0
+        data = training_batches(directory, manifest, config, epochs=config.epochs, skip=done)
         return model, train(model, spec, data, config, report, checkpoints=kept, validation=validation)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sandbox.ahead import ahead
-from sandbox.broker import BrokerError, open_broker
+from sandbox.broker import Broker, BrokerError, open_broker
 from sandbox.demo_report import DemoReport, make_report, plot
 from sandbox.drive import Topics, drive
 from sandbox.model_server.process import ONE_THREAD_A_CALL, ModelServerError, ModelServerProcess
@@ -92,13 +92,7 @@ def run(console: Console, rate: float | None, seconds: float, candidates: int, o
                 out / "models" / MODEL, MODEL, flags=ONE_THREAD_A_CALL, log_path=out / "model_server.log"
             )
             stack.enter_context(server)
-        for topic in TOPICS:
-            broker.create_topic(topic, 4)
-        settings = {
-            "kafka.bootstrap_servers": broker.bootstrap_servers,
-            "predictor.addresses": [server.address],
-            "predictor.models": [MODEL],
-        }
+        settings = connected(broker, server)
         with step(console, "scorer"):
             scorer = stack.enter_context(ScorerProcess(settings, out / "scorer.log"))
         with step(console, "probe: how much does this machine hold?"):
@@ -149,6 +143,17 @@ def run(console: Console, rate: float | None, seconds: float, candidates: int, o
     plot(traffic, out / "report.png")
     show(console, report, out)
     return report
+
+
+def connected(broker: Broker, server: ModelServerProcess) -> dict[str, object]:
+    """The settings of a scorer between the two, whose topics are made."""
+    for topic in TOPICS:
+        broker.create_topic(topic, 4)
+    return {
+        "kafka.bootstrap_servers": broker.bootstrap_servers,
+        "predictor.addresses": [server.address],
+        "predictor.models": [MODEL],
+    }
 
 
 def train(console: Console, out: Path) -> None:

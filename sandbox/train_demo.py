@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sandbox.broker import BrokerError, open_broker
 from sandbox.broker.jars import own_group_command
-from sandbox.demo import MODEL, MODEL_CONFIG, SPEC, TOPICS, DemoError, find_budget, send
+from sandbox.demo import MODEL, MODEL_CONFIG, SPEC, DemoError, connected, find_budget, send
 from sandbox.dumps import Dumps, write_dumps
 from sandbox.model_server.process import ModelServerError, ModelServerProcess
 from sandbox.progress import step
@@ -89,14 +89,7 @@ def _serve(console: Console, world: World, seconds: float, out: Path) -> Traffic
             broker = stack.enter_context(open_broker())
             server = ModelServerProcess(out / "models" / MODEL, MODEL, log_path=out / "model_server.log")
             stack.enter_context(server)
-            for topic in TOPICS:
-                broker.create_topic(topic, 4)
-            settings = {
-                "kafka.bootstrap_servers": broker.bootstrap_servers,
-                "predictor.addresses": [server.address],
-                "predictor.models": [MODEL],
-            }
-            scorer = stack.enter_context(ScorerProcess(settings, out / "scorer.log"))
+            scorer = stack.enter_context(ScorerProcess(connected(broker, server), out / "scorer.log"))
             budget_ms, _ = find_budget(world, broker.bootstrap_servers, _RATE, _CANDIDATES)
         console.print("6/6 the published version scores through Kafka:", style="bold")
         traffic = send(

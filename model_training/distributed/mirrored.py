@@ -13,7 +13,7 @@ from model_training.build import build_model
 from model_training.checkpoints import Checkpoints
 from model_training.distributed.run import Run
 from model_training.errors import ConfigError, PeerError, TrainingError, in_a_line
-from model_training.input_pipeline import batches
+from model_training.input_pipeline import training_batches
 from model_training.loop import Report, Step, TrainResult, run_steps
 from model_training.models.model import Model
 from model_training.optimizers import WideDeepOptimizer, sum_by_row
@@ -87,17 +87,8 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
             agree=agree,
         )
     done = -(-checkpoints.position.examples // (config.batch_size * replicas))
-    data = batches(
-        run.records,
-        run.manifest,
-        config.batch_size,
-        epochs=None,
-        shuffle_buffer=config.shuffle_buffer,
-        seed=config.seed,
-        deterministic=config.deterministic,
-        share=run.share,
-        skip=done,
-    ).take(max(0, run.schedule.steps - done))
+    data = training_batches(run.records, run.manifest, config, epochs=None, share=run.share, skip=done)
+    data = data.take(max(0, run.schedule.steps - done))
     step = _step(strategy, model, Layout(run.spec), optimizer)
     result = run_steps(
         step,

@@ -18,7 +18,7 @@ from model_training.distributed.stopping import StoppingHook, stop_variable
 from model_training.distributed.variables import GreedyStrategy, PartitionedVariables, bytes_by_variable, rules_of
 from model_training.early_stopping import Validation
 from model_training.errors import DataError, TrainingError, in_a_line
-from model_training.input_pipeline import batches
+from model_training.input_pipeline import training_batches
 from model_training.loop import Progress
 from model_training.models.inputs import flat_inputs
 from model_training.variables import shards_of
@@ -97,16 +97,7 @@ def _training_graph(
     config, layout = run.config, Layout(run.spec)
     global_step = tf.compat.v1.train.get_or_create_global_step()
     model = build_model(config, run.spec, create=PartitionedVariables(config.distributed.table_shards))
-    data = batches(
-        run.records,
-        run.manifest,
-        config.batch_size,
-        epochs=None,
-        shuffle_buffer=config.shuffle_buffer,
-        seed=config.seed,
-        deterministic=config.deterministic,
-        share=share,
-    )
+    data = training_batches(run.records, run.manifest, config, epochs=None, share=share)
     iterator = tf.compat.v1.data.make_initializable_iterator(data)
     tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
     ids, floats, labels = iterator.get_next()
