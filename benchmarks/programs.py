@@ -44,7 +44,7 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
 
     Raises:
         TimeoutError: none has come for three minutes.
-        RuntimeError: one has another status.
+        RuntimeError: one has another status, or the process ended before.
     """
     process = psutil.Process(pid)
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": output, "enable.auto.commit": False})
@@ -65,6 +65,8 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
                 stamps.append(message.timestamp()[1])
             if messages:
                 deadline = time.monotonic() + _PATIENCE_S
+            if not _lives(process):
+                raise RuntimeError(f"process {pid} ended after {len(values)} of {requests} answers on {output}")
             resident = max(resident, process.memory_info().rss)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(values)} of {requests} answers on {output}, none in {_PATIENCE_S:.0f} s")
@@ -82,6 +84,10 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
         resident_mb=resident / 2**20,
         scores={a["request_id"]: np.array(a["ctr"]) for a in answers if a.get("ctr")},
     )
+
+
+def _lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _cpu_s(process: psutil.Process) -> float:

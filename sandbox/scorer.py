@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -13,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sandbox.broker import launcher
+from sandbox.broker.jars import own_group_command
 from sandbox.broker.ports import free_ports
+from sandbox.child import Child
 
-_STEP_S = 0.05
 _RPC_S = 2.0
 
 
@@ -42,9 +40,14 @@ class ScorerProcess:
         (self.port,) = free_ports(1)
         self.settings = {"ops.port": self.port, **settings}
         self.log_path = log_path
-        self._command = [sys.executable, *command]
         self._start_timeout_s = start_timeout_s
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = Child(
+            "scorer",
+            own_group_command([sys.executable, *command]),
+            log_path,
+            environment=_environment(self.settings),
+            error=ScorerError,
+        )
 
     def __enter__(self) -> Self:
         self.start()
@@ -55,42 +58,19 @@ class ScorerProcess:
 
     @property
     def pid(self) -> int:
-        return self._running().pid
+        return self._child.pid
 
     def start(self) -> None:
         """Starts and waits until /readyz says so. Raises `ScorerError`, and then nothing is left running."""
-        self.spawn()
-        try:
-            self.wait_until_ready(self._start_timeout_s)
-        except BaseException:
-            self.kill()
-            raise
+        self._child.start(self._why_not_ready, self._start_timeout_s)
 
     def spawn(self) -> None:
         """Starts without waiting."""
-        if self._process is not None:
-            raise ScorerError("it is running already")
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), *self._command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=_environment(self.settings),
-                process_group=0,
-            )
+        self._child.spawn()
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Waits for /readyz. Raises `ScorerError` if the process ends or `timeout_s` passes."""
-        deadline = time.monotonic() + timeout_s
-        while (answer := self._get("/readyz"))[0] != 200:
-            status = self._running().poll()
-            if status is not None:
-                raise ScorerError(f"the scorer ended with status {status}:\n{self.log_tail()}")
-            if time.monotonic() > deadline:
-                raise ScorerError(f"not ready after {timeout_s} s ({answer[1].strip()}):\n{self.log_tail()}")
-            time.sleep(_STEP_S)
+        self._child.wait_until(self._why_not_ready, timeout_s)
 
     def get(self, path: str) -> str:
         """The body of a page of the operations port. Raises `ScorerError` unless its status is 200."""
@@ -111,33 +91,26 @@ class ScorerProcess:
 
     def wait(self, timeout_s: float) -> int:
         """Waits for its end; returns the exit status. Raises subprocess.TimeoutExpired."""
-        status = self._running().wait(timeout_s)
-        self._process = None
-        return status
+        return self._child.wait(timeout_s)
 
     def signal(self, number: signal.Signals) -> None:
-        self._running().send_signal(number)
+        self._child.signal(number)
 
     def stop(self, timeout_s: float = 120.0) -> int | None:
         """SIGTERM, and SIGKILL after `timeout_s`. Returns the exit status, None if none ran."""
-        if self._process is None:
-            return None
-        self._process.terminate()
-        try:
-            return self.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return self.kill()
+        return self._child.stop(timeout_s)
 
     def kill(self) -> int | None:
         """SIGKILL. Returns the exit status, None if none ran."""
-        if self._process is None:
-            return None
-        self._process.kill()
-        return self.wait(10.0)
+        return self._child.kill()
 
-    def log_tail(self, size: int = 3000) -> str:
+    def log_tail(self) -> str:
         """The end of its log."""
-        return self.log_path.read_text(encoding="utf-8", errors="replace")[-size:]
+        return self._child.log_tail()
+
+    def _why_not_ready(self) -> str | None:
+        status, body = self._get("/readyz")
+        return None if status == 200 else f"not ready ({body.strip()})"
 
     def _get(self, path: str) -> tuple[int, str]:
         try:
@@ -147,11 +120,6 @@ class ScorerProcess:
             return error.code, error.read().decode()
         except OSError as error:
             return 0, str(error)
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            raise ScorerError("it is not running")
-        return self._process
 
 
 def _environment(settings: Mapping[str, object]) -> dict[str, str]:

@@ -2,21 +2,20 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sandbox.broker.ports import accepts, free_ports
+from sandbox.child import Child
 from sandbox.model_server.flags import to_arguments
 
 # Set for a child whose standard input is a pipe from its parent: it ends when the pipe does.
 _EXIT_WITH_STDIN = "MODEL_SERVER_EXIT_WITH_STDIN"
-_STEP_S = 0.02
 
 ONE_THREAD_A_CALL = {"tensorflow_intra_op_parallelism": 1}
 """Flags for a server whose cores have several calls at once to work on: threads that wait for each other inside of a
@@ -50,24 +49,28 @@ class ModelServerProcess:
     ) -> None:
         if sum(given is not None for given in (base_path, config, command)) != 1:
             raise ValueError("give one of base_path, config and command")
-        self.port = port if port is not None else _free_port()
+        self.port = port if port is not None else free_ports(1)[0]
         self.address = f"127.0.0.1:{self.port}"
-        self.log_path = Path(log_path) if log_path is not None else _log_path(self.port)
         source: dict[str, object] = (
             {"model_config_file": Path(config).absolute()}
             if config is not None
             else {"model_name": name, "model_base_path": Path(base_path or "").absolute()}
         )
         arguments = to_arguments({"port": self.port, **source, **(flags or {})})
-        self._command = (
-            ["-m", "sandbox.model_server", *arguments] if command is None else [*command, f"--port={self.port}"]
-        )
+        arguments = ["-m", "sandbox.model_server", *arguments] if command is None else [*command, f"--port={self.port}"]
+        self.log_path = Path(log_path) if log_path is not None else _log_path(self.port)
         self._start_timeout_s = start_timeout_s
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = Child(
+            f"model server at {self.address}",
+            [sys.executable, *arguments],
+            self.log_path,
+            environment={**os.environ, _EXIT_WITH_STDIN: "1"},
+            error=ModelServerError,
+            stdin=subprocess.PIPE,
+        )
 
     def __repr__(self) -> str:
-        state = "stopped" if self._process is None else f"pid {self._process.pid}"
-        return f"<ModelServerProcess {self.address} {state}>"
+        return repr(self._child)
 
     def __enter__(self) -> Self:
         self.start()
@@ -78,69 +81,31 @@ class ModelServerProcess:
 
     @property
     def pid(self) -> int:
-        return self._running().pid
+        return self._child.pid
 
     def start(self) -> None:
         """Start and wait until the port is open. Raises `ModelServerError`, and then nothing is left running."""
-        self.spawn()
-        try:
-            self.wait_until_open(self._start_timeout_s)
-        except BaseException:
-            self.kill()
-            raise
+        self._child.start(self._why_not_ready, self._start_timeout_s)
 
     def spawn(self) -> None:
         """Start without waiting for the port."""
-        if self._process is not None:
-            raise ModelServerError(f"{self!r} is running already")
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("ab") as log:
-            # Its own group, but this session: if the parent dies while the child is paused, the kernel wakes it.
-            self._process = subprocess.Popen(
-                [sys.executable, *self._command],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, _EXIT_WITH_STDIN: "1"},
-                process_group=0,
-            )
+        self._child.spawn()
 
     def wait_until_open(self, timeout_s: float) -> None:
         """Wait for the port. Raises `ModelServerError` if the process ends or `timeout_s` passes."""
-        process = self._running()
-        deadline = time.monotonic() + timeout_s
-        while not _is_open(self.port):
-            if process.poll() is not None:
-                status = self.wait(1.0)
-                raise ModelServerError(f"the server ended with status {status}:\n{self._log_tail()}")
-            if time.monotonic() > deadline:
-                raise ModelServerError(f"port {self.port} is not open after {timeout_s} s:\n{self._log_tail()}")
-            time.sleep(_STEP_S)
+        self._child.wait_until(self._why_not_ready, timeout_s)
 
     def wait(self, timeout_s: float) -> int:
         """Wait until the process has ended by itself; returns its exit status. Raises subprocess.TimeoutExpired."""
-        process = self._running()
-        status = process.wait(timeout_s)
-        self._forget(process)
-        return status
+        return self._child.wait(timeout_s)
 
     def stop(self, timeout_s: float = 120.0) -> int | None:
         """Tell it to end and wait; after `timeout_s` it is killed. Returns the exit status, None if none ran."""
-        if self._process is None:
-            return None
-        self.resume()
-        self._process.terminate()
-        try:
-            return self.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return self.kill()
+        return self._child.stop(timeout_s)
 
     def kill(self) -> int | None:
         """SIGKILL, paused or not. Returns the exit status, None if none ran."""
-        if self._process is None:
-            return None
-        self._process.kill()
-        return self.wait(10.0)
+        return self._child.kill()
 
     def restart(self) -> None:
         """Stop and start on the same port."""
@@ -149,25 +114,14 @@ class ModelServerProcess:
 
     def pause(self) -> None:
         """SIGSTOP, in effect on return: connections stay open and nothing answers."""
-        process = self._running()
-        process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        self._child.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
-        self._running().send_signal(signal.SIGCONT)
+        self._child.signal(signal.SIGCONT)
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            raise ModelServerError(f"{self!r} is not running")
-        return self._process
-
-    def _forget(self, process: subprocess.Popen[bytes]) -> None:
-        if process.stdin is not None:
-            process.stdin.close()
-        self._process = None
-
-    def _log_tail(self) -> str:
-        return self.log_path.read_text(encoding="utf-8", errors="replace")[-2000:]
+    def _why_not_ready(self) -> str | None:
+        return None if accepts(self.port) else "its port is not open"
 
 
 def end_with_parent() -> None:
@@ -183,18 +137,5 @@ def _exit_with_stdin() -> None:
     os._exit(1)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _log_path(port: int) -> Path:
     return Path("build", "model_server", f"{os.getpid()}-{port}.log").absolute()
-
-
-def _is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
