@@ -1,6 +1,8 @@
 """`make bench`: runs scenarios; each prints its figures beside their bounds and writes them to a file of its own."""
 
 import argparse
+import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -42,6 +44,9 @@ LONG = frozenset({"distributed"})
 
 def main() -> int:
     """Runs the scenarios that are named. Bounds are printed, not enforced; what cannot be measured raises."""
+    # TensorFlow greets, and wonders at one function for each model; it is loaded later, if at all.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     defaults = Options()
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("scenario", nargs="*", help=f"{', '.join(SCENARIOS)}; without one, all but the long")
