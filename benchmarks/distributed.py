@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 import yaml
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 
 _REQUESTS, _SHOWN, _BATCH = 15_000, 4, 256
 _PASSES = 2
-"""In a single one each example counts, and what backups drop is missed; in a second one it is made up for."""
 _SERVERS, _COMPUTING, _TIMES = 2, 3, 5
 _SEEDS = 5
-_STUDENT = 2.776
-"""Of 95 % of Student's distribution with `_SEEDS` - 1 degrees of freedom."""
 _SERVER_COUNTS = (2, 4)
 _PLACEMENT_BOUND, _KEPT_BOUND = 1.1, 0.8
 
@@ -104,7 +101,7 @@ def figures_of(runs: Mapping[str, Sequence[Trained]], single: Mapping[str, Seque
     for name in MODES:
         figures += _of_mode(name, runs[name])
         auc, alone = fmean(r.auc for r in runs[name]), fmean(r.auc for r in single[name])
-        noise = auc_noise([r.auc for r in single[name]], len(runs[name]))
+        noise = auc_noise([r.auc for r in single[name]], [r.auc for r in runs[name]])
         figures += [
             Figure(f"{name}_single_process_auc", alone, "AUC"),
             Figure(f"{name}_auc_difference", abs(auc - alone), "AUC", "<=", noise),
@@ -121,12 +118,17 @@ def figures_of(runs: Mapping[str, Sequence[Trained]], single: Mapping[str, Seque
     return figures
 
 
-def auc_noise(single: Sequence[float], runs: int) -> float:
-    """What the mean of `runs` runs may differ from that of these, which differ by their seeds alone, at 95 %.
+def auc_noise(single: Sequence[float], runs: Sequence[float]) -> float:
+    """What the means of these may differ by, if both are drawn from the same, at 95 %.
 
-    Student's interval for the difference of two means of one spread, which is that of `single`.
+    Student's interval for the difference of two means, of one spread that is estimated from both.
     """
-    return _STUDENT * stdev(single) * math.sqrt(1 / len(single) + 1 / runs)
+    from scipy.stats import t  # noqa: PLC0415 - a second to load, only for this scenario
+
+    freedom = len(single) + len(runs) - 2
+    squares = sum((auc - fmean(group)) ** 2 for group in (single, runs) for auc in group)
+    deviation = math.sqrt(squares / freedom * (1 / len(single) + 1 / len(runs)))
+    return float(t.ppf(0.975, freedom)) * deviation
 
 
 def placement_figures(placements: Mapping[int, Mapping[str, float]]) -> list[Figure]:

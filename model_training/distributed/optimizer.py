@@ -24,13 +24,20 @@ class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  #
         padded: names of the variables whose row 0 is padding and stays as it is.
         batch_size: examples of which one worker's gradient is the mean.
         aggregated: how many workers' gradients are applied at once.
+        replaced: names of the variables that learn nothing and become what is sent as their gradient.
     """
 
     def __init__(
-        self, rules: Mapping[str, Rule], *, padded: Sequence[str], batch_size: int, aggregated: int = 1
+        self,
+        rules: Mapping[str, Rule],
+        *,
+        padded: Sequence[str],
+        batch_size: int,
+        aggregated: int = 1,
+        replaced: Sequence[str] = (),
     ) -> None:
         super().__init__(use_locking=False, name="composite")
-        self._rules, self._padded = rules, frozenset(padded)
+        self._rules, self._padded, self._replaced = rules, frozenset(padded), frozenset(replaced)
         self._batch_size, self._aggregated = batch_size, aggregated
 
     def compute_gradients(self, *args: object, **kwargs: object) -> list[tuple[tf.Tensor, tf.Variable]]:
@@ -42,12 +49,16 @@ class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  #
 
     def _create_slots(self, var_list: Sequence[tf.Variable]) -> None:
         for variable in var_list:
+            if variable.op.name in self._replaced:
+                continue
             rule = self._rules[variable.op.name]
             for slot in rule.slots:
                 first = tf.fill(variable.shape, rule.initial(slot))
                 self._get_or_make_slot(variable, first, slot, slot)
 
     def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable) -> tf.Operation:
+        if var.op.name in self._replaced:
+            return var.assign(grad).op
         rule = self._rules[var.op.name]
         return rule.dense(var, self._slots_of(var, rule), grad, float(self._batch_size * self._aggregated))
 

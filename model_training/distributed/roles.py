@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from model_training.build import build_model
+from model_training.distributed.assignment import Assignment
 from model_training.distributed.cluster import Cluster, Schedule, Task
 from model_training.distributed.optimizer import CompositeOptimizer
 from model_training.distributed.run import Run
@@ -18,7 +19,6 @@ from model_training.distributed.stopping import StoppingHook, stop_variable
 from model_training.distributed.variables import GreedyStrategy, PartitionedVariables, bytes_by_variable, rules_of
 from model_training.early_stopping import Validation
 from model_training.errors import DataError, TrainingError, in_a_line
-from model_training.input_pipeline import training_batches
 from model_training.loop import Progress
 from model_training.models.inputs import flat_inputs
 from model_training.variables import shards_of
@@ -66,7 +66,7 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
         DataError: the loss is no longer finite, or there are fewer examples than processes.
         TrainingError: the address cannot be listened on, or the chief has not made the variables in time.
     """
-    schedule, share = run.schedule, run.share
+    schedule = run.schedule
     is_judge = run.task.role == "chief"
     validation = read_validation(run.records, run.manifest, run.spec, run.config) if is_judge else None
     server = _server(run)
@@ -77,7 +77,7 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
     with tf.Graph().as_default():
         # Only the graph runtime places by a function.
         with tf.compat.v1.device(setter):
-            fetches, hooks = _training_graph(run, schedule, share, validation)
+            fetches, hooks = _training_graph(run, schedule, validation)
         try:
             _run_steps(run, server, fetches, hooks, report)
         except tf.errors.DeadlineExceededError as error:
@@ -88,7 +88,7 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
 
 
 def _training_graph(
-    run: Run, schedule: Schedule, share: tuple[int, int], validation: Validation | None
+    run: Run, schedule: Schedule, validation: Validation | None
 ) -> tuple[list[tf.Tensor], list[tf.compat.v1.train.SessionRunHook]]:
     """What a step tells, and what the session needs to know.
 
@@ -97,21 +97,21 @@ def _training_graph(
     config, layout = run.config, Layout(run.spec)
     global_step = tf.compat.v1.train.get_or_create_global_step()
     model = build_model(config, run.spec, create=PartitionedVariables(config.distributed.table_shards))
-    data = training_batches(run.records, run.manifest, config, epochs=None, share=share)
-    iterator = tf.compat.v1.data.make_initializable_iterator(data)
-    tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
-    ids, floats, labels = iterator.get_next()
+    assignment = Assignment(run)
+    ids, floats, labels = assignment.batch
     logits = model.logits(flat_inputs(layout, ids, floats))
     loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
     # For TensorBoard, beside the checkpoints.
     tf.compat.v1.summary.scalar("loss", loss)
 
     rules = rules_of(model, config)
+    has_backups = config.distributed.mode == "sync" and schedule.aggregated < schedule.total
     optimizer = CompositeOptimizer(
         rules,
         padded=[shards_of(table)[0].op.name for table in model.tables],
         batch_size=config.batch_size,
         aggregated=schedule.aggregated,
+        replaced=[assignment.in_time.op.name],
     )
     hooks = []
     if config.distributed.mode == "sync":
@@ -119,7 +119,12 @@ def _training_graph(
         # No token beyond one for each process and step: it would let a fast one be counted twice for a slow one.
         hooks.append(optimizer.make_session_run_hook(run.task.role == "chief", num_tokens=0))
     trained = [v for v in model.trainable_variables if v.op.name in rules]
-    update = optimizer.apply_gradients(optimizer.compute_gradients(loss, trained), global_step)
+    gradients = optimizer.compute_gradients(loss, trained)
+    if has_backups:
+        gradients = assignment.marked(gradients)
+    update = optimizer.apply_gradients(gradients, global_step)
+    if has_backups:
+        update = assignment.noting(update)
     if config.distributed.mode == "sync":
         # The thread that fills the queue of tokens is broken off with the session; that is no error to print.
         runner = optimizer.get_chief_queue_runner()

@@ -37,8 +37,10 @@ def test_modes_stand_beside_single_processes_and_stragglers_beside_their_mode() 
 
 
 def test_noise_is_what_means_of_equal_spread_differ_by() -> None:
-    deviation = math.sqrt(2 * 0.01**2 / 4)
-    assert auc_noise(_SPREAD, 3) == pytest.approx(2.776 * deviation * math.sqrt(1 / 5 + 1 / 3))
+    squares = 2 * 0.01**2 + 2 * 0.02**2
+    expected = 2.447 * math.sqrt(squares / 6 * (1 / 5 + 1 / 3))  # Student's with six degrees of freedom
+    assert auc_noise(_SPREAD, [0.74, 0.72, 0.70]) == pytest.approx(expected, rel=1e-3)
+    assert auc_noise(_SPREAD, [0.6]) == pytest.approx(2.776 * math.sqrt(2 * 0.01**2 / 4 * (1 / 5 + 1)), rel=1e-3)
 
 
 def test_only_our_own_placement_has_a_bound() -> None:

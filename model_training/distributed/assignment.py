@@ -1,0 +1,91 @@
+"""Who computes which batch: each process takes the next one of all, and keeps one whose gradients came too late.
+
+All processes see the same batches in the same order. A counter on a parameter server says how many have been taken, so
+that a slow process takes few of them, and whoever goes on from a checkpoint goes on where the others were.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from model_training.distributed.run import Run
+from model_training.input_pipeline import Batch, training_batches
+
+Gradient = tuple[tf.Tensor | tf.IndexedSlices, tf.Variable]
+
+
+class Assignment:
+    """The batches of one process, in the graph under construction.
+
+    Invariants: (1) a batch is taken by one process; only what was under way when that one died, or when all went back
+    to a checkpoint, may be missed or taken again. (2) A process takes no other batch before its own has been learnt
+    from, if there are backups and it notes so.
+
+    Attributes:
+        batch: of this step: ids, floats, labels. Its evaluation takes it.
+    """
+
+    def __init__(self, run: Run) -> None:
+        # An index is to name the same batch in all processes.
+        config = run.config.model_copy(update={"deterministic": True})
+        data = training_batches(run.records, run.manifest, config, epochs=None).enumerate()
+        iterator = tf.compat.v1.data.make_initializable_iterator(data)
+        tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
+        taken = tf.compat.v1.Variable(tf.zeros([], tf.int64), name="batches_taken", trainable=False, use_resource=True)
+        specs = tf.nest.flatten(data.element_spec)
+        with tf.device(run.task.device):
+            held = [_local(_nothing(spec), spec.shape) for spec in specs]
+            self._is_kept = _local(tf.constant(False), [])
+
+        def take() -> tf.Tensor:
+            with tf.compat.v1.colocate_with(taken.handle):
+                return tf.raw_ops.ResourceCountUpTo(resource=taken.handle, limit=sys.maxsize, T=tf.int64)
+
+        index = tf.cond(self._is_kept.read_value(), held[0].read_value, take)
+        # The batches before it are others'.
+        found = tf.while_loop(
+            lambda at, *_: at < index,
+            lambda *_: tf.nest.flatten(iterator.get_next()),
+            [part.read_value() for part in held],
+            shape_invariants=[spec.shape for spec in specs],
+        )
+        with tf.control_dependencies([part.assign(value) for part, value in zip(held, found, strict=True)]):
+            self.batch: Batch = tuple(tf.identity(value) for value in found[1:])
+
+        self._own, self._computing = run.cluster.computing.index(run.task), len(run.cluster.computing)
+        first = tf.zeros([self._computing])
+        self.in_time = tf.compat.v1.Variable(first, name="in_time", trainable=False, use_resource=True)
+
+    def marked(self, gradients: list[Gradient]) -> list[Gradient]:
+        """The same with one more, of `in_time`, which becomes the mean of those of a step.
+
+        None is sent before all are computed: the server takes the first ones of each variable for itself, and these are
+        to be of the same processes.
+        """
+        computed = [part for gradient, _ in gradients for part in tf.nest.flatten(gradient, expand_composites=True)]
+        mark = (tf.one_hot(self._own, self._computing), self.in_time)
+        with tf.control_dependencies(computed):
+            return [(tf.identity(gradient), variable) for gradient, variable in (*gradients, mark)]
+
+    def noting(self, update: tf.Operation) -> tf.Operation:
+        """After the `update` that ends a step: whether the own mark came too late for it."""
+        with tf.control_dependencies([update]):
+            is_missing = tf.equal(self.in_time.read_value()[self._own], 0.0)
+        return self._is_kept.assign(is_missing).op
+
+
+def _nothing(spec: tf.TensorSpec) -> tf.Tensor:
+    """No rows; for the index, the one before the first."""
+    return tf.fill([size or 0 for size in spec.shape], tf.constant(-1, spec.dtype))
+
+
+def _local(first: tf.Tensor, shape: Sequence[int | None]) -> tf.Variable:
+    return tf.compat.v1.Variable(
+        first,
+        trainable=False,
+        collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES],
+        use_resource=True,
+        validate_shape=False,
+        shape=shape,
+    )
