@@ -18,6 +18,9 @@ Predict = Callable[[ModelVersion, BatchInputs, Deadline], Awaitable[F32]]
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 Clock = Callable[[], float]
 
+OUT_OF_TIME = "its time was up"
+"""Why scores of a request are missing that could be waited for no longer."""
+
 
 @dataclass(slots=True, eq=False)
 class Gathering:
@@ -112,9 +115,7 @@ class Dispatcher:
             gathering.give_up(str(error))
             return gathering
         self._gatherings[ticket] = gathering
-        time_up = loop.call_later(
-            max(0.0, deadline.remaining(now) - self.margin_s), gathering.give_up, "its time was up"
-        )
+        time_up = loop.call_later(max(0.0, deadline.remaining(now) - self.margin_s), gathering.give_up, OUT_OF_TIME)
         self._pump_soon()
         try:
             await gathering.settled
