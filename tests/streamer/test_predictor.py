@@ -45,6 +45,13 @@ def retries(metrics: Metrics) -> float | None:
     return metrics.registry.get_sample_value("streamer_predictor_retries_total")
 
 
+def cut_short(reply: Any) -> Any:
+    """The reply without the last byte of its scores."""
+    tensor = reply.outputs["ctr"]
+    tensor.tensor_content = tensor.tensor_content[:-1]
+    return reply
+
+
 async def test_scores_come_back_in_order() -> None:
     async with client_of(Server()) as (predictor, metrics):
         ctr = await predictor.score(V, inputs(), LONG)
@@ -59,6 +66,7 @@ async def test_scores_come_back_in_order() -> None:
         (lambda _: scores_reply(np.array([0, 0, np.nan, 0], np.float32)), "not in \\[0, 1\\]"),
         (lambda _: scores_reply(np.array([0, 0, 1.5, 0], np.float32), as_content=False), "not in \\[0, 1\\]"),
         (lambda _: scores_reply(np.zeros(4, np.float32), types_pb2.DT_DOUBLE), "expected float32"),
+        (lambda _: cut_short(scores_reply(np.zeros(4, np.float32))), "expected 4 scores, got 15 bytes"),
     ],
 )
 async def test_a_bad_reply_is_an_error_and_is_tried_once_more(answer: Callable[[Any], Any], message: str) -> None:
