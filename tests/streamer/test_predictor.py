@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -175,3 +176,35 @@ async def test_warming_reaches_every_server_and_needs_one() -> None:
         two.answer = grpc.StatusCode.UNAVAILABLE
         with pytest.raises(PredictError, match="UNAVAILABLE"):
             await predictor.warm(V, inputs())
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A flat signature that is told by its name."""
+
+    name: str
+    output: str = "ctr"
+
+    def tensors(self, batch: BatchInputs) -> dict[str, Any]:
+        return {"candidate_ids": batch.candidate_ids}
+
+
+async def test_a_version_that_is_in_use_is_asked_in_its_own_way_whatever_others_come() -> None:
+    asked: list[str] = []
+
+    def answer(request: Any) -> Any:
+        asked.append(request.model_spec.signature_name)
+        return right(request)
+
+    async with client_of(Server(answer)) as (predictor, _):
+        predictor.ask_by(V, Flat("mine"))
+        for number in range(100):
+            predictor.ask_by(ModelVersion("other", number), Flat("theirs"))
+        await predictor.score(V, inputs(), LONG)
+        for number in range(100, 110):
+            predictor.ask_by(ModelVersion(V.name, number), Flat("newer"))
+        await predictor.score(V, inputs(), LONG)
+        for number in range(110, 120):
+            predictor.ask_by(ModelVersion(V.name, number), Flat("newer"))
+        await predictor.score(V, inputs(), LONG)
+    assert asked == ["mine"] * 3
