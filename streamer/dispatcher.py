@@ -91,6 +91,9 @@ class Dispatcher:
     _pump_due: bool = False
     _timer: asyncio.TimerHandle | None = None
 
+    def __post_init__(self) -> None:
+        self.metrics.waiting_rows.set_function(lambda: self.queue.waiting_rows)
+
     async def score(
         self,
         version: ModelVersion,

@@ -158,6 +158,28 @@ async def test_no_more_calls_in_flight_than_slots() -> None:
 
 
 @virtual
+async def test_the_rows_that_wait_are_measured() -> None:
+    rig = Rig()
+
+    def waiting() -> float | None:
+        return rig.dispatcher.metrics.registry.get_sample_value("streamer_batching_waiting_rows")
+
+    first = rig.score(encoded(1, 3))
+    await turns()
+    others = [rig.score(encoded(tag, 4)) for tag in (2, 3)]
+    await turns()
+    assert waiting() == 8
+    others[0].cancel()
+    await turns()
+    assert waiting() == 4
+    rig.calls[0].answer()
+    await turns()
+    rig.calls[1].answer()
+    await asyncio.gather(first, others[1])
+    assert waiting() == 0
+
+
+@virtual
 async def test_what_comes_while_all_slots_are_taken_leaves_together() -> None:
     rig = Rig(slots=1)
     first = rig.score(encoded(1, 2))
