@@ -177,10 +177,11 @@ class Predictor:
         request = predict_pb2.PredictRequest()
         specify(request.model_spec, version, SPEC)
         reply = await self._control(lambda server: server.predict, request)
-        values = reply.outputs["spec"].string_val
-        if len(values) != 1:
-            raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string")
-        return bytes(values[0]).decode()
+        try:
+            (value,) = reply.outputs["spec"].string_val
+            return bytes(value).decode()
+        except ValueError:  # not one value, or no UTF-8
+            raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string") from None
 
     async def signature(self, version: ModelVersion, name: str) -> SignatureInfo:
         """What a signature of the version takes and gives.

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from sandbox.model_server.replies import scores_reply
+from sandbox.model_server.replies import Context, scores_reply, spec_reply
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.predictor import Predictor
@@ -164,6 +164,18 @@ async def test_a_label_is_asked_of_the_servers_that_answer() -> None:
         one.answer = grpc.StatusCode.UNAVAILABLE
         with pytest.raises(PredictError, match="UNAVAILABLE: label 'stable' of 'ctr': as told"):
             await predictor.labelled("ctr", "stable")
+
+
+async def test_a_spec_that_is_no_text_is_a_bad_reply() -> None:
+    class Binary(Server):
+        async def predict(self, request: Any, context: Context) -> Any:
+            reply = spec_reply("")
+            reply.outputs["spec"].string_val[0] = b"\xff"
+            return reply
+
+    async with client_of(Binary()) as (predictor, _):
+        with pytest.raises(BadReplyError, match=r"ctr/3: its feature_spec signature returned no string"):
+            await predictor.feature_spec(V)
 
 
 async def test_warming_reaches_every_server_and_needs_one() -> None:
