@@ -184,6 +184,8 @@ class Dispatcher:
             ctr = await self.predict(batch.version, batch.inputs(), batch.deadline)
         except PredictError as error:
             self.metrics.predict_failed(error.code)
+            if error.code == "DEADLINE_EXCEEDED":
+                self.queue.latency(batch.version).exceeded(batch.rows, self.clock() - start)
             self._fail(batch, str(error), gone=isinstance(error, VersionGoneError))
         except BaseException:
             self._fail(batch, "the call was broken off")
