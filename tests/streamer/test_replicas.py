@@ -67,8 +67,8 @@ def test_one_slow_answer_does_not_exclude_a_server_for_good(was_broken: bool) ->
 def test_a_server_that_stays_slow_gets_few_of_the_calls() -> None:
     replicas = replicas_of(2)
     seconds = [0.003, 0.03]
-    for index in (0, 1):
-        call(replicas, index, seconds[index])
+    for at, each in enumerate(seconds):
+        call(replicas, at, each)
     counts = [0, 0]
     for now in range(20_000):
         index = replicas.pick(float(now))
