@@ -24,7 +24,8 @@ _SAFETY = 1.2
 _CAUTION = 1.5
 # While more waits than one batch holds, so much of its budget must be left to a request that is to join.
 _FRESH_SHARE = 0.3
-_REMEMBERED_VERSIONS = 8
+# More than are asked at once: some models side by side, some versions of each.
+_REMEMBERED_VERSIONS = 64
 _Number = TypeVar("_Number", np.int32, np.float32)
 
 

@@ -19,6 +19,7 @@ _JITTER_BITS = np.uint64(2**24 - 1)
 
 Bools = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.intp]
+Owners = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Found:
 
     ctr: F32
     known: Bools
-    owner: npt.NDArray[np.uint32]
+    owner: Owners
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ Predict = Callable[[ModelVersion, BatchInputs, Deadline], Awaitable[F32]]
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 Clock = Callable[[], float]
 
+OUT_OF_TIME = "its time was up"
+"""Why scores of a request are missing that could be waited for no longer."""
+
 
 @dataclass(slots=True, eq=False)
 class Gathering:
@@ -88,6 +91,9 @@ class Dispatcher:
     _pump_due: bool = False
     _timer: asyncio.TimerHandle | None = None
 
+    def __post_init__(self) -> None:
+        self.metrics.waiting_rows.set_function(lambda: self.queue.waiting_rows)
+
     async def score(
         self,
         version: ModelVersion,
@@ -112,9 +118,7 @@ class Dispatcher:
             gathering.give_up(str(error))
             return gathering
         self._gatherings[ticket] = gathering
-        time_up = loop.call_later(
-            max(0.0, deadline.remaining(now) - self.margin_s), gathering.give_up, "its time was up"
-        )
+        time_up = loop.call_later(max(0.0, deadline.remaining(now) - self.margin_s), gathering.give_up, OUT_OF_TIME)
         self._pump_soon()
         try:
             await gathering.settled
@@ -180,6 +184,8 @@ class Dispatcher:
             ctr = await self.predict(batch.version, batch.inputs(), batch.deadline)
         except PredictError as error:
             self.metrics.predict_failed(error.code)
+            if error.code == "DEADLINE_EXCEEDED":
+                self.queue.latency(batch.version).exceeded(batch.rows, self.clock() - start)
             self._fail(batch, str(error), gone=isinstance(error, VersionGoneError))
         except BaseException:
             self._fail(batch, "the call was broken off")

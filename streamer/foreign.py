@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.errors import SpecError
-from streamer.features import GROUPS, FloatColumn, IdColumns, Layout
-from streamer.features.spec import FlatServing, MultiValued
+from streamer.features import GROUPS, FeatureSpec, FloatColumn, IdColumns, Layout
+from streamer.features.spec import FlatServing
 from streamer.types import F32, I32, BatchInputs, SignatureInfo, Tensor, TensorInfo
 
 _INTEGERS: Mapping[str, npt.DTypeLike] = {"int32": np.int32, "int64": np.int64}
@@ -36,8 +36,9 @@ class _Input:
 class FlatSignature:
     """Feeds a signature that takes one flat row a candidate in the model's own inputs.
 
-    A categorical or bucketised feature goes in as its own bucket's number, from 0 (missing); of a multi-valued one or
-    a cross each value is the bucket's number from 1, and 0 is padding; a numeric one has the document's units again.
+    A categorical or bucketised feature goes in as its own bucket's number, from 0 (missing), and so does a cross of
+    such; of a multi-valued one or a cross of one each value is the bucket's number from 1, and 0 is padding; a numeric
+    one has the document's units again.
     """
 
     def __init__(self, layout: Layout, serving: FlatServing, found: SignatureInfo) -> None:
@@ -53,7 +54,7 @@ class FlatSignature:
         if serving.output not in found.outputs:
             raise SpecError(f"serving.output: {serving.output!r}, but the model gives {sorted(found.outputs)}")
         self._inputs = tuple(
-            _input(name, tuple(columns[feature] for feature in features), found.inputs[name])
+            _input(name, tuple(columns[feature] for feature in features), found.inputs[name], layout.spec)
             for name, features in serving.inputs.items()
         )
 
@@ -62,7 +63,7 @@ class FlatSignature:
         return {entry.name: entry.array(batch) for entry in self._inputs}
 
 
-def _input(name: str, columns: tuple[_Column, ...], info: TensorInfo) -> _Input:
+def _input(name: str, columns: tuple[_Column, ...], info: TensorInfo, spec: FeatureSpec) -> _Input:
     where = f"serving.inputs.{name}"
     if info.dtype not in (*_INTEGERS, "float32"):
         raise SpecError(f"{where}: the model takes {info.dtype}; int32, int64 and float32 can be given")
@@ -74,13 +75,13 @@ def _input(name: str, columns: tuple[_Column, ...], info: TensorInfo) -> _Input:
         wrong = next((c.feature.name for c in columns if isinstance(c, IdColumns)), None)
         if wrong is not None:
             raise SpecError(f"{where}: {wrong!r} is no numeric feature, but the model takes float32")
-    take = tuple(_ids(c) if isinstance(c, IdColumns) else _number(c) for c in columns)
+    take = tuple(_ids(c, padded=spec.is_padded(c.feature)) if isinstance(c, IdColumns) else _number(c) for c in columns)
     return _Input(name, _INTEGERS.get(info.dtype, np.float32), is_vector, take)
 
 
-def _ids(at: IdColumns) -> Callable[[BatchInputs], I32]:
+def _ids(at: IdColumns, *, padded: bool) -> Callable[[BatchInputs], I32]:
     """Takes a feature's buckets, counted from 0, or from 1 where 0 is padding."""
-    first = np.int32(at.offset - (at.width > 1 or isinstance(at.feature, MultiValued)))
+    first = np.int32(at.offset - padded)
     columns = slice(at.start, at.start + at.width)
 
     def take(batch: BatchInputs) -> I32:

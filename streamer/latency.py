@@ -36,6 +36,14 @@ class LatencyModel:
             self._per_row = sum_s / sum_n if sum_n else 0.0
         self._fixed = max(0.0, (sum_s - self._per_row * sum_n) / count)
 
+    def exceeded(self, rows: int, seconds: float) -> None:
+        """Learns from a call that was broken off after so long, where more was not expected of it.
+
+        Else calls that are given too little time would all be broken off, and nothing would ever tell.
+        """
+        if 0 < self.estimate(rows) < seconds:
+            self.observe(rows, seconds)
+
     def estimate(self, rows: int) -> float:
         """Seconds that a call of `rows` rows should take."""
         return self._fixed + self._per_row * rows

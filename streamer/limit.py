@@ -8,7 +8,8 @@ _QUEUED = (0.7, 1.7)
 _FORGET = 0.1
 _STEP = 0.5
 _PROBE_EVERY = 500
-_REMEMBERED_VERSIONS = 8
+# More than are asked at once: some models side by side, some versions of each.
+_REMEMBERED_VERSIONS = 64
 
 
 class InFlightLimit:

@@ -177,10 +177,11 @@ class Predictor:
         request = predict_pb2.PredictRequest()
         specify(request.model_spec, version, SPEC)
         reply = await self._control(lambda server: server.predict, request)
-        values = reply.outputs["spec"].string_val
-        if len(values) != 1:
-            raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string")
-        return bytes(values[0]).decode()
+        try:
+            (value,) = reply.outputs["spec"].string_val
+            return bytes(value).decode()
+        except ValueError:  # not one value, or no UTF-8
+            raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string") from None
 
     async def signature(self, version: ModelVersion, name: str) -> SignatureInfo:
         """What a signature of the version takes and gives.
@@ -201,9 +202,14 @@ class Predictor:
         return SignatureInfo(*({n: tensor_info(t) for n, t in side.items()} for side in (found.inputs, found.outputs)))
 
     def ask_by(self, version: ModelVersion, signature: FlatCall) -> None:
-        """From now on the version is asked by a flat signature of its own instead of `score`."""
-        if len(self._flat) == _REMEMBERED_VERSIONS:
-            del self._flat[next(iter(self._flat))]
+        """From now on the version is asked by a flat signature of its own instead of `score`.
+
+        This is remembered of as many versions of a model as may be in use, those that were asked last.
+        """
+        self._flat.pop(version, None)
+        of_model = [known for known in self._flat if known.name == version.name]
+        if len(of_model) == _REMEMBERED_VERSIONS:
+            del self._flat[of_model[0]]
         self._flat[version] = signature
 
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
@@ -242,9 +248,10 @@ class Predictor:
 
     def _request(self, version: ModelVersion, inputs: BatchInputs) -> tuple[Any, str]:
         """The Predict request for a batch, and the output that has the scores."""
-        flat = self._flat.get(version)
+        flat = self._flat.pop(version, None)
         if flat is None:
             return score_request(version, inputs), OUTPUT
+        self._flat[version] = flat  # the last of them, so that it is the last one to be forgotten
         return predict_request(version, flat.name, flat.tensors(inputs)), flat.output
 
     @property

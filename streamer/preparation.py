@@ -67,19 +67,27 @@ class Preparation:
             SpecError, BadReplyError, PredictError: as `read_serving` does, or the version cannot score.
         """
         serving = await read_serving(self._servers, self._settings, version)
-        for request in self._warmup_requests(serving.codec):
+        recent = (serving.codec.decode(value, headers) for value, headers in list(self._recent))
+        warmed = False
+        for request in recent:
+            # Other specs may have read it, or none; what this one cannot read is of no use here.
+            if isinstance(request, BadRecord):
+                continue
             try:
                 encoded = serving.encoder.encode(request)
             except InvalidRequestError:
-                continue  # it was answered as invalid when it came; here it is only of no use
+                continue
             await self._servers.warm(version, BatchInputs.whole(encoded))
+            warmed = True
+        if not warmed:
+            await self._servers.warm(version, BatchInputs.whole(serving.encoder.encode(_blank(serving.codec))))
         return serving
 
-    def _warmup_requests(self, codec: Codec) -> list[BidRequest]:
-        decoded = (codec.decode(value, headers) for value, headers in self._recent)
-        recent = [request for request in decoded if not isinstance(request, BadRecord)]
-        rows = [orjson.dumps(nested(codec.paths.ad_id, f"warm-up-{i}")) for i in range(_BLANK_CANDIDATES)]
-        return recent or [BidRequest("warm-up", {}, _BLANK_CANDIDATES, rows=rows)]
+
+def _blank(codec: Codec) -> BidRequest:
+    """A request that says nothing but ad ids."""
+    rows = [orjson.dumps(nested(codec.paths.ad_id, f"warm-up-{i}")) for i in range(_BLANK_CANDIDATES)]
+    return BidRequest("warm-up", {}, _BLANK_CANDIDATES, rows=rows)
 
 
 async def read_serving(servers: ModelServers, settings: Settings, version: ModelVersion) -> Serving:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 _FORGET = 0.1
+_FORGET_IDLE = 0.001
 _TOKENS = 10.0
 
 
@@ -13,7 +14,7 @@ class Replica:
 
     Attributes:
         in_flight: calls that have not come back.
-        seconds: mean time of its recent calls; 0 while none has come back.
+        seconds: mean time of its recent calls, less what is forgotten of it; 0 while none has come back.
         failures: failures in a row.
         closed_until: until then nothing is sent to it; 0 while it is well.
     """
@@ -37,6 +38,9 @@ class Replica:
 @dataclass(slots=True)
 class Replicas:
     """Spreads calls over servers by how soon each should answer; keeps away from those that fail.
+
+    Of a server that gets no calls the mean time is forgotten little by little, while others answer, until it gets one:
+    nothing else would tell that it has become faster, and one slow answer would exclude it for good.
 
     A server that fails `failures` times in a row gets no calls for `pause_s`, then one; each further failure doubles
     the pause up to `max_pause_s`, a success ends it. Retries are paid for: each success earns `retry_share` of one, so
@@ -71,6 +75,9 @@ class Replicas:
         replica.failures = 0
         replica.closed_until = 0.0
         replica.seconds += (seconds - replica.seconds) * (_FORGET if replica.seconds else 1.0)
+        for other in self.replicas:
+            if other is not replica and not other.in_flight:
+                other.seconds *= 1.0 - _FORGET_IDLE
         self._tokens = min(_TOKENS, self._tokens + self.retry_share)
 
     def failed(self, index: int, now: float) -> None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
-from streamer.cache import Positions, ScoreCache
+from streamer.cache import Owners, Positions, ScoreCache
 from streamer.deadline import Deadline
-from streamer.dispatcher import Dispatcher, Gathering
+from streamer.dispatcher import OUT_OF_TIME, Dispatcher, Gathering
 from streamer.metrics import Metrics
 from streamer.priors import Priors
 from streamer.types import F32, FROM_CACHE, FROM_MODEL, FROM_PRIOR, I8, EncodedRequest, ModelVersion
@@ -146,26 +146,31 @@ class Scores:
         self.metrics.cache_hits.inc(hits)
         self.metrics.cache_misses.inc(size - hits)
         scored.take_known(np.flatnonzero(found.known), found.ctr[found.known])
-        others = {owner: self._flights[owner] for owner in set(found.owner.tolist()) if owner in self._flights}
-        followed = np.isin(found.owner, list(others))
-        missing = np.flatnonzero(~found.known & ~followed)
-        if len(missing):
-            await self._ask_and_keep(scored, cache, missing)
+        await self._get(scored, cache, np.flatnonzero(~found.known), found.owner[~found.known])
+
+    async def _get(self, scored: Scored, cache: ScoreCache, rows: Positions, owners: Owners) -> None:
+        """Asks for rows that are not known; those that another request is asking for it waits for."""
+        others = {owner: self._flights[owner] for owner in set(owners.tolist()) if owner in self._flights}
+        followed = np.isin(owners, list(others))
+        if not followed.all():
+            await self._ask_and_keep(scored, cache, rows[~followed])
         if others:
-            await self._follow(scored, cache, np.flatnonzero(followed), list(others.values()))
+            await self._follow(scored, cache, rows[followed], list(others.values()))
 
     async def _follow(
         self, scored: Scored, cache: ScoreCache, rows: Positions, others: list[asyncio.Future[None]]
     ) -> None:
-        """Waits for rows that other requests have asked for, then asks for those that did not come."""
+        """Waits for rows that other requests have asked for, then gets those that did not come."""
         self.metrics.cache_followed.inc(len(rows))
         left = scored.deadline.remaining(self.clock()) - self.dispatcher.margin_s
-        await asyncio.wait(others, timeout=max(0.0, left))
+        _, late = await asyncio.wait(others, timeout=max(0.0, left))
         found = cache.lookup(scored.version, scored.encoded.keys[rows], self.clock())
         scored.take_known(rows[found.known], found.ctr[found.known])
-        rest = rows[~found.known]
-        if len(rest):
-            await self._ask_and_keep(scored, cache, rest)
+        if late:
+            # To ask now would be in vain, and would take the places away from those that have more time.
+            scored.reason = OUT_OF_TIME
+        else:
+            await self._get(scored, cache, rows[~found.known], found.owner[~found.known])
 
     async def _ask_and_keep(self, scored: Scored, cache: ScoreCache, rows: Positions) -> None:
         """Asks the model; whoever wants the same rows meanwhile can follow."""

@@ -50,6 +50,8 @@ def read_scores(reply: Any, output: str, rows: int) -> F32:
     if tensor.dtype != _FLOAT:
         raise BadReplyError("INVALID_REPLY", f"output {output!r}: expected float32, got dtype {tensor.dtype}")
     content = tensor.tensor_content
+    if len(content) % 4:
+        raise BadReplyError("INVALID_REPLY", f"output {output!r}: expected {rows} scores, got {len(content)} bytes")
     # Without --enable_serialization_as_tensor_content TensorFlow Serving writes float_val.
     ctr = np.frombuffer(content, dtype=np.float32) if content else np.array(tensor.float_val, dtype=np.float32)
     shape = [dim.size for dim in tensor.tensor_shape.dim]

@@ -245,6 +245,7 @@ class SideEncoder:
         return ids
 
     def _keys(self, hashes: U64, floats: F32) -> U64:
-        steps = np.rint(floats * np.float32(_STEPS)).astype(np.int64)
+        # As float64: integers have no room for what is hardly clipped. Adding 0 makes 0 of -0.
+        steps = (np.rint(floats * np.float32(_STEPS)) + np.float32(0)).astype(np.float64)
         words = np.hstack([hashes, steps.view(np.uint64)])
         return mix64(mix64(words[:, None, :] ^ self._salts).sum(axis=2, dtype=np.uint64))

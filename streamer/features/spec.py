@@ -254,6 +254,11 @@ class FeatureSpec(_Value):
             return width
         return feature.max_values if isinstance(feature, MultiValued) else 1
 
+    def is_padded(self, feature: Feature) -> bool:
+        """Whether some of its ids may be padding: of a multi-valued feature, or a cross of one."""
+        some = self.parents(feature) if isinstance(feature, Cross) else (feature,)
+        return any(isinstance(f, MultiValued) for f in some)
+
     @cached_property
     def hash(self) -> str:
         """16 hex digits over all that decides the encoded form. Equal hashes mean interchangeable encoders."""

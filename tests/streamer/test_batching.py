@@ -408,6 +408,17 @@ def test_each_version_has_a_latency_of_its_own() -> None:
     learnt(queue, fixed=10.0)
     queue.add(ticket(1, 2, due=0.03, version=B))
     assert queue.shed(0.0, idle=False) == []
-    for version in range(10, 18):
+    for version in range(10, 74):
         queue.latency(ModelVersion("ctr", version))
     assert queue.latency(A).estimate(10) == 0.0, "only the last few versions are remembered"
+
+
+def test_what_was_learnt_of_many_models_side_by_side_is_kept() -> None:
+    queue = queue_of()
+    models = [ModelVersion(f"model-{i}", 1) for i in range(30)]
+    for _ in range(2):
+        for i, version in enumerate(models, 1):
+            queue.latency(version).observe(100, i / 100)
+    assert [queue.latency(version).estimate(100) for version in models] == pytest.approx(
+        [i / 100 for i in range(1, 31)]
+    )

@@ -158,6 +158,28 @@ async def test_no_more_calls_in_flight_than_slots() -> None:
 
 
 @virtual
+async def test_the_rows_that_wait_are_measured() -> None:
+    rig = Rig()
+
+    def waiting() -> float | None:
+        return rig.dispatcher.metrics.registry.get_sample_value("streamer_batching_waiting_rows")
+
+    first = rig.score(encoded(1, 3))
+    await turns()
+    others = [rig.score(encoded(tag, 4)) for tag in (2, 3)]
+    await turns()
+    assert waiting() == 8
+    others[0].cancel()
+    await turns()
+    assert waiting() == 4
+    rig.calls[0].answer()
+    await turns()
+    rig.calls[1].answer()
+    await asyncio.gather(first, others[1])
+    assert waiting() == 0
+
+
+@virtual
 async def test_what_comes_while_all_slots_are_taken_leaves_together() -> None:
     rig = Rig(slots=1)
     first = rig.score(encoded(1, 2))
@@ -337,6 +359,38 @@ async def test_an_unexpected_exception_settles_the_waiters_and_reaches_the_owner
     await turns()
     rig.calls[1].answer()
     assert complete(await following, request)
+
+
+@virtual
+async def test_a_model_that_became_slower_is_given_more_time_again() -> None:
+    rig = Rig(slots=3, max_batch_rows=120, max_queued_rows=4000)
+    factor = 1
+
+    async def predict(_: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
+        takes = factor * (0.002 + 0.00005 * inputs.rows)
+        left = deadline.remaining(rig.loop.time())
+        await asyncio.sleep(min(takes, left))
+        if takes > left:
+            raise PredictError("DEADLINE_EXCEEDED", "too slow")
+        return scores_of(inputs)
+
+    rig.dispatcher.predict = predict
+    scored: list[bool] = []
+
+    async def one(tag: int) -> None:
+        deadline = Deadline.after(rig.loop.time(), 30.0)
+        gathering = await rig.dispatcher.score(A, encoded(tag, 30), np.arange(30), deadline)
+        scored.append(bool(gathering.done.any()))
+
+    waiting: list[asyncio.Task[None]] = []
+    for tag in range(1500):
+        if tag == 500:
+            factor = 8
+        waiting.append(asyncio.create_task(one(tag)))
+        await asyncio.sleep(0.004)
+    await asyncio.gather(*waiting)
+    assert all(scored[:400])
+    assert sum(scored[-500:]) > 50, "parts of some requests, which is what there is time for"
 
 
 @virtual

@@ -365,6 +365,15 @@ def test_a_price_a_little_higher_has_the_same_key() -> None:
     assert len(set(encoded.candidate_floats[:, 0].tolist())) == 4
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_are_hardly_clipped_have_keys_of_their_own() -> None:
+    number = {"name": "n", "path": "n", "side": "candidate", "kind": "numeric", "clip": 1e30, "deep": True}
+    encoder = Encoder(FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": [number]}))
+    numbers = [1e18, 2e18, -1e18, 1e30, -1e30, 0.0]
+    encoded = encoder.encode(by_rows({}, [{"ad_id": "a", "n": number} for number in numbers]))
+    assert len({key.tobytes() for key in encoded.keys}) == len(numbers)
+
+
 def test_minus_zero_is_zero_in_a_key() -> None:
     number = {"name": "n", "path": "n", "side": "user", "kind": "numeric", "deep": True}
     encoder = Encoder(FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": [number]}))
@@ -415,7 +424,7 @@ def test_the_encoding_never_changes() -> None:
         [266, 3, 14, 34, 0, 45, 285, 474, 332, 64, 71, 367, 352, 525, 496, 689, 116, 88, 107, 88, 0, 0, 717]
     ]
     assert floats.tolist() == [[0.5, -1.1074258089065552]]
-    assert encoded.keys.tolist() == [[8485035331509938140, 2737417373429970401]]
+    assert encoded.keys.tolist() == [[2549379349015846061, 18330288324920860947]]
 
 
 def test_another_process_encodes_alike() -> None:

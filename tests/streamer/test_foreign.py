@@ -93,6 +93,27 @@ def test_rows_of_several_requests_have_their_own_users() -> None:
     assert tensors(signature(), both)["who"][:, 0].tolist() == [3, 2, 3]
 
 
+def test_a_cross_of_one_value_of_a_list_is_counted_from_one() -> None:
+    features: list[dict[str, object]] = [
+        {"name": "like", "path": "user.likes", "side": "user", "kind": "multi_valued", "buckets": 9, "max_values": 1},
+        {"name": "ad", "path": "ad_id", "side": "candidate", "kind": "categorical", "buckets": 50, "wide": True},
+        {"name": "ad_x_like", "kind": "cross", "of": ["like", "ad"], "buckets": 2, "deep": True},
+    ]
+    serving = {"output": "probability", "inputs": {"crossed": ["ad_x_like"]}}
+    encoder = Encoder(
+        FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": features, "serving": serving})
+    )
+    assert encoder.spec.serving is not None
+    found = SignatureInfo({"crossed": TensorInfo("int32", (-1,))}, FOUND.outputs)
+    flat = FlatSignature(encoder.layout, encoder.spec.serving, found)
+    rows = [orjson.dumps({"ad_id": str(i)}) for i in range(40)]
+    crossed = [
+        set(tensors(flat, BatchInputs.whole(encoder.encode(BidRequest("r", {"user": user}, 40, rows=rows))))["crossed"])
+        for user in ({"likes": ["x"]}, {})
+    ]
+    assert crossed == [{1, 2}, {0}]
+
+
 def test_a_number_for_an_integer_input_is_rounded() -> None:
     found = SignatureInfo({"hour": TensorInfo("int64", (-1,))}, FOUND.outputs)
     flat = signature(found, inputs={"hour": ["hour"]})

@@ -65,11 +65,22 @@ def test_versions_have_times_of_their_own_and_only_a_few_are_remembered() -> Non
     for _ in range(400):
         limit.observe(B, 300, 0.1, alone=False)
     assert limit.calls == 4, "nothing is known of B, so nothing is held against it"
-    for number in range(10, 18):
+    for number in range(10, 74):
         limit.observe(ModelVersion("ctr", number), 300, 0.001, alone=True)
     for _ in range(400):
         limit.observe(A, 300, 0.1, alone=False)
     assert limit.calls == 4, "A has been forgotten"
+
+
+def test_what_was_learnt_of_many_models_side_by_side_is_kept() -> None:
+    limit = InFlightLimit(4)
+    models = [ModelVersion(f"model-{i}", 1) for i in range(30)]
+    for version in models:
+        limit.observe(version, 300, 0.001, alone=True)
+    for _ in range(10):
+        for version in models:
+            limit.observe(version, 300, 0.1, alone=False)
+    assert limit.calls < 4, "calls wait in the server, whichever model they are of"
 
 
 def test_one_call_goes_alone_at_first_and_now_and_then() -> None:

@@ -75,6 +75,17 @@ async def test_the_first_version_serves_once_it_is_warm() -> None:
         }  # fmt: skip
 
 
+async def test_a_version_that_reads_none_of_the_recent_requests_is_warmed_all_the_same() -> None:
+    server = Server(versions=(4,))
+    async with model_of(server) as (model, _):
+        await model.refresh()
+        model.remember(b'{"request_id": "r", "candidates": [{"another_ad_id": "a"}]}', [])
+        server.versions = (4, 5)
+        await model.refresh()
+        assert serving(model) == 5
+        assert server.calls == 2, "it has scored before it serves"
+
+
 async def test_a_newer_version_takes_over_and_is_trusted_when_it_behaves() -> None:
     server = Server(versions=(1,))
     async with model_of(server) as (model, metrics):

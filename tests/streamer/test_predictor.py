@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
-from sandbox.model_server.replies import scores_reply
+from sandbox.model_server.replies import Context, scores_reply, spec_reply
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.predictor import Predictor
@@ -45,6 +46,13 @@ def retries(metrics: Metrics) -> float | None:
     return metrics.registry.get_sample_value("streamer_predictor_retries_total")
 
 
+def cut_short(reply: Any) -> Any:
+    """The reply without the last byte of its scores."""
+    tensor = reply.outputs["ctr"]
+    tensor.tensor_content = tensor.tensor_content[:-1]
+    return reply
+
+
 async def test_scores_come_back_in_order() -> None:
     async with client_of(Server()) as (predictor, metrics):
         ctr = await predictor.score(V, inputs(), LONG)
@@ -59,6 +67,7 @@ async def test_scores_come_back_in_order() -> None:
         (lambda _: scores_reply(np.array([0, 0, np.nan, 0], np.float32)), "not in \\[0, 1\\]"),
         (lambda _: scores_reply(np.array([0, 0, 1.5, 0], np.float32), as_content=False), "not in \\[0, 1\\]"),
         (lambda _: scores_reply(np.zeros(4, np.float32), types_pb2.DT_DOUBLE), "expected float32"),
+        (lambda _: cut_short(scores_reply(np.zeros(4, np.float32))), "expected 4 scores, got 15 bytes"),
     ],
 )
 async def test_a_bad_reply_is_an_error_and_is_tried_once_more(answer: Callable[[Any], Any], message: str) -> None:
@@ -157,6 +166,18 @@ async def test_a_label_is_asked_of_the_servers_that_answer() -> None:
             await predictor.labelled("ctr", "stable")
 
 
+async def test_a_spec_that_is_no_text_is_a_bad_reply() -> None:
+    class Binary(Server):
+        async def predict(self, request: Any, context: Context) -> Any:
+            reply = spec_reply("")
+            reply.outputs["spec"].string_val[0] = b"\xff"
+            return reply
+
+    async with client_of(Binary()) as (predictor, _):
+        with pytest.raises(BadReplyError, match=r"ctr/3: its feature_spec signature returned no string"):
+            await predictor.feature_spec(V)
+
+
 async def test_warming_reaches_every_server_and_needs_one() -> None:
     one, two = Server(), Server()
     async with client_of(one, two) as (predictor, _):
@@ -167,3 +188,35 @@ async def test_warming_reaches_every_server_and_needs_one() -> None:
         two.answer = grpc.StatusCode.UNAVAILABLE
         with pytest.raises(PredictError, match="UNAVAILABLE"):
             await predictor.warm(V, inputs())
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A flat signature that is told by its name."""
+
+    name: str
+    output: str = "ctr"
+
+    def tensors(self, batch: BatchInputs) -> dict[str, Any]:
+        return {"candidate_ids": batch.candidate_ids}
+
+
+async def test_a_version_that_is_in_use_is_asked_in_its_own_way_whatever_others_come() -> None:
+    asked: list[str] = []
+
+    def answer(request: Any) -> Any:
+        asked.append(request.model_spec.signature_name)
+        return right(request)
+
+    async with client_of(Server(answer)) as (predictor, _):
+        predictor.ask_by(V, Flat("mine"))
+        for number in range(100):
+            predictor.ask_by(ModelVersion("other", number), Flat("theirs"))
+        await predictor.score(V, inputs(), LONG)
+        for number in range(100, 110):
+            predictor.ask_by(ModelVersion(V.name, number), Flat("newer"))
+        await predictor.score(V, inputs(), LONG)
+        for number in range(110, 120):
+            predictor.ask_by(ModelVersion(V.name, number), Flat("newer"))
+        await predictor.score(V, inputs(), LONG)
+    assert asked == ["mine"] * 3

@@ -47,6 +47,37 @@ def test_a_server_three_times_as_fast_gets_three_times_the_calls() -> None:
     assert [r.in_flight for r in replicas.replicas] == [2, 6]
 
 
+@pytest.mark.parametrize("was_broken", [False, True])
+def test_one_slow_answer_does_not_exclude_a_server_for_good(was_broken: bool) -> None:
+    replicas = replicas_of(2)
+    call(replicas, 0, 0.003)
+    call(replicas, 1, 0.3)
+    if was_broken:
+        fail(replicas, 1, 0.0)
+        fail(replicas, 1, 0.0)
+    counts = [0, 0]
+    for now in range(20_000):
+        index = replicas.pick(float(now))
+        assert index is not None
+        counts[index] += 1
+        call(replicas, index, 0.003)
+    assert counts[1] > 5_000
+
+
+def test_a_server_that_stays_slow_gets_few_of_the_calls() -> None:
+    replicas = replicas_of(2)
+    seconds = [0.003, 0.03]
+    for at, each in enumerate(seconds):
+        call(replicas, at, each)
+    counts = [0, 0]
+    for now in range(20_000):
+        index = replicas.pick(float(now))
+        assert index is not None
+        counts[index] += 1
+        call(replicas, index, seconds[index])
+    assert 0 < counts[1] < 200
+
+
 def test_one_that_keeps_failing_is_left_alone_and_then_probed_by_one_call() -> None:
     replicas = replicas_of(1)
     fail(replicas, 0, 0.0)

@@ -181,6 +181,34 @@ async def test_a_follower_does_not_wait_past_its_own_time() -> None:
 
 
 @virtual
+async def test_a_follower_that_runs_out_of_time_does_not_cost_the_leader_its_place() -> None:
+    rig = Rig(model_s=0.05)
+    leader = rig.score(request(1, 2), budget_ms=100)
+    await asyncio.sleep(0.001)
+    follower = await rig.score(request(1, 2), budget_ms=10)
+    assert sources(follower) == ["prior"] * 2
+    assert sources(await leader) == ["model"] * 2
+    assert sources(await rig.score(request(1, 2))) == ["cache"] * 2
+    assert rig.calls == [(A, [1, 2])]
+
+
+@virtual
+async def test_of_several_followers_of_a_leader_that_fails_one_asks_again() -> None:
+    rig = Rig(error=PredictError("UNAVAILABLE", "gone"))
+    leader = rig.score(request(1, 2))
+    await asyncio.sleep(0.001)
+    followers = [rig.score(request(2, 1)), rig.score(request(1)), rig.score(request(1, 2))]
+    await asyncio.sleep(0.001)
+    rig.error = None
+    assert sources(await leader) == ["prior"] * 2
+    gathered = await asyncio.gather(*followers)
+    assert [sources(g) for g in gathered] == [["model"] * 2, ["cache"], ["cache"] * 2]
+    assert all(np.array_equal(g.ctr, score_of(g.encoded.candidate_ids)) for g in gathered)
+    assert [g.reason for g in gathered] == [None] * 3
+    assert rig.calls == [(A, [1, 2]), (A, [2, 1])]
+
+
+@virtual
 async def test_a_leader_that_is_cancelled_leaves_nobody_waiting() -> None:
     rig = Rig(model_s=0.02)
     leader = rig.score(request(1))
