@@ -110,10 +110,13 @@ async def commits_of(settings: Settings, partitions: Iterable[Partition]) -> Map
         ConfigError: the brokers refuse us.
         KafkaError: they cannot say for now.
     """
+    asked = [TopicPartition(*partition) for partition in partitions]
     async with _Admin(settings) as admin:
-        found = await admin.list_consumer_group_offsets(
-            settings.kafka.group_id, partitions=[TopicPartition(*partition) for partition in partitions]
-        )
+        found = await admin.list_consumer_group_offsets(settings.kafka.group_id, partitions=asked)
+    # A coordinator that cannot say names no partition, and the client takes no notice of the reason that it gives.
+    unnamed = [f"{partition.topic}/{partition.partition}" for partition in asked if partition not in found]
+    if unnamed:
+        raise KafkaError(f"the coordinator of {settings.kafka.group_id} cannot say for now: {', '.join(unnamed)}")
     return {(tp.topic, tp.partition): (at.offset, at.metadata) for tp, at in found.items() if at.offset >= 0}
 
 
