@@ -241,9 +241,13 @@ async def test_what_was_found_beside_a_partition_that_cannot_be_read_is_read_aga
 async def test_a_client_whose_own_task_has_ended_ends_its_worker() -> None:
     """It keeps its partitions, reads nothing of them any more, and says so at each question."""
     group = WatchedGroup(partitions=1)
-    with pytest.raises(ExceptionGroup) as ended:
+
+    async def work() -> None:
         async with started(group, lambda: 0.01) as (member,):
             member.consumer.failures = [KafkaError("Unexpected error during coordination")]
             group.produce(0, b"r")
             await asyncio.sleep(5.0)
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await work()
     assert ended.group_contains(KafkaError, match="Unexpected error during coordination")
