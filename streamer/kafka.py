@@ -64,6 +64,9 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
         heartbeat_interval_ms=settings.kafka.session_timeout_ms // 3,
         # Who still works off partitions that are taken away is waited for, not thrown out.
         rebalance_timeout_ms=settings.kafka.session_timeout_ms + round(settings.service.drain_ms),
+        # Reading stops while answers are not taken, however long. Whoever left the group for that would be given the
+        # same records again, beside those that it still has.
+        max_poll_interval_ms=2**31 - 1,
         partition_assignment_strategy=[Sticky],
         auto_offset_reset=source.start_at,
         fetch_max_wait_ms=source.fetch_max_wait_ms,
