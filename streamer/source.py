@@ -320,12 +320,14 @@ class Source:
     def _receive(self, record: ConsumerRecord, is_suspect: bool) -> Received:
         size = len(record.key or b"") + len(record.value or b"")
         self._offsets.received((record.topic, record.partition), record.offset, size)
-        self._read_s[record.partition] = record.timestamp / 1e3
-        now = self._clock()
+        now, wall = self._clock(), self._wall_clock()
+        # A client that sets no timestamp leaves -1: nobody knows more than that the record is here.
+        written = record.timestamp / 1e3 if record.timestamp >= 0 else wall
+        self._read_s[record.partition] = written
         start = now
         if self._settings.deadline_from == "record":
             # A timestamp in the future is a clock that disagrees: it counts as now.
-            start -= max(0.0, self._wall_clock() - record.timestamp / 1e3)
+            start -= max(0.0, wall - written)
         return Received(
             key=record.key,
             value=record.value,
