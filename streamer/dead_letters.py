@@ -94,7 +94,8 @@ def read(
     partition: int, offset: int, at_ms: int, *, key: bytes | None, value: bytes | None, headers: Sequence[Header]
 ) -> Buried:
     """Reads a record of the dead-letter topic; of a header that stands twice, the last one counts."""
-    facts = {name: content.decode(errors="replace") for name, content in headers if name.startswith(_PREFIX)}
+    # Of the headers before ours, which are the record's own, one may be without a value.
+    facts = {name: (content or b"").decode(errors="replace") for name, content in headers if name.startswith(_PREFIX)}
 
     def number(name: str) -> int:
         text = facts.get(name, "")

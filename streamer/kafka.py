@@ -64,6 +64,9 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
         heartbeat_interval_ms=settings.kafka.session_timeout_ms // 3,
         # Who still works off partitions that are taken away is waited for, not thrown out.
         rebalance_timeout_ms=settings.kafka.session_timeout_ms + round(settings.service.drain_ms),
+        # Reading stops while answers are not taken, however long. Whoever left the group for that would be given the
+        # same records again, beside those that it still has.
+        max_poll_interval_ms=2**31 - 1,
         partition_assignment_strategy=[Sticky],
         auto_offset_reset=source.start_at,
         fetch_max_wait_ms=source.fetch_max_wait_ms,
@@ -110,10 +113,13 @@ async def commits_of(settings: Settings, partitions: Iterable[Partition]) -> Map
         ConfigError: the brokers refuse us.
         KafkaError: they cannot say for now.
     """
+    asked = [TopicPartition(*partition) for partition in partitions]
     async with _Admin(settings) as admin:
-        found = await admin.list_consumer_group_offsets(
-            settings.kafka.group_id, partitions=[TopicPartition(*partition) for partition in partitions]
-        )
+        found = await admin.list_consumer_group_offsets(settings.kafka.group_id, partitions=asked)
+    # A coordinator that cannot say names no partition, and the client takes no notice of the reason that it gives.
+    unnamed = [f"{partition.topic}/{partition.partition}" for partition in asked if partition not in found]
+    if unnamed:
+        raise KafkaError(f"the coordinator of {settings.kafka.group_id} cannot say for now: {', '.join(unnamed)}")
     return {(tp.topic, tp.partition): (at.offset, at.metadata) for tp, at in found.items() if at.offset >= 0}
 
 

@@ -94,6 +94,11 @@ class OffsetTracker:
         """The next offset to answer; before the first answer, where the partition begins; None if that is not known."""
         return self._next.get(partition, self._committed.get(partition))
 
+    def received_up_to(self, partition: Partition) -> int | None:
+        """The next offset to receive; before the first record, where the partition begins; None if not known."""
+        records = self._open.get(partition)
+        return next(reversed(records)) + 1 if records else self.read_up_to(partition)
+
     def is_in_flight(self, partition: Partition, offset: int) -> bool:
         """Whether the record was received and is not done."""
         records = self._open.get(partition)

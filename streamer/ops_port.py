@@ -44,7 +44,7 @@ class OpsPort:
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         token = self._settings.token
         if token is not None and request.path not in _OPEN:
-            sent = request.headers.get("Authorization", "").encode()
+            sent = request.headers.get("Authorization", "").encode(errors="surrogateescape")
             if not hmac.compare_digest(sent, f"Bearer {token.get_secret_value()}".encode()):
                 raise web.HTTPUnauthorized(text="ops.token: expected as `Authorization: Bearer …`\n")
         return await handler(request)

@@ -295,9 +295,11 @@ class Service:
             await self._in_time("group", source.leave())
             if not all_answered:
                 self._log.error("drained in part, the rest will be read again", in_flight=left)
-                for task in asyncio.all_tasks():
-                    if task.get_name() in {"record", "batch"}:
-                        task.cancel()
+            # Also where all is answered: records of partitions that were taken away are not counted any more, and are
+            # sent until they are taken.
+            for task in asyncio.all_tasks():
+                if task.get_name() in {"record", "batch"}:
+                    task.cancel()
             return all_answered
 
     async def _read(
@@ -339,12 +341,27 @@ class Service:
         """Attempts until it works or the worker is told to stop; says what it waits for."""
         while not self._stop.is_set():
             try:
-                return await attempt()
+                return await self._unless_stopped(attempt())
             except not_yet as error:
                 self._why_not = f"waiting for the {what}: {error}"
                 self._log.warning(f"waiting for the {what}", error=str(error))
             await set_within(self._stop, _START_RETRY_S)
         return None
+
+    async def _unless_stopped(self, attempt: Awaitable[_T]) -> _T | None:
+        """Breaks off what may never end: a client tries by itself to join a group for as long as that takes."""
+        attempting = asyncio.ensure_future(attempt)
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait([attempting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if attempting.done():
+                return attempting.result()
+            attempting.cancel()
+            await asyncio.wait([attempting], timeout=_AT_LEAST_S)
+            return None
+        finally:
+            stopping.cancel()
+            attempting.cancel()
 
 
 def _first(group: BaseExceptionGroup[FencedError]) -> BaseException:

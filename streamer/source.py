@@ -62,6 +62,7 @@ class Offsets(Protocol):
     def received(self, partition: Partition, offset: int, size: int) -> None: ...
     def done(self, partition: Partition, offset: int) -> None: ...
     def read_up_to(self, partition: Partition) -> int | None: ...
+    def received_up_to(self, partition: Partition) -> int | None: ...
     def in_flight_of(self, partitions: Iterable[Partition]) -> int: ...
 
 
@@ -160,7 +161,11 @@ class Source:
                 )
                 chunk = await self._admit([record for records in found.values() for record in records])
             except KafkaError as error:
+                if type(error) is KafkaError:
+                    # The end of one of the client's own tasks: it would say so for ever, and never read again.
+                    raise
                 # Forbidden of late, or a log that is damaged: whoever repairs it need not restart us.
+                self._read_again()
                 self._metrics.fetch_failures.inc()
                 self._log.error("records cannot be read, tried again", topic=self._settings.topic, error=repr(error))
                 await asyncio.sleep(_RETRY_S)
@@ -184,6 +189,14 @@ class Source:
             settings.max_unacknowledged_records - offsets.in_flight,
             self._max_uncommitted - offsets.uncommitted,
         )
+
+    def _read_again(self) -> None:
+        """Goes back to what was received: a client that fails at one partition drops what it has found in others."""
+        assigned = self._consumer.assignment()
+        for partition in self._delivery.partitions:
+            top, offset = TopicPartition(*partition), self._offsets.received_up_to(partition)
+            if top in assigned and offset is not None:
+                self._consumer.seek(top, offset)
 
     def _pause(self, chunk: Sequence[Received]) -> None:
         """Pauses those of the partitions just read whose records do not get done, unless there is no other."""
@@ -307,12 +320,14 @@ class Source:
     def _receive(self, record: ConsumerRecord, is_suspect: bool) -> Received:
         size = len(record.key or b"") + len(record.value or b"")
         self._offsets.received((record.topic, record.partition), record.offset, size)
-        self._read_s[record.partition] = record.timestamp / 1e3
-        now = self._clock()
+        now, wall = self._clock(), self._wall_clock()
+        # A client that sets no timestamp leaves -1: nobody knows more than that the record is here.
+        written = record.timestamp / 1e3 if record.timestamp >= 0 else wall
+        self._read_s[record.partition] = written
         start = now
         if self._settings.deadline_from == "record":
             # A timestamp in the future is a clock that disagrees: it counts as now.
-            start -= max(0.0, self._wall_clock() - record.timestamp / 1e3)
+            start -= max(0.0, wall - written)
         return Received(
             key=record.key,
             value=record.value,

@@ -80,7 +80,9 @@ class Worker:
 
     async def reload(self, is_ready: Callable[["Worker"], Coroutine[Any, Any, bool]]) -> None:
         """Drains the process and starts another one, which reads its settings anew; returns when that one is ready."""
-        old, self._reloading = self.pid, True
+        old = self.pid
+        # Where none runs, the next one to end has not been told to.
+        self._reloading = old is not None
         self._send(signal.SIGTERM)
         while self.pid in (old, None) or not await is_ready(self):
             if await set_within(self._stop, self._settings.poll_ms / 1e3):

@@ -110,7 +110,9 @@ class Transactions:
         """
         async with self._one_at_a_time:
             new = {partition: self._lanes.setdefault(partition, _Lane()) for partition in partitions}
-            await asyncio.gather(*(self._start(p, lane) for p, lane in new.items() if lane.producer is None))
+            starting = (self._start(p, lane) for p, lane in new.items() if lane.producer is None)
+            # Each to its end: one that went on alone would be in the way of the next attempt's, which has its id.
+            _raise_first(await asyncio.gather(*starting, return_exceptions=True))
 
     async def wait(self) -> None:
         """Waits until a transaction is due: after the interval, or when enough is ready."""
@@ -128,10 +130,7 @@ class Transactions:
             self._enough.clear()
             lanes = list(self._lanes.items())
             # Each to its end before the first error is raised: a transaction is not to be broken off by another one.
-            ends = await asyncio.gather(*(self._run(p, lane, mark) for p, lane in lanes), return_exceptions=True)
-            for end in ends:
-                if isinstance(end, BaseException):
-                    raise end
+            _raise_first(await asyncio.gather(*(self._run(p, lane, mark) for p, lane in lanes), return_exceptions=True))
 
     async def close(self, partitions: Iterable[Partition]) -> None:
         """These partitions are given up; what of them is not committed will be answered by somebody else."""
@@ -288,6 +287,12 @@ class _RefusedError(Exception):
 
 class _BatchesTooLargeError(Exception):
     """The brokers did not take several messages together that they may take one by one."""
+
+
+def _raise_first(ends: Iterable[object]) -> None:
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

@@ -21,7 +21,7 @@ def check_config(
 ) -> None:
     """Check the settings and show what is in force. Exit status 2 if anything is wrong."""
     settings = load_settings(config)
-    console = Console()
+    console = Console(markup=False)
     console.print(_table(settings))
     if live:
         for line in asyncio.run(_ask(settings)):

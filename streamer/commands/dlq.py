@@ -49,7 +49,7 @@ def show_all(
         origin = letter.origin
         came_from = f"{origin.topic}/{origin.partition}@{origin.offset}"
         table.add_row(buried.position, _time(buried.at_ms), came_from, letter.stage, letter.reason, str(size))
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(table)
     console.print(
         f"{count} dead letters in {settings.sink.dead_letter_topic}" + f", the newest {limit}" * (count > limit)
@@ -132,7 +132,13 @@ async def _count(settings: Settings, wanted: Wanted) -> int:
 
 
 async def _replay(settings: Settings, wanted: Wanted, to: str | None) -> tuple[int, int]:
-    """Sends those that match; returns how many were sent, and how many cannot be."""
+    """Sends those that match; returns how many were sent, and how many cannot be.
+
+    Raises:
+        StreamerError: the brokers refuse one; those before it were sent.
+    """
+    from aiokafka.errors import KafkaError  # noqa: PLC0415
+
     from streamer import kafka  # noqa: PLC0415
 
     sent = left_out = 0
@@ -145,7 +151,11 @@ async def _replay(settings: Settings, wanted: Wanted, to: str | None) -> tuple[i
             if buried.value_bytes is not None or not topic:
                 left_out += 1
                 continue
-            await producer.send_and_wait(topic, letter.value, letter.key, headers=buried.headers_for_replay())
+            try:
+                await producer.send_and_wait(topic, letter.value, letter.key, headers=buried.headers_for_replay())
+            except KafkaError as error:
+                where = f"{buried.position} could not be sent to {topic!r}"
+                raise StreamerError(f"{sent} sent again, then {where}: {error!r}") from error
             sent += 1
     return sent, left_out
 
@@ -184,7 +194,10 @@ def _since_ms(text: str | None) -> int:
 
 
 def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1e3, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return datetime.fromtimestamp(milliseconds / 1e3, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError):  # somebody's microseconds or nanoseconds, which brokers take
+        return f"{milliseconds} ms"
 
 
 def _readable(content: bytes | None) -> str:

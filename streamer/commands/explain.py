@@ -30,7 +30,7 @@ def explain(
         value = sys.stdin.buffer.read() if str(request) == "-" else request.read_bytes()
     except OSError as error:
         raise ConfigError(f"{request}: cannot be read: {error.strerror}") from error
-    asyncio.run(_explain(Console(highlight=False), settings, value, candidates))
+    asyncio.run(_explain(Console(highlight=False, markup=False), settings, value, candidates))
 
 
 async def _explain(console: Console, settings: Settings, value: bytes, shown: int) -> None:

@@ -1,5 +1,6 @@
 """`streamer model`: which version serves, asked and told through the operations port of a running worker."""
 
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -72,7 +73,7 @@ def _ask(method: str, path: str, config: Path | None, ops: str | None, model: st
             found = json.load(response)
     except urllib.error.HTTPError as error:
         raise StreamerError(f"{address} refused: {error.read().decode(errors='replace').strip()}") from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # something else listens, or the address is none
         raise StreamerError(f"no worker's operations port at {address}: {error}") from error
     for described in found:
         # A supervisor answers with a list for each of its workers.

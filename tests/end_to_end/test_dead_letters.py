@@ -23,18 +23,22 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def topics(kafka: KafkaBroker, fresh_topic: FreshTopic) -> tuple[str, str]:
-    """A topic with three dead letters, and the topic that they came from, now empty."""
+    """A topic with four dead letters, and the topic that they came from, now empty.
+
+    The third one has all that a bidder may do: text in brackets, a time in nanoseconds, a header without a value.
+    """
     dead, requests = fresh_topic(prefix="dead"), fresh_topic(prefix="requests")
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
-    for offset, (value, stage, reason) in enumerate(
+    for offset, (value, stage, reason, timestamp_ms, header) in enumerate(
         [
-            (b"{nonsense", "decode", "record: not JSON"),
-            (b'{"user":{"id":"\xc3\xa4"}}', "decode", "request_id: missing"),
-            (b"\xff", "encode", "ad_id: odd"),
+            (b"{nonsense", "decode", "record: not JSON", 1000, ("trace", b"t")),
+            (b'{"user":{"id":"\xc3\xa4"}}', "decode", "request_id: missing", 1000, ("trace", b"t")),
+            (b"\xff", "encode", "ad_id: odd [/b] [c]", 1_700_000_000_000_000_000, ("dead_letter.odd", None)),
         ]
     ):
-        letter = DeadLetter(b"u%d" % offset, value, [("trace", b"t")], Origin(requests, 0, offset), 1000, stage, reason)
-        producer.produce(dead, letter.value, letter.key, headers=list(headers_of(letter)))
+        origin = Origin(requests, 0, offset)
+        letter = DeadLetter(b"u%d" % offset, value, [], origin, timestamp_ms, stage, reason)
+        producer.produce(dead, letter.value, letter.key, headers=[header, *headers_of(letter)])
     too_large = DeadLetter(None, None, [], Origin(requests, 0, 3), 1000, "decode", "record: too large")
     producer.produce(dead, None, headers=[*headers_of(too_large), ("dead_letter.value_bytes", b"9000000")])
     assert producer.flush(300) == 0
@@ -69,7 +73,15 @@ def sent_again(kafka: KafkaBroker, topic: str, count: int) -> list[Any]:
 def test_list_and_show(dlq: Run, topics: tuple[str, str]) -> None:
     listed = dlq("list")
     assert listed.exit_code == 0, listed.output
-    for part in ("0:0", "record: not JSON", "request_id: missing", f"{topics[1]}/0@1", "9000000", "4 dead letters"):
+    for part in (
+        "0:0",
+        "record: not JSON",
+        "request_id: missing",
+        "ad_id: odd [/b] [c]",
+        f"{topics[1]}/0@1",
+        "9000000",
+        "4 dead letters",
+    ):
         assert part in listed.output
     some = dlq("list", "--stage", "decode", "--limit", "1")
     assert "record: too large" in some.output
@@ -80,7 +92,10 @@ def test_list_and_show(dlq: Run, topics: tuple[str, str]) -> None:
     shown = dlq("show", "0:1").output
     for part in ("reason: request_id: missing", "key: u1", "header trace: t", '"id": "ä"'):
         assert part in shown
-    assert "b'\\xff'" in dlq("show", "0:2").output
+    odd = dlq("show", "0:2")
+    assert odd.exit_code == 0, odd.output
+    assert "b'\\xff'" in odd.output
+    assert "produced: 1700000000000000000 ms, given up: 20" in odd.output
     assert "left out" in dlq("show", "0:3").output
 
 
@@ -113,6 +128,13 @@ def test_what_is_wrong_is_told_in_a_line(dlq: Run, arguments: tuple[str, ...], m
     refused = dlq(*arguments)
     assert isinstance(refused.exception, StreamerError)
     assert str(refused.exception).startswith(message)
+
+
+def test_a_replay_that_is_refused_says_how_far_it_came(dlq: Run, fresh_topic: FreshTopic) -> None:
+    small = fresh_topic(config={"max.message.bytes": "10"})
+    refused = dlq("replay", "0:1", "--yes", "--to", small)
+    assert isinstance(refused.exception, StreamerError)
+    assert str(refused.exception).startswith(f"0 sent again, then 0:1 could not be sent to {small!r}: ")
 
 
 def test_a_topic_that_is_not_there(kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 
 from streamer.types import Partition
 
@@ -82,6 +82,11 @@ class FakeConsumer:
         self._high: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._is_revoking = False
+        self.failures: list[KafkaError] = []
+        """What the next calls of `getmany` raise that find records, which are not found again; `seek` brings them back.
+
+        So it is with the real client where the records of another partition cannot be read.
+        """
 
     def subscribe(self, topics: Iterable[str], *, listener: ConsumerRebalanceListener | None = None) -> None:
         self._listener = listener
@@ -137,6 +142,8 @@ class FakeConsumer:
                 async with asyncio.timeout(timeout_ms / 1e3):
                     await self._group.appended.wait()
             found = self._take(max_records)
+        if found and self.failures:
+            raise self.failures.pop(0)
         return found
 
     async def revoke(self) -> None:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.subscription_state import SubscriptionState
 
 from sandbox.broker import KafkaBroker
 from streamer import kafka as clients
@@ -29,9 +30,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_member_that_stays_keeps_its_partitions(kafka: KafkaBroker, fresh_topic: FreshTopic) -> None:
-    topic = fresh_topic(partitions=len(PARTITIONS))
-    settings = Settings.model_validate(
+def settings_of(kafka: KafkaBroker, topic: str) -> Settings:
+    return Settings.model_validate(
         {
             "kafka": {
                 "bootstrap_servers": kafka.bootstrap_servers,
@@ -40,21 +40,27 @@ async def test_a_member_that_stays_keeps_its_partitions(kafka: KafkaBroker, fres
             }
         }
     )
+
+
+async def joined(settings: Settings, topic: str, stack: AsyncExitStack) -> AIOKafkaConsumer:
+    """A member, until the stack is left."""
+    consumer = clients.consumer(settings)
+    consumer.subscribe([topic])
+    await consumer.start()
+    stack.push_async_callback(consumer.stop)
+    return consumer
+
+
+async def test_a_member_that_stays_keeps_its_partitions(kafka: KafkaBroker, fresh_topic: FreshTopic) -> None:
+    topic = fresh_topic(partitions=len(PARTITIONS))
+    settings = settings_of(kafka, topic)
     async with AsyncExitStack() as stack:
-
-        async def join() -> AIOKafkaConsumer:
-            consumer = clients.consumer(settings)
-            consumer.subscribe([topic])
-            await consumer.start()
-            stack.push_async_callback(consumer.stop)
-            return consumer
-
-        first = await join()
+        first = await joined(settings, topic, stack)
         await until(lambda: has(first) == PARTITIONS)
-        second = await join()
+        second = await joined(settings, topic, stack)
         await until(lambda: len(has(first)) == len(has(second)) == 3)
         before = has(first), has(second)
-        third = await join()
+        third = await joined(settings, topic, stack)
         await until(lambda: len(has(first)) == len(has(second)) == len(has(third)) == 2)
         assert has(first) < before[0]
         assert has(second) < before[1]
@@ -63,3 +69,17 @@ async def test_a_member_that_stays_keeps_its_partitions(kafka: KafkaBroker, fres
         await until(lambda: has(first) | has(third) == PARTITIONS)
         assert has(first) > held[0]
         assert has(third) > held[1]
+
+
+async def test_a_member_that_has_long_read_nothing_stays(
+    kafka: KafkaBroker, fresh_topic: FreshTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading stops while answers are not taken; to leave would bring the same records back beside those in flight."""
+    topic = fresh_topic(partitions=len(PARTITIONS))
+    settings = settings_of(kafka, topic)
+    async with AsyncExitStack() as stack:
+        first = await joined(settings, topic, stack)
+        await until(lambda: has(first) == PARTITIONS)
+        monkeypatch.setattr(SubscriptionState, "fetcher_idle_time", 7 * 86_400.0)
+        second = await joined(settings, topic, stack)
+        await until(lambda: len(has(first)) == len(has(second)) == 3)

@@ -29,6 +29,7 @@ def test_out_of_order_waits_for_the_first() -> None:
     tracker.done(P, 6)
     assert tracker.committable() == {}
     assert tracker.read_up_to(P) is None
+    assert tracker.received_up_to(P) == 8
     tracker.done(P, 5)
     assert tracker.committable() == {P: 8}
     assert tracker.read_up_to(P) == 8
@@ -181,6 +182,7 @@ def test_against_a_plain_model(data: st.DataObject) -> None:
         assert tracker.in_flight_bytes == sum(unfinished)
         assert tracker.uncommitted == sum(o >= committed.get(p, 0) for p, records in state.items() for o in records)
         for p, records in state.items():
+            assert tracker.received_up_to(p) == max(records) + 1
             ready = set(data.draw(st.lists(st.sampled_from(sorted(records)))))
             left = [o for o in sorted(records) if not records[o]]
             assert tracker.prefix(p, ready) == list(takewhile(ready.__contains__, left))

@@ -127,7 +127,7 @@ async def test_with_a_token_strangers_see_only_whether_it_lives(monkeypatch: pyt
     control = Control()
     async with port_of(control, token=WORD) as address:
         assert (await ask(address, "/healthz"))[0] == (await ask(address, "/readyz"))[0] == 200
-        for token in (None, "hunter", "hunter22", ""):
+        for token in (None, "hunter", "hunter22", "", "\xff"):
             for path, method in (
                 ("/metrics", "GET"),
                 ("/config", "GET"),
@@ -170,3 +170,25 @@ async def test_the_command_line() -> None:
     gone = await streamer("model", "list", "--ops", address)
     assert isinstance(gone.exception, StreamerError)
     assert str(gone.exception).startswith(f"no worker's operations port at {address}: ")
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\n\r\n<html>"])
+async def test_a_port_of_something_else_is_told_in_a_line(said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        refused = await streamer("model", "list", "--ops", address)
+    assert isinstance(refused.exception, StreamerError)
+    assert str(refused.exception).startswith(f"no worker's operations port at {address}: ")
+
+
+async def test_settings_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = "[fe80::1]:9092,[/x]"
+    monkeypatch.setenv("STREAMER_KAFKA__BOOTSTRAP_SERVERS", servers)
+    shown = await streamer("check-config")
+    assert shown.exit_code == 0, shown.exception
+    assert servers in shown.output

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 from aiokafka import TopicPartition
+from aiokafka.errors import CorruptRecordException, KafkaError, UnsupportedCodecError
 
 from sandbox.virtual_loop import run_virtual, virtual
 from streamer.deadline import Deadline
@@ -219,3 +220,34 @@ async def test_what_takes_longer_is_given_up_and_answered_by_the_next_one() -> N
         await asyncio.sleep(10.0)
     assert group.answered == [(0, 0), (0, 0)]
     assert group.is_worked_off, "the late answer has moved nothing"
+
+
+@virtual
+async def test_what_was_found_beside_a_partition_that_cannot_be_read_is_read_again() -> None:
+    group = WatchedGroup(partitions=2)
+    async with started(group, lambda: 0.01) as (member,):
+        group.produce(0, b"r")
+        await asyncio.sleep(1.0)
+        member.consumer.failures = [UnsupportedCodecError("of another partition"), CorruptRecordException()]
+        for _ in range(3):
+            group.produce(0, b"r")
+            group.produce(1, b"r")
+        await asyncio.sleep(5.0)
+        assert group.is_worked_off
+    assert sorted(group.answered) == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)], "and nothing twice"
+
+
+@virtual
+async def test_a_client_whose_own_task_has_ended_ends_its_worker() -> None:
+    """It keeps its partitions, reads nothing of them any more, and says so at each question."""
+    group = WatchedGroup(partitions=1)
+
+    async def work() -> None:
+        async with started(group, lambda: 0.01) as (member,):
+            member.consumer.failures = [KafkaError("Unexpected error during coordination")]
+            group.produce(0, b"r")
+            await asyncio.sleep(5.0)
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await work()
+    assert ended.group_contains(KafkaError, match="Unexpected error during coordination")

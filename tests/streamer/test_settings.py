@@ -126,6 +126,10 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
         load_settings(tmp_path / "none.yaml")
     assert "cannot be read" in refused(tmp_path, "a: [")[0]
+    assert "cannot be read" in refused(tmp_path, "kafka: {group_id: 2026-13-45}")[0]  # no date, says YAML
+    (tmp_path / "latin.yaml").write_bytes("kafka: {group_id: Käufer}".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml: cannot be read: .*utf-8"):
+        load_settings(tmp_path / "latin.yaml")
 
 
 @pytest.mark.parametrize(

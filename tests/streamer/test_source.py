@@ -89,17 +89,19 @@ async def test_records_uncommitted_stop_reading_though_they_are_done() -> None:
         ("record", 12, 18.0),
         ("record", 5_000, -4_970.0),
         ("record", -3_600_000, 30.0),  # a clock that is an hour ahead
+        ("record", None, 30.0),  # a client that sets no timestamp: brokers keep -1
         ("arrival", 12, 30.0),
         ("arrival", 5_000, 30.0),
     ],
 )
 async def test_the_budget_begins_at_the_records_timestamp_or_at_its_receipt(
-    deadline_from: str, age_ms: int, left_ms: float
+    deadline_from: str, age_ms: int | None, left_ms: float
 ) -> None:
     wall_s = 1_700_000_000.0
     settings = {"deadline_from": deadline_from, "budget_ms": 30.0}
     async with source_of(OffsetTracker(), settings, wall_s=wall_s) as source:
-        record = ConsumerRecord("t", 0, 7, round(1e3 * wall_s) - age_ms, 0, b"u", b"{}", None, 1, 2, ())
+        timestamp_ms = -1 if age_ms is None else round(1e3 * wall_s) - age_ms
+        record = ConsumerRecord("t", 0, 7, timestamp_ms, 0, b"u", b"{}", None, 1, 2, ())
         received = source._receive(record, False)  # noqa: SLF001  a chunk of records needs a broker
     assert 1e3 * received.deadline.remaining(50.0) == pytest.approx(left_ms, abs=1e-3)
     assert received.at == 50.0

@@ -171,6 +171,19 @@ async def test_sighup_restarts_one_after_the_other(tmp_path: Path) -> None:
         assert first < gone < second, "the second one goes when the first one is back"
 
 
+async def test_a_reload_of_a_worker_that_is_down_hides_no_crash(tmp_path: Path) -> None:
+    async with running(tmp_path, max_restarts=1, restart_pause_ms=1000) as found:
+        await found.until_started(1, 1)
+        (crashed,) = found.started()[0]
+        os.kill(crashed, signal.SIGKILL)
+        await found.until(lambda: found.supervisor.workers[0].pid is None)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await found.until_started(2, 2)
+        (restarted,) = found.started()[0] - {crashed}
+        os.kill(restarted, signal.SIGKILL)
+        assert await asyncio.wait_for(found.task, WAIT_S) == signal.SIGKILL, "it ends too often"
+
+
 async def test_sighup_with_wrong_settings_changes_nothing(tmp_path: Path) -> None:
     asked = asyncio.Event()
 
