@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -201,25 +202,25 @@ def test_two_writers_of_one_version_do_not_touch_each_other_s_files(
 ) -> None:
     """As in containers on one volume, where each is process 1."""
     monkeypatch.setattr(os, "getpid", lambda: 1)
-    with new_version(tmp_path, 1) as first:
-        first.mkdir()
-        (first / "saved_model.pb").write_bytes(b"first")
-        with pytest.raises(ExportError, match="1: cannot be written"), new_version(tmp_path, 1) as second:
-            second.mkdir()
-            raise OSError(28, "No space left on device")
-        with new_version(tmp_path, 2) as third:
-            third.mkdir()
-    assert (tmp_path / "1" / "saved_model.pb").read_bytes() == b"first"
-    with (
-        pytest.raises(ExportError, match="3: cannot be written: Directory not empty"),
-        new_version(tmp_path, 3) as slow,
-    ):
-        slow.mkdir()
-        with new_version(tmp_path, 3) as quick:
-            quick.mkdir()
-            (quick / "saved_model.pb").write_bytes(b"quick")
-    assert (tmp_path / "3" / "saved_model.pb").read_bytes() == b"quick"
-    assert _listed(tmp_path) == ["1", "2", "3"]
+
+    def write(what: str, version: int, meanwhile: Callable[[], object] = int) -> None:
+        with new_version(tmp_path, version) as partial:
+            partial.mkdir()
+            (partial / "saved_model.pb").write_text(what, encoding="utf-8")
+            meanwhile()
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    def second_fails() -> None:
+        with pytest.raises(ExportError, match="1: cannot be written: No space left"):
+            write("second", 1, fail)
+
+    write("first", 1, second_fails)
+    with pytest.raises(ExportError, match="2: cannot be written: Directory not empty"):
+        write("slow", 2, lambda: write("quick", 2))
+    found = [(tmp_path / version / "saved_model.pb").read_text(encoding="utf-8") for version in ("1", "2")]
+    assert (found, _listed(tmp_path)) == (["first", "quick"], ["1", "2"])
 
 
 def test_a_version_that_another_publisher_removes_is_gone_all_the_same(
