@@ -16,6 +16,7 @@ from model_training.distributed.lifeline import end_with_launcher
 from model_training.distributed.pace import Pace
 from model_training.errors import ConfigError
 from model_training.runtime import load_tensorflow
+from model_training.versions import check_free
 
 if TYPE_CHECKING:
     from model_training.distributed.run import Run
@@ -62,6 +63,8 @@ def play_role(
         raise ConfigError("TF_CONFIG is set: --records and --checkpoints are needed")
     check_mode(config.distributed.mode, servers=len(cluster.ps))
     spec = load_spec(spec_path or config.spec)
+    if export_to is not None and task.role == "chief":
+        check_free(export_to, version)
     load_tensorflow()
     # At its level for warnings TensorFlow says, in every process, that its graph runtime is deprecated.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
