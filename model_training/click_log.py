@@ -68,8 +68,8 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
     """The requests on lines [first, last) of a log, counted from 0; blank lines are skipped.
 
     Raises:
-        DataError: naming file, line (counted from 1) and field; also where a line is earlier than the one before it, that
-            before `first` included: what is cut off as later would hold what is to be predicted.
+        DataError: naming file, line (counted from 1) and field; also where a line is earlier than the one before it, be
+            that before `first`: what is cut off as later would hold what is to be predicted.
     """
     start, before = max(first - 1, 0), None
     with _reading(path) as lines:

@@ -21,7 +21,7 @@ def check_judgeable(data: "TrainingData") -> None:
     """Refuses, before hours of training, what could only be trained and not judged after them.
 
     Raises:
-        DataError: there are not both clicks and non-clicks to train on, or among the examples held out, if there are any.
+        DataError: there are not both clicks and non-clicks to train on, or among what is held out, if anything is.
     """
     data.manifest.check_classes("examples")
     labels = data.holdout.labels

@@ -17,6 +17,7 @@ from model_training.commands.data import (
     SamplingOption,
     open_log,
     open_prepared,
+    tell_damage,
 )
 from model_training.commands.judgement import check_judgeable, judge
 from model_training.commands.output import console, export_described, fail_clearly
@@ -87,7 +88,8 @@ def launch(
                 manifest = data.manifest
             else:
                 whole = read_training_records(directory)
-                manifest, _ = without_damaged(directory, whole, max_lost_share=parsed.max_lost_share)
+                manifest, damage = without_damaged(directory, whole, max_lost_share=parsed.max_lost_share)
+                tell_damage(damage)
             manifest.check(features)
             manifest.check_classes("examples")
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model_training.commands.data import tell_damage
 from model_training.commands.output import console, export_described
 from model_training.config import Mode, TrainingConfig, load_spec
 from model_training.distributed.cluster import Cluster, Task, check_mode
@@ -77,7 +78,7 @@ def play_role(
 
     whole = read_training_records(records)
     whole.check(spec)
-    manifest, _ = without_damaged(records, whole, max_lost_share=config.max_lost_share)
+    manifest, damage = without_damaged(records, whole, max_lost_share=config.max_lost_share)
     manifest.check_classes("examples")
     run = Run(cluster, task, config, spec, records, manifest, checkpoints)
     if task.role == "ps":
@@ -87,6 +88,7 @@ def play_role(
     if task.role == "worker":
         learn(run, _joined())
         return
+    tell_damage(damage)
     if last := claim_run(checkpoints, config, spec):
         console.print(f"goes on from {last}", soft_wrap=True)
     learn(run, _reporter(run))

@@ -117,12 +117,9 @@ def test_there_is_one_source_of_examples(config: Path, sources: list[str]) -> No
 
 @pytest.mark.parametrize("command", ["train", "launch"])
 def test_what_could_only_be_trained_in_vain_is_refused_before(tmp_path: Path, config: Path, command: str) -> None:
-    lines = [
-        f'{{"timestamp_ms": 1, "request": {{}}, "candidates": [{{"ad_id": "a"}}], "clicked": [{i % 2 if i < 18 else 0}]}}'
-        for i in range(20)
-    ]
+    line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [%d]}\n'
     log, base = tmp_path / "log.jsonl", tmp_path / "ctr"
-    log.write_text("\n".join(lines), encoding="utf-8")
+    log.write_text((line % 0 + line % 1) * 9 + line % 0 * 2, encoding="utf-8")
     (base / "3").mkdir(parents=True)
     for options, message in (
         (("--export-to", base), "0 clicks among 2 examples to judge the model by: both classes are needed"),
