@@ -16,7 +16,8 @@ _STANDING = "standing.json"
 class Best:
     """Keeps one model and its standing.
 
-    Invariant: the standing that is read names a model that is there whole, whenever its process was ended.
+    Invariant: the standing that is read names the model that it judged, which is there whole, whenever its process was
+    ended.
     """
 
     def __init__(self, checkpoints: Path) -> None:
@@ -43,9 +44,14 @@ class Best:
     def write(self, standing: Standing, save: Callable[[str], object]) -> None:
         """Takes a standing down; if it is that of a new best model, `save` writes this one's checkpoint first.
 
+        One that is taken down already changes nothing: a run that goes on from an older checkpoint comes by again.
+
         Raises:
+            DataError: the one before cannot be read.
             OSError, tf.errors.OpError: it cannot be written.
         """
+        if standing == self.read():
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self.checkpoint(standing)
         is_new = standing.examples == standing.evaluated

@@ -68,12 +68,23 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
     """The requests on lines [first, last) of a log, counted from 0; blank lines are skipped.
 
     Raises:
-        DataError: naming file, line (counted from 1) and field.
+        DataError: naming file, line (counted from 1) and field; also where a line is earlier than the one before it, be
+            that before `first`: what is cut off as later would hold what is to be predicted.
     """
+    start, before = max(first - 1, 0), None
     with _reading(path) as lines:
-        for number, line in enumerate(islice(lines, first, last), first + 1):
-            if line.strip():
-                yield _parse(f"{path}:{number}", line)
+        for number, line in enumerate(islice(lines, start, last), start + 1):
+            if not line.strip():
+                continue
+            logged = _parse(f"{path}:{number}", line)
+            if before is not None and logged.timestamp_ms < before:
+                raise DataError(
+                    f"{path}:{number}: timestamp_ms: {logged.timestamp_ms} is earlier than {before} of the line before:"
+                    " a log stands in order of time"
+                )
+            before = logged.timestamp_ms
+            if number > first:
+                yield logged
 
 
 def encode_log(requests: Iterator[LoggedRequest], encoder: Encoder, *, chunk: int = 4096) -> Iterator[Examples]:

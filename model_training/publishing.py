@@ -41,6 +41,7 @@ def publish(
     base_path: Path,
     card: Mapping[str, Any],
     *,
+    judged_against: Path | None,
     version: int | None = None,
     keep: int = 3,
     labelling: Labelling | None = None,
@@ -48,6 +49,8 @@ def publish(
     """Copies a candidate into `base_path` as a new version with its `CARD`, and removes the oldest beyond `keep`.
 
     Args:
+        judged_against: the newest version when the candidate was compared with it, None where there was none. Nothing
+            is published if another one has become the newest since, because that one was not compared.
         version: its number, by default one more than the newest; a lower one would not be served.
         keep: versions that stay, at least 2, so that there is one to go back to.
         labelling: a label for it; nothing is published if a label would then lead to a version that is not served.
@@ -57,10 +60,12 @@ def publish(
 
     Raises:
         ConfigError: the model config file cannot be read, or has no such model.
-        ExportError: it cannot be written, `version` is not the newest, or a label would lead nowhere. What was there
-            before is as it was.
+        ExportError: it cannot be written, `version` is not the newest, a label would lead nowhere, or it was not judged
+            against the newest. What was there before is as it was.
     """
     present = versions_in(base_path)
+    if (now := newest(base_path)) != judged_against:
+        raise ExportError(f"{now or base_path}: is not what the candidate was compared with; publish it again")
     last = present[-1] if present else 0
     number = last + 1 if version is None else version
     if present and number < last:

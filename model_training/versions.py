@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from model_training.errors import ExportError, in_a_line
 
@@ -14,6 +15,18 @@ def versions_in(base_path: Path) -> list[int]:
     if not base_path.is_dir():
         return []
     return sorted(int(path.name) for path in base_path.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+def check_free(base_path: Path, version: int) -> None:
+    """Refuses a version that `new_version` could not write, for whoever is about to spend hours on one.
+
+    Raises:
+        ExportError: it exists, or is not positive.
+    """
+    if version < 1:
+        raise ExportError(f"version {version}: must be a positive integer")
+    if (base_path / str(version)).exists():
+        raise ExportError(f"{base_path / str(version)}: this version exists already; versions are never overwritten")
 
 
 @contextmanager
@@ -26,11 +39,8 @@ def new_version(base_path: Path, version: int) -> Iterator[Path]:
         ExportError: the version exists, is not positive, or cannot be written.
     """
     final = base_path / str(version)
-    if version < 1:
-        raise ExportError(f"version {version}: must be a positive integer")
-    if final.exists():
-        raise ExportError(f"{final}: this version exists already; versions are never overwritten")
-    partial = base_path / f".{version}.{os.getpid()}.partial"
+    check_free(base_path, version)
+    partial = _passing(base_path, version, "partial")
     try:
         base_path.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -53,10 +63,12 @@ def remove_old(base_path: Path, keep: int) -> list[int]:
     """
     old = versions_in(base_path)[:-keep]
     for version in old:
-        removed = base_path / f".{version}.{os.getpid()}.removed"
+        removed = _passing(base_path, version, "removed")
         try:
             (base_path / str(version)).rename(removed)
             shutil.rmtree(removed)
+        except FileNotFoundError:
+            continue  # another publisher has removed it
         except OSError as error:
             raise ExportError(f"{base_path / str(version)}: cannot be removed: {error}") from error
     return old
@@ -65,6 +77,11 @@ def remove_old(base_path: Path, keep: int) -> list[int]:
 def folder_bytes(path: Path) -> int:
     """Bytes of all files of a folder."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _passing(base_path: Path, version: int, what: str) -> Path:
+    """A name that is no number, and nobody else's: processes of two machines or containers may have the same id."""
+    return base_path / f".{version}.{uuid4().hex}.{what}"
 
 
 def _sync_tree(root: Path) -> None:

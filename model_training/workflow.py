@@ -84,9 +84,11 @@ def split_log(
             `read_validation` finds.
 
     Raises:
-        ConfigError: `holdout` is not in [0, 1).
+        ConfigError: `holdout` is not in [0, 1), or `negative_sampling_rate` not in (0, 1].
         DataError: the log cannot be read, is empty, or a line of it is wrong.
     """
+    if not 0 < negative_sampling_rate <= 1:
+        raise ConfigError(f"negative_sampling_rate {negative_sampling_rate:g}: must be in (0, 1]")
     encoder, layout = Encoder(spec), Layout(spec)
     end = _cut(log, holdout)
     cut = round(end * (1 - validation_share))

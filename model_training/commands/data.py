@@ -9,6 +9,7 @@ from model_training.commands.output import console
 from model_training.config import TrainingConfig
 
 if TYPE_CHECKING:
+    from model_training.manifest import Damage
     from model_training.workflow import TrainingData
     from streamer.features import FeatureSpec
 
@@ -60,6 +61,14 @@ def open_prepared(prepared: Path, judge_by: JudgeBy, config: TrainingConfig) -> 
     from model_training import workflow  # noqa: PLC0415 - loads TensorFlow
 
     data = workflow.open_prepared(prepared, judge_by, max_lost_share=config.max_lost_share)
-    if data.damage is not None and data.damage.shards:
-        console.print(f"lost {data.damage.examples:,} examples of damaged shards: {', '.join(data.damage.shards)}")
+    if data.damage is not None:
+        tell_damage(data.damage)
     return data
+
+
+def tell_damage(damage: "Damage") -> None:
+    """Says what is missing from records, if anything is."""
+    if damage.shards:
+        console.print(
+            f"lost {damage.examples:,} examples of damaged shards: {', '.join(damage.shards)}", soft_wrap=True
+        )

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from model_training.commands.output import console
 from model_training.config import TrainingConfig
+from model_training.errors import DataError
 
 if TYPE_CHECKING:
     from model_training.metrics import Quality
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     from model_training.workflow import TrainingData
     from streamer.features import FeatureSpec
     from streamer.types import F32
+
+
+def check_judgeable(data: "TrainingData") -> None:
+    """Refuses, before hours of training, what could only be trained and not judged after them.
+
+    Raises:
+        DataError: there are not both clicks and non-clicks to train on, or among what is held out, if anything is.
+    """
+    data.manifest.check_classes("examples")
+    labels = data.holdout.labels
+    if len(labels) and (clicks := int(labels.sum())) in (0, len(labels)):
+        raise DataError(f"{clicks} clicks among {len(labels)} examples to judge the model by: both classes are needed")
 
 
 def judge(

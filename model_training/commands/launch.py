@@ -17,8 +17,9 @@ from model_training.commands.data import (
     SamplingOption,
     open_log,
     open_prepared,
+    tell_damage,
 )
-from model_training.commands.judgement import judge
+from model_training.commands.judgement import check_judgeable, judge
 from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.role import BackupOption, ModeOption, distributed_config
 from model_training.config import load_spec
@@ -26,6 +27,7 @@ from model_training.distributed.cluster import Schedule, Task, check_mode
 from model_training.distributed.launcher import Launcher, local_cluster
 from model_training.errors import ConfigError
 from model_training.runtime import load_tensorflow
+from model_training.versions import check_free
 
 
 def launch(
@@ -63,6 +65,8 @@ def launch(
         features = load_spec(spec or parsed.spec)
         if (log is not None) + (prepared is not None) > 1 or not (log or prepared or records):
             raise ConfigError("--log, --prepared or --records: one of them is needed")
+        if export_to is not None:
+            check_free(export_to, version)
         # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
         load_tensorflow()
         from model_training.distributed.result import trained_model  # noqa: PLC0415
@@ -80,10 +84,12 @@ def launch(
                     log, directory, features, parsed, holdout=holdout, negative_sampling_rate=negative_sampling_rate
                 )
             if data is not None:
+                check_judgeable(data)
                 manifest = data.manifest
             else:
                 whole = read_training_records(directory)
-                manifest, _ = without_damaged(directory, whole, max_lost_share=parsed.max_lost_share)
+                manifest, damage = without_damaged(directory, whole, max_lost_share=parsed.max_lost_share)
+                tell_damage(damage)
             manifest.check(features)
             manifest.check_classes("examples")
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)

@@ -60,9 +60,10 @@ def publish(
         from model_training.publishing import Labelling, newest  # noqa: PLC0415
         from model_training.publishing import publish as put  # noqa: PLC0415
 
+        served = newest(to)
         servable, found = evaluated(
             candidate,
-            newest(to),
+            served,
             limits,
             log=log,
             prepared=prepared,
@@ -87,7 +88,7 @@ def publish(
             console.print("refused: nothing is published", style="red")
             raise typer.Exit(_REFUSED)
         labelling = None if label is None or model_config is None else Labelling(model_config, label)
-        path, gone = put(servable, to, card, version=version, keep=keep, labelling=labelling)
+        path, gone = put(servable, to, card, judged_against=served, version=version, keep=keep, labelling=labelling)
         console.print(f"published {path}{f' as {label}' if label else ''}", style="green", soft_wrap=True)
         if gone:
             console.print(f"removed versions {', '.join(map(str, gone))}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model_training.commands.data import tell_damage
 from model_training.commands.output import console, export_described
 from model_training.config import Mode, TrainingConfig, load_spec
 from model_training.distributed.cluster import Cluster, Task, check_mode
@@ -16,6 +17,7 @@ from model_training.distributed.lifeline import end_with_launcher
 from model_training.distributed.pace import Pace
 from model_training.errors import ConfigError
 from model_training.runtime import load_tensorflow
+from model_training.versions import check_free
 
 if TYPE_CHECKING:
     from model_training.distributed.run import Run
@@ -62,6 +64,8 @@ def play_role(
         raise ConfigError("TF_CONFIG is set: --records and --checkpoints are needed")
     check_mode(config.distributed.mode, servers=len(cluster.ps))
     spec = load_spec(spec_path or config.spec)
+    if export_to is not None and task.role == "chief":
+        check_free(export_to, version)
     load_tensorflow()
     # At its level for warnings TensorFlow says, in every process, that its graph runtime is deprecated.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -74,7 +78,7 @@ def play_role(
 
     whole = read_training_records(records)
     whole.check(spec)
-    manifest, _ = without_damaged(records, whole, max_lost_share=config.max_lost_share)
+    manifest, damage = without_damaged(records, whole, max_lost_share=config.max_lost_share)
     manifest.check_classes("examples")
     run = Run(cluster, task, config, spec, records, manifest, checkpoints)
     if task.role == "ps":
@@ -84,6 +88,7 @@ def play_role(
     if task.role == "worker":
         learn(run, _joined())
         return
+    tell_damage(damage)
     if last := claim_run(checkpoints, config, spec):
         console.print(f"goes on from {last}", soft_wrap=True)
     learn(run, _reporter(run))

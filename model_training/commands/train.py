@@ -21,13 +21,14 @@ from model_training.commands.data import (
     open_log,
     open_prepared,
 )
-from model_training.commands.judgement import judge
+from model_training.commands.judgement import check_judgeable, judge
 from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.role import BackupOption, ModeOption, distributed_config, play_role
 from model_training.config import TrainingConfig, load_spec
 from model_training.distributed.cluster import read_tf_config
 from model_training.errors import ConfigError
 from model_training.runtime import load_tensorflow
+from model_training.versions import check_free
 
 if TYPE_CHECKING:
     from model_training.loop import Progress, TrainResult
@@ -110,6 +111,8 @@ def _train(
 ) -> None:
     config = TrainingConfig.from_yaml(config_path)
     spec = load_spec(spec_path or config.spec)
+    if export_to is not None:
+        check_free(export_to, version)
     # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
     load_tensorflow()
     from model_training import workflow  # noqa: PLC0415
@@ -127,6 +130,7 @@ def _train(
                 holdout=holdout,
                 negative_sampling_rate=negative_sampling_rate,
             )
+        check_judgeable(data)
         manifest = data.manifest
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
         with _progress(manifest.examples * config.epochs) as report:

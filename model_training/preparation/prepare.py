@@ -83,7 +83,7 @@ def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, di
         encoded.unpersist()
     splits = {name: part for name in SPLITS if (part := _moved(name, written, directory, spec, config)) is not None}
     shutil.rmtree(scratch)
-    _check(splits)
+    _check(splits, SPLITS if test_from is not None else SPLITS[:2])
     total = sum(reasons.values())
     left = sum(shard.examples for shard in written)
     dropped = {reason: count for reason, count in sorted(reasons.items(), key=str) if reason is not None}
@@ -158,8 +158,8 @@ def _moved(
     return SplitManifest(records, min(shard.first_ms for shard in own), max(shard.last_ms for shard in own))
 
 
-def _check(splits: Mapping[Split, SplitManifest]) -> None:
-    for name in SPLITS[:2]:
+def _check(splits: Mapping[Split, SplitManifest], wanted: Sequence[Split]) -> None:
+    for name in wanted:
         if name not in splits:
             raise DataError(f"split {name!r} has no rows: give other shares or times")
     present: list[Any] = [splits[name] for name in SPLITS if name in splits]

@@ -59,7 +59,8 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
         _column(where, expression, kind, _SCALARS, lists=True).alias(f"f{i}")
         for i, ((where, expression), kind) in enumerate(zip(by_feature.values(), kinds, strict=True))
     ]
-    clicked = label.cast("double")
+    # Text may be a number or a word, such as all of CSV.
+    clicked = f.coalesce(label.cast("double"), label.cast("boolean").cast("double"))
     moment = f.unix_millis(time.cast("timestamp"))
     corrupt = f.col(_CORRUPT).isNotNull() if _CORRUPT in frame.columns else f.lit(False)
     reason = (

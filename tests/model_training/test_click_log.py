@@ -49,6 +49,15 @@ def test_a_line_that_is_no_object_is_refused(tmp_path: Path, line: bytes, messag
         list(read_log(_log(tmp_path, line)))
 
 
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_what_is_not_in_order_of_time_cannot_be_parted_by_it(tmp_path: Path, first: int) -> None:
+    path = _log(tmp_path, *(orjson.dumps(_GOOD | {"timestamp_ms": at}) for at in (3, 5, 4, 9)))
+    with pytest.raises(DataError, match=r"log\.jsonl:3: timestamp_ms: 4 is earlier than 5 of the line before"):
+        list(read_log(path, first=first))
+    assert [logged.timestamp_ms for logged in read_log(path, first=3)] == [9]
+    assert [logged.timestamp_ms for logged in read_log(path, first=1, last=2)] == [5]
+
+
 def test_compressed_logs_read_alike(tmp_path: Path, log: Path) -> None:
     packed = tmp_path / "log.jsonl.gz"
     packed.write_bytes(gzip.compress(log.read_bytes()))

@@ -46,6 +46,16 @@ def test_an_evaluation_made_again_counts_once() -> None:
     assert judged(last, 0.9, 100, settings) == last
 
 
+def test_after_a_restart_from_an_older_checkpoint_the_best_model_stays_what_it_was(tmp_path: Path) -> None:
+    """Those of earlier moments, made again, are not the one that was judged; nor may it be half overwritten."""
+    settings, best = EarlyStoppingConfig(), Best(tmp_path)
+    saved: list[str] = []
+    best.write(judged(None, 0.7, 300, settings), saved.append)
+    for examples in (200, 300):
+        best.write(judged(best.read(), 0.6, examples, settings), saved.append)
+    assert saved == [best.checkpoint(Standing(0.7, 300, 300))]
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(1, 5))
 def test_the_best_is_the_first_of_the_best_values(values: list[float], patience: int) -> None:
     last = _judged(values, EarlyStoppingConfig(patience=patience))[-1]

@@ -57,9 +57,9 @@ def test_a_version_is_not_there(tmp_path: Path, config: TrainingConfig, spec: Fe
 def test_a_version_is_not_published(tmp_path: Path, config: TrainingConfig, spec: FeatureSpec) -> None:
     servable = Servable.load(export(build_model(config, spec), spec, tmp_path / "candidate", 1))
     base = tmp_path / "ctr"
-    publishing.publish(servable, base, {})
+    version, _ = publishing.publish(servable, base, {}, judged_against=None)
     with files_end_at(4_000), pytest.raises(ExportError, match=rf"ctr/2: cannot be written: .*{_LARGE}") as caught:
-        publishing.publish(servable, base, {})
+        publishing.publish(servable, base, {}, judged_against=version)
     assert "\n" not in str(caught.value)
     assert [path.name for path in base.iterdir()] == ["1"]
 

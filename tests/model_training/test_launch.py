@@ -90,6 +90,20 @@ def test_records_that_cannot_be_trained_on_are_refused_in_one_line(
     assert "records-00001-of-00004.tfrecord" in refusal("damaged", [0, 1, 0, 1], damage=True)
 
 
+def test_damaged_shards_that_may_be_lost_are_named(
+    tmp_path: Path, config: Path, spec: FeatureSpec, encoder: Encoder
+) -> None:
+    with config.open("a", encoding="utf-8") as file:
+        file.write("max_lost_share: 0.3\n")
+    columns = {"hour": ["1"] * 8, "ad": ["a"] * 8}
+    manifest = write_records(encode_table(columns, [0, 0, 0, 0, 1, 1, 1, 1], encoder), tmp_path / "records", spec)
+    (tmp_path / "records" / manifest.shards[1].file).unlink()
+    arguments = ["--records", str(tmp_path / "records"), "--workers", "1", "--backup", "1"]
+    result = CliRunner().invoke(app, ["launch", "--config", str(config), *arguments])
+    assert result.exit_code == 2
+    assert "lost 2 examples of damaged shards: records-00001-of-00004.tfrecord" in result.output
+
+
 def test_the_placement_of_the_reference_model_is_balanced() -> None:
     result = CliRunner().invoke(app, ["placement", "--config", "configs/models/wide_deep.yaml", "--ps", "4"])
     assert result.exit_code == 0, result.output

@@ -1,8 +1,12 @@
 """From a candidate to a version that servers see, or to a refusal that leaves everything as it was."""
 
+import os
 import shutil
 import time
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -13,7 +17,7 @@ import yaml
 from tensorflow_serving.apis import predict_pb2
 from typer.testing import CliRunner, Result
 
-from model_training import publishing
+from model_training import publishing, versions
 from model_training.click_log import encode_log, read_log
 from model_training.commands import app
 from model_training.errors import ExportError
@@ -61,6 +65,11 @@ def candidates(tmp_path_factory: pytest.TempPathFactory, spec: FeatureSpec, log:
 
 def _run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _put(servable: Servable, base: Path, **options: Any) -> Path:
+    """Publishes what has just been compared with the newest version."""
+    return publishing.publish(servable, base, {}, judged_against=publishing.newest(base), **options)[0]
 
 
 def _listed(base: Path) -> list[str]:
@@ -146,7 +155,7 @@ def test_a_failure_on_the_way_leaves_what_was_there(
     tmp_path: Path, candidates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servable, base = Servable.load(candidates[0]), tmp_path / "ctr"
-    publishing.publish(servable, base, {})
+    _put(servable, base)
     seen: list[list[str]] = []
 
     def full_disk(*_: object) -> None:
@@ -157,14 +166,69 @@ def test_a_failure_on_the_way_leaves_what_was_there(
     with monkeypatch.context() as patch:
         patch.setattr(publishing, "write_warmup", full_disk)
         with pytest.raises(ExportError, match=r"ctr/2: cannot be written: .*No space left"):
-            publishing.publish(servable, base, {})
+            _put(servable, base)
     assert [name for name in seen[0] if name.isdecimal()] == ["1"]
     assert len(seen[0]) == 2
     assert _listed(base) == ["1"]
     with pytest.raises(ExportError, match="holds 5 already, which servers prefer"):
-        publishing.publish(servable, publishing.publish(servable, base, {}, version=5)[0].parent, {}, version=3)
+        _put(servable, _put(servable, base, version=5).parent, version=3)
     with pytest.raises(ExportError, match="exists already"):
-        publishing.publish(servable, base, {}, version=5)
+        _put(servable, base, version=5)
+
+
+def test_what_another_publisher_has_put_there_meanwhile_is_not_passed_over(
+    tmp_path: Path, candidates: tuple[Path, Path], log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, poor = candidates
+    base = tmp_path / "ctr"
+    _put(Servable.load(poor), base)
+    command = import_module("model_training.commands.publish")
+    real = command.evaluated
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        found = real(*arguments, **options)
+        _put(Servable.load(good), base)
+        return found
+
+    monkeypatch.setattr(command, "evaluated", slowly)
+    result = _run("publish", poor, "--to", base, "--log", log, "--force")
+    assert result.exit_code == 2, result.output
+    assert "ctr/2: is not what the candidate was compared with; publish it again" in " ".join(result.output.split())
+    assert _listed(base) == ["1", "2"]
+
+
+def test_two_writers_of_one_version_do_not_touch_each_other_s_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in containers on one volume, where each is process 1."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+
+    def write(what: str, version: int, meanwhile: Callable[[], object] = int) -> None:
+        with new_version(tmp_path, version) as partial:
+            partial.mkdir()
+            (partial / "saved_model.pb").write_text(what, encoding="utf-8")
+            meanwhile()
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    def second_fails() -> None:
+        with pytest.raises(ExportError, match="1: cannot be written: No space left"):
+            write("second", 1, fail)
+
+    write("first", 1, second_fails)
+    with pytest.raises(ExportError, match="2: cannot be written: Directory not empty"):
+        write("slow", 2, lambda: write("quick", 2))
+    found = [(tmp_path / version / "saved_model.pb").read_text(encoding="utf-8") for version in ("1", "2")]
+    assert (found, _listed(tmp_path)) == (["first", "quick"], ["1", "2"])
+
+
+def test_a_version_that_another_publisher_removes_is_gone_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "3").mkdir()
+    monkeypatch.setattr(versions, "versions_in", lambda _: [1, 3])
+    assert remove_old(tmp_path, 1) == [1]
 
 
 def test_only_the_oldest_versions_go(tmp_path: Path) -> None:
@@ -213,17 +277,17 @@ def test_a_server_takes_a_label_over_when_its_version_is_loaded(tmp_path: Path, 
     config.write_text(
         f'model_config_list {{ config {{ name: "ctr" base_path: "{base}" model_platform: "tensorflow" {policy} }} }}'
     )
-    publishing.publish(servable, base, {})
+    _put(servable, base)
     flags = {"model_config_file_poll_wait_seconds": 1, "allow_version_labels_for_unavailable_models": True}
     with ModelServerProcess(config=config, flags=flags, log_path=tmp_path / "log") as server:
         assert "Unrecognized servable version label: stable" in str(_version_of(server.address, "stable"))
-        publishing.publish(servable, base, {}, labelling=labelling)
+        _put(servable, base, labelling=labelling)
         _wait_for(server.address, "stable", 2)
         set_label(config, base, "stable", 1)
         _wait_for(server.address, "stable", 1)
         # With a third version the label's own would be served no more.
         with pytest.raises(ExportError, match="label 'stable' would lead to version 1"):
-            publishing.publish(servable, base, {}, labelling=publishing.Labelling(config, "canary"))
+            _put(servable, base, labelling=publishing.Labelling(config, "canary"))
         assert _listed(base) == ["1", "2"]
         server.restart()
         _wait_for(server.address, "stable", 1)

@@ -115,6 +115,22 @@ def test_there_is_one_source_of_examples(config: Path, sources: list[str]) -> No
     assert "--log or --prepared: one of them is needed" in output
 
 
+@pytest.mark.parametrize("command", ["train", "launch"])
+def test_what_could_only_be_trained_in_vain_is_refused_before(tmp_path: Path, config: Path, command: str) -> None:
+    line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [%d]}\n'
+    log, base = tmp_path / "log.jsonl", tmp_path / "ctr"
+    log.write_text((line % 0 + line % 1) * 9 + line % 0 * 2, encoding="utf-8")
+    (base / "3").mkdir(parents=True)
+    for options, message in (
+        (("--export-to", base), "0 clicks among 2 examples to judge the model by: both classes are needed"),
+        (("--export-to", base, "--version", "3"), "ctr/3: this version exists already"),
+        (("--holdout", "0.2", "--negative-sampling-rate", "0"), "negative_sampling_rate 0: must be in (0, 1]"),
+    ):
+        status, output = _run("--log", log, "--config", config, *options, command=command)
+        assert (status, message in output) == (2, True), output
+        assert len(output.strip().splitlines()) == 1
+
+
 def test_a_log_of_one_class_is_refused(tmp_path: Path, config: Path) -> None:
     line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [0]}\n'
     log = tmp_path / "log.jsonl"

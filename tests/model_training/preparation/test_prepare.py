@@ -21,7 +21,9 @@ from model_training.manifest import MANIFEST, sha256_of
 from model_training.preparation.config import PrepareConfig
 from model_training.preparation.prepare import prepare
 from model_training.preparation.prepared import Prepared, Split, read_prepared
+from model_training.preparation.rows import KEY, LABEL, REASON
 from model_training.preparation.statistics import STATISTICS, fitted
+from model_training.preparation.table import read_table
 from model_training.workflow import open_prepared, read_examples
 from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric
 from streamer.types import BidRequest
@@ -218,6 +220,36 @@ def test_configs_that_do_not_fit_the_log_are_refused(
     with pytest.raises(ConfigError, match=message):
         prepare(spark, config, load_spec(config.spec), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_test_split_that_was_asked_for_has_rows(run: Run, spark: "SparkSession", tmp_path: Path) -> None:
+    source = TABLE_SOURCE | {"paths": [str(run.folder.parent / "log.jsonl")]}
+    split = {"validation_from": "1970-01-02T00:00:00Z", "test_from": "1971-01-01T00:00:00Z"}
+    config = PrepareConfig.from_yaml(write_config(tmp_path, source, split=split))
+    with pytest.raises(DataError, match="split 'test' has no rows: give other shares or times"):
+        prepare(spark, config, load_spec(config.spec), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_a_table_of_text_are_numbers_or_words(
+    spark: "SparkSession", numbers_spec: FeatureSpec, tmp_path: Path
+) -> None:
+    labels = {"1": 1, "0": 0, "1.0": 1, "true": 1, "False": 0, "nan": None, "2": None, "maybe": None}
+    (tmp_path / "log.csv").write_text("id,ts,clicked\n" + "".join(f"{x},0,{x}\n" for x in labels), encoding="utf-8")
+    unknown = {
+        "request": dict.fromkeys(TABLE_SOURCE["request"], "null"),
+        "candidate": {"ad_id": "id", "price.bid": "null"},
+    }  # type: ignore[call-overload]
+    source = TABLE_SOURCE | unknown | {"format": "csv", "paths": [str(tmp_path / "log.csv")], "after_event": []}
+    source["time"] = "timestamp_millis(cast(ts as bigint))"
+    config = PrepareConfig.from_yaml(write_config(tmp_path, source))
+    assert config.source.kind == "table"
+    found = read_table(spark, config.source, numbers_spec).frame.collect()
+    reasons = {key: None if label is not None else "label is neither 0 nor 1" for key, label in labels.items()}
+    assert {row[KEY]: row[REASON] for row in found} == reasons
+    assert {row[KEY]: row[LABEL] for row in found if row[REASON] is None} == {
+        key: label for key, label in labels.items() if label is not None
+    }
 
 
 def test_a_log_without_usable_rows_or_without_files_leaves_nothing(
