@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import conn as connections
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
@@ -32,6 +34,26 @@ NOT_YET = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTi
 """What a client meets while brokers are away, start, or are busy."""
 
 _POLL_MS = 200
+
+
+class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
+    """A connection that says so when it has just been lost.
+
+    Until the client is told, uvloop refuses to write with a RuntimeError, where asyncio's own loop lets it pass. The
+    client takes that for a bug: its task that fetches, or learns of new leaders, ends, and nothing begins it again.
+    """
+
+    def send(self, request: Any, expect_response: bool = True) -> Any:
+        try:
+            return super().send(request, expect_response)
+        except RuntimeError as error:
+            self.close(reason=CloseReason.CONNECTION_BROKEN, exc=error)
+            raise KafkaConnectionError(f"connection to {self.host}:{self.port} is lost: {error}") from error
+
+
+# The client has no other place to say of which class its connections are.
+connections.AIOKafkaConnection = _Connection
+
 _Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer)
 
 
