@@ -63,9 +63,17 @@ class System:
         key: bytes | None = b"u1",
         keys: Sequence[bytes | None] | None = None,
         headers: list[tuple[str, bytes]] | None = None,
+        compression: str = "none",
     ) -> None:
         """Produces records in this order, all with the same key or each with its own."""
-        producer = Producer({"bootstrap.servers": self.bootstrap, "message.max.bytes": 8 << 20, "linger.ms": 50})
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "message.max.bytes": 8 << 20,
+                "linger.ms": 50,
+                "compression.type": compression,
+            }
+        )
         for value, of_its_own in zip(values, [key] * len(values) if keys is None else keys, strict=True):
             producer.produce(self.requests, value=value, key=of_its_own, headers=headers or [])
         assert producer.flush(30) == 0

@@ -73,6 +73,16 @@ def test_scores_are_the_models_own_and_a_repeat_comes_from_the_cache(
     assert "tensorflow" not in maps, "the scorer's process must not load the TensorFlow runtime"
 
 
+def test_requests_are_read_whatever_their_producer_compresses_by(system: System) -> None:
+    codecs = ("gzip", "lz4", "snappy", "zstd")
+    for codec in codecs:
+        # Many, because librdkafka sends what compression does not make smaller as it is.
+        system.send([request(f"{codec}-{i}") for i in range(20)], compression=codec)
+    with system.scorer():
+        answers = system.answers(20 * len(codecs))
+    assert {answer["status"] for answer in answers.values()} == {"ok"}
+
+
 def test_what_is_expired_costs_no_inference(system: System) -> None:
     with system.scorer() as scorer:
         system.send([request("late", deadline_ms=0.001)])
