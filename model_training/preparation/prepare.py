@@ -58,29 +58,28 @@ def prepare(
 def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, directory: Path) -> Prepared:
     source = _source(spark, config, spec)
     encoded = encode(source, spec).persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        reasons = {row[REASON]: row["count"] for row in encoded.groupBy(REASON).count().collect()}
-        if not reasons.get(None):
-            why = "; ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items(), key=str))
-            raise DataError(f"no row of the log can be used: {why or 'there is none'}")
-        usable = encoded.where(f.col(REASON).isNull())
-        validation_from, test_from = _bounds(usable, config.split)
-        split = f.when(f.col(TIME_MS) < validation_from, SPLITS[0])
-        split = (
-            split.otherwise(SPLITS[1])
-            if test_from is None
-            else split.when(f.col(TIME_MS) < test_from, SPLITS[1]).otherwise(SPLITS[2])
-        )
-        rows = usable.withColumn(SPLIT, split)
-        training = rows.where(f.col(SPLIT) == SPLITS[0])
-        statistics = {} if config.is_encoded else observe(training, spec, quantiles=config.quantiles)
-        write_statistics(directory / STATISTICS, statistics)
-        kept = rows.where((f.col(SPLIT) != SPLITS[0]) | _is_kept(config))
-        scratch = directory / "shards"
-        scratch.mkdir()
-        written = write_shards(kept, spec, scratch, config.shards)
-    finally:
-        encoded.unpersist()
+    reasons = {row[REASON]: row["count"] for row in encoded.groupBy(REASON).count().collect()}
+    if not reasons.get(None):
+        why = "; ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items(), key=str))
+        raise DataError(f"no row of the log can be used: {why or 'there is none'}")
+    usable = encoded.where(f.col(REASON).isNull())
+    validation_from, test_from = _bounds(usable, config.split)
+    split = f.when(f.col(TIME_MS) < validation_from, SPLITS[0])
+    split = (
+        split.otherwise(SPLITS[1])
+        if test_from is None
+        else split.when(f.col(TIME_MS) < test_from, SPLITS[1]).otherwise(SPLITS[2])
+    )
+    rows = usable.withColumn(SPLIT, split)
+    training = rows.where(f.col(SPLIT) == SPLITS[0])
+    statistics = {} if config.is_encoded else observe(training, spec, quantiles=config.quantiles)
+    write_statistics(directory / STATISTICS, statistics)
+    kept = rows.where((f.col(SPLIT) != SPLITS[0]) | _is_kept(config))
+    scratch = directory / "shards"
+    scratch.mkdir()
+    written = write_shards(kept, spec, scratch, config.shards)
+    # After a failure the end of the session frees it: some of it may still be read.
+    encoded.unpersist()
     splits = {name: part for name in SPLITS if (part := _moved(name, written, directory, spec, config)) is not None}
     shutil.rmtree(scratch)
     _check(splits, SPLITS if test_from is not None else SPLITS[:2])

@@ -6,9 +6,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from py4j.protocol import Py4JNetworkError
 from pyspark.sql import SparkSession
 
 _SETTINGS = {
@@ -24,6 +25,11 @@ _LOCAL_PARTITIONS = 8
 _LOG4J = Path(__file__).with_name("log4j2.properties")
 
 
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    """By the root logger it writes traces of what it passes on."""
+    return Path(record.pathname).parent.name != "py4j"
+
+
 @contextmanager
 def spark_session(master: str) -> Iterator[SparkSession]:
     """A session that ends with the block.
@@ -33,6 +39,8 @@ def spark_session(master: str) -> Iterator[SparkSession]:
     """
     # Writes whole stack traces of errors that this program tells, or expects, itself.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_is_not_of_py4j)
     builder = SparkSession.builder.appName("model-training prepare")
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         # Its tasks run in this program's environment, not in that of the first `python3` on the path.
@@ -54,5 +62,14 @@ def spark_session(master: str) -> Iterator[SparkSession]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield spark
+    except (KeyboardInterrupt, Py4JNetworkError) as error:
+        # Py4J tidies up after a Ctrl-C in the midst of a call, and where that fails passes on its own failure instead.
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        with suppress(Py4JNetworkError):
+            # What its threads say of being broken off is long, and of use to nobody.
+            spark.sparkContext.setLogLevel("OFF")
+        raise KeyboardInterrupt from None
     finally:
-        spark.stop()
+        with suppress(Py4JNetworkError):
+            spark.stop()

@@ -18,14 +18,15 @@ from tests.model_training.conftest import SPEC
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
 
 
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 def test_logged_rows_are_what_the_encoder_gives_and_what_the_model_was_asked(
-    system: System, model_server: ModelServerProcess
+    system: System, model_server: ModelServerProcess, guarantee: str
 ) -> None:
     encoder = Encoder(FeatureSpec.from_mapping(SPEC))
     values = {f"r{i}": request(f"r{i}", [f"ad{j}" for j in range(i, i + 5)]) for i in range(20)}
     sampled = {request_id for request_id in values if is_sampled(request_id, 0.5)}
     assert 0 < len(sampled) < len(values)
-    with system.scorer(feature_log__share=0.5) as scorer:
+    with system.scorer(feature_log__share=0.5, delivery__guarantee=guarantee) as scorer:
         system.send(list(values.values()))
         answers = system.answers(len(values))
         logged = system.read(system.feature_log, len(sampled))

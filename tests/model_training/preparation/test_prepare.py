@@ -4,7 +4,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
@@ -236,8 +236,8 @@ def test_labels_of_a_table_of_text_are_numbers_or_words(
 ) -> None:
     labels = {"1": 1, "0": 0, "1.0": 1, "true": 1, "False": 0, "nan": None, "2": None, "maybe": None}
     (tmp_path / "log.csv").write_text("id,ts,clicked\n" + "".join(f"{x},0,{x}\n" for x in labels), encoding="utf-8")
-    request = cast("dict[str, str]", TABLE_SOURCE["request"])
-    unknown = {"request": dict.fromkeys(request, "null"), "candidate": {"ad_id": "id", "price.bid": "null"}}
+    request = dict.fromkeys(("user.id", "user.sex", "user.tags", "user.age", "context.zone"), "null")
+    unknown = {"request": request, "candidate": {"ad_id": "id", "price.bid": "null"}}
     source = TABLE_SOURCE | unknown | {"format": "csv", "paths": [str(tmp_path / "log.csv")], "after_event": []}
     source["time"] = "timestamp_millis(cast(ts as bigint))"
     config = PrepareConfig.from_yaml(write_config(tmp_path, source))
