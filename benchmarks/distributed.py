@@ -14,6 +14,7 @@ from benchmarks.report import Figure, write
 from benchmarks.training_runs import train_distributed
 from model_training.config import TrainingConfig
 from model_training.distributed.placement import greedy, imbalance, loads, round_robin
+from model_training.runtime import load_tensorflow
 from streamer.features import FeatureSpec
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Trained:
 
 def run(bench: Bench) -> None:
     """Single processes with steps of as many examples as each mode's; then all runs in turns, a seed for each round."""
+    load_tensorflow()
     from model_training.workflow import split_log  # noqa: PLC0415 - loads TensorFlow, only for this scenario
 
     spec = FeatureSpec.from_yaml(Path(SPEC))
