@@ -355,11 +355,8 @@ def load_settings(path: Path | None = None) -> Settings:
     if path is not None:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (
-            OSError,
-            ValueError,
-            yaml.YAMLError,
-        ) as error:  # ValueError: bytes that are no UTF-8, days that are none
+        # ValueError: bytes that are no UTF-8, days that are none.
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, got {type(content).__name__}")

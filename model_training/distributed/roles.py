@@ -63,7 +63,7 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
 
     Raises:
         ConfigError: too many backups; the spec does not suit the model.
-        DataError: the loss is no longer finite, or there are fewer examples than processes.
+        DataError: the loss is no longer finite.
         TrainingError: the address cannot be listened on, or the chief has not made the variables in time.
     """
     schedule = run.schedule
