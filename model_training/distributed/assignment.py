@@ -12,15 +12,13 @@ import tensorflow as tf
 from model_training.distributed.run import Run
 from model_training.input_pipeline import Batch, training_batches
 
-Gradient = tuple[tf.Tensor | tf.IndexedSlices, tf.Variable]
-
 
 class Assignment:
     """The batches of one process, in the graph under construction.
 
     Invariants: (1) a batch is taken by one process; only what was under way when that one died, or when all went back
-    to a checkpoint, may be missed or taken again. (2) A process takes no other batch before its own has been learnt
-    from, if there are backups and it notes so.
+    to a checkpoint, may be missed or taken again. (2) A process that is `keeping` what was not learnt takes no other
+    batch before its own has been.
 
     Attributes:
         batch: of this step: ids, floats, labels. Its evaluation takes it.
@@ -53,26 +51,9 @@ class Assignment:
         with tf.control_dependencies([part.assign(value) for part, value in zip(held, found, strict=True)]):
             self.batch: Batch = tuple(tf.identity(value) for value in found[1:])
 
-        self._own, self._computing = run.cluster.computing.index(run.task), len(run.cluster.computing)
-        first = tf.zeros([self._computing])
-        self.in_time = tf.compat.v1.Variable(first, name="in_time", trainable=False, use_resource=True)
-
-    def marked(self, gradients: list[Gradient]) -> list[Gradient]:
-        """The same with one more, of `in_time`, which becomes the mean of those of a step.
-
-        None is sent before all are computed: the server takes the first ones of each variable for itself, and these are
-        to be of the same processes.
-        """
-        computed = [part for gradient, _ in gradients for part in tf.nest.flatten(gradient, expand_composites=True)]
-        mark = (tf.one_hot(self._own, self._computing), self.in_time)
-        with tf.control_dependencies(computed):
-            return [(tf.identity(gradient), variable) for gradient, variable in (*gradients, mark)]
-
-    def noting(self, update: tf.Operation) -> tf.Operation:
-        """After the `update` that ends a step: whether the own mark came too late for it."""
-        with tf.control_dependencies([update]):
-            is_missing = tf.equal(self.in_time.read_value()[self._own], 0.0)
-        return self._is_kept.assign(is_missing).op
+    def keeping(self, was_missed: tf.Tensor) -> tf.Operation:
+        """Has the batch of this step stay for the next one if it `was_missed` (bool scalar)."""
+        return self._is_kept.assign(was_missed).op
 
 
 def _nothing(spec: tf.TensorSpec) -> tf.Tensor:

@@ -13,7 +13,8 @@ import tensorflow as tf
 from model_training.build import build_model
 from model_training.distributed.assignment import Assignment
 from model_training.distributed.cluster import Cluster, Schedule, Task
-from model_training.distributed.optimizer import CompositeOptimizer
+from model_training.distributed.gathering import Gathering
+from model_training.distributed.optimizer import CompositeOptimizer, gradients_of
 from model_training.distributed.run import Run
 from model_training.distributed.stopping import StoppingHook, stop_variable
 from model_training.distributed.variables import GreedyStrategy, PartitionedVariables, bytes_by_variable, rules_of
@@ -105,30 +106,18 @@ def _training_graph(
     tf.compat.v1.summary.scalar("loss", loss)
 
     rules = rules_of(model, config)
-    has_backups = config.distributed.mode == "sync" and schedule.aggregated < schedule.total
-    optimizer = CompositeOptimizer(
-        rules,
-        padded=[shards_of(table)[0].op.name for table in model.tables],
-        batch_size=config.batch_size,
-        aggregated=schedule.aggregated,
-        replaced=[assignment.in_time.op.name],
-    )
-    hooks = []
-    if config.distributed.mode == "sync":
-        optimizer = tf.compat.v1.train.SyncReplicasOptimizer(optimizer, schedule.aggregated, schedule.total)
-        # No token beyond one for each process and step: it would let a fast one be counted twice for a slow one.
-        hooks.append(optimizer.make_session_run_hook(run.task.role == "chief", num_tokens=0))
-    trained = [v for v in model.trainable_variables if v.op.name in rules]
-    gradients = optimizer.compute_gradients(loss, trained)
-    if has_backups:
-        gradients = assignment.marked(gradients)
-    update = optimizer.apply_gradients(gradients, global_step)
-    if has_backups:
-        update = assignment.noting(update)
-    if config.distributed.mode == "sync":
-        # The thread that fills the queue of tokens is broken off with the session; that is no error to print.
-        runner = optimizer.get_chief_queue_runner()
-        runner._queue_closed_exception_types += (tf.errors.CancelledError,)  # noqa: SLF001  there is no other way
+    gradients = gradients_of(loss, [v for v in model.trainable_variables if v.op.name in rules])
+    padded, hooks = [shards_of(table)[0].op.name for table in model.tables], []
+    if config.distributed.mode == "async":
+        optimizer = CompositeOptimizer(rules, padded=padded, batch_size=config.batch_size)
+        update = optimizer.apply_gradients(gradients, global_step)
+    else:
+        gathering = Gathering(run.cluster, run.task, gradients, global_step, aggregated=schedule.aggregated)
+        if run.task.role == "chief":
+            taken, count = gathering.taken()
+            optimizer = CompositeOptimizer(rules, padded=padded, batch_size=config.batch_size, contributions=count)
+            hooks.append(gathering.applying(optimizer.apply_gradients(taken, global_step)))
+        update = tf.group(assignment.keeping(gathering.was_missed), gathering.ended)
     # In any graph, so that a run may go on with early stopping that had begun without.
     stop_at = stop_variable()
     if validation is not None and config.early_stopping is not None:

@@ -12,12 +12,11 @@ import tensorflow as tf
 from model_training.click_log import Examples, encode_log, read_log
 from model_training.config import TrainingConfig
 from model_training.distributed.assignment import Assignment
-from model_training.distributed.cluster import Cluster
 from model_training.distributed.run import Run
 from model_training.manifest import Manifest
 from model_training.records import write_records
-from sandbox.broker.ports import LOOPBACK, free_ports
 from streamer.features import Encoder, FeatureSpec
+from tests.model_training.in_process import graph_of, started
 
 pytestmark = pytest.mark.tensorflow
 
@@ -33,18 +32,16 @@ class _Process:
     session: tf.compat.v1.Session
     assignment: Assignment
     noted: tf.Operation
-    learnt: tf.Tensor
-    fate: tf.Tensor
+    was_missed: tf.Tensor
     saver: tf.compat.v1.train.Saver
 
     def rows(self) -> list[int]:
         """Takes a batch; the numbers of its examples."""
         return [int(row) for row in self.session.run(self.assignment.batch)[0][:, 0]]
 
-    def note(self, *in_time: float) -> None:
-        """A step ends, to which so much was contributed by the chief and by the worker."""
-        self.session.run(self.learnt, {self.fate: in_time})
-        self.session.run(self.noted)
+    def note(self, *, was_missed: bool) -> None:
+        """A step ends, with what was learnt from this process or without."""
+        self.session.run(self.noted, {self.was_missed: was_missed})
 
 
 @pytest.fixture
@@ -61,30 +58,22 @@ def records(tmp_path: Path, log: Path, encoder: Encoder, spec: FeatureSpec) -> R
 def _processes(records: Records, spec: FeatureSpec) -> Iterator[list[_Process]]:
     """A chief and a worker, in a cluster of their own."""
     folder, manifest, _ = records
-    ps, *computing = (f"{LOOPBACK}:{port}" for port in free_ports(3))
-    cluster = Cluster((ps,), computing[0], (computing[1],))
+    cluster, servers = started(servers=1, computing=2)
     config = TrainingConfig.model_validate(
         {"spec": "unused", "model": {"kind": "logistic_regression"}, "batch_size": BATCH, "shuffle_buffer": 40}
     )
-    servers = [
-        tf.distribute.Server(tf.train.ClusterSpec(cluster.jobs), job_name=task.role, task_index=task.index)
-        for task in cluster.tasks
-    ]
     processes = []
-    for task, server in zip(cluster.computing, servers[1:], strict=True):
+    for task in cluster.computing:
         run = Run(cluster, task, config, spec, folder, manifest, folder / "checkpoints")
-        setter = tf.compat.v1.train.replica_device_setter(
-            cluster=tf.train.ClusterSpec(cluster.jobs), worker_device=task.device
-        )
-        with tf.Graph().as_default(), tf.compat.v1.device(setter):
+        with graph_of(cluster, task):
             assignment = Assignment(run)
-            fate = tf.compat.v1.placeholder(tf.float32, [2])
-            learnt, noted = assignment.in_time.assign(fate), assignment.noting(tf.no_op())
-            session, saver = tf.compat.v1.Session(server.target), tf.compat.v1.train.Saver()
+            was_missed = tf.compat.v1.placeholder(tf.bool, [])
+            noted = assignment.keeping(was_missed)
+            session, saver = tf.compat.v1.Session(servers[task].target), tf.compat.v1.train.Saver()
             if task.role == "chief":
                 session.run(tf.compat.v1.global_variables_initializer())
             session.run([tf.compat.v1.local_variables_initializer(), tf.compat.v1.tables_initializer()])
-            processes.append(_Process(session, assignment, noted, learnt, fate, saver))
+            processes.append(_Process(session, assignment, noted, was_missed, saver))
     yield processes
     for process in processes:
         process.session.close()
@@ -103,14 +92,14 @@ def test_each_batch_is_taken_once_by_whoever_asks(records: Records, spec: Featur
         assert one_pass != next_pass
 
 
-def test_a_batch_is_kept_until_it_was_in_time(records: Records, spec: FeatureSpec) -> None:
+def test_a_batch_is_kept_until_it_was_learnt_from(records: Records, spec: FeatureSpec) -> None:
     with _processes(records, spec) as (chief, worker):
         late, early = worker.rows(), chief.rows()
-        worker.note(1.0, 0.0)
-        chief.note(1.0, 0.0)
+        worker.note(was_missed=True)
+        chief.note(was_missed=False)
         following = chief.rows()
         assert worker.rows() == late
-        worker.note(0.5, 0.5)
+        worker.note(was_missed=False)
         others = worker.rows()
         assert len({tuple(batch) for batch in (late, early, following, others)}) == 4
         assert not set(late) & set(early)

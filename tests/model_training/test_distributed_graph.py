@@ -13,7 +13,8 @@ import tensorflow as tf
 from model_training.build import build_model
 from model_training.click_log import Examples, encode_log, read_log
 from model_training.config import TrainingConfig
-from model_training.distributed.optimizer import CompositeOptimizer
+from model_training.distributed.gathering import Gathering
+from model_training.distributed.optimizer import CompositeOptimizer, gradients_of
 from model_training.distributed.variables import (
     GreedyStrategy,
     PartitionedVariables,
@@ -27,6 +28,7 @@ from model_training.models.model import Model
 from model_training.optimizers import WideDeepOptimizer
 from model_training.variables import shards_of
 from streamer.features import Encoder, FeatureSpec, Layout
+from tests.model_training.in_process import graph_of, started
 
 pytestmark = pytest.mark.tensorflow
 
@@ -55,40 +57,74 @@ class _Graph:
     inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
     logits: tf.Tensor
     update: tf.Operation
-    chief: object
+
+    def learn(self, examples: Examples, rows: slice) -> None:
+        self.session.run(self.update, self.feed(examples, rows))
 
     def feed(self, examples: Examples, rows: slice) -> dict[tf.Tensor, object]:
         values = (examples.ids[rows], examples.floats[rows], examples.labels[rows])
         return dict(zip(self.inputs, values, strict=True))
 
     def save(self, path: Path) -> str:
-        return str(tf.compat.v1.train.Saver().save(self.session, str(path / "model.ckpt"), write_meta_graph=False))
+        with self.session.graph.as_default():
+            saver = tf.compat.v1.train.Saver()
+            return str(saver.save(self.session, str(path / "model.ckpt"), write_meta_graph=False))
 
 
-@contextmanager
-def _graph(config: TrainingConfig, spec: FeatureSpec, batch_size: int, *, aggregated: int) -> Iterator[_Graph]:
-    layout = Layout(spec)
-    with tf.Graph().as_default():
-        step = tf.compat.v1.train.get_or_create_global_step()
+class _Parts:
+    """The model, its loss and gradients in the graph under construction."""
+
+    def __init__(self, config: TrainingConfig, spec: FeatureSpec) -> None:
+        layout = Layout(spec)
+        self.step = tf.compat.v1.train.get_or_create_global_step()
         model = build_model(config, spec, create=PartitionedVariables(config.distributed.table_shards))
         ids = tf.compat.v1.placeholder(tf.int32, [None, layout.row_ids])
         floats = tf.compat.v1.placeholder(tf.float32, [None, layout.row_floats])
         labels = tf.compat.v1.placeholder(tf.float32, [None])
-        logits = model.logits(flat_inputs(layout, ids, floats))
-        loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
-        rules = rules_of(model, config)
-        padded = [shards_of(table)[0].op.name for table in model.tables]
-        optimizer = CompositeOptimizer(rules, padded=padded, batch_size=batch_size, aggregated=aggregated)
-        if aggregated > 1:
-            optimizer = tf.compat.v1.train.SyncReplicasOptimizer(optimizer, aggregated, aggregated)
-        trained = [v for v in model.trainable_variables if v.op.name in rules]
-        update = optimizer.apply_gradients(optimizer.compute_gradients(loss, trained), step)
-        first = tf.compat.v1.global_variables_initializer()
-        with tf.compat.v1.Session() as session:
-            session.run(first)
-            if aggregated > 1:
-                session.run([optimizer.local_step_init_op, optimizer.chief_init_op])
-            yield _Graph(session, (ids, floats, labels), logits, update, optimizer)
+        self.inputs = (ids, floats, labels)
+        self.logits = model.logits(flat_inputs(layout, ids, floats))
+        loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=self.logits))
+        self.rules = rules_of(model, config)
+        self.padded = [shards_of(table)[0].op.name for table in model.tables]
+        self.gradients = gradients_of(loss, [v for v in model.trainable_variables if v.op.name in self.rules])
+
+
+@contextmanager
+def _graph(config: TrainingConfig, spec: FeatureSpec, batch_size: int) -> Iterator[_Graph]:
+    """One process that applies its own gradients."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        parts = _Parts(config, spec)
+        optimizer = CompositeOptimizer(parts.rules, padded=parts.padded, batch_size=batch_size)
+        update = optimizer.apply_gradients(parts.gradients, parts.step)
+        session.run(tf.compat.v1.global_variables_initializer())
+        yield _Graph(session, parts.inputs, parts.logits, update)
+
+
+@contextmanager
+def _gathering(config: TrainingConfig, spec: FeatureSpec, batch_size: int, *, computing: int) -> Iterator[list[_Graph]]:
+    """Processes whose gradients two parameter servers gather; the chief comes first."""
+    cluster, servers = started(servers=2, computing=computing)
+    members, hooks, coordinator = [], [], tf.train.Coordinator()
+    for task in cluster.computing:
+        with graph_of(cluster, task):
+            parts = _Parts(config, spec)
+            gathering = Gathering(cluster, task, parts.gradients, parts.step, aggregated=computing)
+            session = tf.compat.v1.Session(servers[task].target)
+            if task.role == "chief":
+                taken, count = gathering.taken()
+                optimizer = CompositeOptimizer(
+                    parts.rules, padded=parts.padded, batch_size=batch_size, contributions=count
+                )
+                hooks.append(gathering.applying(optimizer.apply_gradients(taken, parts.step)))
+                session.run(tf.compat.v1.global_variables_initializer())
+            session.run(tf.compat.v1.local_variables_initializer())
+            members.append(_Graph(session, parts.inputs, parts.logits, gathering.ended))
+    for hook in hooks:
+        hook.after_create_session(members[0].session, coordinator)
+    yield members
+    coordinator.request_stop()
+    for member in members:
+        member.session.close()
 
 
 def _single_step(config: TrainingConfig, spec: FeatureSpec, examples: Examples, rows: slice) -> Model:
@@ -118,7 +154,7 @@ def test_a_model_in_shards_scores_as_the_whole_one_and_merges_into_it(
     config = _config(kind)
     whole = build_model(config, spec)
     inputs = flat_inputs(Layout(spec), tf.constant(examples.ids), tf.constant(examples.floats))
-    with _graph(config, spec, 10, aggregated=1) as graph:
+    with _graph(config, spec, 10) as graph:
         logits = graph.session.run(graph.logits, graph.feed(examples, slice(None)))
         saved = graph.save(tmp_path)
     np.testing.assert_allclose(logits, whole.logits(inputs), atol=1e-5)
@@ -132,8 +168,8 @@ def test_a_step_of_one_worker_is_that_of_a_single_process(
     kind: str, tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
     config = _config(kind)
-    with _graph(config, spec, 60, aggregated=1) as graph:
-        graph.session.run(graph.update, graph.feed(examples, slice(0, 60)))
+    with _graph(config, spec, 60) as graph:
+        graph.learn(examples, slice(0, 60))
         saved = graph.save(tmp_path)
     merged = build_model(config, spec)
     restore(merged, saved)
@@ -144,19 +180,15 @@ def test_a_step_of_three_workers_is_that_of_a_single_process_with_their_batches_
     tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
     config = _config("wide_deep")
-    with _graph(config, spec, 20, aggregated=3) as graph, ThreadPoolExecutor(4) as threads:
-        coordinator = tf.train.Coordinator()
-        queue_runner = graph.chief.get_chief_queue_runner()  # type: ignore[attr-defined]
-        queue_runner.create_threads(graph.session, coordinator, daemon=True, start=True)
+    with _gathering(config, spec, 20, computing=3) as members, ThreadPoolExecutor(3) as threads:
         # Each one's run ends when the step that all three make together has been applied.
         runs = [
-            threads.submit(graph.session.run, graph.update, graph.feed(examples, slice(at, at + 20)))
-            for at in (0, 20, 40)
+            threads.submit(member.learn, examples, slice(at, at + 20))
+            for member, at in zip(members, (0, 20, 40), strict=True)
         ]
         for run in runs:
             run.result(timeout=60)
-        saved = graph.save(tmp_path)
-        coordinator.request_stop()
+        saved = members[0].save(tmp_path)
     merged = build_model(config, spec)
     restore(merged, saved)
     _assert_equal(merged, _single_step(config, spec, examples, slice(0, 60)))
@@ -190,7 +222,7 @@ def test_bytes_count_slots_and_every_server_gets_its_share(spec: FeatureSpec) ->
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, spec: FeatureSpec) -> None:
-    with _graph(_config("logistic_regression"), spec, 10, aggregated=1) as graph:
+    with _graph(_config("logistic_regression"), spec, 10) as graph:
         saved = graph.save(tmp_path)
     with pytest.raises(DataError, match="has no variable 'deep/"):
         restore(build_model(_config("wide_deep"), spec), saved)

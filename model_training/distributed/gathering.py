@@ -1,0 +1,214 @@
+"""Synchronous steps: the gradients of several processes become one update, those of each as a whole or not at all.
+
+`SyncReplicasOptimizer` has an accumulator for each variable, and each takes the first gradients that reach it. Where
+several processes send at a time, a part of the variables learns from one of them and the rest from another, so that no
+batch is learnt from as it was computed. Here a process puts its gradients down on the parameter servers, in places of
+its own, and then gives a mark to the only accumulator that there is, which takes the first ones of a step. The chief
+applies the gradients of those whose marks it took.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from model_training.distributed.cluster import Cluster, Task
+from model_training.distributed.optimizer import Gradient
+
+_WORDS = 2
+"""That there is news, for a process and for a former self of it whose machine is gone and whose waiting is not."""
+_CLOSED = (tf.errors.OutOfRangeError, tf.errors.CancelledError)
+"""What waiting for a queue ends with when the session, or the queue, is closed: no error."""
+
+
+class Gathering:
+    """The part of one process in the steps of all, in the graph under construction.
+
+    Invariants: (1) `global_step` counts updates, and an update is made of at least `aggregated` gradients that were
+    all computed from the variables as the update before it left them. (2) Of a process's gradients, either all are in
+    one update, or none is in any.
+
+    Args:
+        gradients: this process's own, means over its batch.
+        step: `global_step`; the server that holds it decides which gradients make an update.
+        aggregated: how many an update waits for.
+
+    Attributes:
+        was_missed: bool scalar; its evaluation sends the own gradients and waits until the step that they are for has
+            been made. True if it was made without them.
+        ended: that the process has done its part in that step.
+    """
+
+    def __init__(
+        self, cluster: Cluster, task: Task, gradients: Sequence[Gradient], step: tf.Variable, *, aggregated: int
+    ) -> None:
+        own, self._computing = cluster.computing.index(task), len(cluster.computing)
+        self._aggregated, self._step = aggregated, step
+        is_chief = task.role == "chief"
+        senders = range(self._computing) if is_chief else [own]
+        devices = dict.fromkeys(variable.device for _, variable in gradients)
+        self._shares = [_Share(device, [g for g in gradients if g[1].device == device], senders) for device in devices]
+        with tf.compat.v1.device(step.device):
+            self._marks = tf.compat.v1.ConditionalAccumulator(tf.float32, [self._computing], shared_name="marks")
+            self._news = [tf.queue.FIFOQueue(_WORDS, [tf.bool], [[]], shared_name=f"news_{i}") for i in senders]
+        # Of no checkpoint: the next run may be of more processes.
+        self._taken_for = tf.compat.v1.Variable(
+            tf.fill([self._computing], tf.constant(-1, tf.int64)),
+            name="taken_for",
+            trainable=False,
+            collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES] if is_chief else [],
+            use_resource=True,
+        )
+        with tf.device(task.device):
+            seen = tf.compat.v1.Variable(
+                step.read_value(),
+                trainable=False,
+                collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES],
+                use_resource=True,
+            )
+        self.was_missed, self.ended = self._contributed(own, seen, self._news[own if is_chief else 0])
+
+    def _contributed(self, own: int, seen: tf.Variable, news: tf.queue.QueueBase) -> tuple[tf.Tensor, tf.Operation]:
+        # The variables are read after this was written: they are those of this step, or the step is over.
+        computed_for = seen.read_value()
+        with tf.control_dependencies([put for share in self._shares for put in share.put(own)]):
+            mark = tf.one_hot(own, self._computing)
+        with tf.control_dependencies([self._marks.apply_grad(mark, computed_for)]):
+            first = self._step.read_value()
+
+        def look_again(_: tf.Tensor) -> tf.Tensor:
+            with tf.control_dependencies([news.dequeue()]):
+                return self._step.read_value()
+
+        with tf.compat.v1.device(self._step.device):
+            (made,) = tf.while_loop(lambda made: made <= computed_for, look_again, [first])
+        with tf.control_dependencies([made]):
+            taken_for = self._taken_for.read_value()[own]
+        return tf.not_equal(taken_for, computed_for), seen.assign(made).op
+
+    def taken(self) -> tuple[list[Gradient], tf.Tensor]:
+        """Waits for enough gradients of a step, and takes them. To be part of what `applying` is told.
+
+        Returns:
+            For dense variables the mean of all that were taken, for tables the rows of all, one behind the other; and
+            how many processes' they are, float32 scalar.
+        """
+        with tf.compat.v1.device(self._step.device):
+            is_taken = self._marks.take_grad(self._aggregated) > 0.0
+            noted = self._taken_for.assign(tf.where(is_taken, self._step.read_value(), self._taken_for.read_value()))
+            with tf.control_dependencies([noted]):
+                is_taken = tf.identity(is_taken)
+            contributions = tf.reduce_sum(tf.cast(is_taken, tf.float32))
+        return [g for share in self._shares for g in share.gathered(is_taken, contributions)], contributions
+
+    def applying(self, update: tf.Operation) -> tf.compat.v1.train.SessionRunHook:
+        """The chief's hook that makes one `update` after the other, as they are gathered, and tells all of each."""
+        with tf.compat.v1.device(self._step.device), tf.control_dependencies([update]):
+            told = [queue.enqueue_many((tf.fill([_WORDS - queue.size()], True),)) for queue in self._news]
+        runner = tf.compat.v1.train.QueueRunner(
+            self._news[0],
+            [tf.group(told)],
+            close_op=tf.group([queue.close() for queue in self._news]),
+            cancel_op=tf.group([queue.close(cancel_pending_enqueues=True) for queue in self._news]),
+            queue_closed_exception_types=_CLOSED,
+        )
+        return _ApplyingHook(self._marks.set_global_step(self._step), runner)
+
+
+class _ApplyingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # TensorFlow has no types
+    def __init__(self, first: tf.Operation, runner: tf.compat.v1.train.QueueRunner) -> None:
+        self._first, self._runner = first, runner
+
+    # The name is that of the base class.
+
+    def after_create_session(self, session: tf.compat.v1.Session, coord: tf.train.Coordinator) -> None:
+        """Starts the thread that makes the updates, from the step that a checkpoint may have set."""
+        session.run(self._first)
+        self._runner.create_threads(session, coord=coord, daemon=True, start=True)
+
+
+class _Packed(NamedTuple):
+    """Gradients of all variables of one server in three pieces: a message costs more than its bytes.
+
+    Attributes:
+        floats: float32 [n]: the dense ones, then the values of tables' rows.
+        rows: int64 [r]: numbers of these rows.
+        counts: int32 [t]: how many of them are of each table.
+    """
+
+    floats: tf.Tensor
+    rows: tf.Tensor
+    counts: tf.Tensor
+
+
+class _Share:
+    """The variables of one parameter server, and a place on it for each sender's gradients of them."""
+
+    def __init__(self, device: str, gradients: Sequence[Gradient], senders: Sequence[int]) -> None:
+        self._device = device
+        self._dense = [(g, v) for g, v in gradients if not isinstance(g, tf.IndexedSlices)]
+        self._tables = [(g, v) for g, v in gradients if isinstance(g, tf.IndexedSlices)]
+        self._sizes = [v.shape.num_elements() for _, v in self._dense]
+        self._widths = [v.shape[1:].num_elements() for _, v in self._tables]
+        with tf.compat.v1.device(device):
+            self._places = {i: self._place(f"gradients_of_{i}") for i in senders}
+
+    def put(self, sender: int) -> list[tf.Operation]:
+        """Puts the own gradients down."""
+        packed = _Packed(
+            _flat([*(g for g, _ in self._dense), *(g.values for g, _ in self._tables)], tf.float32),
+            _flat([tf.cast(g.indices, tf.int64) for g, _ in self._tables], tf.int64),
+            _flat([tf.size(g.indices) for g, _ in self._tables], tf.int32),
+        )
+        return [variable.assign(value).op for variable, value in zip(self._places[sender], packed, strict=True)]
+
+    def gathered(self, is_taken: tf.Tensor, contributions: tf.Tensor) -> list[Gradient]:
+        """Those of all that are taken: `is_taken` bool [senders]."""
+        with tf.compat.v1.device(self._device), tf.control_dependencies([is_taken]):
+            parts = [
+                tf.cond(is_taken[i], lambda place=place: tuple(v.read_value() for v in place), self._nothing)
+                for i, place in self._places.items()
+            ]
+            dense, values, rows = zip(*(self._unpacked(_Packed(*part)) for part in parts), strict=True)
+            means = tf.split(tf.add_n(dense) / contributions, self._sizes) if self._dense else []
+            gradients: list[Gradient] = [
+                (tf.reshape(mean, v.shape), v) for mean, (_, v) in zip(means, self._dense, strict=True)
+            ]
+            for t, (_, v) in enumerate(self._tables):
+                of_rows = tf.reshape(tf.concat([part[t] for part in values], 0), [-1, *v.shape[1:]])
+                gradients.append((tf.IndexedSlices(of_rows, tf.concat([part[t] for part in rows], 0)), v))
+        return gradients
+
+    def _place(self, name: str) -> tuple[tf.Variable, ...]:
+        # Nobody gives them a first value: only what was put down is read.
+        return tuple(
+            tf.compat.v1.Variable(
+                value,
+                name=f"{name}/{field}{self._device.replace(':', '_')}",
+                trainable=False,
+                collections=[],
+                use_resource=True,
+                validate_shape=False,
+                shape=[None],
+            )
+            for field, value in zip(_Packed._fields, self._nothing(), strict=True)
+        )
+
+    def _nothing(self) -> tuple[tf.Tensor, ...]:
+        return (
+            tf.zeros([sum(self._sizes)]),
+            tf.zeros([0], tf.int64),
+            tf.zeros([len(self._tables)], tf.int32),
+        )
+
+    def _unpacked(self, packed: _Packed) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
+        dense = sum(self._sizes)
+        if not self._tables:
+            return packed.floats, [], []
+        counts = tf.ensure_shape(packed.counts, [len(self._tables)])
+        values = tf.split(packed.floats[dense:], counts * self._widths, num=len(self._tables))
+        return packed.floats[:dense], values, tf.split(packed.rows, counts, num=len(self._tables))
+
+
+def _flat(parts: Sequence[tf.Tensor], dtype: tf.DType) -> tf.Tensor:
+    return tf.concat([tf.zeros([0], dtype), *(tf.reshape(part, [-1]) for part in parts)], 0)
