@@ -4,7 +4,7 @@ A single process makes plain variables; parameter servers partition the tables. 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import tensorflow as tf
 
@@ -19,8 +19,7 @@ class VariableFactory(Protocol):
     ) -> tf.Variable:
         """The variable called `name`, of `shape`.
 
-        Only a `table`, which is read by lookups alone, may come as the list of its shards along the first axis: in
-        order, and of the lengths that `tf.nn.embedding_lookup` expects ("div" partitioning).
+        Only a `table`, which is read by `rows_of` alone, may come as its shards along the first axis, in order.
         """
 
 
@@ -38,6 +37,19 @@ def create_variable(
 def shards_of(variable: tf.Variable | Sequence[tf.Variable]) -> list[tf.Variable]:
     """The shards of a table, first to last; a whole variable is its own only one."""
     return list(variable) if isinstance(variable, Sequence) else [variable]
+
+
+@runtime_checkable
+class Table(Protocol):
+    """A table that is not one variable."""
+
+    def rows(self, ids: tf.Tensor) -> tf.Tensor:
+        """Those with the numbers `ids`, int32 [d0, …]: float32 [d0, …, *shape of a row]."""
+
+
+def rows_of(table: tf.Variable | Table, ids: tf.Tensor) -> tf.Tensor:
+    """The rows of `table` with the numbers `ids`, int32 [d0, …]: float32 [d0, …, *shape of a row]."""
+    return table.rows(ids) if isinstance(table, Table) else tf.nn.embedding_lookup(table, ids)
 
 
 def zeros(shape: Sequence[int]) -> tf.Tensor:

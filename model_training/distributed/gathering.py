@@ -73,18 +73,20 @@ class Gathering:
         computed_for = seen.read_value()
         with tf.control_dependencies([put for share in self._shares for put in share.put(own)]):
             mark = tf.one_hot(own, self._computing)
-        with tf.control_dependencies([self._marks.apply_grad(mark, computed_for)]):
-            first = self._step.read_value()
+        server = self._step.device
 
         def look_again(_: tf.Tensor) -> tf.Tensor:
-            with tf.control_dependencies([news.dequeue()]):
+            with tf.compat.v1.device(server), tf.control_dependencies([news.dequeue()]):
                 return self._step.read_value()
 
-        with tf.compat.v1.device(self._step.device):
-            (made,) = tf.while_loop(lambda made: made <= computed_for, look_again, [first])
-        with tf.control_dependencies([made]):
-            taken_for = self._taken_for.read_value()[own]
-        return tf.not_equal(taken_for, computed_for), seen.assign(made).op
+        # All of it on the server: no message goes back and forth while this waits.
+        with tf.compat.v1.device(server):
+            with tf.control_dependencies([self._marks.apply_grad(mark, computed_for)]):
+                first, asked = self._step.read_value(), tf.identity(computed_for)
+            (made,) = tf.while_loop(lambda made: made <= asked, look_again, [first])
+            with tf.control_dependencies([made]):
+                was_missed = tf.not_equal(self._taken_for.read_value()[own], asked)
+        return was_missed, seen.assign(made).op
 
     def taken(self) -> tuple[list[Gradient], tf.Tensor]:
         """Waits for enough gradients of a step, and takes them. To be part of what `applying` is told.

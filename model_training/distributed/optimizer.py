@@ -13,14 +13,6 @@ from model_training.optimizers import Rule, sum_by_row
 Gradient = tuple[tf.Tensor | tf.IndexedSlices, tf.Variable]
 
 
-def gradients_of(loss: tf.Tensor, variables: Sequence[tf.Variable]) -> list[Gradient]:
-    """Of each variable, in a graph; a table's rows stand once each, so that each is sent once."""
-    return [
-        (tf.IndexedSlices(*reversed(sum_by_row(g, padded=False))) if isinstance(g, tf.IndexedSlices) else g, v)
-        for g, v in zip(tf.gradients(loss, variables), variables, strict=True)
-    ]
-
-
 class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  # TensorFlow has no types
     """Applies to each variable the rule that is its own.
 

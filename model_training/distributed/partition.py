@@ -11,7 +11,7 @@ from streamer.types import F32
 def bounds(rows: int, shards: int) -> Iterator[tuple[int, int]]:
     """First row and end of each shard: adjacent ones, of which the first `rows % shards` have one row more.
 
-    That is the "div" partitioning of `tf.nn.embedding_lookup`. There are no empty shards, hence never more than rows.
+    There are no empty shards, hence never more than rows.
     """
     shards = min(shards, rows)
     length, extra = divmod(rows, shards)

@@ -14,10 +14,16 @@ from model_training.build import build_model
 from model_training.distributed.assignment import Assignment
 from model_training.distributed.cluster import Cluster, Schedule, Task
 from model_training.distributed.gathering import Gathering
-from model_training.distributed.optimizer import CompositeOptimizer, gradients_of
+from model_training.distributed.optimizer import CompositeOptimizer
 from model_training.distributed.run import Run
 from model_training.distributed.stopping import StoppingHook, stop_variable
-from model_training.distributed.variables import GreedyStrategy, PartitionedVariables, bytes_by_variable, rules_of
+from model_training.distributed.variables import (
+    GreedyStrategy,
+    PartitionedVariables,
+    bytes_by_variable,
+    gradients_of,
+    rules_of,
+)
 from model_training.early_stopping import Validation
 from model_training.errors import DataError, TrainingError, in_a_line
 from model_training.loop import Progress
@@ -106,7 +112,7 @@ def _training_graph(
     tf.compat.v1.summary.scalar("loss", loss)
 
     rules = rules_of(model, config)
-    gradients = gradients_of(loss, [v for v in model.trainable_variables if v.op.name in rules])
+    gradients = gradients_of(loss, model)
     padded, hooks = [shards_of(table)[0].op.name for table in model.tables], []
     if config.distributed.mode == "async":
         optimizer = CompositeOptimizer(rules, padded=padded, batch_size=config.batch_size)

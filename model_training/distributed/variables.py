@@ -6,8 +6,10 @@ import tensorflow as tf
 
 from model_training.build import build_model
 from model_training.config import TrainingConfig
+from model_training.distributed.optimizer import Gradient
 from model_training.distributed.partition import bounds, merge, shard_name
 from model_training.distributed.placement import Placement, greedy, loads
+from model_training.distributed.table import ShardedTable
 from model_training.errors import DataError
 from model_training.models.model import Model
 from model_training.optimizers import AdaGrad, Ftrl, Rule
@@ -25,15 +27,17 @@ class PartitionedVariables:
 
     def __call__(
         self, name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False
-    ) -> tf.Variable | list[tf.Variable]:
+    ) -> tf.Variable | ShardedTable:
         """As `model_training.variables.VariableFactory`, for a graph and not for eager execution."""
         first = initializer(shape)
         if not table:
             return _variable(name, first)
-        return [
-            _variable(shard_name(name, i), first[start:end])
-            for i, (start, end) in enumerate(bounds(shape[0], self._shards))
-        ]
+        return ShardedTable(
+            [
+                _variable(shard_name(name, i), first[start:end])
+                for i, (start, end) in enumerate(bounds(shape[0], self._shards))
+            ]
+        )
 
 
 def _variable(name: str, first: tf.Tensor) -> tf.Variable:
@@ -45,6 +49,14 @@ def rules_of(model: Model, config: TrainingConfig) -> dict[str, Rule]:
     wide, deep = Ftrl(config.wide), AdaGrad(config.deep)
     own = {id(v) for v in model.wide_variables}
     return {v.op.name: wide if id(v) in own else deep for v in model.trainable_variables if v.shape.num_elements()}
+
+
+def gradients_of(loss: tf.Tensor, model: Model) -> list[Gradient]:
+    """Of each of a graph's trained variables; variables without elements are left out."""
+    shards = {id(shard) for table in model.tables for shard in table}
+    dense = [v for v in model.trainable_variables if id(v) not in shards and v.shape.num_elements()]
+    of_tables = [gradient for table in model.tables for gradient in table.gradients(loss)]
+    return [*zip(tf.gradients(loss, dense), dense, strict=True), *of_tables]
 
 
 def bytes_by_variable(config: TrainingConfig, spec: FeatureSpec, *, shards: int | None = None) -> dict[str, int]:

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from model_training.columns import Field, Pooling
 from model_training.layers.select import select
+from model_training.variables import Table, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,11 @@ def _shape(field: Field) -> tuple[int, str]:
     return field.width, field.pooling or ""
 
 
-def fused_embedding(table: tf.Tensor, ids: tf.Tensor, plan: FieldPlan, dim: int) -> tf.Tensor:
+def fused_embedding(table: tf.Variable | Table, ids: tf.Tensor, plan: FieldPlan, dim: int) -> tf.Tensor:
     """Embeds and pools the fields of `ids`, with one gather for all of them.
 
     Args:
-        table: float32 [rows, dim]; a variable, or its shards in order ("div" partitioning).
+        table: float32 [rows, dim].
         ids: int32 [n, width].
 
     Returns:
@@ -69,7 +70,7 @@ def fused_embedding(table: tf.Tensor, ids: tf.Tensor, plan: FieldPlan, dim: int)
     picked = select(ids, plan.columns)
     # Splits, not slices: a slice's gradient is a zeroed copy of the whole.
     sizes = [block.fields * block.width for block in plan.blocks]
-    rows = tf.split(tf.nn.embedding_lookup(table, picked), sizes, axis=1)
+    rows = tf.split(rows_of(table, picked), sizes, axis=1)
     parts: list[tf.Tensor] = []
     for block, values, block_ids in zip(plan.blocks, rows, tf.split(picked, sizes, axis=1), strict=True):
         pooled = values

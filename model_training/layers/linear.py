@@ -11,15 +11,16 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from model_training.layers.select import select
+from model_training.variables import Table, rows_of
 
 
-def linear_ids(weights: tf.Tensor, ids: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:
+def linear_ids(weights: tf.Variable | Table, ids: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:
     """Σ_j w[i_j] over the `columns` of int32 `ids` [n, width], with one gather: float32 [n].
 
     Args:
-        weights: float32 [rows]; a variable, or its shards in order ("div" partitioning).
+        weights: float32 [rows].
     """
-    return tf.reduce_sum(tf.nn.embedding_lookup(weights, select(ids, columns)), axis=1)
+    return tf.reduce_sum(rows_of(weights, select(ids, columns)), axis=1)
 
 
 def linear_floats(weights: tf.Tensor, floats: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:

@@ -14,11 +14,12 @@ from model_training.build import build_model
 from model_training.click_log import Examples, encode_log, read_log
 from model_training.config import TrainingConfig
 from model_training.distributed.gathering import Gathering
-from model_training.distributed.optimizer import CompositeOptimizer, gradients_of
+from model_training.distributed.optimizer import CompositeOptimizer
 from model_training.distributed.variables import (
     GreedyStrategy,
     PartitionedVariables,
     bytes_by_variable,
+    gradients_of,
     restore,
     rules_of,
 )
@@ -86,7 +87,7 @@ class _Parts:
         loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=self.logits))
         self.rules = rules_of(model, config)
         self.padded = [shards_of(table)[0].op.name for table in model.tables]
-        self.gradients = gradients_of(loss, [v for v in model.trainable_variables if v.op.name in self.rules])
+        self.gradients = gradients_of(loss, model)
 
 
 @contextmanager
