@@ -8,12 +8,12 @@ applies the gradients of those whose marks it took.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from model_training.distributed.cluster import Cluster, Task
 from model_training.distributed.optimizer import Gradient
+from model_training.distributed.packing import Packed, Packing, by_server
 
 _WORDS = 2
 """That there is news, for a process and for a former self of it whose machine is gone and whose waiting is not."""
@@ -46,11 +46,12 @@ class Gathering:
         self._aggregated, self._step = aggregated, step
         is_chief = task.role == "chief"
         senders = range(self._computing) if is_chief else [own]
-        devices = dict.fromkeys(variable.device for _, variable in gradients)
-        self._shares = [_Share(device, [g for g in gradients if g[1].device == device], senders) for device in devices]
+        self._places = {
+            packing: {sender: _place(packing, sender) for sender in senders} for packing in by_server(gradients)
+        }
         with tf.compat.v1.device(step.device):
             self._marks = tf.compat.v1.ConditionalAccumulator(tf.float32, [self._computing], shared_name="marks")
-            self._news = [tf.queue.FIFOQueue(_WORDS, [tf.bool], [[]], shared_name=f"news_{i}") for i in senders]
+            self._news = {i: tf.queue.FIFOQueue(_WORDS, [tf.bool], [[]], shared_name=f"news_{i}") for i in senders}
         # Of no checkpoint: the next run may be of more processes.
         self._taken_for = tf.compat.v1.Variable(
             tf.fill([self._computing], tf.constant(-1, tf.int64)),
@@ -66,17 +67,22 @@ class Gathering:
                 collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES],
                 use_resource=True,
             )
-        self.was_missed, self.ended = self._contributed(own, seen, self._news[own if is_chief else 0])
+        self.was_missed, self.ended = self._contributed(own, seen)
 
-    def _contributed(self, own: int, seen: tf.Variable, news: tf.queue.QueueBase) -> tuple[tf.Tensor, tf.Operation]:
+    def _contributed(self, own: int, seen: tf.Variable) -> tuple[tf.Tensor, tf.Operation]:
         # The variables are read after this was written: they are those of this step, or the step is over.
         computed_for = seen.read_value()
-        with tf.control_dependencies([put for share in self._shares for put in share.put(own)]):
+        put_down = [
+            place.assign(part)
+            for packing, places in self._places.items()
+            for place, part in zip(places[own], packing.packed(), strict=True)
+        ]
+        with tf.control_dependencies(put_down):
             mark = tf.one_hot(own, self._computing)
         server = self._step.device
 
         def look_again(_: tf.Tensor) -> tf.Tensor:
-            with tf.compat.v1.device(server), tf.control_dependencies([news.dequeue()]):
+            with tf.compat.v1.device(server), tf.control_dependencies([self._news[own].dequeue()]):
                 return self._step.read_value()
 
         # All of it on the server: no message goes back and forth while this waits.
@@ -101,17 +107,29 @@ class Gathering:
             with tf.control_dependencies([noted]):
                 is_taken = tf.identity(is_taken)
             contributions = tf.reduce_sum(tf.cast(is_taken, tf.float32))
-        return [g for share in self._shares for g in share.gathered(is_taken, contributions)], contributions
+        gradients: list[Gradient] = []
+        for packing, places in self._places.items():
+            with tf.compat.v1.device(packing.device):
+                parts = [
+                    tf.cond(
+                        is_taken[sender],
+                        lambda place=place: Packed(*(variable.read_value() for variable in place)),
+                        packing.nothing,
+                    )
+                    for sender, place in places.items()
+                ]
+            gradients += packing.unpacked(parts, contributions)
+        return gradients, contributions
 
     def applying(self, update: tf.Operation) -> tf.compat.v1.train.SessionRunHook:
         """The chief's hook that makes one `update` after the other, as they are gathered, and tells all of each."""
         with tf.compat.v1.device(self._step.device), tf.control_dependencies([update]):
-            told = [queue.enqueue_many((tf.fill([_WORDS - queue.size()], True),)) for queue in self._news]
+            told = [queue.enqueue_many((tf.fill([_WORDS - queue.size()], True),)) for queue in self._news.values()]
         runner = tf.compat.v1.train.QueueRunner(
-            self._news[0],
+            self._news[0],  # the chief's
             [tf.group(told)],
-            close_op=tf.group([queue.close() for queue in self._news]),
-            cancel_op=tf.group([queue.close(cancel_pending_enqueues=True) for queue in self._news]),
+            close_op=tf.group([queue.close() for queue in self._news.values()]),
+            cancel_op=tf.group([queue.close(cancel_pending_enqueues=True) for queue in self._news.values()]),
             queue_closed_exception_types=_CLOSED,
         )
         return _ApplyingHook(self._marks.set_global_step(self._step), runner)
@@ -129,88 +147,21 @@ class _ApplyingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  #
         self._runner.create_threads(session, coord=coord, daemon=True, start=True)
 
 
-class _Packed(NamedTuple):
-    """Gradients of all variables of one server in three pieces: a message costs more than its bytes.
-
-    Attributes:
-        floats: float32 [n]: the dense ones, then the values of tables' rows.
-        rows: int64 [r]: numbers of these rows.
-        counts: int32 [t]: how many of them are of each table.
-    """
-
-    floats: tf.Tensor
-    rows: tf.Tensor
-    counts: tf.Tensor
-
-
-class _Share:
-    """The variables of one parameter server, and a place on it for each sender's gradients of them."""
-
-    def __init__(self, device: str, gradients: Sequence[Gradient], senders: Sequence[int]) -> None:
-        self._device = device
-        self._dense = [(g, v) for g, v in gradients if not isinstance(g, tf.IndexedSlices)]
-        self._tables = [(g, v) for g, v in gradients if isinstance(g, tf.IndexedSlices)]
-        self._sizes = [v.shape.num_elements() for _, v in self._dense]
-        self._widths = [v.shape[1:].num_elements() for _, v in self._tables]
-        with tf.compat.v1.device(device):
-            self._places = {i: self._place(f"gradients_of_{i}") for i in senders}
-
-    def put(self, sender: int) -> list[tf.Operation]:
-        """Puts the own gradients down."""
-        packed = _Packed(
-            _flat([*(g for g, _ in self._dense), *(g.values for g, _ in self._tables)], tf.float32),
-            _flat([tf.cast(g.indices, tf.int64) for g, _ in self._tables], tf.int64),
-            _flat([tf.size(g.indices) for g, _ in self._tables], tf.int32),
-        )
-        return [variable.assign(value).op for variable, value in zip(self._places[sender], packed, strict=True)]
-
-    def gathered(self, is_taken: tf.Tensor, contributions: tf.Tensor) -> list[Gradient]:
-        """Those of all that are taken: `is_taken` bool [senders]."""
-        with tf.compat.v1.device(self._device), tf.control_dependencies([is_taken]):
-            parts = [
-                tf.cond(is_taken[i], lambda place=place: tuple(v.read_value() for v in place), self._nothing)
-                for i, place in self._places.items()
-            ]
-            dense, values, rows = zip(*(self._unpacked(_Packed(*part)) for part in parts), strict=True)
-            means = tf.split(tf.add_n(dense) / contributions, self._sizes) if self._dense else []
-            gradients: list[Gradient] = [
-                (tf.reshape(mean, v.shape), v) for mean, (_, v) in zip(means, self._dense, strict=True)
-            ]
-            for t, (_, v) in enumerate(self._tables):
-                of_rows = tf.reshape(tf.concat([part[t] for part in values], 0), [-1, *v.shape[1:]])
-                gradients.append((tf.IndexedSlices(of_rows, tf.concat([part[t] for part in rows], 0)), v))
-        return gradients
-
-    def _place(self, name: str) -> tuple[tf.Variable, ...]:
-        # Nobody gives them a first value: only what was put down is read.
-        return tuple(
-            tf.compat.v1.Variable(
-                value,
-                name=f"{name}/{field}{self._device.replace(':', '_')}",
-                trainable=False,
-                collections=[],
-                use_resource=True,
-                validate_shape=False,
-                shape=[None],
+def _place(packing: Packing, sender: int) -> Packed:
+    """Where a sender puts its gradients of one server's variables down, on that server."""
+    with tf.compat.v1.device(packing.device):
+        return Packed(
+            *(
+                # Nobody gives it a first value: only what was put down is read.
+                tf.compat.v1.Variable(
+                    first,
+                    name=f"gradients_of_{sender}/{field}{packing.device.replace(':', '_')}",
+                    trainable=False,
+                    collections=[],
+                    use_resource=True,
+                    validate_shape=False,
+                    shape=[None],
+                )
+                for field, first in packing.nothing()._asdict().items()
             )
-            for field, value in zip(_Packed._fields, self._nothing(), strict=True)
         )
-
-    def _nothing(self) -> tuple[tf.Tensor, ...]:
-        return (
-            tf.zeros([sum(self._sizes)]),
-            tf.zeros([0], tf.int64),
-            tf.zeros([len(self._tables)], tf.int32),
-        )
-
-    def _unpacked(self, packed: _Packed) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-        dense = sum(self._sizes)
-        if not self._tables:
-            return packed.floats, [], []
-        counts = tf.ensure_shape(packed.counts, [len(self._tables)])
-        values = tf.split(packed.floats[dense:], counts * self._widths, num=len(self._tables))
-        return packed.floats[:dense], values, tf.split(packed.rows, counts, num=len(self._tables))
-
-
-def _flat(parts: Sequence[tf.Tensor], dtype: tf.DType) -> tf.Tensor:
-    return tf.concat([tf.zeros([0], dtype), *(tf.reshape(part, [-1]) for part in parts)], 0)

@@ -15,6 +15,7 @@ from model_training.distributed.assignment import Assignment
 from model_training.distributed.cluster import Cluster, Schedule, Task
 from model_training.distributed.gathering import Gathering
 from model_training.distributed.optimizer import CompositeOptimizer
+from model_training.distributed.packing import sent
 from model_training.distributed.run import Run
 from model_training.distributed.stopping import StoppingHook, stop_variable
 from model_training.distributed.variables import (
@@ -116,7 +117,7 @@ def _training_graph(
     padded, hooks = [shards_of(table)[0].op.name for table in model.tables], []
     if config.distributed.mode == "async":
         optimizer = CompositeOptimizer(rules, padded=padded, batch_size=config.batch_size)
-        update = optimizer.apply_gradients(gradients, global_step)
+        update = optimizer.apply_gradients(sent(gradients), global_step)
     else:
         gathering = Gathering(run.cluster, run.task, gradients, global_step, aggregated=schedule.aggregated)
         if run.task.role == "chief":

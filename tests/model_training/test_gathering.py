@@ -33,7 +33,7 @@ class _Member:
                 _variable("second", [ROWS, 1], "/job:ps/task:1"),
             ]
             self.dense = tf.compat.v1.placeholder(tf.float32, [2])
-            self.rows = tf.compat.v1.placeholder(tf.int64, [None])
+            self.rows = tf.compat.v1.placeholder(tf.int32, [None])
             of_rows = tf.IndexedSlices(tf.ones([tf.size(self.rows), 1]), self.rows)
             gradients = list(zip([self.dense, of_rows, of_rows], variables, strict=True))
             gathering = Gathering(cluster, task, gradients, step, aggregated=aggregated)
