@@ -61,7 +61,7 @@ def publish(
     Raises:
         ConfigError: the model config file cannot be read, or has no such model.
         ExportError: it cannot be written, `version` is not the newest, a label would lead nowhere, or it was not judged
-            against the newest. What was there before is as it was.
+            against the newest. What was there before is as it was, unless the message says that it is published.
     """
     present = versions_in(base_path)
     if (now := newest(base_path)) != judged_against:
@@ -80,9 +80,13 @@ def publish(
         write_warmup(Layout(candidate.spec), partial / WARMUP, base_path.resolve().name)
         written = orjson.dumps({**card, **_origin(candidate)}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         (partial / CARD).write_bytes(written)
-    if labelling is not None and model_config is not None:
-        write_labels(labelling.model_config, model_config)
-    return base_path / str(number), remove_old(base_path, keep)
+    path = base_path / str(number)
+    try:
+        if labelling is not None and model_config is not None:
+            write_labels(labelling.model_config, model_config)
+        return path, remove_old(base_path, keep)
+    except ExportError as error:
+        raise ExportError(f"{path} is published, and then something failed: {error}") from error
 
 
 def _origin(candidate: Servable) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from model_training.errors import ExportError, in_a_line
+
+_PASSING = (".partial", ".removed")
+_ABANDONED_SECONDS = 86_400.0
 
 
 def versions_in(base_path: Path) -> list[int]:
@@ -56,7 +60,8 @@ def new_version(base_path: Path, version: int) -> Iterator[Path]:
 def remove_old(base_path: Path, keep: int) -> list[int]:
     """Removes all but the `keep` newest versions, and returns those that are gone.
 
-    A version gets another name first, so that no server begins to load one that is half removed.
+    A version gets another name first, so that no server begins to load one that is half removed. What publishers left
+    that were killed is removed too, when it is a day old.
 
     Raises:
         ExportError: one cannot be removed.
@@ -71,6 +76,10 @@ def remove_old(base_path: Path, keep: int) -> list[int]:
             continue  # another publisher has removed it
         except OSError as error:
             raise ExportError(f"{base_path / str(version)}: cannot be removed: {error}") from error
+    for left in base_path.glob(".*.*.*"):
+        with suppress(FileNotFoundError):  # another publisher has removed it
+            if left.suffix in _PASSING and time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
     return old
 
 

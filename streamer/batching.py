@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from streamer.deadline import Deadline
 from streamer.errors import QueueFullError
-from streamer.latency import LatencyModel
+from streamer.latency import LatencyModel, LatencyModels
 from streamer.settings import BatchingSettings
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
@@ -24,8 +24,6 @@ _SAFETY = 1.2
 _CAUTION = 1.5
 # While more waits than one batch holds, so much of its budget must be left to a request that is to join.
 _FRESH_SHARE = 0.3
-# More than are asked at once: some models side by side, some versions of each.
-_REMEMBERED_VERSIONS = 64
 _Number = TypeVar("_Number", np.int32, np.float32)
 
 
@@ -123,7 +121,7 @@ class BatchQueue:
         self._heap: list[tuple[float, int, Ticket]] = []
         self._order = itertools.count()
         self._draining = False
-        self._latencies: dict[ModelVersion, LatencyModel] = {}
+        self._latencies = LatencyModels()
         self.waiting_rows = 0
 
     def __repr__(self) -> str:
@@ -142,11 +140,7 @@ class BatchQueue:
 
     def latency(self, version: ModelVersion) -> LatencyModel:
         """What is known of a version's latency; of the last few versions only."""
-        if version not in self._latencies:
-            if len(self._latencies) == _REMEMBERED_VERSIONS:
-                del self._latencies[next(iter(self._latencies))]
-            self._latencies[version] = LatencyModel()
-        return self._latencies[version]
+        return self._latencies.of(version)
 
     def shed(self, now: float, *, idle: bool) -> list[tuple[Ticket, Rows]]:
         """Gives up the requests that the next batch could not answer in time any more; returns them and their rows.

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from streamer.types import ModelVersion
+
 
 @dataclass(slots=True)
 class LatencyModel:
@@ -56,3 +58,21 @@ class LatencyModel:
         if not spare:
             return 0.0
         return spare / self._per_row if self._per_row else math.inf
+
+
+class LatencyModels:
+    """What is known of each version's latency; of as many as may be asked at once, the last ones."""
+
+    # Some models side by side, some versions of each.
+    _MOST = 64
+
+    def __init__(self) -> None:
+        self._models: dict[ModelVersion, LatencyModel] = {}
+
+    def of(self, version: ModelVersion) -> LatencyModel:
+        """A version's model, a new one for a new version."""
+        if version not in self._models:
+            if len(self._models) == self._MOST:
+                del self._models[next(iter(self._models))]
+            self._models[version] = LatencyModel()
+        return self._models[version]

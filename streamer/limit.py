@@ -1,6 +1,6 @@
 """How many calls may be in flight at once, learnt from what the server makes of them. Pure."""
 
-from streamer.latency import LatencyModel
+from streamer.latency import LatencyModels
 from streamer.types import ModelVersion
 
 # Calls that may wait inside the server: below the first the limit rises, above the second it falls.
@@ -8,8 +8,6 @@ _QUEUED = (0.7, 1.7)
 _FORGET = 0.1
 _STEP = 0.5
 _PROBE_EVERY = 500
-# More than are asked at once: some models side by side, some versions of each.
-_REMEMBERED_VERSIONS = 64
 
 
 class InFlightLimit:
@@ -24,7 +22,7 @@ class InFlightLimit:
         self._most = most
         self._value = float(most)
         self._queued = 0.0
-        self._alone: dict[ModelVersion, LatencyModel] = {}
+        self._alone = LatencyModels()
         # The first call goes alone.
         self._calls = _PROBE_EVERY
 
@@ -35,11 +33,7 @@ class InFlightLimit:
 
     def observe(self, version: ModelVersion, rows: int, seconds: float, *, alone: bool) -> None:
         """A call of a version with this many rows came back; `alone` if no other was in flight while it ran."""
-        model = self._alone.get(version)
-        if model is None:
-            if len(self._alone) == _REMEMBERED_VERSIONS:
-                del self._alone[next(iter(self._alone))]
-            model = self._alone[version] = LatencyModel()
+        model = self._alone.of(version)
         self._calls += 1
         if alone:
             model.observe(rows, seconds)

@@ -7,6 +7,7 @@ import typer
 
 from model_training.commands.output import console
 from model_training.config import TrainingConfig
+from model_training.errors import ConfigError
 
 if TYPE_CHECKING:
     from model_training.manifest import Damage
@@ -19,10 +20,31 @@ LogOption = Annotated[
 PreparedOption = Annotated[
     Path | None, typer.Option(help="Folder that `prepare` made; its manifest knows the sampling rate.")
 ]
+Kind = Literal["log", "prepared", "records"]
 JudgeBy = Literal["validation", "test"]
 JudgeByOption = Annotated[JudgeBy, typer.Option(help="Split of prepared data to judge the model by.")]
 HoldoutOption = Annotated[float, typer.Option(help="Share of the log, its last lines, to judge the model by.")]
 SamplingOption = Annotated[float, typer.Option(help="Share of the non-clicks that the log kept.")]
+
+
+_NOT_FOR: dict[Kind, tuple[str, ...]] = {
+    "log": ("judge_by",),
+    "prepared": ("records", "holdout", "negative_sampling_rate"),
+    "records": ("judge_by", "holdout", "negative_sampling_rate"),
+}
+"""Options that mean nothing for data of a kind: a log has no splits, the others are split already."""
+
+
+def check_options(context: typer.Context, kind: Kind) -> None:
+    """Refuses an option of the command line that would be passed over for data of this `kind`.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for name in _NOT_FOR[kind]:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"--{name.replace('_', '-')}: means nothing with --{kind}")
 
 
 def open_log(

@@ -8,7 +8,14 @@ import orjson
 import typer
 from rich.table import Table
 
-from model_training.commands.data import HoldoutOption, JudgeBy, JudgeByOption, LogOption, PreparedOption
+from model_training.commands.data import (
+    HoldoutOption,
+    JudgeBy,
+    JudgeByOption,
+    LogOption,
+    PreparedOption,
+    check_options,
+)
 from model_training.commands.output import console, fail_clearly
 from model_training.errors import ConfigError, DataError, ExportError
 from model_training.gate_config import GateConfig
@@ -30,6 +37,7 @@ GATE = Path("configs/gate.yaml")
 
 
 def evaluate(
+    context: typer.Context,
     candidate: CandidateArgument,
     *,
     against: Annotated[
@@ -53,6 +61,7 @@ def evaluate(
         if against is not None and served is None:
             raise ConfigError(f"--against {against}: holds no version")
         _, found = evaluated(
+            context,
             candidate,
             served,
             limits,
@@ -68,6 +77,7 @@ def evaluate(
 
 
 def evaluated(
+    context: typer.Context,
     candidate: Path,
     served: Path | None,
     limits: GateConfig,
@@ -82,6 +92,7 @@ def evaluated(
     """Loads both versions, encodes the examples by the spec of each, and judges.
 
     Args:
+        context: of the command whose options the others are.
         expected: the spec that the candidate must be of.
 
     Raises:
@@ -89,6 +100,7 @@ def evaluated(
     """
     if (log is None) is (prepared is None):
         raise ConfigError("--log or --prepared: one of them is needed")
+    check_options(context, "log" if prepared is None else "prepared")
     from model_training import workflow  # noqa: PLC0415
     from model_training.evaluation import evaluate as judge  # noqa: PLC0415
     from model_training.servable import Servable  # noqa: PLC0415

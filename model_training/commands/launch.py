@@ -15,6 +15,7 @@ from model_training.commands.data import (
     LogOption,
     PreparedOption,
     SamplingOption,
+    check_options,
     open_log,
     open_prepared,
     tell_damage,
@@ -31,6 +32,7 @@ from model_training.versions import check_free
 
 
 def launch(
+    context: typer.Context,
     *,
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
     log: LogOption = None,
@@ -65,6 +67,7 @@ def launch(
         features = load_spec(spec or parsed.spec)
         if (log is not None) + (prepared is not None) > 1 or not (log or prepared or records):
             raise ConfigError("--log, --prepared or --records: one of them is needed")
+        check_options(context, "log" if log else "prepared" if prepared else "records")
         if export_to is not None:
             check_free(export_to, version)
         # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
@@ -90,8 +93,8 @@ def launch(
                 whole = read_training_records(directory)
                 manifest, damage = without_damaged(directory, whole, max_lost_share=parsed.max_lost_share)
                 tell_damage(damage)
+                manifest.check_classes("examples")
             manifest.check(features)
-            manifest.check_classes("examples")
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             console.print(
                 f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {features.name} {features.hash};"

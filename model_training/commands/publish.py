@@ -32,6 +32,7 @@ _REFUSED = 3
 
 
 def publish(
+    context: typer.Context,
     candidate: CandidateArgument,
     *,
     to: Annotated[Path, typer.Option(help="Base path of the versions that are served.")],
@@ -62,6 +63,7 @@ def publish(
 
         served = newest(to)
         servable, found = evaluated(
+            context,
             candidate,
             served,
             limits,

@@ -18,6 +18,7 @@ from model_training.commands.data import (
     LogOption,
     PreparedOption,
     SamplingOption,
+    check_options,
     open_log,
     open_prepared,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     *,
     log: LogOption = None,
     prepared: PreparedOption = None,
@@ -76,6 +78,7 @@ def train(
             return
         if (log is None) is (prepared is None):
             raise ConfigError("--log or --prepared: one of them is needed")
+        check_options(context, "log" if prepared is None else "prepared")
         _train(
             log=log,
             prepared=prepared,

@@ -25,7 +25,10 @@ Config = Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_…
 Reason = Annotated[str, typer.Option(help="Only those whose reason contains this.")]
 Stage = Annotated[str | None, typer.Option(help="Only those of this stage: decode, encode, pipeline, publish, crash.")]
 Topic = Annotated[str | None, typer.Option(help="Only those that came from this topic.")]
-Since = Annotated[str | None, typer.Option(help="Only those put there since: 90s, 15m, 2h, 7d, or an ISO time.")]
+Since = Annotated[
+    str | None,
+    typer.Option(help="Only those put there since: 90s, 15m, 2h, 7d, or an ISO time, in UTC if it names no zone."),
+]
 
 
 @app.command("list")
@@ -188,9 +191,11 @@ def _since_ms(text: str | None) -> int:
     if (ago := re.fullmatch(r"(\d+)([smhd])", text)) is not None:
         return int(1e3 * (time.time() - int(ago[1]) * _SECONDS[ago[2]]))
     try:
-        return int(1e3 * datetime.fromisoformat(text).timestamp())
+        said = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"--since {text!r}: expected 90s, 15m, 2h, 7d, or an ISO time") from None
+    # As `_time` shows them.
+    return int(1e3 * (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp())
 
 
 def _time(milliseconds: int) -> str:

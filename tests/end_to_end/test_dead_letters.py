@@ -1,7 +1,9 @@
 """`streamer dlq` on a real topic of dead letters."""
 
 import json
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,18 @@ def sent_again(kafka: KafkaBroker, topic: str, count: int) -> list[Any]:
         return records
     finally:
         consumer.close()
+
+
+def test_a_time_without_a_zone_is_utc_as_those_that_are_shown(dlq: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Etc/GMT+8")
+    time.tzset()
+    try:
+        just_now = datetime.now(UTC) - timedelta(hours=1)
+        assert "4 dead letters" in dlq("list", "--since", just_now.strftime("%Y-%m-%d %H:%M")).output
+        assert "0 dead letters" in dlq("list", "--since", (just_now + timedelta(hours=2)).isoformat()).output
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_list_and_show(dlq: Run, topics: tuple[str, str]) -> None:

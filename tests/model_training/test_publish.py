@@ -176,6 +176,21 @@ def test_a_failure_on_the_way_leaves_what_was_there(
         _put(servable, base, version=5)
 
 
+def test_a_failure_after_the_last_step_says_that_the_version_is_there(
+    tmp_path: Path, candidates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servable, base, config = Servable.load(candidates[0]), tmp_path / "ctr", tmp_path / "models.config"
+    config.write_text(f'model_config_list {{ config {{ name: "ctr" base_path: "{base}" }} }}')
+
+    def full_disk(path: Path, _: str) -> None:
+        raise ExportError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(publishing, "write_labels", full_disk)
+    with pytest.raises(ExportError, match=r"ctr/1 is published, and then something failed: .*models.config: cannot be"):
+        _put(servable, base, labelling=publishing.Labelling(config, "stable"))
+    assert _listed(base) == ["1"]
+
+
 def test_what_another_publisher_has_put_there_meanwhile_is_not_passed_over(
     tmp_path: Path, candidates: tuple[Path, Path], log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +257,19 @@ def test_only_the_oldest_versions_go(tmp_path: Path) -> None:
     assert remove_old(tmp_path, 3) == [1]
     assert remove_old(tmp_path, 3) == []
     assert _listed(tmp_path) == ["10", "2", "9", "readme"]
+
+
+def test_what_killed_publishers_have_left_goes_when_it_is_old(tmp_path: Path) -> None:
+    abandoned, current = tmp_path / ".3.0af1.partial", tmp_path / ".4.0af2.partial"
+    others = tmp_path / ".some.other.folder"
+    for folder in (abandoned, current, others):
+        folder.mkdir()
+        (folder / "saved_model.pb").write_bytes(b"x")
+    for folder in (abandoned, others):
+        two_days_ago = time.time() - 2 * 86_400
+        os.utime(folder, (two_days_ago, two_days_ago))
+    assert remove_old(tmp_path, 3) == []
+    assert _listed(tmp_path) == [current.name, others.name]
 
 
 def _version_of(address: str, label: str) -> int | str:

@@ -115,6 +115,27 @@ def test_there_is_one_source_of_examples(config: Path, sources: list[str]) -> No
     assert "--log or --prepared: one of them is needed" in output
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("train", ["--log", "a.jsonl", "--judge-by", "test"], "--judge-by: means nothing with --log"),
+        ("train", ["--prepared", "b", "--holdout", "0.2"], "--holdout: means nothing with --prepared"),
+        ("train", ["--prepared", "b", "--records", "c"], "--records: means nothing with --prepared"),
+        (
+            "launch",
+            ["--records", "c", "--negative-sampling-rate", "0.5"],
+            "--negative-sampling-rate: means nothing with",
+        ),
+        ("launch", ["--prepared", "b", "--records", "c"], "--records: means nothing with --prepared"),
+    ],
+)
+def test_an_option_that_would_be_passed_over_is_refused(
+    config: Path, command: str, options: list[str], message: str
+) -> None:
+    status, output = _run("--config", config, *options, command=command)
+    assert (status, message in output) == (2, True), output
+
+
 @pytest.mark.parametrize("command", ["train", "launch"])
 def test_what_could_only_be_trained_in_vain_is_refused_before(tmp_path: Path, config: Path, command: str) -> None:
     line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [%d]}\n'

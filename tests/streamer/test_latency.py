@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.latency import LatencyModel
+from streamer.latency import LatencyModel, LatencyModels
+from streamer.types import ModelVersion
 
 
 def test_nothing_is_guessed_before_something_is_learnt() -> None:
@@ -77,3 +78,15 @@ def test_calls_that_are_broken_off_teach_that_they_take_longer() -> None:
     assert model.estimate(100) == pytest.approx(0.02, rel=0.05)
     model.exceeded(100, 0.001)
     assert model.estimate(100) == pytest.approx(0.02, rel=0.05), "that it takes more than 1 ms was known"
+
+
+def test_only_the_last_versions_are_known() -> None:
+    models = LatencyModels()
+    first = ModelVersion("ctr", 1)
+    models.of(first).observe(10, 0.005)
+    assert models.of(first).estimate(10) == pytest.approx(0.005)
+    for version in range(2, 65):
+        models.of(ModelVersion("ctr", version))
+    assert models.of(first).estimate(10) == pytest.approx(0.005)
+    models.of(ModelVersion("ctr", 65))
+    assert models.of(first).estimate(10) == 0.0
