@@ -163,11 +163,13 @@ def test_several_processes_end_early_with_the_best_model(
     assert "Traceback" not in output
     standing = Best(run).read()
     assert standing is not None
-    assert standing.waited >= 2
     assert standing.evaluated < 60 * 1200
+    # Who does not wait for the chief makes steps behind the judgement that ends the run, and what is left is judged
+    # too: it may be the best.
+    assert standing.waited >= 2 or "async" in mode
     config = TrainingConfig.from_yaml(path).with_distributed({"mode": mode[1]})
     validation = read_validation(records, read_manifest(records), spec, config)
     assert validation is not None
     value = validation.value(predictor(trained_model(run, config, spec), spec), "auc")
-    # Who does not wait for the chief goes on between its judgement and the saving.
+    # And between a judgement and the saving.
     assert value == pytest.approx(standing.value, abs=0.05 if "async" in mode else 1e-4)
