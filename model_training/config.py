@@ -40,7 +40,8 @@ class DistributedConfig(Value):
         backup_workers: how many of those that compute a `sync` step does not wait for: the slowest ones.
         table_shards: how many pieces tables are cut into, so that they can be spread over parameter servers.
         checkpoint_seconds: time between checkpoints, which is what the loss of a server or the chief may cost.
-        wait_seconds: how long a worker waits for the chief to have made the variables.
+        wait_seconds: how long processes wait for parameter servers that do not answer, and a worker for the chief to
+            have made the variables.
     """
 
     mode: Mode = "sync"

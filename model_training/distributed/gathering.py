@@ -26,7 +26,7 @@ class Gathering:
 
     Invariants: (1) `global_step` counts updates, and an update is made of at least `aggregated` gradients that were
     all computed from the variables as the update before it left them. (2) Of a process's gradients, either all are in
-    one update, or none is in any.
+    one update, or none is in any; except where a process is started again within the step in which it died.
 
     Args:
         gradients: this process's own, means over its batch.

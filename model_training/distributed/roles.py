@@ -4,15 +4,20 @@ TensorFlow's graph runtime: each computing process has a session of its own that
 so the death of a worker concerns no other.
 """
 
+import os
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
 
 from model_training.build import build_model
 from model_training.distributed.assignment import Assignment
-from model_training.distributed.cluster import Cluster, Schedule, Task
+from model_training.distributed.cluster import Cluster, Task
 from model_training.distributed.gathering import Gathering
 from model_training.distributed.optimizer import CompositeOptimizer
 from model_training.distributed.packing import sent
@@ -26,7 +31,7 @@ from model_training.distributed.variables import (
     rules_of,
 )
 from model_training.early_stopping import Validation
-from model_training.errors import DataError, TrainingError, in_a_line
+from model_training.errors import DataError, PeerError, TrainingError, in_a_line
 from model_training.loop import Progress
 from model_training.models.inputs import flat_inputs
 from model_training.variables import shards_of
@@ -72,9 +77,10 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
     Raises:
         ConfigError: too many backups; the spec does not suit the model.
         DataError: the loss is no longer finite.
-        TrainingError: the address cannot be listened on, or the chief has not made the variables in time.
+        PeerError: the connection to a parameter server was lost; of the chief only, others connect again.
+        TrainingError: the address cannot be listened on, the chief has not made the variables in time, or a checkpoint
+            cannot be written.
     """
-    schedule = run.schedule
     is_judge = run.task.role == "chief"
     validation = read_validation(run.records, run.manifest, run.spec, run.config) if is_judge else None
     server = _server(run)
@@ -85,9 +91,9 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
     with tf.Graph().as_default():
         # Only the graph runtime places by a function.
         with tf.compat.v1.device(setter):
-            fetches, hooks = _training_graph(run, schedule, validation)
+            steps = _training_graph(run, validation)
         try:
-            _run_steps(run, server, fetches, hooks, report)
+            _run_steps(run, server, steps, report)
         except tf.errors.DeadlineExceededError as error:
             raise TrainingError(f"{run.task}: the variables were not ready in time: {error.message}") from error
         except _LASTING_ERRORS as error:
@@ -95,13 +101,23 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
     _sign_off(run, server)
 
 
-def _training_graph(
-    run: Run, schedule: Schedule, validation: Validation | None
-) -> tuple[list[tf.Tensor], list[tf.compat.v1.train.SessionRunHook]]:
-    """What a step tells, and what the session needs to know.
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The graph of a process's steps.
 
-    It tells the count of steps, the loss of the own batch, and the step that is the run's last.
+    Attributes:
+        position: int64 scalars: the count of steps now, and the step that is the run's last.
+        step: the same after one step, and the loss of the own batch in it.
+        hooks: what the session needs to know.
     """
+
+    position: tuple[tf.Tensor, tf.Tensor]
+    step: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+    hooks: list[tf.compat.v1.train.SessionRunHook] = field(default_factory=list)
+
+
+def _training_graph(run: Run, validation: Validation | None) -> _Steps:
+    schedule = run.schedule
     config, layout = run.config, Layout(run.spec)
     global_step = tf.compat.v1.train.get_or_create_global_step()
     model = build_model(config, run.spec, create=PartitionedVariables(config.distributed.table_shards))
@@ -127,46 +143,42 @@ def _training_graph(
         update = tf.group(assignment.keeping(gathering.was_missed), gathering.ended)
     # In any graph, so that a run may go on with early stopping that had begun without.
     stop_at = stop_variable()
-    if validation is not None and config.early_stopping is not None:
-        hooks.append(StoppingHook(run, config.early_stopping, validation, model, stop_at))
+
+    def position() -> tuple[tf.Tensor, tf.Tensor]:
+        stop, steps = stop_at.read_value(), tf.constant(schedule.steps, tf.int64)
+        return tf.identity(global_step.read_value()), tf.where(stop > 0, tf.minimum(stop, steps), steps)
+
     with tf.control_dependencies([update]):
-        step, stop = tf.identity(global_step.read_value()), stop_at.read_value()
-        steps = tf.constant(schedule.steps, tf.int64)
-        last = tf.where(stop > 0, tf.minimum(stop, steps), steps)
-    return [step, loss, last], hooks
+        made, last = position()
+    if validation is not None and config.early_stopping is not None:
+        hooks.append(StoppingHook(run, config.early_stopping, validation, model, made=made, stop_at=stop_at))
+    return _Steps(position(), (made, last, loss), hooks)
 
 
 def _run_steps(
-    run: Run,
-    server: tf.distribute.Server,
-    fetches: list[tf.Tensor],
-    hooks: list[tf.compat.v1.train.SessionRunHook],
-    report: Callable[[Progress], None] | None,
+    run: Run, server: tf.distribute.Server, steps: _Steps, report: Callable[[Progress], None] | None
 ) -> None:
     settings, schedule = run.config.distributed, run.schedule
     is_chief = run.task.role == "chief"
-    if not is_chief:
-        _await_variables(run, server)
+    # TensorFlow asks servers that are not there for ever.
+    with _within(settings.wait_seconds, f"{run.task}: the parameter servers have not answered"):
+        if not is_chief:
+            _await_variables(run, server)
+        session = _session(run, server, steps)
     examples = run.config.batch_size * schedule.aggregated
     losses: list[float] = []
     reported = float("-inf")  # the first step is told at once
-    with tf.compat.v1.train.MonitoredTrainingSession(
-        server.target,
-        is_chief=is_chief,
-        checkpoint_dir=str(run.checkpoints) if is_chief else None,
-        hooks=hooks,
-        save_checkpoint_secs=settings.checkpoint_seconds,
-        save_summaries_steps=None,
-        save_summaries_secs=_REPORT_SECONDS,
-        log_step_count_steps=None,
-        config=_session_config(run.task),
-        stop_grace_period_secs=_GRACE_SECONDS,
-        max_wait_secs=settings.wait_seconds,
-        save_graph_def=False,
-    ) as session:
-        done, last = 0, schedule.steps
+    with session:
+        # What is done already is not done again; the hooks are for steps.
+        done, last = session.run_step_fn(lambda step_context: step_context.session.run(steps.position))
         while done < last and not session.should_stop():
-            done, value, last = session.run(fetches)
+            try:
+                done, last, value = session.run(steps.step)
+            except tf.errors.OutOfRangeError as error:
+                # To the session it is the end of all data, and no error. Workers are let go by it.
+                if is_chief:
+                    raise _broken_off(run.task, error) from error
+                raise
             losses.append(float(value))
             if not np.isfinite(losses[-1]):
                 raise DataError(
@@ -175,10 +187,67 @@ def _run_steps(
             now = time.monotonic()
             if report is not None and (now - reported >= _REPORT_SECONDS or done >= last):
                 # Without gathering, others may have gone on past the last step meanwhile.
-                steps = min(int(done), schedule.steps)
-                report(Progress(steps, steps * examples, float(np.mean(losses))))
+                made = min(int(done), schedule.steps)
+                report(Progress(made, made * examples, float(np.mean(losses))))
                 losses.clear()
                 reported = now
+
+
+class _OneSessionHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # TensorFlow has no types
+    """Ends the chief where TensorFlow would begin another session, from a checkpoint that the others are ahead of."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._has_begun = task, False
+
+    # The name is that of the base class.
+
+    def after_create_session(self, session: tf.compat.v1.Session, coord: tf.train.Coordinator) -> None:
+        """Lets the first one pass."""
+        if self._has_begun:
+            raise PeerError(f"{self._task}: the connection to a parameter server was lost")
+        self._has_begun = True
+
+
+def _session(run: Run, server: tf.distribute.Server, steps: _Steps) -> tf.compat.v1.train.MonitoredSession:
+    is_chief = run.task.role == "chief"
+    return tf.compat.v1.train.MonitoredTrainingSession(
+        server.target,
+        is_chief=is_chief,
+        checkpoint_dir=str(run.checkpoints) if is_chief else None,
+        hooks=[_OneSessionHook(run.task), *steps.hooks] if is_chief else steps.hooks,
+        save_checkpoint_secs=run.config.distributed.checkpoint_seconds,
+        save_summaries_steps=None,
+        save_summaries_secs=_REPORT_SECONDS,
+        log_step_count_steps=None,
+        config=_session_config(run.task),
+        stop_grace_period_secs=_GRACE_SECONDS,
+        max_wait_secs=run.config.distributed.wait_seconds,
+        save_graph_def=False,
+    )
+
+
+def _broken_off(task: Task, error: tf.errors.OutOfRangeError) -> TrainingError:
+    if error.op is not None and error.op.type.startswith("Save"):
+        return TrainingError(f"{task}: a checkpoint cannot be written: {in_a_line(error)}")
+    return PeerError(f"{task}: gradients are not gathered any more: {in_a_line(error)}")
+
+
+@contextmanager
+def _within(seconds: float, otherwise: str) -> Iterator[None]:
+    """Ends this process, saying `otherwise`, if what is inside takes longer; it may be where no signal reaches it."""
+
+    def give_up() -> None:
+        sys.stderr.write(f"error: {otherwise} in {seconds:g} s\n")
+        sys.stderr.flush()
+        os._exit(PeerError.status)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _await_variables(run: Run, server: tf.distribute.Server) -> None:

@@ -31,10 +31,18 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
 
     Args:
         model: of the graph under construction.
+        made: the count of steps after the one that a run of the session makes.
     """
 
     def __init__(
-        self, run: Run, settings: EarlyStoppingConfig, validation: Validation, model: Model, stop_at: tf.Variable
+        self,
+        run: Run,
+        settings: EarlyStoppingConfig,
+        validation: Validation,
+        model: Model,
+        *,
+        made: tf.Tensor,
+        stop_at: tf.Variable,
     ) -> None:
         self._settings, self._validation = settings, validation
         self._checkpoints, self._best = run.checkpoints, Best(run.checkpoints)
@@ -45,8 +53,9 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
         self._floats = tf.compat.v1.placeholder(tf.float32, [None, layout.row_floats])
         self._ctr = tf.sigmoid(model.logits(flat_inputs(layout, self._ids, self._floats)))
         self._step = tf.compat.v1.train.get_global_step().read_value()
-        # Two steps from now: some may just be making the next one.
-        self._stop = stop_at.assign(self._step + 2)
+        self._made = made
+        # Two steps from now: some may just be making the next one. Set once: who has seen it leaves there.
+        self._stop = stop_at.assign(tf.where(stop_at > 0, stop_at, self._step + 2))
         self._saver = tf.compat.v1.train.Saver(model.trainable_variables, sharded=True)
         self._examples = self._judged_at = -1
 
@@ -54,7 +63,7 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
 
     def before_run(self, run_context: tf.compat.v1.train.SessionRunContext) -> tf.compat.v1.train.SessionRunArgs:
         """Asks for the count of steps."""
-        return tf.compat.v1.train.SessionRunArgs(self._step)
+        return tf.compat.v1.train.SessionRunArgs(self._made)
 
     def after_run(
         self, run_context: tf.compat.v1.train.SessionRunContext, run_values: tf.compat.v1.train.SessionRunValues

@@ -122,10 +122,12 @@ def _gathering(config: TrainingConfig, spec: FeatureSpec, batch_size: int, *, co
             members.append(_Graph(session, parts.inputs, parts.logits, gathering.ended))
     for hook in hooks:
         hook.after_create_session(members[0].session, coordinator)
-    yield members
-    coordinator.request_stop()
-    for member in members:
-        member.session.close()
+    try:
+        yield members
+    finally:
+        coordinator.request_stop()
+        for member in members:
+            member.session.close()
 
 
 def _single_step(config: TrainingConfig, spec: FeatureSpec, examples: Examples, rows: slice) -> Model:
@@ -181,7 +183,8 @@ def test_a_step_of_three_workers_is_that_of_a_single_process_with_their_batches_
     tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
     config = _config("wide_deep")
-    with _gathering(config, spec, 20, computing=3) as members, ThreadPoolExecutor(3) as threads:
+    # What waits is let go before the threads are waited for.
+    with ThreadPoolExecutor(3) as threads, _gathering(config, spec, 20, computing=3) as members:
         # Each one's run ends when the step that all three make together has been applied.
         runs = [
             threads.submit(member.learn, examples, slice(at, at + 20))

@@ -1,5 +1,6 @@
 """Gradients of processes that send at the same time, or are late, dead or new; all servers in this process."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,10 @@ SECONDS = 60.0
 
 
 class _Member:
-    """One process that computes. What it contributes is fed: of a dense variable, and of one table on each server."""
+    """One process that computes. It contributes what is fed, of one table on each server and of a dense variable.
+
+    The dense one's own value is added to what is fed of it.
+    """
 
     def __init__(self, cluster: Cluster, task: Task, servers: Servers, aggregated: int) -> None:
         with graph_of(cluster, task):
@@ -35,7 +39,7 @@ class _Member:
             self.dense = tf.compat.v1.placeholder(tf.float32, [2])
             self.rows = tf.compat.v1.placeholder(tf.int32, [None])
             of_rows = tf.IndexedSlices(tf.ones([tf.size(self.rows), 1]), self.rows)
-            gradients = list(zip([self.dense, of_rows, of_rows], variables, strict=True))
+            gradients = list(zip([self.dense + variables[0], of_rows, of_rows], variables, strict=True))
             gathering = Gathering(cluster, task, gradients, step, aggregated=aggregated)
             self._part = (gathering.was_missed, gathering.ended)
             self._values = [variable.read_value() for variable in variables]
@@ -184,8 +188,9 @@ def test_one_that_is_started_again_takes_part_beside_its_former_self() -> None:
         before = run.begin(1, 3)
         # It has given its mark: the next incarnation's is a second one, and enough for an update.
         chief = run.members[0]
+        ends = time.monotonic() + SECONDS
         while not chief.session.run(chief.marks):
-            pass
+            assert time.monotonic() < ends
         run.members.append(run.member(1))
         run.members[2].join()
         assert not run.begin(2, 4).result(SECONDS)
@@ -199,10 +204,30 @@ def test_one_that_is_started_again_takes_part_beside_its_former_self() -> None:
 
 
 def test_a_run_goes_on_from_the_step_of_its_checkpoint() -> None:
-    with _run(computing=2, aggregated=2, first_step=700) as run:
+    with _run(computing=3, aggregated=2, first_step=700) as run:
         parts = [run.begin(0, 1), run.begin(1, 2)]
         assert [part.result(SECONDS) for part in parts] == [False, False]
         assert run.members[1].step() == 701
+        # What was computed for step 700 comes too late for the next one.
+        assert run.members[2].contribute(3)
+        parts = [run.begin(0, 4), run.begin(1, 5)]
+        assert [part.result(SECONDS) for part in parts] == [False, False]
+        assert run.members[1].values()[1][1:6].tolist() == [1.0, 1.0, 0.0, 1.0, 1.0]
+
+
+def test_gradients_are_of_the_variables_as_the_last_update_left_them() -> None:
+    """Each contributes what the dense variable is, and one more: it becomes 2 v + 1, whoever contributes."""
+    steps = 20
+    with _run(computing=3, aggregated=2) as run:
+
+        def until_all_are_made(index: int) -> None:
+            while run.members[index].step() < steps:
+                run.members[index].contribute(dense=(1.0, 1.0))
+
+        for part in [run.threads.submit(until_all_are_made, index) for index in range(3)]:
+            part.result(SECONDS)
+        assert run.members[0].step() == steps
+        assert run.members[0].values()[0].tolist() == [2.0**steps - 1] * 2
 
 
 def test_who_waits_is_let_go_when_the_chief_ends() -> None:
