@@ -1,4 +1,4 @@
-# Public targets: demo train-demo test lint bench bench-all chaos quality plots clean. Each sets up what it needs first.
+# Public targets: demo train-demo test test-all lint bench bench-all chaos quality plots clean. Each sets up what it needs first.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
