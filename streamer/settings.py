@@ -229,7 +229,10 @@ class SinkSettings(_Section):
     topic: str = Field(default="ctr-scores", description="where answers go")
     shadow_topic: str = Field(default="ctr-shadow-scores", description="where a version in the shadow has its scores")
     feature_log_topic: str = Field(default="feature-log", description="where the feature log goes")
-    dead_letter_topic: str = Field(default="dead-letters", description="where records go that cannot be answered: no request id, too large an answer, a worker's death")
+    dead_letter_topic: str = Field(
+        default="dead-letters",
+        description="where records go that cannot be answered: no request id, too large an answer, a worker's death",
+    )
     max_request_bytes: int = Field(default=8 * 2**20, ge=2**16, description="the largest message that is produced")
     retry_ms: float = Field(default=500.0, gt=0, description="pause before an answer that was refused is sent again")
 

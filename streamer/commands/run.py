@@ -1,6 +1,7 @@
 """`streamer run`: one worker, or several under a supervisor, until they are told to stop."""
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -40,6 +41,10 @@ def _work(settings: Settings) -> int:
     log = logs.configure(settings.service)
     if settings.ops.socket is not None:
         _drain_with_parent()
+
+    # What was imported stays. Looking through it for garbage would stop everything for 40 ms, now and then.
+    gc.collect()
+    gc.freeze()
 
     async def serve() -> bool:
         return await Service(settings, log).run()
