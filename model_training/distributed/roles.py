@@ -162,9 +162,10 @@ def _run_steps(
     is_chief = run.task.role == "chief"
     # TensorFlow asks servers that are not there for ever.
     with _within(settings.wait_seconds, f"{run.task}: the parameter servers have not answered"):
-        if not is_chief:
-            _await_variables(run, server)
-        session = _session(run, server, steps)
+        _reach(run, server)
+    if not is_chief:
+        _await_variables(run, server)
+    session = _session(run, server, steps)
     examples = run.config.batch_size * schedule.aggregated
     losses: list[float] = []
     reported = float("-inf")  # the first step is told at once
@@ -248,6 +249,12 @@ def _within(seconds: float, otherwise: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def _reach(run: Run, server: tf.distribute.Server) -> None:
+    """Returns when all that this process sees of the cluster is there."""
+    with tf.Graph().as_default(), tf.compat.v1.Session(server.target, config=_session_config(run.task)) as session:
+        session.run(tf.no_op())
 
 
 def _await_variables(run: Run, server: tf.distribute.Server) -> None:

@@ -24,26 +24,27 @@ from tests.model_training.launched import write_config
 
 pytestmark = pytest.mark.tensorflow
 
+CHIEF = Task("chief", 0)
 SyncOrAsync = pytest.mark.parametrize("mode", ["sync", "async"])
 Begin = Callable[..., Run]
 
 
 @pytest.fixture
 def begin(tmp_path: Path, log: Path, encoder: Encoder, spec: FeatureSpec) -> Begin:
-    """Starts a new parameter server, for a chief that computes alone."""
+    """Starts a new parameter server, for a chief that computes alone unless it is another's run."""
     manifest = write_records(encode_log(read_log(log, last=20), encoder), tmp_path / "records", spec)
 
-    def begin(mode: str, *, epochs: int = 1) -> Run:
-        server, chief = (f"{LOOPBACK}:{port}" for port in free_ports(2))
-        cluster = Cluster((server,), chief)
+    def begin(mode: str, *, epochs: int = 1, task: Task = CHIEF, wait_seconds: float = 600) -> Run:
+        server, chief, worker = (f"{LOOPBACK}:{port}" for port in free_ports(3))
+        cluster = Cluster((server,), chief, () if task == CHIEF else (worker,))
         tf.distribute.Server(tf.train.ClusterSpec(cluster.jobs), job_name="ps", task_index=0)
-        distributed = {"mode": mode, "checkpoint_seconds": 1}
+        distributed = {"mode": mode, "checkpoint_seconds": 1, "wait_seconds": wait_seconds}
         model = {"kind": "wide_deep", "hidden_units": [64, 64]}
         config = TrainingConfig.model_validate(
             {"spec": "unused", "model": model, "batch_size": 6, "epochs": epochs, "distributed": distributed}
         )
         folder = tmp_path / "checkpoints"
-        return Run(cluster, Task("chief", 0), config, spec, tmp_path / "records", manifest, folder)
+        return Run(cluster, task, config, spec, tmp_path / "records", manifest, folder)
 
     return begin
 
@@ -103,6 +104,12 @@ def test_a_run_that_is_over_makes_no_more_steps(mode: str, begin: Begin) -> None
     roles.compute(begin(mode), told.append)
     assert told == []
     assert tf.train.latest_checkpoint(str(run.checkpoints)) == saved
+
+
+def test_a_chief_that_does_not_come_is_not_waited_for_for_ever(begin: Begin) -> None:
+    with pytest.raises(TrainingError, match="worker 0: the variables were not ready in time") as caught:
+        roles.compute(begin("sync", task=Task("worker", 0), wait_seconds=2))
+    assert caught.value.status == 2
 
 
 @pytest.mark.parametrize("role", ["chief", "worker"])
