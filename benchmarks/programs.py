@@ -15,7 +15,7 @@ import orjson
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from sandbox.scorer import ScorerProcess
+from sandbox.scorer import MALLOC, ScorerProcess
 
 _PATIENCE_S = 180.0
 
@@ -98,7 +98,7 @@ def _cpu_s(process: psutil.Process) -> float:
 def program(module: str, arguments: Mapping[str, str], log: Path) -> Iterator[int]:
     """Runs one of the hand-written programs; yields its process id."""
     command = [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in arguments.items())]
-    environment = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "134217728", **os.environ}
+    environment = {**MALLOC, **os.environ}
     with log.open("ab") as sink:
         process = subprocess.Popen(
             command, stdout=sink, stderr=sink, env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}, process_group=0

@@ -15,6 +15,8 @@ from sandbox.broker.jars import own_group_command
 from sandbox.broker.ports import free_ports
 from sandbox.child import Child
 
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "134217728"}
+"""For the environment of a program: else glibc maps and unmaps messages of half a megabyte each time."""
 _RPC_S = 2.0
 
 
@@ -128,6 +130,4 @@ def _environment(settings: Mapping[str, object]) -> dict[str, str]:
         for name, value in settings.items()
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
-    # Without these, messages of half a megabyte are mapped and unmapped each time.
-    malloc = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "134217728"}
-    return {**malloc, **inherited, **ours}
+    return {**MALLOC, **inherited, **ours}

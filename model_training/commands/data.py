@@ -47,6 +47,17 @@ def check_options(context: typer.Context, kind: Kind) -> None:
             raise ConfigError(f"--{name.replace('_', '-')}: means nothing with --{kind}")
 
 
+def check_log_or_prepared(context: typer.Context, log: Path | None, prepared: Path | None) -> None:
+    """Refuses commands with both or neither, and options that mean nothing for the one that there is.
+
+    Raises:
+        ConfigError: there is something to refuse.
+    """
+    if (log is None) is (prepared is None):
+        raise ConfigError("--log or --prepared: one of them is needed")
+    check_options(context, "log" if prepared is None else "prepared")
+
+
 def open_log(
     log: Path,
     directory: Path,

@@ -14,7 +14,7 @@ from model_training.commands.data import (
     JudgeByOption,
     LogOption,
     PreparedOption,
-    check_options,
+    check_log_or_prepared,
 )
 from model_training.commands.output import console, fail_clearly
 from model_training.errors import ConfigError, DataError, ExportError
@@ -98,9 +98,7 @@ def evaluated(
     Raises:
         TrainingError: see `model_training.evaluation.evaluate`.
     """
-    if (log is None) is (prepared is None):
-        raise ConfigError("--log or --prepared: one of them is needed")
-    check_options(context, "log" if prepared is None else "prepared")
+    check_log_or_prepared(context, log, prepared)
     from model_training import workflow  # noqa: PLC0415
     from model_training.evaluation import evaluate as judge  # noqa: PLC0415
     from model_training.servable import Servable  # noqa: PLC0415

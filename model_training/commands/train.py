@@ -18,7 +18,7 @@ from model_training.commands.data import (
     LogOption,
     PreparedOption,
     SamplingOption,
-    check_options,
+    check_log_or_prepared,
     open_log,
     open_prepared,
 )
@@ -27,7 +27,6 @@ from model_training.commands.output import console, export_described, fail_clear
 from model_training.commands.role import BackupOption, ModeOption, distributed_config, play_role
 from model_training.config import TrainingConfig, load_spec
 from model_training.distributed.cluster import read_tf_config
-from model_training.errors import ConfigError
 from model_training.runtime import load_tensorflow
 from model_training.versions import check_free
 
@@ -76,9 +75,7 @@ def train(
                 version=version,
             )
             return
-        if (log is None) is (prepared is None):
-            raise ConfigError("--log or --prepared: one of them is needed")
-        check_options(context, "log" if prepared is None else "prepared")
+        check_log_or_prepared(context, log, prepared)
         _train(
             log=log,
             prepared=prepared,

@@ -5,11 +5,11 @@ that a slow process takes few of them, and whoever goes on from a checkpoint goe
 """
 
 import sys
-from collections.abc import Sequence
 
 import tensorflow as tf
 
 from model_training.distributed.run import Run
+from model_training.distributed.variables import passing_variable
 from model_training.input_pipeline import Batch, training_batches
 
 
@@ -33,8 +33,8 @@ class Assignment:
         taken = tf.compat.v1.Variable(tf.zeros([], tf.int64), name="batches_taken", trainable=False, use_resource=True)
         specs = tf.nest.flatten(data.element_spec)
         with tf.device(run.task.device):
-            held = [_local(_nothing(spec), spec.shape) for spec in specs]
-            self._is_kept = _local(tf.constant(False), [])
+            held = [passing_variable(_nothing(spec), shape=spec.shape) for spec in specs]
+            self._is_kept = passing_variable(tf.constant(False))
 
         def take() -> tf.Tensor:
             with tf.compat.v1.colocate_with(taken.handle):
@@ -59,14 +59,3 @@ class Assignment:
 def _nothing(spec: tf.TensorSpec) -> tf.Tensor:
     """No rows; for the index, the one before the first."""
     return tf.fill([size or 0 for size in spec.shape], tf.constant(-1, spec.dtype))
-
-
-def _local(first: tf.Tensor, shape: Sequence[int | None]) -> tf.Variable:
-    return tf.compat.v1.Variable(
-        first,
-        trainable=False,
-        collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES],
-        use_resource=True,
-        validate_shape=False,
-        shape=shape,
-    )

@@ -14,6 +14,7 @@ import tensorflow as tf
 from model_training.distributed.cluster import Cluster, Task
 from model_training.distributed.optimizer import Gradient
 from model_training.distributed.packing import Packed, Packing, by_server
+from model_training.distributed.variables import passing_variable
 
 _WORDS = 2
 """That there is news, for a process and for a former self of it whose machine is gone and whose waiting is not."""
@@ -52,21 +53,11 @@ class Gathering:
         with tf.compat.v1.device(step.device):
             self._marks = tf.compat.v1.ConditionalAccumulator(tf.float32, [self._computing], shared_name="marks")
             self._news = {i: tf.queue.FIFOQueue(_WORDS, [tf.bool], [[]], shared_name=f"news_{i}") for i in senders}
-        # Of no checkpoint: the next run may be of more processes.
-        self._taken_for = tf.compat.v1.Variable(
-            tf.fill([self._computing], tf.constant(-1, tf.int64)),
-            name="taken_for",
-            trainable=False,
-            collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES] if is_chief else [],
-            use_resource=True,
-        )
+        # In a checkpoint it would be in the way of a next run of more processes.
+        nobody = tf.fill([self._computing], tf.constant(-1, tf.int64))
+        self._taken_for = passing_variable(nobody, name="taken_for", is_set_here=is_chief)
         with tf.device(task.device):
-            seen = tf.compat.v1.Variable(
-                step.read_value(),
-                trainable=False,
-                collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES],
-                use_resource=True,
-            )
+            seen = passing_variable(step.read_value())
         self.was_missed, self.ended = self._contributed(own, seen)
 
     def _contributed(self, own: int, seen: tf.Variable) -> tuple[tf.Tensor, tf.Operation]:
@@ -153,14 +144,11 @@ def _place(packing: Packing, sender: int) -> Packed:
         return Packed(
             *(
                 # Nobody gives it a first value: only what was put down is read.
-                tf.compat.v1.Variable(
+                passing_variable(
                     first,
                     name=f"gradients_of_{sender}/{field}{packing.device.replace(':', '_')}",
-                    trainable=False,
-                    collections=[],
-                    use_resource=True,
-                    validate_shape=False,
                     shape=[None],
+                    is_set_here=False,
                 )
                 for field, first in packing.nothing()._asdict().items()
             )

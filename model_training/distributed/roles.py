@@ -34,7 +34,6 @@ from model_training.early_stopping import Validation
 from model_training.errors import DataError, PeerError, TrainingError, in_a_line
 from model_training.loop import Progress
 from model_training.models.inputs import flat_inputs
-from model_training.variables import shards_of
 from model_training.workflow import read_validation
 from streamer.features import Layout
 
@@ -130,7 +129,7 @@ def _training_graph(run: Run, validation: Validation | None) -> _Steps:
 
     rules = rules_of(model, config)
     gradients = gradients_of(loss, model)
-    padded, hooks = [shards_of(table)[0].op.name for table in model.tables], []
+    padded, hooks = [table[0].op.name for table in model.tables], []
     if config.distributed.mode == "async":
         optimizer = CompositeOptimizer(rules, padded=padded, batch_size=config.batch_size)
         update = optimizer.apply_gradients(sent(gradients), global_step)

@@ -44,6 +44,27 @@ def _variable(name: str, first: tf.Tensor) -> tf.Variable:
     return tf.compat.v1.Variable(first, name=name, dtype=tf.float32, use_resource=True)
 
 
+def passing_variable(
+    first: tf.Tensor, *, name: str | None = None, shape: Sequence[int | None] | None = None, is_set_here: bool = True
+) -> tf.Variable:
+    """A variable of a graph that nothing learns and no checkpoint holds.
+
+    Args:
+        shape: by default that of its `first` value.
+        is_set_here: whether this process gives it its first value. Else another one does, or nobody, where it is read
+            only after it was written.
+    """
+    return tf.compat.v1.Variable(
+        first,
+        name=name,
+        trainable=False,
+        collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES] if is_set_here else [],
+        use_resource=True,
+        validate_shape=False,
+        shape=first.shape if shape is None else shape,
+    )
+
+
 def rules_of(model: Model, config: TrainingConfig) -> dict[str, Rule]:
     """How each of a graph's trained variables learns, by its name. Variables without elements are left out."""
     wide, deep = Ftrl(config.wide), AdaGrad(config.deep)
@@ -53,9 +74,9 @@ def rules_of(model: Model, config: TrainingConfig) -> dict[str, Rule]:
 
 def gradients_of(loss: tf.Tensor, model: Model) -> list[Gradient]:
     """Of each of a graph's trained variables; variables without elements are left out."""
-    shards = {id(shard) for table in model.tables for shard in table}
-    dense = [v for v in model.trainable_variables if id(v) not in shards and v.shape.num_elements()]
     of_tables = [gradient for table in model.tables for gradient in table.gradients(loss)]
+    shards = {id(shard) for _, shard in of_tables}
+    dense = [v for v in model.trainable_variables if id(v) not in shards and v.shape.num_elements()]
     return [*zip(tf.gradients(loss, dense), dense, strict=True), *of_tables]
 
 

@@ -27,7 +27,6 @@ from model_training.errors import DataError
 from model_training.models.inputs import flat_inputs
 from model_training.models.model import Model
 from model_training.optimizers import WideDeepOptimizer
-from model_training.variables import shards_of
 from streamer.features import Encoder, FeatureSpec, Layout
 from tests.model_training.in_process import graph_of, started
 
@@ -86,7 +85,7 @@ class _Parts:
         self.logits = model.logits(flat_inputs(layout, ids, floats))
         loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=self.logits))
         self.rules = rules_of(model, config)
-        self.padded = [shards_of(table)[0].op.name for table in model.tables]
+        self.padded = [table[0].op.name for table in model.tables]
         self.gradients = gradients_of(loss, model)
 
 
