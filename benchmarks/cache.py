@@ -15,8 +15,8 @@ from sandbox.drive import drive
 from sandbox.repeats import Repeats
 from sandbox.requests import RequestFactory
 from sandbox.scorer import ScorerProcess
-from streamer.cache import ScoreCache
-from streamer.settings import CacheSettings
+from streamer.scoring.cache import ScoreCache
+from streamer.settings.sections import CacheSettings
 from streamer.types import ModelVersion
 
 _VERSION = ModelVersion("ctr", 1)

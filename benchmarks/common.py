@@ -22,7 +22,7 @@ from sandbox.model_server.process import ONE_THREAD_A_CALL, ModelServerProcess
 from sandbox.requests import RequestFactory
 from sandbox.traffic import Factory, Traffic
 from sandbox.world import World
-from streamer.settings import BatchingSettings
+from streamer.settings.sections import BatchingSettings
 
 SPEC, MODEL_CONFIG, MODEL = "configs/features/reference.yaml", "configs/models/wide_deep.yaml", "ctr"
 # Every request is scored, however long it takes, and none from the cache.

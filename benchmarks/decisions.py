@@ -17,14 +17,14 @@ from benchmarks.figures import Load, percentile
 from benchmarks.overload import figures_of
 from benchmarks.report import Figure, write
 from sandbox.model_server.simulated import SimulatedServer
-from sandbox.virtual_loop import run_virtual
-from streamer.batching import BatchQueue
 from streamer.deadline import Deadline
-from streamer.dispatcher import Dispatcher
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
-from streamer.predictor import replicas_of
-from streamer.settings import BatchingSettings, PredictorSettings
+from streamer.scoring.batching import BatchQueue
+from streamer.scoring.dispatcher import Dispatcher
+from streamer.serving.predictor import replicas_of
+from streamer.settings.sections import BatchingSettings, PredictorSettings
+from streamer.testing.virtual_loop import run_virtual
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
 LOADS = (10, 25, 50, 75, 100, 125, 150, 200, 300)

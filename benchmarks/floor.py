@@ -15,7 +15,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from streamer.features import Encoder, FeatureSpec
-from streamer.serving_messages import predict_pb2, types_pb2
+from streamer.serving.protos import predict_pb2, types_pb2
 from streamer.types import BidRequest, EncodedRequest
 
 CHUNK, IN_FLIGHT = 4, 3

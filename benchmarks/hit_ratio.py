@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sandbox.population import Ints
-from streamer.cache import ScoreCache
 from streamer.features.hashing import mix64
+from streamer.scoring.cache import ScoreCache
 from streamer.types import U64, ModelVersion
 
 _VERSION = ModelVersion("ctr", 1)

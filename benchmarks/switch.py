@@ -14,7 +14,7 @@ from sandbox.drive import drive
 from sandbox.model_server.process import ModelServerProcess
 from sandbox.requests import RequestFactory
 from sandbox.scorer import ScorerProcess
-from streamer.serving_messages import get_model_status_pb2
+from streamer.serving.protos import get_model_status_pb2
 
 SHARE = 0.3
 OLD, NEW = 1, 2

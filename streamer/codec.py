@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import orjson
 
-from streamer.paths import column_getter, getter, parse_path
-from streamer.settings import CodecSettings
+from streamer.features.paths import column_getter, getter, parse_path
+from streamer.settings.sections import CodecSettings
 from streamer.types import SOURCES, BadRecord, BidRequest, Header, RequestPaths, ScoreMessage
 
 REQUEST_ID_HEADER = "request_id"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from streamer.settings import ServiceSettings
+from streamer.settings.sections import ServiceSettings
 
 _LINES = 20
 _PERIOD_S = 10.0

@@ -9,12 +9,12 @@ from structlog.typing import FilteringBoundLogger
 from streamer.codec import REQUEST_ID_HEADER, encode_scores, header_milliseconds, header_text
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
-from streamer.feature_log import FeatureLog
+from streamer.kafka.source import Received
 from streamer.metrics import Metrics
-from streamer.models import Models
-from streamer.preparation import Serving
-from streamer.scores import Scores
-from streamer.source import Received
+from streamer.rollout.models import Models
+from streamer.scoring.scores import Scores
+from streamer.serving.preparation import Serving
+from streamer.side_outputs.feature_log import FeatureLog
 from streamer.types import (
     FROM_PRIOR,
     BadRecord,

@@ -10,31 +10,31 @@ from typing import Any, Literal, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from streamer import kafka
-from streamer.batching import BatchQueue
-from streamer.cache import ScoreCache
-from streamer.calls import Calls
 from streamer.deadline import Deadline
-from streamer.delivery import Delivery
-from streamer.dispatcher import Dispatcher
 from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError
-from streamer.feature_log import FeatureLog
-from streamer.limit import InFlightLimit
+from streamer.kafka import clients
+from streamer.kafka.delivery import Delivery
+from streamer.kafka.offsets import OffsetTracker
+from streamer.kafka.sink import Sink
+from streamer.kafka.source import Source
+from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
-from streamer.model import Model
-from streamer.models import Models
-from streamer.offsets import OffsetTracker
-from streamer.ops_http import OpsServer
+from streamer.ops.worker_http import OpsServer
 from streamer.pipeline import Answers, Pipeline
-from streamer.predictor import Predictor
-from streamer.scores import HitRatio, Scores
+from streamer.rollout.controller import Model
+from streamer.rollout.models import Models
+from streamer.rollout.observed_calls import Calls
+from streamer.scoring.batching import BatchQueue
+from streamer.scoring.cache import ScoreCache
+from streamer.scoring.concurrency import InFlightLimit
+from streamer.scoring.dispatcher import Dispatcher
+from streamer.scoring.scores import HitRatio, Scores
+from streamer.serving.predictor import Predictor
 from streamer.settings import Settings
-from streamer.shadow import Shadow
-from streamer.sink import Sink
-from streamer.source import Source
-from streamer.transactions import Transactions
+from streamer.side_outputs.feature_log import FeatureLog
+from streamer.side_outputs.shadow import Shadow
+from streamer.tasks import set_within
 from streamer.types import Partition
-from streamer.waiting import set_within
 
 State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
 _START_RETRY_S = 1.0
@@ -77,7 +77,7 @@ class Service:
             ConfigError: a topic is missing, or the ops port is taken.
         """
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(kafka.handle_unowned)
+        loop.set_exception_handler(clients.handle_unowned)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         try:
@@ -126,17 +126,17 @@ class Service:
         try:
             await self._until_done("model server", models.refresh, PredictError)
             self._models = models
-            topics = kafka.wanted_topics(settings)
-            await self._until_done("brokers", lambda: kafka.check_topics(settings, topics), UnreachableError)
-            await self._until_done("brokers", lambda: kafka.check_group(settings), UnreachableError)
+            topics = clients.wanted_topics(settings)
+            await self._until_done("brokers", lambda: clients.check_topics(settings, topics), UnreachableError)
+            await self._until_done("brokers", lambda: clients.check_group(settings), UnreachableError)
             if self._stop.is_set():
                 return True
-            sink = Sink(partial(kafka.producer, settings), settings.sink, self.metrics, log)
-            await self._until_done("brokers", sink.start, kafka.NOT_YET)
+            sink = Sink(partial(clients.producer, settings), settings.sink, self.metrics, log)
+            await self._until_done("brokers", sink.start, clients.NOT_YET)
             if settings.feature_log.share:
                 # Of its own: answers do not queue behind it on their way to a broker.
-                log_sink = Sink(partial(kafka.producer, settings), settings.sink, self.metrics, log)
-                await self._until_done("brokers", log_sink.start, kafka.NOT_YET)
+                log_sink = Sink(partial(clients.producer, settings), settings.sink, self.metrics, log)
+                await self._until_done("brokers", log_sink.start, clients.NOT_YET)
             feature_log = FeatureLog(
                 (log_sink or sink).feature_log, settings.feature_log, metrics=self.metrics, log=log
             )
@@ -144,7 +144,7 @@ class Service:
             if settings.delivery.guarantee == "exactly_once":
                 transactions = self._transactions(offsets)
             source = self._source(offsets, transactions)
-            await self._until_done("brokers", source.start, kafka.NOT_YET)
+            await self._until_done("brokers", source.start, clients.NOT_YET)
             return await self._work(
                 source, models, predictor, sink, feature_log, answers=transactions or sink, cache=cache
             )
@@ -168,11 +168,11 @@ class Service:
         settings = self.settings
 
         async def committed(partition: Partition) -> int | None:
-            found = await kafka.commits_of(settings, [partition])
+            found = await clients.commits_of(settings, [partition])
             return found[partition][0] if partition in found else None
 
         return Transactions(
-            partial(kafka.transactional_producer, settings),
+            partial(clients.transactional_producer, settings),
             committed,
             offsets,
             group_id=settings.kafka.group_id,
@@ -184,12 +184,12 @@ class Service:
 
     def _source(self, offsets: OffsetTracker, transactions: Transactions | None) -> Source:
         settings = self.settings
-        consumer = kafka.consumer(settings)
+        consumer = clients.consumer(settings)
         delivery = Delivery(
             consumer,
             offsets,
             transactions,
-            lambda partitions: kafka.commits_of(settings, partitions),
+            lambda partitions: clients.commits_of(settings, partitions),
             settings,
             metrics=self.metrics,
             log=self._log,

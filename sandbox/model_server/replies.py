@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 
 from streamer.features import GROUPS, FeatureSpec, Layout
-from streamer.serving_messages import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, types_pb2
+from streamer.serving.protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, types_pb2
 from streamer.types import F32
 
 Context = grpc.aio.ServicerContext[Any, Any]

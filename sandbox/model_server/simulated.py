@@ -22,7 +22,7 @@ import uvloop
 from sandbox.model_server.process import end_with_parent
 from sandbox.model_server.replies import Context, handlers, metadata_reply, scores_reply, spec_reply, status_reply
 from streamer.features import FeatureSpec
-from streamer.serving_messages import types_pb2
+from streamer.serving.protos import types_pb2
 from streamer.types import F32
 
 _SERVICE = "sandbox.SimulatedServer"

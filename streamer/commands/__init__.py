@@ -7,7 +7,7 @@ from rich.console import Console
 
 from streamer.commands import check_config, dlq, explain, model, run, topics
 from streamer.errors import ConfigError, StreamerError
-from streamer.settings import settings_table
+from streamer.settings.table import settings_table
 
 app = typer.Typer(
     name="streamer",

@@ -40,15 +40,15 @@ def _table(settings: Settings) -> Table:
 
 
 async def _ask(settings: Settings) -> list[str]:
-    from streamer import kafka  # noqa: PLC0415
     from streamer.commands.live_model import served  # noqa: PLC0415
-    from streamer.predictor import Predictor  # noqa: PLC0415
+    from streamer.kafka import clients  # noqa: PLC0415
+    from streamer.serving.predictor import Predictor  # noqa: PLC0415
 
-    await kafka.check_topics(settings, kafka.wanted_topics(settings))
+    await clients.check_topics(settings, clients.wanted_topics(settings))
     # A new cluster makes the topic of its groups when it is first asked for one.
     for left in reversed(range(_ATTEMPTS)):
         try:
-            await kafka.check_group(settings)
+            await clients.check_group(settings)
             break
         except UnreachableError:
             if not left:

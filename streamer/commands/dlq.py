@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streamer.dead_letters import Buried, Wanted
 from streamer.errors import ConfigError, StreamerError
+from streamer.kafka.dead_letters import Buried, Wanted
 from streamer.settings import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="See dead letters, and send them again.")
@@ -142,10 +142,10 @@ async def _replay(settings: Settings, wanted: Wanted, to: str | None) -> tuple[i
     """
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
-    from streamer import kafka  # noqa: PLC0415
+    from streamer.kafka import clients  # noqa: PLC0415
 
     sent = left_out = 0
-    async with kafka.started(kafka.producer(settings), settings) as producer:
+    async with clients.started(clients.producer(settings), settings) as producer:
         async for buried in _buried(settings):
             if not wanted.matches(buried):
                 continue
@@ -165,9 +165,9 @@ async def _replay(settings: Settings, wanted: Wanted, to: str | None) -> tuple[i
 
 async def _buried(settings: Settings) -> AsyncIterator[Buried]:
     """All that lies in the topic now, partition by partition."""
-    from streamer import dead_letters, kafka  # noqa: PLC0415
+    from streamer.kafka import clients, dead_letters  # noqa: PLC0415
 
-    async for record in kafka.records_of(settings, settings.sink.dead_letter_topic):
+    async for record in clients.records_of(settings, settings.sink.dead_letter_topic):
         yield dead_letters.read(
             record.partition,
             record.offset,

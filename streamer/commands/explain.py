@@ -36,7 +36,7 @@ def explain(
 async def _explain(console: Console, settings: Settings, value: bytes, shown: int) -> None:
     # Imported here, so that --help does not wait for gRPC.
     from streamer.commands.live_model import served  # noqa: PLC0415
-    from streamer.predictor import Predictor  # noqa: PLC0415
+    from streamer.serving.predictor import Predictor  # noqa: PLC0415
     from streamer.types import BadRecord, BatchInputs, BidRequest  # noqa: PLC0415
 
     predictor = Predictor(settings.predictor)

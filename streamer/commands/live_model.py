@@ -1,8 +1,8 @@
 """The model that serves now, for commands that look at it."""
 
 from streamer.errors import ConfigError
-from streamer.predictor import Predictor
-from streamer.preparation import Serving, read_serving
+from streamer.serving.predictor import Predictor
+from streamer.serving.preparation import Serving, read_serving
 from streamer.settings import Settings
 from streamer.types import ModelVersion
 

@@ -56,7 +56,7 @@ def _supervise(settings: Settings, config: Path | None) -> int:
     import asyncio  # noqa: PLC0415
 
     from streamer import logs  # noqa: PLC0415
-    from streamer.supervisor import Supervisor, command_of  # noqa: PLC0415
+    from streamer.ops.supervisor import Supervisor, command_of  # noqa: PLC0415
 
     log = logs.configure(settings.service)
 

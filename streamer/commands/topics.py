@@ -22,8 +22,8 @@ def create(
     config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")] = None,
 ) -> None:
     """Create the topics that are missing, with partitions and retention of the `topics` settings."""
-    from streamer import kafka  # noqa: PLC0415
+    from streamer.kafka import clients  # noqa: PLC0415
 
     settings = load_settings(config)
-    for name, is_new in asyncio.run(kafka.create_topics(settings)):
+    for name, is_new in asyncio.run(clients.create_topics(settings)):
         Console().print(f"{name}: {'created' if is_new else 'already there'}", highlight=False)

@@ -3,6 +3,7 @@
 from streamer.errors import SpecError
 from streamer.features.encoder import Encoder
 from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout
+from streamer.features.paths import column_getter, getter, parse_path
 from streamer.features.served import ServedRows, decode_served, encode_served
 from streamer.features.side import to_float
 from streamer.features.spec import (
@@ -15,7 +16,6 @@ from streamer.features.spec import (
     MultiValued,
     Numeric,
 )
-from streamer.paths import column_getter, getter, parse_path
 from streamer.types import RequestPaths
 
 __all__ = [

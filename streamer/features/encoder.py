@@ -9,9 +9,9 @@ import orjson
 from streamer.errors import InvalidRequestError
 from streamer.features.hashing import PADDING, TextHasher, join, mix64, prepare
 from streamer.features.layout import Layout
+from streamer.features.paths import column_getter, getter
 from streamer.features.side import SideEncoder, SideRows
 from streamer.features.spec import FeatureSpec, MultiValued
-from streamer.paths import column_getter, getter
 from streamer.types import F32, I32, U64, BidRequest, EncodedRequest
 
 _EVICTED_SHARE = 8

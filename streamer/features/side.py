@@ -10,8 +10,8 @@ import numpy as np
 
 from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, hash64, join, mix64, prepare
 from streamer.features.layout import Layout
+from streamer.features.paths import getter
 from streamer.features.spec import Bucketised, Categorical, Cross, FeatureSpec, Group, HashedFeature, MultiValued
-from streamer.paths import getter
 from streamer.types import F32, I32, U64
 
 _MISSING = np.uint64(MISSING)

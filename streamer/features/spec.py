@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from streamer.errors import SpecError
 from streamer.features.hashing import HASHING_VERSION
-from streamer.paths import parse_path
+from streamer.features.paths import parse_path
 from streamer.types import RequestPaths
 
 Side = Literal["user", "context", "candidate"]

@@ -17,8 +17,8 @@ from benchmarks.hit_ratio import HitRatios, hit_ratios, zipf_trace
 from benchmarks.plots import PICTURES, draw, series, values_of
 from benchmarks.programs import Run
 from benchmarks.report import Figure, write
-from streamer.cache import ScoreCache
-from streamer.settings import BatchingSettings, CacheSettings
+from streamer.scoring.cache import ScoreCache
+from streamer.settings.sections import BatchingSettings, CacheSettings
 
 NAN = float("nan")
 

@@ -13,9 +13,9 @@ import yaml
 
 from sandbox.model_server.replies import metadata_reply
 from streamer.features import FeatureSpec
-from streamer.serving_messages import get_model_metadata_pb2, types_pb2
+from streamer.serving.protos import get_model_metadata_pb2, types_pb2
 from tests.end_to_end.conftest import System
-from tests.streamer.model_servers import Server
+from tests.streamer.serving.model_servers import Server
 from tests.streamer.specs import SMALL, small_spec
 
 pytestmark = pytest.mark.kafka

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from sandbox.broker import KafkaBroker
 from streamer.commands import app
-from streamer.dead_letters import headers_of
 from streamer.errors import ConfigError, StreamerError
+from streamer.kafka.dead_letters import headers_of
 from streamer.types import DeadLetter, Origin
 from tests.kafka_fixtures import FreshTopic
 

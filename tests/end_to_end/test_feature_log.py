@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from sandbox.model_server.process import ModelServerProcess
-from streamer.feature_log import is_sampled
 from streamer.features import Encoder, FeatureSpec, ServedRows, decode_served
+from streamer.side_outputs.feature_log import is_sampled
 from streamer.types import BidRequest
 from tests.end_to_end.conftest import System, request
 from tests.end_to_end.test_scoring import flat_scores

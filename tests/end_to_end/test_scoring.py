@@ -15,7 +15,7 @@ import pytest
 
 from sandbox.model_server.process import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec
-from streamer.serving_messages import predict_pb2, types_pb2
+from streamer.serving.protos import predict_pb2, types_pb2
 from streamer.types import F32, I32
 from tests.end_to_end.conftest import ANSWER_S, System, request
 from tests.model_training.conftest import SPEC

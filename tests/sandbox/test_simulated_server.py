@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.model_server.simulated import Fault, SimulatedServer, calls_of, set_fault
-from sandbox.virtual_loop import virtual
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features import Layout
-from streamer.predictor import Predictor
-from streamer.settings import PredictorSettings
-from streamer.tensors import score_request
+from streamer.serving.messages import score_request
+from streamer.serving.predictor import Predictor
+from streamer.settings.sections import PredictorSettings
+from streamer.testing.virtual_loop import virtual
 from streamer.types import BatchInputs, ModelVersion
-from tests.streamer.encoded import encoded
+from tests.streamer.scoring.encoded import encoded
 from tests.streamer.specs import small_spec
 
 SPEC = small_spec().to_json()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamer.codec import Codec, encode_scores, header_milliseconds
 from streamer.features import Encoder
-from streamer.settings import CodecSettings
+from streamer.settings.sections import CodecSettings
 from streamer.types import BadRecord, BidRequest, Header, ModelVersion, Origin, RequestPaths, ScoreMessage, StageTimes
 from tests.streamer.specs import documents, small_spec
 

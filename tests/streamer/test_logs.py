@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from streamer.logs import RateLimit, configure
-from streamer.settings import ServiceSettings
+from streamer.settings.sections import ServiceSettings
 
 
 @pytest.fixture(autouse=True)

@@ -6,19 +6,19 @@ from typing import Any
 
 import structlog
 
-from streamer.delivery import Delivery
-from streamer.feature_log import FeatureLog
+from streamer.kafka.delivery import Delivery
+from streamer.kafka.offsets import OffsetTracker
+from streamer.kafka.source import Source
 from streamer.metrics import Metrics
-from streamer.model import Model
-from streamer.models import Models
-from streamer.offsets import OffsetTracker
+from streamer.rollout.controller import Model
+from streamer.rollout.models import Models
 from streamer.service import Service
 from streamer.settings import Settings
-from streamer.source import Source
+from streamer.side_outputs.feature_log import FeatureLog
+from streamer.testing.consumer_group import FakeConsumer, FakeGroup
+from streamer.testing.model_servers import VirtualServers
 from streamer.types import DeadLetter, Header, Origin
-from tests.streamer.fake_group import FakeConsumer, FakeGroup
-from tests.streamer.switching import loaded
-from tests.streamer.virtual_servers import VirtualServers
+from tests.streamer.rollout.switching import loaded
 
 WAIT_S = 30.0
 DRAIN_S = 0.05

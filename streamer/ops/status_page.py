@@ -1,0 +1,249 @@
+"""The page for people: answers to the night's first questions, from the metrics and from nothing else."""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from html import escape
+from math import inf
+
+from prometheus_client.metrics_core import Metric
+
+from streamer.metrics import STAGES
+from streamer.ops.metric_windows import Readings, Window
+
+_RELOAD_S = 2
+# Older than any budget that is usual: such requests are answered with nothing.
+_OLD_S = 1.0
+_A_FEW = 0.01
+_STYLE = (
+    "body{font:14px/1.5 system-ui,sans-serif;margin:2em}h1{font-size:1.3em;margin:0}"
+    "h2{font-size:1em;margin:1.4em 0 .3em}table{border-collapse:collapse}"
+    "td,th{padding:.1em 1.5em .1em 0;text-align:right;border-bottom:1px solid #ddd;min-width:8em;font-weight:400}"
+    "th{text-align:left;min-width:20em}.bad{color:#b00020;font-weight:600}small{color:#666}"
+    "p{margin:.6em 0;padding:.4em .8em;border-left:4px solid #2e7d32}p.bad{border-color:#b00020}"
+)
+_LINKS = "".join(f' <a href="{page}">{page}</a>' for page in ("/metrics", "/config", "/model"))
+_FAILURES = {
+    "fetches refused": "streamer_source_failures_total",
+    "answers or dead letters refused for now": "streamer_sink_failures_total",
+    "commits failed": "streamer_offsets_commit_failures_total",
+    "rows given up under overload": "streamer_batching_shed_rows_total",
+    "returns to the version before": "streamer_versions_rollbacks_total",
+}
+Cell = tuple[str, bool]
+"""A text, and whether somebody should look at it."""
+_NOTHING: Cell = ("–", False)
+
+
+class StatusPage:
+    """Renders the metrics of one or several workers, with rates and times over the last minute."""
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._readings = Readings()
+
+    def render(self, states: Mapping[str, str], families: Iterable[Metric]) -> str:
+        """The page, as HTML that loads itself again.
+
+        Args:
+            states: what each worker says of itself, by its number; a process's only worker is "".
+            families: all metrics, those of several workers with the label `worker`.
+        """
+        windows = self._readings.add(self._clock(), families)
+        now = self._wall_clock()
+        workers = list(states)
+        span = max((window.seconds for window in windows.values()), default=0.0)
+        over = f"the last {span:.0f} s" if span else "the time since the start"
+        head = "".join(f"<td>worker {escape(worker)}</td>" for worker in workers) if workers != [""] else ""
+        sections: dict[str, dict[str, dict[str, Cell]]] = {
+            "": {
+                "state": {worker: (state, state != "RUNNING") for worker, state in states.items()},
+                "running for": {worker: _age(window, now) for worker, window in windows.items()},
+            }
+        }
+        for title, rows in _SECTIONS.items():
+            cells = sections.setdefault(title, {})
+            for worker, window in windows.items():
+                for name, cell in rows(window):
+                    cells.setdefault(name, {})[worker] = cell
+            sections[title] = dict(sorted(cells.items(), key=_partition))
+        tables = "".join(_table(title, rows, workers) for title, rows in sections.items())
+        return (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>streamer</title>'
+            f'<meta http-equiv="refresh" content="{_RELOAD_S}"><style>{_STYLE}</style></head><body><h1>streamer</h1>'
+            f"<small>{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC. Counts, rates and times are of {over}."
+            f"{_LINKS}</small>{_verdict(sections)}<table><tr><th></th>{head}</tr>{tables}</table></body></html>\n"
+        )
+
+
+def _partition(row: tuple[str, object]) -> int:
+    """The partitions of all workers in their order, behind the rows that are of none."""
+    found = re.match(r"partition (\d+)", row[0])
+    return -1 if found is None else int(found[1])
+
+
+def _verdict(sections: Mapping[str, Mapping[str, Mapping[str, Cell]]]) -> str:
+    """What somebody should look at, in one line: at three in the morning nobody reads sixty."""
+    bad = [
+        name
+        for rows in sections.values()
+        for name, cells in rows.items()
+        if any(is_bad for _, is_bad in cells.values())
+    ]
+    if not bad:
+        return "<p>Nothing needs a look.</p>"
+    return f'<p class="bad">Look at: {escape("; ".join(bad))}</p>'
+
+
+def _table(title: str, rows: Mapping[str, Mapping[str, Cell]], workers: Iterable[str]) -> str:
+    lines = [f"<tr><th><h2>{title}</h2></th></tr>"] if title else []
+    for name, cells in rows.items():
+        found = (cells.get(worker, _NOTHING) for worker in workers)
+        columns = "".join(f'<td class="bad">{escape(t)}</td>' if bad else f"<td>{escape(t)}</td>" for t, bad in found)
+        lines.append(f"<tr><th>{escape(name)}</th>{columns}</tr>")
+    return "".join(lines)
+
+
+Rows = Iterator[tuple[str, Cell]]
+
+
+def _behind(window: Window) -> Rows:
+    yield "records received per second", _number(window.rate("streamer_source_records_total"))
+    yield "records in flight", _number(window.value("streamer_source_in_flight_records"))
+    yield "bytes in flight", _bytes(window.value("streamer_source_in_flight_bytes"))
+    yield "partitions paused", _number(window.value("streamer_source_paused_partitions"), bad=True)
+    for partition in sorted(window.labels("streamer_source_lag_records", "partition"), key=int):
+        records = window.value("streamer_source_lag_records", partition=partition) or 0.0
+        seconds = window.value("streamer_source_lag_seconds", partition=partition) or 0.0
+        yield f"partition {partition}: records, seconds behind", (f"{records:,.0f} / {seconds:.1f} s", seconds > _OLD_S)
+
+
+def _in_time(window: Window) -> Rows:
+    name = "streamer_sink_answers_total"
+    answers = {status: window.gain(name, status=status) for status in window.labels(name, "status")}
+    for status, count in answers.items():
+        yield f"answers: {status}", _share(count, sum(answers.values()), bad=status != "ok")
+    yield (
+        "answers after their deadline",
+        _share(window.gain("streamer_sink_late_answers_total"), sum(answers.values()), bad=True),
+    )
+    for stage in STAGES:
+        after = "the answer" if stage == "total" else stage
+        found = window.quantile("streamer_stage_slack_seconds", 0.01, stage=stage)
+        yield f"time left after {after}, 99 % have", _at_least(found)
+
+
+def _times(window: Window) -> Rows:
+    for stage in STAGES:
+        yield f"{stage}: half, 99 %", _within(window, "streamer_stage_seconds", stage=stage)
+    yield "call to the model server: half, 99 %", _within(window, "streamer_predictor_seconds")
+    yield "delay of the event loop: half, 99 %", _within(window, "streamer_loop_delay_seconds")
+
+
+def _models(window: Window) -> Rows:
+    for model in window.labels("streamer_versions_pinned", "model"):
+        yield f"{model}: version", _number(window.value("streamer_versions_pinned", model=model))
+        share = window.value("streamer_versions_incoming_share", model=model) or 0.0
+        yield f"{model}: users with the newer version", (f"{share:.0%}", False)
+    for address in window.labels("streamer_predictor_circuit_open", "address"):
+        is_open = bool(window.value("streamer_predictor_circuit_open", address=address))
+        yield f"server {address}", ("left alone" if is_open else "asked", is_open)
+    for code in window.labels("streamer_predictor_errors_total", "code"):
+        yield f"failed calls: {code}", _number(window.gain("streamer_predictor_errors_total", code=code), bad=True)
+    yield "calls tried again", _number(window.gain("streamer_predictor_retries_total"))
+    for outcome in window.labels("streamer_shadow_requests_total", "outcome"):
+        gained = window.gain("streamer_shadow_requests_total", outcome=outcome)
+        yield f"requests for the shadow: {outcome}", _number(gained, bad=outcome == "failed")
+
+
+def _batches(window: Window) -> Rows:
+    yield "calls at once, at most", _number(window.value("streamer_batching_in_flight_limit"))
+    yield "rows waiting", _number(window.value("streamer_batching_waiting_rows"))
+    rows = window.quantile("streamer_batching_rows", 0.5)
+    yield "rows of a batch, half have at most", _NOTHING if rows is None else _number(rows[1])
+    for reason in window.labels("streamer_batching_batches_total", "reason"):
+        yield f"batches that left: {reason}", _number(window.gain("streamer_batching_batches_total", reason=reason))
+    known, asked, followed = (window.gain(f"streamer_cache_{n}_total") for n in ("hits", "misses", "followed"))
+    looked_up = known + asked + followed
+    yield "candidates whose score was known", (f"{known / looked_up:.1%}", False) if looked_up else _NOTHING
+
+
+def _failures(window: Window) -> Rows:
+    yield "commits", _number(window.gain("streamer_offsets_commits_total"))
+    for outcome in window.labels("streamer_delivery_transactions_total", "outcome"):
+        gained = window.gain("streamer_delivery_transactions_total", outcome=outcome)
+        yield f"transactions: {outcome}", _number(gained, bad=outcome != "committed")
+    careful = window.value("streamer_delivery_careful_partitions")
+    yield "partitions worked off one record at a time", _number(careful, bad=True)
+    for name, metric in _FAILURES.items():
+        gains = [window.gain(metric, **dict(labels)) for labels in window.now.values.get(metric, {})]
+        yield name, _number(sum(gains), bad=True)
+    for stage in window.labels("streamer_sink_dead_letters_total", "stage"):
+        yield f"dead letters: {stage}", _number(window.gain("streamer_sink_dead_letters_total", stage=stage), bad=True)
+
+
+def _process(window: Window) -> Rows:
+    cores = window.rate("process_cpu_seconds_total")
+    yield "cores in use", _NOTHING if cores is None else (f"{cores:.2f}", False)
+    yield "memory", _bytes(window.value("process_resident_memory_bytes"))
+    yield "open descriptors", _number(window.value("process_open_fds"))
+
+
+_SECTIONS: Mapping[str, Callable[[Window], Rows]] = {
+    "Is it behind?": _behind,
+    "Does it answer in time?": _in_time,
+    "Where does the time go?": _times,
+    "Is the model server well?": _models,
+    "Do batches fill, does the cache pay?": _batches,
+    "Is something refused or lost?": _failures,
+    "How is the process?": _process,
+}
+
+
+def _number(value: float | None, *, bad: bool = False) -> Cell:
+    """A number; `bad` marks one above 0."""
+    if value is None:
+        return _NOTHING
+    if value == inf:
+        return "more", bad
+    return f"{value:,.0f}" if value == int(value) or value >= 100 else f"{value:.1f}", bad and value > 0
+
+
+def _bytes(value: float | None) -> Cell:
+    return _NOTHING if value is None else (f"{value / 2**20:,.1f} MiB", False)
+
+
+def _age(window: Window, now: float) -> Cell:
+    started = window.value("process_start_time_seconds")
+    return _NOTHING if started is None else (str(timedelta(seconds=round(now - started))), False)
+
+
+def _share(count: float, of: float, *, bad: bool) -> Cell:
+    """A number and what share it is; `bad` marks one that is more than a few."""
+    share = count / of if of else 0.0
+    return f"{count:,.0f}" + (f" ({share:.1%})" if count else ""), bad and share > _A_FEW
+
+
+def _within(window: Window, name: str, **labels: str) -> Cell:
+    """The upper bounds of median and 99th percentile, in milliseconds."""
+    found = [window.quantile(name, q, **labels) for q in (0.5, 0.99)]
+    return (
+        (" / ".join("–" if f is None else _milliseconds(f[1]) for f in found) + " ms", False)
+        if any(found)
+        else _NOTHING
+    )
+
+
+def _at_least(bounds: tuple[float, float] | None) -> Cell:
+    """The lower bound of a quantile, in milliseconds."""
+    if bounds is None:
+        return _NOTHING
+    return (f"{_milliseconds(bounds[0])} ms", False) if bounds[0] >= 0 else ("none", True)
+
+
+def _milliseconds(seconds: float) -> str:
+    return "more" if seconds == inf else f"{seconds * 1e3:g}"

@@ -1,0 +1,31 @@
+"""All settings as a Markdown table: `docs/settings.md` is made of it."""
+
+import json
+from typing import Literal, get_args, get_origin
+
+from pydantic import BaseModel
+
+from streamer.settings.loading import Settings
+
+
+def settings_table() -> str:
+    """All settings with their defaults and meanings, as Markdown: `docs/settings.md` is this."""
+    lines = [
+        "# Settings",
+        "",
+        "Made by `streamer settings`. A setting in the file stands under its section; `STREAMER_SECTION__NAME` in the",
+        "environment wins over it (lists are written as JSON).",
+    ]
+    for section, field in Settings.model_fields.items():
+        owner = field.annotation
+        assert isinstance(owner, type)
+        assert issubclass(owner, BaseModel)
+        lines += ["", f"## {section}", "", owner.__doc__ or "", "", "| setting | default | meaning |", "|---|---|---|"]
+        for name, one in owner.model_fields.items():
+            default = json.dumps(list(one.default) if isinstance(one.default, tuple) else one.default)
+            lines.append(f"| `{name}` | `{default}` | {one.description}{_allowed(one.annotation)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _allowed(annotation: object) -> str:
+    return f" ({', '.join(f'`{v}`' for v in get_args(annotation))})" if get_origin(annotation) is Literal else ""

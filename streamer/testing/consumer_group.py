@@ -1,0 +1,183 @@
+"""A consumer group in memory: what the scorer uses of aiokafka's consumer, and rebalances whenever a test wants them.
+
+`tests/streamer/testing/test_consumer_group.py` runs one suite on it and on the real client.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from streamer.types import Partition
+
+
+class FakeGroup:
+    """One topic's log, the group's commits and its members. A rebalance is eager: all revoke, then all are assigned."""
+
+    def __init__(self, topic: str, partitions: int) -> None:
+        self.tops = [TopicPartition(topic, number) for number in range(partitions)]
+        self.logs: dict[TopicPartition, list[ConsumerRecord]] = {top: [] for top in self.tops}
+        self.commits: dict[TopicPartition, tuple[int, str]] = {}
+        self.appended = asyncio.Event()
+        self._rebalancing = asyncio.Lock()
+        self._members: list[FakeConsumer] = []
+
+    def produce(self, number: int, value: bytes, timestamp_ms: int = 0) -> None:
+        """Appends a record to a partition."""
+        top = self.tops[number]
+        log = self.logs[top]
+        log.append(
+            ConsumerRecord(
+                topic=top.topic,
+                partition=number,
+                offset=len(log),
+                timestamp=timestamp_ms,
+                timestamp_type=0,
+                key=None,
+                value=value,
+                checksum=None,
+                serialized_key_size=-1,
+                serialized_value_size=len(value),
+                headers=(),
+            )
+        )
+        self.appended.set()
+
+    async def commits_of(self, partitions: Iterable[Partition]) -> Mapping[Partition, tuple[int, str]]:
+        """As `streamer.kafka.clients.commits_of`."""
+        wanted = set(partitions)
+        return {(top.topic, top.partition): at for top, at in self.commits.items() if tuple(top) in wanted}
+
+    def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        """Takes a member's commit."""
+        self.commits.update(offsets)
+
+    async def rebalance(self, members: "Iterable[FakeConsumer]") -> None:
+        """Gives the partitions to these members, in turns, and takes them from all others."""
+        async with self._rebalancing:
+            before, self._members = self._members, list(members)
+            await asyncio.gather(*(member.revoke() for member in {*before, *self._members}))
+            shares = (self.tops[i :: len(self._members)] for i in range(len(self._members)))
+            await asyncio.gather(*(m.assign(share) for m, share in zip(self._members, shares, strict=True)))
+
+    async def join(self, member: "FakeConsumer") -> None:
+        """One member more."""
+        await self.rebalance([*self._members, member])
+
+    async def leave(self, member: "FakeConsumer") -> None:
+        """One member less; it is not asked to give up its partitions in order."""
+        member.lose()
+        await self.rebalance([other for other in self._members if other is not member])
+
+
+class FakeConsumer:
+    """One member. While it revokes, its partitions are still its own: it may commit for them, and gets no records."""
+
+    def __init__(self, group: FakeGroup) -> None:
+        self._group = group
+        self._listener: ConsumerRebalanceListener | None = None
+        self._positions: dict[TopicPartition, int] = {}
+        self._high: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+        self._is_revoking = False
+        self.failures: list[KafkaError] = []
+        """What the next calls of `getmany` raise that find records, which are not found again; `seek` brings them back.
+
+        So it is with the real client where the records of another partition cannot be read.
+        """
+
+    def subscribe(self, topics: Iterable[str], *, listener: ConsumerRebalanceListener | None = None) -> None:
+        self._listener = listener
+
+    async def start(self) -> None:
+        await self._group.join(self)
+
+    async def stop(self) -> None:
+        await self._group.leave(self)
+
+    def assignment(self) -> set[TopicPartition]:
+        return set(self._positions)
+
+    def highwater(self, top: TopicPartition) -> int | None:
+        return self._high.get(top)
+
+    def pause(self, *tops: TopicPartition) -> None:
+        self._check(tops)
+        self._paused.update(tops)
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self._paused)
+
+    def resume(self, *tops: TopicPartition) -> None:
+        self._check(tops)
+        self._paused.difference_update(tops)
+
+    def seek(self, top: TopicPartition, offset: int) -> None:
+        self._check([top])
+        self._positions[top] = offset
+
+    async def position(self, top: TopicPartition) -> int:
+        self._check([top])
+        return self._positions[top]
+
+    async def beginning_offsets(self, tops: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tops, 0)
+
+    async def end_offsets(self, tops: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return {top: len(self._group.logs[top]) for top in tops}
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        self._check(offsets)
+        await asyncio.sleep(0)
+        self._group.commit(offsets)
+
+    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        found = self._take(max_records)
+        if not found:
+            self._group.appended.clear()
+            # Not `wait_for`, which swallows a cancellation that comes with a record.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_ms / 1e3):
+                    await self._group.appended.wait()
+            found = self._take(max_records)
+        if found and self.failures:
+            raise self.failures.pop(0)
+        return found
+
+    async def revoke(self) -> None:
+        """Gives up all partitions, when the listener has had its say."""
+        self._is_revoking = True
+        if self._listener is not None:
+            await self._listener.on_partitions_revoked(self.assignment())
+        self.lose()
+
+    async def assign(self, tops: Iterable[TopicPartition]) -> None:
+        """These partitions are this member's now, from the group's commits on."""
+        self._paused = set()
+        self._positions = {top: self._group.commits.get(top, (0, ""))[0] for top in tops}
+        self._is_revoking = False
+        if self._listener is not None:
+            await self._listener.on_partitions_assigned(self.assignment())
+        self._group.appended.set()
+
+    def lose(self) -> None:
+        """Has no partitions any more."""
+        self._positions, self._high, self._paused = {}, {}, set()
+
+    def _take(self, most: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        found: dict[TopicPartition, list[ConsumerRecord]] = {}
+        for top, position in self._positions.items():
+            log = self._group.logs[top]
+            records = log[position : position + most]
+            if records and most and not self._is_revoking and top not in self._paused:
+                found[top] = records
+                self._positions[top], self._high[top] = position + len(records), len(log)
+                most -= len(records)
+        return found
+
+    def _check(self, tops: Iterable[TopicPartition]) -> None:
+        for top in tops:
+            if top not in self._positions:
+                raise IllegalStateError(f"Partition {top} is not assigned")

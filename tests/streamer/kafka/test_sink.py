@@ -1,0 +1,140 @@
+"""What the sink does when a real broker refuses batches, for a while or for good."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import structlog
+from aiokafka import AIOKafkaConsumer
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from sandbox.broker import KafkaBroker
+from sandbox.broker.admin import admin_client
+from streamer.errors import MessageTooLargeError
+from streamer.kafka import clients
+from streamer.kafka.sink import Sink
+from streamer.metrics import Metrics
+from streamer.settings import Settings
+from streamer.types import DeadLetter, Origin
+from tests.kafka_fixtures import FreshTopic
+
+pytestmark = pytest.mark.kafka
+
+ORIGIN = Origin("requests", 0, 0)
+LIMIT = 20_000
+WAIT_S = 120
+
+
+@pytest.fixture
+def topic(fresh_topic: FreshTopic) -> str:
+    """One that takes batches of up to LIMIT bytes."""
+    return fresh_topic(config={"max.message.bytes": str(LIMIT)})
+
+
+def settings_of(kafka: KafkaBroker, topic: str) -> Settings:
+    return Settings.model_validate(
+        {
+            "kafka": {"bootstrap_servers": kafka.bootstrap_servers, "request_timeout_ms": 60_000},
+            "sink": {"topic": topic, "dead_letter_topic": topic, "retry_ms": 50},
+        }
+    )
+
+
+class Refusals:
+    """A logger that knows when a message has been refused three times."""
+
+    def __init__(self) -> None:
+        self.several, self._count = asyncio.Event(), 0
+
+    def warning(self, event: str, **_: object) -> None:
+        self._count += event == "not taken by the broker, tried again"
+        if self._count >= 3:
+            self.several.set()
+
+
+@asynccontextmanager
+async def started(settings: Settings, log: Any = None) -> AsyncIterator[Sink]:
+    logger = structlog.get_logger() if log is None else log
+    sink = Sink(lambda size: clients.producer(settings, size), settings.sink, Metrics(), logger)
+    await sink.start()
+    try:
+        yield sink
+    finally:
+        await sink.stop()
+
+
+async def values(kafka: KafkaBroker, topic: str) -> list[bytes]:
+    """All that the topic holds."""
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        (partition,) = consumer.assignment()
+        end = (await consumer.end_offsets([partition]))[partition]
+        found: list[bytes] = []
+        while len(found) < end:
+            found += [
+                record.value for record in (await consumer.getmany(partition, timeout_ms=1000)).get(partition, [])
+            ]
+        return found
+    finally:
+        await consumer.stop()
+
+
+def change(kafka: KafkaBroker, topic: str, name: str, value: str) -> None:
+    """Another setting for a topic, in effect on return."""
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = admin_client(kafka.internal_servers)
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result(WAIT_S)
+
+
+async def test_answers_that_are_too_large_together_arrive_one_by_one(kafka: KafkaBroker, topic: str) -> None:
+    sent = [b"%03d" % i + b"x" * 5000 for i in range(60)]
+    async with asyncio.timeout(WAIT_S), started(settings_of(kafka, topic)) as sink:
+        await asyncio.gather(*(sink.publish(ORIGIN, b"k", value, []) for value in sent))
+    assert sorted(await values(kafka, topic)) == sent
+
+
+async def test_one_that_is_too_large_fails_alone(kafka: KafkaBroker, topic: str) -> None:
+    sent = [b"%03d" % i + b"x" * 2000 for i in range(30)]
+    async with asyncio.timeout(WAIT_S), started(settings_of(kafka, topic)) as sink:
+        publishing = [sink.publish(ORIGIN, b"k", value, []) for value in [*sent, b"y" * (LIMIT + 1)]]
+        *others, large = await asyncio.gather(*publishing, return_exceptions=True)
+        assert others == [None] * len(sent)
+        assert isinstance(large, MessageTooLargeError)
+        assert str(large) == f"{LIMIT + 2} bytes are too large for topic {topic!r}"
+        await sink.publish(ORIGIN, b"k", b"after", [])
+    assert sorted(await values(kafka, topic)) == [*sent, b"after"]
+
+
+async def test_a_dead_letter_leaves_out_what_its_topic_does_not_take(kafka: KafkaBroker, topic: str) -> None:
+    large = b"x" * (LIMIT + 1)
+    async with asyncio.timeout(WAIT_S), started(settings_of(kafka, topic)) as sink:
+        for key, value in ((b"k", large), (large, large)):
+            await sink.dead_letter(DeadLetter(key, value, [], ORIGIN, 1, "decode", "too large"))
+    assert len(await values(kafka, topic)) == 2
+
+
+async def test_what_was_refused_for_a_while_arrives_once_without_a_restart(
+    kafka: KafkaBroker, fresh_topic: FreshTopic
+) -> None:
+    topic, refusals = fresh_topic(), Refusals()
+    sent = [b"before"]
+    async with asyncio.timeout(WAIT_S), started(settings_of(kafka, topic), refusals) as sink:
+        await sink.publish(ORIGIN, b"k", b"before", [])
+        # The broker takes no record any more that has been on its way: an error that the client does not try again.
+        # One that arrives within the millisecond of its timestamp is taken all the same, so several are sent.
+        await asyncio.to_thread(change, kafka, topic, "message.timestamp.before.max.ms", "0")
+        async with asyncio.TaskGroup() as tasks:
+            while not refusals.several.is_set():
+                sent.append(b"meanwhile %d" % len(sent))
+                tasks.create_task(sink.publish(ORIGIN, b"k", sent[-1], []))
+                await asyncio.wait([several := asyncio.ensure_future(refusals.several.wait())], timeout=0.02)
+                several.cancel()
+            await asyncio.to_thread(change, kafka, topic, "message.timestamp.before.max.ms", str(2**53))
+        sent.append(b"after")
+        await sink.publish(ORIGIN, b"k", b"after", [])
+    assert sorted(await values(kafka, topic)) == sorted(sent)

@@ -1,0 +1,194 @@
+"""The operations port over real HTTP, and `streamer model` against it."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from typer.testing import CliRunner
+
+from streamer.commands import app
+from streamer.errors import StreamerError
+from streamer.ops.worker_http import OpsServer
+from streamer.settings.sections import OpsSettings
+from tests.streamer.ops.controls import Control, Controls
+
+WORD = "hunter2"
+
+
+@asynccontextmanager
+async def port_of(
+    control: Control | None,
+    other: Control | None = None,
+    *,
+    why_not: str | None = None,
+    token: str | None = None,
+) -> AsyncIterator[str]:
+    models = None if control is None else Controls(control, other or Control())
+    registry = CollectorRegistry()
+    Counter("asked", "questions", registry=registry).inc(7)
+    settings = OpsSettings.model_validate({"port": 0, "token": token})
+    server = OpsServer(settings, registry, lambda: "RUNNING", lambda: why_not, lambda: models)
+    await server.start()
+    try:
+        yield f"127.0.0.1:{server.port}"
+    finally:
+        await server.stop()
+
+
+async def ask(address: str, path: str, method: str = "GET", *, token: str | None = None) -> tuple[int, str]:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+
+    def go() -> tuple[int, str]:
+        request = urllib.request.Request(f"http://{address}{path}", method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310  always http
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    return await asyncio.to_thread(go)
+
+
+async def streamer(*arguments: str) -> Any:
+    return await asyncio.to_thread(CliRunner().invoke, app, arguments)
+
+
+async def test_health_readiness_and_metrics() -> None:
+    async with port_of(None) as address:
+        assert await ask(address, "/healthz") == (200, "RUNNING\n")
+        assert await ask(address, "/readyz") == (200, "ready\n")
+        status, body = await ask(address, "/metrics")
+        assert status == 200
+        assert "asked_total 7.0" in body
+
+
+async def test_it_says_why_it_is_not_ready() -> None:
+    async with port_of(None, why_not="waiting for the brokers") as address:
+        status, page = await ask(address, "/status")
+        assert status == 200
+        assert '<td class="bad">RUNNING: waiting for the brokers</td>' in page
+        assert await ask(address, "/readyz") == (503, "waiting for the brokers\n")
+        assert (await ask(address, "/healthz"))[0] == 200
+
+
+async def test_an_operator_sees_and_chooses_the_version() -> None:
+    async with port_of(Control()) as address:
+        assert json.loads((await ask(address, "/model"))[1])[0]["serving"] == 3
+        assert json.loads((await ask(address, "/model/pin/2", "POST"))[1])[0]["pinned_by_operator"] == 2
+        assert await ask(address, "/model/pin/9", "POST") == (409, "NOT_FOUND: version 9 of 'ctr' is not AVAILABLE\n")
+        assert json.loads((await ask(address, "/model/unpin", "POST"))[1])[0]["serving"] == 3
+        for left in (2, 1):
+            assert json.loads((await ask(address, "/model/rollback", "POST"))[1])[0]["serving"] == left
+        assert (await ask(address, "/model/rollback", "POST"))[0] == 409
+
+
+async def test_a_model_is_chosen_by_its_name() -> None:
+    control, other = Control(), Control()
+    async with port_of(control, other) as address:
+        assert (await ask(address, "/model/pin/2?model=other", "POST"))[0] == 200
+        assert (control.serving, other.serving) == (3, 2)
+        assert (await streamer("model", "pin", "1", "--model", "other", "--ops", address)).exit_code == 0
+        assert (control.serving, other.serving) == (3, 1)
+        status, body = await ask(address, "/model/unpin?model=nobody", "POST")
+        assert (status, body) == (404, "model 'nobody' is not served here; 'ctr', 'other'\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"),
+    [
+        ("/model/pin/2", "GET", 405),
+        ("/model/rollback", "GET", 405),
+        ("/model/pin/two", "POST", 404),
+        ("/model/pin/-1", "POST", 404),
+        ("/model/canary/2/1.5", "POST", 400),
+        ("/model/canary/2/0.5.5", "POST", 400),
+        ("/model/canary/new/1.5", "POST", 400),
+        ("/model/canary/0.5", "POST", 404),
+        ("/model/shadow/2/7", "POST", 400),
+        ("/model/shadow/new/0.5", "POST", 404),
+        ("/model/pin/2?model=nobody", "POST", 404),
+        ("/", "GET", 404),
+    ],
+)
+async def test_nothing_changes_by_looking(path: str, method: str, status: int) -> None:
+    control = Control()
+    async with port_of(control) as address:
+        assert (await ask(address, path, method))[0] == status
+    assert control.serving == 3
+
+
+async def test_with_a_token_strangers_see_only_whether_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = Control()
+    async with port_of(control, token=WORD) as address:
+        assert (await ask(address, "/healthz"))[0] == (await ask(address, "/readyz"))[0] == 200
+        for token in (None, "hunter", "hunter22", "", "\xff"):
+            for path, method in (
+                ("/metrics", "GET"),
+                ("/config", "GET"),
+                ("/model", "GET"),
+                ("/model/pin/1", "POST"),
+                ("/nothing", "GET"),
+            ):
+                assert (await ask(address, path, method, token=token))[0] == 401
+        assert control.serving == 3
+        assert (await ask(address, "/metrics", token=WORD))[0] == 200
+        assert isinstance((await streamer("model", "pin", "1", "--ops", address)).exception, StreamerError)
+        monkeypatch.setenv("STREAMER_OPS__TOKEN", "hunter2")
+        assert (await streamer("model", "pin", "1", "--ops", address)).exit_code == 0
+        assert control.serving == 1
+
+
+async def test_before_there_is_a_model() -> None:
+    async with port_of(None) as address:
+        assert await ask(address, "/model") == (503, "no model yet\n")
+
+
+async def test_the_command_line() -> None:
+    control = Control()
+    async with port_of(control) as address:
+        shown = await streamer("model", "pin", "2", "--ops", address)
+        assert shown.exit_code == 0, shown.output
+        assert "serving: 2\npinned by operator: 2\n" in shown.output
+        assert "serving: 3" in (await streamer("model", "unpin", "--ops", address)).output
+        assert "serving: 2" in (await streamer("model", "rollback", "--ops", address)).output
+        assert "serving: 2" in (await streamer("model", "list", "--ops", address)).output
+        assert (await streamer("model", "canary", "1", "0.25", "--ops", address)).exit_code == 0
+        assert (control.serving, control.share) == (1, 0.25)
+        assert "canary: new ones\n" in (await streamer("model", "canary", "new ones", "0.1", "--ops", address)).output
+        assert (control.serving, control.asked, control.share) == (1, "new ones", 0.1)
+        assert (await streamer("model", "shadow", "2", "0.5", "--ops", address)).exit_code == 0
+        assert (control.serving, control.share) == (1, 0.5)
+        refused = await streamer("model", "pin", "9", "--ops", address)
+        assert isinstance(refused.exception, StreamerError)
+        assert str(refused.exception) == f"{address} refused: NOT_FOUND: version 9 of 'ctr' is not AVAILABLE"
+    gone = await streamer("model", "list", "--ops", address)
+    assert isinstance(gone.exception, StreamerError)
+    assert str(gone.exception).startswith(f"no worker's operations port at {address}: ")
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\n\r\n<html>"])
+async def test_a_port_of_something_else_is_told_in_a_line(said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        refused = await streamer("model", "list", "--ops", address)
+    assert isinstance(refused.exception, StreamerError)
+    assert str(refused.exception).startswith(f"no worker's operations port at {address}: ")
+
+
+async def test_settings_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = "[fe80::1]:9092,[/x]"
+    monkeypatch.setenv("STREAMER_KAFKA__BOOTSTRAP_SERVERS", servers)
+    shown = await streamer("check-config")
+    assert shown.exit_code == 0, shown.exception
+    assert servers in shown.output

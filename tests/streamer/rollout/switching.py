@@ -1,0 +1,149 @@
+"""A worker between its source and its sink, on the virtual clock, with versions that come and go."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import orjson
+import structlog
+
+from streamer.deadline import Deadline
+from streamer.features import FeatureSpec
+from streamer.kafka.source import Received
+from streamer.metrics import Metrics
+from streamer.pipeline import Pipeline
+from streamer.rollout.controller import Model
+from streamer.rollout.models import Models
+from streamer.rollout.observed_calls import Calls
+from streamer.scoring.batching import BatchQueue
+from streamer.scoring.cache import ScoreCache
+from streamer.scoring.dispatcher import Dispatcher
+from streamer.scoring.scores import HitRatio, Scores
+from streamer.settings import Settings
+from streamer.side_outputs.feature_log import FeatureLog
+from streamer.testing.model_servers import Loaded, VirtualServers, version_of
+from streamer.types import DeadLetter, Header, ModelVersion, Origin
+from tests.streamer.specs import SMALL, small_spec
+
+_KEPT = {"user", "hour", "campaign", "bid", "campaign_user"}
+ONE_SPEC = small_spec()
+ANOTHER_SPEC = FeatureSpec.from_mapping(
+    {**SMALL, "name": "narrow", "features": [f for f in SMALL["features"] if f["name"] in _KEPT]}  # type: ignore[attr-defined]
+)
+"""Reads less of the same requests: its rows do not fit the other one's versions."""
+_SETTINGS: dict[str, dict[str, object]] = {
+    "rollout": {"ramp_s": 0.2},
+    "guard": {"max_drift": 1e9},
+    "predictor": {"poll_interval_ms": 20, "warmup_requests": 2},
+    "batching": {"max_batch_rows": 12},
+}
+
+
+class Worker:
+    """Everything of a worker but its source, its sink and its signals, all of it real but the model servers."""
+
+    def __init__(
+        self, servers: VirtualServers, *, ramp_s: float = 0.2, cache: bool = True, label: str | None = None
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.servers = servers
+        labels = {} if label is None else {"ctr": label}
+        settings = Settings.model_validate(
+            {**_SETTINGS, "rollout": {"ramp_s": ramp_s}, "predictor": {**_SETTINGS["predictor"], "labels": labels}}
+        )
+        metrics, log, clock = Metrics(), structlog.get_logger(), self.loop.time
+        kept = ScoreCache(settings.cache) if cache else None
+        self.model = Model("ctr", servers, settings, kept, metrics=metrics, log=log, clock=clock)
+        self.models = Models([self.model])
+        self.calls = Calls(servers, self.models, poll_s=0.02, clock=clock, log=log)
+        dispatcher = Dispatcher(
+            BatchQueue(settings.batching), self.calls.predict, self.spawn, clock, metrics, slots=3, margin_s=0.002
+        )
+        scores = Scores(kept, dispatcher, metrics, clock, HitRatio(0.0))
+        feature_log = FeatureLog(self._publish_rows, settings.feature_log, metrics=metrics, log=log)
+        self.pipeline = Pipeline(self, self.models, scores, self, self, feature_log, metrics, log, clock, 60_000.0)
+        self.metrics = metrics
+        self.answers: dict[int, list[dict[str, Any]]] = {}
+        self.finished: Counter[int] = Counter()
+        self.answered_count = 0
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def _publish_rows(self, key: bytes | None, value: bytes) -> None:
+        raise AssertionError(f"rows of {key!r} are logged, though the share is 0: {value!r}")
+
+    async def start(self) -> None:
+        """Takes the newest version, and looks for others from now on."""
+        await self.models.refresh()
+        self.spawn(self.calls.watch(), "models")
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return self.loop.create_task(work, name=name)
+
+    def send(self, user: int, ads: Sequence[int] = (1, 2, 3), *, budget_ms: float = 500.0) -> asyncio.Task[None]:
+        """A record comes in."""
+        offset = len(self.tasks)
+        document = {
+            "request_id": f"r{offset}",
+            "user": {"id": f"u{user}", "sex": "f", "likes": ["x"], "age": 20 + user},
+            "context": {"hour": 7, "pace": 0.5},
+            "candidates": [{"ad_id": f"a{i}", "campaign": f"c{i}", "tags": ["t"], "bid": 1 + i} for i in ads],
+        }
+        now = self.loop.time()
+        key, origin = f"u{user}".encode(), Origin("requests", 0, offset)
+        record = Received(key, orjson.dumps(document), (), origin, 0, Deadline.after(now, budget_ms), now)
+        task = self.spawn(self.pipeline.answer(record), "record")
+        self.tasks.append(task)
+        return task
+
+    async def traffic(self, seconds: float, *, every_s: float = 0.002, users: int = 40) -> None:
+        """Records of these users by turns; each user comes again and again with the same ads, and with others."""
+        until = self.loop.time() + seconds
+        while self.loop.time() < until:
+            number = len(self.tasks)
+            self.send(number % users, (number % users, 50 + number // users % 7, 60 + number % 3))
+            await asyncio.sleep(every_s)  # of the virtual clock
+
+    async def settle(self) -> list[dict[str, Any]]:
+        """The answers to all records so far in their order; checks what holds whatever versions do.
+
+        Each record has exactly one answer and is done with once; an answer's scores are of its version alone; no call
+        had rows of another spec than its version's.
+        """
+        await asyncio.gather(*self.tasks)
+        offsets = range(len(self.tasks))
+        assert sorted(self.answers) == list(offsets)
+        assert self.answered_count == len(self.tasks)
+        assert self.finished == dict.fromkeys(offsets, 1)
+        answers = []
+        for offset in offsets:
+            (answer,) = self.answers[offset]
+            assert answer["request_id"] == f"r{offset}"
+            version = answer["model"]["version"]
+            scored = [ctr for ctr, source in zip(answer["ctr"], answer["source"], strict=True) if source != "prior"]
+            assert {version_of(ctr) for ctr in scored} <= {version}
+            answers.append(answer)
+        assert self.servers.misfits == 0
+        return answers
+
+    # What the pipeline sees of source, sink and shadow
+
+    def answered(self) -> None:
+        self.answered_count += 1
+
+    def done(self, origin: Origin) -> None:
+        self.finished[origin.offset] += 1
+
+    def offer(self, record: Received, answered_by: ModelVersion | None) -> None:
+        pass
+
+    async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
+        self.answers.setdefault(origin.offset, []).append(orjson.loads(value))
+
+    async def dead_letter(self, letter: DeadLetter) -> None:
+        raise AssertionError(letter.reason)
+
+
+def loaded(*versions: int, specs: dict[int, FeatureSpec] | None = None) -> dict[int, Loaded]:
+    """A server with these versions, all of the same spec but for those that `specs` names."""
+    return {v: Loaded((specs or {}).get(v, ONE_SPEC)) for v in versions}

@@ -1,0 +1,424 @@
+from typing import Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from streamer.deadline import Deadline
+from streamer.errors import QueueFullError
+from streamer.scoring.batching import BatchQueue, Ticket
+from streamer.settings.sections import BatchingSettings
+from streamer.types import ModelVersion
+from tests.streamer.scoring.encoded import encoded
+
+A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
+
+
+def queue_of(
+    max_batch_rows: int = 10, max_wait_ms: float = 0.0, max_queued_rows: int = 100, answer_margin_ms: float = 2.0
+) -> BatchQueue:
+    return BatchQueue(
+        BatchingSettings(
+            max_batch_rows=max_batch_rows,
+            max_wait_ms=max_wait_ms,
+            max_queued_rows=max_queued_rows,
+            answer_margin_ms=answer_margin_ms,
+        )
+    )
+
+
+def ticket(
+    tag: int, rows: int, *, due: float = 1.0, added: float = 0.0, version: ModelVersion = A, user: int | None = None
+) -> Ticket:
+    return Ticket(version, encoded(tag, rows, user=user), np.arange(rows), Deadline(due, 0.0), added)
+
+
+def taken(queue: BatchQueue, now: float = 0.0) -> list[tuple[int, int]]:
+    """Tag and number of each row of the next batch."""
+    batch = queue.take(now)
+    assert batch is not None
+    ids = batch.inputs().candidate_ids[:, 0]
+    assert len(ids) == batch.rows
+    return [divmod(int(i), 10_000) for i in ids]
+
+
+def test_an_idle_system_adds_no_delay() -> None:
+    queue = queue_of()
+    queue.add(ticket(1, 3))
+    batch = queue.take(0.0)
+    assert batch is not None
+    assert (batch.rows, batch.reason, batch.version) == (3, "slot_free", A)
+    assert queue.take(0.0) is None
+    assert queue.next_wakeup() is None
+
+
+def test_the_most_urgent_request_leaves_first() -> None:
+    queue = queue_of(max_batch_rows=4)
+    for tag, due in ((1, 3.0), (2, 1.0), (3, 2.0)):
+        queue.add(ticket(tag, 2, due=due))
+    assert taken(queue) == [(2, 0), (2, 1), (3, 0), (3, 1)]
+    assert taken(queue) == [(1, 0), (1, 1)]
+
+
+def test_requests_of_equal_deadlines_leave_as_they_came() -> None:
+    queue = queue_of(max_batch_rows=2)
+    for tag in (5, 3, 4):
+        queue.add(ticket(tag, 2))
+    assert [taken(queue)[0][0] for _ in range(3)] == [5, 3, 4]
+
+
+def test_a_batch_is_counted_in_rows_and_a_large_request_is_split() -> None:
+    queue = queue_of(max_batch_rows=4)
+    queue.add(ticket(1, 9))
+    queue.add(ticket(2, 1, due=2.0))
+    assert taken(queue) == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    assert taken(queue) == [(1, 4), (1, 5), (1, 6), (1, 7)]
+    assert taken(queue) == [(1, 8), (2, 0)]
+
+
+def test_versions_never_mix_and_none_is_forgotten() -> None:
+    queue = queue_of()
+    for tag, version in ((1, A), (2, B), (3, A), (4, B)):
+        queue.add(ticket(tag, 1, due=float(tag), version=version))
+    assert [tag for tag, _ in taken(queue)] == [1, 3]
+    assert [tag for tag, _ in taken(queue)] == [2, 4]
+
+
+def test_the_deadline_of_a_batch_is_the_latest_of_its_members() -> None:
+    queue = queue_of()
+    for tag, due in ((1, 1.0), (2, 5.0), (3, 3.0)):
+        queue.add(ticket(tag, 1, due=due))
+    batch = queue.take(0.0)
+    assert batch is not None
+    assert batch.deadline.at == 5.0
+
+
+def test_a_full_queue_refuses_and_does_not_grow() -> None:
+    queue = queue_of(max_queued_rows=20)
+    queue.add(ticket(1, 15))
+    with pytest.raises(QueueFullError, match="15 rows wait"):
+        queue.add(ticket(2, 6))
+    assert queue.waiting_rows == 15
+    queue.add(ticket(3, 5))
+    taken(queue)
+    queue.add(ticket(4, 10))
+    assert queue.waiting_rows == 20
+
+
+@pytest.mark.parametrize(
+    ("rows", "now", "reason"),
+    [
+        (3, 0.0, None),
+        (3, 0.0049, None),
+        (3, 0.005, "slot_free"),
+        (10, 0.0, "full"),
+        (12, 0.0, "full"),
+    ],
+)
+def test_waiting_for_company(rows: int, now: float, reason: str | None) -> None:
+    queue = queue_of(max_wait_ms=5)
+    queue.add(ticket(1, rows))
+    batch = queue.take(now)
+    assert (batch.reason if batch else None) == reason
+
+
+def test_company_is_not_awaited_past_the_point_of_being_late() -> None:
+    queue = queue_of(max_wait_ms=500, answer_margin_ms=2)
+    for _ in range(50):
+        queue.latency(A).observe(5, 0.010)
+    queue.add(ticket(1, 5, due=0.1))
+    assert queue.next_wakeup() == pytest.approx(0.1 - 0.002 - 0.015)
+    assert queue.take(0.0829) is None
+    batch = queue.take(0.0831)
+    assert batch is not None
+    assert batch.reason == "deadline"
+
+
+def test_draining_awaits_no_company() -> None:
+    queue = queue_of(max_wait_ms=500)
+    queue.add(ticket(1, 5))
+    queue.drain()
+    batch = queue.take(0.0)
+    assert batch is not None
+    assert batch.reason == "drain"
+
+
+def test_a_discarded_request_leaves_no_trace() -> None:
+    queue = queue_of(max_wait_ms=5)
+    first, second, third = (ticket(tag, 2, due=float(tag), added=tag / 1e3) for tag in (2, 1, 3))
+    for one in (first, second, third):
+        queue.add(one)
+    queue.discard(first)
+    queue.discard(first)
+    assert queue.waiting_rows == 4
+    assert queue.next_wakeup() == pytest.approx(0.001 + 0.005)  # the second's, though it came later than the first
+    queue.discard(second)
+    assert queue.next_wakeup() == pytest.approx(0.003 + 0.005)
+    assert taken(queue, 1.0) == [(3, 0), (3, 1)]
+    queue.discard(third)
+    assert queue.waiting_rows == 0
+    assert repr(queue) == "<BatchQueue 0 rows of 0 requests>"
+
+
+def test_the_wait_of_a_discarded_request_is_not_another_ones() -> None:
+    queue = queue_of(max_wait_ms=5)
+    early, urgent = ticket(1, 2, due=9.0, added=0.0), ticket(2, 2, due=8.0, added=0.004)
+    queue.add(early)
+    queue.add(urgent)
+    queue.discard(early)
+    assert queue.next_wakeup() == pytest.approx(0.009)
+    assert queue.take(0.006) is None
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_inputs_equal_the_naive_construction(data: st.DataObject) -> None:
+    queue = queue_of(max_batch_rows=12)
+    for tag in range(data.draw(st.integers(1, 5))):
+        size = data.draw(st.integers(1, 6))
+        some = sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1)))
+        one = ticket(tag + 1, size, user=data.draw(st.integers(0, 2)))
+        one.rows = np.array(some, dtype=np.intp)
+        queue.add(one)
+    while (batch := queue.take(0.0)) is not None:
+        inputs = batch.inputs()
+        at = 0
+        for part, rows in batch.parts:
+            for row in rows:
+                e = part.encoded
+                assert np.array_equal(inputs.candidate_ids[at], e.candidate_ids[row])
+                assert np.array_equal(inputs.candidate_floats[at], e.candidate_floats[row])
+                assert np.array_equal(inputs.pair_ids[at], e.pair_ids[row])
+                request = inputs.row_to_request[at]
+                assert np.array_equal(inputs.request_ids[request], e.request_ids[0])
+                assert np.array_equal(inputs.request_floats[request], e.request_floats[0])
+                at += 1
+        assert inputs.rows == batch.rows == at
+        users = [row.tobytes() for row in inputs.request_ids]
+        assert len(set(users)) == len(users)
+        assert inputs.row_to_request.dtype == np.int32
+
+
+class BatchQueueMachine(RuleBasedStateMachine):
+    """Adds, takes, discards and drains in any order, on a clock that moves when it is told to."""
+
+    @initialize(
+        max_batch_rows=st.integers(1, 12),
+        max_wait_ms=st.sampled_from([0.0, 5.0, 50.0]),
+        max_queued_rows=st.integers(5, 60),
+    )
+    def start(self, max_batch_rows: int, max_wait_ms: float, max_queued_rows: int) -> None:
+        self.max_batch, self.max_wait, self.max_queued = max_batch_rows, max_wait_ms / 1e3, max_queued_rows
+        self.queue = queue_of(max_batch_rows, max_wait_ms, max_queued_rows)
+        self.now = 0.0
+        self.tickets: list[Ticket] = []
+        self.left: dict[Ticket, list[int]] = {}
+        self.discarded: set[Ticket] = set()
+        self.draining = False
+
+    def waiting(self) -> list[Ticket]:
+        """What has rows in the queue, the most urgent first."""
+        live = [t for t in self.tickets if t not in self.discarded and len(self.left[t]) < len(t.rows)]
+        return sorted(live, key=lambda t: (t.deadline.at, self.tickets.index(t)))
+
+    def rows_waiting(self) -> int:
+        return sum(len(t.rows) - len(self.left[t]) for t in self.waiting())
+
+    @rule(rows=st.integers(1, 20), due=st.sampled_from([0.01, 0.03, 0.2]), version=st.sampled_from([A, A, B]))
+    def add(self, rows: int, due: float, version: ModelVersion) -> None:
+        one = ticket(len(self.tickets), rows, due=self.now + due, added=self.now, version=version)
+        fits = self.rows_waiting() + rows <= self.max_queued
+        try:
+            self.queue.add(one)
+        except QueueFullError:
+            assert not fits
+        else:
+            assert fits
+            self.tickets.append(one)
+            self.left[one] = []
+
+    @rule(which=st.integers(0, 30))
+    def discard(self, which: int) -> None:
+        if self.tickets:
+            one = self.tickets[which % len(self.tickets)]
+            self.queue.discard(one)
+            self.discarded.add(one)
+
+    @rule()
+    def drain(self) -> None:
+        self.queue.drain()
+        self.draining = True
+
+    @rule(seconds=st.sampled_from([0.001, 0.005, 0.02]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(rows=st.integers(1, 12), seconds=st.sampled_from([0.001, 0.004]))
+    def reply(self, rows: int, seconds: float) -> None:
+        self.queue.latency(A).observe(rows, seconds)
+
+    @rule()
+    def take(self) -> None:
+        before = self.waiting()
+        reason = self.reason()
+        batch = self.queue.take(self.now)
+        assert (batch.reason if batch else None) == reason
+        if batch is None:
+            return
+        limit = self.limit(before[0])
+        assert 0 < batch.rows <= limit
+        assert batch.rows == sum(len(rows) for _, rows in batch.parts)
+        assert {t.version for t, _ in batch.parts} == {batch.version} == {before[0].version}
+        assert [t for t, _ in batch.parts] == [t for t in before if t.version == batch.version][: len(batch.parts)]
+        assert batch.deadline == max(t.deadline for t, _ in batch.parts)
+        for one, rows in batch.parts:
+            assert one not in self.discarded
+            self.left[one] += rows.tolist()
+            assert self.left[one] == list(range(len(self.left[one])))
+        # No room is wasted while rows of the version wait.
+        assert batch.rows == limit or all(t.version != batch.version for t in self.waiting())
+
+    def reason(self) -> Literal["slot_free", "full", "deadline", "drain"] | None:
+        live = self.waiting()
+        if not live:
+            return None
+        if self.draining:
+            return "drain"
+        if self.rows_waiting() >= self.max_batch:
+            return "full"
+        if self.now >= min(t.added for t in live) + self.max_wait:
+            return "slot_free"
+        return "deadline" if self.now >= self.urgent_at() else None
+
+    def urgent_at(self) -> float:
+        first = self.waiting()[0]
+        ahead = self.queue.latency(first.version).estimate(min(self.rows_waiting(), self.max_batch))
+        return first.deadline.at - 0.002 - 1.5 * ahead
+
+    def seconds_for(self, one: Ticket) -> float:
+        return (one.deadline.at - self.now - 0.002) / 1.2
+
+    def limit(self, first: Ticket) -> int:
+        fit = self.queue.latency(first.version).rows_within(self.seconds_for(first))
+        return max(1, int(min(self.max_batch, fit)))
+
+    @rule(idle=st.booleans())
+    def shed(self, idle: bool) -> None:
+        """The most urgent are given up one by one, until the next one can be answered in time."""
+        before = self.waiting()
+        expected = []
+        for one in before:
+            self.discarded.add(one)
+            rest = self.rows_waiting()
+            self.discarded.discard(one)
+            model = self.queue.latency(one.version)
+            needed = self.max_batch if self.rows_waiting() > self.max_batch else 1
+            if model.rows_within(self.seconds_for(one)) >= needed or (idle and not rest):
+                break
+            expected.append((one, list(range(len(self.left[one]), len(one.rows)))))
+            self.discarded.add(one)
+        assert [(one, rows.tolist()) for one, rows in self.queue.shed(self.now, idle=idle)] == expected
+
+    @rule()
+    def jump_to_the_wakeup(self) -> None:
+        """Whatever is still held back then leaves: no wake-up is missed, and none comes for nothing."""
+        wakeup = self.queue.next_wakeup()
+        if self.reason() is None and self.waiting():
+            assert wakeup is not None
+            assert wakeup > self.now
+            self.now = wakeup
+            assert self.reason() in {"slot_free", "deadline"}
+            self.take()
+        elif not self.waiting():
+            assert wakeup is None
+
+    @invariant()
+    def waiting_rows_is_exact(self) -> None:
+        assert self.queue.waiting_rows == self.rows_waiting()
+
+
+BatchQueueMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+TestBatchQueue = BatchQueueMachine.TestCase
+
+
+# What there is no time for
+
+
+def learnt(queue: BatchQueue, fixed: float = 0.001, per_row: float = 0.001) -> None:
+    """Teaches a queue how long version A takes."""
+    for rows in (2, 10) * 20:
+        queue.latency(A).observe(rows, fixed + per_row * rows)
+
+
+def test_a_batch_holds_what_its_most_urgent_request_has_time_for() -> None:
+    queue = queue_of()
+    learnt(queue)
+    queue.add(ticket(1, 3, due=0.002 + 1.2 * 0.0051))
+    queue.add(ticket(2, 4, due=1.0))
+    assert queue.shed(0.0, idle=False) == []
+    assert taken(queue) == [(1, 0), (1, 1), (1, 2), (2, 0)]
+    assert taken(queue) == [(2, 1), (2, 2), (2, 3)]
+
+
+def test_where_there_is_not_time_for_all_the_worthiest_leave() -> None:
+    queue = queue_of()
+    learnt(queue)
+    one = ticket(1, 6, due=0.002 + 1.2 * 0.0041)
+    one.worth = lambda: np.array([0.1, 0.5, 0.2, 0.9, 0.3, 0.4], np.float32)
+    queue.add(one)
+    assert taken(queue) == [(1, 1), (1, 3), (1, 5)]
+    [(late, rows)] = queue.shed(0.004, idle=False)
+    assert late is one
+    assert rows.tolist() == [0, 2, 4]
+    assert queue.waiting_rows == 0
+
+
+def test_with_more_than_a_batch_waiting_only_those_with_time_for_a_full_one_stay() -> None:
+    queue = queue_of(max_batch_rows=10)
+    learnt(queue)
+    tight, easy = 0.002 + 1.2 * 0.006, 0.002 + 1.2 * 0.012
+    for tag, due in ((1, tight), (2, easy), (3, easy)):
+        queue.add(ticket(tag, 5, due=due))
+    assert [t.encoded.ad_ids[0] for t, _ in queue.shed(0.0, idle=False)] == ["1-0"]
+    assert len(taken(queue)) == 10
+
+
+def test_a_lone_request_with_little_time_is_not_given_up() -> None:
+    queue = queue_of()
+    learnt(queue)
+    queue.add(ticket(1, 5, due=0.002 + 1.2 * 0.0061))
+    assert queue.shed(0.0, idle=False) == []
+    assert len(taken(queue)) == 5
+
+
+def test_an_idle_model_is_asked_even_where_it_seems_too_slow() -> None:
+    queue = queue_of()
+    learnt(queue, fixed=10.0)
+    queue.add(ticket(1, 5, due=0.03))
+    queue.add(ticket(2, 5, due=0.04))
+    assert [t.encoded.ad_ids[0] for t, _ in queue.shed(0.0, idle=True)] == ["1-0"]
+    assert taken(queue) == [(2, 0)]
+    assert [t.encoded.ad_ids[0] for t, _ in queue.shed(0.0, idle=False)] == ["2-0"]
+
+
+def test_each_version_has_a_latency_of_its_own() -> None:
+    queue = queue_of()
+    learnt(queue, fixed=10.0)
+    queue.add(ticket(1, 2, due=0.03, version=B))
+    assert queue.shed(0.0, idle=False) == []
+    for version in range(10, 74):
+        queue.latency(ModelVersion("ctr", version))
+    assert queue.latency(A).estimate(10) == 0.0, "only the last few versions are remembered"
+
+
+def test_what_was_learnt_of_many_models_side_by_side_is_kept() -> None:
+    queue = queue_of()
+    models = [ModelVersion(f"model-{i}", 1) for i in range(30)]
+    for _ in range(2):
+        for i, version in enumerate(models, 1):
+            queue.latency(version).observe(100, i / 100)
+    assert [queue.latency(version).estimate(100) for version in models] == pytest.approx(
+        [i / 100 for i in range(1, 31)]
+    )

@@ -1,0 +1,464 @@
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamer.deadline import Deadline
+from streamer.errors import PredictError
+from streamer.metrics import Metrics
+from streamer.scoring.batching import BatchQueue
+from streamer.scoring.dispatcher import Dispatcher, Gathering
+from streamer.settings.sections import BatchingSettings
+from streamer.testing.virtual_loop import virtual
+from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
+from tests.streamer.scoring.encoded import encoded, score_of, scores_of
+
+A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
+
+
+@dataclass
+class Call:
+    """One call of the model that waits for the test to answer it."""
+
+    version: ModelVersion
+    inputs: BatchInputs
+    deadline: Deadline
+    at: float
+    reply: asyncio.Future[F32]
+
+    def answer(self) -> None:
+        self.reply.set_result(scores_of(self.inputs))
+
+
+@dataclass
+class Rig:
+    """A dispatcher with a model that answers when the test says so, or after `model_s` seconds of the loop's clock."""
+
+    slots: int = 1
+    max_batch_rows: int = 10
+    max_wait_ms: float = 0.0
+    max_queued_rows: int = 100
+    margin_ms: float = 2.0
+    model_s: float | None = None
+    calls: list[Call] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        settings = BatchingSettings(
+            max_batch_rows=self.max_batch_rows,
+            max_wait_ms=self.max_wait_ms,
+            max_queued_rows=self.max_queued_rows,
+            answer_margin_ms=self.margin_ms,
+        )
+        self.queue = BatchQueue(settings)
+        self.dispatcher = Dispatcher(
+            self.queue,
+            self.predict,
+            self.spawn,
+            self.loop.time,
+            Metrics(),
+            slots=self.slots,
+            margin_s=self.margin_ms / 1e3,
+        )
+
+    async def predict(self, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
+        call = Call(version, inputs, deadline, self.loop.time(), self.loop.create_future())
+        self.calls.append(call)
+        if self.model_s is not None:
+            self.loop.call_later(self.model_s, call.answer)
+        return await call.reply
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
+        task = self.loop.create_task(work, name=name)
+        self.tasks.append(task)
+        return task
+
+    def score(
+        self, request: EncodedRequest, *, budget_ms: float = 1000.0, version: ModelVersion = A
+    ) -> asyncio.Task[Gathering]:
+        deadline = Deadline.after(self.loop.time(), budget_ms)
+        rows = np.arange(request.size)
+        return self.loop.create_task(self.dispatcher.score(version, request, rows, deadline))
+
+
+async def turns(count: int = 6) -> None:
+    """Lets everything that is ready run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def complete(gathering: Gathering, request: EncodedRequest) -> bool:
+    return bool(gathering.done.all()) and np.array_equal(gathering.ctr, score_of(request.candidate_ids))
+
+
+@virtual
+async def test_records_of_one_turn_share_a_batch() -> None:
+    rig = Rig()
+    requests = [encoded(tag, 3) for tag in (1, 2, 3)]
+    waiters = [rig.score(r) for r in requests]
+    await turns()
+    assert [c.inputs.rows for c in rig.calls] == [9]
+    rig.calls[0].answer()
+    for waiter, request in zip(waiters, requests, strict=True):
+        gathering = await waiter
+        assert complete(gathering, request)
+        assert gathering.batch_rows == 9
+        assert gathering.reason is None
+    assert rig.dispatcher.in_flight == 0
+    assert rig.queue.waiting_rows == 0
+
+
+@virtual
+async def test_an_idle_model_is_asked_at_once() -> None:
+    rig = Rig(model_s=0.003)
+    start = rig.loop.time()
+    gathering = await rig.score(encoded(1, 3))
+    assert rig.calls[0].at == start == gathering.left
+    assert gathering.replied == pytest.approx(start + 0.003)
+
+
+@virtual
+async def test_nothing_polls_while_a_call_is_awaited() -> None:
+    """A ticker of 1 ms would look at the clock 10,000 times."""
+    rig = Rig(slots=1, model_s=10.0, max_wait_ms=5)
+    looks = 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        return rig.loop.time()
+
+    rig.dispatcher.clock = clock
+    start = rig.loop.time()
+    await asyncio.gather(rig.score(encoded(1, 2), budget_ms=60_000), rig.score(encoded(2, 10), budget_ms=60_000))
+    assert rig.loop.time() - start == pytest.approx(20.0, abs=0.01)
+    assert looks < 20
+
+
+@virtual
+async def test_no_more_calls_in_flight_than_slots() -> None:
+    rig = Rig(slots=2, max_batch_rows=3)
+    requests = [encoded(tag, 3) for tag in range(1, 6)]
+    waiters = [rig.score(r) for r in requests]
+    await turns()
+    assert len(rig.calls) == rig.dispatcher.in_flight == 2
+    rig.calls[1].answer()
+    await turns()
+    assert len(rig.calls) == 3
+    assert rig.dispatcher.in_flight == 2
+    for number in (0, 2, 3, 4):
+        await turns()
+        rig.calls[number].answer()
+    gathered = await asyncio.gather(*waiters)
+    assert all(complete(g, r) for g, r in zip(gathered, requests, strict=True))
+
+
+@virtual
+async def test_the_rows_that_wait_are_measured() -> None:
+    rig = Rig()
+
+    def waiting() -> float | None:
+        return rig.dispatcher.metrics.registry.get_sample_value("streamer_batching_waiting_rows")
+
+    first = rig.score(encoded(1, 3))
+    await turns()
+    others = [rig.score(encoded(tag, 4)) for tag in (2, 3)]
+    await turns()
+    assert waiting() == 8
+    others[0].cancel()
+    await turns()
+    assert waiting() == 4
+    rig.calls[0].answer()
+    await turns()
+    rig.calls[1].answer()
+    await asyncio.gather(first, others[1])
+    assert waiting() == 0
+
+
+@virtual
+async def test_what_comes_while_all_slots_are_taken_leaves_together() -> None:
+    rig = Rig(slots=1)
+    first = rig.score(encoded(1, 2))
+    await turns()
+    others = [rig.score(encoded(tag, 2)) for tag in (2, 3, 4)]
+    await turns()
+    assert len(rig.calls) == 1
+    rig.calls[0].answer()
+    await first
+    await turns()
+    assert [c.inputs.rows for c in rig.calls] == [2, 6]
+    rig.calls[1].answer()
+    await asyncio.gather(*others)
+
+
+@virtual
+async def test_a_large_request_is_split_and_joined_in_order() -> None:
+    rig = Rig(slots=3, max_batch_rows=4)
+    request = encoded(1, 10)
+    waiter = rig.score(request)
+    await turns()
+    assert [c.inputs.rows for c in rig.calls] == [4, 4, 2]
+    for call in reversed(rig.calls):
+        assert not waiter.done()
+        call.answer()
+        await turns()
+    assert complete(await waiter, request)
+    assert (await waiter).batch_rows == 4
+
+
+@virtual
+async def test_only_the_wanted_rows_are_asked() -> None:
+    rig = Rig(model_s=0.001)
+    request = encoded(1, 6)
+    wanted = np.array([1, 4])
+    gathering = await rig.dispatcher.score(A, request, wanted, Deadline.after(rig.loop.time(), 1000))
+    assert rig.calls[0].inputs.candidate_ids[:, 0].tolist() == [10_001, 10_004]
+    assert gathering.done.tolist() == [False, True, False, False, True, False]
+    assert np.array_equal(gathering.ctr[wanted], score_of(request.candidate_ids)[wanted])
+
+
+@virtual
+async def test_an_error_fails_its_rows_alone_and_the_next_batch_goes_on() -> None:
+    rig = Rig(slots=1, max_batch_rows=4)
+    request = encoded(1, 6)
+    split, late = rig.score(request), rig.score(encoded(2, 1), budget_ms=2000)
+    await turns()
+    rig.calls[0].reply.set_exception(PredictError("UNAVAILABLE", "gone"))
+    await turns()
+    rig.calls[1].answer()
+    gathering = await split
+    assert gathering.done.tolist() == [False] * 4 + [True] * 2
+    assert gathering.reason == "UNAVAILABLE: gone"
+    assert np.array_equal(gathering.ctr[4:], score_of(request.candidate_ids)[4:])
+    assert complete(await late, encoded(2, 1))
+    assert (await late).reason is None
+    assert rig.dispatcher.in_flight == 0
+
+
+@virtual
+async def test_versions_go_in_calls_of_their_own() -> None:
+    rig = Rig(slots=2, model_s=0.001)
+    one, two = encoded(1, 2), encoded(2, 2)
+    gathered = await asyncio.gather(rig.score(one), rig.score(two, version=B))
+    assert [c.version for c in rig.calls] == [A, B]
+    assert complete(gathered[0], one)
+    assert complete(gathered[1], two)
+
+
+@virtual
+async def test_one_waiters_cancellation_hurts_no_other_of_its_batch() -> None:
+    rig = Rig()
+    requests = [encoded(tag, 2) for tag in (1, 2, 3)]
+    waiters = [rig.score(r) for r in requests]
+    await turns()
+    waiters[1].cancel()
+    await turns()
+    assert waiters[1].cancelled()
+    rig.calls[0].answer()
+    assert complete(await waiters[0], requests[0])
+    assert complete(await waiters[2], requests[2])
+    assert rig.dispatcher.in_flight == 0
+    assert rig.queue.waiting_rows == 0
+
+
+@virtual
+async def test_a_waiter_cancelled_before_its_batch_left_is_not_asked_for() -> None:
+    rig = Rig(slots=1)
+    first = rig.score(encoded(1, 2))
+    await turns()
+    second, third = rig.score(encoded(2, 2)), rig.score(encoded(3, 2))
+    await turns()
+    second.cancel()
+    await turns()
+    rig.calls[0].answer()
+    await first
+    await turns()
+    assert rig.calls[1].inputs.candidate_ids[:, 0].tolist() == [30_000, 30_001]
+    rig.calls[1].answer()
+    await third
+
+
+@virtual
+async def test_it_gives_up_at_the_deadline_less_the_margin_with_what_there_is() -> None:
+    rig = Rig(slots=2, max_batch_rows=4)
+    start = rig.loop.time()
+    request = encoded(1, 6)
+    waiter = rig.score(request, budget_ms=30)
+    await turns()
+    rig.calls[0].answer()
+    gathering = await waiter
+    assert rig.loop.time() == pytest.approx(start + 0.028)
+    assert gathering.done.tolist() == [True] * 4 + [False] * 2
+    assert gathering.reason == "its time was up"
+    # The late reply changes nothing any more.
+    rig.calls[1].answer()
+    await turns()
+    assert gathering.done.tolist() == [True] * 4 + [False] * 2
+    assert gathering.ctr[4:].tolist() == [0.0, 0.0]
+    assert rig.dispatcher.in_flight == 0
+
+
+@virtual
+async def test_rows_given_up_in_the_queue_never_leave() -> None:
+    rig = Rig(slots=1)
+    stuck = rig.score(encoded(1, 2), budget_ms=100)
+    await turns()
+    waiting = rig.score(encoded(2, 2), budget_ms=10)
+    gathering = await waiting
+    assert not gathering.done.any()
+    assert gathering.left == 0.0
+    assert rig.queue.waiting_rows == 0
+    rig.calls[0].answer()
+    await stuck
+    await turns()
+    assert len(rig.calls) == 1
+
+
+@virtual
+async def test_a_request_without_time_gives_up_at_once() -> None:
+    rig = Rig()
+    start = rig.loop.time()
+    gathering = await rig.score(encoded(1, 2), budget_ms=1)
+    assert rig.loop.time() == start
+    assert gathering.reason == "its time was up"
+
+
+@virtual
+async def test_a_full_queue_means_no_wait() -> None:
+    rig = Rig(max_queued_rows=5)
+    kept = rig.score(encoded(1, 5))
+    refused = rig.score(encoded(2, 1))
+    start = rig.loop.time()
+    gathering = await refused
+    assert rig.loop.time() == start
+    assert not gathering.done.any()
+    assert gathering.reason is not None
+    assert "max_queued_rows" in gathering.reason
+    await turns()
+    rig.calls[0].answer()
+    assert complete(await kept, encoded(1, 5))
+
+
+@virtual
+async def test_an_unexpected_exception_settles_the_waiters_and_reaches_the_owner_of_the_task() -> None:
+    rig = Rig()
+    request = encoded(2, 2)
+    waiters = [rig.score(encoded(1, 2)), rig.score(encoded(3, 1))]
+    await turns()
+    rig.calls[0].reply.set_exception(ZeroDivisionError("a bug"))
+    for waiter in waiters:
+        gathering = await waiter
+        assert not gathering.done.any()
+        assert gathering.reason == "the call was broken off"
+    assert isinstance(rig.tasks[0].exception(), ZeroDivisionError)
+    following = rig.score(request)
+    await turns()
+    rig.calls[1].answer()
+    assert complete(await following, request)
+
+
+@virtual
+async def test_a_model_that_became_slower_is_given_more_time_again() -> None:
+    rig = Rig(slots=3, max_batch_rows=120, max_queued_rows=4000)
+    factor = 1
+
+    async def predict(_: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
+        takes = factor * (0.002 + 0.00005 * inputs.rows)
+        left = deadline.remaining(rig.loop.time())
+        await asyncio.sleep(min(takes, left))
+        if takes > left:
+            raise PredictError("DEADLINE_EXCEEDED", "too slow")
+        return scores_of(inputs)
+
+    rig.dispatcher.predict = predict
+    scored: list[bool] = []
+
+    async def one(tag: int) -> None:
+        deadline = Deadline.after(rig.loop.time(), 30.0)
+        gathering = await rig.dispatcher.score(A, encoded(tag, 30), np.arange(30), deadline)
+        scored.append(bool(gathering.done.any()))
+
+    waiting: list[asyncio.Task[None]] = []
+    for tag in range(1500):
+        if tag == 500:
+            factor = 8
+        waiting.append(asyncio.create_task(one(tag)))
+        await asyncio.sleep(0.004)
+    await asyncio.gather(*waiting)
+    assert all(scored[:400])
+    assert sum(scored[-500:]) > 50, "parts of some requests, which is what there is time for"
+
+
+@virtual
+async def test_a_call_that_is_cancelled_settles_its_waiters() -> None:
+    rig = Rig()
+    waiter = rig.score(encoded(1, 2))
+    await turns()
+    rig.tasks[0].cancel()
+    assert (await waiter).reason == "the call was broken off"
+    assert rig.tasks[0].cancelled()
+    assert rig.dispatcher.in_flight == 0
+
+
+@virtual
+async def test_company_is_awaited_as_long_as_it_is_told() -> None:
+    rig = Rig(slots=2, max_wait_ms=5, model_s=0.001)
+    start = rig.loop.time()
+    first = rig.score(encoded(1, 2))
+    rig.loop.call_later(0.002, lambda: waiters.append(rig.score(encoded(2, 2))))
+    waiters: list[asyncio.Task[Gathering]] = []
+    await first
+    assert [c.inputs.rows for c in rig.calls] == [4]
+    assert rig.calls[0].at == pytest.approx(start + 0.005)
+    await waiters[0]
+    # A full batch waits for nobody.
+    now = rig.loop.time()
+    await rig.score(encoded(3, 10))
+    assert rig.calls[1].at == now
+
+
+@virtual
+async def test_a_more_urgent_request_ends_the_wait_for_company() -> None:
+    rig = Rig(max_wait_ms=500, model_s=0.001)
+    start = rig.loop.time()
+    relaxed = rig.score(encoded(1, 2), budget_ms=10_000)
+    await turns()
+    urgent = rig.score(encoded(2, 2), budget_ms=30)
+    await asyncio.gather(relaxed, urgent)
+    # Nothing is known of the model's latency yet, so it leaves at the last moment.
+    assert rig.calls[0].at == pytest.approx(start + 0.028)
+    assert rig.calls[0].inputs.rows == 4
+
+
+@virtual
+async def test_draining_ends_the_wait_for_company() -> None:
+    rig = Rig(max_wait_ms=500, model_s=0.001)
+    start = rig.loop.time()
+    waiter = rig.score(encoded(1, 2))
+    await turns()
+    rig.dispatcher.drain()
+    await waiter
+    assert rig.calls[0].at == start
+
+
+@virtual
+async def test_many_requests_under_load_are_all_answered_right() -> None:
+    rig = Rig(slots=3, max_batch_rows=7, max_queued_rows=10_000, model_s=0.004)
+    random = np.random.default_rng(3)
+    requests = [encoded(tag, int(random.integers(1, 20)), user=tag % 5) for tag in range(1, 120)]
+    waiters: list[asyncio.Task[Gathering]] = []
+
+    def start(request: EncodedRequest) -> None:
+        waiters.append(rig.score(request, budget_ms=60_000))
+
+    for i, request in enumerate(requests):
+        rig.loop.call_later(i * 0.001, start, request)
+    await asyncio.sleep(0.2)  # of the virtual clock
+    gathered = await asyncio.gather(*waiters)
+    assert all(complete(g, r) for g, r in zip(gathered, requests, strict=True))
+    assert sum(c.inputs.rows for c in rig.calls) == sum(r.size for r in requests)
+    assert max(c.inputs.rows for c in rig.calls) <= 7

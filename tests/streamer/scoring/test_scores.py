@@ -1,0 +1,303 @@
+"""Cache, single flight, by-pass and priors together, on a virtual clock."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamer.deadline import Deadline
+from streamer.errors import PredictError, VersionGoneError
+from streamer.features.hashing import mix64
+from streamer.metrics import Metrics
+from streamer.scoring.batching import BatchQueue
+from streamer.scoring.cache import ScoreCache
+from streamer.scoring.dispatcher import Dispatcher
+from streamer.scoring.scores import HitRatio, Scored, Scores
+from streamer.settings.sections import BatchingSettings, CacheSettings
+from streamer.testing.virtual_loop import virtual
+from streamer.types import F32, SOURCES, BatchInputs, EncodedRequest, ModelVersion
+from tests.streamer.scoring.encoded import encoded, score_of, scores_of
+
+A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
+PRIOR = 0.25
+
+
+def request(*ads: int, user: int = 1) -> EncodedRequest:
+    """Candidates told by their numbers; equal numbers of one user are equal rows."""
+    ids = np.array(ads, dtype=np.int32).reshape(-1, 1)
+    keys = np.array([[a, user] for a in ads], dtype=np.uint64)
+    return replace(
+        encoded(user, len(ads)),
+        candidate_ids=ids,
+        candidate_floats=ids.astype(np.float32),
+        pair_ids=np.hstack([ids, ids]),
+        keys=mix64(keys * np.uint64(2**32) + keys[:, ::-1]),
+        ad_keys=mix64(keys[:, 0]),
+    )
+
+
+@dataclass
+class Rig:
+    """Scores whose model answers after `model_s`, or fails with `error`."""
+
+    cache: bool = True
+    model_s: float = 0.005
+    slots: int = 4
+    max_batch_rows: int = 100
+    least: float = 0.0
+    error: PredictError | None = None
+    calls: list[tuple[ModelVersion, list[int]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.metrics = Metrics()
+        self.tasks: list[asyncio.Task[None]] = []
+        dispatcher = Dispatcher(
+            BatchQueue(BatchingSettings(max_batch_rows=self.max_batch_rows, answer_margin_ms=2)),
+            self.predict,
+            self.spawn,
+            self.loop.time,
+            self.metrics,
+            slots=self.slots,
+            margin_s=0.002,
+        )
+        self.scores = Scores(
+            ScoreCache(CacheSettings(max_bytes=2**20, ttl_s=10)) if self.cache else None,
+            dispatcher,
+            self.metrics,
+            self.loop.time,
+            HitRatio(self.least),
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
+        task = self.loop.create_task(work, name=name)
+        self.tasks.append(task)
+        return task
+
+    async def predict(self, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
+        self.calls.append((version, inputs.candidate_ids[:, 0].tolist()))
+        error = self.error
+        await asyncio.sleep(min(self.model_s, deadline.remaining(self.loop.time())))
+        if error is not None:
+            raise error
+        return scores_of(inputs)
+
+    def score(
+        self, one: EncodedRequest, *, budget_ms: float = 100.0, version: ModelVersion = A
+    ) -> asyncio.Task[Scored]:
+        deadline = Deadline.after(self.loop.time(), budget_ms)
+        return self.loop.create_task(self.scores.score(version, one, deadline, PRIOR))
+
+    def count(self, metric: str) -> float:
+        return self.metrics.registry.get_sample_value(f"streamer_{metric}_total") or 0.0
+
+
+def sources(scored: Scored) -> list[str]:
+    return [SOURCES[i] for i in scored.sources]
+
+
+@virtual
+async def test_a_repeat_is_not_asked_again() -> None:
+    rig = Rig()
+    first = await rig.score(request(1, 2, 3))
+    second = await rig.score(request(3, 4, 1))
+    assert rig.calls == [(A, [1, 2, 3]), (A, [4])]
+    assert sources(first) == ["model"] * 3
+    assert sources(second) == ["cache", "model", "cache"]
+    assert np.array_equal(second.ctr, score_of(np.array([[3], [4], [1]], dtype=np.int32)))
+    assert (rig.count("cache_hits"), rig.count("cache_misses")) == (2, 4)
+
+
+@virtual
+async def test_rows_on_their_way_are_followed_and_not_asked_again() -> None:
+    rig = Rig()
+    leader = rig.score(request(1, 2, 3))
+    await asyncio.sleep(0.001)
+    follower = rig.score(request(2, 5, 3))
+    await asyncio.sleep(0.001)
+    third = rig.score(request(5, 2))
+    gathered = await asyncio.gather(leader, follower, third)
+    assert rig.calls == [(A, [1, 2, 3]), (A, [5])]
+    assert [sources(g) for g in gathered] == [["model"] * 3, ["cache", "model", "cache"], ["cache", "cache"]]
+    assert np.array_equal(gathered[2].ctr, score_of(np.array([[5], [2]], dtype=np.int32)))
+    assert rig.count("cache_followed") == 4
+
+
+@virtual
+async def test_equal_rows_of_one_request_are_all_answered() -> None:
+    rig = Rig()
+    scored = await rig.score(request(1, 1, 2, 1))
+    assert sources(scored) == ["model"] * 4
+    assert np.array_equal(scored.ctr, score_of(np.array([[1], [1], [2], [1]], dtype=np.int32)))
+    again = await rig.score(request(2, 1))
+    assert sources(again) == ["cache"] * 2
+
+
+@virtual
+async def test_versions_do_not_follow_each_other() -> None:
+    rig = Rig()
+    await asyncio.gather(rig.score(request(1)), rig.score(request(1), version=B))
+    assert sorted(v.version for v, _ in rig.calls) == [1, 2]
+
+
+@virtual
+async def test_followers_go_on_when_the_leader_fails() -> None:
+    rig = Rig(error=PredictError("UNAVAILABLE", "gone"))
+    leader = rig.score(request(1, 2))
+    await asyncio.sleep(0.001)
+    follower = rig.score(request(2, 1))
+    await asyncio.sleep(0.001)
+    rig.error = None
+    failed, scored = await asyncio.gather(leader, follower)
+    assert sources(failed) == ["prior"] * 2
+    assert failed.reason == "UNAVAILABLE: gone"
+    assert sources(scored) == ["model"] * 2
+    assert scored.reason is None
+    assert rig.calls == [(A, [1, 2]), (A, [2, 1])]
+
+
+@virtual
+async def test_errors_are_not_kept() -> None:
+    rig = Rig(error=PredictError("UNAVAILABLE", "gone"))
+    await rig.score(request(1))
+    rig.error = None
+    assert sources(await rig.score(request(1))) == ["model"]
+
+
+@virtual
+async def test_a_follower_does_not_wait_past_its_own_time() -> None:
+    rig = Rig(model_s=0.05)
+    leader = rig.score(request(1), budget_ms=100)
+    await asyncio.sleep(0.001)
+    start = rig.loop.time()
+    follower = await rig.score(request(1), budget_ms=10)
+    assert rig.loop.time() == pytest.approx(start + 0.008)
+    assert sources(follower) == ["prior"]
+    assert follower.reason == "its time was up"
+    assert sources(await leader) == ["model"]
+
+
+@virtual
+async def test_a_follower_that_runs_out_of_time_does_not_cost_the_leader_its_place() -> None:
+    rig = Rig(model_s=0.05)
+    leader = rig.score(request(1, 2), budget_ms=100)
+    await asyncio.sleep(0.001)
+    follower = await rig.score(request(1, 2), budget_ms=10)
+    assert sources(follower) == ["prior"] * 2
+    assert sources(await leader) == ["model"] * 2
+    assert sources(await rig.score(request(1, 2))) == ["cache"] * 2
+    assert rig.calls == [(A, [1, 2])]
+
+
+@virtual
+async def test_of_several_followers_of_a_leader_that_fails_one_asks_again() -> None:
+    rig = Rig(error=PredictError("UNAVAILABLE", "gone"))
+    leader = rig.score(request(1, 2))
+    await asyncio.sleep(0.001)
+    followers = [rig.score(request(2, 1)), rig.score(request(1)), rig.score(request(1, 2))]
+    await asyncio.sleep(0.001)
+    rig.error = None
+    assert sources(await leader) == ["prior"] * 2
+    gathered = await asyncio.gather(*followers)
+    assert [sources(g) for g in gathered] == [["model"] * 2, ["cache"], ["cache"] * 2]
+    assert all(np.array_equal(g.ctr, score_of(g.encoded.candidate_ids)) for g in gathered)
+    assert [g.reason for g in gathered] == [None] * 3
+    assert rig.calls == [(A, [1, 2]), (A, [2, 1])]
+
+
+@virtual
+async def test_a_leader_that_is_cancelled_leaves_nobody_waiting() -> None:
+    rig = Rig(model_s=0.02)
+    leader = rig.score(request(1))
+    await asyncio.sleep(0.001)
+    follower = rig.score(request(1))
+    await asyncio.sleep(0.001)
+    leader.cancel()
+    assert sources(await follower) == ["model"]
+    assert len(rig.calls) == 2
+
+
+@virtual
+async def test_a_leader_out_of_time_hands_over_to_a_follower_with_more() -> None:
+    rig = Rig(model_s=0.03)
+    leader = rig.score(request(1), budget_ms=10)
+    await asyncio.sleep(0.001)
+    follower = rig.score(request(1), budget_ms=200)
+    assert sources(await leader) == ["prior"]
+    assert sources(await follower) == ["model"]
+
+
+@virtual
+async def test_what_is_missing_has_its_ads_own_prior() -> None:
+    rig = Rig(cache=False)
+    await rig.score(request(400_000, 800_000))
+    rig.error = PredictError("UNAVAILABLE", "gone")
+    scored = await rig.score(request(800_000, 7, 400_000, user=2))
+    assert sources(scored) == ["prior"] * 3
+    assert scored.ctr.tolist() == pytest.approx([0.8, PRIOR, 0.4])
+
+
+@virtual
+async def test_priors_are_learnt_from_the_model_alone() -> None:
+    rig = Rig()
+    await rig.score(request(400_000))
+    rig.error = PredictError("UNAVAILABLE", "gone")
+    assert sources(await rig.score(request(400_000, 5))) == ["cache", "prior"]
+    scored = await rig.score(request(5, user=3))
+    assert scored.ctr.tolist() == pytest.approx([PRIOR])
+
+
+@virtual
+async def test_without_time_for_all_the_best_by_prior_are_scored() -> None:
+    rig = Rig(cache=False, slots=1, max_batch_rows=2, model_s=0.01)
+    await rig.score(request(100_000, 900_000, 300_000, 700_000), budget_ms=1000)
+    scored = await rig.score(request(100_000, 900_000, 300_000, 700_000, user=2), budget_ms=18)
+    assert sources(scored) == ["prior", "model", "prior", "model"]
+    assert scored.reason is not None
+
+
+@virtual
+async def test_a_version_that_is_gone_is_told_apart() -> None:
+    rig = Rig(error=VersionGoneError("NOT_FOUND", "ctr/1"))
+    assert (await rig.score(request(1))).gone
+    rig.error = PredictError("UNAVAILABLE", "gone for a walk")
+    assert not (await rig.score(request(1))).gone
+
+
+# The by-pass
+
+
+@virtual
+async def test_a_cache_that_knows_nothing_is_bypassed_but_for_a_sample() -> None:
+    rig = Rig(least=0.05, model_s=0.0)
+    for user in range(600):
+        await rig.score(request(1, 2, user=user))
+    bypassed = rig.count("cache_bypassed") / 2
+    looked_up = rig.count("cache_misses") / 2
+    assert bypassed + looked_up == 600
+    # It starts trusting the cache: 300 misses in a row bring a ratio of 1 below 0.05; then one request in 16 is probed.
+    assert 200 < bypassed < 300
+    assert looked_up > 310
+
+
+@virtual
+async def test_a_cache_that_pays_again_is_used_again() -> None:
+    rig = Rig(least=0.05, model_s=0.0)
+    rig.scores.hit_ratio.value = 0.0
+    probed = [user for user in range(200) if rig.scores.hit_ratio.pays(request(1, user=user))]
+    assert 3 < len(probed) < 30
+    for _ in range(12):
+        await rig.score(request(1, user=probed[0]))
+    assert rig.scores.hit_ratio.value > 0.05
+    await rig.score(request(1, user=199))
+    assert rig.count("cache_misses") == 2
+
+
+def test_a_bound_of_zero_never_bypasses() -> None:
+    ratio = HitRatio(0.0)
+    for _ in range(2000):
+        ratio.observe(0, 300)
+    assert ratio.pays(request(1))

@@ -1,0 +1,222 @@
+"""The client against real gRPC servers in this process, which answer as a test tells them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from sandbox.model_server.replies import Context, scores_reply, spec_reply
+from streamer.errors import BadReplyError, PredictError, VersionGoneError
+from streamer.metrics import Metrics
+from streamer.serving.predictor import Predictor
+from streamer.serving.protos import types_pb2
+from streamer.settings.sections import PredictorSettings
+from streamer.types import BatchInputs, ModelVersion
+from tests.streamer.scoring.encoded import encoded
+from tests.streamer.serving.model_servers import Server, right
+from tests.streamer.specs import small_spec
+
+V = ModelVersion("ctr", 3)
+# No bound of the machine's: calls that shall come in time have all the time in the world.
+LONG = 60.0
+
+
+def inputs(rows: int = 4) -> BatchInputs:
+    return BatchInputs.whole(encoded(1, rows))
+
+
+@asynccontextmanager
+async def client_of(*servers: Server, **settings: Any) -> AsyncIterator[tuple[Predictor, Metrics]]:
+    async with AsyncExitStack() as stack:
+        for server in servers:
+            await stack.enter_async_context(server.running())
+        metrics = Metrics()
+        addresses = tuple(server.address for server in servers)
+        predictor = Predictor(PredictorSettings(addresses=addresses, **settings), metrics)
+        stack.push_async_callback(predictor.close)
+        yield predictor, metrics
+
+
+def retries(metrics: Metrics) -> float | None:
+    return metrics.registry.get_sample_value("streamer_predictor_retries_total")
+
+
+def cut_short(reply: Any) -> Any:
+    """The reply without the last byte of its scores."""
+    tensor = reply.outputs["ctr"]
+    tensor.tensor_content = tensor.tensor_content[:-1]
+    return reply
+
+
+async def test_scores_come_back_in_order() -> None:
+    async with client_of(Server()) as (predictor, metrics):
+        ctr = await predictor.score(V, inputs(), LONG)
+        assert ctr.tolist() == pytest.approx([0.01, 0.010001, 0.010002, 0.010003])
+        assert retries(metrics) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda _: scores_reply(np.zeros(3, np.float32)), "expected 4 scores, got shape \\[3\\]"),
+        (lambda _: scores_reply(np.array([0, 0, np.nan, 0], np.float32)), "not in \\[0, 1\\]"),
+        (lambda _: scores_reply(np.array([0, 0, 1.5, 0], np.float32), as_content=False), "not in \\[0, 1\\]"),
+        (lambda _: scores_reply(np.zeros(4, np.float32), types_pb2.DT_DOUBLE), "expected float32"),
+        (lambda _: cut_short(scores_reply(np.zeros(4, np.float32))), "expected 4 scores, got 15 bytes"),
+    ],
+)
+async def test_a_bad_reply_is_an_error_and_is_tried_once_more(answer: Callable[[Any], Any], message: str) -> None:
+    server = Server(answer)
+    async with client_of(server) as (predictor, metrics):
+        with pytest.raises(BadReplyError, match=message):
+            await predictor.score(V, inputs(), LONG)
+        assert server.calls == 2
+        assert retries(metrics) == 1
+
+
+async def test_a_failing_server_is_replaced_by_another_within_the_call() -> None:
+    bad, good = Server(grpc.StatusCode.UNAVAILABLE), Server()
+    async with client_of(bad, good, breaker_failures=2) as (predictor, metrics):
+        for _ in range(6):
+            assert len(await predictor.score(V, inputs(), LONG)) == 4
+        assert good.calls == 6
+        assert bad.calls <= 2, "its circuit is open after two failures"
+        assert metrics.registry.get_sample_value("streamer_predictor_circuit_open", {"address": bad.address}) == (
+            1.0 if bad.calls == 2 else 0.0
+        )
+
+
+async def test_what_is_the_requests_own_fault_is_not_tried_again() -> None:
+    server = Server(grpc.StatusCode.INVALID_ARGUMENT)
+    async with client_of(server) as (predictor, _):
+        for _ in range(8):
+            with pytest.raises(PredictError, match="INVALID_ARGUMENT: as told"):
+                await predictor.score(V, inputs(), LONG)
+        assert server.calls == 8, "nor does it open the circuit"
+
+
+async def test_a_call_ends_at_its_deadline() -> None:
+    server = Server(hangs=True)
+    async with client_of(server) as (predictor, _):
+        with pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
+            await predictor.score(V, inputs(), 0.2)
+
+
+async def test_no_time_no_call() -> None:
+    server = Server()
+    async with client_of(server) as (predictor, _):
+        with pytest.raises(PredictError, match="no time was left"):
+            await predictor.score(V, inputs(), 0.0)
+        assert server.calls == 0
+
+
+async def test_with_every_circuit_open_it_fails_at_once_and_comes_back_by_itself() -> None:
+    server = Server(grpc.StatusCode.UNAVAILABLE)
+    async with client_of(server, breaker_failures=2, breaker_pause_ms=300, breaker_max_pause_ms=300) as (predictor, _):
+        with pytest.raises(PredictError, match="as told"):
+            await predictor.score(V, inputs(), LONG)
+        with pytest.raises(PredictError, match="every server has failed too often"):
+            await predictor.score(V, inputs(), LONG)
+        server.answer = right
+        async with asyncio.timeout(LONG):
+            while True:
+                try:
+                    assert len(await predictor.score(V, inputs(), LONG)) == 4
+                    break
+                except PredictError:
+                    await asyncio.sleep(0.05)
+
+
+async def test_a_version_that_only_one_server_has_is_asked_of_that_one() -> None:
+    without, having = Server(grpc.StatusCode.NOT_FOUND), Server()
+    async with client_of(without, having) as (predictor, _):
+        for _ in range(3):
+            assert len(await predictor.score(V, inputs(), LONG)) == 4
+        having.answer = grpc.StatusCode.NOT_FOUND
+        with pytest.raises(VersionGoneError):
+            await predictor.score(V, inputs(), LONG)
+
+
+async def test_a_version_is_available_when_all_servers_that_answer_have_it() -> None:
+    one, two, three = Server(versions=(1, 2, 3)), Server(versions=(2, 3, 4)), Server()
+    async with client_of(one, two, three) as (predictor, _):
+        assert await predictor.available("ctr") == {3}
+        three.answer = grpc.StatusCode.UNAVAILABLE
+        assert await predictor.available("ctr") == {2, 3}
+        one.answer = two.answer = grpc.StatusCode.NOT_FOUND
+        with pytest.raises(PredictError, match="UNAVAILABLE"):
+            await predictor.available("ctr")
+        three.answer = grpc.StatusCode.NOT_FOUND
+        with pytest.raises(VersionGoneError):
+            await predictor.available("ctr")
+
+
+async def test_a_label_is_asked_of_the_servers_that_answer() -> None:
+    one, two = (Server(spec=small_spec().to_json(), versions=(1, 2), labels={"stable": 1}) for _ in range(2))
+    async with client_of(one, two) as (predictor, _):
+        two.answer = grpc.StatusCode.UNAVAILABLE
+        assert await predictor.labelled("ctr", "stable") == 1
+        one.answer = grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(PredictError, match="UNAVAILABLE: label 'stable' of 'ctr': as told"):
+            await predictor.labelled("ctr", "stable")
+
+
+async def test_a_spec_that_is_no_text_is_a_bad_reply() -> None:
+    class Binary(Server):
+        async def predict(self, request: Any, context: Context) -> Any:
+            reply = spec_reply("")
+            reply.outputs["spec"].string_val[0] = b"\xff"
+            return reply
+
+    async with client_of(Binary()) as (predictor, _):
+        with pytest.raises(BadReplyError, match=r"ctr/3: its feature_spec signature returned no string"):
+            await predictor.feature_spec(V)
+
+
+async def test_warming_reaches_every_server_and_needs_one() -> None:
+    one, two = Server(), Server()
+    async with client_of(one, two) as (predictor, _):
+        await predictor.warm(V, inputs())
+        assert (one.calls, two.calls) == (1, 1)
+        one.answer = grpc.StatusCode.UNAVAILABLE
+        await predictor.warm(V, inputs())
+        two.answer = grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(PredictError, match="UNAVAILABLE"):
+            await predictor.warm(V, inputs())
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A flat signature that is told by its name."""
+
+    name: str
+    output: str = "ctr"
+
+    def tensors(self, batch: BatchInputs) -> dict[str, Any]:
+        return {"candidate_ids": batch.candidate_ids}
+
+
+async def test_a_version_that_is_in_use_is_asked_in_its_own_way_whatever_others_come() -> None:
+    asked: list[str] = []
+
+    def answer(request: Any) -> Any:
+        asked.append(request.model_spec.signature_name)
+        return right(request)
+
+    async with client_of(Server(answer)) as (predictor, _):
+        predictor.ask_by(V, Flat("mine"))
+        for number in range(100):
+            predictor.ask_by(ModelVersion("other", number), Flat("theirs"))
+        await predictor.score(V, inputs(), LONG)
+        for number in range(100, 110):
+            predictor.ask_by(ModelVersion(V.name, number), Flat("newer"))
+        await predictor.score(V, inputs(), LONG)
+        for number in range(110, 120):
+            predictor.ask_by(ModelVersion(V.name, number), Flat("newer"))
+        await predictor.score(V, inputs(), LONG)
+    assert asked == ["mine"] * 3

@@ -1,0 +1,97 @@
+"""TLS and mutual TLS to a real gRPC server, and what is said where the two do not agree."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+
+from streamer.errors import ConfigError, PredictError
+from streamer.metrics import Metrics
+from streamer.serving.predictor import Predictor
+from streamer.settings.sections import PredictorSettings
+from streamer.types import BatchInputs, ModelVersion
+from tests.streamer.scoring.encoded import encoded
+from tests.streamer.serving.model_servers import Server
+
+LONG = 60.0
+Files = dict[str, Path]
+
+
+def _files(certificate: trustme.LeafCert, folder: Path, name: str) -> Files:
+    key, chain = folder / f"{name}.key", folder / f"{name}.pem"
+    certificate.private_key_pem.write_to_path(key)
+    for n, pem in enumerate(certificate.cert_chain_pems):
+        pem.write_to_path(chain, append=n > 0)
+    return {"tls_key_file": key, "tls_cert_file": chain}
+
+
+class Authority:
+    """A certificate authority, a server that it vouches for, and the files of a client that may call it."""
+
+    def __init__(self, folder: Path, *, server_name: str = "127.0.0.1", wants_client: bool = False) -> None:
+        authority, foreign = trustme.CA(), trustme.CA()
+        self.ca, self.foreign_ca = folder / "ca.pem", folder / "foreign.pem"
+        authority.cert_pem.write_to_path(self.ca)
+        foreign.cert_pem.write_to_path(self.foreign_ca)
+        self.client = _files(authority.issue_cert("scorer.example"), folder, "client")
+        self.stranger = _files(foreign.issue_cert("scorer.example"), folder, "stranger")
+        certificate = authority.issue_cert(server_name)
+        pair = certificate.private_key_pem.bytes(), b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
+        self.credentials = grpc.ssl_server_credentials(
+            [pair], authority.cert_pem.bytes() if wants_client else None, require_client_auth=wants_client
+        )
+
+
+async def score_of(authority: Authority, **settings: Any) -> list[float]:
+    """What a server with TLS answers to a client with these settings."""
+    async with Server(credentials=authority.credentials).running() as server:
+        predictor = Predictor(PredictorSettings(addresses=(server.address,), **settings), Metrics())
+        try:
+            ctr = await predictor.score(ModelVersion("ctr", 3), BatchInputs.whole(encoded(1, 2)), LONG)
+        finally:
+            await predictor.close()
+    found: list[float] = ctr.tolist()
+    return found
+
+
+RIGHT = pytest.approx([0.01, 0.010001])
+
+
+async def test_a_server_that_our_authority_vouches_for_is_asked(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    assert await score_of(authority, tls=True, tls_ca_file=authority.ca) == RIGHT
+
+
+async def test_a_client_shows_its_certificate_where_one_is_wanted(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, wants_client=True)
+    assert await score_of(authority, tls=True, tls_ca_file=authority.ca, **authority.client) == RIGHT
+
+
+async def test_a_server_may_go_by_another_name_than_its_address(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, server_name="models.example")
+    with_name = {"tls": True, "tls_ca_file": authority.ca, "tls_server_name": "models.example"}
+    assert await score_of(authority, **with_name) == RIGHT
+    with pytest.raises(PredictError, match=r"^UNAVAILABLE: .*(?i:certificate|handshake|verif|peer)"):
+        await score_of(authority, tls=True, tls_ca_file=authority.ca)
+
+
+@pytest.mark.parametrize("client", ["without TLS", "with a foreign authority", "without a certificate", "a stranger"])
+async def test_who_does_not_fit_is_refused(tmp_path: Path, client: str) -> None:
+    authority = Authority(tmp_path, wants_client=True)
+    settings: dict[str, Any] = {
+        "without TLS": {},
+        "with a foreign authority": {"tls": True, "tls_ca_file": authority.foreign_ca, **authority.client},
+        "without a certificate": {"tls": True, "tls_ca_file": authority.ca},
+        "a stranger": {"tls": True, "tls_ca_file": authority.ca, **authority.stranger},
+    }[client]
+    with pytest.raises(PredictError, match=r"^UNAVAILABLE: ") as caught:
+        await score_of(authority, **settings)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    settings = PredictorSettings(tls=True, tls_ca_file=tmp_path / "none.pem")
+    with pytest.raises(ConfigError, match=r"predictor: .*none\.pem cannot be read: No such file"):
+        Predictor(settings, Metrics())

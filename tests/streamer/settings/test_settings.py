@@ -1,0 +1,177 @@
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from streamer.errors import ConfigError
+from streamer.settings import Settings, load_settings
+from streamer.settings.loading import ENVIRONMENT_PREFIX
+from streamer.settings.table import settings_table
+
+CONFIG = Path(__file__).parents[3] / "configs/streamer.yaml"
+SECRETS = {"sasl_password", "ssl_key_password", "token"}
+FIELDS = [(section, name) for section, values in Settings() for name in type(values).model_fields]
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            monkeypatch.delenv(name)
+
+
+def load(tmp_path: Path, text: str) -> Settings:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    return load_settings(path)
+
+
+def refused(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    return str(caught.value).splitlines()
+
+
+def test_defaults_without_a_file() -> None:
+    settings = load_settings()
+    assert settings.source.budget_ms == 30.0
+    assert settings.predictor.addresses == ("localhost:8500",)
+
+
+def test_the_shipped_file_is_valid() -> None:
+    assert load_settings(CONFIG).sink.topic == "ctr-scores"
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, "# nothing\n") == Settings()
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMER_KAFKA__GROUP_ID", "from-environment")
+    monkeypatch.setenv("STREAMER_PREDICTOR__ADDRESSES", '["a:1", "b:2"]')
+    settings = load(tmp_path, "kafka: {group_id: from-file, client_id: from-file}")
+    assert settings.kafka.group_id == "from-environment"
+    assert settings.kafka.client_id == "from-file"
+    assert settings.predictor.addresses == ("a:1", "b:2")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("kafka: {group: x}", "kafka.group: unknown setting; did you mean 'group_id'?"),
+        ("batching: {max_batch_row: 3}", "batching.max_batch_row: unknown setting; did you mean 'max_batch_rows'?"),
+        ("batchin: {}", "batchin: unknown setting; did you mean 'batching'?"),
+        ("offsets: {zzz: 1}", "offsets.zzz: unknown setting; known here: commit_interval_ms, max_uncommitted_records"),
+        ("1: {}", "1: unknown setting"),
+        ("source: {budget_ms: 0}", "source.budget_ms: Input should be greater than 0 (got 0)"),
+        ("source: {start_at: middle}", "source.start_at: Input should be 'earliest' or 'latest' (got 'middle')"),
+        ("source: 3", "source: Input should be a valid dictionary"),
+        ("source:", "source: Input should be a valid dictionary"),
+        ("predictor: {addresses: []}", "predictor.addresses: "),
+        ("kafka: {ssl_cert_file: x}", "kafka: ssl_cert_file and ssl_key_file go together"),
+        ("predictor: {tls_key_file: x}", "predictor: tls_cert_file and tls_key_file go together"),
+        (
+            "kafka: {security_protocol: SASL_SSL}",
+            "kafka: sasl_mechanism SCRAM-SHA-512 needs sasl_username and a password",
+        ),
+        (
+            "kafka: {security_protocol: SASL_SSL, sasl_mechanism: OAUTHBEARER}",
+            "kafka: sasl_mechanism OAUTHBEARER needs sasl_token_provider",
+        ),
+        ("predictor: {models: [a, b, a]}", "predictor.models: a model stands twice"),
+        ("predictor: {spec_files: x}", "predictor.spec_files: Input should be a valid dictionary (got 'x')"),
+        ("predictor: {spec_files: {ctr: 1}}", "predictor.spec_files.ctr: Input is not a valid path"),
+        ("predictor: {labels: {other: stable}}", "predictor: labels: other is not among models"),
+        ("predictor: {addresses: [1]}", "predictor.addresses.0: Input should be a valid string (got 1)"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(tmp_path: Path, text: str, line: str) -> None:
+    assert refused(tmp_path, text)[0].startswith(line)
+
+
+_MAPPINGS = {("predictor", "spec_files"), ("predictor", "labels")}
+
+
+@pytest.mark.parametrize(("section", "name"), [field for field in FIELDS if field not in _MAPPINGS])
+def test_every_setting_says_where_its_value_is_wrong(tmp_path: Path, section: str, name: str) -> None:
+    (only,) = refused(tmp_path, f"{section}: {{{name}: {{wrong: type}}}}")
+    assert only.startswith(f"{section}.{name}: ")
+    if name in SECRETS:
+        assert "wrong" not in only
+    else:
+        assert only.endswith("(got {'wrong': 'type'})")
+
+
+def test_a_secret_is_not_repeated(tmp_path: Path) -> None:
+    text = (
+        "kafka: {sasl_password: hunter2, sasl_password_file: x, security_protocol: SASL_SSL}\nops: {token: [hunter2]}"
+    )
+    assert all("hunter2" not in line for line in refused(tmp_path, text))
+    settings = load(tmp_path, "kafka: {sasl_password: hunter2, ssl_key_password: hunter2}\nops: {token: hunter2}")
+    assert "hunter2" not in repr(settings) + str(settings.model_dump(mode="json"))
+    assert settings.kafka.sasl_password is not None
+    assert settings.kafka.sasl_password.get_secret_value() == "hunter2"
+
+
+def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
+    assert len(refused(tmp_path, "source: {budget_ms: 0}\nkafka: {group: x}\nsnk: {}")) == 3
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "text"])
+def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+    (only,) = refused(tmp_path, text)
+    assert "expected a mapping of sections" in only
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+        load_settings(tmp_path / "none.yaml")
+    assert "cannot be read" in refused(tmp_path, "a: [")[0]
+    assert "cannot be read" in refused(tmp_path, "kafka: {group_id: 2026-13-45}")[0]  # no date, says YAML
+    (tmp_path / "latin.yaml").write_bytes("kafka: {group_id: Käufer}".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml: cannot be read: .*utf-8"):
+        load_settings(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("STREAMER_KAFKAA__GROUP_ID", "x", "unknown section 'kafkaa'; did you mean 'kafka'?"),
+        ("STREAMER_ZZZ", "x", "unknown section 'zzz'; known here: kafka, source"),
+        ("STREAMER_KAFKA__GROUPID", "x", "kafka.groupid: unknown setting; did you mean 'group_id'?"),
+        ("STREAMER_SOURCE__BUDGET_MS", "soon", "source.budget_ms: Input should be a valid number"),
+        ("STREAMER_KAFKA", "no json", "environment: "),
+        ("STREAMER_PREDICTOR__ADDRESSES", "a:1", "predictor"),
+    ],
+)
+def test_variables_that_are_wrong(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings()
+    for section, values in settings:
+        assert isinstance(values, BaseModel)
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(settings, section, values)
+        for name in type(values).model_fields:
+            with pytest.raises(ValidationError, match="frozen"):
+                setattr(values, name, getattr(values, name))
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for section, field in Settings.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, BaseModel)
+        for name, one in field.annotation.model_fields.items():
+            assert one.description, f"{section}.{name}"
+
+
+def test_the_documented_table_is_the_codes_own() -> None:
+    documented = (CONFIG.parents[1] / "docs/settings.md").read_text(encoding="utf-8")
+    assert documented == settings_table(), "streamer settings > docs/settings.md"

@@ -1,0 +1,174 @@
+"""The group in memory behaves as aiokafka's client on a real broker does, as far as the scorer relies on it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError
+from confluent_kafka import Producer
+
+from sandbox.broker import KafkaBroker
+from streamer.kafka import clients
+from streamer.settings import Settings
+from streamer.testing.consumer_group import FakeConsumer, FakeGroup
+from tests.kafka_fixtures import FreshTopic
+
+WAIT_S = 120.0
+
+
+@dataclass
+class Group:
+    """A group on a topic of two partitions, in memory or not."""
+
+    topic: str
+    member: Callable[[], Any]
+    produce: Callable[[int, bytes], None]
+
+    @property
+    def tops(self) -> list[TopicPartition]:
+        return [TopicPartition(self.topic, number) for number in range(2)]
+
+
+@dataclass
+class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Notes what it is told; does something first when partitions are taken away."""
+
+    on_revoke: Callable[[], Awaitable[None]] | None = None
+    told: list[tuple[str, int]] = field(default_factory=list)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        gone = list(revoked)
+        if gone and self.on_revoke is not None:
+            await self.on_revoke()
+        self.told.append(("revoked", len(gone)))
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self.told.append(("assigned", len(list(assigned))))
+
+
+def _in_memory() -> Group:
+    fake = FakeGroup("t", 2)
+    return Group("t", lambda: FakeConsumer(fake), fake.produce)
+
+
+def _on_a_broker(kafka: KafkaBroker, fresh_topic: FreshTopic) -> Group:
+    topic = fresh_topic(partitions=2)
+    wanted = {"bootstrap_servers": kafka.bootstrap_servers, "group_id": topic, "session_timeout_ms": 6000}
+    settings = Settings.model_validate({"kafka": wanted})
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+
+    def produce(number: int, value: bytes) -> None:
+        producer.produce(topic, value, partition=number)
+        assert producer.flush(WAIT_S) == 0
+
+    return Group(topic, lambda: clients.consumer(settings), produce)
+
+
+@pytest.fixture(params=["in memory", pytest.param("on a broker", marks=pytest.mark.kafka)])
+async def group(request: pytest.FixtureRequest) -> Group:
+    if request.param == "in memory":
+        return _in_memory()
+    return _on_a_broker(request.getfixturevalue("kafka"), request.getfixturevalue("fresh_topic"))
+
+
+@pytest.fixture
+async def members() -> AsyncIterator[AsyncExitStack]:
+    """Stops whoever is still in a group."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def join(group: Group, members: AsyncExitStack, listener: Listener | None = None) -> Any:
+    consumer = group.member()
+    consumer.subscribe([group.topic], listener=listener)
+    await consumer.start()
+    members.push_async_callback(consumer.stop)
+    return consumer
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110  the brokers decide when
+            await asyncio.sleep(0.02)
+
+
+async def read(consumer: Any, count: int, most: int = 100) -> list[ConsumerRecord]:
+    found: list[ConsumerRecord] = []
+    async with asyncio.timeout(WAIT_S):
+        while len(found) < count:
+            chunk = await consumer.getmany(timeout_ms=100, max_records=most)
+            assert sum(map(len, chunk.values())) <= most
+            found += [record for records in chunk.values() for record in records]
+    return found
+
+
+async def test_a_member_reads_from_its_groups_commit_on(group: Group, members: AsyncExitStack) -> None:
+    for number in range(5):
+        group.produce(0, b"%d" % number)
+    first = await join(group, members)
+    await until(lambda: first.assignment() == set(group.tops))
+    assert [(r.offset, r.value) for r in await read(first, 3, most=3)] == [(n, b"%d" % n) for n in range(3)]
+    top = group.tops[0]
+    assert first.highwater(top) == 5
+    assert await first.position(top) == 3
+    assert await first.end_offsets([top]) == {top: 5}
+    assert await first.beginning_offsets([top]) == {top: 0}
+    first.seek(top, 1)
+    assert [record.offset for record in await read(first, 1, most=1)] == [1]
+    await first.commit({top: (2, "mine")})
+    await first.stop()
+    second = await join(group, members)
+    await until(lambda: second.assignment() == set(group.tops))
+    assert [record.offset for record in await read(second, 3)] == [2, 3, 4]
+
+
+async def test_a_partition_that_is_paused_waits_and_loses_nothing(group: Group, members: AsyncExitStack) -> None:
+    consumer = await join(group, members)
+    await until(lambda: consumer.assignment() == set(group.tops))
+    assert consumer.paused() == set()
+    consumer.pause(group.tops[0])
+    assert consumer.paused() == {group.tops[0]}
+    for number in range(2):
+        group.produce(number, b"r")
+    (record,) = await read(consumer, 1)
+    assert record.partition == 1
+    assert await consumer.getmany(timeout_ms=300, max_records=9) == {}
+    consumer.resume(group.tops[0])
+    (record,) = await read(consumer, 1)
+    assert (record.partition, record.offset) == (0, 0)
+
+
+async def test_who_loses_partitions_may_commit_for_them_once_more(group: Group, members: AsyncExitStack) -> None:
+    for top in group.tops:
+        group.produce(top.partition, b"r")
+        group.produce(top.partition, b"r")
+    listener = Listener()
+    first = await join(group, members, listener)
+    await until(lambda: first.assignment() == set(group.tops))
+    await read(first, 2)
+
+    async def commit() -> None:
+        await first.commit(dict.fromkeys(first.assignment(), (1, "bye")))
+
+    listener.on_revoke = commit
+    other = Listener()
+    second = await join(group, members, other)
+    await until(lambda: len(first.assignment()) == len(second.assignment()) == 1)
+    await until(lambda: other.told[-1][0] == listener.told[-1][0] == "assigned")
+    assert listener.told == [("revoked", 0), ("assigned", 2), ("revoked", 2), ("assigned", 1)]
+    assert first.assignment() | second.assignment() == set(group.tops)
+    for consumer in (first, second):
+        assert [record.offset for record in await read(consumer, 1)] == [1]
+
+
+async def test_nobody_commits_for_the_partitions_of_another(group: Group, members: AsyncExitStack) -> None:
+    first = await join(group, members)
+    second = await join(group, members)
+    await until(lambda: len(first.assignment()) == len(second.assignment()) == 1)
+    (other,) = second.assignment()
+    with pytest.raises(IllegalStateError):
+        await first.commit({other: (1, "")})
