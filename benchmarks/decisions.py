@@ -101,7 +101,7 @@ class _Run:
             self._spawn,
             self._loop.time,
             Metrics(),
-            slots=batching.max_in_flight_batches,
+            slots=batching.max_concurrent_calls,
             margin_s=batching.answer_margin_ms / 1e3,
         )
         self._tasks: set[asyncio.Task[None]] = set()

@@ -54,7 +54,7 @@ class PredictError(StreamerError):
 
 
 class VersionGoneError(PredictError):
-    """The pinned model version is no longer served. Next: flip to the newest one at once."""
+    """The serving version is no longer on the model server. Next: switch to another version at once."""
 
 
 class BadReplyError(PredictError):

@@ -18,7 +18,7 @@ _MAX_EVENTS = 1000
 class RateLimit(logging.Filter):
     """Lets 20 lines of one event through in 10 s: what fails a thousand times a second must not fill the disk.
 
-    The next line of that event that passes says as `left_out` how many did not. Counters of the metrics count all.
+    The next line of that event that passes says as `suppressed` how many did not. Counters of the metrics count all.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,7 +34,7 @@ class RateLimit(logging.Filter):
         since, lines = self._seen.get(event, (now, 0))
         if now - since >= _PERIOD_S:
             if lines > _LINES and ours is not None:
-                ours["left_out"] = lines - _LINES
+                ours["suppressed"] = lines - _LINES
             since, lines = now, 0
         if event not in self._seen and len(self._seen) >= _MAX_EVENTS:
             self._seen.clear()  # Texts that are never twice the same; their lines are few.

@@ -18,9 +18,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # CPU, memory and descriptors, under their usual names
         self.records = self._counter("source_records", "records received")
-        self.fetch_failures = self._counter("source_failures", "fetches that the brokers refused")
+        self.fetch_failures = self._counter("source_fetch_failures", "fetches that the brokers refused")
         self.in_flight = self._gauge("source_in_flight_records", "records received and not yet answered")
-        self.in_flight_bytes = self._gauge("source_in_flight_bytes", "what those records weigh")
+        self.unacknowledged_bytes = self._gauge("source_unacknowledged_bytes", "what those records weigh")
         self.paused = self._gauge("source_paused_partitions", "partitions whose records do not get done")
         self.lag = Gauge("streamer_source_lag_records", "records behind the end", ["partition"], registry=self.registry)
         self.lag_seconds = Gauge(
@@ -31,18 +31,22 @@ class Metrics:
         )
         self._answers = Counter("streamer_sink_answers", "answers by status", ["status"], registry=self.registry)
         self._dead = Counter("streamer_sink_dead_letters", "dead letters by stage", ["stage"], registry=self.registry)
-        self.send_failures = self._counter("sink_failures", "answers or dead letters that the broker refused for now")
+        self.send_failures = self._counter(
+            "sink_send_failures", "answers or dead letters that the broker refused for now"
+        )
         self.candidates = self._counter("codec_candidates", "candidates asked for")
         self.cache_hits = self._counter("cache_hits", "candidates whose score was known")
         self.cache_misses = self._counter("cache_misses", "candidates whose score was not known")
-        self.cache_followed = self._counter("cache_followed", "candidates that another request had asked for already")
+        self.cache_single_flight = self._counter(
+            "cache_single_flight", "candidates that another request had asked for already"
+        )
         self.cache_bypassed = self._counter("cache_bypassed", "candidates not looked up, because too few were known")
         self._batches = Counter(
             "streamer_batching_batches", "batches by the reason they left for", ["reason"], registry=self.registry
         )
         self._rows = self._histogram("batching_rows", "rows of a batch", _ROWS)
-        self.waiting_rows = self._gauge("batching_waiting_rows", "rows that wait to leave in a batch")
-        self.in_flight_limit = self._gauge("batching_in_flight_limit", "calls that may be in flight at once")
+        self.queued_rows = self._gauge("batching_queued_rows", "rows that wait to leave in a batch")
+        self.concurrency_limit = self._gauge("batching_concurrency_limit", "calls that may be in flight at once")
         self.shed_rows = self._counter("batching_shed_rows", "rows given up because no batch could answer them in time")
         self._rpc = self._histogram("predictor_seconds", "time of a call", _SECONDS)
         self._rpc_errors = Counter(
@@ -53,19 +57,19 @@ class Metrics:
             "streamer_predictor_circuit_open", "1 while a server is left alone", ["address"], registry=self.registry
         )
         self.model_version = Gauge(
-            "streamer_versions_pinned", "the version that serves", ["model"], registry=self.registry
+            "streamer_rollout_serving_version", "the version that serves", ["model"], registry=self.registry
         )
         self.incoming_share = Gauge(
-            "streamer_versions_incoming_share",
+            "streamer_rollout_incoming_share",
             "share of the users who have the newer version",
             ["model"],
             registry=self.registry,
         )
         self.version_switches = Counter(
-            "streamer_versions_switches", "changes of the version that serves", ["model"], registry=self.registry
+            "streamer_rollout_version_changes", "changes of the version that serves", ["model"], registry=self.registry
         )
         self.rollbacks = Counter(
-            "streamer_versions_rollbacks", "returns to the version before", ["model"], registry=self.registry
+            "streamer_rollout_rollbacks", "returns to the version before", ["model"], registry=self.registry
         )
         self.shadow = Counter(
             "streamer_shadow_requests",
@@ -85,7 +89,7 @@ class Metrics:
         self.transactions = Counter(
             "streamer_delivery_transactions", "transactions by how they ended", ["outcome"], registry=self.registry
         )
-        self.careful = self._gauge("delivery_careful_partitions", "partitions worked off one record at a time")
+        self.careful = self._gauge("delivery_isolated_partitions", "partitions worked off one record at a time")
         stage = Histogram(
             "streamer_stage_seconds", "time by stage", ["stage"], buckets=_SECONDS, registry=self.registry
         )

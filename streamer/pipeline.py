@@ -9,11 +9,10 @@ from structlog.typing import FilteringBoundLogger
 from streamer.codec import REQUEST_ID_HEADER, encode_scores, header_milliseconds, header_text
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
-from streamer.kafka.source import Received
 from streamer.metrics import Metrics
+from streamer.prepared_version import PreparedVersion
 from streamer.rollout.models import Models
 from streamer.scoring.scores import Scores
-from streamer.serving.preparation import Serving
 from streamer.side_outputs.feature_log import FeatureLog
 from streamer.types import (
     FROM_PRIOR,
@@ -24,6 +23,7 @@ from streamer.types import (
     Header,
     ModelVersion,
     Origin,
+    Record,
     ScoreMessage,
     StageTimes,
     Status,
@@ -52,7 +52,7 @@ class Records(Protocol):
 class Aside(Protocol):
     """Whoever looks at records after their answers; nobody waits for it."""
 
-    def offer(self, record: Received, answered_by: ModelVersion | None) -> None: ...
+    def offer(self, record: Record, answered_by: ModelVersion | None) -> None: ...
 
 
 class Answers(Protocol):
@@ -83,7 +83,7 @@ class Pipeline:
     clock: Callable[[], float]
     max_budget_ms: float
 
-    async def answer(self, record: Received) -> None:
+    async def answer(self, record: Record) -> None:
         """Scores one record and publishes what came of it."""
         try:
             message, deadline = await self._score(record)
@@ -108,7 +108,7 @@ class Pipeline:
         self.log.warning("dead letter", request_id=request_id, reason=letter.reason, origin=str(letter.origin))
         await self.answers.dead_letter(letter)
 
-    async def _score(self, record: Received) -> tuple[ScoreMessage | DeadLetter, Deadline]:
+    async def _score(self, record: Record) -> tuple[ScoreMessage | DeadLetter, Deadline]:
         try:
             return await self._score_once(record, last=False)
         except _GoneError as gone:
@@ -118,7 +118,7 @@ class Pipeline:
             await model.successor(gone.version, record.key, _WAIT_SHARE * gone.deadline.remaining(self.clock()))
             return await self._score_once(record, last=True)
 
-    async def _score_once(self, record: Received, *, last: bool) -> tuple[ScoreMessage | DeadLetter, Deadline]:
+    async def _score_once(self, record: Record, *, last: bool) -> tuple[ScoreMessage | DeadLetter, Deadline]:
         deadline = record.deadline
         if record.is_suspect:
             return self._dead(record, "crash", "the worker ended while it worked on this record alone"), deadline
@@ -143,7 +143,7 @@ class Pipeline:
             self.log.exception("record failed", request_id=request_id, origin=str(record.origin))
             return self._refused(record, request_id, "pipeline", f"internal error: {error!r:.200}"), deadline
 
-    def _decode(self, record: Received) -> tuple[Serving, BidRequest | BadRecord]:
+    def _decode(self, record: Record) -> tuple[PreparedVersion, BidRequest | BadRecord]:
         """What is to score the record, and what that one's own spec reads in it."""
         serving = self.models.default.serving_for(record.key)
         request = serving.codec.decode(record.value, record.headers)
@@ -157,10 +157,10 @@ class Pipeline:
         return serving, serving.codec.decode(record.value, record.headers)
 
     async def _score_request(
-        self, record: Received, request: BidRequest, deadline: Deadline, serving: Serving, *, last: bool
+        self, record: Record, request: BidRequest, deadline: Deadline, serving: PreparedVersion, *, last: bool
     ) -> ScoreMessage | DeadLetter:
         decoded = self.clock()
-        if deadline.expired(decoded) or self.scores.is_hopeless(serving.version, deadline):
+        if deadline.expired(decoded) or self.scores.would_miss_deadline(serving.version, deadline):
             # The cheapest answer there is: under overload it is given more often than any other.
             return ScoreMessage(request.request_id, "expired", record.origin, times=_times(record, decoded))
         self.metrics.candidates.inc(request.size)
@@ -177,12 +177,12 @@ class Pipeline:
 
     async def _score_rows(
         self,
-        record: Received,
+        record: Record,
         request_id: str,
         encoded: EncodedRequest,
         *,
         deadline: Deadline,
-        serving: Serving,
+        serving: PreparedVersion,
         times: StageTimes,
         last: bool,
     ) -> ScoreMessage:
@@ -205,15 +205,15 @@ class Pipeline:
             batch_rows=scored.batch_rows,
         )
 
-    def _refused(self, record: Received, request_id: str | None, stage: str, reason: str) -> ScoreMessage | DeadLetter:
+    def _refused(self, record: Record, request_id: str | None, stage: str, reason: str) -> ScoreMessage | DeadLetter:
         if request_id is not None:
             return ScoreMessage(request_id, "invalid", record.origin, reason=reason)
         return self._dead(record, stage, reason)
 
     @staticmethod
-    def _dead(record: Received, stage: str, reason: str) -> DeadLetter:
+    def _dead(record: Record, stage: str, reason: str) -> DeadLetter:
         return DeadLetter(record.key, record.value, record.headers, record.origin, record.timestamp_ms, stage, reason)
 
 
-def _times(record: Received, decoded: float) -> StageTimes:
+def _times(record: Record, decoded: float) -> StageTimes:
     return StageTimes(decode=(decoded - record.at) * 1e3)

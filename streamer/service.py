@@ -26,7 +26,7 @@ from streamer.rollout.models import Models
 from streamer.rollout.observed_calls import Calls
 from streamer.scoring.batching import BatchQueue
 from streamer.scoring.cache import ScoreCache
-from streamer.scoring.concurrency import InFlightLimit
+from streamer.scoring.concurrency import ConcurrencyLimit
 from streamer.scoring.dispatcher import Dispatcher
 from streamer.scoring.scores import HitRatio, Scores
 from streamer.serving.predictor import Predictor
@@ -230,7 +230,7 @@ class Service:
                 clock=self._clock,
                 log=self._log,
             )
-            queue, slots = BatchQueue(settings.batching), settings.batching.max_in_flight_batches
+            queue, slots = BatchQueue(settings.batching), settings.batching.max_concurrent_calls
             dispatcher = Dispatcher(
                 queue,
                 calls.predict,
@@ -239,9 +239,9 @@ class Service:
                 self.metrics,
                 slots=slots,
                 margin_s=settings.batching.answer_margin_ms / 1e3,
-                limit=InFlightLimit(slots) if settings.batching.in_flight == "adaptive" else None,
+                limit=ConcurrencyLimit(slots) if settings.batching.concurrency == "adaptive" else None,
             )
-            self.metrics.in_flight_limit.set(slots)
+            self.metrics.concurrency_limit.set(slots)
             scores = Scores(
                 cache,
                 dispatcher,
@@ -256,7 +256,7 @@ class Service:
                 settings.shadow,
                 metrics=self.metrics,
                 log=self._log,
-                is_busy=lambda: queue.waiting_rows > 0,
+                is_busy=lambda: queue.queued_rows > 0,
             )
             pipeline = Pipeline(
                 source,

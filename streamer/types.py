@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from streamer.deadline import Deadline
 
 I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
@@ -34,11 +36,47 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """One record of the input topic, as it was received.
+
+    Attributes:
+        deadline: by the default budget, from the record's timestamp or its receipt, in monotonic seconds.
+        at: when it was received, monotonic seconds.
+        timestamp_ms: the record's own timestamp, milliseconds since the epoch.
+        is_suspect: its worker has died while it was alone in flight; it is not processed again.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...]
+    origin: Origin
+    timestamp_ms: int
+    deadline: Deadline
+    at: float
+    is_suspect: bool = False
+
+
+class FlatCall(Protocol):
+    """A signature that takes no encoded form: its name, its output, and the tensors that it makes of a batch."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def output(self) -> str: ...
+    def tensors(self, batch: "BatchInputs") -> Mapping[str, Tensor]: ...
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A servable of the model server."""
+    """A servable of the model server.
+
+    Attributes:
+        flat: how it is called where it has no `score` signature; no part of its identity.
+    """
 
     name: str
     version: int
+    flat: FlatCall | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"

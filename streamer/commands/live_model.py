@@ -1,13 +1,14 @@
 """The model that serves now, for commands that look at it."""
 
 from streamer.errors import ConfigError
+from streamer.prepared_version import PreparedVersion
 from streamer.serving.predictor import Predictor
-from streamer.serving.preparation import Serving, read_serving
+from streamer.serving.preparation import read_serving
 from streamer.settings import Settings
 from streamer.types import ModelVersion
 
 
-async def served(predictor: Predictor, settings: Settings, name: str) -> tuple[Serving, list[int]]:
+async def served(predictor: Predictor, settings: Settings, name: str) -> tuple[PreparedVersion, list[int]]:
     """The version of a model that its label leads to, by default the newest; and all that are AVAILABLE, rising.
 
     Raises:

@@ -21,16 +21,16 @@ class Encoder:
     """Encodes requests by one spec.
 
     A candidate's row depends on nothing but its JSON, so it is remembered by the exact bytes of it: up to
-    `remembered_ads` rows, oldest forgotten first. Rows and columns of the same values encode alike. Not thread-safe.
+    `memoised_ads` rows, oldest forgotten first. Rows and columns of the same values encode alike. Not thread-safe.
     """
 
-    def __init__(self, spec: FeatureSpec, *, remembered_ads: int = 20_000) -> None:
+    def __init__(self, spec: FeatureSpec, *, memoised_ads: int = 20_000) -> None:
         self.spec = spec
         self.layout = Layout(spec)
         hasher = TextHasher()
         self._request = SideEncoder(self.layout, candidates=False, hasher=hasher)
         self._candidate = SideEncoder(self.layout, candidates=True, hasher=hasher)
-        self._remembered = _Remembered(self._candidate, spec.request.ad_id, self.layout, remembered_ads)
+        self._remembered = _Remembered(self._candidate, spec.request.ad_id, self.layout, memoised_ads)
         self._ad_ids = column_getter(spec.request.ad_id)
         self._columns = tuple(column_getter(f.path) for f in self._candidate.features)
         pairs = self.layout.crosses("pair")

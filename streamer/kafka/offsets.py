@@ -31,7 +31,7 @@ class OffsetTracker:
         return self._in_flight.total()
 
     @property
-    def in_flight_bytes(self) -> int:
+    def unacknowledged_bytes(self) -> int:
         """What those weigh."""
         return self._bytes
 

@@ -8,7 +8,7 @@ one answer a batch, their number is quadratic.
 """
 
 
-class BatchLimit:
+class ProduceBatchSize:
     """Bytes of a batch: halved when the brokers find one of several messages too large for its topic.
 
     They refuse the whole batch and do not say what they would take. A message larger than the limit is alone in its
@@ -19,7 +19,7 @@ class BatchLimit:
         self.bytes = START_BYTES
 
     def __repr__(self) -> str:
-        return f"<BatchLimit {self.bytes}>"
+        return f"<ProduceBatchSize {self.bytes}>"
 
     def refused(self, message_bytes: int, limit: int) -> bool:
         """A batch was refused that had been made under `limit` and held a message of so many bytes.

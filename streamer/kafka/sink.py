@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError, MessageTooLargeError
 from streamer.kafka.dead_letters import bury
-from streamer.kafka.produce_batch_size import BatchLimit
+from streamer.kafka.produce_batch_size import ProduceBatchSize
 from streamer.metrics import Metrics
 from streamer.settings.sections import SinkSettings
 from streamer.types import DeadLetter, Header, Origin
@@ -53,7 +53,7 @@ class Sink:
         self._settings = settings
         self._metrics = metrics
         self._log = log
-        self._limit = BatchLimit()
+        self._limit = ProduceBatchSize()
         self._client: _Client | None = None
         self._replacing = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple, Protocol
 
@@ -16,31 +15,10 @@ from streamer.deadline import Deadline
 from streamer.errors import StreamerError
 from streamer.metrics import Metrics
 from streamer.settings.sections import SourceSettings
-from streamer.types import Header, Origin, Partition
+from streamer.types import Origin, Partition, Record
 
 _POLL_MS = 100
 _RETRY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """One record as it came in.
-
-    Attributes:
-        deadline: by the default budget, from the record's timestamp or its receipt, in monotonic seconds.
-        at: when it was received, monotonic seconds.
-        timestamp_ms: the record's own timestamp, milliseconds since the epoch.
-        is_suspect: whether a worker has crashed while it worked on this record alone; it is not to be tried again.
-    """
-
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[Header, ...]
-    origin: Origin
-    timestamp_ms: int
-    deadline: Deadline
-    at: float
-    is_suspect: bool = False
 
 
 class Admitted(NamedTuple):
@@ -56,7 +34,7 @@ class Offsets(Protocol):
     @property
     def in_flight(self) -> int: ...
     @property
-    def in_flight_bytes(self) -> int: ...
+    def unacknowledged_bytes(self) -> int: ...
     @property
     def uncommitted(self) -> int: ...
     def received(self, partition: Partition, offset: int, size: int) -> None: ...
@@ -85,9 +63,9 @@ class Guarantee(Protocol):
 class Source:
     """Reads bid requests for one worker, as a member of a consumer group.
 
-    Promises: at most `max_in_flight_records` are received and not answered; at most `max_unacknowledged_records` are
-    not done, and `max_uncommitted_records` not committed; while those that are not done weigh `max_in_flight_bytes`,
-    no further chunk is read; a partition with more than its share of them is paused, so that the others go on;
+    Promises: at most `max_in_flight_records` are in flight, `max_unacknowledged_records` unacknowledged and
+    `max_uncommitted_records` uncommitted; above `max_unacknowledged_bytes` no further chunk is
+    read; a partition with more than its share of them is paused, so that the others go on;
     partitions that are taken away are committed first, as far as their work ends in time.
     """
 
@@ -142,7 +120,7 @@ class Source:
         self._consumer.subscribe([self._settings.topic], listener=_Listener(self))
         await self._consumer.start()
 
-    async def chunks(self) -> AsyncIterator[list[Received]]:
+    async def chunks(self) -> AsyncIterator[list[Record]]:
         """Chunks of up to `max_poll_records` records, oldest first, until `close`."""
         while not self._closing:
             if self._failure is not None:
@@ -182,7 +160,7 @@ class Source:
         offsets, settings = self._offsets, self._settings
         if self._delivery.is_careful:
             return int(not offsets.in_flight)
-        if offsets.in_flight_bytes >= settings.max_in_flight_bytes:
+        if offsets.unacknowledged_bytes >= settings.max_unacknowledged_bytes:
             return 0
         return min(
             settings.max_in_flight_records - self._unanswered,
@@ -198,7 +176,7 @@ class Source:
             if top in assigned and offset is not None:
                 self._consumer.seek(top, offset)
 
-    def _pause(self, chunk: Sequence[Received]) -> None:
+    def _pause(self, chunk: Sequence[Record]) -> None:
         """Pauses those of the partitions just read whose records do not get done, unless there is no other."""
         for top in {TopicPartition(record.origin.topic, record.origin.partition) for record in chunk}:
             left = self._offsets.in_flight_of([(top.topic, top.partition)])
@@ -307,7 +285,7 @@ class Source:
             self._failure = error
             self._changed.set()
 
-    async def _admit(self, records: Sequence[ConsumerRecord]) -> list[Received]:
+    async def _admit(self, records: Sequence[ConsumerRecord]) -> list[Record]:
         async with self._admission:
             if not records and self._delivery.is_careful:
                 await self._delivery.end_care()
@@ -315,9 +293,9 @@ class Source:
 
     def _measure_in_flight(self) -> None:
         self._metrics.in_flight.set(self._offsets.in_flight)
-        self._metrics.in_flight_bytes.set(self._offsets.in_flight_bytes)
+        self._metrics.unacknowledged_bytes.set(self._offsets.unacknowledged_bytes)
 
-    def _receive(self, record: ConsumerRecord, is_suspect: bool) -> Received:
+    def _receive(self, record: ConsumerRecord, is_suspect: bool) -> Record:
         size = len(record.key or b"") + len(record.value or b"")
         self._offsets.received((record.topic, record.partition), record.offset, size)
         now, wall = self._clock(), self._wall_clock()
@@ -328,7 +306,7 @@ class Source:
         if self._settings.deadline_from == "record":
             # A timestamp in the future is a clock that disagrees: it counts as now.
             start -= max(0.0, wall - written)
-        return Received(
+        return Record(
             key=record.key,
             value=record.value,
             headers=tuple(record.headers),

@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.errors import ConfigError, FencedError, MessageTooLargeError
 from streamer.kafka.dead_letters import bury
 from streamer.kafka.offsets import OffsetTracker
-from streamer.kafka.produce_batch_size import BatchLimit
+from streamer.kafka.produce_batch_size import ProduceBatchSize
 from streamer.metrics import Metrics
 from streamer.settings.sections import DeliverySettings, SinkSettings
 from streamer.tasks import set_within
@@ -78,7 +78,7 @@ class Transactions:
         self._settings = settings
         self._metrics = metrics
         self._log = log
-        self._limit = BatchLimit()
+        self._limit = ProduceBatchSize()
         self._lanes: dict[Partition, _Lane] = {}
         self._enough = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()

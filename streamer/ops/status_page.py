@@ -25,11 +25,11 @@ _STYLE = (
 )
 _LINKS = "".join(f' <a href="{page}">{page}</a>' for page in ("/metrics", "/config", "/model"))
 _FAILURES = {
-    "fetches refused": "streamer_source_failures_total",
-    "answers or dead letters refused for now": "streamer_sink_failures_total",
+    "fetches refused": "streamer_source_fetch_failures_total",
+    "answers or dead letters refused for now": "streamer_sink_send_failures_total",
     "commits failed": "streamer_offsets_commit_failures_total",
     "rows given up under overload": "streamer_batching_shed_rows_total",
-    "returns to the version before": "streamer_versions_rollbacks_total",
+    "returns to the version before": "streamer_rollout_rollbacks_total",
 }
 Cell = tuple[str, bool]
 """A text, and whether somebody should look at it."""
@@ -114,7 +114,7 @@ Rows = Iterator[tuple[str, Cell]]
 def _behind(window: Window) -> Rows:
     yield "records received per second", _number(window.rate("streamer_source_records_total"))
     yield "records in flight", _number(window.value("streamer_source_in_flight_records"))
-    yield "bytes in flight", _bytes(window.value("streamer_source_in_flight_bytes"))
+    yield "bytes in flight", _bytes(window.value("streamer_source_unacknowledged_bytes"))
     yield "partitions paused", _number(window.value("streamer_source_paused_partitions"), bad=True)
     for partition in sorted(window.labels("streamer_source_lag_records", "partition"), key=int):
         records = window.value("streamer_source_lag_records", partition=partition) or 0.0
@@ -145,9 +145,9 @@ def _times(window: Window) -> Rows:
 
 
 def _models(window: Window) -> Rows:
-    for model in window.labels("streamer_versions_pinned", "model"):
-        yield f"{model}: version", _number(window.value("streamer_versions_pinned", model=model))
-        share = window.value("streamer_versions_incoming_share", model=model) or 0.0
+    for model in window.labels("streamer_rollout_serving_version", "model"):
+        yield f"{model}: version", _number(window.value("streamer_rollout_serving_version", model=model))
+        share = window.value("streamer_rollout_incoming_share", model=model) or 0.0
         yield f"{model}: users with the newer version", (f"{share:.0%}", False)
     for address in window.labels("streamer_predictor_circuit_open", "address"):
         is_open = bool(window.value("streamer_predictor_circuit_open", address=address))
@@ -161,8 +161,8 @@ def _models(window: Window) -> Rows:
 
 
 def _batches(window: Window) -> Rows:
-    yield "calls at once, at most", _number(window.value("streamer_batching_in_flight_limit"))
-    yield "rows waiting", _number(window.value("streamer_batching_waiting_rows"))
+    yield "calls at once, at most", _number(window.value("streamer_batching_concurrency_limit"))
+    yield "rows waiting", _number(window.value("streamer_batching_queued_rows"))
     rows = window.quantile("streamer_batching_rows", 0.5)
     yield "rows of a batch, half have at most", _NOTHING if rows is None else _number(rows[1])
     for reason in window.labels("streamer_batching_batches_total", "reason"):
@@ -177,7 +177,7 @@ def _failures(window: Window) -> Rows:
     for outcome in window.labels("streamer_delivery_transactions_total", "outcome"):
         gained = window.gain("streamer_delivery_transactions_total", outcome=outcome)
         yield f"transactions: {outcome}", _number(gained, bad=outcome != "committed")
-    careful = window.value("streamer_delivery_careful_partitions")
+    careful = window.value("streamer_delivery_isolated_partitions")
     yield "partitions worked off one record at a time", _number(careful, bad=True)
     for name, metric in _FAILURES.items():
         gains = [window.gain(metric, **dict(labels)) for labels in window.now.values.get(metric, {})]

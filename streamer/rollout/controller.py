@@ -7,12 +7,13 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import PredictError, SpecError
 from streamer.metrics import Metrics
+from streamer.prepared_version import PreparedVersion
 from streamer.rollout.user_share import Rollout
 from streamer.rollout.version_guard import Guard
 from streamer.rollout.version_labels import Labels
 from streamer.rollout.versions import Versions
 from streamer.scoring.cache import ScoreCache
-from streamer.serving.preparation import ModelServers, Preparation, Serving
+from streamer.serving.preparation import ModelServers, Preparation
 from streamer.settings import Settings
 from streamer.tasks import set_within
 from streamer.types import F32, Header, ModelVersion
@@ -27,8 +28,8 @@ _OWN_FAULT = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL", "
 class Model:
     """Holds what serves now, and what is about to.
 
-    Invariants: (1) a request gets one `Serving` and keeps it from its decoding to its answer; (2) whatever serves has
-    been prepared; (3) at most one version is incoming, and what it is compared with stays ready until it has all users.
+    Invariants: (1) a request keeps one `PreparedVersion` from its decoding to its answer; (2) whatever serves has been
+    prepared; (3) at most one version is incoming, and what it is compared with stays ready until it has all users.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class Model:
         self._preparation = Preparation(servers, settings)
         self._guard = Guard(settings.guard)
         self._changing = asyncio.Lock()
-        self._serving: Serving | None = None
-        self._incoming: tuple[Serving, Rollout] | None = None
-        self._previous: Serving | None = None
+        self._serving: PreparedVersion | None = None
+        self._incoming: tuple[PreparedVersion, Rollout] | None = None
+        self._previous: PreparedVersion | None = None
         self._canary: tuple[int | str, float] | None = None  # a version or a label, and the share that it shall have
-        self._shadow: tuple[Serving, Rollout] | None = None
+        self._shadow: tuple[PreparedVersion, Rollout] | None = None
         self._taken = asyncio.Event()  # set, and replaced, when a version gets all users
 
     @property
@@ -67,20 +68,20 @@ class Model:
         """Whether requests can be scored."""
         return self._serving is not None
 
-    def serving_for(self, key: bytes | None) -> Serving:
+    def serving_for(self, key: bytes | None) -> PreparedVersion:
         """What serves the user with this key, now."""
         assert self._serving is not None, "records are read only when a model serves"
         if self._incoming is not None and self._incoming[1].has(key, self._clock()):
             return self._incoming[0]
         return self._serving
 
-    def shadow_for(self, key: bytes | None) -> Serving | None:
+    def shadow_for(self, key: bytes | None) -> PreparedVersion | None:
         """What scores the requests of the user with this key too, for nobody but the readers of the shadow topic."""
         if self._shadow is None or not self._shadow[1].has(key, self._clock()):
             return None
         return self._shadow[0]
 
-    async def successor(self, version: ModelVersion, key: bytes | None, seconds: float) -> Serving | None:
+    async def successor(self, version: ModelVersion, key: bytes | None, seconds: float) -> PreparedVersion | None:
         """What serves the user with this key instead of a version that is gone; None if nothing does in time."""
         serving = self.serving_for(key)
         if serving.version == version:
@@ -105,7 +106,7 @@ class Model:
             "shadow": None
             if self._shadow is None
             else {"version": self._shadow[0].version.version, "share": self._shadow[1].fixed},
-            "pinned_by_operator": self._versions.held,
+            "pinned": self._versions.held,
             "rolled_back": sorted(self._versions.rejected),
         }
 
@@ -263,7 +264,7 @@ class Model:
         if serving is not None and self._canary == canary:
             self._receive(serving, Rollout(self._clock(), 0.0, fixed=share))
 
-    async def _made_ready(self, number: int) -> Serving | None:
+    async def _made_ready(self, number: int) -> PreparedVersion | None:
         """The version, prepared; None where it cannot be and another one serves."""
         version = ModelVersion(self.name, number)
         try:
@@ -288,7 +289,7 @@ class Model:
         assert self._incoming is not None
         return self._incoming[0].version.version == wanted if self._moving else self._label is None
 
-    def _ramp(self, serving: Serving) -> Rollout:
+    def _ramp(self, serving: PreparedVersion) -> Rollout:
         """From nobody to everybody; what has been the canary goes on from the users that it has."""
         ramp_s = self._settings.rollout.ramp_s
         share = 0.0
@@ -296,7 +297,7 @@ class Model:
             share = self._incoming[1].share(self._clock())
         return Rollout(self._clock() - share * ramp_s, ramp_s)
 
-    async def _prepared(self, version: int) -> Serving:
+    async def _prepared(self, version: int) -> PreparedVersion:
         """A version that an operator asks for."""
         name = self.name
         if version not in await self._servers.available(name):
@@ -306,7 +307,7 @@ class Model:
         except SpecError as error:
             raise PredictError("FAILED_PRECONDITION", f"version {version} of {name!r}: {error}") from error
 
-    def _known(self, version: int) -> Serving | None:
+    def _known(self, version: int) -> PreparedVersion | None:
         """A version that is ready."""
         ready = (self._serving, self._previous, self._incoming[0] if self._incoming else None)
         return next((known for known in ready if known is not None and known.version.version == version), None)
@@ -319,7 +320,7 @@ class Model:
         else:
             self.roll_back(verdict)
 
-    def _receive(self, serving: Serving, rollout: Rollout) -> None:
+    def _receive(self, serving: PreparedVersion, rollout: Rollout) -> None:
         """A version begins to get users; it is judged from its first call on."""
         if self._incoming is not None and self._incoming[0].version != serving.version:
             self._send_back()
@@ -340,7 +341,7 @@ class Model:
         if self._serving is not None:
             self._guard.watch(self._serving.version, trusted=True)
 
-    def _take(self, serving: Serving) -> None:
+    def _take(self, serving: PreparedVersion) -> None:
         """A version gets all users. One that did not come in step by step is trusted."""
         before, incoming = self._serving, self._incoming
         if before is not None and before.version == serving.version:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from streamer.errors import PredictError
+from streamer.prepared_version import PreparedVersion
 from streamer.rollout.controller import Model
-from streamer.serving.preparation import Serving
 from streamer.types import F32, Header, ModelVersion
 
 
@@ -48,7 +48,7 @@ class Models:
         """Keeps a request, raw, for warming the next version of a model."""
         self._models[version.name].remember(value, headers)
 
-    def shadow_for(self, serving: ModelVersion, key: bytes | None) -> Serving | None:
+    def shadow_for(self, serving: ModelVersion, key: bytes | None) -> PreparedVersion | None:
         """What scores a request too that `serving` has answered; None if nothing else does."""
         shadow = self._models[serving.name].shadow_for(key)
         return None if shadow is None or shadow.version == serving else shadow

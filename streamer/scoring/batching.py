@@ -122,10 +122,10 @@ class BatchQueue:
         self._order = itertools.count()
         self._draining = False
         self._latencies = LatencyModels()
-        self.waiting_rows = 0
+        self.queued_rows = 0
 
     def __repr__(self) -> str:
-        return f"<BatchQueue {self.waiting_rows} rows of {len(self._heap)} requests{' draining' * self._draining}>"
+        return f"<BatchQueue {self.queued_rows} rows of {len(self._heap)} requests{' draining' * self._draining}>"
 
     def add(self, ticket: Ticket) -> None:
         """Queues a ticket's rows.
@@ -133,10 +133,10 @@ class BatchQueue:
         Raises:
             QueueFullError: the queue holds `max_queued_rows`, or would.
         """
-        if self.waiting_rows + ticket.waiting > self._settings.max_queued_rows:
-            raise QueueFullError(f"{self.waiting_rows} rows wait, batching.max_queued_rows is reached")
+        if self.queued_rows + ticket.waiting > self._settings.max_queued_rows:
+            raise QueueFullError(f"{self.queued_rows} rows wait, batching.max_queued_rows is reached")
         heapq.heappush(self._heap, (ticket.deadline.at, next(self._order), ticket))
-        self.waiting_rows += ticket.waiting
+        self.queued_rows += ticket.waiting
 
     def latency(self, version: ModelVersion) -> LatencyModel:
         """What is known of a version's latency; of the last few versions only."""
@@ -153,13 +153,13 @@ class BatchQueue:
         given_up: list[tuple[Ticket, Rows]] = []
         while self._heap:
             ticket = self._heap[0][2]
-            if self._fits(ticket, now) or (idle and ticket.waiting == self.waiting_rows):
+            if self._fits(ticket, now) or (idle and ticket.waiting == self.queued_rows):
                 break
             given_up.append((ticket, ticket.rows[ticket.taken :]))
             self.discard(ticket)
         return given_up
 
-    def is_hopeless(self, version: ModelVersion, deadline: Deadline, now: float, *, calls: int) -> bool:
+    def would_miss_deadline(self, version: ModelVersion, deadline: Deadline, now: float, *, calls: int) -> bool:
         """Whether rows that were added now would leave too late, behind those that are more urgent.
 
         `calls` full batches at a time are what those take. False while less than a batch waits, for then what fits is
@@ -169,7 +169,7 @@ class BatchQueue:
         """
         most = self._settings.max_batch_rows
         full = self.latency(version).estimate(most)
-        if self.waiting_rows < most or not full:
+        if self.queued_rows < most or not full:
             return False
         ahead = sum(ticket.waiting for at, _, ticket in self._heap if at <= deadline.at)
         if (ahead / most + 1) * full / calls + full > self._seconds_for(deadline, now):
@@ -178,7 +178,7 @@ class BatchQueue:
 
     def discard(self, ticket: Ticket) -> None:
         """Gives up a ticket's rows that have not left yet. Again and after it has left: nothing happens."""
-        self.waiting_rows -= ticket.waiting
+        self.queued_rows -= ticket.waiting
         ticket.given_up = True
         self._drop_settled()
 
@@ -201,7 +201,7 @@ class BatchQueue:
             if not ticket.waiting:
                 continue
             rows = ticket.take(room)
-            self.waiting_rows -= len(rows)
+            self.queued_rows -= len(rows)
             room -= len(rows)
             parts.append((ticket, rows))
             latest = max(latest, ticket.deadline)
@@ -227,7 +227,7 @@ class BatchQueue:
             return None
         if self._draining:
             return "drain"
-        if self.waiting_rows >= self._settings.max_batch_rows:
+        if self.queued_rows >= self._settings.max_batch_rows:
             return "full"
         if now >= self._oldest() + self._settings.max_wait_ms / 1e3:
             return "slot_free"
@@ -236,7 +236,7 @@ class BatchQueue:
     def _fits(self, ticket: Ticket, now: float) -> bool:
         """Whether the batch that may leave now would answer a ticket in time, at least in part."""
         most = self._settings.max_batch_rows
-        rows = most if self.waiting_rows > most else 1
+        rows = most if self.queued_rows > most else 1
         return self.latency(ticket.version).rows_within(self._seconds_for(ticket.deadline, now)) >= rows
 
     def _limit(self, now: float) -> int:
@@ -255,7 +255,7 @@ class BatchQueue:
     def _urgent_at(self) -> float:
         """When the most urgent request must leave to be answered in time."""
         first = self._heap[0][2]
-        ahead = self.latency(first.version).estimate(min(self.waiting_rows, self._settings.max_batch_rows))
+        ahead = self.latency(first.version).estimate(min(self.queued_rows, self._settings.max_batch_rows))
         return first.deadline.at - self._settings.answer_margin_ms / 1e3 - _CAUTION * ahead
 
     def _drop_settled(self) -> None:

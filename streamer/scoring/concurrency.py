@@ -10,7 +10,7 @@ _STEP = 0.5
 _PROBE_EVERY = 500
 
 
-class InFlightLimit:
+class ConcurrencyLimit:
     """Keeps as many calls in flight as the server works on at once, and about one more that waits for it.
 
     As TCP Vegas does (Brakmo and Peterson, 1995), with calls for packets: a call that takes `seconds`, where one that

@@ -11,7 +11,7 @@ from streamer.deadline import Deadline
 from streamer.errors import PredictError, QueueFullError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.scoring.batching import Batch, BatchQueue, Rows, Ticket
-from streamer.scoring.concurrency import InFlightLimit
+from streamer.scoring.concurrency import ConcurrencyLimit
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
 Predict = Callable[[ModelVersion, BatchInputs, Deadline], Awaitable[F32]]
@@ -23,7 +23,7 @@ OUT_OF_TIME = "its time was up"
 
 
 @dataclass(slots=True, eq=False)
-class Gathering:
+class PendingScores:
     """What one request has got back so far.
 
     Attributes:
@@ -84,15 +84,15 @@ class Dispatcher:
     metrics: Metrics
     slots: int
     margin_s: float
-    limit: InFlightLimit | None = None
+    limit: ConcurrencyLimit | None = None
     in_flight: int = 0
     _started: int = 0
-    _gatherings: dict[Ticket, Gathering] = field(default_factory=dict)
+    _pending: dict[Ticket, PendingScores] = field(default_factory=dict)
     _pump_due: bool = False
     _timer: asyncio.TimerHandle | None = None
 
     def __post_init__(self) -> None:
-        self.metrics.waiting_rows.set_function(lambda: self.queue.waiting_rows)
+        self.metrics.queued_rows.set_function(lambda: self.queue.queued_rows)
 
     async def score(
         self,
@@ -102,7 +102,7 @@ class Dispatcher:
         deadline: Deadline,
         *,
         worth: Callable[[], F32] | None = None,
-    ) -> Gathering:
+    ) -> PendingScores:
         """Scores the candidates at positions `rows`, intp [k] with k > 0 and rising, as far as there is time.
 
         Where there is not time for all, those with the highest `worth()`, float32 [size of the request], go first.
@@ -110,27 +110,27 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         now = self.clock()
         ctr = np.zeros(encoded.size, dtype=np.float32)
-        gathering = Gathering(ctr, np.zeros(encoded.size, dtype=np.bool_), len(rows), loop.create_future())
+        pending = PendingScores(ctr, np.zeros(encoded.size, dtype=np.bool_), len(rows), loop.create_future())
         ticket = Ticket(version, encoded, rows, deadline, now, worth)
         try:
             self.queue.add(ticket)
         except QueueFullError as error:
-            gathering.give_up(str(error))
-            return gathering
-        self._gatherings[ticket] = gathering
-        time_up = loop.call_later(max(0.0, deadline.remaining(now) - self.margin_s), gathering.give_up, OUT_OF_TIME)
+            pending.give_up(str(error))
+            return pending
+        self._pending[ticket] = pending
+        time_up = loop.call_later(max(0.0, deadline.remaining(now) - self.margin_s), pending.give_up, OUT_OF_TIME)
         self._pump_soon()
         try:
-            await gathering.settled
+            await pending.settled
         finally:
             time_up.cancel()
             self.queue.discard(ticket)
-            del self._gatherings[ticket]
-        return gathering
+            del self._pending[ticket]
+        return pending
 
-    def is_hopeless(self, version: ModelVersion, deadline: Deadline) -> bool:
+    def would_miss_deadline(self, version: ModelVersion, deadline: Deadline) -> bool:
         """Whether a request that came now would not get its turn in time."""
-        return self.queue.is_hopeless(version, deadline, self.clock(), calls=self._calls)
+        return self.queue.would_miss_deadline(version, deadline, self.clock(), calls=self._calls)
 
     def drain(self) -> None:
         """Holds nothing back for company any more."""
@@ -154,8 +154,8 @@ class Dispatcher:
             now = self.clock()
             for ticket, rows in self.queue.shed(now, idle=not self.in_flight):
                 self.metrics.shed_rows.inc(len(rows))
-                if (gathering := self._gatherings.get(ticket)) is not None:
-                    gathering.fail(rows, "there was no time left to score it", now)
+                if (pending := self._pending.get(ticket)) is not None:
+                    pending.fail(rows, "there was no time left to score it", now)
             batch = self.queue.take(now)
             if batch is None:
                 self._wake_later(now)
@@ -163,9 +163,9 @@ class Dispatcher:
             self.in_flight += 1
             self.metrics.batch_left(batch.reason, batch.rows)
             for ticket, _ in batch.parts:
-                gathering = self._gatherings[ticket]
-                gathering.left = gathering.left or now
-                gathering.batch_rows = max(gathering.batch_rows, batch.rows)
+                pending = self._pending[ticket]
+                pending.left = pending.left or now
+                pending.batch_rows = max(pending.batch_rows, batch.rows)
             self.spawn(self._run(batch), "batch")
 
     def _wake_later(self, now: float) -> None:
@@ -197,12 +197,12 @@ class Dispatcher:
             if self.limit is not None:
                 alone = not company and started == self._started
                 self.limit.observe(batch.version, batch.rows, now - start, alone=alone)
-                self.metrics.in_flight_limit.set(self.limit.calls)
+                self.metrics.concurrency_limit.set(self.limit.calls)
             first = 0
             for ticket, rows in batch.parts:
-                gathering = self._gatherings.get(ticket)
-                if gathering is not None:
-                    gathering.fill(rows, ctr[first : first + len(rows)], now)
+                pending = self._pending.get(ticket)
+                if pending is not None:
+                    pending.fill(rows, ctr[first : first + len(rows)], now)
                 first += len(rows)
         finally:
             self.in_flight -= 1
@@ -211,7 +211,7 @@ class Dispatcher:
     def _fail(self, batch: Batch, reason: str, *, gone: bool = False) -> None:
         now = self.clock()
         for ticket, rows in batch.parts:
-            gathering = self._gatherings.get(ticket)
-            if gathering is not None:
-                gathering.gone |= gone
-                gathering.fail(rows, reason, now)
+            pending = self._pending.get(ticket)
+            if pending is not None:
+                pending.gone |= gone
+                pending.fail(rows, reason, now)

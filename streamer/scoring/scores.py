@@ -12,7 +12,7 @@ import xxhash
 from streamer.deadline import Deadline
 from streamer.metrics import Metrics
 from streamer.scoring.cache import Owners, Positions, ScoreCache
-from streamer.scoring.dispatcher import OUT_OF_TIME, Dispatcher, Gathering
+from streamer.scoring.dispatcher import OUT_OF_TIME, Dispatcher, PendingScores
 from streamer.scoring.priors import Priors
 from streamer.types import F32, FROM_CACHE, FROM_MODEL, FROM_PRIOR, I8, EncodedRequest, ModelVersion
 
@@ -49,17 +49,17 @@ class Scored:
         self.ctr[rows] = ctr
         self.sources[rows] = FROM_CACHE
 
-    def take(self, gathering: Gathering, asked: float, now: float) -> None:
+    def take(self, pending: PendingScores, asked: float, now: float) -> None:
         """Takes over what the model gave."""
-        done = gathering.done
-        self.ctr[done] = gathering.ctr[done]
+        done = pending.done
+        self.ctr[done] = pending.ctr[done]
         self.sources[done] = FROM_MODEL
-        self.reason = gathering.reason or self.reason
-        self.gone |= gathering.gone
-        self.batch_rows = max(self.batch_rows, gathering.batch_rows)
-        if gathering.left:
-            self.queue_s += gathering.left - asked
-            self.predict_s += (gathering.replied or now) - gathering.left
+        self.reason = pending.reason or self.reason
+        self.gone |= pending.gone
+        self.batch_rows = max(self.batch_rows, pending.batch_rows)
+        if pending.left:
+            self.queue_s += pending.left - asked
+            self.predict_s += (pending.replied or now) - pending.left
 
 
 @dataclass(slots=True)
@@ -107,11 +107,11 @@ class Scores:
     _flights: dict[int, asyncio.Future[None]] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    def is_hopeless(self, version: ModelVersion, deadline: Deadline) -> bool:
+    def would_miss_deadline(self, version: ModelVersion, deadline: Deadline) -> bool:
         """Whether a request would get no score in time: too much waits for the model, the cache knows too little."""
         if self.cache is not None and self.hit_ratio.is_enough:
             return False
-        return self.dispatcher.is_hopeless(version, deadline)
+        return self.dispatcher.would_miss_deadline(version, deadline)
 
     async def score(
         self, version: ModelVersion, encoded: EncodedRequest, deadline: Deadline, default_prior: float
@@ -161,7 +161,7 @@ class Scores:
         self, scored: Scored, cache: ScoreCache, rows: Positions, others: list[asyncio.Future[None]]
     ) -> None:
         """Waits for rows that other requests have asked for, then gets those that did not come."""
-        self.metrics.cache_followed.inc(len(rows))
+        self.metrics.cache_single_flight.inc(len(rows))
         left = scored.deadline.remaining(self.clock()) - self.dispatcher.margin_s
         _, late = await asyncio.wait(others, timeout=max(0.0, left))
         found = cache.lookup(scored.version, scored.encoded.keys[rows], self.clock())
@@ -192,5 +192,5 @@ class Scores:
         def worth() -> F32:
             return self._priors[scored.version.name].lookup(encoded.ad_keys, 0.0)
 
-        gathering = await self.dispatcher.score(scored.version, encoded, rows, scored.deadline, worth=worth)
-        scored.take(gathering, asked, self.clock())
+        pending = await self.dispatcher.score(scored.version, encoded, rows, scored.deadline, worth=worth)
+        scored.take(pending, asked, self.clock())

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -18,7 +18,7 @@ from streamer.serving.protos import (
 )
 from streamer.serving.replicas import Replica, Replicas
 from streamer.settings.sections import PredictorSettings
-from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, Tensor
+from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
@@ -36,21 +36,10 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
 )
-_REMEMBERED_VERSIONS = 16
 
 
 # What says that a server is not well; the rest says something of the request, or of the version.
 _UNWELL = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "INVALID_REPLY"})
-
-
-class FlatCall(Protocol):
-    """A signature that does not take the encoded form: its name, its output, and what it makes of a batch."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def output(self) -> str: ...
-    def tensors(self, batch: BatchInputs) -> Mapping[str, Tensor]: ...
 
 
 class Predictor:
@@ -69,7 +58,6 @@ class Predictor:
         self._clock = clock
         options, credentials = _channel_options(settings)
         self._servers = [_Server(address, options, credentials) for address in settings.addresses]
-        self._flat: dict[ModelVersion, FlatCall] = {}
         self._replicas = replicas_of(settings)
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
@@ -201,17 +189,6 @@ class Predictor:
         found = signatures.signature_def[name]
         return SignatureInfo(*({n: tensor_info(t) for n, t in side.items()} for side in (found.inputs, found.outputs)))
 
-    def ask_by(self, version: ModelVersion, signature: FlatCall) -> None:
-        """From now on the version is asked by a flat signature of its own instead of `score`.
-
-        This is remembered of as many versions of a model as may be in use, those that were asked last.
-        """
-        self._flat.pop(version, None)
-        of_model = [known for known in self._flat if known.name == version.name]
-        if len(of_model) == _REMEMBERED_VERSIONS:
-            del self._flat[of_model[0]]
-        self._flat[version] = signature
-
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
         """Scores rows for nobody on every server, so that the version's first real call is not its first call.
 
@@ -246,12 +223,12 @@ class Predictor:
         for server in self._servers:
             await server.channel.close(None)
 
-    def _request(self, version: ModelVersion, inputs: BatchInputs) -> tuple[Any, str]:
+    @staticmethod
+    def _request(version: ModelVersion, inputs: BatchInputs) -> tuple[Any, str]:
         """The Predict request for a batch, and the output that has the scores."""
-        flat = self._flat.pop(version, None)
+        flat = version.flat
         if flat is None:
             return score_request(version, inputs), OUTPUT
-        self._flat[version] = flat  # the last of them, so that it is the last one to be forgotten
         return predict_request(version, flat.name, flat.tensors(inputs)), flat.output
 
     @property
@@ -288,9 +265,9 @@ def replicas_of(settings: PredictorSettings) -> Replicas:
     """The servers that settings name, none of them called yet."""
     return Replicas(
         [Replica(address) for address in settings.addresses],
-        failures=settings.breaker_failures,
-        pause_s=settings.breaker_pause_ms / 1e3,
-        max_pause_s=settings.breaker_max_pause_ms / 1e3,
+        failures=settings.circuit_failures,
+        pause_s=settings.circuit_open_ms / 1e3,
+        max_pause_s=settings.circuit_max_open_ms / 1e3,
         retry_share=settings.retry_share,
     )
 

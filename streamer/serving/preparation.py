@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
 import orjson
@@ -11,9 +11,9 @@ from streamer.codec import Codec
 from streamer.errors import BadReplyError, InvalidRequestError, SpecError
 from streamer.features import GROUPS, Encoder, FeatureSpec, Layout
 from streamer.features.paths import nested
+from streamer.prepared_version import PreparedVersion
 from streamer.serving.flat_signature import FlatSignature
 from streamer.serving.messages import SCORE
-from streamer.serving.predictor import FlatCall
 from streamer.settings import Settings
 from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVersion, SignatureInfo, TensorInfo
 
@@ -27,22 +27,7 @@ class ModelServers(Protocol):
     async def labelled(self, model: str, label: str) -> int: ...
     async def feature_spec(self, version: ModelVersion) -> str: ...
     async def signature(self, version: ModelVersion, name: str) -> SignatureInfo: ...
-    def ask_by(self, version: ModelVersion, signature: FlatCall) -> None: ...
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """A version with the codec and the encoder that its own spec asks for."""
-
-    version: ModelVersion
-    codec: Codec
-    encoder: Encoder
-
-    @property
-    def prior(self) -> float:
-        """The click probability to answer with where nothing better is known."""
-        return self.encoder.spec.prior
 
 
 class Preparation:
@@ -60,7 +45,7 @@ class Preparation:
         """Keeps a request for warming the next version."""
         self._recent.append((value, headers))
 
-    async def prepare(self, version: ModelVersion) -> Serving:
+    async def prepare(self, version: ModelVersion) -> PreparedVersion:
         """Reads the version as `read_serving` does, and warms it.
 
         Raises:
@@ -77,10 +62,10 @@ class Preparation:
                 encoded = serving.encoder.encode(request)
             except InvalidRequestError:
                 continue
-            await self._servers.warm(version, BatchInputs.whole(encoded))
+            await self._servers.warm(serving.version, BatchInputs.whole(encoded))
             warmed = True
         if not warmed:
-            await self._servers.warm(version, BatchInputs.whole(serving.encoder.encode(_blank(serving.codec))))
+            await self._servers.warm(serving.version, BatchInputs.whole(serving.encoder.encode(_blank(serving.codec))))
         return serving
 
 
@@ -90,7 +75,7 @@ def _blank(codec: Codec) -> BidRequest:
     return BidRequest("warm-up", {}, _BLANK_CANDIDATES, rows=rows)
 
 
-async def read_serving(servers: ModelServers, settings: Settings, version: ModelVersion) -> Serving:
+async def read_serving(servers: ModelServers, settings: Settings, version: ModelVersion) -> PreparedVersion:
     """Fetches the version's spec, or reads the file that is set for its model, and checks its signature against it.
 
     Raises:
@@ -103,16 +88,16 @@ async def read_serving(servers: ModelServers, settings: Settings, version: Model
         spec = FeatureSpec.from_json(await servers.feature_spec(version), f"spec of {version}")
     else:
         spec = FeatureSpec.from_yaml(path)
-    encoder = Encoder(spec, remembered_ads=settings.features.remembered_ads)
+    encoder = Encoder(spec, memoised_ads=settings.features.memoised_ads)
     if spec.serving is None:
         _check_signature(version, encoder.layout, (await servers.signature(version, SCORE)).inputs)
     else:
         found = await servers.signature(version, spec.serving.signature)
         try:
-            servers.ask_by(version, FlatSignature(encoder.layout, spec.serving, found))
+            version = replace(version, flat=FlatSignature(encoder.layout, spec.serving, found))
         except SpecError as error:
             raise SpecError(f"{path or version}: {error}") from error
-    return Serving(version, Codec(settings.codec, spec.request, spec.document_keys, spec.containers), encoder)
+    return PreparedVersion(version, Codec(settings.codec, spec.request, spec.document_keys, spec.containers), encoder)
 
 
 def _check_signature(version: ModelVersion, layout: Layout, found: Mapping[str, TensorInfo]) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -32,6 +33,18 @@ from streamer.settings.sections import (
 
 _SECRETS = frozenset({"sasl_password", "ssl_key_password", "token"})
 ENVIRONMENT_PREFIX = "STREAMER_"
+RENAMED: Mapping[str, str] = {
+    "source.max_in_flight_bytes": "source.max_unacknowledged_bytes",
+    "features.remembered_ads": "features.memoised_ads",
+    "batching.in_flight": "batching.concurrency",
+    "batching.max_in_flight_batches": "batching.max_concurrent_calls",
+    "predictor.breaker_failures": "predictor.circuit_failures",
+    "predictor.breaker_pause_ms": "predictor.circuit_open_ms",
+    "predictor.breaker_max_pause_ms": "predictor.circuit_max_open_ms",
+    "shadow.max_waiting": "shadow.max_queued_requests",
+    "feature_log.max_waiting": "feature_log.max_queued_requests",
+}
+"""Settings of 0.1 by the name that 0.2 gave them."""
 
 
 class Settings(BaseSettings):
@@ -111,6 +124,8 @@ def _readable(found: object) -> str:
     where = [str(part) for part in found["loc"]]
     dotted = ".".join(where)
     if found["type"] == "extra_forbidden":
+        if dotted in RENAMED:
+            return f"{dotted}: renamed in 0.2.0 to {RENAMED[dotted]!r}"
         owner: type[BaseModel] = Settings
         for part in where[:-1]:
             field = owner.model_fields.get(part)

@@ -87,8 +87,8 @@ class SourceSettings(_Section):
     max_partition_share: float = Field(
         default=0.5, gt=0, le=1, description="of those, what one of several partitions may have; then it is paused"
     )
-    max_in_flight_bytes: int = Field(
-        default=64 * 2**20, ge=1, description="bytes of records whose answers no broker has; then reading stops"
+    max_unacknowledged_bytes: int = Field(
+        default=64 * 2**20, ge=1, description="reading pauses above this many bytes of unacknowledged records"
     )
     fetch_max_wait_ms: int = Field(default=100, ge=1, description="how long a broker holds a fetch without records")
     max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024, description="the most that one fetch brings")
@@ -104,7 +104,7 @@ class CodecSettings(_Section):
 class FeaturesSettings(_Section):
     """Encoding."""
 
-    remembered_ads: int = Field(default=20_000, ge=0, description="ads whose encoded rows are kept")
+    memoised_ads: int = Field(default=20_000, ge=0, description="ads whose encoded rows are kept")
 
 
 class CacheSettings(_Section):
@@ -122,10 +122,10 @@ class BatchingSettings(_Section):
 
     max_batch_rows: int = Field(default=1200, ge=1, description="rows of one call; larger requests are split")
     max_wait_ms: float = Field(default=0.0, ge=0, description="how long rows wait for company while a slot is free")
-    in_flight: Literal["fixed", "adaptive"] = Field(
+    concurrency: Literal["fixed", "adaptive"] = Field(
         default="fixed", description="adaptive: as many calls at once as the servers work on, learnt from their replies"
     )
-    max_in_flight_batches: int = Field(default=3, ge=1, description="calls at once; with `adaptive` the most")
+    max_concurrent_calls: int = Field(default=3, ge=1, description="calls at once; with `adaptive` the most")
     max_queued_rows: int = Field(default=40_000, ge=1, description="rows waiting; beyond, requests get priors at once")
     answer_margin_ms: float = Field(default=2.0, ge=0, description="kept of a budget for publishing the answer")
 
@@ -156,9 +156,9 @@ class PredictorSettings(_Section):
     )
     poll_interval_ms: float = Field(default=1000.0, gt=0, description="how often served versions are asked for")
     control_timeout_ms: float = Field(default=5000.0, gt=0, description="for status, spec and warm-up calls")
-    breaker_failures: int = Field(default=5, ge=1, description="failures in a row after which a server is left alone")
-    breaker_pause_ms: float = Field(default=100.0, gt=0, description="how long at first; each more failure doubles it")
-    breaker_max_pause_ms: float = Field(default=2000.0, gt=0, description="the longest pause")
+    circuit_failures: int = Field(default=5, ge=1, description="failures in a row after which a server is left alone")
+    circuit_open_ms: float = Field(default=100.0, gt=0, description="how long at first; each more failure doubles it")
+    circuit_max_open_ms: float = Field(default=2000.0, gt=0, description="the longest pause")
     retry_share: float = Field(default=0.1, ge=0, le=1, description="retries, as a share of the successful calls")
     warmup_requests: int = Field(default=16, ge=0, description="recent requests that a new version is warmed with")
 
@@ -202,7 +202,9 @@ class ShadowSettings(_Section):
     """Requests that a version in the shadow scores too, after they have been answered."""
 
     timeout_ms: float = Field(default=1000.0, gt=0, description="for scoring and publishing one of them")
-    max_waiting: int = Field(default=16, ge=1, description="requests waiting; beyond, they are left out and counted")
+    max_queued_requests: int = Field(
+        default=16, ge=1, description="requests waiting; beyond, they are left out and counted"
+    )
 
 
 class FeatureLogSettings(_Section):
@@ -210,7 +212,9 @@ class FeatureLogSettings(_Section):
 
     share: float = Field(default=0.0, ge=0, le=1, description="of the requests, chosen by their ids; 0: none")
     timeout_ms: float = Field(default=1000.0, gt=0, description="for publishing one of them")
-    max_waiting: int = Field(default=64, ge=1, description="requests waiting; beyond, they are left out and counted")
+    max_queued_requests: int = Field(
+        default=64, ge=1, description="requests waiting; beyond, they are left out and counted"
+    )
 
 
 class SinkSettings(_Section):

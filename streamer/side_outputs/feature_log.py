@@ -10,21 +10,21 @@ from structlog.typing import FilteringBoundLogger
 from streamer.errors import MessageTooLargeError
 from streamer.features import encode_served
 from streamer.metrics import Metrics
-from streamer.serving.preparation import Serving
+from streamer.prepared_version import PreparedVersion
 from streamer.settings.sections import FeatureLogSettings
 from streamer.types import EncodedRequest
 
 Publish = Callable[[bytes | None, bytes], Awaitable[None]]
 """Sends a line with the key of its request; returns when the brokers have it."""
 
-Outcome = Literal["logged", "failed", "left_out"]
+Outcome = Literal["logged", "failed", "dropped"]
 
 
 class FeatureLog:
     """Logs a share of the requests, one at a time.
 
-    Promises: an answer never waits for it, nor is changed by it; at most `max_waiting` requests wait for it, beyond
-    they are left out, and counted; whether a request is in the sample follows from its id, so a repeat of it is as
+    Promises: an answer never waits for it, nor is changed by it; at most `max_queued_requests` wait for it, beyond they
+    are left out, and counted; whether a request is in the sample follows from its id, so a repeat of it is as
     well. It is no part of delivery: what waits when a worker ends is not logged.
     """
 
@@ -35,18 +35,18 @@ class FeatureLog:
         self._settings = settings
         self._metrics = metrics
         self._log = log
-        self._waiting: asyncio.Queue[tuple[bytes | None, str, Serving, EncodedRequest]] = asyncio.Queue(
-            settings.max_waiting
+        self._waiting: asyncio.Queue[tuple[bytes | None, str, PreparedVersion, EncodedRequest]] = asyncio.Queue(
+            settings.max_queued_requests
         )
 
-    def offer(self, key: bytes | None, request_id: str, serving: Serving, encoded: EncodedRequest) -> None:
+    def offer(self, key: bytes | None, request_id: str, serving: PreparedVersion, encoded: EncodedRequest) -> None:
         """A request was scored by these rows; they are logged if it is in the sample."""
         if not is_sampled(request_id, self._settings.share):
             return
         try:
             self._waiting.put_nowait((key, request_id, serving, encoded))
         except asyncio.QueueFull:
-            self._count("left_out")
+            self._count("dropped")
 
     async def run(self) -> None:
         """Works until it is cancelled."""

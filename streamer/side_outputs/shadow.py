@@ -10,23 +10,22 @@ from structlog.typing import FilteringBoundLogger
 from streamer.codec import encode_scores
 from streamer.errors import InvalidRequestError, MessageTooLargeError, PredictError
 from streamer.kafka.sink import Sink
-from streamer.kafka.source import Received
 from streamer.metrics import Metrics
+from streamer.prepared_version import PreparedVersion
 from streamer.rollout.models import Models
 from streamer.serving.predictor import Predictor
-from streamer.serving.preparation import Serving
 from streamer.settings.sections import ShadowSettings
-from streamer.types import FROM_MODEL, BadRecord, BatchInputs, ModelVersion, ScoreMessage
+from streamer.types import FROM_MODEL, BadRecord, BatchInputs, ModelVersion, Record, ScoreMessage
 
-Outcome = Literal["scored", "failed", "left_out"]
+Outcome = Literal["scored", "failed", "dropped"]
 
 
 class Shadow:
     """Scores requests one at a time, each in a call of its own, and publishes them on the shadow topic.
 
     Promises: an answer never waits for it, nor is changed by it; while rows of live requests wait for the model, or
-    `max_waiting` requests wait for it, requests are left out, and counted; its failures are counted and logged, and
-    say nothing to circuits, retries or the guard of versions. It is no part of delivery: what waits when a worker ends
+    `max_queued_requests` wait for it, requests are dropped and counted; its failures are counted and logged, and say
+    nothing to circuits, retries or the guard of versions. It is no part of delivery: what waits when a worker ends
     is not scored.
     """
 
@@ -48,9 +47,9 @@ class Shadow:
         self._metrics = metrics
         self._log = log
         self._is_busy = is_busy
-        self._waiting: asyncio.Queue[tuple[Serving, Received]] = asyncio.Queue(settings.max_waiting)
+        self._waiting: asyncio.Queue[tuple[PreparedVersion, Record]] = asyncio.Queue(settings.max_queued_requests)
 
-    def offer(self, record: Received, answered_by: ModelVersion | None) -> None:
+    def offer(self, record: Record, answered_by: ModelVersion | None) -> None:
         """A record was answered; it is scored again if its user is among those of a version in the shadow."""
         serving = None if answered_by is None else self._models.shadow_for(answered_by, record.key)
         if serving is None:
@@ -58,14 +57,14 @@ class Shadow:
         try:
             self._waiting.put_nowait((serving, record))
         except asyncio.QueueFull:
-            self._count("left_out")
+            self._count("dropped")
 
     async def run(self) -> None:
         """Works until it is cancelled."""
         while True:
             serving, record = await self._waiting.get()
             if self._is_busy():
-                self._count("left_out")
+                self._count("dropped")
                 continue
             try:
                 async with asyncio.timeout(self._settings.timeout_ms / 1e3):
@@ -76,7 +75,7 @@ class Shadow:
             else:
                 self._count("scored")
 
-    async def _score(self, serving: Serving, record: Received) -> None:
+    async def _score(self, serving: PreparedVersion, record: Record) -> None:
         request = serving.codec.decode(record.value, record.headers)
         if isinstance(request, BadRecord):
             raise InvalidRequestError("record", request.reason)

@@ -8,7 +8,6 @@ import numpy as np
 
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features import GROUPS, FeatureSpec, Layout
-from streamer.serving.predictor import FlatCall
 from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, TensorInfo
 
 
@@ -85,10 +84,6 @@ class VirtualServers:
         """The signature `score` of a version that any has."""
         await asyncio.sleep(self.control_s)
         return SignatureInfo(self._loaded(version).inputs(), {"ctr": TensorInfo("float32", (-1,))})
-
-    def ask_by(self, version: ModelVersion, signature: FlatCall) -> None:
-        """Not for these: their versions have the signature `score`."""
-        raise NotImplementedError
 
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
         """Fails where no server can score."""

@@ -231,7 +231,7 @@ def test_only_the_record_that_kills_its_worker_is_dead_lettered(system: System, 
         # Behind the window everything is as before.
         system.send([request("afterwards")])
         _until(lambda: bool(_committed(system).offset == 14), "the scorer does not go on")
-        assert scorer.metric("streamer_delivery_careful_partitions") == 0
+        assert scorer.metric("streamer_delivery_isolated_partitions") == 0
         assert scorer.stop() == 0
     answers = [message.json["request_id"] for message in system.read(system.scores, 100, timeout_s=5)]
     assert set(answers) == {*good, "afterwards"}

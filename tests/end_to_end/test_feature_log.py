@@ -68,7 +68,7 @@ def test_a_topic_that_takes_nothing_costs_no_answer(system: System, fresh_topic:
             return scorer.metric("streamer_feature_log_requests_total", outcome=outcome)
 
         deadline = time.monotonic() + 60
-        while count("failed") + count("left_out") < total:
+        while count("failed") + count("dropped") < total:
             assert time.monotonic() < deadline
         assert count("failed") >= 1
         assert count("logged") == 0

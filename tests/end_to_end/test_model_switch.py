@@ -140,7 +140,7 @@ def test_an_operator_pins_unpins_rolls_back_and_gives_a_share_to_a_canary(
         while set(ask()) != {2}:
             assert sent < 600 * users, "version 2 never served"
         assert "serving: 2" in operator(scorer, "list")
-        assert "pinned by operator: 1" in operator(scorer, "pin", "1")
+        assert "pinned: 1" in operator(scorer, "pin", "1")
         assert set(ask()) == {1}
         assert "'share': 0.5" in operator(scorer, "canary", "2", "0.5")
         first, second = ask(), ask()

@@ -32,7 +32,7 @@ def test_the_lines_that_were_left_out_are_counted() -> None:
     now[0] = 10.0
     event = {"event": "call failed"}
     assert limit.filter(_line(event))
-    assert event == {"event": "call failed", "left_out": 980}
+    assert event == {"event": "call failed", "suppressed": 980}
     now[0] = 20.0
     event = {"event": "call failed"}
     assert limit.filter(_line(event))

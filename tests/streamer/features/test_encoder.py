@@ -32,7 +32,7 @@ from tests.streamer.specs import candidates, documents, requests, scalars, small
 
 Document = dict[str, object]
 SPEC = small_spec()
-ENCODER = Encoder(SPEC, remembered_ads=64)
+ENCODER = Encoder(SPEC, memoised_ads=64)
 
 
 def by_rows(fields: Document, ads: list[Document]) -> BidRequest:
@@ -181,7 +181,7 @@ def test_a_table_encodes_as_the_log_does() -> None:
 @settings(max_examples=60)
 @given(data=st.data(), capacity=st.sampled_from([0, 1, 3, 8]))
 def test_remembering_never_changes_a_row(data: st.DataObject, capacity: int) -> None:
-    small, forgetful = Encoder(SPEC, remembered_ads=capacity), Encoder(SPEC, remembered_ads=0)
+    small, forgetful = Encoder(SPEC, memoised_ads=capacity), Encoder(SPEC, memoised_ads=0)
     pool: list[Document] = [{"ad_id": f"a{i}", "campaign": i % 5, "bid": i} for i in range(14)]
     for picks in data.draw(st.lists(st.lists(st.integers(0, 13), min_size=1, max_size=9), max_size=8)):
         request = by_rows({"user": {"id": 1}}, [pool[i] for i in picks])
@@ -196,7 +196,7 @@ def test_an_ad_whose_features_change_is_encoded_anew() -> None:
 
 
 def test_a_bad_candidate_is_named_and_spoils_nothing() -> None:
-    encoder = Encoder(SPEC, remembered_ads=4)
+    encoder = Encoder(SPEC, memoised_ads=4)
     good = by_rows({}, [{"ad_id": "a", "campaign": 1}, {"ad_id": "b", "campaign": 2}])
     before = encoder.encode(good)
     for bad, field, reason in [

@@ -83,9 +83,9 @@ def test_bytes_are_in_flight_until_their_record_is_done() -> None:
     tracker.received(P, 6, 30)
     tracker.received(Q, 0, 7)
     tracker.done(P, 6)
-    assert tracker.in_flight_bytes == 107
+    assert tracker.unacknowledged_bytes == 107
     tracker.forget([P])
-    assert tracker.in_flight_bytes == 7
+    assert tracker.unacknowledged_bytes == 7
 
 
 def test_what_is_done_is_uncommitted_until_it_is_committed() -> None:
@@ -179,7 +179,7 @@ def test_against_a_plain_model(data: st.DataObject) -> None:
             before[p] = offset
         unfinished = [o for records in state.values() for o, done in records.items() if not done]
         assert tracker.in_flight == len(unfinished) == tracker.in_flight_of([P, Q])
-        assert tracker.in_flight_bytes == sum(unfinished)
+        assert tracker.unacknowledged_bytes == sum(unfinished)
         assert tracker.uncommitted == sum(o >= committed.get(p, 0) for p, records in state.items() for o in records)
         for p, records in state.items():
             assert tracker.received_up_to(p) == max(records) + 1

@@ -14,11 +14,12 @@ from aiokafka.errors import CorruptRecordException, KafkaError, UnsupportedCodec
 from streamer.deadline import Deadline
 from streamer.kafka.delivery import Delivery
 from streamer.kafka.offsets import OffsetTracker
-from streamer.kafka.source import Received, Source
+from streamer.kafka.source import Source
 from streamer.metrics import Metrics
 from streamer.settings import Settings
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup
 from streamer.testing.virtual_loop import run_virtual, virtual
+from streamer.types import Record
 
 DRAIN_S = 2.0
 SETTINGS = Settings.model_validate(
@@ -80,7 +81,7 @@ class Member:
             for record in chunk:
                 self._tasks.create_task(self._answer(record))
 
-    async def _answer(self, record: Received) -> None:
+    async def _answer(self, record: Record) -> None:
         await asyncio.sleep(0.001)
         self.source.answered()
         await asyncio.sleep(self.seconds())

@@ -53,7 +53,7 @@ async def source_of(
 
 async def test_bytes_in_flight_stop_reading_until_they_are_done() -> None:
     offsets = OffsetTracker()
-    async with source_of(offsets, {"max_in_flight_bytes": 100}) as source:
+    async with source_of(offsets, {"max_unacknowledged_bytes": 100}) as source:
         offsets.received(P, 0, 60)
         assert source.room() > 0
         offsets.received(P, 1, 40)

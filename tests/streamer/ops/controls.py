@@ -14,7 +14,7 @@ class Control:
         self.asked: int | str | None = None
 
     def describe(self) -> dict[str, object]:
-        return {"model": "ctr", "serving": self.serving, "pinned_by_operator": self.pinned, "canary": self.asked}
+        return {"model": "ctr", "serving": self.serving, "pinned": self.pinned, "canary": self.asked}
 
     async def pin(self, version: int) -> None:
         if version > 3:

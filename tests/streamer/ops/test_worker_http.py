@@ -80,7 +80,7 @@ async def test_it_says_why_it_is_not_ready() -> None:
 async def test_an_operator_sees_and_chooses_the_version() -> None:
     async with port_of(Control()) as address:
         assert json.loads((await ask(address, "/model"))[1])[0]["serving"] == 3
-        assert json.loads((await ask(address, "/model/pin/2", "POST"))[1])[0]["pinned_by_operator"] == 2
+        assert json.loads((await ask(address, "/model/pin/2", "POST"))[1])[0]["pinned"] == 2
         assert await ask(address, "/model/pin/9", "POST") == (409, "NOT_FOUND: version 9 of 'ctr' is not AVAILABLE\n")
         assert json.loads((await ask(address, "/model/unpin", "POST"))[1])[0]["serving"] == 3
         for left in (2, 1):
@@ -154,7 +154,7 @@ async def test_the_command_line() -> None:
     async with port_of(control) as address:
         shown = await streamer("model", "pin", "2", "--ops", address)
         assert shown.exit_code == 0, shown.output
-        assert "serving: 2\npinned by operator: 2\n" in shown.output
+        assert "serving: 2\npinned: 2\n" in shown.output
         assert "serving: 3" in (await streamer("model", "unpin", "--ops", address)).output
         assert "serving: 2" in (await streamer("model", "rollback", "--ops", address)).output
         assert "serving: 2" in (await streamer("model", "list", "--ops", address)).output

@@ -10,7 +10,6 @@ import structlog
 
 from streamer.deadline import Deadline
 from streamer.features import FeatureSpec
-from streamer.kafka.source import Received
 from streamer.metrics import Metrics
 from streamer.pipeline import Pipeline
 from streamer.rollout.controller import Model
@@ -23,7 +22,7 @@ from streamer.scoring.scores import HitRatio, Scores
 from streamer.settings import Settings
 from streamer.side_outputs.feature_log import FeatureLog
 from streamer.testing.model_servers import Loaded, VirtualServers, version_of
-from streamer.types import DeadLetter, Header, ModelVersion, Origin
+from streamer.types import DeadLetter, Header, ModelVersion, Origin, Record
 from tests.streamer.specs import SMALL, small_spec
 
 _KEPT = {"user", "hour", "campaign", "bid", "campaign_user"}
@@ -91,7 +90,7 @@ class Worker:
         }
         now = self.loop.time()
         key, origin = f"u{user}".encode(), Origin("requests", 0, offset)
-        record = Received(key, orjson.dumps(document), (), origin, 0, Deadline.after(now, budget_ms), now)
+        record = Record(key, orjson.dumps(document), (), origin, 0, Deadline.after(now, budget_ms), now)
         task = self.spawn(self.pipeline.answer(record), "record")
         self.tasks.append(task)
         return task
@@ -134,7 +133,7 @@ class Worker:
     def done(self, origin: Origin) -> None:
         self.finished[origin.offset] += 1
 
-    def offer(self, record: Received, answered_by: ModelVersion | None) -> None:
+    def offer(self, record: Record, answered_by: ModelVersion | None) -> None:
         pass
 
     async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:

@@ -72,7 +72,7 @@ async def test_the_first_version_serves_once_it_is_warm() -> None:
         assert server.calls == 1, "it has scored before it serves"
         assert model.describe() == {
             "model": "ctr", "label": None, "serving": 4, "incoming": None, "previous": None, "canary": None,
-            "shadow": None, "pinned_by_operator": None, "rolled_back": [],
+            "shadow": None, "pinned": None, "rolled_back": [],
         }  # fmt: skip
 
 
@@ -96,7 +96,7 @@ async def test_a_newer_version_takes_over_and_is_trusted_when_it_behaves() -> No
         await model.refresh()
         calls(model, 2, 0.02, count=60)
         assert serving(model) == 2
-        assert metrics.registry.get_sample_value("streamer_versions_rollbacks_total", LABEL) is None
+        assert metrics.registry.get_sample_value("streamer_rollout_rollbacks_total", LABEL) is None
 
 
 async def test_a_version_whose_scores_jump_is_rolled_back_and_stays_away() -> None:
@@ -108,7 +108,7 @@ async def test_a_version_whose_scores_jump_is_rolled_back_and_stays_away() -> No
         await model.refresh()
         calls(model, 2, 0.7)
         assert serving(model) == 1
-        assert metrics.registry.get_sample_value("streamer_versions_rollbacks_total", LABEL) == 1
+        assert metrics.registry.get_sample_value("streamer_rollout_rollbacks_total", LABEL) == 1
         await model.refresh()
         assert serving(model) == 1
         assert model.describe()["rolled_back"] == [2]
@@ -210,7 +210,7 @@ async def test_users_move_over_by_share() -> None:
         now[0] = 3.0
         await model.refresh()
         assert share_of(model, 2) == pytest.approx(0.3, abs=0.05)
-        assert metrics.registry.get_sample_value("streamer_versions_incoming_share", LABEL) == pytest.approx(0.3)
+        assert metrics.registry.get_sample_value("streamer_rollout_incoming_share", LABEL) == pytest.approx(0.3)
         assert model.describe()["incoming"] == {"version": 2, "share": 0.3}
         now[0] = 10.0
         assert share_of(model, 2) == 1.0

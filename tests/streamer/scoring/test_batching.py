@@ -100,11 +100,11 @@ def test_a_full_queue_refuses_and_does_not_grow() -> None:
     queue.add(ticket(1, 15))
     with pytest.raises(QueueFullError, match="15 rows wait"):
         queue.add(ticket(2, 6))
-    assert queue.waiting_rows == 15
+    assert queue.queued_rows == 15
     queue.add(ticket(3, 5))
     taken(queue)
     queue.add(ticket(4, 10))
-    assert queue.waiting_rows == 20
+    assert queue.queued_rows == 20
 
 
 @pytest.mark.parametrize(
@@ -152,13 +152,13 @@ def test_a_discarded_request_leaves_no_trace() -> None:
         queue.add(one)
     queue.discard(first)
     queue.discard(first)
-    assert queue.waiting_rows == 4
+    assert queue.queued_rows == 4
     assert queue.next_wakeup() == pytest.approx(0.001 + 0.005)  # the second's, though it came later than the first
     queue.discard(second)
     assert queue.next_wakeup() == pytest.approx(0.003 + 0.005)
     assert taken(queue, 1.0) == [(3, 0), (3, 1)]
     queue.discard(third)
-    assert queue.waiting_rows == 0
+    assert queue.queued_rows == 0
     assert repr(queue) == "<BatchQueue 0 rows of 0 requests>"
 
 
@@ -336,7 +336,7 @@ class BatchQueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def waiting_rows_is_exact(self) -> None:
-        assert self.queue.waiting_rows == self.rows_waiting()
+        assert self.queue.queued_rows == self.rows_waiting()
 
 
 BatchQueueMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
@@ -372,7 +372,7 @@ def test_where_there_is_not_time_for_all_the_worthiest_leave() -> None:
     [(late, rows)] = queue.shed(0.004, idle=False)
     assert late is one
     assert rows.tolist() == [0, 2, 4]
-    assert queue.waiting_rows == 0
+    assert queue.queued_rows == 0
 
 
 def test_with_more_than_a_batch_waiting_only_those_with_time_for_a_full_one_stay() -> None:

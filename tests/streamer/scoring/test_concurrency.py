@@ -5,7 +5,7 @@ import heapq
 import numpy as np
 import pytest
 
-from streamer.scoring.concurrency import InFlightLimit
+from streamer.scoring.concurrency import ConcurrencyLimit
 from streamer.types import ModelVersion
 
 A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
@@ -23,7 +23,7 @@ class Server:
         return end
 
 
-def saturate(limit: InFlightLimit, server: Server, calls: int, *, seed: int = 1, version: ModelVersion = A) -> float:
+def saturate(limit: ConcurrencyLimit, server: Server, calls: int, *, seed: int = 1, version: ModelVersion = A) -> float:
     """Keeps as many calls in flight as the limit allows; returns calls a second."""
     rng = np.random.default_rng(seed)
     now = first = max(server.free)
@@ -43,7 +43,7 @@ def saturate(limit: InFlightLimit, server: Server, calls: int, *, seed: int = 1,
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
 def test_it_finds_how_many_calls_the_server_works_on(workers: int) -> None:
-    limit, server = InFlightLimit(16), Server(workers)
+    limit, server = ConcurrencyLimit(16), Server(workers)
     saturate(limit, server, 6000)
     settled = saturate(limit, server, 2000)
     assert workers <= limit.calls <= workers + 3
@@ -52,7 +52,7 @@ def test_it_finds_how_many_calls_the_server_works_on(workers: int) -> None:
 
 
 def test_it_follows_a_server_that_becomes_smaller() -> None:
-    limit = InFlightLimit(16)
+    limit = ConcurrencyLimit(16)
     saturate(limit, Server(8), 6000)
     assert limit.calls >= 8
     saturate(limit, Server(2), 6000)
@@ -60,7 +60,7 @@ def test_it_follows_a_server_that_becomes_smaller() -> None:
 
 
 def test_versions_have_times_of_their_own_and_only_a_few_are_remembered() -> None:
-    limit = InFlightLimit(4)
+    limit = ConcurrencyLimit(4)
     limit.observe(A, 300, 0.001, alone=True)
     for _ in range(400):
         limit.observe(B, 300, 0.1, alone=False)
@@ -73,7 +73,7 @@ def test_versions_have_times_of_their_own_and_only_a_few_are_remembered() -> Non
 
 
 def test_what_was_learnt_of_many_models_side_by_side_is_kept() -> None:
-    limit = InFlightLimit(4)
+    limit = ConcurrencyLimit(4)
     models = [ModelVersion(f"model-{i}", 1) for i in range(30)]
     for version in models:
         limit.observe(version, 300, 0.001, alone=True)
@@ -84,7 +84,7 @@ def test_what_was_learnt_of_many_models_side_by_side_is_kept() -> None:
 
 
 def test_one_call_goes_alone_at_first_and_now_and_then() -> None:
-    limit = InFlightLimit(8)
+    limit = ConcurrencyLimit(8)
     assert limit.calls == 1
     limit.observe(A, 300, 0.004, alone=True)
     assert limit.calls == 8

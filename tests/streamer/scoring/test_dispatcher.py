@@ -10,7 +10,7 @@ from streamer.deadline import Deadline
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
 from streamer.scoring.batching import BatchQueue
-from streamer.scoring.dispatcher import Dispatcher, Gathering
+from streamer.scoring.dispatcher import Dispatcher, PendingScores
 from streamer.settings.sections import BatchingSettings
 from streamer.testing.virtual_loop import virtual
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
@@ -79,7 +79,7 @@ class Rig:
 
     def score(
         self, request: EncodedRequest, *, budget_ms: float = 1000.0, version: ModelVersion = A
-    ) -> asyncio.Task[Gathering]:
+    ) -> asyncio.Task[PendingScores]:
         deadline = Deadline.after(self.loop.time(), budget_ms)
         rows = np.arange(request.size)
         return self.loop.create_task(self.dispatcher.score(version, request, rows, deadline))
@@ -91,8 +91,8 @@ async def turns(count: int = 6) -> None:
         await asyncio.sleep(0)
 
 
-def complete(gathering: Gathering, request: EncodedRequest) -> bool:
-    return bool(gathering.done.all()) and np.array_equal(gathering.ctr, score_of(request.candidate_ids))
+def complete(pending: PendingScores, request: EncodedRequest) -> bool:
+    return bool(pending.done.all()) and np.array_equal(pending.ctr, score_of(request.candidate_ids))
 
 
 @virtual
@@ -104,21 +104,21 @@ async def test_records_of_one_turn_share_a_batch() -> None:
     assert [c.inputs.rows for c in rig.calls] == [9]
     rig.calls[0].answer()
     for waiter, request in zip(waiters, requests, strict=True):
-        gathering = await waiter
-        assert complete(gathering, request)
-        assert gathering.batch_rows == 9
-        assert gathering.reason is None
+        pending = await waiter
+        assert complete(pending, request)
+        assert pending.batch_rows == 9
+        assert pending.reason is None
     assert rig.dispatcher.in_flight == 0
-    assert rig.queue.waiting_rows == 0
+    assert rig.queue.queued_rows == 0
 
 
 @virtual
 async def test_an_idle_model_is_asked_at_once() -> None:
     rig = Rig(model_s=0.003)
     start = rig.loop.time()
-    gathering = await rig.score(encoded(1, 3))
-    assert rig.calls[0].at == start == gathering.left
-    assert gathering.replied == pytest.approx(start + 0.003)
+    pending = await rig.score(encoded(1, 3))
+    assert rig.calls[0].at == start == pending.left
+    assert pending.replied == pytest.approx(start + 0.003)
 
 
 @virtual
@@ -162,7 +162,7 @@ async def test_the_rows_that_wait_are_measured() -> None:
     rig = Rig()
 
     def waiting() -> float | None:
-        return rig.dispatcher.metrics.registry.get_sample_value("streamer_batching_waiting_rows")
+        return rig.dispatcher.metrics.registry.get_sample_value("streamer_batching_queued_rows")
 
     first = rig.score(encoded(1, 3))
     await turns()
@@ -215,10 +215,10 @@ async def test_only_the_wanted_rows_are_asked() -> None:
     rig = Rig(model_s=0.001)
     request = encoded(1, 6)
     wanted = np.array([1, 4])
-    gathering = await rig.dispatcher.score(A, request, wanted, Deadline.after(rig.loop.time(), 1000))
+    pending = await rig.dispatcher.score(A, request, wanted, Deadline.after(rig.loop.time(), 1000))
     assert rig.calls[0].inputs.candidate_ids[:, 0].tolist() == [10_001, 10_004]
-    assert gathering.done.tolist() == [False, True, False, False, True, False]
-    assert np.array_equal(gathering.ctr[wanted], score_of(request.candidate_ids)[wanted])
+    assert pending.done.tolist() == [False, True, False, False, True, False]
+    assert np.array_equal(pending.ctr[wanted], score_of(request.candidate_ids)[wanted])
 
 
 @virtual
@@ -230,10 +230,10 @@ async def test_an_error_fails_its_rows_alone_and_the_next_batch_goes_on() -> Non
     rig.calls[0].reply.set_exception(PredictError("UNAVAILABLE", "gone"))
     await turns()
     rig.calls[1].answer()
-    gathering = await split
-    assert gathering.done.tolist() == [False] * 4 + [True] * 2
-    assert gathering.reason == "UNAVAILABLE: gone"
-    assert np.array_equal(gathering.ctr[4:], score_of(request.candidate_ids)[4:])
+    pending = await split
+    assert pending.done.tolist() == [False] * 4 + [True] * 2
+    assert pending.reason == "UNAVAILABLE: gone"
+    assert np.array_equal(pending.ctr[4:], score_of(request.candidate_ids)[4:])
     assert complete(await late, encoded(2, 1))
     assert (await late).reason is None
     assert rig.dispatcher.in_flight == 0
@@ -262,7 +262,7 @@ async def test_one_waiters_cancellation_hurts_no_other_of_its_batch() -> None:
     assert complete(await waiters[0], requests[0])
     assert complete(await waiters[2], requests[2])
     assert rig.dispatcher.in_flight == 0
-    assert rig.queue.waiting_rows == 0
+    assert rig.queue.queued_rows == 0
 
 
 @virtual
@@ -290,15 +290,15 @@ async def test_it_gives_up_at_the_deadline_less_the_margin_with_what_there_is() 
     waiter = rig.score(request, budget_ms=30)
     await turns()
     rig.calls[0].answer()
-    gathering = await waiter
+    pending = await waiter
     assert rig.loop.time() == pytest.approx(start + 0.028)
-    assert gathering.done.tolist() == [True] * 4 + [False] * 2
-    assert gathering.reason == "its time was up"
+    assert pending.done.tolist() == [True] * 4 + [False] * 2
+    assert pending.reason == "its time was up"
     # The late reply changes nothing any more.
     rig.calls[1].answer()
     await turns()
-    assert gathering.done.tolist() == [True] * 4 + [False] * 2
-    assert gathering.ctr[4:].tolist() == [0.0, 0.0]
+    assert pending.done.tolist() == [True] * 4 + [False] * 2
+    assert pending.ctr[4:].tolist() == [0.0, 0.0]
     assert rig.dispatcher.in_flight == 0
 
 
@@ -308,10 +308,10 @@ async def test_rows_given_up_in_the_queue_never_leave() -> None:
     stuck = rig.score(encoded(1, 2), budget_ms=100)
     await turns()
     waiting = rig.score(encoded(2, 2), budget_ms=10)
-    gathering = await waiting
-    assert not gathering.done.any()
-    assert gathering.left == 0.0
-    assert rig.queue.waiting_rows == 0
+    pending = await waiting
+    assert not pending.done.any()
+    assert pending.left == 0.0
+    assert rig.queue.queued_rows == 0
     rig.calls[0].answer()
     await stuck
     await turns()
@@ -322,9 +322,9 @@ async def test_rows_given_up_in_the_queue_never_leave() -> None:
 async def test_a_request_without_time_gives_up_at_once() -> None:
     rig = Rig()
     start = rig.loop.time()
-    gathering = await rig.score(encoded(1, 2), budget_ms=1)
+    pending = await rig.score(encoded(1, 2), budget_ms=1)
     assert rig.loop.time() == start
-    assert gathering.reason == "its time was up"
+    assert pending.reason == "its time was up"
 
 
 @virtual
@@ -333,11 +333,11 @@ async def test_a_full_queue_means_no_wait() -> None:
     kept = rig.score(encoded(1, 5))
     refused = rig.score(encoded(2, 1))
     start = rig.loop.time()
-    gathering = await refused
+    pending = await refused
     assert rig.loop.time() == start
-    assert not gathering.done.any()
-    assert gathering.reason is not None
-    assert "max_queued_rows" in gathering.reason
+    assert not pending.done.any()
+    assert pending.reason is not None
+    assert "max_queued_rows" in pending.reason
     await turns()
     rig.calls[0].answer()
     assert complete(await kept, encoded(1, 5))
@@ -351,9 +351,9 @@ async def test_an_unexpected_exception_settles_the_waiters_and_reaches_the_owner
     await turns()
     rig.calls[0].reply.set_exception(ZeroDivisionError("a bug"))
     for waiter in waiters:
-        gathering = await waiter
-        assert not gathering.done.any()
-        assert gathering.reason == "the call was broken off"
+        pending = await waiter
+        assert not pending.done.any()
+        assert pending.reason == "the call was broken off"
     assert isinstance(rig.tasks[0].exception(), ZeroDivisionError)
     following = rig.score(request)
     await turns()
@@ -379,8 +379,8 @@ async def test_a_model_that_became_slower_is_given_more_time_again() -> None:
 
     async def one(tag: int) -> None:
         deadline = Deadline.after(rig.loop.time(), 30.0)
-        gathering = await rig.dispatcher.score(A, encoded(tag, 30), np.arange(30), deadline)
-        scored.append(bool(gathering.done.any()))
+        pending = await rig.dispatcher.score(A, encoded(tag, 30), np.arange(30), deadline)
+        scored.append(bool(pending.done.any()))
 
     waiting: list[asyncio.Task[None]] = []
     for tag in range(1500):
@@ -410,7 +410,7 @@ async def test_company_is_awaited_as_long_as_it_is_told() -> None:
     start = rig.loop.time()
     first = rig.score(encoded(1, 2))
     rig.loop.call_later(0.002, lambda: waiters.append(rig.score(encoded(2, 2))))
-    waiters: list[asyncio.Task[Gathering]] = []
+    waiters: list[asyncio.Task[PendingScores]] = []
     await first
     assert [c.inputs.rows for c in rig.calls] == [4]
     assert rig.calls[0].at == pytest.approx(start + 0.005)
@@ -450,7 +450,7 @@ async def test_many_requests_under_load_are_all_answered_right() -> None:
     rig = Rig(slots=3, max_batch_rows=7, max_queued_rows=10_000, model_s=0.004)
     random = np.random.default_rng(3)
     requests = [encoded(tag, int(random.integers(1, 20)), user=tag % 5) for tag in range(1, 120)]
-    waiters: list[asyncio.Task[Gathering]] = []
+    waiters: list[asyncio.Task[PendingScores]] = []
 
     def start(request: EncodedRequest) -> None:
         waiters.append(rig.score(request, budget_ms=60_000))

@@ -47,17 +47,17 @@ def test_whoever_would_come_too_late_behind_others_does_not_join(
     requests: int, calls: int, due: float, hopeless: bool
 ) -> None:
     now = 9.0
-    assert crowded(requests).is_hopeless(A, Deadline(due, due - 1.1), now, calls=calls) is hopeless
+    assert crowded(requests).would_miss_deadline(A, Deadline(due, due - 1.1), now, calls=calls) is hopeless
 
 
 def test_while_much_waits_an_old_request_does_not_join_either() -> None:
     queue = crowded(2)
-    assert not queue.is_hopeless(A, Deadline(4.0, -5.0), 1.2, calls=3)
-    assert queue.is_hopeless(A, Deadline(4.0, -5.0), 1.4, calls=3)  # more than 0.7 of its 9 s are gone
+    assert not queue.would_miss_deadline(A, Deadline(4.0, -5.0), 1.2, calls=3)
+    assert queue.would_miss_deadline(A, Deadline(4.0, -5.0), 1.4, calls=3)  # more than 0.7 of its 9 s are gone
 
 
 def test_nothing_is_hopeless_before_a_reply() -> None:
-    assert not crowded(20, taught=False).is_hopeless(A, Deadline(10.0, 0.0), 9.99, calls=1)
+    assert not crowded(20, taught=False).would_miss_deadline(A, Deadline(10.0, 0.0), 9.99, calls=1)
 
 
 @pytest.mark.parametrize(("known", "hopeless"), [(0.0, True), (0.5, False)])
@@ -69,7 +69,7 @@ def test_a_cache_that_knows_much_is_asked_all_the_same(known: float, hopeless: b
         crowded(20), predict, lambda work, name: work.close(), lambda: 9.0, Metrics(), slots=1, margin_s=0.0
     )
     scores = Scores(ScoreCache(CacheSettings()), dispatcher, Metrics(), lambda: 9.0, HitRatio(0.1, known))
-    assert scores.is_hopeless(A, Deadline(10.0, 9.0)) is hopeless
+    assert scores.would_miss_deadline(A, Deadline(10.0, 9.0)) is hopeless
 
 
 def test_an_overloaded_scorer_answers_as_many_in_time_as_a_loaded_one() -> None:

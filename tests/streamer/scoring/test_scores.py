@@ -123,7 +123,7 @@ async def test_rows_on_their_way_are_followed_and_not_asked_again() -> None:
     assert rig.calls == [(A, [1, 2, 3]), (A, [5])]
     assert [sources(g) for g in gathered] == [["model"] * 3, ["cache", "model", "cache"], ["cache", "cache"]]
     assert np.array_equal(gathered[2].ctr, score_of(np.array([[5], [2]], dtype=np.int32)))
-    assert rig.count("cache_followed") == 4
+    assert rig.count("cache_single_flight") == 4
 
 
 @virtual

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -81,7 +81,7 @@ async def test_a_bad_reply_is_an_error_and_is_tried_once_more(answer: Callable[[
 
 async def test_a_failing_server_is_replaced_by_another_within_the_call() -> None:
     bad, good = Server(grpc.StatusCode.UNAVAILABLE), Server()
-    async with client_of(bad, good, breaker_failures=2) as (predictor, metrics):
+    async with client_of(bad, good, circuit_failures=2) as (predictor, metrics):
         for _ in range(6):
             assert len(await predictor.score(V, inputs(), LONG)) == 4
         assert good.calls == 6
@@ -117,7 +117,7 @@ async def test_no_time_no_call() -> None:
 
 async def test_with_every_circuit_open_it_fails_at_once_and_comes_back_by_itself() -> None:
     server = Server(grpc.StatusCode.UNAVAILABLE)
-    async with client_of(server, breaker_failures=2, breaker_pause_ms=300, breaker_max_pause_ms=300) as (predictor, _):
+    async with client_of(server, circuit_failures=2, circuit_open_ms=300, circuit_max_open_ms=300) as (predictor, _):
         with pytest.raises(PredictError, match="as told"):
             await predictor.score(V, inputs(), LONG)
         with pytest.raises(PredictError, match="every server has failed too often"):
@@ -201,22 +201,18 @@ class Flat:
         return {"candidate_ids": batch.candidate_ids}
 
 
-async def test_a_version_that_is_in_use_is_asked_in_its_own_way_whatever_others_come() -> None:
+async def test_a_version_with_a_flat_signature_is_called_by_it() -> None:
     asked: list[str] = []
 
     def answer(request: Any) -> Any:
         asked.append(request.model_spec.signature_name)
         return right(request)
 
+    flat = replace(V, flat=Flat("mine"))
     async with client_of(Server(answer)) as (predictor, _):
-        predictor.ask_by(V, Flat("mine"))
-        for number in range(100):
-            predictor.ask_by(ModelVersion("other", number), Flat("theirs"))
+        await predictor.score(flat, inputs(), LONG)
+        await predictor.warm(flat, inputs())
+        await predictor.score_aside(flat, inputs(), LONG)
         await predictor.score(V, inputs(), LONG)
-        for number in range(100, 110):
-            predictor.ask_by(ModelVersion(V.name, number), Flat("newer"))
-        await predictor.score(V, inputs(), LONG)
-        for number in range(110, 120):
-            predictor.ask_by(ModelVersion(V.name, number), Flat("newer"))
-        await predictor.score(V, inputs(), LONG)
-    assert asked == ["mine"] * 3
+    assert asked == ["mine"] * 3 + ["score"]
+    assert flat == V, "how it is called is no part of its identity: caches and latencies are by version"

@@ -13,7 +13,7 @@ from streamer.codec import Codec
 from streamer.errors import MessageTooLargeError
 from streamer.features import Encoder, FeatureSpec, ServedRows, decode_served, encode_served
 from streamer.metrics import Metrics
-from streamer.serving.preparation import Serving
+from streamer.prepared_version import PreparedVersion
 from streamer.settings.sections import CodecSettings, FeatureLogSettings
 from streamer.side_outputs.feature_log import FeatureLog, is_sampled
 from streamer.types import BadRecord, BidRequest, EncodedRequest, ModelVersion
@@ -73,7 +73,7 @@ async def test_what_waits_is_bounded_and_a_failure_is_counted_and_gone_on_from(
 ) -> None:
     spec, metrics = encoder.spec, Metrics()
     codec = Codec(CodecSettings(), spec.request, spec.document_keys, spec.containers)
-    serving = Serving(VERSION, codec, encoder)
+    serving = PreparedVersion(VERSION, codec, encoder)
     begun, released, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
     published: list[bytes | None] = []
 
@@ -86,7 +86,7 @@ async def test_what_waits_is_bounded_and_a_failure_is_counted_and_gone_on_from(
         if key == b"last":
             done.set()
 
-    settings = FeatureLogSettings(share=1.0, max_waiting=2, timeout_ms=60_000)
+    settings = FeatureLogSettings(share=1.0, max_queued_requests=2, timeout_ms=60_000)
     log = FeatureLog(publish, settings, metrics=metrics, log=structlog.get_logger())
     running = asyncio.create_task(log.run())
     log.offer(b"first", "r0", serving, encoded)
@@ -97,7 +97,7 @@ async def test_what_waits_is_bounded_and_a_failure_is_counted_and_gone_on_from(
     await done.wait()
     running.cancel()
     assert published == [b"first", b"last"]
-    counts = [_count(metrics, outcome) for outcome in ("logged", "failed", "left_out")]
+    counts = [_count(metrics, outcome) for outcome in ("logged", "failed", "dropped")]
     assert counts == [2, 1, 1]
 
 
