@@ -24,9 +24,7 @@ from streamer.pipeline import Answers, Pipeline
 from streamer.rollout.controller import Model
 from streamer.rollout.models import Models
 from streamer.rollout.observed_calls import Calls
-from streamer.scoring.batching import BatchQueue
 from streamer.scoring.cache import ScoreCache
-from streamer.scoring.concurrency import ConcurrencyLimit
 from streamer.scoring.dispatcher import Dispatcher
 from streamer.scoring.scores import HitRatio, Scores
 from streamer.serving.predictor import Predictor
@@ -115,7 +113,7 @@ class Service:
         predictor = Predictor(settings.predictor, self.metrics, self._clock)
         models = Models(
             [
-                Model(name, predictor, settings, cache, metrics=self.metrics, log=log, clock=self._clock)
+                Model(name, predictor.control, settings, cache, metrics=self.metrics, log=log, clock=self._clock)
                 for name in settings.predictor.models
             ]
         )
@@ -230,18 +228,7 @@ class Service:
                 clock=self._clock,
                 log=self._log,
             )
-            queue, slots = BatchQueue(settings.batching), settings.batching.max_concurrent_calls
-            dispatcher = Dispatcher(
-                queue,
-                calls.predict,
-                spawn,
-                self._clock,
-                self.metrics,
-                slots=slots,
-                margin_s=settings.batching.answer_margin_ms / 1e3,
-                limit=ConcurrencyLimit(slots) if settings.batching.concurrency == "adaptive" else None,
-            )
-            self.metrics.concurrency_limit.set(slots)
+            dispatcher = Dispatcher(settings.batching, calls.predict, spawn, self._clock, self.metrics)
             scores = Scores(
                 cache,
                 dispatcher,
@@ -256,7 +243,7 @@ class Service:
                 settings.shadow,
                 metrics=self.metrics,
                 log=self._log,
-                is_busy=lambda: queue.queued_rows > 0,
+                is_busy=lambda: dispatcher.queue.queued_rows > 0,
             )
             pipeline = Pipeline(
                 source,

@@ -81,7 +81,7 @@ class Shadow:
             raise InvalidRequestError("record", request.reason)
         encoded = serving.encoder.encode(request)
         seconds = self._settings.timeout_ms / 1e3
-        ctr = await self._predictor.score_aside(serving.version, BatchInputs.whole(encoded), seconds)
+        ctr = await self._predictor.score_shadow(serving.version, BatchInputs.whole(encoded), seconds)
         message = ScoreMessage(
             request.request_id,
             "ok",

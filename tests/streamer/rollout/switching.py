@@ -15,7 +15,6 @@ from streamer.pipeline import Pipeline
 from streamer.rollout.controller import Model
 from streamer.rollout.models import Models
 from streamer.rollout.observed_calls import Calls
-from streamer.scoring.batching import BatchQueue
 from streamer.scoring.cache import ScoreCache
 from streamer.scoring.dispatcher import Dispatcher
 from streamer.scoring.scores import HitRatio, Scores
@@ -56,9 +55,7 @@ class Worker:
         self.model = Model("ctr", servers, settings, kept, metrics=metrics, log=log, clock=clock)
         self.models = Models([self.model])
         self.calls = Calls(servers, self.models, poll_s=0.02, clock=clock, log=log)
-        dispatcher = Dispatcher(
-            BatchQueue(settings.batching), self.calls.predict, self.spawn, clock, metrics, slots=3, margin_s=0.002
-        )
+        dispatcher = Dispatcher(settings.batching, self.calls.predict, self.spawn, clock, metrics)
         scores = Scores(kept, dispatcher, metrics, clock, HitRatio(0.0))
         feature_log = FeatureLog(self._publish_rows, settings.feature_log, metrics=metrics, log=log)
         self.pipeline = Pipeline(self, self.models, scores, self, self, feature_log, metrics, log, clock, 60_000.0)

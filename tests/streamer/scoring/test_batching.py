@@ -37,7 +37,7 @@ def ticket(
 
 def taken(queue: BatchQueue, now: float = 0.0) -> list[tuple[int, int]]:
     """Tag and number of each row of the next batch."""
-    batch = queue.take(now)
+    batch = queue.next_batch(now)
     assert batch is not None
     ids = batch.inputs().candidate_ids[:, 0]
     assert len(ids) == batch.rows
@@ -47,10 +47,10 @@ def taken(queue: BatchQueue, now: float = 0.0) -> list[tuple[int, int]]:
 def test_an_idle_system_adds_no_delay() -> None:
     queue = queue_of()
     queue.add(ticket(1, 3))
-    batch = queue.take(0.0)
+    batch = queue.next_batch(0.0)
     assert batch is not None
     assert (batch.rows, batch.reason, batch.version) == (3, "slot_free", A)
-    assert queue.take(0.0) is None
+    assert queue.next_batch(0.0) is None
     assert queue.next_wakeup() is None
 
 
@@ -90,7 +90,7 @@ def test_the_deadline_of_a_batch_is_the_latest_of_its_members() -> None:
     queue = queue_of()
     for tag, due in ((1, 1.0), (2, 5.0), (3, 3.0)):
         queue.add(ticket(tag, 1, due=due))
-    batch = queue.take(0.0)
+    batch = queue.next_batch(0.0)
     assert batch is not None
     assert batch.deadline.at == 5.0
 
@@ -98,7 +98,7 @@ def test_the_deadline_of_a_batch_is_the_latest_of_its_members() -> None:
 def test_a_full_queue_refuses_and_does_not_grow() -> None:
     queue = queue_of(max_queued_rows=20)
     queue.add(ticket(1, 15))
-    with pytest.raises(QueueFullError, match="15 rows wait"):
+    with pytest.raises(QueueFullError, match="15 rows are queued"):
         queue.add(ticket(2, 6))
     assert queue.queued_rows == 15
     queue.add(ticket(3, 5))
@@ -120,7 +120,7 @@ def test_a_full_queue_refuses_and_does_not_grow() -> None:
 def test_waiting_for_company(rows: int, now: float, reason: str | None) -> None:
     queue = queue_of(max_wait_ms=5)
     queue.add(ticket(1, rows))
-    batch = queue.take(now)
+    batch = queue.next_batch(now)
     assert (batch.reason if batch else None) == reason
 
 
@@ -130,8 +130,8 @@ def test_company_is_not_awaited_past_the_point_of_being_late() -> None:
         queue.latency(A).observe(5, 0.010)
     queue.add(ticket(1, 5, due=0.1))
     assert queue.next_wakeup() == pytest.approx(0.1 - 0.002 - 0.015)
-    assert queue.take(0.0829) is None
-    batch = queue.take(0.0831)
+    assert queue.next_batch(0.0829) is None
+    batch = queue.next_batch(0.0831)
     assert batch is not None
     assert batch.reason == "deadline"
 
@@ -140,7 +140,7 @@ def test_draining_awaits_no_company() -> None:
     queue = queue_of(max_wait_ms=500)
     queue.add(ticket(1, 5))
     queue.drain()
-    batch = queue.take(0.0)
+    batch = queue.next_batch(0.0)
     assert batch is not None
     assert batch.reason == "drain"
 
@@ -169,7 +169,7 @@ def test_the_wait_of_a_discarded_request_is_not_another_ones() -> None:
     queue.add(urgent)
     queue.discard(early)
     assert queue.next_wakeup() == pytest.approx(0.009)
-    assert queue.take(0.006) is None
+    assert queue.next_batch(0.006) is None
 
 
 @settings(max_examples=50)
@@ -182,7 +182,7 @@ def test_inputs_equal_the_naive_construction(data: st.DataObject) -> None:
         one = ticket(tag + 1, size, user=data.draw(st.integers(0, 2)))
         one.rows = np.array(some, dtype=np.intp)
         queue.add(one)
-    while (batch := queue.take(0.0)) is not None:
+    while (batch := queue.next_batch(0.0)) is not None:
         inputs = batch.inputs()
         at = 0
         for part, rows in batch.parts:
@@ -263,7 +263,7 @@ class BatchQueueMachine(RuleBasedStateMachine):
     def take(self) -> None:
         before = self.waiting()
         reason = self.reason()
-        batch = self.queue.take(self.now)
+        batch = self.queue.next_batch(self.now)
         assert (batch.reason if batch else None) == reason
         if batch is None:
             return
@@ -366,7 +366,7 @@ def test_where_there_is_not_time_for_all_the_worthiest_leave() -> None:
     queue = queue_of()
     learnt(queue)
     one = ticket(1, 6, due=0.002 + 1.2 * 0.0041)
-    one.worth = lambda: np.array([0.1, 0.5, 0.2, 0.9, 0.3, 0.4], np.float32)
+    one.priority = lambda: np.array([0.1, 0.5, 0.2, 0.9, 0.3, 0.4], np.float32)
     queue.add(one)
     assert taken(queue) == [(1, 1), (1, 3), (1, 5)]
     [(late, rows)] = queue.shed(0.004, idle=False)

@@ -9,7 +9,6 @@ import pytest
 from streamer.deadline import Deadline
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
-from streamer.scoring.batching import BatchQueue
 from streamer.scoring.dispatcher import Dispatcher, PendingScores
 from streamer.settings.sections import BatchingSettings
 from streamer.testing.virtual_loop import virtual
@@ -37,7 +36,7 @@ class Call:
 class Rig:
     """A dispatcher with a model that answers when the test says so, or after `model_s` seconds of the loop's clock."""
 
-    slots: int = 1
+    max_concurrent_calls: int = 1
     max_batch_rows: int = 10
     max_wait_ms: float = 0.0
     max_queued_rows: int = 100
@@ -49,21 +48,14 @@ class Rig:
     def __post_init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         settings = BatchingSettings(
+            max_concurrent_calls=self.max_concurrent_calls,
             max_batch_rows=self.max_batch_rows,
             max_wait_ms=self.max_wait_ms,
             max_queued_rows=self.max_queued_rows,
             answer_margin_ms=self.margin_ms,
         )
-        self.queue = BatchQueue(settings)
-        self.dispatcher = Dispatcher(
-            self.queue,
-            self.predict,
-            self.spawn,
-            self.loop.time,
-            Metrics(),
-            slots=self.slots,
-            margin_s=self.margin_ms / 1e3,
-        )
+        self.dispatcher = Dispatcher(settings, self.predict, self.spawn, self.loop.time, Metrics())
+        self.queue = self.dispatcher.queue
 
     async def predict(self, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
         call = Call(version, inputs, deadline, self.loop.time(), self.loop.create_future())
@@ -108,7 +100,7 @@ async def test_records_of_one_turn_share_a_batch() -> None:
         assert complete(pending, request)
         assert pending.batch_rows == 9
         assert pending.reason is None
-    assert rig.dispatcher.in_flight == 0
+    assert rig.dispatcher.active_calls == 0
     assert rig.queue.queued_rows == 0
 
 
@@ -124,7 +116,7 @@ async def test_an_idle_model_is_asked_at_once() -> None:
 @virtual
 async def test_nothing_polls_while_a_call_is_awaited() -> None:
     """A ticker of 1 ms would look at the clock 10,000 times."""
-    rig = Rig(slots=1, model_s=10.0, max_wait_ms=5)
+    rig = Rig(max_concurrent_calls=1, model_s=10.0, max_wait_ms=5)
     looks = 0
 
     def clock() -> float:
@@ -141,15 +133,15 @@ async def test_nothing_polls_while_a_call_is_awaited() -> None:
 
 @virtual
 async def test_no_more_calls_in_flight_than_slots() -> None:
-    rig = Rig(slots=2, max_batch_rows=3)
+    rig = Rig(max_concurrent_calls=2, max_batch_rows=3)
     requests = [encoded(tag, 3) for tag in range(1, 6)]
     waiters = [rig.score(r) for r in requests]
     await turns()
-    assert len(rig.calls) == rig.dispatcher.in_flight == 2
+    assert len(rig.calls) == rig.dispatcher.active_calls == 2
     rig.calls[1].answer()
     await turns()
     assert len(rig.calls) == 3
-    assert rig.dispatcher.in_flight == 2
+    assert rig.dispatcher.active_calls == 2
     for number in (0, 2, 3, 4):
         await turns()
         rig.calls[number].answer()
@@ -181,7 +173,7 @@ async def test_the_rows_that_wait_are_measured() -> None:
 
 @virtual
 async def test_what_comes_while_all_slots_are_taken_leaves_together() -> None:
-    rig = Rig(slots=1)
+    rig = Rig(max_concurrent_calls=1)
     first = rig.score(encoded(1, 2))
     await turns()
     others = [rig.score(encoded(tag, 2)) for tag in (2, 3, 4)]
@@ -197,7 +189,7 @@ async def test_what_comes_while_all_slots_are_taken_leaves_together() -> None:
 
 @virtual
 async def test_a_large_request_is_split_and_joined_in_order() -> None:
-    rig = Rig(slots=3, max_batch_rows=4)
+    rig = Rig(max_concurrent_calls=3, max_batch_rows=4)
     request = encoded(1, 10)
     waiter = rig.score(request)
     await turns()
@@ -223,7 +215,7 @@ async def test_only_the_wanted_rows_are_asked() -> None:
 
 @virtual
 async def test_an_error_fails_its_rows_alone_and_the_next_batch_goes_on() -> None:
-    rig = Rig(slots=1, max_batch_rows=4)
+    rig = Rig(max_concurrent_calls=1, max_batch_rows=4)
     request = encoded(1, 6)
     split, late = rig.score(request), rig.score(encoded(2, 1), budget_ms=2000)
     await turns()
@@ -236,12 +228,12 @@ async def test_an_error_fails_its_rows_alone_and_the_next_batch_goes_on() -> Non
     assert np.array_equal(pending.ctr[4:], score_of(request.candidate_ids)[4:])
     assert complete(await late, encoded(2, 1))
     assert (await late).reason is None
-    assert rig.dispatcher.in_flight == 0
+    assert rig.dispatcher.active_calls == 0
 
 
 @virtual
 async def test_versions_go_in_calls_of_their_own() -> None:
-    rig = Rig(slots=2, model_s=0.001)
+    rig = Rig(max_concurrent_calls=2, model_s=0.001)
     one, two = encoded(1, 2), encoded(2, 2)
     gathered = await asyncio.gather(rig.score(one), rig.score(two, version=B))
     assert [c.version for c in rig.calls] == [A, B]
@@ -261,13 +253,13 @@ async def test_one_waiters_cancellation_hurts_no_other_of_its_batch() -> None:
     rig.calls[0].answer()
     assert complete(await waiters[0], requests[0])
     assert complete(await waiters[2], requests[2])
-    assert rig.dispatcher.in_flight == 0
+    assert rig.dispatcher.active_calls == 0
     assert rig.queue.queued_rows == 0
 
 
 @virtual
 async def test_a_waiter_cancelled_before_its_batch_left_is_not_asked_for() -> None:
-    rig = Rig(slots=1)
+    rig = Rig(max_concurrent_calls=1)
     first = rig.score(encoded(1, 2))
     await turns()
     second, third = rig.score(encoded(2, 2)), rig.score(encoded(3, 2))
@@ -284,7 +276,7 @@ async def test_a_waiter_cancelled_before_its_batch_left_is_not_asked_for() -> No
 
 @virtual
 async def test_it_gives_up_at_the_deadline_less_the_margin_with_what_there_is() -> None:
-    rig = Rig(slots=2, max_batch_rows=4)
+    rig = Rig(max_concurrent_calls=2, max_batch_rows=4)
     start = rig.loop.time()
     request = encoded(1, 6)
     waiter = rig.score(request, budget_ms=30)
@@ -293,18 +285,18 @@ async def test_it_gives_up_at_the_deadline_less_the_margin_with_what_there_is() 
     pending = await waiter
     assert rig.loop.time() == pytest.approx(start + 0.028)
     assert pending.done.tolist() == [True] * 4 + [False] * 2
-    assert pending.reason == "its time was up"
+    assert pending.reason == "the deadline passed before the reply"
     # The late reply changes nothing any more.
     rig.calls[1].answer()
     await turns()
     assert pending.done.tolist() == [True] * 4 + [False] * 2
     assert pending.ctr[4:].tolist() == [0.0, 0.0]
-    assert rig.dispatcher.in_flight == 0
+    assert rig.dispatcher.active_calls == 0
 
 
 @virtual
 async def test_rows_given_up_in_the_queue_never_leave() -> None:
-    rig = Rig(slots=1)
+    rig = Rig(max_concurrent_calls=1)
     stuck = rig.score(encoded(1, 2), budget_ms=100)
     await turns()
     waiting = rig.score(encoded(2, 2), budget_ms=10)
@@ -324,7 +316,7 @@ async def test_a_request_without_time_gives_up_at_once() -> None:
     start = rig.loop.time()
     pending = await rig.score(encoded(1, 2), budget_ms=1)
     assert rig.loop.time() == start
-    assert pending.reason == "its time was up"
+    assert pending.reason == "the deadline passed before the reply"
 
 
 @virtual
@@ -353,7 +345,7 @@ async def test_an_unexpected_exception_settles_the_waiters_and_reaches_the_owner
     for waiter in waiters:
         pending = await waiter
         assert not pending.done.any()
-        assert pending.reason == "the call was broken off"
+        assert pending.reason == "the call was cancelled or failed internally"
     assert isinstance(rig.tasks[0].exception(), ZeroDivisionError)
     following = rig.score(request)
     await turns()
@@ -363,7 +355,7 @@ async def test_an_unexpected_exception_settles_the_waiters_and_reaches_the_owner
 
 @virtual
 async def test_a_model_that_became_slower_is_given_more_time_again() -> None:
-    rig = Rig(slots=3, max_batch_rows=120, max_queued_rows=4000)
+    rig = Rig(max_concurrent_calls=3, max_batch_rows=120, max_queued_rows=4000)
     factor = 1
 
     async def predict(_: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
@@ -399,14 +391,14 @@ async def test_a_call_that_is_cancelled_settles_its_waiters() -> None:
     waiter = rig.score(encoded(1, 2))
     await turns()
     rig.tasks[0].cancel()
-    assert (await waiter).reason == "the call was broken off"
+    assert (await waiter).reason == "the call was cancelled or failed internally"
     assert rig.tasks[0].cancelled()
-    assert rig.dispatcher.in_flight == 0
+    assert rig.dispatcher.active_calls == 0
 
 
 @virtual
 async def test_company_is_awaited_as_long_as_it_is_told() -> None:
-    rig = Rig(slots=2, max_wait_ms=5, model_s=0.001)
+    rig = Rig(max_concurrent_calls=2, max_wait_ms=5, model_s=0.001)
     start = rig.loop.time()
     first = rig.score(encoded(1, 2))
     rig.loop.call_later(0.002, lambda: waiters.append(rig.score(encoded(2, 2))))
@@ -447,7 +439,7 @@ async def test_draining_ends_the_wait_for_company() -> None:
 
 @virtual
 async def test_many_requests_under_load_are_all_answered_right() -> None:
-    rig = Rig(slots=3, max_batch_rows=7, max_queued_rows=10_000, model_s=0.004)
+    rig = Rig(max_concurrent_calls=3, max_batch_rows=7, max_queued_rows=10_000, model_s=0.004)
     random = np.random.default_rng(3)
     requests = [encoded(tag, int(random.integers(1, 20)), user=tag % 5) for tag in range(1, 120)]
     waiters: list[asyncio.Task[PendingScores]] = []

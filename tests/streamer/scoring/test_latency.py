@@ -69,14 +69,14 @@ def test_an_estimate_is_a_time(replies: list[tuple[int, float]], rows: int) -> N
 
 def test_calls_that_are_broken_off_teach_that_they_take_longer() -> None:
     model = LatencyModel()
-    model.exceeded(100, 0.02)
+    model.timed_out(100, 0.02)
     assert model.estimate(100) == 0.0, "nothing is given up on a guess"
     for _ in range(100):
         model.observe(100, 0.005)
     for _ in range(200):
-        model.exceeded(100, 0.02)
+        model.timed_out(100, 0.02)
     assert model.estimate(100) == pytest.approx(0.02, rel=0.05)
-    model.exceeded(100, 0.001)
+    model.timed_out(100, 0.001)
     assert model.estimate(100) == pytest.approx(0.02, rel=0.05), "that it takes more than 1 ms was known"
 
 

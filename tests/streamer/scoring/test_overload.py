@@ -21,9 +21,12 @@ A = ModelVersion("ctr", 1)
 CALL_S, ROWS = 0.1, 10
 
 
-def crowded(requests: int, *, taught: bool = True) -> BatchQueue:
-    """A queue in which so many requests of a full batch wait, each due in 10 s; a call takes 100 ms."""
-    queue = BatchQueue(BatchingSettings(max_batch_rows=ROWS, answer_margin_ms=0.0))
+SETTINGS = BatchingSettings(max_batch_rows=ROWS, answer_margin_ms=0.0, max_concurrent_calls=1)
+
+
+def crowded(requests: int, *, taught: bool = True, queue: BatchQueue | None = None) -> BatchQueue:
+    """A queue that holds this many requests of one full batch each, due in 10 s; a call takes 100 ms."""
+    queue = queue or BatchQueue(SETTINGS)
     if taught:
         for _ in range(10):
             queue.latency(A).observe(ROWS, CALL_S)
@@ -65,9 +68,8 @@ def test_a_cache_that_knows_much_is_asked_all_the_same(known: float, hopeless: b
     async def predict(_: ModelVersion, inputs: BatchInputs, __: Deadline) -> F32:
         return scores_of(inputs)
 
-    dispatcher = Dispatcher(
-        crowded(20), predict, lambda work, name: work.close(), lambda: 9.0, Metrics(), slots=1, margin_s=0.0
-    )
+    dispatcher = Dispatcher(SETTINGS, predict, lambda work, name: work.close(), lambda: 9.0, Metrics())
+    crowded(20, queue=dispatcher.queue)
     scores = Scores(ScoreCache(CacheSettings()), dispatcher, Metrics(), lambda: 9.0, HitRatio(0.1, known))
     assert scores.would_miss_deadline(A, Deadline(10.0, 9.0)) is hopeless
 

@@ -12,10 +12,9 @@ from streamer.deadline import Deadline
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features.hashing import mix64
 from streamer.metrics import Metrics
-from streamer.scoring.batching import BatchQueue
 from streamer.scoring.cache import ScoreCache
 from streamer.scoring.dispatcher import Dispatcher
-from streamer.scoring.scores import HitRatio, Scored, Scores
+from streamer.scoring.scores import HitRatio, ScoredRequest, Scores
 from streamer.settings.sections import BatchingSettings, CacheSettings
 from streamer.testing.virtual_loop import virtual
 from streamer.types import F32, SOURCES, BatchInputs, EncodedRequest, ModelVersion
@@ -45,9 +44,9 @@ class Rig:
 
     cache: bool = True
     model_s: float = 0.005
-    slots: int = 4
+    max_concurrent_calls: int = 4
     max_batch_rows: int = 100
-    least: float = 0.0
+    minimum: float = 0.0
     error: PredictError | None = None
     calls: list[tuple[ModelVersion, list[int]]] = field(default_factory=list)
 
@@ -56,20 +55,22 @@ class Rig:
         self.metrics = Metrics()
         self.tasks: list[asyncio.Task[None]] = []
         dispatcher = Dispatcher(
-            BatchQueue(BatchingSettings(max_batch_rows=self.max_batch_rows, answer_margin_ms=2)),
+            BatchingSettings(
+                max_batch_rows=self.max_batch_rows,
+                max_concurrent_calls=self.max_concurrent_calls,
+                answer_margin_ms=2,
+            ),
             self.predict,
             self.spawn,
             self.loop.time,
             self.metrics,
-            slots=self.slots,
-            margin_s=0.002,
         )
         self.scores = Scores(
             ScoreCache(CacheSettings(max_bytes=2**20, ttl_s=10)) if self.cache else None,
             dispatcher,
             self.metrics,
             self.loop.time,
-            HitRatio(self.least),
+            HitRatio(self.minimum),
         )
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
@@ -87,7 +88,7 @@ class Rig:
 
     def score(
         self, one: EncodedRequest, *, budget_ms: float = 100.0, version: ModelVersion = A
-    ) -> asyncio.Task[Scored]:
+    ) -> asyncio.Task[ScoredRequest]:
         deadline = Deadline.after(self.loop.time(), budget_ms)
         return self.loop.create_task(self.scores.score(version, one, deadline, PRIOR))
 
@@ -95,7 +96,7 @@ class Rig:
         return self.metrics.registry.get_sample_value(f"streamer_{metric}_total") or 0.0
 
 
-def sources(scored: Scored) -> list[str]:
+def sources(scored: ScoredRequest) -> list[str]:
     return [SOURCES[i] for i in scored.sources]
 
 
@@ -176,7 +177,7 @@ async def test_a_follower_does_not_wait_past_its_own_time() -> None:
     follower = await rig.score(request(1), budget_ms=10)
     assert rig.loop.time() == pytest.approx(start + 0.008)
     assert sources(follower) == ["prior"]
-    assert follower.reason == "its time was up"
+    assert follower.reason == "the deadline passed before the reply"
     assert sources(await leader) == ["model"]
 
 
@@ -252,7 +253,7 @@ async def test_priors_are_learnt_from_the_model_alone() -> None:
 
 @virtual
 async def test_without_time_for_all_the_best_by_prior_are_scored() -> None:
-    rig = Rig(cache=False, slots=1, max_batch_rows=2, model_s=0.01)
+    rig = Rig(cache=False, max_concurrent_calls=1, max_batch_rows=2, model_s=0.01)
     await rig.score(request(100_000, 900_000, 300_000, 700_000), budget_ms=1000)
     scored = await rig.score(request(100_000, 900_000, 300_000, 700_000, user=2), budget_ms=18)
     assert sources(scored) == ["prior", "model", "prior", "model"]
@@ -272,7 +273,7 @@ async def test_a_version_that_is_gone_is_told_apart() -> None:
 
 @virtual
 async def test_a_cache_that_knows_nothing_is_bypassed_but_for_a_sample() -> None:
-    rig = Rig(least=0.05, model_s=0.0)
+    rig = Rig(minimum=0.05, model_s=0.0)
     for user in range(600):
         await rig.score(request(1, 2, user=user))
     bypassed = rig.count("cache_bypassed") / 2
@@ -285,9 +286,9 @@ async def test_a_cache_that_knows_nothing_is_bypassed_but_for_a_sample() -> None
 
 @virtual
 async def test_a_cache_that_pays_again_is_used_again() -> None:
-    rig = Rig(least=0.05, model_s=0.0)
+    rig = Rig(minimum=0.05, model_s=0.0)
     rig.scores.hit_ratio.value = 0.0
-    probed = [user for user in range(200) if rig.scores.hit_ratio.pays(request(1, user=user))]
+    probed = [user for user in range(200) if rig.scores.hit_ratio.uses_cache(request(1, user=user))]
     assert 3 < len(probed) < 30
     for _ in range(12):
         await rig.score(request(1, user=probed[0]))
@@ -300,4 +301,4 @@ def test_a_bound_of_zero_never_bypasses() -> None:
     ratio = HitRatio(0.0)
     for _ in range(2000):
         ratio.observe(0, 300)
-    assert ratio.pays(request(1))
+    assert ratio.uses_cache(request(1))

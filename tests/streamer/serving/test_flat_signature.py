@@ -126,9 +126,9 @@ def test_a_number_for_an_integer_input_is_rounded() -> None:
     ("found", "serving", "message"),
     [
         (with_input(more=TensorInfo("int32", (-1,))), {}, "serving.inputs: .*, but the model takes .*more"),
-        (FOUND, {"output": "ctr"}, "serving.output: 'ctr', but the model gives .*probability"),
+        (FOUND, {"output": "ctr"}, "serving.output: 'ctr', but the model returns .*probability"),
         (with_input(ad=TensorInfo("string", (-1,))), {}, "serving.inputs.ad: the model takes string"),
-        (with_input(ad=TensorInfo("float32", (-1,))), {}, "serving.inputs.ad: 'ad' is no numeric feature"),
+        (with_input(ad=TensorInfo("float32", (-1,))), {}, "serving.inputs.ad: 'ad' is not a numeric feature"),
         (with_input(who=TensorInfo("int64", (-1, 3))), {}, r"serving.inputs.who: 2 columns, .* shape \[-1, 3\]"),
         (with_input(who=TensorInfo("int64", (-1,))), {}, r"serving.inputs.who: 2 columns, .* shape \[-1\]"),
         (with_input(who=TensorInfo("int64", (-1, 2, 1))), {}, "serving.inputs.who: 2 columns"),

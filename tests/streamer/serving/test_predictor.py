@@ -120,7 +120,7 @@ async def test_with_every_circuit_open_it_fails_at_once_and_comes_back_by_itself
     async with client_of(server, circuit_failures=2, circuit_open_ms=300, circuit_max_open_ms=300) as (predictor, _):
         with pytest.raises(PredictError, match="as told"):
             await predictor.score(V, inputs(), LONG)
-        with pytest.raises(PredictError, match="every server has failed too often"):
+        with pytest.raises(PredictError, match="the circuit of every server is open"):
             await predictor.score(V, inputs(), LONG)
         server.answer = right
         async with asyncio.timeout(LONG):
@@ -145,25 +145,25 @@ async def test_a_version_that_only_one_server_has_is_asked_of_that_one() -> None
 async def test_a_version_is_available_when_all_servers_that_answer_have_it() -> None:
     one, two, three = Server(versions=(1, 2, 3)), Server(versions=(2, 3, 4)), Server()
     async with client_of(one, two, three) as (predictor, _):
-        assert await predictor.available("ctr") == {3}
+        assert await predictor.control.available("ctr") == {3}
         three.answer = grpc.StatusCode.UNAVAILABLE
-        assert await predictor.available("ctr") == {2, 3}
+        assert await predictor.control.available("ctr") == {2, 3}
         one.answer = two.answer = grpc.StatusCode.NOT_FOUND
         with pytest.raises(PredictError, match="UNAVAILABLE"):
-            await predictor.available("ctr")
+            await predictor.control.available("ctr")
         three.answer = grpc.StatusCode.NOT_FOUND
         with pytest.raises(VersionGoneError):
-            await predictor.available("ctr")
+            await predictor.control.available("ctr")
 
 
 async def test_a_label_is_asked_of_the_servers_that_answer() -> None:
     one, two = (Server(spec=small_spec().to_json(), versions=(1, 2), labels={"stable": 1}) for _ in range(2))
     async with client_of(one, two) as (predictor, _):
         two.answer = grpc.StatusCode.UNAVAILABLE
-        assert await predictor.labelled("ctr", "stable") == 1
+        assert await predictor.control.labelled("ctr", "stable") == 1
         one.answer = grpc.StatusCode.UNAVAILABLE
         with pytest.raises(PredictError, match="UNAVAILABLE: label 'stable' of 'ctr': as told"):
-            await predictor.labelled("ctr", "stable")
+            await predictor.control.labelled("ctr", "stable")
 
 
 async def test_a_spec_that_is_no_text_is_a_bad_reply() -> None:
@@ -175,19 +175,19 @@ async def test_a_spec_that_is_no_text_is_a_bad_reply() -> None:
 
     async with client_of(Binary()) as (predictor, _):
         with pytest.raises(BadReplyError, match=r"ctr/3: its feature_spec signature returned no string"):
-            await predictor.feature_spec(V)
+            await predictor.control.feature_spec(V)
 
 
 async def test_warming_reaches_every_server_and_needs_one() -> None:
     one, two = Server(), Server()
     async with client_of(one, two) as (predictor, _):
-        await predictor.warm(V, inputs())
+        await predictor.control.warm(V, inputs())
         assert (one.calls, two.calls) == (1, 1)
         one.answer = grpc.StatusCode.UNAVAILABLE
-        await predictor.warm(V, inputs())
+        await predictor.control.warm(V, inputs())
         two.answer = grpc.StatusCode.UNAVAILABLE
         with pytest.raises(PredictError, match="UNAVAILABLE"):
-            await predictor.warm(V, inputs())
+            await predictor.control.warm(V, inputs())
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,8 @@ async def test_a_version_with_a_flat_signature_is_called_by_it() -> None:
     flat = replace(V, flat=Flat("mine"))
     async with client_of(Server(answer)) as (predictor, _):
         await predictor.score(flat, inputs(), LONG)
-        await predictor.warm(flat, inputs())
-        await predictor.score_aside(flat, inputs(), LONG)
+        await predictor.control.warm(flat, inputs())
+        await predictor.score_shadow(flat, inputs(), LONG)
         await predictor.score(V, inputs(), LONG)
     assert asked == ["mine"] * 3 + ["score"]
     assert flat == V, "how it is called is no part of its identity: caches and latencies are by version"

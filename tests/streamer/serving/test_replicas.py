@@ -1,12 +1,17 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.serving.replicas import Replica, Replicas
+from streamer.serving.replicas import Replicas
+from streamer.settings.sections import PredictorSettings
 
 
 def replicas_of(count: int, failures: int = 2) -> Replicas:
-    return Replicas([Replica(f"s{i}") for i in range(count)], failures=failures, pause_s=1.0, max_pause_s=4.0)
+    addresses = tuple(f"s{i}" for i in range(count))
+    circuit: dict[str, Any] = {"circuit_failures": failures, "circuit_open_ms": 1000, "circuit_max_open_ms": 4000}
+    return Replicas(PredictorSettings(addresses=addresses, **circuit))
 
 
 def call(replicas: Replicas, index: int, seconds: float) -> None:
@@ -21,8 +26,8 @@ def fail(replicas: Replicas, index: int, now: float) -> None:
     replicas.ended(index)
 
 
-def broken(replicas: Replicas) -> bool:
-    return replicas.replicas[0].broken
+def circuit_open(replicas: Replicas) -> bool:
+    return replicas.replicas[0].circuit_open
 
 
 def test_calls_go_where_fewer_wait() -> None:
@@ -44,15 +49,15 @@ def test_a_server_three_times_as_fast_gets_three_times_the_calls() -> None:
         index = replicas.pick(0.0)
         assert index is not None
         replicas.started(index)
-    assert [r.in_flight for r in replicas.replicas] == [2, 6]
+    assert [r.active_calls for r in replicas.replicas] == [2, 6]
 
 
-@pytest.mark.parametrize("was_broken", [False, True])
-def test_one_slow_answer_does_not_exclude_a_server_for_good(was_broken: bool) -> None:
+@pytest.mark.parametrize("circuit_opened", [False, True])
+def test_one_slow_answer_does_not_exclude_a_server_for_good(circuit_opened: bool) -> None:
     replicas = replicas_of(2)
     call(replicas, 0, 0.003)
     call(replicas, 1, 0.3)
-    if was_broken:
+    if circuit_opened:
         fail(replicas, 1, 0.0)
         fail(replicas, 1, 0.0)
     counts = [0, 0]
@@ -83,14 +88,14 @@ def test_one_that_keeps_failing_is_left_alone_and_then_probed_by_one_call() -> N
     fail(replicas, 0, 0.0)
     assert replicas.pick(0.0) == 0
     fail(replicas, 0, 0.0)
-    assert broken(replicas)
+    assert circuit_open(replicas)
     assert replicas.pick(0.99) is None
     assert replicas.pick(1.0) == 0
     replicas.started(0)
     assert replicas.pick(1.0) is None
     replicas.succeeded(0, 0.01)
     replicas.ended(0)
-    assert not broken(replicas)
+    assert not circuit_open(replicas)
     assert replicas.pick(1.0) == 0
 
 
@@ -101,8 +106,8 @@ def test_each_further_failure_doubles_the_pause_up_to_a_bound() -> None:
     now = 0.0
     for _ in range(5):
         fail(replicas, 0, now)
-        pauses.append(replicas.replicas[0].closed_until - now)
-        now = replicas.replicas[0].closed_until
+        pauses.append(replicas.replicas[0].circuit_open_until - now)
+        now = replicas.replicas[0].circuit_open_until
     assert pauses == [1.0, 2.0, 4.0, 4.0, 4.0]
 
 
@@ -111,7 +116,7 @@ def test_a_success_in_between_starts_the_count_anew() -> None:
     for _ in range(5):
         fail(replicas, 0, 0.0)
         call(replicas, 0, 0.01)
-        assert not broken(replicas)
+        assert not circuit_open(replicas)
 
 
 def test_those_already_tried_are_not_picked() -> None:
@@ -122,11 +127,11 @@ def test_those_already_tried_are_not_picked() -> None:
 
 def test_retries_are_a_share_of_the_successes() -> None:
     replicas = replicas_of(1)
-    while replicas.may_retry():
+    while replicas.take_retry():
         pass
     for _ in range(100):
         call(replicas, 0, 0.01)
-    assert sum(replicas.may_retry() for _ in range(100)) == pytest.approx(10, abs=1)
+    assert sum(replicas.take_retry() for _ in range(100)) == pytest.approx(10, abs=1)
 
 
 @given(st.lists(st.sampled_from(["start", "succeed", "fail", "end"]), max_size=60))
@@ -146,7 +151,7 @@ def test_calls_in_flight_are_counted(actions: list[str]) -> None:
             elif action == "fail":
                 replicas.failed(index, float(now))
             replicas.ended(index)
-    assert [r.in_flight for r in replicas.replicas] == [flying.count(0), flying.count(1)]
+    assert [r.active_calls for r in replicas.replicas] == [flying.count(0), flying.count(1)]
     # Whatever happened, everyone is asked again in the end.
     for index in flying:
         replicas.ended(index)
