@@ -1,4 +1,4 @@
-"""A queue of candidate rows that leave in micro-batches across requests. Pure: the dispatcher acts on its decisions."""
+"""A queue of candidate rows, which leave in micro-batches across requests. Pure."""
 
 import heapq
 import itertools
@@ -32,7 +32,7 @@ class Ticket:
     """Rows of one request that the model must score.
 
     Attributes:
-        rows: positions of the wanted candidates in the request, intp [k], rising.
+        rows: positions of the requested candidates, intp [k], rising.
         added: when the request joined the queue, monotonic seconds.
         priority: returns a priority for each candidate, float32 [size of the request]; if a batch has no room for all
             rows, those with the highest priority leave first. None: in their order.
@@ -138,7 +138,7 @@ class BatchQueue:
         return self._latencies.of(version)
 
     def shed(self, now: float, *, idle: bool) -> list[tuple[Ticket, Rows]]:
-        """Discards the requests that the next batch would answer too late; returns them with their queued rows.
+        """Discards and returns the tickets that the next batch would answer too late.
 
         While more than one batch is queued, the next batch is a full one, and a request without time for a full batch
         is shed. Smaller batches for the most urgent requests would make all later requests late. If the model is
@@ -174,13 +174,13 @@ class BatchQueue:
         return deadline.remaining(now) < _MIN_BUDGET_SHARE * (deadline.at - deadline.start)
 
     def discard(self, ticket: Ticket) -> None:
-        """Removes a ticket's queued rows. A second call, or one after all rows have left, does nothing."""
+        """Removes a ticket's queued rows. Without queued rows it does nothing."""
         self.queued_rows -= ticket.queued
         ticket.discarded = True
         self._pop_empty()
 
     def next_batch(self, now: float) -> Batch | None:
-        """Removes and returns the batch that leaves now; None if no row is queued or the batch delay has not ended."""
+        """Removes and returns the batch that leaves now; None: no rows, or the batch delay lasts."""
         reason = self._reason(now)
         if reason is None:
             return None
@@ -204,7 +204,7 @@ class BatchQueue:
         return Batch(version, parts, reason, max_rows - room, max(ticket.deadline for ticket, _ in parts))
 
     def next_wakeup(self) -> float | None:
-        """When the batch delay ends: then `next_batch` returns a batch although no row was added. None: no delay."""
+        """When the batch delay ends and `next_batch` returns a batch; None: no delay is running."""
         if not self._heap or not self._settings.max_wait_ms:
             return None
         return min(self._delay_end(), self._latest_start())
@@ -231,14 +231,14 @@ class BatchQueue:
         return self._rows_in_time(ticket, now) >= rows
 
     def _max_rows(self, now: float) -> int:
-        """The most rows that the next batch may hold: its most urgent request has time for them; at least one."""
+        """The row limit of the next batch, at least 1: its most urgent request has time for them."""
         return max(1, int(min(self._settings.max_batch_rows, self._rows_in_time(self._heap[0][2], now))))
 
     def _rows_in_time(self, ticket: Ticket, now: float) -> float:
         return self.latency(ticket.version).rows_within(self._call_budget_s(ticket.deadline, now))
 
     def _call_budget_s(self, deadline: Deadline, now: float) -> float:
-        """The longest expected latency, in seconds, with which a call that starts now meets the deadline."""
+        """The longest expected latency, in seconds, of a call that starts now and is in time."""
         return (deadline.remaining(now) - self._margin_s) / _LATENCY_MARGIN
 
     def _delay_end(self) -> float:
@@ -252,7 +252,7 @@ class BatchQueue:
         return first.deadline.at - self._margin_s - _DELAY_MARGIN * call_s
 
     def _pop_empty(self) -> None:
-        """Removes tickets without queued rows from the top of the heap, so that the heap of an empty queue is empty."""
+        """Removes tickets without queued rows from the top of the heap."""
         while self._heap and not self._heap[0][2].queued:
             heapq.heappop(self._heap)
 

@@ -1,4 +1,4 @@
-"""A cache of scores, by model version and encoded row. One operation covers all candidates of a request. Pure."""
+"""A cache of scores, by model version and encoded row. Pure."""
 
 from dataclasses import dataclass
 
@@ -56,10 +56,10 @@ class Reservation:
 
 
 class ScoreCache:
-    """A set-associative table of click probabilities with 16 entries a set; a set evicts its least recently used entry.
+    """A set-associative table of scores; one lookup covers all candidates of a request.
 
-    For single flight a leader reserves the entries of the rows that it requests. A lookup of a reserved row returns
-    its leader.
+    A set has 16 entries and evicts the least recently used one. For single flight a leader reserves the entries of the
+    rows that it requests from the model; the lookup of a reserved row returns its leader.
 
     Invariants:
     1. A score is found only under the 128-bit key and the model version that it was stored for. Two different rows
@@ -98,7 +98,7 @@ class ScoreCache:
     def reserve(
         self, version: ModelVersion, keys: U64, rows: Positions, leader: int, *, now: float, until: float
     ) -> Reservation:
-        """Reserves entries for the `rows` that `leader`, above 0, requests from the model; they expire at `until`."""
+        """Reserves the entries of `rows` for a `leader`, above 0; they expire at `until`."""
         tick = self._tick(now)
         low, sets = self._place(version, keys[rows])
         # A set number is a part of `low`, so rising values of `low` have rising sets.
@@ -121,7 +121,7 @@ class ScoreCache:
         return Reservation(np.uint32(leader), rows, low, high, sets, ways)
 
     def fill(self, reservation: Reservation, ctr: F32, done: Bools, now: float) -> None:
-        """Stores the scores of a request, float32 [n], where `done`, bool [n]; frees its other reserved entries.
+        """Stores a leader's scores, float32 [n], where `done`, bool [n]; frees its other entries.
 
         An entry that another row has replaced in the meantime is not changed.
         """

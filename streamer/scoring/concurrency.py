@@ -11,7 +11,7 @@ _PROBE_EVERY = 500
 
 
 class ConcurrencyLimit:
-    """Allows as many concurrent calls as the server works on at once, and about one more that is queued there.
+    """Allows as many concurrent calls as the server processes, and about one more queued there.
 
     The method of TCP Vegas (Brakmo and Peterson, 1995), with calls for packets. A call takes `alone` seconds if it has
     the server to itself. One that takes `seconds` was queued behind about `limit * (1 - alone / seconds)` calls. The

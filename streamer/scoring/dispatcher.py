@@ -1,4 +1,4 @@
-"""Sends batches from the queue to the model server: limits concurrent calls, runs timers, settles each request."""
+"""Sends batches to the model server: limits concurrent calls, runs timers, settles requests."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -73,7 +73,7 @@ class PendingScores:
 
 
 class Dispatcher:
-    """Scores rows in micro-batches, with a limit of concurrent calls: fixed, or learnt from the replies.
+    """Scores rows in micro-batches, with a fixed or an adaptive limit of concurrent calls.
 
     `score` returns at the latest `answer_margin_ms` before the request's deadline. No failure of the model server
     raises from it. If one caller is cancelled, the other requests of its batch are not affected.
@@ -107,7 +107,7 @@ class Dispatcher:
         *,
         priority: Callable[[], F32] | None = None,
     ) -> PendingScores:
-        """Scores the candidates at positions `rows`, intp [k] with k > 0 and rising, as far as the time allows.
+        """Scores the candidates at positions `rows`, intp [k], rising, k > 0, as far as time allows.
 
         If there is not time for all rows, those with the highest `priority()`, float32 [size of the request], go first.
         """
@@ -142,7 +142,7 @@ class Dispatcher:
         self._pump_soon()
 
     def _pump_soon(self) -> None:
-        """Schedules one pump after the records that are decoded in this turn of the loop, so they share a batch."""
+        """Schedules one pump at the end of this turn of the loop: records of one turn share a batch."""
         if not self._pump_due:
             self._pump_due = True
             asyncio.get_running_loop().call_soon(self._pump)
@@ -176,7 +176,7 @@ class Dispatcher:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, wakeup - now), self._pump)
 
     async def _call(self, batch: Batch) -> None:
-        """Sends one batch and settles its requests; teaches the latency model and the concurrency limit."""
+        """Sends one batch, settles its requests, and updates latency model and concurrency limit."""
         start = self.clock()
         self._calls_started += 1
         started_alone, number = self.active_calls == 1, self._calls_started

@@ -11,10 +11,11 @@ from streamer.types import ModelVersion
 
 @dataclass(slots=True)
 class LatencyModel:
-    """The seconds of a call with n rows, `fixed + per_row * n`: least squares with exponential forgetting.
+    """Predicts the seconds of a call with n rows as `fixed + per_row * n`.
 
-    Before the first reply the estimate is 0 and `rows_within` infinite, so no row is shed without a measurement.
-    Outliers have a bounded effect: a reply counts at most 4 times the estimate.
+    The fit is by least squares with exponential forgetting. A reply counts at most 4 times the prediction, which limits
+    the effect of outliers. Before the first reply the prediction is 0 and `rows_within` is infinite: no row is shed
+    without a measurement.
     """
 
     forget: float = 0.98
@@ -51,7 +52,7 @@ class LatencyModel:
         return self._fixed + self._per_row * rows
 
     def rows_within(self, seconds: float) -> float:
-        """The most rows that a call can score in `seconds`: below 1 none, infinite before the first reply."""
+        """The rows that a call scores in `seconds`; below 1: none. Infinite before the first reply."""
         if not self._sums[0]:
             return math.inf
         spare = max(0.0, seconds - self._fixed)

@@ -27,7 +27,7 @@ class Priors:
         return np.where(known, self._means[at], np.float32(default))
 
     def learn(self, ads: U64, ctr: F32) -> None:
-        """Adds the scores, float32 [n], of n ads, uint64 [n]; if an ad occurs twice, its last score counts."""
+        """Adds the scores, float32 [n], of n ads, uint64 [n]; of a repeated ad the last one counts."""
         at = ads % self._places
         same = self._ads[at] == ads
         counts = np.where(same, self._counts[at], np.float32(0)) + np.float32(1)

@@ -1,4 +1,4 @@
-"""The scores of one request's candidates: from the cache, from another request's call, from the model, or a prior."""
+"""Scores requests: cached scores, scores of active calls, new calls, priors, in this order."""
 
 import asyncio
 import itertools
@@ -74,7 +74,7 @@ class HitRatio:
 
 @dataclass(slots=True)
 class Scores:
-    """Finds the scores of requests: each candidate's cached score, else the model's, else a prior.
+    """Finds each candidate's score: the cached one, else the model's, else a prior.
 
     Invariants:
     1. Single flight: while one request, the leader, waits for a row's score, the other requests that need the row
@@ -93,7 +93,7 @@ class Scores:
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def would_miss_deadline(self, version: ModelVersion, deadline: Deadline) -> bool:
-        """Whether a new request would get no score in time: the queue is too long and the hit ratio too low."""
+        """Whether a new request would get no score in time; False if the cache may have its scores."""
         if self.cache is not None and self.hit_ratio.is_sufficient:
             return False
         return self.dispatcher.would_miss_deadline(version, deadline)
@@ -101,7 +101,7 @@ class Scores:
     async def score(
         self, version: ModelVersion, encoded: EncodedRequest, deadline: Deadline, default_prior: float
     ) -> ScoredRequest:
-        """Scores n candidates by `deadline`; a candidate without a score gets its ad's prior or `default_prior`."""
+        """Scores n candidates by `deadline`; one without a score gets its ad's or the default prior."""
         n = encoded.size
         ctr, sources = np.zeros(n, dtype=np.float32), np.full(n, FROM_PRIOR, dtype=np.int8)
         scored = ScoredRequest(version, encoded, deadline, ctr, sources)
@@ -123,7 +123,7 @@ class Scores:
         return scored
 
     async def _score_cached(self, scored: ScoredRequest, cache: ScoreCache) -> None:
-        """Takes cached scores; leads the rows that no other request waits for; follows the leaders of the others."""
+        """Takes cached scores, leads the rows without a leader, and follows the leaders of the rest."""
         size = scored.encoded.size
         rows, leaders = self._look_up(scored, cache, np.arange(size), scored.encoded.keys)
         self.hit_ratio.observe(size - len(rows), size)

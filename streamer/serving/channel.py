@@ -1,4 +1,4 @@
-"""gRPC channels to model servers: options, credentials, calls; every failure of a call becomes a PredictError."""
+"""gRPC channels to model servers: options, credentials, and calls that raise PredictError."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _RPCS: Mapping[Rpc, tuple[str, Any]] = {
 }
 _MAX_MESSAGE_BYTES = 64 * 2**20
 _OPTIONS = (
-    # The default back-off grows to 120 s; a server that has restarted must get calls again at once.
+    # The default back-off grows to 120 s; a server that has restarted must get calls again soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
     # Also the timeout of one connection attempt.
     ("grpc.min_reconnect_backoff_ms", 2000),

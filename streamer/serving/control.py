@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class Control:
-    """Asks all model servers of one address list about versions. Each call has the same timeout and no retry.
+    """Asks the model servers about versions; each call has the same timeout and no retry.
 
     A failure here does not count for the circuits: a server that loads a version may be slow to answer.
     """
@@ -91,7 +91,7 @@ class Control:
         return read_signature(await self._call_any("GetModelMetadata", request), version, name)
 
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
-        """Scores rows on every server and discards the scores, because a version's first call is slow.
+        """Scores rows on every server and discards the scores: a version's first call is slow.
 
         Raises:
             BadReplyError, PredictError: as `Predictor.score`, if no server succeeds.
@@ -104,7 +104,7 @@ class Control:
             raise _main_failure(failures)
 
     async def _call_all(self, rpc: Rpc, request: Any, read: Callable[[Any], _T]) -> tuple[list[_T], list[PredictError]]:
-        """Calls every server at the same time; returns what `read` finds in the replies, and the failures."""
+        """Calls every server concurrently; returns `read(reply)` of each reply, and the failures."""
 
         async def one(channel: Channel) -> _T | PredictError:
             try:

@@ -1,4 +1,4 @@
-"""Inputs for the flat signature of a model that was trained elsewhere, from encoded rows. Pure."""
+"""Inputs for the flat signature of a foreign model, from encoded rows. Pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _Column = IdColumns | FloatColumn
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """One input of the signature: the columns of its features side by side, [n, k], or [n] for a vector."""
+    """One input of the signature: the columns of its features, [n, k], or [n] for a vector."""
 
     name: str
     dtype: npt.DTypeLike
@@ -34,7 +34,9 @@ class _Input:
 
 
 class FlatSignature:
-    """Builds the inputs of a signature that takes one row for each candidate, with the model's own input names.
+    """Builds the inputs of a signature that takes one row for each candidate.
+
+    The inputs have the model's own names:
 
     - A categorical or bucketised feature, or a cross of such features: the bucket number from 0, which means missing.
     - A multi-valued feature, or a cross with one: for each value the bucket number from 1; 0 is padding.
@@ -42,7 +44,7 @@ class FlatSignature:
     """
 
     def __init__(self, layout: Layout, serving: FlatServing, found: SignatureInfo) -> None:
-        """Raises SpecError if the spec's inputs or output differ from those of the signature `found`."""
+        """Raises SpecError if the spec's inputs or its output do not fit the signature `found`."""
         columns: dict[str, _Column] = {}
         for group in GROUPS:
             columns |= {c.feature.name: c for c in layout.ids[group]}

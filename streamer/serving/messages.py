@@ -1,4 +1,4 @@
-"""Messages of TensorFlow Serving's API: requests from arrays and versions, scores and specs from replies. Pure."""
+"""TensorFlow Serving's messages: builds requests, reads scores and specs from replies. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def predict_request(version: ModelVersion, signature: str, arrays: Mapping[str, 
 
 
 def metadata_request(**model_spec: Any) -> Any:
-    """A GetModelMetadata request for the signatures of the version that these fields of a ModelSpec name."""
+    """A GetModelMetadata request for signatures, of the version with these fields of ModelSpec."""
     return get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec, metadata_field=["signature_def"])
 
 

@@ -77,7 +77,7 @@ class Predictor:
         raise failure or PredictError("UNAVAILABLE", _ALL_OPEN)
 
     async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
-        """Scores n rows as `score` does, in one call without a retry that no circuit and no latency takes into account.
+        """Scores n rows in one call, without a retry and without an effect on circuits.
 
         Raises:
             PredictError: as `score` does.

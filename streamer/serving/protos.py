@@ -1,8 +1,8 @@
 """Message classes of TensorFlow Serving's API, imported without the TensorFlow runtime.
 
 `tensorflow_serving.apis` imports `tensorflow.core…_pb2` and with it `tensorflow/__init__.py`, which takes 590 MB and
-1.6 s. During the import, an empty module with the search path of the real package stands in for it, so that only the
-`_pb2` modules load. It is removed afterwards: a process can still import the runtime, before or after this module.
+1.6 s. During the import an empty module with the package's search path replaces `tensorflow`, so that only the `_pb2`
+modules load. It is removed afterwards: a process can still import the runtime, before or after this module.
 """
 
 import importlib.util
@@ -10,24 +10,24 @@ import sys
 from types import ModuleType
 
 
-def _install_stand_in() -> ModuleType | None:
+def _install_placeholder() -> ModuleType | None:
     if "tensorflow" in sys.modules:
         return None
     found = importlib.util.find_spec("tensorflow")
     if found is None or found.submodule_search_locations is None:
         raise ImportError("the package tensorflow is not installed; its message classes are needed")
-    stand_in = ModuleType("tensorflow")
-    stand_in.__path__ = list(found.submodule_search_locations)
-    sys.modules["tensorflow"] = stand_in
-    return stand_in
+    placeholder = ModuleType("tensorflow")
+    placeholder.__path__ = list(found.submodule_search_locations)
+    sys.modules["tensorflow"] = placeholder
+    return placeholder
 
 
-_stand_in = _install_stand_in()
+_placeholder = _install_placeholder()
 try:
     from tensorflow.core.framework import tensor_pb2, types_pb2
     from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 finally:
-    if _stand_in is not None:
+    if _placeholder is not None:
         del sys.modules["tensorflow"]
 
 __all__ = ["get_model_metadata_pb2", "get_model_status_pb2", "predict_pb2", "tensor_pb2", "types_pb2"]

@@ -36,7 +36,7 @@ class Replica:
         return self.circuit_open_until > 0
 
     def may_call(self, now: float) -> bool:
-        """Whether a call may be sent now. After its pause an open circuit lets one call at a time pass."""
+        """Whether it may get a call now; after its pause an open circuit lets one at a time pass."""
         return not self.circuit_open or (now >= self.circuit_open_until and not self.active_calls)
 
 
@@ -58,7 +58,7 @@ class Replicas:
         self.replicas = [Replica() for _ in settings.addresses]
 
     def pick(self, now: float, tried: Collection[int] = ()) -> int | None:
-        """The index of the server for the next call; None: every circuit is open or every server is in `tried`."""
+        """The index of the server for the next call; None: each was tried or has an open circuit."""
         callable_now = [i for i, replica in enumerate(self.replicas) if i not in tried and replica.may_call(now)]
         if not callable_now:
             return None
