@@ -30,7 +30,7 @@ def circuit_open(replicas: Replicas) -> bool:
     return replicas.replicas[0].circuit_open
 
 
-def test_calls_go_where_fewer_wait() -> None:
+def test_a_call_goes_to_the_server_with_fewer_active_calls() -> None:
     replicas = replicas_of(2)
     for index in (0, 1):
         call(replicas, index, 0.01)
@@ -53,7 +53,7 @@ def test_a_server_three_times_as_fast_gets_three_times_the_calls() -> None:
 
 
 @pytest.mark.parametrize("circuit_opened", [False, True])
-def test_one_slow_answer_does_not_exclude_a_server_for_good(circuit_opened: bool) -> None:
+def test_one_slow_reply_does_not_exclude_a_server_permanently(circuit_opened: bool) -> None:
     replicas = replicas_of(2)
     call(replicas, 0, 0.003)
     call(replicas, 1, 0.3)
@@ -83,7 +83,7 @@ def test_a_server_that_stays_slow_gets_few_of_the_calls() -> None:
     assert 0 < counts[1] < 200
 
 
-def test_one_that_keeps_failing_is_left_alone_and_then_probed_by_one_call() -> None:
+def test_repeated_failures_open_the_circuit_and_one_call_probes_the_server() -> None:
     replicas = replicas_of(1)
     fail(replicas, 0, 0.0)
     assert replicas.pick(0.0) == 0
@@ -111,7 +111,7 @@ def test_each_further_failure_doubles_the_pause_up_to_a_bound() -> None:
     assert pauses == [1.0, 2.0, 4.0, 4.0, 4.0]
 
 
-def test_a_success_in_between_starts_the_count_anew() -> None:
+def test_a_success_resets_the_failure_count() -> None:
     replicas = replicas_of(1)
     for _ in range(5):
         fail(replicas, 0, 0.0)
@@ -119,7 +119,7 @@ def test_a_success_in_between_starts_the_count_anew() -> None:
         assert not circuit_open(replicas)
 
 
-def test_those_already_tried_are_not_picked() -> None:
+def test_tried_servers_are_not_picked() -> None:
     replicas = replicas_of(3)
     assert replicas.pick(0.0, {0}) == 1
     assert replicas.pick(0.0, {0, 1, 2}) is None
@@ -135,24 +135,24 @@ def test_retries_are_a_share_of_the_successes() -> None:
 
 
 @given(st.lists(st.sampled_from(["start", "succeed", "fail", "end"]), max_size=60))
-def test_calls_in_flight_are_counted(actions: list[str]) -> None:
+def test_active_calls_are_counted(actions: list[str]) -> None:
     replicas = replicas_of(2)
-    flying: list[int] = []
+    active: list[int] = []
     for now, action in enumerate(actions):
         if action == "start":
             index = replicas.pick(float(now))
             if index is not None:
                 replicas.started(index)
-                flying.append(index)
-        elif flying:
-            index = flying.pop()
+                active.append(index)
+        elif active:
+            index = active.pop()
             if action == "succeed":
                 replicas.succeeded(index, 0.01)
             elif action == "fail":
                 replicas.failed(index, float(now))
             replicas.ended(index)
-    assert [r.active_calls for r in replicas.replicas] == [flying.count(0), flying.count(1)]
-    # Whatever happened, everyone is asked again in the end.
-    for index in flying:
+    assert [r.active_calls for r in replicas.replicas] == [active.count(0), active.count(1)]
+    # After any sequence, a server gets a call again once every call has ended.
+    for index in active:
         replicas.ended(index)
     assert replicas.pick(1e9) is not None
