@@ -116,7 +116,7 @@ class Service:
         settings, assembly = self.settings, self.assembly
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
-        models = assembly.models(predictor, cache)
+        models = assembly.models(predictor.control, cache)
         await self._until_done("model server", models.refresh, PredictError)
         self._models = models
         topics = clients.wanted_topics(settings)
