@@ -237,7 +237,7 @@ class Delivery:
         self._care_changed()
 
     def _care_changed(self) -> None:
-        self._metrics.careful.set(len(self._caution))
+        self._metrics.isolated_partitions.set(len(self._caution))
         if self._transactions is not None:
             self._transactions.at_once = bool(self._caution)
 
