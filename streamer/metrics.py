@@ -20,9 +20,7 @@ class Metrics:
         self.records = self._counter("source_records", "records received")
         self.fetch_failures = self._counter("source_fetch_failures", "failed fetches; retried")
         self.in_flight = self._gauge("source_in_flight_records", "records in flight: received, not answered yet")
-        self.unacknowledged = self._gauge(
-            "source_unacknowledged_records", "unacknowledged records: received, answer not acknowledged yet"
-        )
+        self.unacknowledged = self._gauge("source_unacknowledged_records", "received, answer not acknowledged yet")
         self.unacknowledged_bytes = self._gauge("source_unacknowledged_bytes", "bytes of unacknowledged records")
         self.paused = self._gauge("source_paused_partitions", "partitions paused at their share of the bound")
         self.lag = self._gauge("source_lag_records", "records from the last one read to the end", "partition")

@@ -137,12 +137,15 @@ def test_the_first_page_has_counts_but_no_rates() -> None:
 
 
 def test_several_workers_have_a_column_each() -> None:
-    family = Metric("streamer_source_in_flight_records", "", "gauge")
-    family.add_sample(family.name, {"worker": "1"}, 7.0)
-    page = _Page(StatusPage(lambda: 1.0).render({"0": "does not run", "1": "RUNNING"}, [family]))
+    in_flight = Metric("streamer_source_in_flight_records", "", "gauge")
+    in_flight.add_sample(in_flight.name, {"worker": "1"}, 7.0)
+    unacknowledged = Metric("streamer_source_unacknowledged_records", "", "gauge")
+    unacknowledged.add_sample(unacknowledged.name, {"worker": "1"}, 9.0)
+    page = _Page(StatusPage(lambda: 1.0).render({"0": "does not run", "1": "RUNNING"}, [in_flight, unacknowledged]))
     assert page.rows["worker 0"] == ["worker 1"]
     assert page.rows["state"] == ["does not run!", "RUNNING"]
     assert page.rows["records in flight"] == ["–", "7"]
+    assert page.rows["unacknowledged records"] == ["–", "9"]
 
 
 def test_a_small_share_of_bad_answers_is_no_problem() -> None:
