@@ -7,7 +7,8 @@ import orjson
 import pytest
 
 from sandbox.model_server.process import ModelServerProcess
-from streamer.features import Encoder, FeatureSpec, ServedRows, decode_served
+from streamer.features import Encoder, FeatureSpec
+from streamer.features.served import ServedRows, decode_served
 from streamer.side_outputs.feature_log import is_sampled
 from streamer.types import BidRequest
 from tests.end_to_end.conftest import System, request
