@@ -65,9 +65,8 @@ class Codec:
         if request_id is None:
             request_id = known_id
         if not isinstance(request_id, str) or not request_id:
-            return BadRecord(
-                known_id, f"{self.paths.request_id}: expected a non-empty string, got {_shown(request_id)}"
-            )
+            reason = f"{self.paths.request_id}: expected a non-empty string, got {_shown(request_id)}"
+            return BadRecord(known_id, reason)
         try:
             return self._request(request_id, fields, candidates, headers)
         except _RejectedError as error:

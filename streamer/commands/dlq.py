@@ -22,6 +22,9 @@ app = typer.Typer(no_args_is_help=True, help="List, show and replay dead letters
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
+Position = Annotated[str, typer.Argument(help="PARTITION:OFFSET, as `list` shows it.")]
+Positions = Annotated[list[str] | None, typer.Argument(help="PARTITION:OFFSET …; without any, all that match.")]
+Target = Annotated[str | None, typer.Option(help="Topic to produce them to; by default the one that they came from.")]
 Reason = Annotated[str, typer.Option(help="Only dead letters whose reason contains this text.")]
 Stage = Annotated[str | None, typer.Option(help="Only those of one stage: decode, encode, pipeline, publish, crash.")]
 Topic = Annotated[str | None, typer.Option(help="Only those whose record came from this topic.")]
@@ -53,15 +56,12 @@ def show_all(
         table.add_row(stored.position, _time(stored.at_ms), came_from, letter.stage, letter.reason, str(size))
     console = Console(highlight=False, markup=False)
     console.print(table)
-    console.print(
-        f"{count} dead letters in {settings.sink.dead_letter_topic}" + f", the newest {limit}" * (count > limit)
-    )
+    newest = f", the newest {limit}" if count > limit else ""
+    console.print(f"{count} dead letters in {settings.sink.dead_letter_topic}{newest}")
 
 
 @app.command()
-def show(
-    position: Annotated[str, typer.Argument(help="PARTITION:OFFSET, as `list` shows it.")], config: Config = None
-) -> None:
+def show(position: Position, config: Config = None) -> None:
     """Show one dead letter: its reason, origin, headers, key and value."""
     settings = load_settings(config)
     found, _ = asyncio.run(_newest(settings, DeadLetterFilter(positions=_positions([position])), 1))
@@ -85,17 +85,13 @@ def show(
 
 @app.command()
 def replay(
-    positions: Annotated[
-        list[str] | None, typer.Argument(help="PARTITION:OFFSET …; without any, all that match.")
-    ] = None,
+    positions: Positions = None,
     *,
     reason: Reason = "",
     stage: Stage = None,
     topic: Topic = None,
     since: Since = None,
-    to: Annotated[
-        str | None, typer.Option(help="Topic to produce them to; by default the one that they came from.")
-    ] = None,
+    to: Target = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the matches and replay nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     config: Config = None,

@@ -8,7 +8,6 @@ import orjson
 
 from streamer.errors import InvalidRequestError
 from streamer.features.hashing import PADDING, TextHasher, join, mix64, prepare
-from streamer.features.kinds import MultiValued
 from streamer.features.layout import Layout
 from streamer.features.paths import column_getter, getter
 from streamer.features.side import SideEncoder, SideRows
@@ -37,7 +36,7 @@ class Encoder:
         pairs = self.layout.crosses("pair")
         self._pair_modulus = np.array([c.buckets for at, c in pairs for _ in range(at.width)], dtype=np.uint64)
         self._pair_base = np.array([at.offset for at, _ in pairs for _ in range(at.width)], dtype=np.int32)
-        self._pairs_are_padded = any(isinstance(p, MultiValued) for _, c in pairs for p in spec.parents(c))
+        self._pairs_are_padded = any(spec.is_padded(cross) for _, cross in pairs)
 
     def encode(self, request: BidRequest) -> EncodedRequest:
         """Encodes one request of n candidates.
@@ -111,7 +110,8 @@ class Encoder:
         return ids
 
     def _encode_columns(self, request: BidRequest) -> tuple[Sequence[str], SideRows]:
-        columns, n, paths = request.columns, request.size, self.spec.request
+        columns, n = request.columns, request.size
+        paths = self.spec.request
         absent: Sequence[object] = [None] * n
         ad_ids = self._ad_ids(columns)
         if not isinstance(ad_ids, list) or len(ad_ids) != n:

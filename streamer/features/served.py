@@ -61,7 +61,8 @@ def decode_served(line: str | bytes, layout: Layout) -> ServedRows | BadRecord:
         ids: dict[Group, I32] = {}
         floats: dict[Group, F32] = {}
         for group in GROUPS:
-            n, width = 1 if group == "request" else len(ad_ids), layout.float_width(group)
+            n = 1 if group == "request" else len(ad_ids)
+            width = layout.float_width(group)
             id_bytes = b64decode(content[f"{group}_ids"], validate=True)
             float_bytes = b64decode(content[f"{group}_floats"], validate=True) if width else b""
             ids[group] = np.frombuffer(id_bytes, "<i4").reshape(n, layout.id_width(group))
