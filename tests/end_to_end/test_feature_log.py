@@ -60,7 +60,9 @@ def test_logged_rows_are_what_the_encoder_gives_and_what_the_model_was_asked(
 def test_a_topic_that_takes_nothing_costs_no_answer(system: System, fresh_topic: FreshTopic) -> None:
     narrow = fresh_topic(config={"max.message.bytes": "300"}, prefix="narrow")
     total = 50
-    with system.scorer(feature_log__share=1.0, sink__feature_log_topic=narrow, feature_log__max_waiting=1) as scorer:
+    with system.scorer(
+        feature_log__share=1.0, sink__feature_log_topic=narrow, feature_log__max_queued_requests=1
+    ) as scorer:
         system.send([request(f"r{i}") for i in range(total)])
         answers = system.answers(total)
         assert {answer["status"] for answer in answers.values()} == {"ok"}
