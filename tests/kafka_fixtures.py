@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from sandbox.broker import KafkaBroker, open_broker
+from sandbox.broker.broker import open_broker
+from sandbox.broker.kafka import KafkaBroker
 
 FreshTopic = Callable[..., str]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.replay.data import MissingDataError, data_file
+from sandbox.replay.public_data import MissingDataError, data_file
 
 
 def require_data(*names: Path) -> list[Path]:

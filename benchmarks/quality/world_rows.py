@@ -1,6 +1,6 @@
-"""Rows drawn from the sandbox's world, with their true click probabilities: encoded by the million, without documents.
+"""Draws encoded rows of the sandbox's world, with true click probabilities, by the million and without documents.
 
-Users, slots, moments and ads are encoded once each, by the encoder that serves, and rows are put together from them.
+The encoder of the scorer encodes each user, slot, time and ad once; the rows are combinations of these parts.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ import numpy.typing as npt
 import orjson
 
 from model_training.click_log import Examples
-from sandbox.population import F64, Ints
-from sandbox.world import World, draw_clicks
+from sandbox.world.clicks import draw_clicks
+from sandbox.world.population import F64, Ints
+from sandbox.world.world import World
 from streamer.features import Encoder, FeatureSpec
 from streamer.features.layout import IdColumns
 from streamer.features.spec import Cross
@@ -25,11 +26,11 @@ _BLOCK = 65_536
 
 @dataclass(frozen=True, slots=True)
 class WorldRows:
-    """n impressions, those of one request side by side.
+    """n impressions; those of one request are adjacent.
 
     Attributes:
-        examples: as the encoder makes them.
-        users: [n], whose impression each is.
+        examples: the encoded rows.
+        users: [n], the user of each impression.
         ctr: float64 [n], true click probabilities.
     """
 
@@ -39,17 +40,17 @@ class WorldRows:
 
 
 class WorldEncoder:
-    """Encodes impressions of `world` by a spec of ids without crosses; of moments only hour and weekday are there.
+    """Encodes impressions of `world` with a spec of ids without crosses; of times only hour and weekday exist.
 
     Raises:
-        ValueError: the spec has crosses or numbers.
+        ValueError: the spec has crosses or numeric features.
     """
 
     def __init__(self, world: World, spec: FeatureSpec) -> None:
         encoder = Encoder(spec)
         layout = encoder.layout
         if layout.row_floats or any(layout.crosses(group) for group in layout.ids):
-            raise ValueError(f"spec {spec.name!r}: rows of a world are put together from ids without crosses")
+            raise ValueError(f"spec {spec.name!r}: rows of a world need a spec of ids without crosses")
         self._row_ids = layout.row_ids
         documents: dict[str, Sequence[dict[str, object]]] = {
             "user": _documents("user", world.users.json),
@@ -69,7 +70,7 @@ class WorldEncoder:
             self._parts.append((columns[part], ids[:, columns[part]]))
 
     def rows(self, users: Ints, slots: Ints, hours: Ints, weekdays: Ints, ads: Ints) -> I32:
-        """Ids of m requests of k ads each, `ads` [m, k], the others [m]; int32 [m · k, layout.row_ids]."""
+        """Ids of m requests with k ads each, `ads` [m, k], the others [m]; int32 [m · k, layout.row_ids]."""
         m, k = ads.shape
         ids = np.empty((m, k, self._row_ids), np.int32)
         for which, (columns, rows) in zip((users, slots, weekdays * _HOURS + hours, ads), self._parts, strict=True):
@@ -78,7 +79,7 @@ class WorldEncoder:
 
 
 def draw_rows(world: World, spec: FeatureSpec, requests: int, *, shown: int = 4, seed: int) -> WorldRows:
-    """Impressions of `requests` requests with `shown` ads each; different seeds are independent samples."""
+    """Impressions of `requests` requests with `shown` ads each; different seeds give independent samples."""
     encoder = WorldEncoder(world, spec)
     rng = np.random.default_rng([world.seed, 2, seed])
     ids, who, truth, clicks = [], [], [], []

@@ -7,12 +7,12 @@ import pytest
 
 from benchmarks.chaos.__main__ import SCENARIOS
 from benchmarks.chaos.scene import delivered, last_unscored
-from sandbox.checker import Checker
-from sandbox.ledger import Ledger
-from sandbox.ranker import TrafficReport, report_of
+from sandbox.traffic.checker import Checker
+from sandbox.traffic.report import TrafficReport, report_of
+from sandbox.traffic.sent_requests import SentRequests
 from tests.benchmarks.test_figures import times_of
 
-REPORT = report_of(Checker(Ledger(), []), Ledger())
+REPORT = report_of(Checker(SentRequests(), []), SentRequests())
 
 
 def _broken(report: TrafficReport, *, duplicates: bool = False) -> list[str]:

@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from benchmarks.figures import around_switch, faults, hit_ratio, ok_share, percentile, sent_at, under_load
-from sandbox.checker import STATUSES, AnswerTimes
-from sandbox.ranker import report_of
-from tests.sandbox.answers import Bench, answer_to
+from sandbox.traffic.checker import STATUSES, AnswerTimes
+from sandbox.traffic.report import report_of
+from tests.sandbox.traffic.answers import Bench, answer_to
 
 NAN = float("nan")
 
@@ -121,11 +121,11 @@ def test_faults_and_hits_of_a_report() -> None:
     bench = Bench()
     records = [bench.ask() for _ in range(3)]
     bench.checker.check(orjson.dumps(answer_to(records[0])), 1.0)
-    report = report_of(bench.checker, bench.ledger)
+    report = report_of(bench.checker, bench.sent_requests)
     assert faults(report) == 2
     assert hit_ratio(report) == 1 / 20
     bench.checker.check(orjson.dumps(answer_to(records[0])), 1.0)
     bench.checker.check(orjson.dumps(answer_to(records[1], ctr=None)), 1.0)
-    report = report_of(bench.checker, bench.ledger)
+    report = report_of(bench.checker, bench.sent_requests)
     assert faults(report) == 3  # one lost, one twice, one wrong
     assert math.isnan(hit_ratio(replace(report, sources={})))

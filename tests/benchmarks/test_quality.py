@@ -16,11 +16,11 @@ from benchmarks.quality.results import HeldOut, Results, Trial, is_done, load_re
 from benchmarks.quality.tables import BEGIN, END, replaced, section
 from benchmarks.quality.world_rows import WorldEncoder, draw_rows
 from model_training.config import load_spec
-from sandbox.replay.data import AVAZU
-from sandbox.world import auc
+from sandbox.replay.public_data import AVAZU
+from sandbox.world.clicks import auc
 from streamer.features import Encoder, FeatureSpec
 from tests.public_data import require_data
-from tests.sandbox.worlds import small_world
+from tests.sandbox.world.small import small_world
 
 
 @pytest.fixture(scope="module")

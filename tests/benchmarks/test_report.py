@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import cache, input_pipeline, overload, workers
 from benchmarks.__main__ import SCENARIOS, main
-from benchmarks.common import Bench, Service
+from benchmarks.bench import Bench, Service
 from benchmarks.figures import Load
 from benchmarks.hit_ratio import HitRatios, hit_ratios, zipf_trace
 from benchmarks.plots import PICTURES, draw, series, values_of

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from sandbox.broker import KafkaBroker
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.scorer import ScorerProcess
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
 from tests.kafka_fixtures import FreshTopic
 from tests.model_training.conftest import SPEC
 

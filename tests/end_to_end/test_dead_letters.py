@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from typer.testing import CliRunner
 
-from sandbox.broker import KafkaBroker
+from sandbox.broker.kafka import KafkaBroker
 from streamer.commands import app
 from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.dead_letters import headers_of

@@ -13,9 +13,9 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as ReadPartition
 
-from sandbox.broker import KafkaBroker
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.scorer import ScorerProcess
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import ANSWER_S, System, request
 from tests.end_to_end.fragile_scorer import STATUS
 from tests.kafka_fixtures import FreshTopic

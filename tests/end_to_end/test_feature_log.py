@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-from sandbox.model_server.process import ModelServerProcess
+from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec, ServedRows, decode_served
 from streamer.side_outputs.feature_log import is_sampled
 from streamer.types import BidRequest

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from sandbox.model_server.process import ModelServerProcess
+from sandbox.processes.model_server import ModelServerProcess
 from tests.end_to_end.conftest import System
 
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from model_training.labels import set_label
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.scorer import ScorerProcess
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request
 from tests.model_training.conftest import SPEC
-from tests.sandbox.model_server_client import eventually
+from tests.sandbox.model_server.client import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow, pytest.mark.slow]
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from sandbox.model_server.process import ModelServerProcess
 from sandbox.model_server.simulated import set_fault
+from sandbox.processes.model_server import ModelServerProcess
 from tests.end_to_end.conftest import System, request
 
 pytestmark = pytest.mark.kafka

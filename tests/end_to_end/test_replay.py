@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sandbox.broker import KafkaBroker
-from sandbox.replay.data import AVAZU, BID_REQUESTS
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.replay.public_data import AVAZU, BID_REQUESTS
 from sandbox.replay.run import replay_avazu, replay_bid_requests
 from tests.public_data import require_data
 

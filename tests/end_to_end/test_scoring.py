@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pytest
 
-from sandbox.model_server.process import ModelServerProcess
+from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec
 from streamer.serving.protos import predict_pb2, types_pb2
 from streamer.types import F32, I32

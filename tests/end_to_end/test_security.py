@@ -26,10 +26,10 @@ from confluent_kafka.admin import (
 from cryptography.hazmat.primitives import serialization
 from typer.testing import CliRunner
 
-from sandbox.broker import KafkaBroker
 from sandbox.broker.admin import admin_client
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.scorer import ScorerProcess
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
 from streamer.commands import app
 from streamer.errors import ConfigError
 from tests.streamer.ops.test_worker_http import ask

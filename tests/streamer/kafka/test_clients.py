@@ -11,7 +11,7 @@ from aiokafka.errors import CoordinatorLoadInProgressError, KafkaConnectionError
 from aiokafka.protocol.commit import OffsetFetchResponse_v3
 from aiokafka.protocol.metadata import MetadataRequest
 
-from sandbox.broker import KafkaBroker
+from sandbox.broker.kafka import KafkaBroker
 from streamer.kafka import clients
 from streamer.settings import Settings
 

@@ -92,7 +92,7 @@ def test_a_life_longer_than_the_clock() -> None:
     assert cache.lookup(A, keys_of(1), 1e6).known.all()
 
 
-def test_duplicates_in_one_insert_take_one_entry() -> None:
+def test_duplicates_in_one_insert_accepte_entry() -> None:
     cache = cache_of()
     insert(cache, A, keys_of(*[1] * 50, 2), np.full(51, 0.5, dtype=np.float32), 0.0)
     insert(cache, A, keys_of(1, 1), scores(0.7, 0.7), 0.0)
