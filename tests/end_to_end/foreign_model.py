@@ -1,6 +1,6 @@
-"""`python -m tests.end_to_end.foreign_model FOLDER`: a SavedModel as somebody else may have trained it.
+"""`python -m tests.end_to_end.foreign_model FOLDER`: a SavedModel that another project may have trained.
 
-Its one signature takes the inputs of docs/bring-your-own-model.md; its scores tell what it was given.
+Its one signature has the inputs of docs/bring-your-own-model.md; its scores show the inputs that it received.
 """
 
 import sys

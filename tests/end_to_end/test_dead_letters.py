@@ -25,9 +25,9 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def topics(kafka: KafkaBroker, fresh_topic: FreshTopic) -> tuple[str, str]:
-    """A topic with four dead letters, and the topic that they came from, now empty.
+    """A topic with four dead letters, and the empty topic of their origin.
 
-    The third one has all that a bidder may do: text in brackets, a time in nanoseconds, a header without a value.
+    The third has unusual content: text in brackets, a time in nanoseconds, a header without a value.
     """
     dead, requests = fresh_topic(prefix="dead"), fresh_topic(prefix="requests")
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
@@ -72,7 +72,7 @@ def sent_again(kafka: KafkaBroker, topic: str, count: int) -> list[Any]:
         consumer.close()
 
 
-def test_a_time_without_a_zone_is_utc_as_those_that_are_shown(dlq: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_without_a_zone_is_utc_like_the_printed_times(dlq: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Etc/GMT+8")
     time.tzset()
     try:
@@ -113,7 +113,7 @@ def test_list_and_show(dlq: Run, topics: tuple[str, str]) -> None:
     assert "left out" in dlq("show", "0:3").output
 
 
-def test_what_is_replayed_is_the_record_that_it_was(dlq: Run, kafka: KafkaBroker, topics: tuple[str, str]) -> None:
+def test_a_replayed_record_equals_the_original(dlq: Run, kafka: KafkaBroker, topics: tuple[str, str]) -> None:
     assert (
         "2 dead letters match" in dlq("replay", "--reason", "re", "--stage", "decode", "--dry-run", "0:0", "0:1").output
     )
@@ -138,20 +138,20 @@ def test_what_is_replayed_is_the_record_that_it_was(dlq: Run, kafka: KafkaBroker
         (("show", "0:99"), "there is no dead letter at 0:99"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_line(dlq: Run, arguments: tuple[str, ...], message: str) -> None:
+def test_an_error_is_one_line(dlq: Run, arguments: tuple[str, ...], message: str) -> None:
     refused = dlq(*arguments)
     assert isinstance(refused.exception, StreamerError)
     assert str(refused.exception).startswith(message)
 
 
-def test_a_replay_that_is_refused_says_how_far_it_came(dlq: Run, fresh_topic: FreshTopic) -> None:
+def test_a_rejected_replay_has_its_progress(dlq: Run, fresh_topic: FreshTopic) -> None:
     small = fresh_topic(config={"max.message.bytes": "10"})
     refused = dlq("replay", "0:1", "--yes", "--to", small)
     assert isinstance(refused.exception, StreamerError)
     assert str(refused.exception).startswith(f"0 sent again, then 0:1 could not be sent to {small!r}: ")
 
 
-def test_a_topic_that_is_not_there(kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_topic(kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMER_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("STREAMER_SINK__DEAD_LETTER_TOPIC", "there-is-no-such-topic")
     refused = CliRunner().invoke(app, ["dlq", "list"])

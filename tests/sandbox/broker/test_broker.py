@@ -1,4 +1,4 @@
-"""Brokers of the sandbox: a real Apache Kafka through its life cycle, and the embedded fallback."""
+"""Brokers of the sandbox: Apache Kafka through its life cycle, and the embedded fallback."""
 
 import os
 import signal
@@ -25,20 +25,20 @@ _WAIT_S = 30.0
 
 def _produce(bootstrap: str, topic: str, values: list[bytes], idempotent: bool = True) -> None:
     """Produces to partition 0 and waits for every acknowledgement."""
-    refused: list[KafkaError] = []
-    # Idempotent, so that a retry, common on a topic that is milliseconds old, cannot change the order.
+    errors: list[KafkaError] = []
+    # Idempotent, so that a retry cannot change the order. Retries are common on a new topic.
     settings = {"bootstrap.servers": bootstrap, "log_level": 2, "message.max.bytes": 8 << 20}
     producer = Producer({**settings, "enable.idempotence": idempotent})
     for value in values:
         producer.produce(
-            topic, value, partition=0, on_delivery=lambda error, _: refused.extend([error] if error else [])
+            topic, value, partition=0, on_delivery=lambda error, _: errors.extend([error] if error else [])
         )
     assert producer.flush(_WAIT_S) == 0
-    assert refused == []
+    assert errors == []
 
 
 def _consume(bootstrap: str, topic: str, count: int) -> list[bytes]:
-    """The first ``count`` values of a topic, through a consumer group."""
+    """The first `count` values of a topic, read by a consumer group."""
     settings = {"bootstrap.servers": bootstrap, "log_level": 2, "group.id": f"{topic}-readers"}
     consumer = Consumer({**settings, "auto.offset.reset": "earliest", "enable.auto.commit": False})
     consumer.subscribe([topic])
@@ -56,7 +56,7 @@ def _consume(bootstrap: str, topic: str, count: int) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    """A broker that the tests of this file may end as they like; each leaves it running."""
+    """A broker for the tests that stop it; each test leaves it running."""
     with KafkaBroker(tmp_path_factory.mktemp("kafka"), heap_mb=256) as broker:
         yield broker
 
@@ -80,7 +80,7 @@ def test_topics_are_never_created_by_mistake(kafka: KafkaBroker, fresh_topic: Fr
 
 @pytest.mark.slow
 @pytest.mark.kafka
-def test_data_and_port_outlive_a_restart_and_a_crash(own_kafka: KafkaBroker) -> None:
+def test_data_and_port_are_the_same_after_a_restart_and_a_crash(own_kafka: KafkaBroker) -> None:
     address = own_kafka.bootstrap_servers
     own_kafka.create_topic("kept")
     _produce(address, "kept", [b"before the restart"])
@@ -100,7 +100,7 @@ def test_data_and_port_outlive_a_restart_and_a_crash(own_kafka: KafkaBroker) -> 
 
 @pytest.mark.slow
 @pytest.mark.kafka
-def test_a_paused_broker_answers_nobody_until_resumed(own_kafka: KafkaBroker) -> None:
+def test_a_paused_broker_answers_after_it_is_resumed(own_kafka: KafkaBroker) -> None:
     own_kafka.create_topic("paused")
     own_kafka.pause()
     producer = Producer({"bootstrap.servers": own_kafka.bootstrap_servers, "log_level": 2})
@@ -117,7 +117,7 @@ def test_stop_leaves_no_process_and_no_listener(own_kafka: KafkaBroker) -> None:
     pid = own_kafka.pid
     assert pid is not None
     port = int(own_kafka.bootstrap_servers.rpartition(":")[2])
-    own_kafka.pause()  # even a frozen one ends gracefully
+    own_kafka.pause()  # a paused broker also stops gracefully
     own_kafka.stop()
     with pytest.raises(ProcessLookupError):
         os.killpg(pid, 0)
@@ -128,7 +128,7 @@ def test_stop_leaves_no_process_and_no_listener(own_kafka: KafkaBroker) -> None:
 
 @pytest.mark.slow
 @pytest.mark.kafka
-def test_a_setting_that_kafka_refuses_is_told_with_the_log(tmp_path: Path) -> None:
+def test_the_error_of_a_rejected_property_has_the_log(tmp_path: Path) -> None:
     broker = KafkaBroker(tmp_path, config={"num.io.threads": "none"})
     with pytest.raises(BrokerError, match=r"num\.io\.threads"):
         broker.start()
@@ -137,7 +137,7 @@ def test_a_setting_that_kafka_refuses_is_told_with_the_log(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.kafka
-def test_the_command_serves_until_a_signal_and_its_broker_dies_with_it(tmp_path: Path) -> None:
+def test_the_command_serves_until_a_signal_and_its_broker_ends_with_it(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "sandbox.broker", "--port", str(port), "--data", str(tmp_path), "--heap-mb", "256"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -155,7 +155,7 @@ def test_the_command_serves_until_a_signal_and_its_broker_dies_with_it(tmp_path:
     assert not accepts(port)
 
 
-def test_without_java_the_embedded_broker_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_java_the_embedded_broker_has_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BrokerError, match="no `java` on PATH"):
         open_broker(require_kafka=True)
@@ -174,7 +174,7 @@ def test_without_maven_and_jars_the_error_names_maven(tmp_path: Path, monkeypatc
         open_broker(require_kafka=True)
 
 
-def test_the_tail_of_mavens_log_is_in_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_has_the_tail_of_mavens_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, script in (("java", "echo 'version \"17.0.1\"' >&2"), ("mvn", "echo 'no route to host'; exit 1")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n", "utf-8")
         (tmp_path / name).chmod(0o755)

@@ -1,4 +1,4 @@
-"""What the demo says at its end: the figures of its JSON, the lines for a person, the picture."""
+"""The report of the demo: figures in JSON, the summary, the picture."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ def constant(_: Documents, candidates: Documents, __: list[int]) -> F32:
 
 @pytest.fixture
 def traffic() -> TrafficReport:
-    """Sixty requests within three seconds: two expired, one unanswered, one answered twice."""
+    """60 requests within 3 s: two expired, one unanswered, one with a duplicate answer."""
     bench = Bench()
     for i in range(60):
         record = bench.ask(at=i / 20)
@@ -70,16 +70,16 @@ def test_the_json_has_the_documented_names(traffic: TrafficReport) -> None:
     assert 0.6 < found["auc"]["bayes"] < 0.95
 
 
-def test_it_is_well_only_when_each_request_has_one_right_answer(traffic: TrafficReport) -> None:
+def test_it_is_healthy_only_if_each_request_has_one_correct_answer(traffic: TrafficReport) -> None:
     one = report(traffic)
     assert not one.healthy
-    well = replace(one, lost=0, duplicates=0)
-    assert well.healthy
+    healthy = replace(one, lost=0, duplicates=0)
+    assert healthy.healthy
     for fault in ({"lost": 1}, {"duplicates": 1}, {"wrong": 1}):
-        assert not replace(well, **fault).healthy  # type: ignore[arg-type]
+        assert not replace(healthy, **fault).healthy  # type: ignore[arg-type]
 
 
-def test_the_summary_is_for_people(traffic: TrafficReport) -> None:
+def test_the_summary_has_names_and_values(traffic: TrafficReport) -> None:
     lines = dict(report(traffic).summary())
     assert lines["broker"] == "Apache Kafka"
     assert lines["requests"] == "60 sent, 59 answered"
@@ -91,6 +91,6 @@ def test_percentiles_of_nothing_are_zero() -> None:
     assert percentiles(np.array([np.nan])) == {"p50": 0.0, "p99": 0.0, "p999": 0.0}
 
 
-def test_the_picture_is_one(traffic: TrafficReport, tmp_path: Path) -> None:
+def test_the_picture_is_a_png(traffic: TrafficReport, tmp_path: Path) -> None:
     plot(traffic, tmp_path / "report.png")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")

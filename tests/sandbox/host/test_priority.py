@@ -1,4 +1,4 @@
-"""Programs under measurement go before others, for as long as was asked."""
+"""Measured programs have real-time priority within the block only."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ time.sleep(60)
 """
 
 
-def test_a_process_and_its_threads_go_ahead_within_the_block() -> None:
+def test_a_process_and_its_threads_have_priority_within_the_block() -> None:
     with subprocess.Popen([sys.executable, "-u", "-c", _TWO_THREADS], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -28,5 +28,5 @@ def test_a_process_and_its_threads_go_ahead_within_the_block() -> None:
             assert policies() == {os.SCHED_RR if allowed else os.SCHED_OTHER}
         assert policies() == {os.SCHED_OTHER}
         process.kill()
-    with real_time_priority(process.pid):  # it has ended; nothing is there to go real_time_priority
+    with real_time_priority(process.pid):  # the process has ended
         pass

@@ -1,4 +1,4 @@
-"""A proxy passes bytes both ways, and cuts connections in the middle of them."""
+"""The TCP proxy passes bytes in both directions, and resets connections in the middle of bytes."""
 
 import socket
 import threading
@@ -14,7 +14,7 @@ WAIT_S = 30.0
 
 @pytest.fixture
 def echo_port() -> Iterator[int]:
-    """A server that sends back what it gets."""
+    """A server that sends back the received bytes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve(connection: socket.socket) -> None:
@@ -56,20 +56,20 @@ def _read_to_the_end(connection: socket.socket) -> None:
         pass
 
 
-def test_bytes_go_both_ways(echo_port: int) -> None:
+def test_bytes_pass_in_both_directions(echo_port: int) -> None:
     large = bytes(range(256)) * 4096
     with TcpProxy(echo_port) as proxy, _connect(proxy) as one, _connect(proxy) as other:
         assert _ask(one, large) == large
         assert _ask(other, b"hello") == b"hello"
 
 
-def test_a_cut_connection_is_reset_and_a_mended_proxy_works(echo_port: int) -> None:
+def test_a_cut_connection_is_reset_and_a_restored_proxy_works(echo_port: int) -> None:
     with TcpProxy(echo_port) as proxy:
         with _connect(proxy) as before:
             assert _ask(before, b"hello") == b"hello"
             proxy.cut()
             before.sendall(b"0123456789")
-            # What had arrived before it may still be read.
+            # Bytes that arrived before the reset can still be read.
             with pytest.raises(ConnectionResetError):
                 _read_to_the_end(before)
         proxy.restore()
@@ -77,7 +77,7 @@ def test_a_cut_connection_is_reset_and_a_mended_proxy_works(echo_port: int) -> N
             assert _ask(after, b"hello") == b"hello"
 
 
-def test_a_target_that_is_away_ends_the_connection() -> None:
+def test_a_target_that_is_down_ends_the_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     with TcpProxy(port) as proxy, _connect(proxy) as connection:

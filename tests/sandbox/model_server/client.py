@@ -1,4 +1,4 @@
-"""A plain client of the model server, and the time these tests give it."""
+"""A plain client of the model server, and the timeout of these tests."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ with lean_tensorflow():
     from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest, ReloadConfigResponse
     from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 _TYPES = {"float32": 1, "float64": 2, "int32": 3, "object": 7, "int64": 9}
 STATES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 
@@ -41,7 +41,7 @@ def tensor(values: object, dtype: str = "float32") -> TensorProto:
 
 @dataclass(frozen=True)
 class Failure:
-    """How a call failed."""
+    """Code and text of a failed call."""
 
     code: grpc.StatusCode
     text: str
@@ -75,11 +75,11 @@ class Client:
             request.model_spec.version_label = label
         return request
 
-    def raw_predict(self, request: PredictRequest, timeout_s: float = PATIENCE_S) -> PredictResponse:
+    def raw_predict(self, request: PredictRequest, timeout_s: float = TIMEOUT_S) -> PredictResponse:
         return self._call("PredictionService/Predict", request, PredictResponse, timeout_s)
 
-    def begin_predict(self, request: PredictRequest, timeout_s: float = PATIENCE_S) -> Any:
-        """A grpc.Future; on the one connection it is ahead of every later call."""
+    def begin_predict(self, request: PredictRequest, timeout_s: float = TIMEOUT_S) -> Any:
+        """A grpc.Future; on the same connection the server receives it before every later call."""
         call = self._channel.unary_unary(
             "/tensorflow.serving.PredictionService/Predict",
             request_serializer=PredictRequest.SerializeToString,
@@ -88,7 +88,7 @@ class Client:
         return call.future(request, timeout=timeout_s)
 
     def predict(
-        self, model: str, inputs: Mapping[str, TensorProto], *, timeout_s: float = PATIENCE_S, **choice: Any
+        self, model: str, inputs: Mapping[str, TensorProto], *, timeout_s: float = TIMEOUT_S, **choice: Any
     ) -> dict[str, Any] | Failure:
         """Outputs by name as nested lists, or the failure."""
         try:
@@ -140,7 +140,7 @@ class Client:
             return _failure(error)
         return None
 
-    def _call(self, method: str, request: Any, response: Any, timeout_s: float = PATIENCE_S) -> Any:
+    def _call(self, method: str, request: Any, response: Any, timeout_s: float = TIMEOUT_S) -> Any:
         call = self._channel.unary_unary(
             f"/tensorflow.serving.{method}",
             request_serializer=type(request).SerializeToString,
@@ -149,16 +149,16 @@ class Client:
         return call(request, timeout=timeout_s)
 
 
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    """Wait until `holds()`, at most PATIENCE_S seconds."""
-    deadline = time.monotonic() + PATIENCE_S
+def eventually(holds: Callable[[], bool], condition: str) -> None:
+    """Waits until `holds()`, at most TIMEOUT_S seconds."""
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
-        assert time.monotonic() < deadline, f"never happened: {what}"
+        assert time.monotonic() < deadline, f"not within {TIMEOUT_S} s: {condition}"
         time.sleep(0.02)
 
 
 def _failure(error: grpc.RpcError) -> Failure:
-    call: Any = error  # each RpcError of a finished call is a grpc.Call too, which its type does not say
+    call: Any = error  # each RpcError of a finished call is also a grpc.Call, but its type does not state it
     return Failure(call.code(), call.details() or "")
 
 

@@ -40,7 +40,7 @@ class Model(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         ]
     )
     def score(self, user: Any, candidate: Any, row_to_request: Any) -> dict[str, Any]:
-        """One value a candidate: its user's (u1 + 10 u2), gathered, plus its own."""
+        """One value per candidate: its user's (u1 + 10 u2), gathered, plus its own."""
         users = tf.gather(tf.matmul(user, self.weights), row_to_request)
         return {"ctr": tf.squeeze(users + tf.cast(candidate, tf.float32), axis=1)}
 

@@ -1,4 +1,4 @@
-"""The models and configurations that TensorFlow Serving's own tests use, served by ours."""
+"""The models and configurations of TensorFlow Serving's own tests, on our server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ def testdata() -> Path:
 
 @pytest.fixture(scope="module")
 def client(testdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """All of them from one file: the good configuration of the test data with its variables filled in, and more."""
+    """A server of all these models: the good configuration of the test data with its variables set, and more."""
     folder = tmp_path_factory.mktemp("data")
     good = (testdata / "good_model_config.txt").read_text(encoding="utf-8")
     for variable, base in (("HALF_PLUS_TWO", "half_plus_two"), ("HALF_PLUS_THREE", "half_plus_three")):
@@ -63,7 +63,7 @@ def test_half_plus_three_of_tensorflow_1_answers_four_for_two(client: Client) ->
     assert client.predict("half_plus_three", {"x": tensor([2.0])}) == {"y": [4.0]}
 
 
-def test_two_versions_answer_side_by_side(client: Client) -> None:
+def test_two_versions_are_served(client: Client) -> None:
     assert client.states("versions") == {124: "AVAILABLE", 123: "AVAILABLE"}
     assert client.line(2.0, "versions", version=123) == 3.0
     assert client.line(2.0, "versions", version=124) == 3.0
@@ -81,7 +81,7 @@ def test_a_model_with_state_counts_its_calls(client: Client) -> None:
     assert client.predict("counter", {}, signature="get_counter") == {"output": 6.0}
 
 
-def test_the_bad_configuration_is_refused(testdata: Path, tmp_path: Path) -> None:
+def test_the_bad_configuration_is_rejected(testdata: Path, tmp_path: Path) -> None:
     server = ModelServerProcess(config=testdata / "bad_model_config.txt", log_path=tmp_path / "log")
     with pytest.raises(ModelServerError, match="Invalid protobuf file"):
         server.start()

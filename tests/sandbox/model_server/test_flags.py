@@ -56,23 +56,23 @@ def test_arguments_are_read_back_as_they_were_written() -> None:
         ("--model_base_path=", "give --model_base_path or --model_config_file"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_one_line(argument: str, message: str) -> None:
-    with pytest.raises(FlagError) as refusal:
+def test_an_invalid_flag_is_rejected_in_one_line(argument: str, message: str) -> None:
+    with pytest.raises(FlagError) as rejection:
         parse_flags([MODEL, argument])
-    assert message in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert message in str(rejection.value)
+    assert "\n" not in str(rejection.value)
 
 
-def test_an_unimplemented_flag_that_asks_for_nothing_is_accepted() -> None:
+def test_an_unimplemented_flag_without_effect_is_accepted() -> None:
     assert parse_flags([MODEL, "--enable_batching=false", "--rest_api_port=0"]) == parse_flags([MODEL])
 
 
-def test_channel_arguments_are_numbers_where_they_can_be() -> None:
+def test_numeric_channel_arguments_become_numbers() -> None:
     flags = parse_flags([MODEL, "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.a=b"])
     assert channel_arguments(flags) == [("grpc.max_connection_age_ms", 2000), ("grpc.a", "b")]
 
 
-def test_the_process_refuses_with_a_line_and_a_status_without_loading_tensorflow() -> None:
+def test_the_process_rejects_a_flag_with_a_line_and_a_status_without_loading_tensorflow() -> None:
     command = [sys.executable, "-m", "sandbox.model_server", MODEL, "--ssl_config_file=x"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 1
@@ -110,7 +110,7 @@ def test_the_old_version_stays_until_the_new_one_is_ready() -> None:
 
 @settings(deadline=None)
 @given(on_disk=st.frozensets(VERSIONS), held=st.dictionaries(VERSIONS, st.sampled_from(Phase)), policy=POLICIES)
-def test_a_plan_never_takes_the_last_version_away_and_comes_to_an_end(
+def test_a_plan_keeps_the_last_version_and_terminates(
     on_disk: frozenset[int], held: dict[int, Phase], policy: VersionPolicy
 ) -> None:
     todo = plan(on_disk, held, policy)

@@ -1,4 +1,4 @@
-"""Predict and GetModelMetadata: values, and TensorFlow Serving's answers to wrong requests."""
+"""Predict and GetModelMetadata: values, and TensorFlow Serving's errors for invalid requests."""
 
 import time
 from collections.abc import Iterator
@@ -45,14 +45,14 @@ def test_values_are_computed_for_each_shape_that_the_graph_accepts(client: Clien
     assert result == {"y": (0.5 * x + 2).tolist(), "twice": (2 * x).tolist()}
 
 
-def test_inputs_are_read_from_typed_values_too_and_the_last_one_fills_up(client: Client) -> None:
+def test_inputs_may_be_typed_values_and_the_last_one_is_repeated(client: Client) -> None:
     request = client.request("tiny", {"x": tensor([[0.0]] * 4)}, outputs=("y",))
     request.inputs["x"].tensor_content = b""
     request.inputs["x"].float_val.extend([2.0, 4.0])
     assert list(client.raw_predict(request).outputs["y"].float_val) == [3.0, 4.0, 4.0, 4.0]
 
 
-def test_the_answer_names_model_version_and_signature_and_holds_typed_values(client: Client) -> None:
+def test_the_answer_has_model_version_signature_and_typed_values(client: Client) -> None:
     response = client.raw_predict(client.request("tiny", {"x": tensor([[2.0]])}))
     spec = response.model_spec
     assert (spec.name, spec.version.value, spec.signature_name) == ("tiny", 7, "serving_default")
@@ -68,7 +68,7 @@ def test_inputs_of_a_factored_signature_may_differ_in_their_first_dimension(clie
     assert client.predict("tiny", FACTORED, signature="score") == {"ctr": [143.0, 221.0, 343.0]}
 
 
-def test_strings_go_in_and_come_out(client: Client) -> None:
+def test_strings_are_inputs_and_outputs(client: Client) -> None:
     words = tensor([b"a", b"", b"\xff\x00c"], "object")
     expected = {"words": [b"a!", b"!", b"\xff\x00c!"], "lengths": [1, 0, 3]}
     assert client.predict("tiny", {"words": words}, signature="join") == expected
@@ -151,7 +151,7 @@ def test_content_that_does_not_fill_its_shape_is_a_parsing_error(client: Client,
         client.raw_predict(request)
 
 
-def test_a_request_without_a_model_spec_is_refused(client: Client) -> None:
+def test_a_request_without_a_model_spec_is_rejected(client: Client) -> None:
     with pytest.raises(grpc.RpcError, match="Missing ModelSpec"):
         client.raw_predict(PredictRequest(inputs=X))
 
@@ -168,7 +168,7 @@ def test_metadata_shows_all_signatures_with_names_and_types(client: Client) -> N
 
 
 def test_requests_past_their_deadline_leave_the_server_free(client: Client) -> None:
-    """Two threads serve; four requests that would take minutes must not hold them beyond their deadline."""
+    """Two threads serve; four requests that would take minutes must not block them beyond their deadline."""
 
     def slow(steps: int, timeout_s: float) -> dict[str, Any] | Failure:
         return client.predict("tiny", {"steps": tensor(steps, "int64")}, signature="slow", timeout_s=timeout_s)

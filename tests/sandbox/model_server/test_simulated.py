@@ -1,4 +1,4 @@
-"""The simulated model server: what it answers, and how long it takes, on a virtual clock."""
+"""The simulated model server: its answers and their time, on a virtual clock."""
 
 import asyncio
 from typing import Any, cast
@@ -29,15 +29,15 @@ def inputs(rows: int, first: int = 1) -> BatchInputs:
     return BatchInputs.whole(encoded(first, rows))
 
 
-class RefusedError(Exception):
-    """Where a servicer gives up."""
+class AbortedError(Exception):
+    """Raised by `Context.abort`."""
 
 
 class Context:
-    """A call's context, as far as the server uses it."""
+    """The part of a call's context that the server uses."""
 
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
-        raise RefusedError(code.name, details)
+        raise AbortedError(code.name, details)
 
 
 def slow(workers: int = 1) -> SimulatedServer:
@@ -45,7 +45,7 @@ def slow(workers: int = 1) -> SimulatedServer:
 
 
 async def ask(server: SimulatedServer, rows: int) -> float:
-    """The time at which the scores are there."""
+    """The time at which the scores arrive."""
     context: Any = Context()
     await server.predict(score_request(V, inputs(rows)), context)
     return asyncio.get_running_loop().time()
@@ -58,7 +58,7 @@ async def test_a_call_takes_a_fixed_time_and_one_for_each_row() -> None:
 
 
 @virtual
-async def test_calls_beyond_the_workers_wait_for_their_turn() -> None:
+async def test_calls_beyond_the_workers_wait() -> None:
     server, start = slow(workers=2), asyncio.get_running_loop().time()
     ends = await asyncio.gather(*(ask(server, rows) for rows in (100, 200, 300, 0)))
     assert [end - start for end in ends] == pytest.approx([2.0, 3.0, 6.0, 4.0])
@@ -66,7 +66,7 @@ async def test_calls_beyond_the_workers_wait_for_their_turn() -> None:
 
 
 @virtual
-async def test_work_goes_on_when_its_caller_has_given_up() -> None:
+async def test_a_cancelled_call_is_completed() -> None:
     server, start = slow(), asyncio.get_running_loop().time()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(ask(server, 100), 0.5)
@@ -74,7 +74,7 @@ async def test_work_goes_on_when_its_caller_has_given_up() -> None:
 
 
 @given(st.integers(1, 4), st.lists(st.tuples(st.floats(0, 5), st.integers(0, 500)), min_size=1, max_size=20))
-def test_no_more_calls_than_workers_are_worked_on_at_once(workers: int, calls: list[tuple[float, int]]) -> None:
+def test_at_most_as_many_calls_as_workers_run_at_once(workers: int, calls: list[tuple[float, int]]) -> None:
     server, now = slow(workers), 0.0
     busy: list[tuple[float, float]] = []
     for pause, rows in calls:
@@ -86,7 +86,7 @@ def test_no_more_calls_than_workers_are_worked_on_at_once(workers: int, calls: l
         assert sum(other <= start + 1e-9 < end - 1e-9 for other, end in busy) <= workers
 
 
-async def test_the_scorers_client_finds_what_it_needs() -> None:
+async def test_it_answers_all_calls_of_the_scorers_client() -> None:
     simulated = SimulatedServer(SPEC, fixed_s=0.0, per_row_s=0.0)
     server, port = simulated.listen(0)
     await server.start()
@@ -122,7 +122,7 @@ async def test_the_scorers_client_finds_what_it_needs() -> None:
         ("slow", "DEADLINE_EXCEEDED"),
     ],
 )
-async def test_a_fault_is_what_its_name_says_and_passes(fault: Fault, said: str) -> None:
+async def test_a_fault_can_be_set_and_cleared(fault: Fault, said: str) -> None:
     simulated = SimulatedServer(SPEC, fixed_s=0.0, per_row_s=0.0)
     server, port = simulated.listen(0)
     await server.start()
@@ -141,9 +141,9 @@ async def test_a_fault_is_what_its_name_says_and_passes(fault: Fault, said: str)
         await server.stop(0)
 
 
-async def test_another_signature_is_refused() -> None:
+async def test_another_signature_is_rejected() -> None:
     request = score_request(V, inputs(2))
     request.model_spec.signature_name = "serving_default"
     context: Any = Context()
-    with pytest.raises(RefusedError, match="INVALID_ARGUMENT"):
+    with pytest.raises(AbortedError, match="INVALID_ARGUMENT"):
         await slow().predict(request, context)

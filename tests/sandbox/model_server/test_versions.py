@@ -1,4 +1,4 @@
-"""Versions side by side, switched, labelled, warmed up, failed and unloaded, and the life of the process."""
+"""Several versions: served, switched, labelled, warmed up, failed and unloaded; and the life of the process."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ with lean_tensorflow():
     from google.protobuf import text_format
     from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
-# Its waits are bounded for a quiet machine, so it is no part of the quick tests.
+# Its timeouts are for a quiet machine, so it is not part of the quick tests.
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 CONFIG = """
@@ -45,7 +45,7 @@ model_config_list {{
 
 @dataclass
 class House:
-    """A server of several models over a folder that tests may change."""
+    """A server of several models on a folder that tests can change."""
 
     base: Path
     models: Path
@@ -53,7 +53,7 @@ class House:
     client: Client
 
     def export(self, model: str, version: str, source: str, *, warmup: str | bytes = b"") -> None:
-        """Put a version there the way exporters should: written beside, then renamed."""
+        """Exports a version as exporters should: written under another name, then renamed."""
         partial = self.base / f"partial-{model}-{version}"
         shutil.copytree(self.models / source, partial)
         if warmup:
@@ -100,7 +100,7 @@ def test_versions_are_served_side_by_side_and_the_newest_is_the_default(house: H
     assert house.client.line(2.0, "pinned") == 3.0
 
 
-def test_labels_lead_to_their_versions(house: House) -> None:
+def test_a_label_selects_its_version(house: House) -> None:
     eventually(lambda: len(house.client.states("pair")) == 2, "both versions known")
     assert house.client.line(2.0, "pair", label="stable") == 3.0
     assert house.client.line(2.0, "pair", label="canary") == 4.0
@@ -109,13 +109,13 @@ def test_labels_lead_to_their_versions(house: House) -> None:
     assert house.client.status("pair", label="stable") == house.client.status("pair"), "no label is looked at here"
 
 
-def test_outputs_are_raw_bytes_when_the_server_is_told_so(house: House) -> None:
+def test_outputs_are_raw_bytes_with_the_flag(house: House) -> None:
     response = house.client.raw_predict(house.client.request("switch", {"x": tensor([[2.0]])}))
     assert len(response.outputs["y"].tensor_content) == 4
     assert not response.outputs["y"].float_val
 
 
-def test_status_of_one_version_and_of_what_is_not_there(house: House) -> None:
+def test_status_of_one_version_and_of_unknown_versions(house: House) -> None:
     assert house.client.status("pair", 1) == {1: ("AVAILABLE", 0, "")}
     missing = house.client.status("pair", 9)
     assert missing == Failure(grpc.StatusCode.NOT_FOUND, "Could not find version 9 of model pair")
@@ -123,7 +123,7 @@ def test_status_of_one_version_and_of_what_is_not_there(house: House) -> None:
     assert nobody == Failure(grpc.StatusCode.NOT_FOUND, "Could not find any versions of model nobody")
 
 
-def test_warm_up_requests_have_run_before_the_first_client_comes(house: House) -> None:
+def test_warm_up_requests_run_before_the_first_call(house: House) -> None:
     assert house.client.predict("warm", {}, signature="count") == {"calls": 4}
 
 
@@ -134,7 +134,7 @@ def test_warm_up_requests_have_run_before_the_first_client_comes(house: House) -
         ("3", "warmup_wrong", 9, 'Serving signature key "nothing" not found.'),
     ],
 )
-def test_a_version_whose_warm_up_fails_is_not_served_and_says_why(
+def test_a_version_with_a_failed_warm_up_is_not_served_and_has_the_reason(
     house: House, version: str, warmup: str | bytes, code: int, text: str
 ) -> None:
     house.export("warm", version, "plus_three", warmup=warmup)
@@ -182,7 +182,7 @@ def test_a_new_version_takes_over_without_a_single_failed_request(house: House) 
     assert gone == Failure(grpc.StatusCode.NOT_FOUND, "Servable not found for request: Specific(switch, 1)")
 
 
-def test_an_old_version_is_unloaded_only_after_the_request_inside_it(house: House) -> None:
+def test_an_old_version_is_unloaded_only_after_its_active_call(house: House) -> None:
     house.export("held", "1", "plus_two")
     assert (
         house.reload(f'config {{ name: "held" base_path: "{house.base}/held" model_platform: "tensorflow" }}') is None
@@ -228,8 +228,8 @@ def test_a_paused_server_answers_again_after_it_is_resumed(house: House) -> None
     assert isinstance(house.client.line(2.0, "switch"), float)
 
 
-def test_sigterm_lets_the_request_in_flight_end_and_the_status_is_zero(house: House) -> None:
-    """The last test of this server: it does not run afterwards."""
+def test_sigterm_lets_the_active_call_end_and_the_status_is_zero(house: House) -> None:
+    """The last test of this server, which it stops."""
     steps = 10_000
     request = house.client.request("switch", {"steps": tensor(steps, "int64")}, signature="slow", outputs=("sum",))
     inside = house.client.begin_predict(request)
@@ -264,7 +264,7 @@ def test_a_model_that_cannot_be_loaded_at_start_ends_the_server_with_the_reason(
         ),
     ],
 )
-def test_a_wrong_configuration_is_refused_at_start(tmp_path: Path, config: str, message: str) -> None:
+def test_an_invalid_configuration_is_rejected_at_start(tmp_path: Path, config: str, message: str) -> None:
     file = tmp_path / "models.config"
     file.write_text(config, encoding="utf-8")
     server = ModelServerProcess(config=file, log_path=tmp_path / "log")
@@ -273,10 +273,10 @@ def test_a_wrong_configuration_is_refused_at_start(tmp_path: Path, config: str, 
     assert message in str(failure.value)
 
 
-def test_the_server_dies_with_its_parent(tmp_path: Path) -> None:
-    """No model is there, so the child waits for one, as TensorFlow Serving does."""
+def test_the_server_ends_with_its_parent(tmp_path: Path) -> None:
+    """There is no model, so the child waits for one, as TensorFlow Serving does."""
     program = (
-        "import sys; from sandbox.model_server.process import ModelServerProcess as P\n"
+        "import sys; from sandbox.processes.model_server import ModelServerProcess as P\n"
         f"p = P({str(tmp_path)!r}, log_path={str(tmp_path / 'log')!r}); p.spawn()\n"
         "p.pause(); print(p.pid, flush=True); sys.stdin.read()"
     )

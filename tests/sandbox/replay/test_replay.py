@@ -1,4 +1,4 @@
-"""Public data as requests, and what a replay makes of the answers."""
+"""Public data as requests, and the comparison of the answers."""
 
 import gzip
 from pathlib import Path
@@ -32,7 +32,7 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_row_is_a_request_with_the_ad_that_was_shown(log: Path) -> None:
+def test_a_row_is_a_request_with_the_shown_ad(log: Path) -> None:
     first, second = read_impressions(log)
     assert (first.row_id, first.clicked, second.row_id, second.clicked) == ("10", 1, "11", 0)
     assert second.timestamp_ms - first.timestamp_ms == 3_600_000
@@ -44,7 +44,7 @@ def test_a_row_is_a_request_with_the_ad_that_was_shown(log: Path) -> None:
 
 
 def test_every_path_of_the_spec_is_in_a_request(log: Path) -> None:
-    """No feature of the Avazu spec is missing in its own data: none would have the id of a missing value."""
+    """Every feature of the Avazu spec has a value in the data; otherwise it would have the id of a missing value."""
     spec = FeatureSpec.from_yaml(Path("configs/features/avazu.yaml"))
     encoder = Encoder(spec)
     (first, _) = read_impressions(log)
@@ -53,7 +53,7 @@ def test_every_path_of_the_spec_is_in_a_request(log: Path) -> None:
     assert (given != empty).all()
 
 
-def test_the_click_log_is_what_training_reads(log: Path, tmp_path: Path) -> None:
+def test_training_reads_the_click_log(log: Path, tmp_path: Path) -> None:
     impressions = list(read_impressions(log))
     write_click_log(impressions, tmp_path / "clicks.jsonl")
     logged = list(read_log(tmp_path / "clicks.jsonl"))
@@ -71,7 +71,7 @@ def test_the_click_log_is_what_training_reads(log: Path, tmp_path: Path) -> None
         (b"nonsense", b"nonsense"),
     ],
 )
-def test_candidates_are_attached_and_nothing_else_changes(request_: bytes, expected: bytes) -> None:
+def test_only_candidates_are_added(request_: bytes, expected: bytes) -> None:
     assert attach(request_, b"[1]") == expected
 
 
@@ -83,7 +83,7 @@ def test_blank_lines_are_no_requests(tmp_path: Path) -> None:
     assert [ad["ad_id"] for ad in requests[0]["candidates"]] == ["ad-0", "ad-1", "ad-2"]
 
 
-def test_missing_data_are_named(tmp_path: Path) -> None:
+def test_the_error_names_missing_data(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=r"stream_2days_23299.csv.gz does not exist: set CTR_DATA"):
         data_file(AVAZU, tmp_path)
 
@@ -107,7 +107,7 @@ def test_scores_are_compared_row_by_row(log: Path) -> None:
 
 
 @pytest.mark.parametrize("second", [[], _scored(0.2, "expired"), _scored(0.2) * 2])
-def test_a_row_that_was_not_scored_once_is_not_well(log: Path, second: list[dict[str, object]]) -> None:
+def test_a_row_without_exactly_one_score_is_not_healthy(log: Path, second: list[dict[str, object]]) -> None:
     rows = list(read_impressions(log))[::-1] + list(read_impressions(log))[:1]
     offline, labels = np.array([0.2, 0.4, 0.4], np.float32), np.array([0, 1, 0], np.int8)
     outcome = Outcome({"10": _scored(0.4), "11": second})
@@ -115,7 +115,7 @@ def test_a_row_that_was_not_scored_once_is_not_well(log: Path, second: list[dict
     assert (report.rows, report.scored, report.healthy) == (3, 2, False)
 
 
-def test_nothing_scored_is_an_error(log: Path) -> None:
+def test_no_scores_at_all_are_an_error(log: Path) -> None:
     labels = np.array([1, 0], np.int8)
     with pytest.raises(ReplayError, match="no row was scored"):
         compare(list(read_impressions(log)), Outcome(), labels, labels.astype(np.float32), labels.astype(np.float32))
@@ -139,5 +139,5 @@ def test_a_record_needs_exactly_one_answer_or_dead_letter() -> None:
         (BidRequestReport(3, {"ok": 2, "invalid": 1}, 0, {"": 1}, ()), False),
     ],
 )
-def test_whatever_was_refused_must_say_why(report: BidRequestReport, healthy: bool) -> None:
+def test_each_unscored_record_needs_a_reason(report: BidRequestReport, healthy: bool) -> None:
     assert report.healthy is healthy

@@ -1,4 +1,4 @@
-"""Rankers: what the checker finds in answers, how the report counts it, and a round trip through Kafka."""
+"""Checker, report and ranker: verdicts, counts, and a round trip through Kafka."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_a_right_answer_is_counted_and_timed(bench: Bench) -> None:
+def test_a_correct_answer_is_counted_and_timed(bench: Bench) -> None:
     record = bench.ask(at=5.0)
     assert bench.checker.check(orjson.dumps(answer_to(record)), 5.25) == "right"
     report = report_of(bench.checker, bench.sent_requests)
@@ -46,7 +46,7 @@ def test_a_right_answer_is_counted_and_timed(bench: Bench) -> None:
     assert {stage: ms.tolist() for stage, ms in report.times.stage_ms.items()} == {k: [v] for k, v in MS.items()}
 
 
-def test_an_answer_without_scores_is_right_where_its_status_says_so(bench: Bench) -> None:
+def test_an_answer_without_scores_is_correct_if_its_status_has_none(bench: Bench) -> None:
     for status in ("expired", "invalid"):
         answer = answer_to(
             bench.ask(), status=status, ad_id=..., ctr=..., source=..., ms=..., batch_rows=..., reason="r"
@@ -102,18 +102,18 @@ def test_each_fault_is_found_and_named(
     "value",
     [b"", b"nothing", b'{"request_id":', b"[]", b'{"request_id": 5}', b'{"request_id": "r-0", "ctr": [NaN]}', b"\xff"],
 )
-def test_what_is_no_answer_leaves_the_request_lost(bench: Bench, value: bytes) -> None:
+def test_an_unreadable_answer_leaves_its_request_lost(bench: Bench, value: bytes) -> None:
     bench.ask()
     assert bench.checker.check(value, 1.0) == "bad_json"
     report = report_of(bench.checker, bench.sent_requests)
     assert (report.answered, report.lost, report.wrong) == (0, 1, {"bad_json": 1})
 
 
-def test_duplicates_and_strangers_are_counted_apart(bench: Bench) -> None:
+def test_duplicate_and_unknown_answers_are_counted_separately(bench: Bench) -> None:
     record = bench.ask()
     value = orjson.dumps(answer_to(record))
-    stranger = orjson.dumps(answer_to(record, request_id="r-999"))
-    assert [bench.checker.check(v, 1.0) for v in (stranger, value, value, value)] == [
+    unknown = orjson.dumps(answer_to(record, request_id="r-999"))
+    assert [bench.checker.check(v, 1.0) for v in (unknown, value, value, value)] == [
         "unknown",
         "right",
         "duplicate",
@@ -152,8 +152,8 @@ def test_figures_by_second(bench: Bench) -> None:
     assert len(per_second(Checker(SentRequests(), ()).times()).second) == 0
 
 
-def test_quality_of_the_truth_itself_and_of_its_opposite() -> None:
-    """Scores that are the truth reach the truth's AUC exactly; upside down they reach one minus it."""
+def test_quality_of_the_true_probabilities_and_of_their_inverse() -> None:
+    """The true probabilities as scores reach their own AUC exactly; inverted they reach one minus it."""
     world = small_world()
     factory = RequestFactory(world, candidates=100)
     right, reverse = [], []
@@ -173,13 +173,13 @@ def test_quality_of_the_truth_itself_and_of_its_opposite() -> None:
     assert np.isnan(quality(world, ()).served)
 
 
-def test_a_rival_is_ranked_on_the_same_clicks() -> None:
-    """The rival sees request documents and candidates only; the ads' own stated rate says a little."""
+def test_a_baseline_is_measured_on_the_same_clicks() -> None:
+    """The baseline gets request documents and candidates only; the ads' own click rates carry little information."""
     world = small_world()
     factory = RequestFactory(world, candidates=40)
     seen: list[tuple[Documents, Documents, list[int]]] = []
 
-    def by_stated_rate(
+    def by_click_rate(
         documents: Documents, candidates: Documents, shown: list[int]
     ) -> np.ndarray[Any, np.dtype[np.float64]]:
         seen.append((documents, candidates, shown))
@@ -187,7 +187,7 @@ def test_a_rival_is_ranked_on_the_same_clicks() -> None:
 
     records = [factory.next() for _ in range(100)]
     samples = tuple(Sample(r.user, r.contexts.one(r.row), r.ads, np.full(40, 0.5)) for r in records)
-    found = quality(world, samples, shown=30, baseline=by_stated_rate)
+    found = quality(world, samples, shown=30, baseline=by_click_rate)
     [(documents, candidates, shown)] = seen
     assert len(candidates) == found.impressions == 3_000
     assert len(documents) == 100
@@ -198,7 +198,7 @@ def test_a_rival_is_ranked_on_the_same_clicks() -> None:
 
 
 def _echo(bootstrap: str, requests: str, answers: str, started: threading.Event, stop: threading.Event) -> None:
-    """Answers each request with made-up scores; leaves out the request with number 3 and repeats number 5."""
+    """Answers each request with constant scores; skips request number 3 and answers number 5 twice."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": requests, "auto.offset.reset": "earliest"})
     producer = Producer({"bootstrap.servers": bootstrap, "log_level": 2})
     consumer.subscribe([requests], on_assign=lambda *_: started.set())
@@ -221,7 +221,7 @@ def _echo(bootstrap: str, requests: str, answers: str, started: threading.Event,
 
 
 @pytest.mark.kafka
-def test_traffic_meets_ranker_through_kafka(kafka: KafkaBroker, fresh_topic: FreshTopic) -> None:
+def test_requests_and_answers_pass_through_kafka(kafka: KafkaBroker, fresh_topic: FreshTopic) -> None:
     world = small_world()
     bootstrap = kafka.bootstrap_servers
     requests, answers, dead = (fresh_topic(2, prefix=name) for name in ("requests", "answers", "dead"))
@@ -269,7 +269,7 @@ def test_traffic_meets_ranker_through_kafka(kafka: KafkaBroker, fresh_topic: Fre
 
 
 @pytest.mark.kafka
-def test_a_topic_that_does_not_exist_is_named(kafka: KafkaBroker) -> None:
+def test_the_error_names_a_missing_topic(kafka: KafkaBroker) -> None:
     sent_requests = SentRequests()
     ranker = Ranker(kafka.bootstrap_servers, "nowhere", Checker(sent_requests, ()), sent_requests)
     with pytest.raises(RankerError, match="topic nowhere"):

@@ -1,4 +1,4 @@
-"""Traffic that repeats itself."""
+"""Requests that repeat."""
 
 import itertools
 from collections import Counter
@@ -20,7 +20,7 @@ def rest_of(record: BidRecord) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("headers", [False, True])
-def test_everything_but_the_id_is_that_of_a_request_of_the_pool(headers: bool) -> None:
+def test_a_repeated_request_differs_from_its_original_only_in_its_id(headers: bool) -> None:
     made = factory(headers=headers)
     pool = [made.next() for _ in range(4)]
     repeats = Repeats(factory(headers=headers), 4, prefix="again")
@@ -35,7 +35,7 @@ def test_everything_but_the_id_is_that_of_a_request_of_the_pool(headers: bool) -
 
 
 @pytest.mark.parametrize(("exponent", "ratio"), [(0.0, 1.0), (1.0, 2.0)])
-def test_the_exponent_says_how_unequal_they_are(exponent: float, ratio: float) -> None:
+def test_the_exponent_sets_the_skew(exponent: float, ratio: float) -> None:
     made = factory()
     first, second = (made.next().ads.tolist() for _ in range(2))
     repeats = Repeats(factory(), 8, exponent=exponent)
@@ -43,7 +43,7 @@ def test_the_exponent_says_how_unequal_they_are(exponent: float, ratio: float) -
     assert seen[tuple(first)] / seen[tuple(second)] == pytest.approx(ratio, rel=0.15)
 
 
-def test_the_seed_decides_the_order() -> None:
+def test_the_seed_sets_the_order() -> None:
     def order(seed: int) -> list[int]:
         repeats = Repeats(factory(), 8, seed=seed)
         return [repeats.next().user for _ in range(50)]
@@ -53,7 +53,7 @@ def test_the_seed_decides_the_order() -> None:
 
 
 def parts_of(record: BidRecord) -> tuple[object, object, set[str]]:
-    """User, context and the ads."""
+    """User, context and ads."""
     rest = rest_of(record)
     candidates = rest["candidates"]
     assert isinstance(candidates, list)
@@ -66,7 +66,7 @@ def offers_of(again: float, count: int, *, within: int = 10, kept: float = 0.8) 
     return [exchanges.next() for _ in range(count)]
 
 
-def test_another_exchange_offers_the_same_opportunity_with_most_of_the_candidates() -> None:
+def test_a_second_offer_has_the_same_slot_and_most_of_the_candidates() -> None:
     records = offers_of(1.0, 30, within=1)
     assert len({record.request_id for record in records}) == 30
     for before, record in itertools.pairwise(records):
@@ -78,19 +78,19 @@ def test_another_exchange_offers_the_same_opportunity_with_most_of_the_candidate
         assert 16 <= len(ads & set(before.ads.tolist())) < 20, "an ad that was left out may be drawn again"
 
 
-def test_the_share_says_how_many_are_offered_again_and_only_recent_ones_are() -> None:
+def test_the_share_sets_how_many_recent_slots_are_offered_again() -> None:
     records = offers_of(0.3, 2000, within=10)
     seen: dict[int, int] = {}
     again = []
     for number, record in enumerate(records):
-        opportunity = id(record.contexts) * 1000 + record.row
-        if opportunity in seen:
-            again.append(number - seen[opportunity])
-        seen[opportunity] = number
+        slot = id(record.contexts) * 1000 + record.row
+        if slot in seen:
+            again.append(number - seen[slot])
+        seen[slot] = number
     assert len(again) / len(records) == pytest.approx(0.3, abs=0.04)
     assert max(again) <= 10
 
 
-def test_without_a_share_nothing_is_offered_again() -> None:
+def test_without_a_share_no_slot_is_offered_again() -> None:
     made = RequestFactory(small_world(), candidates=20)
     assert [r.value for r in offers_of(0.0, 20)] == [made.next().value for _ in range(20)]

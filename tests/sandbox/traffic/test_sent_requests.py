@@ -1,4 +1,4 @@
-"""The memory of sent requests."""
+"""Sent requests and their answers."""
 
 import pytest
 

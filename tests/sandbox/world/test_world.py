@@ -1,4 +1,4 @@
-"""The synthetic world: its skew, its truth, and the logs drawn from it."""
+"""The synthetic world: its skew, its click probabilities, and the logs drawn from it."""
 
 import gzip
 import hashlib
@@ -82,8 +82,8 @@ def test_shown_ads_are_distinct_within_a_request(shown: int) -> None:
     assert all(len(set(row)) == shown for row in drawn.tolist())
 
 
-def test_both_ways_to_draw_candidates_prefer_ads_alike() -> None:
-    """Few are drawn one by one, many by Gumbel's trick: the first of a set follows the popularity either way."""
+def test_both_ways_to_draw_candidates_have_the_same_popularity() -> None:
+    """Few candidates are drawn one by one, many by Gumbel's trick: the first follows the popularity in both."""
     world = small_world()
     rng = np.random.default_rng(1)
     for n in (60, 100):
@@ -93,13 +93,13 @@ def test_both_ways_to_draw_candidates_prefer_ads_alike() -> None:
             assert abs((firsts < top).mean() - share) < 5 * np.sqrt(share * (1 - share) / 4_000)
 
 
-def test_more_candidates_than_ads_are_refused() -> None:
+def test_more_candidates_than_ads_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"601 candidates .* 600 ads"):
         small_world().draw_candidates(np.random.default_rng(0), 601)
 
 
 def test_every_feature_of_the_reference_spec_has_values(tmp_path: Path) -> None:
-    """No path of the spec misses, and no number falls outside of its buckets' range altogether."""
+    """Every path of the spec has a value, and every numeric feature has values within its buckets' range."""
     spec = FeatureSpec.from_yaml(_SPEC)
     drawn = small_world().draw_log(tmp_path / "log.jsonl.gz", 200)
     lines = _lines(drawn.path)
@@ -122,7 +122,7 @@ def test_every_feature_of_the_reference_spec_has_values(tmp_path: Path) -> None:
         assert not vocabulary or {str(v) for v in present} <= set(vocabulary), feature.name
 
 
-def test_a_log_says_what_was_shown_and_clicked(tmp_path: Path) -> None:
+def test_a_log_has_the_shown_ads_and_the_clicks(tmp_path: Path) -> None:
     world = small_world()
     drawn = world.draw_log(tmp_path / "new folder" / "log.jsonl", 300, shown=3, start_ms=1_700_000_000_000, days=2)
     lines = _lines(drawn.path)
@@ -138,7 +138,7 @@ def test_a_log_says_what_was_shown_and_clicked(tmp_path: Path) -> None:
         assert line["clicked"] == clicked.tolist()
 
 
-def test_logs_repeat_by_seed(tmp_path: Path) -> None:
+def test_logs_are_reproducible_by_seed(tmp_path: Path) -> None:
     world = small_world()
     plain = world.draw_log(tmp_path / "a.jsonl", 50, seed=1)
     again = world.draw_log(tmp_path / "b.jsonl.gz", 50, seed=1)
@@ -176,7 +176,7 @@ def test_clicks_follow_the_truth(log: DrawnLog) -> None:
 
 
 def test_a_model_without_crosses_is_clearly_worse_than_the_truth() -> None:
-    """A logistic regression that has every attribute with a main effect, and nothing else to overfit to."""
+    """A logistic regression with every attribute that has a main effect, and no other feature to overfit to."""
     world = World(7, users=2_000, sites=200, ads=1_000)
     rng = np.random.default_rng(0)
     who, contexts = world.draw_requests(rng, 10_000)
