@@ -58,7 +58,7 @@ async def _ask(settings: Settings) -> list[str]:
     predictor = Predictor(settings.predictor)
     try:
         for name in settings.predictor.models:
-            serving, versions = await served(predictor, settings, name)
+            serving, versions = await served(predictor.control, settings, name)
             spec, numbers = serving.encoder.spec, ", ".join(map(str, versions))
             label = settings.predictor.labels.get(name)
             led_to = "" if label is None else f"; label {label} leads to {serving.version.version}"
