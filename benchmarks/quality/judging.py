@@ -43,7 +43,7 @@ class Judgement:
         above: pairs (better, worse) of models with an AUC difference beyond chance: the intervals of all pairs'
             differences hold together with 95 %.
         pairs: number of pairs.
-        judged_users: number of users with both clicks and non-clicks, who therefore have an AUC.
+        judged_users: number of users with both clicks and non-clicks: only they have an AUC.
     """
 
     judged: Mapping[str, Judged]

@@ -82,18 +82,18 @@ def draw_rows(world: World, spec: FeatureSpec, requests: int, *, shown: int = 4,
     """Impressions of `requests` requests with `shown` ads each; different seeds give independent samples."""
     encoder = WorldEncoder(world, spec)
     rng = np.random.default_rng([world.seed, 2, seed])
-    ids, who, truth, clicks = [], [], [], []
+    ids, row_users, truth, clicks = [], [], [], []
     for start in range(0, requests, _BLOCK):
         users, contexts = world.draw_requests(rng, min(_BLOCK, requests - start))
         ads = world.draw_shown(rng, len(users), shown)
         ctr = world.true_ctrs(users, contexts, ads)
         ids.append(encoder.rows(users, contexts.slot, contexts.hour, contexts.weekday, ads))
-        who.append(users.repeat(shown))
+        row_users.append(users.repeat(shown))
         truth.append(ctr.ravel())
         clicks.append(draw_clicks(rng, ctr).ravel())
     labels: npt.NDArray[np.int8] = np.concatenate(clicks)
     examples = Examples(np.concatenate(ids), np.empty((len(labels), 0), np.float32), labels)
-    return WorldRows(examples, np.concatenate(who), np.concatenate(truth))
+    return WorldRows(examples, np.concatenate(row_users), np.concatenate(truth))
 
 
 def _part(columns: IdColumns) -> str:

@@ -37,7 +37,7 @@ class KafkaBroker:
     - The port is fixed by `port` or chosen at the first start, and stays the same over restarts.
     - `config` overrides properties. The listener of clients is CLIENT. INTERNAL is a plaintext listener for the broker
       itself, so CLIENT alone can use TLS or SASL.
-    - `advertised_port`: the port that clients of CLIENT are told, for example that of a proxy.
+    - `advertised_port`: the port of CLIENT in the metadata for clients, for example that of a proxy.
 
     The thread that starts the process must live as long as the broker: its end kills the process.
     Not safe for use from several threads.

@@ -58,7 +58,7 @@ def node_properties(
 ) -> dict[str, str]:
     """All properties of a node that keeps its records in `records`.
 
-    `advertised_port` is the port that clients of CLIENT are told, by default that of the listener.
+    `advertised_port` is the port of CLIENT in the metadata for clients; None: the port of the listener.
     """
     names = "CLIENT://{0}:{1},INTERNAL://{0}:{2}"
     listeners = names.format(LOOPBACK, ports.client, ports.internal)

@@ -103,8 +103,8 @@ def _score(
         with real_time_priority(scorer.pid, system.server.pid) as prioritised:
             if prioritised:
                 console.print(
-                    "  scorer and model server have priority over broker, bidder and ranker, which have"
-                    " machines of their own in production"
+                    "  scorer and model server have priority over broker, bidder and ranker, which run"
+                    " on other machines in production"
                 )
             with step(console, "budget: the time within which it answers at that rate"):
                 budget_ms, share = find_budget(world, bootstrap, rate, candidates)

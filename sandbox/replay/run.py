@@ -1,4 +1,4 @@
-"""Both replays, from the files to a verdict: with a model of their own, through broker, model server and scorer."""
+"""Both replays, from the files to a verdict: each trains or exports a model and starts its own processes."""
 
 import shutil
 import subprocess

@@ -123,7 +123,7 @@ def test_a_replayed_record_equals_the_original(dlq: Run, kafka: KafkaBroker, top
     (record,) = sent_again(kafka, topics[1], 1)
     assert (record.key(), record.value()) == (b"u1", b'{"user":{"id":"\xc3\xa4"}}')
     assert dict(record.headers()) == {"trace": b"t", "dead_letter.replays": b"1"}
-    assert record.timestamp()[1] > 1_700_000_000_000, "its time begins anew"
+    assert record.timestamp()[1] > 1_700_000_000_000, "it has a new timestamp"
     some = dlq("replay", "--yes")
     assert "3 sent again" in some.output
     assert isinstance(some.exception, StreamerError)
@@ -139,21 +139,21 @@ def test_a_replayed_record_equals_the_original(dlq: Run, kafka: KafkaBroker, top
     ],
 )
 def test_an_error_is_one_line(dlq: Run, arguments: tuple[str, ...], message: str) -> None:
-    refused = dlq(*arguments)
-    assert isinstance(refused.exception, StreamerError)
-    assert str(refused.exception).startswith(message)
+    rejected = dlq(*arguments)
+    assert isinstance(rejected.exception, StreamerError)
+    assert str(rejected.exception).startswith(message)
 
 
 def test_a_rejected_replay_has_its_progress(dlq: Run, fresh_topic: FreshTopic) -> None:
     small = fresh_topic(config={"max.message.bytes": "10"})
-    refused = dlq("replay", "0:1", "--yes", "--to", small)
-    assert isinstance(refused.exception, StreamerError)
-    assert str(refused.exception).startswith(f"0 sent again, then 0:1 could not be sent to {small!r}: ")
+    rejected = dlq("replay", "0:1", "--yes", "--to", small)
+    assert isinstance(rejected.exception, StreamerError)
+    assert str(rejected.exception).startswith(f"0 sent again, then 0:1 could not be sent to {small!r}: ")
 
 
 def test_a_missing_topic(kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMER_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("STREAMER_SINK__DEAD_LETTER_TOPIC", "there-is-no-such-topic")
-    refused = CliRunner().invoke(app, ["dlq", "list"])
-    assert isinstance(refused.exception, ConfigError)
-    assert "no topic there-is-no-such-topic" in str(refused.exception)
+    rejected = CliRunner().invoke(app, ["dlq", "list"])
+    assert isinstance(rejected.exception, ConfigError)
+    assert "no topic there-is-no-such-topic" in str(rejected.exception)

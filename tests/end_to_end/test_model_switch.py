@@ -151,12 +151,12 @@ def test_an_operator_pins_unpins_rolls_back_and_gives_a_share_to_a_canary(
             assert sent < 600 * users, "the newest version never came back"
         assert "rolled back: [2]" in operator(scorer, "rollback")
         assert set(ask()) == {1}
-        refused = subprocess.run(
+        rejected = subprocess.run(
             [sys.executable, "-m", "streamer", "model", "pin", "9", "--ops", f"127.0.0.1:{scorer.port}"],
             check=False, timeout=300, capture_output=True, text=True,
         )  # fmt: skip
-        assert refused.returncode == 1
-        assert "version 9 of 'ctr' is not AVAILABLE" in refused.stderr
+        assert rejected.returncode == 1
+        assert "version 9 of 'ctr' is not AVAILABLE" in rejected.stderr
 
 
 def test_a_moved_label_moves_the_scorer_and_its_canary(

@@ -74,8 +74,8 @@ def test_watched_metrics_exist_and_all_metrics_are_documented(labels: Mapping[st
         grouped = {label.strip() for group in _GROUPED.findall(expression) for label in group.split(",")}
         used = (set(_MATCHED.findall(expression)) | grouped) - _ADDED
         assert used <= known, f"{where}: {used - known}"
-        told = set(shown.split()) - _ADDED
-        assert told <= (grouped or known), f"{where} shows {told - grouped}"
+        shown_metrics = set(shown.split()) - _ADDED
+        assert shown_metrics <= (grouped or known), f"{where} shows {shown_metrics - grouped}"
 
     documented = (ROOT / "docs/operations.md").read_text()
     stems = {re.sub(r"_(bucket|sum|count)$", "", name) for name in labels if name.startswith("streamer_")}

@@ -226,9 +226,9 @@ def test_check_config_topics_create_and_explain(system: System, tmp_path: Path) 
         command = [sys.executable, "-m", "streamer", *arguments, "--config", str(config)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
-    refused = streamer("check-config", "--live")
-    assert refused.returncode == 2
-    assert "made-in" in refused.stderr
+    rejected = streamer("check-config", "--live")
+    assert rejected.returncode == 2
+    assert "made-in" in rejected.stderr
     assert streamer("topics", "create").stdout.count(": created") == 4
     assert streamer("topics", "create").stdout.count(": already there") == 4
     accepted = streamer("check-config", "--live")
@@ -242,6 +242,6 @@ def test_check_config_topics_create_and_explain(system: System, tmp_path: Path) 
     for part in ("request explained: 3 candidates", "hour_x_ad", "crossed with candidate 0", "a3", "predict"):
         assert part in explained.stdout
     one.write_bytes(request("explained", candidates=[]))
-    refused = streamer("explain", str(one))
-    assert refused.returncode == 2
-    assert "this record would be answered `invalid`: candidates: empty" in refused.stderr
+    rejected = streamer("explain", str(one))
+    assert rejected.returncode == 2
+    assert "this record would be answered `invalid`: candidates: empty" in rejected.stderr

@@ -193,9 +193,9 @@ def test_a_client_without_them_prints_one_line(
         name: str(secured.folder / value) if name.endswith("_file") and value is not None else value
         for name, value in changes.items()
     }
-    refused = dlq_list(**in_folder)
+    rejected = dlq_list(**in_folder)
     with pytest.raises(ConfigError, match=message) as error:
-        raise refused.exception
+        raise rejected.exception
     assert "\n" not in str(error.value)
     assert PASSWORD not in str(error.value)
     assert "wrong horse" not in str(error.value)
@@ -245,13 +245,13 @@ def test_a_rejected_scorer_logs_the_reason_in_one_line_and_exits(
     secured: Secured, scorer: Callable[..., ScorerProcess], changes: dict[str, str], message: str
 ) -> None:
     in_folder = {name: str(secured.folder / v) if name.endswith("_file") else v for name, v in changes.items()}
-    refused = scorer(**in_folder)
-    refused.spawn()
+    rejected = scorer(**in_folder)
+    rejected.spawn()
     try:
-        assert refused.wait(ENDS_S) == 2, refused.log_tail()
+        assert rejected.wait(ENDS_S) == 2, rejected.log_tail()
     finally:
-        refused.kill()
-    log = refused.log_path.read_text()
+        rejected.kill()
+    log = rejected.log_path.read_text()
     (said,) = [line for line in log.splitlines() if line.startswith("streamer: ")]
     assert message in said
     assert "Traceback" not in log, log
@@ -328,9 +328,9 @@ def test_a_token_is_accepted_and_an_expired_one_is_rejected(
         found = dlq_list(valid_token)
         assert found.exit_code == 0, (found.output, found.exception)
         assert "0 dead letters" in found.output
-        refused = dlq_list(stale_token)
+        rejected = dlq_list(stale_token)
         with pytest.raises(ConfigError, match=r"refuses the login .*by OAUTHBEARER") as error:
-            raise refused.exception
+            raise rejected.exception
         assert "\n" not in str(error.value)
         assert TOKEN_HEAD not in str(error.value)
 

@@ -78,8 +78,8 @@ def test_a_cut_connection_is_reset_and_a_restored_proxy_works(echo_port: int) ->
 
 
 def test_a_target_that_is_down_ends_the_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
     with TcpProxy(port) as proxy, _connect(proxy) as connection:
         assert _ended(connection)
 

@@ -206,8 +206,8 @@ def test_a_reload_adds_and_removes_models_and_moves_labels_only_to_available_ver
     extra = f'config {{ name: "extra" base_path: "{house.base}/extra" model_platform: "tensorflow" %s }}'
     assert house.reload(extra % 'version_labels { key: "a" value: 5 }') is None
     assert house.client.line(2.0, "extra", label="a") == 4.0
-    refused = house.reload(extra % 'version_labels { key: "a" value: 6 }')
-    assert refused == Failure(
+    rejected = house.reload(extra % 'version_labels { key: "a" value: 6 }')
+    assert rejected == Failure(
         grpc.StatusCode.FAILED_PRECONDITION,
         "Request to assign label to version 6 of model extra, which is not currently available for inference",
     )

@@ -179,11 +179,16 @@ def test_a_model_without_crosses_is_clearly_worse_than_the_truth() -> None:
     """A logistic regression with every attribute that has a main effect, and no other feature to overfit to."""
     world = World(7, users=2_000, sites=200, ads=1_000)
     rng = np.random.default_rng(0)
-    who, contexts = world.draw_requests(rng, 10_000)
+    requesters, contexts = world.draw_requests(rng, 10_000)
     shown = world.draw_shown(rng, 10_000, 4)
-    ctr = world.true_ctrs(who, contexts, shown)
+    ctr = world.true_ctrs(requesters, contexts, shown)
     clicked = draw_clicks(rng, ctr).ravel()
-    user, slot, hour, ad = np.repeat(who, 4), np.repeat(contexts.slot, 4), np.repeat(contexts.hour, 4), shown.ravel()
+    user, slot, hour, ad = (
+        np.repeat(requesters, 4),
+        np.repeat(contexts.slot, 4),
+        np.repeat(contexts.hour, 4),
+        shown.ravel(),
+    )
     users, slots, ads = world.users, world.slots, world.ads
     codes = [
         *(c[user] for c in (users.gender, users.age_band, users.device_type, users.country, users.click_band)),
