@@ -7,9 +7,10 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from streamer.kafka import clients
+from streamer.kafka import clients, groups
 from streamer.kafka.delivery import CommitsOf, Delivery
 from streamer.kafka.offsets import OffsetTracker
+from streamer.kafka.partition_transactions import TransactionContext
 from streamer.kafka.sink import Sink
 from streamer.kafka.source import Source
 from streamer.kafka.transactions import Transactions
@@ -122,10 +123,10 @@ class Assembly:
         settings = self.settings
 
         async def committed(partition: Partition) -> int | None:
-            found = await clients.commits_of(settings, [partition])
+            found = await groups.commits_of(settings, [partition])
             return found[partition][0] if partition in found else None
 
-        return Transactions(
+        context = TransactionContext(
             partial(clients.transactional_producer, settings),
             committed,
             offsets,
@@ -135,6 +136,7 @@ class Assembly:
             metrics=self.metrics,
             log=self.log,
         )
+        return Transactions(context)
 
     def source(
         self,

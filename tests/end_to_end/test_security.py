@@ -162,13 +162,13 @@ def test_a_client_with_certificate_and_password_is_accepted(dlq_list: Callable[.
         *(
             (
                 {"sasl_mechanism": mechanism, "sasl_password_file": None, "sasl_password": "wrong horse"},
-                f"refuses the login '{USER}' by {mechanism}",
+                f"rejects the login '{USER}' by {mechanism}",
             )
             for mechanism in MECHANISMS
         ),
         (
             {"sasl_mechanism": "OAUTHBEARER", "sasl_token_provider": f"{__name__}:valid_token"},
-            f"refuses the login '{USER}' by OAUTHBEARER",
+            f"rejects the login '{USER}' by OAUTHBEARER",
         ),
         ({"ssl_ca_file": "foreign-ca.pem"}, "its certificate is not accepted: .*(self-signed|local issuer)"),
         ({"ssl_cert_file": "expired.pem", "ssl_key_file": "expired.key"}, "it does not accept ours, .*expired.pem"),
@@ -193,9 +193,9 @@ def test_a_client_without_them_prints_one_line(
         name: str(secured.folder / value) if name.endswith("_file") and value is not None else value
         for name, value in changes.items()
     }
-    rejected = dlq_list(**in_folder)
+    refused = dlq_list(**in_folder)
     with pytest.raises(ConfigError, match=message) as error:
-        raise rejected.exception
+        raise refused.exception
     assert "\n" not in str(error.value)
     assert PASSWORD not in str(error.value)
     assert "wrong horse" not in str(error.value)
@@ -229,7 +229,7 @@ def scorer(secured: Secured, simulated_server: ModelServerProcess, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kafka__sasl_password": "wrong horse"}, f"refuses the login '{USER}' by SCRAM-SHA-512"),
+        ({"kafka__sasl_password": "wrong horse"}, f"rejects the login '{USER}' by SCRAM-SHA-512"),
         ({"kafka__ssl_cert_file": "expired.pem", "kafka__ssl_key_file": "expired.key"}, "it does not accept ours, "),
         ({"kafka__ssl_cert_file": "foreign.pem", "kafka__ssl_key_file": "foreign.key"}, "it does not accept ours, "),
         ({"source__topic": "forbidden"}, f"topic forbidden is forbidden to '{USER}'"),
@@ -245,13 +245,13 @@ def test_a_rejected_scorer_logs_the_reason_in_one_line_and_exits(
     secured: Secured, scorer: Callable[..., ScorerProcess], changes: dict[str, str], message: str
 ) -> None:
     in_folder = {name: str(secured.folder / v) if name.endswith("_file") else v for name, v in changes.items()}
-    rejected = scorer(**in_folder)
-    rejected.spawn()
+    refused = scorer(**in_folder)
+    refused.spawn()
     try:
-        assert rejected.wait(ENDS_S) == 2, rejected.log_tail()
+        assert refused.wait(ENDS_S) == 2, refused.log_tail()
     finally:
-        rejected.kill()
-    log = rejected.log_path.read_text()
+        refused.kill()
+    log = refused.log_path.read_text()
     (said,) = [line for line in log.splitlines() if line.startswith("streamer: ")]
     assert message in said
     assert "Traceback" not in log, log
@@ -328,9 +328,9 @@ def test_a_token_is_accepted_and_an_expired_one_is_rejected(
         found = dlq_list(valid_token)
         assert found.exit_code == 0, (found.output, found.exception)
         assert "0 dead letters" in found.output
-        rejected = dlq_list(stale_token)
-        with pytest.raises(ConfigError, match=r"refuses the login .*by OAUTHBEARER") as error:
-            raise rejected.exception
+        refused = dlq_list(stale_token)
+        with pytest.raises(ConfigError, match=r"rejects the login .*by OAUTHBEARER") as error:
+            raise refused.exception
         assert "\n" not in str(error.value)
         assert TOKEN_HEAD not in str(error.value)
 
