@@ -1,4 +1,4 @@
-"""`make bench`: runs scenarios; each prints its figures with their bounds and writes them to its own file."""
+"""`make bench`: runs scenarios, which print their figures and write them to a file."""
 
 import argparse
 import logging
@@ -43,7 +43,10 @@ LONG = frozenset({"distributed"})
 
 
 def main() -> int:
-    """Runs the named scenarios. Bounds are printed, not enforced; a failed measurement raises an error."""
+    """Runs the named scenarios.
+
+    Bounds are printed, not enforced; a failed measurement raises an error.
+    """
     # Suppresses TensorFlow's information and warnings; some scenarios load it later.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

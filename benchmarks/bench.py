@@ -1,4 +1,4 @@
-"""Resources of the scenarios: a world, a trained model, a broker, model servers, scorer settings."""
+"""Resources of the scenarios: world, trained model, broker, model servers, scorer settings."""
 
 import shutil
 import subprocess
@@ -59,7 +59,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Duration of a simulated server's calls: `fixed_ms + per_row_us · rows / 1000` ms, `workers` calls at a time."""
+    """A simulated server: `workers` calls at a time, `fixed_ms + per_row_us · rows / 1000` ms."""
 
     fixed_ms: float
     per_row_us: float
@@ -67,14 +67,17 @@ class Service:
 
     @classmethod
     def of_capacity(cls, rate: float, candidates: int, workers: int) -> Self:
-        """One that scores `rate` requests/s in full batches; a fifth of the time of a full batch is fixed."""
+        """One that scores `rate` requests/s in full batches, a fifth of whose time is fixed."""
         rows = BatchingSettings().max_batch_rows
         call_ms = 1e3 * workers * rows / candidates / rate
         return cls(_FIXED_SHARE * call_ms, (1 - _FIXED_SHARE) * call_ms * 1e3 / rows, workers)
 
 
 class Bench:
-    """One run of scenarios. Slow resources start at their first use, and stop at the end of the run."""
+    """One run of scenarios.
+
+    Slow resources start at their first use, and stop at the end of the run.
+    """
 
     def __init__(self, options: Options, console: Console, broker: KafkaBroker | None = None) -> None:
         self.options, self.console = options, console
@@ -210,7 +213,7 @@ class Bench:
         status: str = "ok",
         warm_up: int = 0,
     ) -> Run:
-        """A new scorer processes a backlog, with its own output topic and group; `warm_up` as in `follow`.
+        """Runs a new scorer on a backlog, with its own output topic and group.
 
         Raises:
             TimeoutError, RuntimeError: as `follow` does.

@@ -1,4 +1,4 @@
-"""The score cache: its cost per request, its hit ratio, and the CPU time that it saves the scorer."""
+"""The score cache: cost per request, hit ratio, and saved CPU time of the scorer."""
 
 import statistics
 import time
@@ -56,7 +56,7 @@ def run(bench: Bench) -> None:
 
 
 def median_cost_ms(candidates: int, turns: int = _TURNS) -> float:
-    """Milliseconds of lookup, reservation and fill for the rows of one request that are all unknown.
+    """Milliseconds of lookup, reservation and fill for one request with only unknown rows.
 
     The cache has its default size and is half full before each turn: an untimed fill with failed rows releases the
     entries of the turn.
@@ -81,7 +81,7 @@ def median_cost_ms(candidates: int, turns: int = _TURNS) -> float:
 
 
 def figures_of(by_size: dict[int, HitRatios]) -> list[Figure]:
-    """Hit ratios by cache size in KiB, and the largest difference from the ideal cache, in points."""
+    """Hit ratios by cache size in KiB, and the largest difference from the ideal, in points."""
     worst = max(100 * abs(found.ideal - found.cache) for found in by_size.values())
     figures = [Figure("hit_ratio_off_ideal", worst, "points", "<=", 1.0)]
     for kib, found in by_size.items():

@@ -1,4 +1,4 @@
-"""The decisions of the scorer under any load, on a virtual clock, independent of the machine.
+"""The decisions of the scorer under any load, on a virtual clock.
 
 The queue, the dispatcher and the circuits of the scorer run with the simulated model server in one process, whose clock
 jumps to the next event. The figures are the same on every machine. Other scenarios measure the cost of decoding and of
@@ -37,7 +37,7 @@ _WORKERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One run: requests arrive as a Poisson process for `seconds`, each with `candidates` and `budget_s`.
+    """One run: a Poisson process of requests for `seconds`, each with `candidates`, `budget_s`.
 
     Attributes:
         load: offered load in percent of `capacity`.

@@ -1,4 +1,4 @@
-"""The cost of `exactly_once` against `at_least_once`: throughput on one backlog, latency at one rate.
+"""The cost of `exactly_once` against `at_least_once`, in throughput and latency.
 
 The model server is simulated and fast, so the scorer is the bottleneck.
 """
@@ -25,7 +25,7 @@ _LONGER = 2
 
 
 def run(bench: Bench) -> None:
-    """Each guarantee processes the backlog in turns for some rounds; then traffic at 30 % of the slower rate."""
+    """Each guarantee processes the backlog in turns; then traffic at 30 % of the slower rate."""
     options = bench.options
     runs: dict[str, list[Run]] = {guarantee: [] for guarantee in GUARANTEES}
     requests = bench.backlog_size

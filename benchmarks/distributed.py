@@ -1,4 +1,4 @@
-"""Training with parameter servers: speed and quality of each mode, cost of a straggler, bytes per server."""
+"""Training with parameter servers: speed and AUC by mode, a straggler, bytes per server."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ class Trained:
 
 
 def run(bench: Bench) -> None:
-    """Single processes with the step size of each mode; then all runs in turns, with one seed per round."""
+    """Single processes with each mode's step size; then all runs in turns, one seed per round."""
     load_tensorflow()
     from model_training.workflow import split_log  # noqa: PLC0415 - loads TensorFlow, needed only for this scenario
 
@@ -93,7 +93,7 @@ def run(bench: Bench) -> None:
 
 
 def figures_of(runs: Mapping[str, Sequence[Trained]], single: Mapping[str, Sequence[Trained]]) -> list[Figure]:
-    """Figures of the modes, each with those of single processes; then the speed that each keeps with a straggler.
+    """Figures of the modes and of single processes; then the speed kept with a straggler.
 
     Args:
         runs: one run per round, by the names in `MODES`, and by names with `_straggler` appended.
@@ -121,7 +121,7 @@ def figures_of(runs: Mapping[str, Sequence[Trained]], single: Mapping[str, Seque
 
 
 def auc_noise(single: Sequence[float], runs: Sequence[float]) -> float:
-    """The difference of the means that chance explains with 95 % confidence, if both have one distribution.
+    """The difference of the means that chance explains with 95 % confidence.
 
     Student's interval for the difference of two means with one variance, which is estimated from both.
     """

@@ -108,7 +108,7 @@ class Switch:
 def around_switch(
     times: AnswerTimes, new: int, *, folder_at: float, available_at: float, margin_s: float = 5.0
 ) -> Switch:
-    """Splits the answers' times at the switch to version `new`; only `around` overlaps other phases."""
+    """Splits the times at the switch to version `new`; only `around` overlaps other phases."""
     at, total = times.received_at, times.stage_ms["total"]
     of_new, of_old = at[times.version == new], at[times.version < new]
     before, loading = at < folder_at, (at >= folder_at) & (at < available_at)

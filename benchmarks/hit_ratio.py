@@ -31,7 +31,7 @@ def zipf_trace(rows: int, requests: int, candidates: int, *, exponent: float = 1
 
 
 def keys_of(rows: int) -> U64:
-    """128-bit keys of `rows` rows, uint64 [rows, 2]; both halves are well mixed, like the encoder's."""
+    """128-bit keys of `rows` rows, uint64 [rows, 2], mixed like the encoder's."""
     n = np.arange(rows, dtype=np.uint64)
     return np.stack([mix64(2 * n + np.uint64(1)), mix64(2 * n + np.uint64(2))], axis=1)
 

@@ -24,7 +24,7 @@ _WHOLE = ("batches", "batches_in_any_order")
 
 
 def run(bench: Bench) -> None:
-    """Compressed shards of the reference spec, as `model-training prepare` writes them: complete, and by step."""
+    """Compressed shards of the reference spec: all steps together, and each step alone."""
     load_tensorflow()  # only this scenario needs it
     from model_training.records import write_records  # noqa: PLC0415
 
@@ -59,7 +59,7 @@ def slowest_step(rates: Mapping[str, float]) -> str:
 
 
 def random_examples(spec: FeatureSpec, n: int, *, seed: int = 3) -> Examples:
-    """n rows with ids of the whole table, which compress worse than real ones, and a click rate of 10 %."""
+    """n rows with random ids, which compress worse than real ones, and a click rate of 10 %."""
     layout, rng = Layout(spec), np.random.default_rng(seed)
     return Examples(
         rng.integers(1, layout.table_rows, (n, layout.row_ids), dtype=np.int32),

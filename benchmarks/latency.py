@@ -14,7 +14,7 @@ _LONGER = 3
 
 
 def run(bench: Bench) -> None:
-    """Scoring times are the scorer's own, from receipt to answer; the ranker measures `end_to_end`.
+    """The scorer measures scoring, from receipt to answer; the ranker measures `end_to_end`.
 
     It measures twice: with equal priority for all processes; and with real-time priority for scorer and model server,
     because broker, bidder and ranker run on other machines in production.

@@ -88,7 +88,7 @@ def _loads(bench: Bench, name: str, server: ModelServerProcess, capacity: float,
 
 
 def _factory(bench: Bench, seed: int, deadline_ms: float | None) -> RequestFactory:
-    """Requests of a bidder that expects overload: small, and with a deadline that needs no parsing."""
+    """Requests of a bidder that expects overload: small, with the deadline in a header."""
     return RequestFactory(
         bench.world,
         candidates=bench.options.candidates,
@@ -107,7 +107,7 @@ def _capacity(bench: Bench) -> float:
 
 
 def _duration(options: Options, load: int) -> float:
-    """Loads of the ratio last the whole time, other loads half of it; all last at least three budgets."""
+    """Seconds of a load: the whole time for those of the ratio, else half; at least 3 budgets."""
     return max(options.seconds / (1 if load in {100, 300} else 2), 3 * options.budget_ms / 1e3)
 
 

@@ -1,4 +1,4 @@
-"""Draws the figures in `build/bench/*.json` into `docs/images/`; skips a picture without figures."""
+"""Draws the figures in `build/bench/*.json` into `docs/images/`."""
 
 import argparse
 import json
@@ -33,7 +33,7 @@ def series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], li
 
 
 def latency_over_load(values: Values, axes: "Axes") -> None:
-    """Time from request to scores of requests that were scored in time: median and 99th percentile."""
+    """Time from request to scores of requests scored in time: median and 99th percentile."""
     for server, meaning in SERVERS.items():
         for percentile, style in (("p50", "o-"), ("p99", "s--")):
             loads, ms = series(values, f"{server}_latency_{percentile}_")

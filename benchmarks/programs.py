@@ -38,7 +38,7 @@ class Run:
 
 
 def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str = "ok", warm_up: int = 0) -> Run:
-    """Waits for `requests` answers on `output`, all with `status`, and measures the process meanwhile.
+    """Waits for `requests` answers with `status` on `output`; measures the process meanwhile.
 
     The first `warm_up` answers count for neither rate nor CPU.
 

@@ -1,4 +1,4 @@
-"""Two model servers of unequal speed: their joint throughput, and the effect of the loss of one."""
+"""Two model servers of unequal speed: joint throughput, and the effect of losing one."""
 
 import time
 
@@ -21,7 +21,10 @@ _STEP_S = 0.05
 
 
 def run(bench: Bench) -> None:
-    """Each server alone and both together; then the faster one is killed and restarted. Both are simulated."""
+    """Each server alone and both together; then the faster one is killed and restarted.
+
+    Both are simulated.
+    """
     options = bench.options
     slower = Service.of_capacity(options.capacity, options.candidates, workers=1)
     faster = Service.of_capacity(FASTER * options.capacity, options.candidates, workers=1)

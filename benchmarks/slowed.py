@@ -1,4 +1,4 @@
-"""Runs a command N times slower: stops it for (N - 1) / N of the time, by SIGSTOP and SIGCONT.
+"""Runs a command N times slower: SIGSTOP and SIGCONT stop it for (N - 1) / N of the time.
 
     python -m benchmarks.slowed --times 5 --after "takes part" -- command …
 
@@ -20,7 +20,10 @@ _TIMEOUT_SECONDS = 5.0
 
 
 def main() -> int:
-    """Exit status: that of the command, or 128 + n if signal n ended it. Prints its running share at the end."""
+    """Exit status: that of the command, or 128 + n if signal n ended it.
+
+    Prints its running share at the end.
+    """
     parser = argparse.ArgumentParser(prog="benchmarks.slowed", description=__doc__)
     parser.add_argument("--times", type=float, required=True, help="factor, more than 1")
     parser.add_argument("--after", default="", help="slow it down only after it has printed a line with these words")

@@ -1,4 +1,4 @@
-"""Throughput of the scorer, the floor and the naive program with the same requests, broker and model server."""
+"""Throughput of the scorer, the floor and the naive program on the same requests."""
 
 import statistics
 from collections.abc import Mapping

@@ -19,7 +19,9 @@ JOINED = "takes part"
 
 @dataclass(slots=True)
 class Listener:
-    """Reads the output of all processes of a run. Reports of the chief count once all workers take part.
+    """Reads the output of all processes of a run.
+
+    Reports of the chief count once all workers take part.
 
     Attributes:
         running_share: share of the time in which the straggler ran, as `benchmarks.slowed` prints it; NaN without one.
@@ -41,7 +43,7 @@ class Listener:
 
     @property
     def steps_per_second(self) -> float:
-        """Steps per second of the cluster, from the first counted report to the last; NaN with fewer than two."""
+        """Steps per second of the cluster between counted reports; NaN with fewer than two."""
         if len(self._reports) < 2:
             return float("nan")
         (first, before), (last, after) = self._reports[0], self._reports[-1]

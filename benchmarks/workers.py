@@ -1,4 +1,4 @@
-"""The cost of a second worker: CPU per request of all processes of one scorer, including the supervisor.
+"""The cost of a second worker: CPU per request of all processes of one scorer.
 
 The model server is simulated and fast, so the scorer is the bottleneck.
 """
@@ -20,7 +20,7 @@ _WARM_UP = 0.25
 
 
 def run(bench: Bench) -> None:
-    """One worker and two workers in turns, for some rounds; requests arrive when all workers are ready."""
+    """One worker and two workers in turns; requests arrive when all workers are ready."""
     options = bench.options
     runs: dict[int, list[Run]] = {count: [] for count in COUNTS}
     with bench.simulated(QUICK) as server:
@@ -44,7 +44,7 @@ def run(bench: Bench) -> None:
 
 
 def _process_backlog(bench: Bench, name: str, address: str, workers: int) -> Run:
-    """A scorer of `workers` workers on a topic that is filled once they are ready, so that all start together."""
+    """Runs `workers` workers on a topic that is filled once all of them are ready."""
     requests = bench.backlog_size
     topics = bench.topics(name, PARTITIONS)
     # `follow` reads one partition.

@@ -30,7 +30,7 @@ def train(
     spec: Annotated[Path, typer.Option(help="Feature spec.")] = Path("configs/features/reference.yaml"),
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
 ) -> None:
-    """Draw a synthetic click log, train a model on it, and export it as version 1, unless a version exists."""
+    """Draw a synthetic click log, train on it, and export version 1 unless a version exists."""
     if any(found.name.isdigit() for found in models.glob("*")):
         _console.print(f"{models} already has a version; nothing to do", markup=False)
         return

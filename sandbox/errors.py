@@ -2,4 +2,7 @@
 
 
 class SandboxError(Exception):
-    """A step failed. A program of the sandbox prints the message and exits with a status other than 0."""
+    """A step failed.
+
+    A program of the sandbox prints the message and exits with a status other than 0.
+    """

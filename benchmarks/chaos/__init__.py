@@ -1,1 +1,1 @@
-"""Injects faults under traffic; a consumer outside of the scorer counts lost and duplicate answers."""
+"""Injects faults under traffic; a separate consumer counts lost and duplicate answers."""

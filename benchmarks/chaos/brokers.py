@@ -1,4 +1,4 @@
-"""Faults of the broker: stopped, killed, disconnected, full, or rejecting the scorer's records."""
+"""Faults of the broker: stopped, killed, disconnected, full, or rejecting records."""
 
 import time
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def broker_cut(chaos: Chaos) -> list[Figure]:
 
 
 def broker_full(chaos: Chaos) -> list[Figure]:
-    """The broker cannot write, as on a full disk, and exits; 20 seconds later it can write again."""
+    """The broker cannot write, as on a full disk, and exits; 20 s later it can write again."""
     broker = chaos.bench.broker
 
     def fill(_: Topics) -> None:

@@ -1,4 +1,4 @@
-"""Resources of the chaos scenarios: broker behind a proxy, model server, scorer, traffic, common bounds."""
+"""Resources of the chaos scenarios: proxy, model server, scorer, traffic, common bounds."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -47,7 +47,7 @@ class Settings:
 
 
 class Watched(NamedTuple):
-    """The report of traffic, and SAMPLES of the scorer meanwhile: resident bytes, descriptors plus threads."""
+    """The report of traffic, and SAMPLES of the scorer's memory and of descriptors plus threads."""
 
     report: TrafficReport
     resident: list[int]
@@ -55,7 +55,10 @@ class Watched(NamedTuple):
 
 
 class Chaos:
-    """The shared resources. `proxy` is between the broker and those scorers that connect through it."""
+    """The shared resources.
+
+    `proxy` is between the broker and those scorers that connect through it.
+    """
 
     def __init__(self, bench: Bench, settings: Settings, proxy: TcpProxy) -> None:
         self.bench, self.settings, self.proxy = bench, settings, proxy
@@ -141,7 +144,7 @@ class Scene:
         return faults
 
     def seconds_to_recover(self, times_rate: float = 1.0) -> float:
-        """Seconds until all requests of one second are scored, to about 1 s; NaN after more than a minute."""
+        """Seconds until all requests of one second are scored, to about 1 s; NaN after a minute."""
         began = time.monotonic()
         while (now := time.monotonic()) - began < RECOVERY_S:
             report = self.traffic(seconds=1.0, times_rate=times_rate)
@@ -164,6 +167,6 @@ def delivered(report: TrafficReport, *, duplicates: bool) -> list[Figure]:
 
 
 def last_unscored(report: TrafficReport, since: float) -> float:
-    """Seconds from `since` (monotonic) to the send of the last request that was not fully scored; at least 0."""
+    """Seconds from `since` (monotonic) to the last request that was not fully scored, or 0."""
     unscored = sent_at(report.times)[report.times.status != STATUSES.index("ok")]
     return max(0.0, float(unscored.max(initial=since)) - since)

@@ -1,4 +1,4 @@
-"""`make quality`: trains the models, evaluates them, and writes tables and pictures into the docs.
+"""`make quality`: trains and evaluates the models, and writes tables and pictures.
 
 Each run is done once and kept in `build/quality/`. `world/dcn` names one run; `tables` evaluates all finished runs.
 """
@@ -82,7 +82,7 @@ def run(pieces: Iterable[str], out: Path, world_rows: int, console: Console) -> 
 
 
 def publish(out: Path, page: Path, images: Path, figures: Path) -> None:
-    """Evaluates the saved runs, and writes the section of the page, the pictures and the figures."""
+    """Evaluates the saved runs; writes the section of the page, the pictures and the figures."""
     found: dict[str, tuple[str, Results, Judgement]] = {}
     for name, log in LOGS.items():
         results = load_results(out / name, log.models)
@@ -96,7 +96,7 @@ def publish(out: Path, page: Path, images: Path, figures: Path) -> None:
 
 
 def figures_of(log: str, results: Results, judgement: Judgement) -> Iterator[Figure]:
-    """AUC and speed of each model, and, with known probabilities, the share of the gap that it closes."""
+    """AUC and speed of each model, and the share of the gap that it closes, if known."""
     for name, trial in results.trials.items():
         yield Figure(f"{log}_{name}_auc", judgement.judged[name].auc.value, "AUC")
         yield Figure(f"{log}_{name}_seconds", trial.seconds, "s")

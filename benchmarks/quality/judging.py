@@ -80,7 +80,7 @@ def judge(results: Results, *, resamples: int, seed: int = 1) -> Judgement:
 
 
 def ordered(values: Mapping[str, float], drawn: npt.NDArray[np.float64]) -> tuple[tuple[str, str], ...]:
-    """Pairs (better, worse) with a difference beyond chance, by its standard error over `drawn` [resamples, models].
+    """Pairs (better, worse) with a difference beyond chance, from `drawn` [resamples, models].
 
     With m pairs each interval has confidence 1 - 0.05 / m (Bonferroni), so that all hold together with 95 %.
     """

@@ -70,7 +70,7 @@ class Log:
 
 
 def world_rows(training: int, held_out: int) -> Rows:
-    """Training and held-out rows of the sandbox's world; the held-out rows are of other requests."""
+    """Training and held-out rows of the sandbox's world, from different requests."""
     world, spec = World(seed=_WORLD_SEED, base_ctr=_BASE_CTR), load_spec(_SPEC)
     drawn, later = (
         draw_rows(world, spec, n // _SHOWN, shown=_SHOWN, seed=i) for i, n in enumerate((training, held_out))
@@ -79,7 +79,7 @@ def world_rows(training: int, held_out: int) -> Rows:
 
 
 def prepared_rows(name: str, file: Path, user_feature: str, folder: Path) -> Rows:
-    """A public log, prepared once by `configs/prepare/<name>.yaml`; validation and test rows together are held out.
+    """A public log, prepared once; its validation and test rows together are held out.
 
     Neither split chooses anything, so both are later rows that no model has seen.
 

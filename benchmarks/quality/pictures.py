@@ -87,7 +87,7 @@ PICTURES: Mapping[str, Mapping[str, tuple[str, Callable[[Results, Judgement, "Ax
 
 
 def binned(scores: npt.ArrayLike, truth: npt.ArrayLike, *, bins: int = _BINS) -> "tuple[F64, F64]":
-    """Mean score and mean truth of `bins` bins of equal count, by rising score; float64 [bins] each."""
+    """Mean score and mean truth of `bins` bins of equal count, by score; float64 [bins] each."""
     order = np.argsort(np.asarray(scores), kind="stable")
     given, true = np.asarray(scores, np.float64)[order], np.asarray(truth, np.float64)[order]
     parts = [np.array([part.mean() for part in np.array_split(values, bins)]) for values in (given, true)]

@@ -1,4 +1,4 @@
-"""Saves and loads runs in `build/quality/<log>/`: a file of facts and one of scores per model, and held-out rows."""
+"""Saves and loads runs in `build/quality/<log>/`: facts and scores per model, held-out rows."""
 
 import json
 from collections.abc import Mapping
@@ -62,7 +62,10 @@ class Results:
 
 
 def save_trial(folder: Path, trial: Trial, scores: F32, held_out: HeldOut) -> None:
-    """Saves a finished run. The file of facts is written last, so an interrupted run does not count."""
+    """Saves a finished run.
+
+    The file of facts is written last, so an interrupted run does not count.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kept = {"labels": held_out.labels, "users": held_out.users, "truth": held_out.truth}
     arrays = {name: array for name, array in kept.items() if array is not None}

@@ -1,4 +1,4 @@
-"""Draws encoded rows of the sandbox's world, with true click probabilities, by the million and without documents.
+"""Draws millions of encoded rows of the sandbox's world, with true click probabilities.
 
 The encoder of the scorer encodes each user, slot, time and ad once; the rows are combinations of these parts.
 """
@@ -40,7 +40,7 @@ class WorldRows:
 
 
 class WorldEncoder:
-    """Encodes impressions of `world` with a spec of ids without crosses; of times only hour and weekday exist.
+    """Encodes impressions of `world` by a spec of ids without crosses; times are hour, weekday.
 
     Raises:
         ValueError: the spec has crosses or numeric features.
@@ -70,7 +70,7 @@ class WorldEncoder:
             self._parts.append((columns[part], ids[:, columns[part]]))
 
     def rows(self, users: Ints, slots: Ints, hours: Ints, weekdays: Ints, ads: Ints) -> I32:
-        """Ids of m requests with k ads each, `ads` [m, k], the others [m]; int32 [m · k, layout.row_ids]."""
+        """Ids of m requests, `ads` [m, k], the others [m]; int32 [m · k, layout.row_ids]."""
         m, k = ads.shape
         ids = np.empty((m, k, self._row_ids), np.int32)
         for which, (columns, rows) in zip((users, slots, weekdays * _HOURS + hours, ads), self._parts, strict=True):
@@ -79,7 +79,7 @@ class WorldEncoder:
 
 
 def draw_rows(world: World, spec: FeatureSpec, requests: int, *, shown: int = 4, seed: int) -> WorldRows:
-    """Impressions of `requests` requests with `shown` ads each; different seeds give independent samples."""
+    """Impressions of `requests` requests with `shown` ads each; seeds give independent samples."""
     encoder = WorldEncoder(world, spec)
     rng = np.random.default_rng([world.seed, 2, seed])
     ids, row_users, truth, clicks = [], [], [], []

@@ -19,7 +19,7 @@ def admin_client(bootstrap: str) -> AdminClient:
 
 
 def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
-    """Creates a topic with replication factor 1, waits until every partition has a leader, and returns its name.
+    """Creates a topic of one replica, waits for the leaders of its partitions, returns its name.
 
     Raises:
         BrokerError: the topic exists already, or the broker rejects the settings or does not answer.

@@ -12,7 +12,10 @@ from sandbox.broker.kafka import KafkaBroker
 
 
 class Broker(Protocol):
-    """The operations of both kinds of broker. Other operations, such as `kill`, need a `KafkaBroker`."""
+    """The operations of both kinds of broker.
+
+    Other operations, such as `kill`, need a `KafkaBroker`.
+    """
 
     @property
     def kind(self) -> Literal["kafka", "embedded"]: ...
@@ -42,7 +45,7 @@ class Broker(Protocol):
 
 
 def open_broker(data_dir: Path | None = None, require_kafka: bool = False) -> Broker:
-    """A broker that is not started yet: Apache Kafka if this machine can run it, else the embedded one.
+    """Apache Kafka if this machine can run it, else the embedded broker; not started yet.
 
     The first call fetches Kafka's jars. The embedded broker ignores `data_dir`.
 

@@ -14,7 +14,7 @@ _START_TIMEOUT_S = 10.0
 
 
 class EmbeddedBroker:
-    """One mock broker in threads of this process, reachable from other processes of this machine.
+    """One mock broker in threads of this process; other processes of this machine can use it.
 
     It keeps about 5 MB of each partition, and nothing after `stop`: it can show the flow, but lost records prove
     nothing. The first request for a topic creates it. It cannot be killed, paused or restarted.
@@ -55,7 +55,7 @@ class EmbeddedBroker:
         self._cluster = None
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> int:
-        """Requests the topic, which creates it, and returns its number of partitions: 4 in all cases."""
+        """Requests the topic, which creates it; returns its number of partitions, always 4."""
         del partitions, config
         if self._cluster is None:
             raise BrokerError("the embedded broker is not started")

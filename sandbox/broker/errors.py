@@ -4,7 +4,7 @@ from sandbox.errors import SandboxError
 
 
 class BrokerError(SandboxError):
-    """The broker cannot be fetched, started or reached; the message ends with the tail of its log, if it has one."""
+    """The broker cannot be fetched, started or reached; the message has the tail of its log."""
 
 
 class BrokerUnsupportedError(BrokerError):

@@ -1,4 +1,4 @@
-"""Apache Kafka's jars: Maven fetches them once into a cache folder that all processes of this machine share."""
+"""Fetches Apache Kafka's jars once by Maven, into a cache folder that all processes share."""
 
 import fcntl
 import functools
@@ -56,7 +56,7 @@ def _java_major(java: str) -> int | None:
 
 
 def missing_requirement() -> str | None:
-    """The first requirement of Apache Kafka that this machine does not meet, as text; None if it meets all."""
+    """The first requirement of Apache Kafka that this machine does not meet, as text; else None."""
     java = shutil.which("java")
     if java is None:
         return f"no `java` on PATH (Apache Kafka {kafka_version()} needs Java {_MINIMUM_JAVA} or later)"
@@ -69,7 +69,9 @@ def missing_requirement() -> str | None:
 
 
 def prefetch(console: Console | None = None) -> Path:
-    """Fetches the jars unless they exist; returns their folder. Several processes may call it at the same time.
+    """Fetches the jars unless they exist; returns their folder.
+
+    Several processes may call it at the same time.
 
     Shows one progress line on `console` (default: standard error) while Maven fetches.
 

@@ -1,4 +1,4 @@
-"""An Apache Kafka node for one machine: broker and controller in one Java process, on loopback only."""
+"""An Apache Kafka node on loopback: broker and controller in one Java process."""
 
 import base64
 import os
@@ -76,7 +76,10 @@ class KafkaBroker:
 
     @property
     def internal_servers(self) -> str:
-        """`127.0.0.1:port` of the plaintext INTERNAL listener. Raises BrokerError before the first start."""
+        """`127.0.0.1:port` of the plaintext INTERNAL listener.
+
+        Raises BrokerError before the first start.
+        """
         return f"{LOOPBACK}:{self._known_ports().internal}"
 
     @property
@@ -157,7 +160,10 @@ class KafkaBroker:
         self._signal(signal.SIGCONT)
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> int:
-        """Creates a topic and returns its number of partitions. Raises BrokerError as `admin.create_topic` does."""
+        """Creates a topic and returns its number of partitions.
+
+        Raises BrokerError as `admin.create_topic` does.
+        """
         create_topic(self.internal_servers, name, partitions, config)
         return partitions
 

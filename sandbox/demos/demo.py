@@ -28,7 +28,9 @@ _RATES = (10.0, 150.0)
 
 
 def main() -> int:
-    """Runs the demo. Exit status: 0 every answer is correct, 1 an answer is missing or wrong or a step failed, 130
+    """Runs the demo.
+
+    Exit status: 0 every answer is correct, 1 an answer is missing or wrong or a step failed, 130
     interrupted.
     """
     parser = argparse.ArgumentParser(description=__doc__)
@@ -92,7 +94,7 @@ def _score(
     seconds: float,
     candidates: int,
 ) -> tuple[TrafficReport, float, dict[str, object]]:
-    """Starts model server and scorer, and sends traffic; returns its report, the hit ratio and the demo's settings."""
+    """Runs the system under traffic; returns the report, the hit ratio and the settings."""
     with running_system(console, out, TOPICS, broker=broker, server_flags=ONE_THREAD_PER_CALL) as system:
         bootstrap, scorer = broker.bootstrap_servers, system.scorer
         with step(console, "capacity: requests per second that this machine can score"):

@@ -1,4 +1,4 @@
-"""The traffic of the demos: measures the capacity of the machine, chooses a budget, sends the demo's requests."""
+"""The traffic of the demos: measures the capacity, chooses a budget, sends requests."""
 
 from rich.console import Console
 
@@ -36,7 +36,7 @@ def saturated_rate(world: World, bootstrap: str, candidates: int) -> float:
 
 
 def find_budget(world: World, bootstrap: str, rate: float, candidates: int) -> tuple[float, float]:
-    """The smallest of some budgets, in ms, within which this machine scores 95 % of the requests, and that share.
+    """The smallest tried budget, in ms, in which 95 % of requests are scored, and that share.
 
     The first budget is the scorer's default. A machine that needs a larger one runs other programs on the same cores.
     """

@@ -24,7 +24,9 @@ class DemoError(SandboxError):
 
 
 def train(console: Console, log: Path, out: Path) -> None:
-    """Trains and exports version 1 in a child process, which prints its progress; skips it if version 1 exists.
+    """Trains and exports version 1 in a child process, unless it exists.
+
+    The child process prints its progress.
 
     Raises:
         DemoError: the training failed; it has printed the reason.

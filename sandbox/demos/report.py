@@ -18,7 +18,10 @@ _STAGES = ("decode", "encode", "queue", "predict")
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """The figures of a run, with the names of `build/demo/report.json`. Times are in milliseconds."""
+    """The figures of a run, with the names of `build/demo/report.json`.
+
+    Times are in milliseconds.
+    """
 
     broker: str
     requests_sent: int
@@ -86,7 +89,7 @@ def make_report(
     cache_hit_ratio: float,
     settings: Mapping[str, object],
 ) -> DemoReport:
-    """Computes the figures; draws clicks for a sample of the answers to measure the quality of the served scores."""
+    """Computes the figures; draws clicks for a sample of answers to measure their quality."""
     times = traffic.times
     found = quality(world, traffic.samples[:_SAMPLES], baseline=baseline)
     name, _, version = max(traffic.models, key=lambda m: traffic.models[m], default="none/0").rpartition("/")

@@ -1,4 +1,4 @@
-"""`make train-demo`: from three topics to a published model that scores; each step is a command of an operator."""
+"""`make train-demo`: from three topics to a published model that scores."""
 
 import argparse
 import shutil
@@ -31,7 +31,10 @@ _CLEAN_UP_S = 30.0
 
 
 def main() -> int:
-    """Runs the demo. Exit status: 0 every answer is correct, 1 a step failed or an answer is wrong, 130 interrupted."""
+    """Runs the demo.
+
+    Exit status: 0 every answer is correct, 1 a step failed or an answer is wrong, 130 interrupted.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--requests", type=int, default=30_000, help=f"requests of the log, with {_SHOWN} shown ads each"
@@ -52,7 +55,7 @@ def main() -> int:
 
 
 def run(console: Console, requests: int, seconds: float, out: Path) -> int:
-    """Prepares, trains, publishes and serves in `out`, which it empties first; returns the exit status.
+    """Empties `out`, then prepares, trains, publishes and serves; returns the exit status.
 
     Raises:
         SandboxError: a step failed.
@@ -123,7 +126,7 @@ def _command(console: Console, title: str, *arguments: str | Path) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a command that still runs: SIGINT, so that it ends its own processes, then SIGTERM, then SIGKILL."""
+    """Ends a running command: SIGINT, so that it stops its children, then SIGTERM, then SIGKILL."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:
             process.send_signal(number)

@@ -1,4 +1,4 @@
-"""Runs a command that is killed when its parent ends: `python -I -S launcher.py PARENT_PID COMMAND…`.
+"""Runs a command that is killed when its parent ends: `launcher.py PARENT_PID COMMAND…`.
 
 The process asks the kernel for SIGKILL at the end of the parent thread, then becomes the command (same pid). It is a
 separate program because Python code between fork and exec (`preexec_fn`) can deadlock a parent that has threads.

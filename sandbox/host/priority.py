@@ -1,4 +1,4 @@
-"""Schedules measured programs before the programs that stand for other machines: broker, bidders, rankers."""
+"""Gives measured programs priority over broker, bidders and rankers on the same machine."""
 
 import os
 from collections.abc import Iterator

@@ -49,7 +49,7 @@ class TcpProxy:
         self._listener.close()
 
     def cut(self) -> None:
-        """From now on resets each connection, old or new, in the middle of the next bytes that it passes."""
+        """From now on resets each connection, old or new, in the middle of the next bytes."""
         self._loop.call_soon_threadsafe(setattr, self, "_cutting", True)
 
     def restore(self) -> None:

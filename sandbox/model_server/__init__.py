@@ -1,4 +1,4 @@
-"""The API of `tensorflow_model_server` on the TensorFlow runtime, and a simulated server without TensorFlow.
+"""The API of `tensorflow_model_server`, by TensorFlow or by a simulated server.
 
 `python -m sandbox.model_server --port=8500 --model_name=ctr --model_base_path=/models/ctr` starts it. In: its flags, a
 base path, gRPC calls. Out: TensorFlow Serving's replies and statuses. Imports `host/`, and `streamer`'s features.

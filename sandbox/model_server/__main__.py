@@ -1,4 +1,7 @@
-"""`python -m sandbox.model_server`: the process. SIGTERM or Ctrl-C drains it; the second signal exits."""
+"""`python -m sandbox.model_server`: the process.
+
+SIGTERM or Ctrl-C drains it; the second signal exits.
+"""
 
 import ctypes
 import logging
@@ -67,7 +70,7 @@ def _stop_on_signals() -> threading.Event:
 
 
 def _keep_large_messages_on_heap() -> None:
-    """Makes glibc keep large messages on the heap from the start; its default maps memory for each of them."""
+    """Makes glibc keep large messages on the heap instead of mapping memory for each of them."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_FROM_HEAP)

@@ -1,4 +1,4 @@
-"""The command line of `tensorflow_model_server`: the same flags, or an error for a flag that is not implemented."""
+"""The command line of `tensorflow_model_server`; rejects flags that are not implemented."""
 
 import difflib
 import os
@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 
 class FlagError(Exception):
-    """The command line is invalid, or uses a feature that this server does not have; the message says which."""
+    """The command line is invalid or not implemented; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ _TYPES = {field.name: field.type for field in fields(ServerFlags)}
 
 
 def parse_flags(arguments: Sequence[str]) -> ServerFlags:
-    """Reads `--name=value` arguments (`--name` alone is true); of repeated flags the last one counts.
+    """Reads `--name=value` arguments (`--name` alone is true); the last of equal flags counts.
 
     Raises:
         FlagError: a flag is unknown or not implemented here, or a value has the wrong type.

@@ -14,7 +14,10 @@ from types import ModuleType
 
 
 def keep_tensorflow_lean() -> None:
-    """From now on `import tensorflow.x` loads only x in this process. No effect if tensorflow is already loaded."""
+    """From now on `import tensorflow.x` loads only x in this process.
+
+    No effect if tensorflow is already loaded.
+    """
     if "tensorflow" in sys.modules:
         return
     spec = importlib.util.find_spec("tensorflow")
@@ -28,7 +31,7 @@ def keep_tensorflow_lean() -> None:
 
 @contextmanager
 def lean_tensorflow() -> Iterator[None]:
-    """Within the block `import tensorflow.x` loads only x; afterwards `import tensorflow` loads the whole package.
+    """Within the block `import tensorflow.x` loads only x; afterwards imports work as usual.
 
     For processes that need TensorFlow's messages now and may need the whole package later.
     """

@@ -32,7 +32,7 @@ _UNLOAD_WAIT_S = 600.0
 
 @dataclass(slots=True)
 class _Held:
-    """A version from the plan that loads it to the end of its unload, or until a failed version is forgotten."""
+    """A version from the start of its load to the end of its unload, or until it is forgotten."""
 
     id: ServableId
     path: Path
@@ -76,7 +76,10 @@ class Manager:
         self._poller.start()
 
     def reload(self, configs: Sequence[ModelConfig], wait_s: float) -> None:
-        """Replaces the configuration, then waits until every new model is available. Raises `StatusError`."""
+        """Replaces the configuration, then waits until every new model is available.
+
+        Raises `StatusError`.
+        """
         with self._changed:
             new = [config.name for config in configs if config.name not in self._wanted]
             self._configure(configs)
@@ -103,7 +106,10 @@ class Manager:
                 self._changed.wait(0.1)
 
     def acquire(self, name: str, version: int | None) -> Servable:
-        """A version to call (None: the latest available); the caller must `release()` it. Raises NOT_FOUND."""
+        """A version to call (None: the latest available); the caller must `release()` it.
+
+        Raises NOT_FOUND.
+        """
         while True:
             servable = self._table.get((name, version))
             if servable is None:
@@ -119,7 +125,10 @@ class Manager:
         return version
 
     def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
-        """Statuses of a model's versions, newest first, including unloaded versions. Raises NOT_FOUND."""
+        """Statuses of a model's versions, newest first, including unloaded versions.
+
+        Raises NOT_FOUND.
+        """
         with self._changed:
             known = self._statuses.get(name, {})
             if version is not None and version not in known:

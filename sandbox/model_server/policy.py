@@ -1,4 +1,7 @@
-"""TensorFlow Serving's version policies: which versions of a model to load and to unload. Pure."""
+"""TensorFlow Serving's version policies: which versions of a model to load and to unload.
+
+Pure.
+"""
 
 import enum
 from collections.abc import Collection, Iterable, Mapping
@@ -7,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class VersionPolicy:
-    """The versions on disk to serve: the `latest` newest, the `specific` ones, or all if both are empty."""
+    """The versions to serve: the `latest` newest, the `specific` ones, or all if both are empty."""
 
     latest: int | None = 1
     specific: frozenset[int] = field(default_factory=frozenset)
@@ -34,7 +37,10 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The next actions. `load` is in the order of loading; `forget` has failed versions that are no longer aspired."""
+    """The next actions.
+
+    `load` is in the order of loading; `forget` has failed versions that are no longer aspired.
+    """
 
     load: tuple[int, ...] = ()
     unload: tuple[int, ...] = ()
@@ -42,7 +48,7 @@ class Plan:
 
 
 def plan(on_disk: Collection[int], held: Mapping[int, Phase], policy: VersionPolicy) -> Plan:
-    """TensorFlow Serving's AvailabilityPreservingPolicy: loads the new version before it unloads the old one.
+    """TensorFlow Serving's AvailabilityPreservingPolicy: load the new version, unload the old.
 
     Invariants:
     - While an aspired version exists and none is ready, one ready old version stays.

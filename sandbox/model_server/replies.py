@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC API without TensorFlow: its messages, and the gRPC handlers of a servicer."""
+"""TensorFlow Serving's gRPC API without TensorFlow: messages, and handlers of a servicer."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ class Servicer(Protocol):
 
 
 def handlers(servicer: Servicer) -> "tuple[grpc.GenericRpcHandler[Any, Any], ...]":
-    """Handlers with which a `grpc.aio` server offers the servicer as PredictionService and ModelService."""
+    """Handlers that offer the servicer as PredictionService and ModelService."""
     prediction = {
         "Predict": grpc.unary_unary_rpc_method_handler(
             servicer.predict,
@@ -49,7 +49,7 @@ def handlers(servicer: Servicer) -> "tuple[grpc.GenericRpcHandler[Any, Any], ...
 
 
 def scores_reply(ctr: F32, dtype: int = types_pb2.DT_FLOAT, *, as_content: bool = True) -> Any:
-    """A PredictResponse with scores [n], in `tensor_content` or `float_val`: servers use both forms."""
+    """A PredictResponse with scores [n], in `tensor_content` or in `float_val`."""
     reply = predict_pb2.PredictResponse()
     tensor = reply.outputs["ctr"]
     tensor.dtype = dtype

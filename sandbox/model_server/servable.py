@@ -1,4 +1,4 @@
-"""One loaded version of a model: a session, its signatures, and the number of its active calls."""
+"""One loaded version of a model: a session, its signatures, its number of active calls."""
 
 import math
 import threading
@@ -32,7 +32,9 @@ class ServableId:
 
 
 class Signature:
-    """A signature that can be run: arrays in the order of `inputs`, results in the order of the chosen outputs.
+    """A signature that can be run, with inputs and outputs as lists of arrays.
+
+    Arrays are in the order of `inputs`, results in the order of the chosen outputs.
 
     It calls the session below `Session.run`. That method checks names and shapes, which costs more than a small model,
     and it rejects shape (1,) for a declared (None, 1), which TensorFlow Serving passes to the graph.
@@ -86,7 +88,9 @@ def _tensor(graph: Any, name: str) -> Any:
 
 
 class Servable:
-    """A loaded version. It stays open between `acquire()` and `release()`; `close` waits for active calls.
+    """A loaded version.
+
+    It stays open between `acquire()` and `release()`; `close` waits for active calls.
 
     Invariant: after `acquire()` has returned False, it never returns True again.
     """
@@ -101,7 +105,7 @@ class Servable:
         self._closing = False
 
     def acquire(self) -> bool:
-        """Starts a call; returns False if this version closes, so the caller must use another version."""
+        """Starts a call; returns False if this version closes: use another version then."""
         with self._condition:
             if self._closing:
                 return False
@@ -123,7 +127,7 @@ class Servable:
 
 
 def session_config(flags: ServerFlags) -> ConfigProto:
-    """`--tensorflow_session_parallelism` sets both numbers of threads; the other two flags override it."""
+    """The session's numbers of threads; `--tensorflow_session_parallelism` sets both defaults."""
     both = flags.tensorflow_session_parallelism
     return ConfigProto(
         intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism or both,

@@ -1,4 +1,4 @@
-"""The gRPC API: PredictionService and ModelService on a `Manager`, and the run of one server process."""
+"""The gRPC services on a `Manager`, and the run of one server process."""
 
 import logging
 import math
@@ -33,7 +33,10 @@ _RELOAD_WAIT_S = 300.0
 
 
 class Services:
-    """The RPCs. Each method takes a request message and returns the response or raises `StatusError`."""
+    """The RPCs.
+
+    Each method takes a request message and returns the response or raises `StatusError`.
+    """
 
     def __init__(self, manager: Manager, flags: ServerFlags) -> None:
         self._manager = manager
@@ -163,7 +166,7 @@ def serve(flags: ServerFlags, configs: Sequence[ModelConfig], stop: threading.Ev
 
 
 def _reread_config(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:
-    """Applies the file at each poll; a failed change, such as a label of a loading version, is retried at the next."""
+    """Applies the file at each poll; a failed change is retried at the next poll."""
     while not stop.wait(flags.model_config_file_poll_wait_seconds):
         try:
             manager.reload(read_config(flags), _RELOAD_WAIT_S)

@@ -1,4 +1,4 @@
-"""A simulated model server: each call takes a fixed time plus a time for each row, and no CPU time.
+"""A simulated model server: a call takes a fixed time plus a time per row, and no CPU time.
 
 It computes no model. It measures a scorer (overload, replicas, cache) without a real model that competes for the same
 cores, and with a known capacity. Such figures say nothing about TensorFlow Serving.
@@ -60,7 +60,7 @@ class SimulatedServer:
         self._free_at = [0.0] * self.workers
 
     async def predict(self, request: Any, context: Context) -> Any:
-        """A PredictResponse, or status NOT_FOUND for another version, INVALID_ARGUMENT for another signature."""
+        """A PredictResponse; status NOT_FOUND or INVALID_ARGUMENT for another version or signature."""
         model = request.model_spec
         if model.HasField("version") and model.version.value != self.version:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found: version {model.version.value}")
@@ -78,7 +78,7 @@ class SimulatedServer:
         return _reply(_scores(request, rows), self.fault)
 
     def accept(self, rows: int, now: float) -> float:
-        """Assigns a call to the worker that is free first; returns the seconds until the call is complete."""
+        """Assigns a call to the first free worker; returns the seconds until it is complete."""
         done = max(now, self._free_at[0]) + self.fixed_s + self.per_row_s * rows
         heapq.heapreplace(self._free_at, done)
         return done - now
@@ -156,7 +156,7 @@ def _reply(ctr: F32, fault: Fault) -> Any:
 
 
 def _scores(request: Any, rows: int) -> F32:
-    """Scores between 1 % and 11 % that depend only on the candidate, so repeated candidates have equal scores."""
+    """Scores between 1 % and 11 % that depend only on the candidate."""
     ids = np.frombuffer(request.inputs["candidate_ids"].tensor_content, dtype=np.int32)
     if not rows or not len(ids):
         return np.full(rows, _LOWEST, dtype=np.float32)

@@ -42,7 +42,9 @@ def type_name(number: int) -> str:
 
 
 def decode(proto: TensorProto) -> NDArray[Any]:
-    """The array of a TensorProto; strings become an array of bytes objects. Raises ValueError if it is malformed.
+    """The array of a TensorProto; strings become an array of bytes objects.
+
+    Raises ValueError if it is malformed.
 
     The array may be a read-only view of the message's bytes.
     """
@@ -78,7 +80,7 @@ _MOST_FILLED = 1 << 26
 
 
 def encode(value: object, proto: TensorProto, *, as_content: bool) -> None:
-    """Writes an output of a session into `proto`: typed values, or with `as_content` raw bytes (not for strings)."""
+    """Writes an output into `proto`: typed values, or with `as_content` raw bytes (not strings)."""
     array = np.asarray(value)
     dtype = array.dtype if array.dtype.kind not in "SU" else np.dtype(np.object_)
     number = _NUMBERS[dtype]
@@ -103,5 +105,5 @@ def _reshape(array: NDArray[Any], shape: list[int]) -> NDArray[Any]:
 
 
 def _strings(content: bytes) -> NDArray[Any]:
-    """Rejects packed strings: they cannot be split without their count, and no client library sends them."""
+    """Rejects packed strings: they cannot be split, and no client library sends them."""
     raise ValueError(f"{len(content)} bytes of tensor_content for strings: send string_val")

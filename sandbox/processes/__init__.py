@@ -1,4 +1,4 @@
-"""Broker, model server and scorer as child processes, alone (`ModelServerProcess`, `ScorerProcess`) or together.
+"""Model server and scorer as child processes, and both together with a broker.
 
 Guarantees: every wait is bounded, an error has the tail of the log, no process outlives its context or its parent.
 In: settings, base paths, log paths. Out: addresses, metrics, exit statuses. Imports `broker/`, the flags of

@@ -70,7 +70,10 @@ class Child:
             )
 
     def wait_until(self, why_not_ready: Callable[[], str | None], timeout_s: float) -> None:
-        """Waits until `why_not_ready` returns None. Raises `error` if the process exits or `timeout_s` passes."""
+        """Waits until `why_not_ready` returns None.
+
+        Raises `error` if the process exits or `timeout_s` passes.
+        """
         process = self._running()
         deadline = time.monotonic() + timeout_s
         while (why_not := why_not_ready()) is not None:
@@ -93,7 +96,10 @@ class Child:
         self._running().send_signal(number)
 
     def stop(self, timeout_s: float) -> int | None:
-        """Sends SIGTERM, also if paused, and SIGKILL after `timeout_s`. Returns the exit status; None if none ran."""
+        """Sends SIGTERM, also if paused, and SIGKILL after `timeout_s`.
+
+        Returns the exit status; None if none ran.
+        """
         if self._process is None:
             return None
         self._process.send_signal(SIGCONT)

@@ -82,7 +82,10 @@ class ModelServerProcess:
         return self._child.pid
 
     def start(self) -> None:
-        """Starts it and waits until the port is open. Raises `ModelServerError`; no process is left then."""
+        """Starts it and waits until the port is open.
+
+        Raises `ModelServerError`; no process is left then.
+        """
         self._child.start(self._why_not_ready, self._start_timeout_s)
 
     def spawn(self) -> None:
@@ -98,7 +101,10 @@ class ModelServerProcess:
         return self._child.wait(timeout_s)
 
     def stop(self, timeout_s: float = 120.0) -> int | None:
-        """Sends SIGTERM, and SIGKILL after `timeout_s`. Returns the exit status; None if no process ran."""
+        """Sends SIGTERM, and SIGKILL after `timeout_s`.
+
+        Returns the exit status; None if no process ran.
+        """
         return self._child.stop(timeout_s)
 
     def kill(self) -> int | None:
@@ -111,7 +117,7 @@ class ModelServerProcess:
         self.start()
 
     def pause(self) -> None:
-        """Pauses the process (SIGSTOP) before it returns: connections stay open and requests get no answer."""
+        """Pauses the process (SIGSTOP): connections stay open and requests get no answer."""
         self._child.signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 

@@ -64,7 +64,10 @@ class ScorerProcess:
         return self._child.pid
 
     def start(self) -> None:
-        """Starts it and waits until /readyz returns 200. Raises `ScorerError`; no process is left then."""
+        """Starts it and waits until /readyz returns 200.
+
+        Raises `ScorerError`; no process is left then.
+        """
         self._child.start(self._why_not_ready, self._start_timeout_s)
 
     def spawn(self) -> None:
@@ -72,7 +75,10 @@ class ScorerProcess:
         self._child.spawn()
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """Waits until /readyz returns 200. Raises `ScorerError` if the process exits or `timeout_s` passes."""
+        """Waits until /readyz returns 200.
+
+        Raises `ScorerError` if the process exits or `timeout_s` passes.
+        """
         self._child.wait_until(self._why_not_ready, timeout_s)
 
     def get(self, path: str) -> str:
@@ -100,7 +106,10 @@ class ScorerProcess:
         self._child.signal(number)
 
     def stop(self, timeout_s: float = 120.0) -> int | None:
-        """Sends SIGTERM, and SIGKILL after `timeout_s`. Returns the exit status; None if no process ran."""
+        """Sends SIGTERM, and SIGKILL after `timeout_s`.
+
+        Returns the exit status; None if no process ran.
+        """
         return self._child.stop(timeout_s)
 
     def kill(self) -> int | None:

@@ -52,7 +52,7 @@ def running_system(
     settings: Mapping[str, object] | None = None,
     server_flags: Mapping[str, object] | None = None,
 ) -> Iterator[System]:
-    """Starts broker, model server and scorer in this order, and stops them in the reverse order at the end.
+    """Starts broker, model server and scorer, and stops them in the reverse order at the end.
 
     Args:
         folder: has the versions of the model in `models/ctr`; receives the logs.

@@ -14,7 +14,7 @@ def read_requests(paths: tuple[Path, ...], candidates: int = 20) -> list[bytes]:
 
 
 def attach(request: bytes, candidates: bytes) -> bytes:
-    """Inserts `candidates` before the closing brace; other bytes, and lines that are no object, stay unchanged."""
+    """Inserts `candidates` before the closing brace; a line that is no object stays unchanged."""
     body = request.rstrip()
     if not body.endswith(b"}"):
         return request

@@ -1,4 +1,4 @@
-"""Both replays, from the files to a verdict: each trains or exports a model and starts its own processes."""
+"""Both replays, from the files to a verdict, with their own models and processes."""
 
 import shutil
 import subprocess
@@ -78,13 +78,13 @@ class BidRequestReport:
 
     @property
     def healthy(self) -> bool:
-        """Whether each record has exactly one answer or one dead letter, and each unscored record has a reason."""
+        """Whether each record has one answer or dead letter, and each unscored record a reason."""
         unscored = sum(n for status, n in self.statuses.items() if status != "ok") + self.dead_letters
         return not self.unsettled and sum(self.reasons.values()) == unscored and "" not in self.reasons
 
 
 def replay_avazu(console: Console, out: Path, data: Path | None = None, *, broker: Broker | None = None) -> AvazuReport:
-    """Trains on the first 80 % by time, streams the rest through Kafka and the scorer, and compares the scores.
+    """Trains on the first 80 % by time, streams the rest, and compares the scores.
 
     `broker` is a running broker; without it, the replay starts one.
 

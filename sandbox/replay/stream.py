@@ -1,4 +1,4 @@
-"""Streams records through the scorer and follows each by its key to its answer or dead letter."""
+"""Streams records through the scorer; follows each by its key to its answer or dead letter."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ def stream(
     timeout_s: float = 600.0,
     progress: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Sends all records as fast as the broker accepts them, and reads until each has an answer or a dead letter.
+    """Sends all records, and reads until each has an answer or a dead letter.
 
     The output topics are read from their beginning. The outcome does not have records without an answer after
     `timeout_s`.

@@ -40,7 +40,7 @@ ScoreFunction = Callable[[Documents, Documents, list[int]], npt.NDArray[np.float
 def quality(
     world: World, samples: tuple[Sample, ...], *, shown: int = 100, seed: int = 0, baseline: ScoreFunction | None = None
 ) -> Quality:
-    """Draws clicks for up to `shown` random candidates of each sampled request and computes the AUC of each score."""
+    """Draws clicks for up to `shown` candidates of each sample; computes the AUC of each score."""
     rng = np.random.default_rng([world.seed, 3, seed])
     served: list[F64] = [np.empty(0)]
     truth: list[F64] = [np.empty(0)]

@@ -1,4 +1,4 @@
-"""The consumer of scores: reads the output topic, passes every answer to the checker, and reports."""
+"""The consumer of scores: passes every answer to the checker, and reports."""
 
 import threading
 import time
@@ -73,7 +73,7 @@ class Ranker:
         self._thread.start()
 
     def wait_for_answers(self, timeout_s: float) -> bool:
-        """Waits until every sent request has its answer; returns False if `timeout_s` passes first.
+        """Waits until every sent request has its answer; returns False after `timeout_s`.
 
         Raises:
             RankerError: a read failed.
@@ -92,7 +92,10 @@ class Ranker:
         self._consumer.close()
 
     def report(self) -> TrafficReport:
-        """The report until now. Final after `close`; before, its counts may differ from each other by one answer."""
+        """The report until now.
+
+        Final after `close`; before, its counts may differ from each other by one answer.
+        """
         dead = None if self._dead_topic is None else self._dead_letters
         return report_of(self._checker, self._sent_requests, dead, self._dead_reasons)
 

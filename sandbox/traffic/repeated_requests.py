@@ -1,4 +1,4 @@
-"""Requests that repeat: a fixed pool of requests, or one ad slot offered by several exchanges."""
+"""Requests that repeat: a fixed pool, or one ad slot offered by several exchanges."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -14,7 +14,9 @@ _DRAWN = 4_096
 
 
 class Repeats:
-    """Draws from `pool` requests of a factory, the k-th with a weight of 1 / k^`exponent`. Not thread-safe.
+    """Draws from `pool` requests of a factory, the k-th with a weight of 1 / k^`exponent`.
+
+    Not thread-safe.
 
     It costs a tenth of a new request, so a sender can be faster than a scorer on the same machine. Users, contexts and
     candidates repeat, so the score cache has hits.
@@ -45,10 +47,11 @@ class Repeats:
 
 
 class Exchanges:
-    """Requests of a factory; a share `again` of them offers a slot of one of the last `within` requests again.
+    """Requests of a factory, a share `again` of which offers a recent slot again.
 
-    This is the traffic of several exchanges that sell the same ad slot. A repeated offer has the same user and context,
-    at least a share `kept` of the candidates, and a new request id. Not thread-safe.
+    This is the traffic of several exchanges that sell the same ad slot. The slot is that of one of the last `within`
+    requests. A repeated offer has the same user and context, at least a share `kept` of the candidates, and a new
+    request id. Not thread-safe.
     """
 
     def __init__(self, factory: RequestFactory, *, again: float, kept: float, within: int, seed: int = 0) -> None:

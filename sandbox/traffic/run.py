@@ -37,7 +37,7 @@ def run_traffic(
     progress: Progress | None = None,
     meanwhile: Callable[[], None] | None = None,
 ) -> TrafficReport:
-    """Sends `rate` requests per second for `seconds`, then waits for missing answers until none arrives for 30 s.
+    """Sends `rate` requests/s for `seconds`, then waits until no answer arrives for 30 s.
 
     With `meanwhile`, requests are sent until it returns; `seconds` has no effect.
 

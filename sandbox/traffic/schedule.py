@@ -1,4 +1,7 @@
-"""When requests are due, and calls at those times. Pure but for the functions that the caller passes."""
+"""Due times of requests, and calls at those times.
+
+Pure except for the functions that the caller passes.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -52,7 +55,9 @@ def run_schedule(
     clock: Callable[[], float],
     wait: Callable[[float], bool],
 ) -> None:
-    """Calls `send(due)` for each due time: never earlier, immediately if it is late, and without skipping any.
+    """Calls `send(due)` for each due time: never earlier, and if it is late, immediately.
+
+    No due time is skipped.
 
     Args:
         dues: due times, seconds from now.

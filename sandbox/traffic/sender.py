@@ -100,7 +100,7 @@ class Sender:
         self._stop.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Waits until all requests are sent and acknowledged; returns False if `timeout_s` passes first.
+        """Waits until all requests are sent and acknowledged; returns False after `timeout_s`.
 
         Raises:
             Exception: the error that ended the sending thread.

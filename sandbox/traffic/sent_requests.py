@@ -1,4 +1,4 @@
-"""The requests that were sent, and whether each has its answer: shared by sender and checker."""
+"""The sent requests, each with or without its answer; shared by sender and checker."""
 
 import threading
 from dataclasses import dataclass
@@ -55,7 +55,10 @@ class SentRequests:
                 self._undelivered += 1
 
     def answer(self, request_id: str) -> SentRequest | AlreadyAnswered | None:
-        """Records an answer. Returns its request, `AlreadyAnswered`, or None if no such request is known."""
+        """Records an answer.
+
+        Returns its request, `AlreadyAnswered`, or None if no such request is known.
+        """
         with self._lock:
             entry = self._entries.get(request_id)
             if entry is None:
@@ -65,7 +68,7 @@ class SentRequests:
             return entry
 
     def dead_letter(self, request_id: str) -> None:
-        """Records the dead letter of a request; no answer is expected then, and a later one is a duplicate."""
+        """Records the dead letter of a request; a later answer is a duplicate."""
         with self._lock:
             if self._entries.get(request_id) is not None:
                 self._entries[request_id] = None
@@ -88,6 +91,6 @@ class SentRequests:
 
     @property
     def unanswered(self) -> int:
-        """Number of requests that the broker accepted, or may still accept, and that have no answer or dead letter."""
+        """Number of requests, accepted or pending at the broker, without an answer or dead letter."""
         with self._lock:
             return self._sent - self._answered - self._undelivered - self._dead_lettered

@@ -37,7 +37,9 @@ class BidRecord:
 
 
 class RequestFactory:
-    """An endless, seeded stream of requests; each has distinct ads, drawn by popularity. Not thread-safe.
+    """An endless, seeded stream of requests; each has distinct ads, drawn by popularity.
+
+    Not thread-safe.
 
     A request id is `prefix` and a running number, so two factories for the same topic need different prefixes.
     """
@@ -80,7 +82,7 @@ class RequestFactory:
         return self._record(user, contexts, row, self.world.draw_candidates(self._rng, self.candidates))
 
     def again(self, record: BidRecord, kept: float) -> BidRecord:
-        """A second offer of the same slot: same user and context, and at least the share `kept` of the candidates."""
+        """A second offer of the same slot, with at least the share `kept` of the candidates."""
         old = self._rng.permutation(record.ads)[: round(kept * len(record.ads))]
         drawn = self.world.draw_candidates(self._rng, len(record.ads))
         new = drawn[~np.isin(drawn, old)][: len(record.ads) - len(old)]

@@ -75,7 +75,10 @@ class Contexts:
 
 
 def draw_slots(rng: np.random.Generator, sites: int) -> Slots:
-    """Slots of `sites` sites (60 %) and apps; format and position belong to the slot, the other values to its site."""
+    """Slots of `sites` sites (60 %) and apps.
+
+    Format, position and size belong to the slot; the other values belong to its site.
+    """
     n = sites * SLOTS_OF_SITE
     site = np.repeat(np.arange(sites), SLOTS_OF_SITE)
     page_category = rng.integers(0, PAGE_CATEGORIES, sites)[site]
@@ -119,7 +122,7 @@ def draw_times(rng: np.random.Generator, n: int, start_ms: int, days: int) -> np
 def draw_contexts(
     rng: np.random.Generator, slots: Slots, users: Users, requesters: Ints, times_ms: npt.NDArray[np.int64]
 ) -> Contexts:
-    """A context for each of m requests of `requesters`, indices of users [m], at `times_ms`, int64 [m]."""
+    """The contexts of m requests of the users `requesters` [m] at `times_ms`, int64 [m]."""
     m = len(requesters)
     slot = pick(rng, slots.weights, m)
     timezone = users.country[requesters] * 24 // COUNTRIES

@@ -90,7 +90,9 @@ def _objects(columns: Mapping[str, list[object]]) -> list[dict[str, object]]:
 
 @dataclass(frozen=True, slots=True)
 class Ads:
-    """The catalogue of n ads; codes index the constants above. The first ad is the most frequent.
+    """The catalogue of n ads; codes index the constants above.
+
+    The first ad is the most frequent.
 
     Attributes:
         ids: ad ids; json: each ad as a candidate of a request; columns: the n values of each key as JSON.
@@ -113,7 +115,10 @@ class Ads:
 
 
 def draw_ads(rng: np.random.Generator, n: int) -> Ads:
-    """n ads. Each belongs to a campaign, each campaign to an advertiser with a brand and a category."""
+    """n ads.
+
+    Each belongs to a campaign, each campaign to an advertiser with a brand and a category.
+    """
     advertisers, campaigns = max(n // 20, 1), max(n // 4, 1)
     advertiser_of = pick(rng, zipf(advertisers, 0.6), campaigns)
     campaign = rng.integers(0, campaigns, n)

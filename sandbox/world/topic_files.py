@@ -17,7 +17,7 @@ class TopicFiles(NamedTuple):
 
 
 def write_topic_files(log: Path, folder: Path) -> TopicFiles:
-    """Writes the topics of a log of `World.draw_log`; the id of each request has the number of its line.
+    """Writes the topics of a log of `World.draw_log`; request ids have the line numbers.
 
     A click is 5 s later than its impression. The requests do not have the labels of the log.
     """

@@ -55,7 +55,7 @@ def _shares(codes: Ints, weights: F64, size: int) -> F64:
 
 
 class Truth:
-    """P(click | user, context, ad) = sigmoid(bias + main effects + interactions of two and of three attributes).
+    """P(click | user, context, ad) = sigmoid(bias + main effects + interactions).
 
     Every effect is a function of features of moderate cardinality, so a model can learn it from some 100,000
     impressions. The interactions are:
@@ -158,7 +158,7 @@ class Truth:
         self._same_advertiser = 0.8
 
     def calibrate(self, base_ctr: float, users: Ints, contexts: Contexts, ads: Ints) -> None:
-        """Sets the bias by Newton's method so that the mean click probability of this sample is `base_ctr`."""
+        """Sets the bias by Newton's method: the mean probability of this sample is `base_ctr` then."""
         self._bias = 0.0
         effects = self.logits(users, contexts, ads)
         bias = float(np.log(base_ctr / (1.0 - base_ctr)))

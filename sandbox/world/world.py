@@ -46,7 +46,7 @@ class DrawnLog:
 
 
 class World:
-    """A seeded world: the same arguments give the same users, slots, ads and truth in every process.
+    """A seeded world: equal arguments give equal users, slots, ads and truth in every process.
 
     Candidates are drawn by popularity only, independently of click probabilities, so a log has no selection bias.
     """
@@ -69,7 +69,7 @@ class World:
     def draw_requests(
         self, rng: np.random.Generator, n: int, times_ms: npt.NDArray[np.int64] | None = None
     ) -> tuple[Ints, Contexts]:
-        """n users, drawn by activity, and their contexts; without `times_ms`, at unordered times of one week."""
+        """n users, drawn by activity, and their contexts; by default at random times of one week."""
         if times_ms is None:
             times_ms = rng.permutation(draw_times(rng, n, LOG_START_MS, _WEEK_DAYS))
         requesters = pick(rng, self.users.weights, n)
@@ -129,7 +129,7 @@ class World:
         start_ms: int = LOG_START_MS,
         days: int = _WEEK_DAYS,
     ) -> DrawnLog:
-        """Writes a log of impressions and clicks for training: one line of JSON per request, ordered by time.
+        """Writes a log of impressions and clicks, one line of JSON per request, ordered by time.
 
         `{"timestamp_ms": int, "request": {"user": {…}, "context": {…}}, "candidates": [{…}, …], "clicked": [0, 1, …]}`.
         The candidates are the `shown` ads. A path that ends in `.gz` is compressed. Logs of different seeds are

@@ -79,7 +79,7 @@ def test_the_share_of_ok_is_that_of_the_requests_sent_in_the_window() -> None:
 
 
 def test_a_switch_is_split_at_the_limits_of_its_phases() -> None:
-    """One answer per second, received at 0 … 39. Folder at 10, AVAILABLE at 14; both versions answer from 16 to 21."""
+    """Answers at 0 … 39; folder at 10, AVAILABLE at 14; both versions answer from 16 to 21."""
     at = np.arange(40.0)
     total = np.full(40, 2.0)
     total[10:14] = 50.0

@@ -1,4 +1,4 @@
-"""Evaluation of models: rows of the world, intervals and their order, tables, pictures, and the command."""
+"""Evaluation of models: rows of the world, intervals, tables, pictures, and the command."""
 
 import subprocess
 import sys
@@ -59,7 +59,7 @@ def test_specs_with_crosses_or_numbers_are_rejected(name: str) -> None:
 
 
 def _results(*, known: bool = True) -> Results:
-    """Three models of one truth: one ignores a half of it, two know all of it and differ by a little noise."""
+    """Three models of one truth: one ignores half of it, two differ from it by a little noise."""
     rng = np.random.default_rng(3)
     main, hidden = rng.standard_normal((2, 8_000))
     truth = 1 / (1 + np.exp(1.5 - main - hidden))

@@ -30,7 +30,7 @@ def script(name: str) -> str:
 
 
 def compose(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs Docker Compose on `file` as if it were in the root of the repository, without the caller's variables."""
+    """Runs Docker Compose on `file` as in the root of the repository, without our variables."""
     return subprocess.run(
         [script("docker-compose"), "--project-directory", str(ROOT), "--file", str(file), *arguments],
         env={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(file.parent)},

@@ -37,7 +37,7 @@ def test_our_images_are_those_that_are_built_here(services: dict[str, Compose]) 
 
 @pytest.mark.parametrize("name", OURS)
 def test_the_command_belongs_to_the_project(services: dict[str, Compose], name: str) -> None:
-    """It is a console script of the wheel, or `python -m sandbox`, which the sandbox's image has beside it."""
+    """It is a console script of the wheel, or `python -m sandbox` of the sandbox's image."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     command = services[name]["command"]
     assert command[0] in scripts or command[:3] == ["python", "-m", "sandbox"]

@@ -1,4 +1,4 @@
-"""The containers: valid for Docker Compose, pinned, on loopback only, and every named file exists."""
+"""The containers: valid for Docker Compose, pinned, on loopback; every named file exists."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""The text protos of TensorFlow Serving: correct names, correct types, and the values that the scorer needs."""
+"""The text protos of TensorFlow Serving: names, types, and the values that the scorer needs."""
 
 import importlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""The wheel has the product, its data and its console scripts, and nothing else of the repository."""
+"""The wheel has the product, its data and its console scripts, and nothing else."""
 
 import configparser
 import shutil
@@ -27,7 +27,7 @@ def files_of(package: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of a copy of the repository, built by this environment's setuptools: nothing is downloaded."""
+    """The wheel of a copy of the repository, built by this environment without a download."""
     copy, out = tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)

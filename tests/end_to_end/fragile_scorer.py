@@ -1,4 +1,4 @@
-"""`streamer` with a fault: a request with an id that begins with "kills" ends the process, like a fault in native code.
+"""`streamer` with a fault: a request id that begins with "kills" ends the process.
 
 `python -m tests.end_to_end.fragile_scorer run` has the options of `streamer run`.
 """

@@ -1,4 +1,4 @@
-"""Every kind of bad record between good ones: one answer or one dead letter each; the good ones are scored."""
+"""Every kind of bad record between good ones: each has one answer or one dead letter."""
 
 import orjson
 import pytest

@@ -1,4 +1,4 @@
-"""`streamer check-config --live`: it names contradictions to the live topics and model, exit status 2."""
+"""`streamer check-config --live` names contradictions to topics and model; exit status 2."""
 
 import asyncio
 import subprocess

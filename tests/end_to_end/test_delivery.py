@@ -1,4 +1,4 @@
-"""Answers after a crash, for each `delivery.guarantee`, on a real broker and a simulated model server."""
+"""Answers after a crash, for each `delivery.guarantee`, on a real broker."""
 
 import asyncio
 import os
@@ -124,7 +124,7 @@ def test_a_fenced_worker_stops_with_one_line_and_its_successor_answers(system: S
 
 @pytest.mark.slow
 def test_a_worker_that_comes_back_after_its_session_ended_adds_nothing(system: System) -> None:
-    """It is stopped within a transaction for longer than its session; a second worker takes over."""
+    """It is stopped in a transaction, longer than its session; a second worker takes over."""
     total = 150
     settings = {"cache__enabled": False, "delivery__guarantee": "exactly_once", "kafka__session_timeout_ms": 6000}
     slowly = {"delivery__transaction_interval_ms": 1, "delivery__max_transaction_records": 3}

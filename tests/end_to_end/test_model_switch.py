@@ -1,4 +1,4 @@
-"""Versions with different feature specs, switched under traffic, and an operator's commands to a running worker."""
+"""Versions with different feature specs, switched by traffic and by an operator."""
 
 import json
 import shutil

@@ -40,7 +40,7 @@ def _panels() -> Iterator[tuple[str, str, str]]:
 
 @pytest.fixture
 def labels(make_system: Callable[[str], System], simulated_server: ModelServerProcess) -> Mapping[str, set[str]]:
-    """The labels of each sample name of two workers under a supervisor, after good and bad records."""
+    """The labels of each sample name of two workers, after good and bad records."""
     system = make_system(simulated_server.address)
     with system.scorer(supervisor__workers=2, delivery__guarantee="exactly_once") as scorer:
         system.send([request("good"), b"{nonsense"])

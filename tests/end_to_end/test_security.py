@@ -50,7 +50,7 @@ WAIT_S = 120
 
 @dataclass(frozen=True, slots=True)
 class Secured:
-    """A broker that requires TLS, a client certificate and a login; the certificate files; settings for it."""
+    """A broker with TLS, client certificates and logins; certificate files; settings for it."""
 
     broker: KafkaBroker
     folder: Path
@@ -207,7 +207,7 @@ ENDS_S = 120
 
 @pytest.fixture
 def scorer(secured: Secured, simulated_server: ModelServerProcess, tmp_path: Path) -> Callable[..., ScorerProcess]:
-    """A scorer with debug logs and each secret in its environment; `changes` are settings by dotted name."""
+    """A scorer with debug logs and secrets in its environment; `changes` are settings."""
 
     def make(**changes: object) -> ScorerProcess:
         kafka = {f"kafka.{name}": value for name, value in secured.settings.items() if name != "sasl_password_file"}
@@ -260,7 +260,7 @@ def test_a_rejected_scorer_logs_the_reason_in_one_line_and_exits(
 
 
 async def test_secrets_are_not_visible(scorer: Callable[..., ScorerProcess]) -> None:
-    """Two workers with debug logs, and a login that sends the password: no page, log or process list has it."""
+    """Two workers with debug logs: no page, log or process list has the password."""
     with scorer(supervisor__workers=2, kafka__sasl_mechanism="PLAIN") as running:
         found = {}
         for path in ("/healthz", "/readyz", "/metrics", "/status", "/config", "/model"):

@@ -1,4 +1,4 @@
-"""The TCP proxy passes bytes in both directions, and resets connections in the middle of bytes."""
+"""The TCP proxy passes bytes in both directions, and resets connections while it does."""
 
 import socket
 import threading

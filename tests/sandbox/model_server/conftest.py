@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny_models(pytestconfig: pytest.Config) -> Path:
-    """A folder with the SavedModels `plus_two` and `plus_three`, made once for each version of `models.py`.
+    """A folder with the SavedModels `plus_two` and `plus_three`, made once.
 
     pytest's cache keeps them between runs, because the import of TensorFlow can take longer than all these tests.
     """

@@ -1,4 +1,4 @@
-"""Makes the small SavedModels of these tests, in a separate process, so that no test process loads TensorFlow.
+"""Makes the small SavedModels of these tests, so that no test process loads TensorFlow.
 
 `python -m tests.sandbox.model_server.models FOLDER` writes FOLDER/plus_two, FOLDER/plus_three, and two files of warm-up
 requests for them: FOLDER/warmup_count calls `count` three times, FOLDER/warmup_wrong calls a missing signature.

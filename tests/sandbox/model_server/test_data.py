@@ -34,7 +34,7 @@ def testdata() -> Path:
 
 @pytest.fixture(scope="module")
 def client(testdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A server of all these models: the good configuration of the test data with its variables set, and more."""
+    """A server of all these models, with the good configuration of the test data, and more."""
     folder = tmp_path_factory.mktemp("data")
     good = (testdata / "good_model_config.txt").read_text(encoding="utf-8")
     for variable, base in (("HALF_PLUS_TWO", "half_plus_two"), ("HALF_PLUS_THREE", "half_plus_three")):

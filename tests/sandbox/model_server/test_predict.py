@@ -1,4 +1,4 @@
-"""Predict and GetModelMetadata: values, and TensorFlow Serving's errors for invalid requests."""
+"""Predict and GetModelMetadata: values, and TensorFlow Serving's errors."""
 
 import time
 from collections.abc import Iterator
@@ -168,7 +168,7 @@ def test_metadata_shows_all_signatures_with_names_and_types(client: Client) -> N
 
 
 def test_requests_past_their_deadline_leave_the_server_free(client: Client) -> None:
-    """Two threads serve; four requests that would take minutes must not block them beyond their deadline."""
+    """Two threads serve; four slow requests must not block them beyond their deadline."""
 
     def slow(steps: int, timeout_s: float) -> dict[str, Any] | Failure:
         return client.predict("tiny", {"steps": tensor(steps, "int64")}, signature="slow", timeout_s=timeout_s)

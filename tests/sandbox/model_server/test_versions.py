@@ -1,4 +1,4 @@
-"""Several versions: served, switched, labelled, warmed up, failed and unloaded; and the life of the process."""
+"""Versions: served, switched, labelled, warmed up, failed, unloaded; life of the process."""
 
 import os
 import shutil

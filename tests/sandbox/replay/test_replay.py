@@ -44,7 +44,7 @@ def test_a_row_is_a_request_with_the_shown_ad(log: Path) -> None:
 
 
 def test_every_path_of_the_spec_is_in_a_request(log: Path) -> None:
-    """Every feature of the Avazu spec has a value in the data; otherwise it would have the id of a missing value."""
+    """Every feature of the Avazu spec has a value in the data, and not the id of a missing one."""
     spec = FeatureSpec.from_yaml(Path("configs/features/avazu.yaml"))
     encoder = Encoder(spec)
     (first, _) = read_impressions(log)

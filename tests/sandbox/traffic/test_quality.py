@@ -12,7 +12,7 @@ from tests.sandbox.world.small import small_world
 
 
 def test_quality_of_the_true_probabilities_and_of_their_inverse() -> None:
-    """The true probabilities as scores reach their own AUC exactly; inverted they reach one minus it."""
+    """True probabilities as scores reach their own AUC exactly; inverted, one minus it."""
     world = small_world()
     factory = RequestFactory(world, candidates=100)
     right, reverse = [], []
@@ -33,7 +33,7 @@ def test_quality_of_the_true_probabilities_and_of_their_inverse() -> None:
 
 
 def test_a_baseline_is_measured_on_the_same_clicks() -> None:
-    """The baseline gets request documents and candidates only; the ads' own click rates carry little information."""
+    """The baseline gets documents and candidates only; click rates of ads predict little."""
     world = small_world()
     factory = RequestFactory(world, candidates=40)
     seen: list[tuple[Documents, Documents, list[int]]] = []

@@ -21,7 +21,7 @@ _WAIT_S = 60.0
 
 
 def _echo(bootstrap: str, requests: str, answers: str, started: threading.Event, stop: threading.Event) -> None:
-    """Answers each request with constant scores; skips request number 3 and answers number 5 twice."""
+    """Answers requests with constant scores; skips request number 3, answers number 5 twice."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": requests, "auto.offset.reset": "earliest"})
     producer = Producer({"bootstrap.servers": bootstrap, "log_level": 2})
     consumer.subscribe([requests], on_assign=lambda *_: started.set())

@@ -41,7 +41,7 @@ def test_arrivals_have_the_rate_and_are_ordered(arrival: Arrival) -> None:
 
 
 def test_arrivals_have_the_variation_of_their_process() -> None:
-    """Requests per 0.1 s: constant if uniform, Poisson's variance, or that of bursts of 8 on average."""
+    """Requests per 0.1 s: constant if uniform, else Poisson's variance, or that of bursts."""
     ratios = {}
     for arrival in _ARRIVALS:
         counts = np.histogram(_times(200.0, 200.0, arrival), bins=2_000, range=(0.0, 200.0))[0]
@@ -72,7 +72,7 @@ def test_requests_are_sent_when_due() -> None:
 
 
 def test_a_stall_neither_skips_nor_shifts_the_schedule() -> None:
-    """Requests that become due during a stall are sent right after it; then the schedule continues."""
+    """Requests due during a stall are sent right after it; then the schedule continues."""
     clock = _Clock()
     sent: list[float] = []
 

@@ -83,7 +83,7 @@ def test_shown_ads_are_distinct_within_a_request(shown: int) -> None:
 
 
 def test_both_ways_to_draw_candidates_have_the_same_popularity() -> None:
-    """Few candidates are drawn one by one, many by Gumbel's trick: the first follows the popularity in both."""
+    """Few are drawn one by one, many by Gumbel's trick: the first follows popularity in both."""
     world = small_world()
     rng = np.random.default_rng(1)
     for n in (60, 100):
@@ -99,7 +99,7 @@ def test_more_candidates_than_ads_are_rejected() -> None:
 
 
 def test_every_feature_of_the_reference_spec_has_values(tmp_path: Path) -> None:
-    """Every path of the spec has a value, and every numeric feature has values within its buckets' range."""
+    """Every path has a value, and every numeric feature has values within its buckets' range."""
     spec = FeatureSpec.from_yaml(_SPEC)
     drawn = small_world().draw_log(tmp_path / "log.jsonl.gz", 200)
     lines = _lines(drawn.path)
@@ -176,7 +176,7 @@ def test_clicks_follow_the_truth(log: DrawnLog) -> None:
 
 
 def test_a_model_without_crosses_is_clearly_worse_than_the_truth() -> None:
-    """A logistic regression with every attribute that has a main effect, and no other feature to overfit to."""
+    """A logistic regression with every attribute that has a main effect, and no other feature."""
     world = World(7, users=2_000, sites=200, ads=1_000)
     rng = np.random.default_rng(0)
     requesters, contexts = world.draw_requests(rng, 10_000)
