@@ -14,9 +14,8 @@ from model_training.click_log import Examples
 from sandbox.world.clicks import draw_clicks
 from sandbox.world.population import F64, Ints
 from sandbox.world.world import World
-from streamer.features import Encoder, FeatureSpec
+from streamer.features import Cross, Encoder, FeatureSpec
 from streamer.features.layout import IdColumns
-from streamer.features.spec import Cross
 from streamer.types import I32
 
 _MOMENTS = ("context.hour", "context.weekday")

@@ -32,7 +32,7 @@ from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from streamer.commands import app
 from streamer.errors import ConfigError
-from tests.streamer.ops.test_worker_http import ask
+from tests.streamer.ops.test_worker_handlers import ask
 
 pytestmark = [
     pytest.mark.kafka,
