@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -20,11 +20,13 @@ from streamer.metrics import Metrics
 from streamer.pipeline import Answers, Pipeline, Records
 from streamer.rollout.controller import ModelController
 from streamer.rollout.registry import ModelRegistry
-from streamer.rollout.reporting_scorer import ReportingScorer
+from streamer.rollout.reporting_scorer import ReportingScorer, ScoresRows
+from streamer.rollout.version_labels import ModelServers
 from streamer.scoring.cache import ScoreCache
 from streamer.scoring.dispatcher import Dispatcher, Predict
 from streamer.scoring.scores import HitRatio, Scores
 from streamer.serving.predictor import Predictor
+from streamer.serving.verification import DescribesVersions
 from streamer.serving.warmup import Preparer
 from streamer.settings import Settings
 from streamer.side_outputs.feature_log import FeatureLog
@@ -33,7 +35,17 @@ from streamer.side_outputs.shadow import Publish as PublishShadow
 from streamer.side_outputs.shadow import Shadow
 from streamer.side_outputs.side_output import SideOutput
 from streamer.tasks import Spawn
-from streamer.types import Partition
+from streamer.types import F32, BatchInputs, ModelVersion, Partition
+
+
+class ControlServers(ModelServers, DescribesVersions, Protocol):
+    """Model servers that tell of their versions: `Predictor.control`, or a fake."""
+
+
+class ScoringServers(ScoresRows, Protocol):
+    """Model servers that score: `Predictor`, or a fake."""
+
+    async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +81,11 @@ class Assembly:
         """The score cache; None where it is disabled."""
         return ScoreCache(self.settings.cache) if self.settings.cache.enabled else None
 
-    def models(self, servers: Any, cache: ScoreCache | None) -> ModelRegistry:
+    def models(self, servers: ControlServers, cache: ScoreCache | None) -> ModelRegistry:
         """The models of the settings; they ask `servers`, a `Predictor.control` or a fake, for their versions."""
-        settings, log = self.settings, self.log
-        shared: dict[str, Any] = {"metrics": self.metrics, "log": log, "clock": self.clock}
+        settings, metrics, log, clock = self.settings, self.metrics, self.log, self.clock
         models = [
-            ModelController(name, servers, Preparer(servers, settings), settings, cache, **shared)
+            ModelController(name, servers, Preparer(servers, settings), settings, cache, metrics, log, clock)
             for name in settings.predictor.models
         ]
         return ModelRegistry(models, poll_s=settings.predictor.poll_interval_ms / 1e3, log=log)
@@ -91,7 +102,7 @@ class Assembly:
     def scorer(
         self,
         source: Records,
-        servers: Any,
+        servers: ScoringServers,
         answers: Answers,
         *,
         models: ModelRegistry,

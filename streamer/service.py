@@ -81,7 +81,7 @@ class Service:
                 return await self._serve(stack)
         except* FencedError as fenced:
             # Several partitions may be fenced at once; one line says it.
-            self._log.error("fenced, this worker stops", error=str(_first(fenced)))
+            self._log.error("fenced, this worker stops", error=str(fenced.exceptions[0]))
         finally:
             self._enter("STOPPED")
             self._log.info("stopped")
@@ -141,14 +141,14 @@ class Service:
             transactions or sinks[0],
             models=models,
             cache=cache,
-            publish_shadow=sinks[0].shadow,
-            publish_rows=sinks[-1].feature_log,
+            publish_shadow=partial(sinks[0].send, settings.sink.shadow_topic),
+            publish_rows=partial(sinks[-1].send, settings.sink.feature_log_topic),
         )
         return await self.work(source, scorer)
 
     async def work(self, source: Source, scorer: Scorer) -> bool:
         """Scores records until `stop`, then drains. Returns whether every record in flight was answered in time."""
-        async with self._tasks as tasks:
+        async with self._tasks.running() as tasks:
             reading = tasks.spawn(self._read(source, scorer), "read")
             side = [
                 tasks.spawn(self._commit_when_due(source), "commit"),
@@ -186,7 +186,7 @@ class Service:
     async def _commit_when_due(source: Source) -> None:
         while True:
             await source.commit_when_due()
-            source.measure_lag()
+            source.lag.measure()
 
     async def _measure_loop(self) -> None:
         while True:
@@ -236,10 +236,3 @@ class Service:
         finally:
             stopping.cancel()
             attempting.cancel()
-
-
-def _first(group: BaseExceptionGroup[FencedError]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -1,9 +1,8 @@
 """The owner of a process's tasks, and a wait with a bound."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from types import TracebackType
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
@@ -13,7 +12,7 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 class TaskOwner:
     """Owns the tasks of a process: starts them by name and keeps them in a set until they end.
 
-    1. The block `async with owner` ends when every task has ended.
+    1. The block `async with owner.running()` ends when every task has ended.
     2. An exception in a task cancels the other tasks and leaves the block in an ExceptionGroup.
     """
 
@@ -24,14 +23,11 @@ class TaskOwner:
     def __repr__(self) -> str:
         return f"<TaskOwner {len(self._tasks)} tasks>"
 
-    async def __aenter__(self) -> Self:
-        await self._group.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._group.__aexit__(kind, error, trace)
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """The block in which tasks may be started."""
+        async with self._group:
+            yield self
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Starts a task. Raises RuntimeError outside the block."""

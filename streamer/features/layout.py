@@ -6,6 +6,7 @@ from itertools import accumulate
 
 from streamer.features.kinds import Cross, Feature, MultiValued, Numeric
 from streamer.features.spec import FeatureSpec, Group
+from streamer.types import TensorInfo
 
 GROUPS: tuple[Group, ...] = ("request", "candidate", "pair")
 
@@ -80,6 +81,13 @@ class Layout:
     def float_width(self, group: Group) -> int:
         """Columns of the group's float32 matrix; the pair group has none."""
         return len(self.floats[group])
+
+    def score_inputs(self) -> dict[str, TensorInfo]:
+        """The inputs of the `score` signature by name; a matrix without columns is absent."""
+        ids = {f"{group}_ids": TensorInfo("int32", (-1, self.id_width(group))) for group in GROUPS}
+        floats = {f"{group}_floats": TensorInfo("float32", (-1, self.float_width(group))) for group in GROUPS}
+        matrices = {name: info for name, info in (ids | floats).items() if info.dims[1]}
+        return {**matrices, "row_to_request": TensorInfo("int32", (-1,))}
 
     @cached_property
     def row_ids(self) -> int:

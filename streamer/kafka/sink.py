@@ -1,8 +1,9 @@
 """Publishes answers and dead letters, and retries until the brokers acknowledge them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -60,28 +61,12 @@ class Sink:
         Raises:
             MessageTooLargeError: the topic does not accept it.
         """
-        await self._send(Message(self.settings.topic, key, value, list(headers)))
-
-    async def shadow(self, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
-        """Publishes the scores of a shadow version.
-
-        Raises:
-            MessageTooLargeError: the topic does not accept them.
-        """
-        await self._send(Message(self.settings.shadow_topic, key, value, list(headers)))
-
-    async def feature_log(self, key: bytes | None, value: bytes) -> None:
-        """Publishes a line of the feature log.
-
-        Raises:
-            MessageTooLargeError: the topic does not accept it.
-        """
-        await self._send(Message(self.settings.feature_log_topic, key, value, []))
+        await self.send(self.settings.topic, key, value, headers)
 
     async def dead_letter(self, letter: DeadLetter) -> None:
         """Publishes a record unchanged, with its reason and origin in additional headers."""
         topic = self.settings.dead_letter_topic
-        await publish_dead_letter(letter, lambda *parts: self._send(Message(topic, *parts)), self.log)
+        await publish_dead_letter(letter, partial(self.send, topic), self.log)
         self.metrics.dead_lettered(letter.stage)
 
     async def stop(self) -> None:
@@ -89,7 +74,13 @@ class Sink:
         if self._producer is not None:
             await self._producer.client.stop()
 
-    async def _send(self, message: Message) -> None:
+    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Iterable[Header] = ()) -> None:
+        """Publishes a message on any topic.
+
+        Raises:
+            MessageTooLargeError: the topic does not accept it.
+        """
+        message = Message(topic, key, value, list(headers))
         while True:
             producer = self._producer
             assert producer is not None, "started"

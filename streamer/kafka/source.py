@@ -173,10 +173,6 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """
         await self.delivery.close(self.delivery.partitions)
 
-    def measure_lag(self) -> None:
-        """Sets the lag gauges; sends no request."""
-        self.lag.measure()
-
     async def stop(self) -> None:
         """Leaves the group."""
         await self.consumer.stop()

@@ -71,7 +71,7 @@ class Supervisor:
         await self._server.start()
         self._log.info("supervisor started", workers=len(self.workers), port=self.port)
         try:
-            async with self._tasks as tasks:
+            async with self._tasks.running() as tasks:
                 reloading = tasks.spawn(self._reload_on_signal(), "reload workers")
                 await asyncio.wait([tasks.spawn(self._run(w), f"worker {w.number}") for w in self.workers])
                 reloading.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
@@ -37,6 +38,7 @@ class DropsVersions(Protocol):
     def drop(self, version: ModelVersion) -> None: ...
 
 
+@dataclass(slots=True, eq=False)
 class ModelController:
     """The versions of one model: selects one for each record, and takes orders of operators.
 
@@ -45,45 +47,43 @@ class ModelController:
     3. One version is prepared at a time, and orders are carried out in their sequence.
     """
 
-    def __init__(
-        self,
-        name: str,
-        servers: ModelServers,
-        preparer: Preparer,
-        settings: Settings,
-        cache: DropsVersions | None,
-        *,
-        metrics: Metrics,
-        log: FilteringBoundLogger,
-        clock: Callable[[], float],
-    ) -> None:
-        self.name = name
-        self._servers = servers
-        self._preparer = preparer
-        self._cache = cache
-        self._metrics = metrics
-        self._log = log
-        self._clock = clock
-        self._label = settings.predictor.labels.get(name)
-        self._labels = VersionLabels(servers, name, log)
-        self._guard = VersionGuard(settings.guard)
-        self._state = State(name, self._label is not None, settings.rollout.ramp_s)
-        self._prepared: dict[int, PreparedVersion] = {}
-        self._turn = asyncio.Lock()
-        self._promoted = asyncio.Event()  # set, and replaced, when a version is promoted
+    name: str
+    servers: ModelServers
+    preparer: Preparer
+    settings: Settings
+    cache: DropsVersions | None
+    metrics: Metrics
+    log: FilteringBoundLogger
+    clock: Callable[[], float]
+    _labels: VersionLabels = field(init=False)
+    _guard: VersionGuard = field(init=False)
+    _state: State = field(init=False)
+    _prepared: dict[int, PreparedVersion] = field(default_factory=dict)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Set, and replaced, when a version is promoted.
+    _promoted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._labels = VersionLabels(self.servers, self.name, self.log)
+        self._guard = VersionGuard(self.settings.guard)
+        self._state = State(self.name, self._label is not None, self.settings.rollout.ramp_s)
+
+    @property
+    def _label(self) -> str | None:
+        return self.settings.predictor.labels.get(self.name)
 
     # For records
 
     def serving_for(self, key: bytes | None) -> PreparedVersion:
         """The version that serves the user with this key now."""
-        version = self._state.version_for(key, self._clock())
+        version = self._state.version_for(key, self.clock())
         assert version is not None, "records are read only when a version serves"
         return self._prepared[version]
 
     def shadow_for(self, key: bytes | None) -> PreparedVersion | None:
         """The shadow version, if it scores the requests of the user with this key."""
         shadow = self._state.shadow
-        return self._prepared[shadow.version] if shadow and shadow.users.has(key, self._clock()) else None
+        return self._prepared[shadow.version] if shadow and shadow.users.has(key, self.clock()) else None
 
     async def successor(self, version: ModelVersion, key: bytes | None, seconds: float) -> PreparedVersion | None:
         """Waits at most `seconds` for a version that serves the user instead of a vanished one."""
@@ -94,7 +94,7 @@ class ModelController:
 
     def remember(self, value: bytes, headers: Sequence[Header]) -> None:
         """Keeps a raw request, to warm the next version with."""
-        self._preparer.remember(value, headers)
+        self.preparer.remember(value, headers)
 
     def scored(self, version: ModelVersion, ctr: F32) -> None:
         """A call returned scores, float32 [n]; a new version is judged by them."""
@@ -110,7 +110,7 @@ class ModelController:
 
     def describe(self) -> dict[str, object]:
         """The versions and their roles."""
-        state, now = self._state, self._clock()
+        state, now = self._state, self.clock()
         incoming, canary, shadow = state.incoming, state.canary, state.shadow
         return {
             "model": self.name,
@@ -142,7 +142,7 @@ class ModelController:
             PredictError: as `pin`, or the label leads nowhere.
         """
         epoch = self._state.epoch
-        number = version if isinstance(version, int) else await self._servers.labelled(self.name, version)
+        number = version if isinstance(version, int) else await self.servers.labelled(self.name, version)
         await self._order(events.Canary(number, epoch, events.CanaryOrder(version, share)))
 
     async def shadow(self, version: int, share: float) -> None:
@@ -175,7 +175,7 @@ class ModelController:
     async def _order(self, order: events.Order, *, look: bool = True) -> None:
         async with self._turn:
             if look:
-                self._enter(events.Available(await self._servers.available(self.name)))
+                self._enter(events.Available(await self.servers.available(self.name)))
             try:
                 await self._carry_out(order)
             except (SpecError, TransitionError) as error:
@@ -191,7 +191,7 @@ class ModelController:
             PredictError: the servers cannot be asked, or serve nothing.
             SpecError: no version serves yet, and the wanted one has a bad spec.
         """
-        self._enter(events.Available(await self._servers.available(self.name)))
+        self._enter(events.Available(await self.servers.available(self.name)))
         async with self._turn:
             labelled = None if self._label is None else await self._labels.version_of(self._label)
             await self._attempt(events.Tick(labelled))
@@ -216,19 +216,19 @@ class ModelController:
         """Enters an event, prepares the versions that it needs, and enters the outcomes."""
         needed = self._enter(cause)
         while needed is not None:
-            version = needed.version
+            version = ModelVersion(self.name, needed.version)
             try:
-                prepared = await self._preparer.prepare(ModelVersion(self.name, version))
+                prepared = await self.preparer.prepare(version)
             except (PredictError, SpecError) as error:
-                self._log.error("version not prepared", model=f"{self.name}/{version}", error=str(error))
+                self.log.error("version not prepared", model=str(version), error=str(error))  # noqa: TRY400  it is raised
                 is_servers_fault = isinstance(error, PredictError) and error.code in _SERVERS_FAULT
-                self._enter(events.Failed(version, is_own_fault=not is_servers_fault))
+                self._enter(events.Failed(version.version, is_own_fault=not is_servers_fault))
                 raise
-            needed = self._enter(events.Prepared(version, needed.cause), prepared)
+            needed = self._enter(events.Prepared(version.version, needed.cause), prepared)
 
     def _enter(self, event: events.Event, *prepared: PreparedVersion) -> actions.Prepare | None:
         """Enters an event and executes its actions; returns the preparation that it needs."""
-        self._state, caused = step(self._state, event, self._clock())
+        self._state, caused = step(self._state, event, self.clock())
         known = self._prepared | {ready.version.version: ready for ready in prepared}
         self._prepared = {version: known[version] for version in self._state.roles}
         needed = None
@@ -241,25 +241,25 @@ class ModelController:
                     self._promote(self._prepared[action.version], before)
                 case actions.WatchVersion(trusted=trusted):
                     self._guard.watch(version, trusted=trusted)
-                case actions.DropCache() if self._cache is not None:
-                    self._cache.drop(version)
+                case actions.DropCache() if self.cache is not None:
+                    self.cache.drop(version)
                 case actions.CountRollBack():
-                    self._metrics.rollbacks.labels(self.name).inc()
+                    self.metrics.rollbacks.labels(self.name).inc()
                 case actions.Log(level, message, _, details):
-                    getattr(self._log, level)(message, model=str(version), **details)
+                    getattr(self.log, level)(message, model=str(version), **details)
         incoming = self._state.incoming
-        share = 0.0 if incoming is None else incoming.users.share(self._clock())
-        self._metrics.incoming_share.labels(self.name).set(share)
+        share = 0.0 if incoming is None else incoming.users.share(self.clock())
+        self.metrics.incoming_share.labels(self.name).set(share)
         return needed
 
     def _promote(self, serving: PreparedVersion, before: int | None) -> None:
         """Wakes the requests whose version has vanished, counts and logs."""
         self._promoted.set()
         self._promoted = asyncio.Event()
-        self._metrics.model_version.labels(self.name).set(serving.version.version)
+        self.metrics.serving_version.labels(self.name).set(serving.version.version)
         if before is not None:
-            self._metrics.version_switches.labels(self.name).inc()
-        self._log.info(
+            self.metrics.version_changes.labels(self.name).inc()
+        self.log.info(
             "model serves",
             model=str(serving.version),
             spec=serving.encoder.spec.name,

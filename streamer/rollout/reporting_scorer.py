@@ -12,7 +12,7 @@ from streamer.rollout.registry import ModelRegistry
 from streamer.types import F32, BatchInputs, ModelVersion
 
 
-class Scorer(Protocol):
+class ScoresRows(Protocol):
     """Scores rows; `streamer.serving.predictor.Predictor` says what is raised."""
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32: ...
@@ -22,7 +22,7 @@ class Scorer(Protocol):
 class ReportingScorer:
     """A scorer whose calls judge new versions. Only PredictError leaves `predict`."""
 
-    scorer: Scorer
+    scorer: ScoresRows
     models: ModelRegistry
     clock: Callable[[], float]
     log: FilteringBoundLogger

@@ -6,19 +6,20 @@ from typing import Protocol
 
 from streamer.codec import Codec
 from streamer.errors import BadReplyError, SpecError
-from streamer.features import GROUPS, Encoder, FeatureSpec, Layout
+from streamer.features import Encoder, FeatureSpec, Layout
 from streamer.prepared_version import PreparedVersion
 from streamer.serving.flat_signature import FlatSignature
 from streamer.serving.messages import SCORE
 from streamer.settings import Settings
-from streamer.types import ModelVersion, SignatureInfo, TensorInfo
+from streamer.types import BatchInputs, ModelVersion, SignatureInfo, TensorInfo
 
 
 class DescribesVersions(Protocol):
-    """Model servers that describe a version; `Control` says what is raised."""
+    """Model servers that describe a version and are warmed; `Control` says what is raised."""
 
     async def feature_spec(self, version: ModelVersion) -> str: ...
     async def signature(self, version: ModelVersion, name: str) -> SignatureInfo: ...
+    async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None: ...
 
 
 async def verify(servers: DescribesVersions, settings: Settings, version: ModelVersion) -> PreparedVersion:
@@ -48,10 +49,7 @@ async def verify(servers: DescribesVersions, settings: Settings, version: ModelV
 
 def _check_signature(version: ModelVersion, layout: Layout, found: Mapping[str, TensorInfo]) -> None:
     """Raises BadReplyError if the inputs of the `score` signature do not fit the version's spec."""
-    ids = {f"{group}_ids": TensorInfo("int32", (-1, layout.id_width(group))) for group in GROUPS}
-    floats = {f"{group}_floats": TensorInfo("float32", (-1, layout.float_width(group))) for group in GROUPS}
-    expected = {name: info for name, info in (ids | floats).items() if info.dims[1]}
-    expected["row_to_request"] = TensorInfo("int32", (-1,))
+    expected = layout.score_inputs()
     if dict(found) != expected:
         wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
         detail = f"{version}: its score signature does not fit its feature spec in {', '.join(wrong)}"

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
 import orjson
 
@@ -17,19 +16,13 @@ from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVers
 _BLANK_CANDIDATES = 300
 
 
-class WarmsVersions(DescribesVersions, Protocol):
-    """Model servers that a version is warmed on; `Control` says what is raised."""
-
-    async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None: ...
-
-
 class Preparer:
     """Prepares the versions of one model: each one is verified, and has scored a request.
 
     Recent requests are kept raw, because each spec reads them in its own way.
     """
 
-    def __init__(self, servers: WarmsVersions, settings: Settings) -> None:
+    def __init__(self, servers: DescribesVersions, settings: Settings) -> None:
         self._servers = servers
         self._settings = settings
         self._recent: deque[tuple[bytes, Sequence[Header]]] = deque(maxlen=settings.predictor.warmup_requests)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamer.errors import PredictError, VersionGoneError
-from streamer.features import GROUPS, FeatureSpec, Layout
+from streamer.features import FeatureSpec, Layout
 from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, TensorInfo
 
 
@@ -20,11 +20,7 @@ class Loaded:
 
     def inputs(self) -> dict[str, TensorInfo]:
         """The inputs of the `score` signature."""
-        layout = Layout(self.spec)
-        ids = {f"{group}_ids": TensorInfo("int32", (-1, layout.id_width(group))) for group in GROUPS}
-        floats = {f"{group}_floats": TensorInfo("float32", (-1, layout.float_width(group))) for group in GROUPS}
-        wide = {name: info for name, info in (ids | floats).items() if info.dims[1]}
-        return {**wide, "row_to_request": TensorInfo("int32", (-1,))}
+        return Layout(self.spec).score_inputs()
 
     def takes(self, inputs: BatchInputs) -> bool:
         """Whether the rows were encoded with the version's spec."""

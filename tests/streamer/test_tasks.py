@@ -17,7 +17,7 @@ async def test_the_block_ends_when_every_task_has_ended() -> None:
         ended.append(name)
 
     owner = TaskOwner()
-    async with owner:
+    async with owner.running():
         owner.spawn(work("slow", 2.0), "slow")
         owner.spawn(work("quick", 1.0), "quick")
         assert repr(owner) == "<TaskOwner 2 tasks>"
@@ -40,7 +40,7 @@ async def test_an_exception_cancels_the_other_tasks_and_leaves_the_block() -> No
         raise LookupError("as told")
 
     async def run() -> None:
-        async with TaskOwner() as owner:
+        async with TaskOwner().running() as owner:
             owner.spawn(wait(), "wait")
             owner.spawn(fail(), "fail")
 
@@ -53,7 +53,7 @@ async def test_an_exception_cancels_the_other_tasks_and_leaves_the_block() -> No
 @virtual
 async def test_cancel_ends_every_task_and_the_block_without_an_error() -> None:
     owner = TaskOwner()
-    async with owner:
+    async with owner.running():
         tasks = [owner.spawn(asyncio.sleep(1e9), f"task {i}") for i in range(3)]
         await asyncio.sleep(1.0)  # of the virtual clock
         owner.cancel()

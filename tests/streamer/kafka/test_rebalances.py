@@ -80,7 +80,7 @@ class Member:
     async def _commit(self) -> None:
         while True:
             await self.source.commit_when_due()
-            self.source.measure_lag()
+            self.source.lag.measure()
 
 
 @asynccontextmanager

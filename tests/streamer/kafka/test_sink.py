@@ -58,7 +58,7 @@ class Refusals:
 @asynccontextmanager
 async def started(settings: Settings, log: Any = None) -> AsyncIterator[Sink]:
     logger = structlog.get_logger() if log is None else log
-    async with TaskOwner() as tasks:
+    async with TaskOwner().running() as tasks:
         sink = Sink(lambda size: clients.producer(settings, size), settings.sink, Metrics(), logger, tasks.spawn)
         await sink.start()
         try:

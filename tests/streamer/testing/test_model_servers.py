@@ -9,10 +9,10 @@ import pytest
 
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features import Encoder
-from streamer.rollout.reporting_scorer import Scorer
+from streamer.rollout.reporting_scorer import ScoresRows
 from streamer.rollout.version_labels import ModelServers
 from streamer.serving.predictor import Predictor
-from streamer.serving.warmup import WarmsVersions
+from streamer.serving.verification import DescribesVersions
 from streamer.settings.sections import PredictorSettings
 from streamer.testing.model_servers import Loaded, VirtualServers
 from streamer.types import BatchInputs, BidRequest, ModelVersion
@@ -22,14 +22,14 @@ from tests.streamer.specs import small_spec
 LONG = 60.0
 
 
-class Control(ModelServers, WarmsVersions, Protocol):
+class Control(ModelServers, DescribesVersions, Protocol):
     """The control calls of a worker."""
 
 
 @asynccontextmanager
 async def servers_of(
     kind: str, held: Sequence[Sequence[int]], fault: bool = False, labels: Sequence[Mapping[str, int]] = ()
-) -> AsyncIterator[tuple[Control, Scorer]]:
+) -> AsyncIterator[tuple[Control, ScoresRows]]:
     """Servers, each with its versions and `labels`, all of `small_spec`; with `fault` every Predict call fails.
 
     Yields both interfaces of the same servers.
