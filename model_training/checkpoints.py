@@ -9,8 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from model_training.best import Best
-from model_training.config import TrainingConfig
+from model_training.config.training import TrainingConfig
 from model_training.errors import ConfigError, DataError, ExportError, in_a_line
 from model_training.models.model import Model
 from streamer.features import FeatureSpec
@@ -74,7 +73,6 @@ class Checkpoints:
     def __init__(self, directory: Path, *, every_seconds: float, now: float, writes: bool = True) -> None:
         self.directory = directory
         self.writes = writes
-        self.best = Best(directory)
         self._every, self._due = every_seconds, now + every_seconds
         self._last = tf.train.latest_checkpoint(str(directory))
         self._steps, self._examples = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
@@ -159,20 +157,6 @@ def load_model(model: Model, path: str) -> None:
         DataError: it is of another model or cannot be read.
     """
     _restore(tf.train.Checkpoint(model=model), path)
-
-
-def chosen(directory: Path, config: TrainingConfig) -> str:
-    """The checkpoint that is a run's result: with early stopping that of the best model, else the last.
-
-    Raises:
-        DataError: there is none.
-    """
-    if config.early_stopping is not None and (standing := Best(directory).read()) is not None:
-        return Best(directory).checkpoint(standing)
-    last = tf.train.latest_checkpoint(str(directory))
-    if last is None:
-        raise DataError(f"{directory}: holds no checkpoint")
-    return str(last)
 
 
 def not_written(directory: Path, error: Exception) -> ExportError:

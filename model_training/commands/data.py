@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from model_training.commands.output import console
-from model_training.config import TrainingConfig
+from model_training.config.training import TrainingConfig
 from model_training.errors import ConfigError
 
 if TYPE_CHECKING:
-    from model_training.manifest import Damage
-    from model_training.workflow import TrainingData
+    from model_training.data.manifest import Damage
+    from model_training.data.training_data import TrainingData
     from streamer.features import FeatureSpec
 
 LogOption = Annotated[
@@ -70,9 +70,9 @@ def open_log(
     """A log, encoded into `directory`, with examples for early stopping if `config` has it.
 
     Raises:
-        TrainingError: see `model_training.workflow.split_log`.
+        TrainingError: see `model_training.data.training_data.split_log`.
     """
-    from model_training.workflow import split_log  # noqa: PLC0415 - loads TensorFlow
+    from model_training.data.training_data import split_log  # noqa: PLC0415 - loads TensorFlow
 
     with console.status(f"encoding {log}"):
         return split_log(
@@ -89,11 +89,11 @@ def open_prepared(prepared: Path, judge_by: JudgeBy, config: TrainingConfig) -> 
     """What `prepare` made; says what is missing from it.
 
     Raises:
-        TrainingError: see `model_training.workflow.open_prepared`.
+        TrainingError: see `model_training.data.training_data.open_prepared`.
     """
-    from model_training import workflow  # noqa: PLC0415 - loads TensorFlow
+    from model_training.data import training_data  # noqa: PLC0415 - loads TensorFlow
 
-    data = workflow.open_prepared(prepared, judge_by, max_lost_share=config.max_lost_share)
+    data = training_data.open_prepared(prepared, judge_by, max_lost_share=config.max_lost_share)
     if data.damage is not None:
         tell_damage(data.damage)
     return data

@@ -17,14 +17,14 @@ from model_training.commands.data import (
     check_log_or_prepared,
 )
 from model_training.commands.output import console, fail_clearly
+from model_training.config.gate import GateConfig
 from model_training.errors import ConfigError, DataError, ExportError
-from model_training.gate_config import GateConfig
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
-    from model_training.click_log import Examples
-    from model_training.evaluation import Evaluation, Judged
-    from model_training.servable import Servable
+    from model_training.data.examples import Examples
+    from model_training.export.servable import Servable
+    from model_training.publishing.candidate import Evaluation, Judged
     from streamer.features import FeatureSpec
 
 CandidateArgument = Annotated[Path, typer.Argument(help="Folder of an exported version.")]
@@ -55,7 +55,7 @@ def evaluate(
     with fail_clearly():
         limits = GateConfig.from_yaml(gate)
         load_tensorflow()
-        from model_training.publishing import newest  # noqa: PLC0415
+        from model_training.publishing.publish import newest  # noqa: PLC0415
 
         served = against if against is None or (against / "saved_model.pb").exists() else newest(against)
         if against is not None and served is None:
@@ -99,15 +99,15 @@ def evaluated(
         TrainingError: see `model_training.evaluation.evaluate`.
     """
     check_log_or_prepared(context, log, prepared)
-    from model_training import workflow  # noqa: PLC0415
-    from model_training.evaluation import evaluate as judge  # noqa: PLC0415
-    from model_training.servable import Servable  # noqa: PLC0415
+    from model_training.data.training_data import later_lines, prepared_split  # noqa: PLC0415
+    from model_training.export.servable import Servable  # noqa: PLC0415
+    from model_training.publishing.candidate import evaluate as judge  # noqa: PLC0415
 
     def examples(spec: "FeatureSpec") -> "Examples":
         if prepared is not None:
-            return workflow.prepared_split(prepared, judge_by, spec)
+            return prepared_split(prepared, judge_by, spec)
         assert log is not None
-        return workflow.later_lines(log, spec, holdout=holdout)
+        return later_lines(log, spec, holdout=holdout)
 
     with console.status("loading and scoring"):
         models = [Servable.load(path) for path in (candidate, served) if path is not None]

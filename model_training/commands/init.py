@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from model_training.commands.output import export_described, fail_clearly
-from model_training.config import TrainingConfig, load_spec
+from model_training.config.training import TrainingConfig, load_spec
 from model_training.runtime import load_tensorflow
 
 
@@ -23,6 +23,6 @@ def init(
         features = load_spec(spec or parsed.spec)
         # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
         load_tensorflow()
-        from model_training.build import build_model  # noqa: PLC0415
+        from model_training.models.build import build_model  # noqa: PLC0415
 
         export_described(build_model(parsed, features), features, export_to, version)

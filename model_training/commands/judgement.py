@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from model_training.commands.output import console
-from model_training.config import TrainingConfig
+from model_training.config.training import TrainingConfig
 from model_training.errors import DataError
 
 if TYPE_CHECKING:
-    from model_training.metrics import Quality
+    from model_training.data.training_data import TrainingData
+    from model_training.evaluation.metrics import Quality
     from model_training.models.model import Model
-    from model_training.workflow import TrainingData
     from streamer.features import FeatureSpec
     from streamer.types import F32
 
@@ -47,20 +47,21 @@ def judge(
     Raises:
         DataError: there are not both clicks and non-clicks, or the file cannot be written.
     """
-    from model_training import workflow  # noqa: PLC0415 - loads TensorFlow
-    from model_training.metrics import evaluate, recalibrated  # noqa: PLC0415
-    from model_training.train import predict  # noqa: PLC0415
+    from model_training.evaluation.baseline import predict_baseline  # noqa: PLC0415
+    from model_training.evaluation.metrics import evaluate, recalibrated  # noqa: PLC0415
+    from model_training.evaluation.predictions import write_predictions  # noqa: PLC0415
+    from model_training.training.prediction import predict  # noqa: PLC0415
 
     unseen = data.holdout
     if not len(unseen.labels):
         return
     scores: dict[str, F32] = {config.model.kind: predict(model, spec, unseen.ids, unseen.floats)}
     if baseline:
-        scores["baseline"] = workflow.predict_baseline(spec, data.training(), unseen)
+        scores["baseline"] = predict_baseline(spec, data.training(), unseen)
     scores = {name: recalibrated(ctr, data.holdout_sampling_rate) for name, ctr in scores.items()}
     console.print(_table({name: evaluate(unseen.labels, ctr) for name, ctr in scores.items()}))
     if predictions is not None:
-        workflow.write_predictions(predictions, unseen, scores)
+        write_predictions(predictions, unseen, scores)
 
 
 def _table(qualities: dict[str, "Quality"]) -> Table:

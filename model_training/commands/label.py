@@ -23,7 +23,7 @@ def label(
     """Has a label lead to a version, in the file that a server rereads."""
     with fail_clearly():
         load_tensorflow()
-        from model_training.labels import set_label  # noqa: PLC0415 - loads TensorFlow
+        from model_training.publishing.version_labels import set_label  # noqa: PLC0415 - loads TensorFlow
 
         set_label(model_config, to, name, version)
         console.print(f"{name} is version {version}", style="green")

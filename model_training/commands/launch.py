@@ -23,12 +23,12 @@ from model_training.commands.data import (
 from model_training.commands.judgement import check_judgeable, judge
 from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.role import BackupOption, ModeOption, distributed_config
-from model_training.config import load_spec
+from model_training.config.training import load_spec
 from model_training.distributed.cluster import Schedule, Task, check_mode
 from model_training.distributed.launcher import Launcher, local_cluster
 from model_training.errors import ConfigError
+from model_training.export.versions import check_free
 from model_training.runtime import load_tensorflow
-from model_training.versions import check_free
 
 
 def launch(
@@ -72,9 +72,9 @@ def launch(
             check_free(export_to, version)
         # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
         load_tensorflow()
+        from model_training.data.manifest import without_damaged  # noqa: PLC0415
+        from model_training.data.prepared import read_training_records  # noqa: PLC0415
         from model_training.distributed.result import trained_model  # noqa: PLC0415
-        from model_training.manifest import without_damaged  # noqa: PLC0415
-        from model_training.preparation.prepared import read_training_records  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory() as scratch:
             kept = checkpoints or Path(scratch, "checkpoints")

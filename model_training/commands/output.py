@@ -36,7 +36,7 @@ def export_described(
     Raises:
         ExportError: it cannot be exported.
     """
-    from model_training.export import export, model_size  # noqa: PLC0415 - loads TensorFlow
+    from model_training.export.saved_model import export, model_size  # noqa: PLC0415 - loads TensorFlow
 
     path = export(model, spec, base_path, version, negative_sampling_rate=negative_sampling_rate)
     size = model_size(model, path)

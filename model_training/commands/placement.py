@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 
 from model_training.commands.output import console, fail_clearly
-from model_training.config import TrainingConfig, load_spec
-from model_training.distributed.placement import greedy, imbalance, loads, round_robin
+from model_training.config.training import TrainingConfig, load_spec
+from model_training.distributed.parameter_servers.placement import greedy, imbalance, loads, round_robin
 from model_training.runtime import load_tensorflow
 
 
@@ -23,7 +23,7 @@ def placement(
         parsed = TrainingConfig.from_yaml(config)
         features = load_spec(spec or parsed.spec)
         load_tensorflow()
-        from model_training.distributed.variables import bytes_by_variable  # noqa: PLC0415
+        from model_training.distributed.parameter_servers.variables import bytes_by_variable  # noqa: PLC0415
 
         table = Table("tables", "placement", "bytes by server", "fullest / mean")
         shards = parsed.distributed.table_shards

@@ -8,12 +8,12 @@ import typer
 from rich.table import Table
 
 from model_training.commands.output import console, fail_clearly
-from model_training.config import load_spec
+from model_training.config.preparation import PrepareConfig
+from model_training.config.training import load_spec
 from model_training.errors import ConfigError
-from model_training.preparation.config import PrepareConfig
 
 if TYPE_CHECKING:
-    from model_training.preparation.prepared import Prepared
+    from model_training.data.prepared import Prepared
 
 
 def prepare(

@@ -19,14 +19,14 @@ from model_training.commands.evaluate import (
 )
 from model_training.commands.label import ModelConfigOption
 from model_training.commands.output import console, fail_clearly
-from model_training.config import load_spec
+from model_training.config.gate import GateConfig
+from model_training.config.training import load_spec
+from model_training.data.manifest import load_manifest
 from model_training.errors import ConfigError
-from model_training.gate_config import GateConfig
-from model_training.manifest import load_manifest
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
-    from model_training.gate import Verdict
+    from model_training.publishing.gate import Verdict
 
 _REFUSED = 3
 
@@ -57,9 +57,9 @@ def publish(
         limits = GateConfig.from_yaml(gate)
         expected = None if spec is None else load_spec(spec)
         load_tensorflow()
-        from model_training.gate import decide  # noqa: PLC0415
-        from model_training.publishing import Labelling, newest  # noqa: PLC0415
-        from model_training.publishing import publish as put  # noqa: PLC0415
+        from model_training.publishing.gate import decide  # noqa: PLC0415
+        from model_training.publishing.publish import Labelling, newest  # noqa: PLC0415
+        from model_training.publishing.publish import publish as put  # noqa: PLC0415
 
         served = newest(to)
         servable, found = evaluated(

@@ -11,17 +11,17 @@ import typer
 
 from model_training.commands.data import tell_damage
 from model_training.commands.output import console, export_described
-from model_training.config import Mode, TrainingConfig, load_spec
+from model_training.config.training import Mode, TrainingConfig, load_spec
 from model_training.distributed.cluster import Cluster, Task, check_mode
 from model_training.distributed.lifeline import end_with_launcher
 from model_training.distributed.pace import Pace
 from model_training.errors import ConfigError
+from model_training.export.versions import check_free
 from model_training.runtime import load_tensorflow
-from model_training.versions import check_free
 
 if TYPE_CHECKING:
     from model_training.distributed.run import Run
-    from model_training.loop import Progress
+    from model_training.training.loop import Progress
 
 ModeOption = Annotated[
     Mode | None, typer.Option(help="How processes train together, instead of the config's mode; mirrored: without ps.")
@@ -69,12 +69,13 @@ def play_role(
     load_tensorflow()
     # At its level for warnings TensorFlow says, in every process, that its graph runtime is deprecated.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    from model_training.data.manifest import without_damaged  # noqa: PLC0415
+    from model_training.data.prepared import read_training_records  # noqa: PLC0415
     from model_training.distributed import mirrored  # noqa: PLC0415
+    from model_training.distributed.parameter_servers.computing import compute  # noqa: PLC0415
+    from model_training.distributed.parameter_servers.serving import serve  # noqa: PLC0415
     from model_training.distributed.result import claim_run, trained_model  # noqa: PLC0415
-    from model_training.distributed.roles import compute, serve  # noqa: PLC0415
     from model_training.distributed.run import Run  # noqa: PLC0415
-    from model_training.manifest import without_damaged  # noqa: PLC0415
-    from model_training.preparation.prepared import read_training_records  # noqa: PLC0415
 
     whole = read_training_records(records)
     whole.check(spec)

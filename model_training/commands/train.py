@@ -25,13 +25,13 @@ from model_training.commands.data import (
 from model_training.commands.judgement import check_judgeable, judge
 from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.role import BackupOption, ModeOption, distributed_config, play_role
-from model_training.config import TrainingConfig, load_spec
+from model_training.config.training import TrainingConfig, load_spec
 from model_training.distributed.cluster import read_tf_config
+from model_training.export.versions import check_free
 from model_training.runtime import load_tensorflow
-from model_training.versions import check_free
 
 if TYPE_CHECKING:
-    from model_training.loop import Progress, TrainResult
+    from model_training.training.loop import Progress, TrainResult
 
 
 def train(
@@ -115,7 +115,7 @@ def _train(
         check_free(export_to, version)
     # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
     load_tensorflow()
-    from model_training import workflow  # noqa: PLC0415
+    from model_training.training.single_process import train_records  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as scratch:
         if prepared is not None:
@@ -134,9 +134,7 @@ def _train(
         manifest = data.manifest
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
         with _progress(manifest.examples * config.epochs) as report:
-            model, result = workflow.train_records(
-                data.directory, manifest, spec, config, report, checkpoints=checkpoints
-            )
+            model, result = train_records(data.directory, manifest, spec, config, report, checkpoints=checkpoints)
     console.print(_outcome(result, config))
     judge(model, config, spec, data, baseline=baseline, predictions=predictions)
     if export_to is not None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from model_training.config import DistributedConfig, Mode
+from model_training.config.training import DistributedConfig, Mode
 from model_training.errors import ConfigError
 
 Role = Literal["ps", "chief", "worker"]

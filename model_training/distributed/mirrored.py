@@ -9,17 +9,18 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from model_training.build import build_model
 from model_training.checkpoints import Checkpoints
+from model_training.data.input_pipeline import training_batches
 from model_training.distributed.run import Run
+from model_training.early_stopping.stopping import EarlyStopping
+from model_training.early_stopping.validation import read_validation
 from model_training.errors import ConfigError, PeerError, TrainingError, in_a_line
-from model_training.input_pipeline import training_batches
-from model_training.loop import Report, Step, TrainResult, run_steps
+from model_training.models.build import build_model
 from model_training.models.model import Model
-from model_training.optimizers import WideDeepOptimizer, sum_by_row
-from model_training.stopping import EarlyStopping
-from model_training.train import batch_signature, loss_and_gradients, predictor
-from model_training.workflow import read_validation
+from model_training.training.loop import Report, Step, TrainResult, run_steps
+from model_training.training.optimizers import WideDeepOptimizer, sum_by_row
+from model_training.training.prediction import predictor
+from model_training.training.step import batch_signature, loss_and_gradients
 from streamer.features import Layout
 
 _REPORT_SECONDS = 2.0

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from model_training.build import build_model
-from model_training.checkpoints import chosen, claim, load_model
-from model_training.config import TrainingConfig
-from model_training.distributed.variables import restore
+from model_training.checkpoints import claim, load_model
+from model_training.config.training import TrainingConfig
+from model_training.distributed.parameter_servers.variables import restore
+from model_training.early_stopping.best_model import chosen
+from model_training.models.build import build_model
 from model_training.models.model import Model
 from streamer.features import FeatureSpec
 

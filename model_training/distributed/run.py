@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_training.config import TrainingConfig
+from model_training.config.training import TrainingConfig
+from model_training.data.manifest import Manifest
 from model_training.distributed.cluster import Cluster, Schedule, Task
 from model_training.errors import DataError
-from model_training.manifest import Manifest
 from streamer.features import FeatureSpec
 
 

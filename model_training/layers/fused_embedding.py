@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from model_training.columns import Field, Pooling
 from model_training.layers.select import select
-from model_training.variables import Table, rows_of
+from model_training.layers.table import Table, rows_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from model_training.layers.select import select
-from model_training.variables import Table, rows_of
+from model_training.layers.table import Table, rows_of
 
 
 def linear_ids(weights: tf.Variable | Table, ids: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:

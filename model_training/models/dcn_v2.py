@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from model_training.columns import both_ends
 from model_training.layers.cross_v2 import cross_v2, project
-from model_training.models.inputs import ModelInputs
 from model_training.parts.deep import DeepPart
 from model_training.parts.embedding import EmbeddingPart
-from model_training.variables import VariableFactory, create_variable, he_normal, zeros
+from model_training.parts.inputs import ModelInputs
+from model_training.parts.variables import VariableFactory, create_variable, he_normal, zeros
 from streamer.features import Layout
 
 

@@ -9,9 +9,9 @@ Trenches (2013), which trains it by FTRL, as is done here.
 import tensorflow as tf
 
 from model_training.columns import both_ends
-from model_training.models.inputs import ModelInputs
+from model_training.parts.inputs import ModelInputs
 from model_training.parts.linear import LinearPart
-from model_training.variables import VariableFactory, create_variable, zeros
+from model_training.parts.variables import VariableFactory, create_variable, zeros
 from streamer.features import Cross, Layout
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from model_training.models.inputs import ModelInputs
+from model_training.parts.inputs import ModelInputs
 
 
 class Model(Protocol):

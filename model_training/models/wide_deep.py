@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from model_training.columns import both_ends
-from model_training.models.inputs import ModelInputs
 from model_training.parts.deep import DeepPart
 from model_training.parts.embedding import EmbeddingPart
+from model_training.parts.inputs import ModelInputs
 from model_training.parts.linear import LinearPart
-from model_training.variables import VariableFactory, create_variable, zeros
+from model_training.parts.variables import VariableFactory, create_variable, zeros
 from streamer.features import Layout
 
 

@@ -13,12 +13,12 @@ import tensorflow as tf
 
 from model_training.columns import both_ends
 from model_training.layers.cin import compress, interaction_matrices
-from model_training.models.inputs import ModelInputs
 from model_training.parts.deep import DeepPart
 from model_training.parts.embedding import EmbeddingPart
 from model_training.parts.fields import FieldPart
+from model_training.parts.inputs import ModelInputs
 from model_training.parts.linear import LinearPart
-from model_training.variables import VariableFactory, create_variable, he_normal, zeros
+from model_training.parts.variables import VariableFactory, create_variable, he_normal, zeros
 from streamer.features import Layout
 
 

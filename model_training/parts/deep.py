@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from model_training.layers.dense_stack import dense_stack
 from model_training.layers.split_dense import request_share, split_dense
-from model_training.variables import VariableFactory, he_normal, zeros
+from model_training.parts.variables import VariableFactory, he_normal, zeros
 
 
 class DeepPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types

@@ -8,8 +8,8 @@ from model_training.columns import Ends
 from model_training.errors import ConfigError
 from model_training.layers.fused_embedding import FieldPlan, fused_embedding
 from model_training.layers.select import select
-from model_training.models.inputs import ModelInputs
-from model_training.variables import VariableFactory, padded_normal
+from model_training.parts.inputs import ModelInputs
+from model_training.parts.variables import VariableFactory, padded_normal
 from streamer.features import Layout
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from model_training.columns import Ends
 from model_training.parts.embedding import Embedded
-from model_training.variables import VariableFactory, normal
+from model_training.parts.variables import VariableFactory, normal
 
 
 class FieldPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types

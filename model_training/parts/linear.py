@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from model_training.columns import LinearColumns
 from model_training.layers.linear import linear_floats, linear_ids
-from model_training.models.inputs import ModelInputs
-from model_training.variables import VariableFactory, shards_of, zeros
+from model_training.parts.inputs import ModelInputs
+from model_training.parts.variables import VariableFactory, shards_of, zeros
 
 
 class LinearPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types

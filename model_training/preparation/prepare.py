@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pyspark import StorageLevel
 from pyspark.sql import functions as f
 
+from model_training.config.preparation import PrepareConfig, SplitConfig, TableSource
+from model_training.data.manifest import ROWS_PER_RECORD, Manifest, Shard, write_manifest
+from model_training.data.prepared import SPLITS, Prepared, Split, SplitManifest
 from model_training.errors import DataError
-from model_training.manifest import ROWS_PER_RECORD, Manifest, Shard, write_manifest
-from model_training.preparation.config import PrepareConfig, SplitConfig, TableSource
 from model_training.preparation.encoding import encode
-from model_training.preparation.prepared import SPLITS, Prepared, Split, SplitManifest
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, data_errors
 from model_training.preparation.shards import COMPRESSION, SPLIT, WrittenShard, write_shards
 from model_training.preparation.statistics import STATISTICS, observe, write_statistics

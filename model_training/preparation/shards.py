@@ -11,8 +11,8 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import functions as f
 
-from model_training.click_log import Examples
-from model_training.manifest import sha256_of
+from model_training.data.examples import Examples
+from model_training.data.manifest import sha256_of
 from model_training.preparation.encoding import FLOATS, IDS
 from model_training.preparation.rows import KEY, LABEL, TIME_MS
 from model_training.runtime import load_tensorflow
@@ -75,7 +75,7 @@ def written_shards(
     load_tensorflow()  # only tasks that write need it
     from tensorflow.io import TFRecordWriter  # noqa: PLC0415
 
-    from model_training.records import serialized  # noqa: PLC0415
+    from model_training.data.records import serialized  # noqa: PLC0415
 
     current: WrittenShard | None = None
     writer: Any = None

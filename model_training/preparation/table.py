@@ -8,8 +8,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
+from model_training.config.preparation import TableSource
 from model_training.errors import ConfigError
-from model_training.preparation.config import TableSource
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, Values, data_errors, first_line
 from streamer.features import Cross, FeatureSpec
 

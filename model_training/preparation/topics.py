@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from pyspark.sql import functions as f
 
-from model_training.preparation.config import TopicsSource
+from model_training.config.preparation import TopicsSource
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served, Values, data_errors
 from streamer.features import Cross, FeatureSpec, Layout, column_getter, decode_served, getter
 from streamer.types import BadRecord

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from model_training.checkpoints import Checkpoints, Position
-from model_training.config import TrainingConfig
+from model_training.config.training import TrainingConfig
+from model_training.data.training_data import TrainingData, split_log
 from model_training.errors import ConfigError, DataError
-from model_training.loop import Progress
-from model_training.workflow import TrainingData, split_log, train_records
+from model_training.training.loop import Progress
+from model_training.training.single_process import train_records
 from streamer.features import FeatureSpec
 
 pytestmark = pytest.mark.tensorflow

@@ -5,18 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_training import publishing
-from model_training.build import build_model
 from model_training.checkpoints import Checkpoints
-from model_training.click_log import Examples, encode_log, read_log
 from model_training.commands.evaluate import write_report
-from model_training.config import TrainingConfig
+from model_training.config.training import TrainingConfig
+from model_training.data.click_log import encode_log, read_log
+from model_training.data.examples import Examples
+from model_training.data.manifest import MANIFEST
+from model_training.data.records import write_records
+from model_training.data.training_data import split_log
 from model_training.errors import DataError, ExportError
-from model_training.export import export
-from model_training.manifest import MANIFEST
-from model_training.records import write_records
-from model_training.servable import Servable
-from model_training.workflow import split_log, train_records, write_predictions
+from model_training.evaluation.predictions import write_predictions
+from model_training.export.saved_model import export
+from model_training.export.servable import Servable
+from model_training.models.build import build_model
+from model_training.publishing import publish as publishing
+from model_training.training.single_process import train_records
 from streamer.features import Encoder, FeatureSpec
 from tests.model_training.disk import files_end_at
 

@@ -13,18 +13,18 @@ import pytest
 import tensorflow as tf
 from typer.testing import CliRunner
 
-from model_training.click_log import Examples
 from model_training.commands import app
-from model_training.config import load_spec
+from model_training.config.preparation import PrepareConfig
+from model_training.config.training import load_spec
+from model_training.data.examples import Examples
+from model_training.data.manifest import MANIFEST, sha256_of
+from model_training.data.prepared import Prepared, Split, read_prepared
+from model_training.data.training_data import open_prepared, read_examples
 from model_training.errors import ConfigError, DataError
-from model_training.manifest import MANIFEST, sha256_of
-from model_training.preparation.config import PrepareConfig
 from model_training.preparation.prepare import prepare
-from model_training.preparation.prepared import Prepared, Split, read_prepared
 from model_training.preparation.rows import KEY, LABEL, REASON
 from model_training.preparation.statistics import STATISTICS, fitted
 from model_training.preparation.table import read_table
-from model_training.workflow import open_prepared, read_examples
 from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric
 from streamer.types import BidRequest
 from tests.model_training.disk import files_end_at

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model_training.click_log import LoggedRequest, encode_log
-from model_training.config import load_spec
-from model_training.preparation.config import PrepareConfig, TableSource
+from model_training.config.preparation import PrepareConfig, TableSource
+from model_training.config.training import load_spec
+from model_training.data.click_log import LoggedRequest, encode_log
+from model_training.data.training_data import read_examples
 from model_training.preparation.prepare import prepare
-from model_training.workflow import read_examples
 from sandbox.replay.avazu import read_impressions
 from sandbox.replay.data import AVAZU
 from streamer.features import Encoder

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from model_training.preparation.config import PrepareConfig
-from model_training.preparation.prepared import read_prepared
-from model_training.workflow import read_examples
+from model_training.config.preparation import PrepareConfig
+from model_training.data.prepared import read_prepared
+from model_training.data.training_data import read_examples
 from streamer.features import Encoder, FeatureSpec
 from tests.model_training.preparation.conftest import BAD_LINES, ROWS, TABLE_SOURCE, log_row, write_config, write_log
 from tests.model_training.preparation.test_prepare import as_served, rows_of

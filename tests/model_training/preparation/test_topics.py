@@ -8,14 +8,14 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from model_training.config.preparation import PrepareConfig
+from model_training.data.training_data import read_examples
 from model_training.errors import DataError
-from model_training.preparation.config import PrepareConfig
 from model_training.preparation.encoding import encoded_batches
 from model_training.preparation.prepare import prepare
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS
 from model_training.preparation.statistics import STATISTICS
 from model_training.preparation.topics import RequestReader, read_topics
-from model_training.workflow import read_examples
 from streamer.features import Encoder, FeatureSpec, encode_served
 from streamer.types import BidRequest, ModelVersion
 from tests.model_training.preparation.conftest import SPARK_LEAVES_SOCKETS, write_config

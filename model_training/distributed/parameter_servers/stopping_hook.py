@@ -1,0 +1,105 @@
+"""Early stopping of a run with parameter servers: the chief judges the model between two of its steps, for all.
+
+The variable `stop_at`, on a parameter server, is the step after which everybody leaves; 0 as long as there is none.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from model_training.checkpoints import not_written
+from model_training.config.training import EarlyStoppingConfig
+from model_training.distributed.run import Run
+from model_training.early_stopping.best_model import Best
+from model_training.early_stopping.standing import is_due, judged
+from model_training.early_stopping.validation import Validation
+from model_training.models.model import Model
+from model_training.parts.inputs import flat_inputs
+from model_training.training.prediction import in_batches
+from streamer.features import Layout
+from streamer.types import F32, I32
+
+
+def stop_variable() -> tf.Variable:
+    """`stop_at`, int64 scalar, in the graph of each process."""
+    first = tf.zeros([], tf.int64)
+    return tf.compat.v1.Variable(first, name="stop_at", trainable=False, use_resource=True)
+
+
+class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # TensorFlow has no types
+    """Judges now and then, keeps the best model, and sets `stop_at` when it gets no better.
+
+    Others that do not wait for the chief go on meanwhile: the model that is kept may be some steps younger than judged.
+
+    Args:
+        model: of the graph under construction.
+        made: the count of steps after the one that a run of the session makes.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: EarlyStoppingConfig,
+        validation: Validation,
+        model: Model,
+        *,
+        made: tf.Tensor,
+        stop_at: tf.Variable,
+    ) -> None:
+        self._settings, self._validation = settings, validation
+        self._checkpoints, self._best = run.checkpoints, Best(run.checkpoints)
+        self._standing = self._best.read()
+        self._step_examples = run.config.batch_size * run.schedule.aggregated
+        layout = Layout(run.spec)
+        self._ids = tf.compat.v1.placeholder(tf.int32, [None, layout.row_ids])
+        self._floats = tf.compat.v1.placeholder(tf.float32, [None, layout.row_floats])
+        self._ctr = tf.sigmoid(model.logits(flat_inputs(layout, self._ids, self._floats)))
+        self._step = tf.compat.v1.train.get_global_step().read_value()
+        self._made = made
+        # Two steps from now: some may just be making the next one. Set once: who has seen it leaves there.
+        self._stop = stop_at.assign(tf.where(stop_at > 0, stop_at, self._step + 2))
+        self._saver = tf.compat.v1.train.Saver(model.trainable_variables, sharded=True)
+        self._examples = self._judged_at = -1
+
+    # The names are those of the base class.
+
+    def before_run(self, run_context: tf.compat.v1.train.SessionRunContext) -> tf.compat.v1.train.SessionRunArgs:
+        """Asks for the count of steps."""
+        return tf.compat.v1.train.SessionRunArgs(self._made)
+
+    def after_run(
+        self, run_context: tf.compat.v1.train.SessionRunContext, run_values: tf.compat.v1.train.SessionRunValues
+    ) -> None:
+        """Judges, if it is time to."""
+        before, self._examples = self._examples, int(run_values.results) * self._step_examples
+        if before >= 0 and is_due(before, self._examples, self._validation.every):
+            self._judge(run_context.session)
+
+    def end(self, session: tf.compat.v1.Session) -> None:
+        """Judges the last model too."""
+        self._examples = int(session.run(self._step)) * self._step_examples
+        if self._examples != self._judged_at:
+            self._judge(session)
+
+    def _judge(self, session: tf.compat.v1.Session) -> None:
+        self._judged_at = self._examples
+
+        def ctr(ids: I32, floats: F32) -> F32:
+            return np.asarray(session.run(self._ctr, {self._ids: ids, self._floats: floats}))
+
+        metric = self._settings.metric
+        value = self._validation.value(in_batches(ctr), metric)
+        summary = tf.compat.v1.Summary()
+        summary.value.add(tag=f"validation_{metric}", simple_value=value)
+        writer = tf.compat.v1.summary.FileWriterCache.get(str(self._checkpoints))
+        writer.add_summary(summary, self._examples // self._step_examples)
+        self._standing = judged(self._standing, value, self._examples, self._settings)
+
+        def save(path: str) -> None:
+            self._saver.save(session, path, write_meta_graph=False, write_state=False)
+
+        try:
+            self._best.write(self._standing, save)
+        except (OSError, tf.errors.OpError) as error:
+            raise not_written(self._checkpoints, error) from error
+        if self._standing.ends(self._settings):
+            session.run(self._stop)

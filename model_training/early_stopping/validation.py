@@ -1,0 +1,68 @@
+"""The examples by which early stopping judges."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from model_training.config.training import TrainingConfig
+from model_training.data.examples import Examples
+from model_training.data.manifest import Manifest, read_manifest, without_damaged
+from model_training.data.prepared import is_prepared, read_prepared
+from model_training.data.training_data import VALIDATION, read_examples
+from model_training.errors import DataError
+from model_training.evaluation.metrics import evaluate, recalibrated
+from streamer.features import FeatureSpec
+from streamer.types import F32, I32
+
+Predict = Callable[[I32, F32], F32]
+"""Click probabilities, float32 [n], of flat rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Examples that a run judges itself by and does not learn from.
+
+    Attributes:
+        sampling_rate: share of the non-clicks that the records kept of what `examples` have.
+        every: examples to learn from between two judgements.
+    """
+
+    examples: Examples
+    sampling_rate: float
+    every: int
+
+    def value(self, predict: Predict, metric: Literal["auc", "log_loss"]) -> float:
+        """The metric of a model's scores, as the exported model would give them.
+
+        Raises:
+            DataError: a score is not in [0, 1].
+        """
+        ctr = predict(self.examples.ids, self.examples.floats)
+        quality = evaluate(self.examples.labels, recalibrated(ctr, self.sampling_rate))
+        return quality.auc if metric == "auc" else quality.log_loss
+
+
+def read_validation(
+    directory: Path, manifest: Manifest, spec: FeatureSpec, config: TrainingConfig
+) -> Validation | None:
+    """What early stopping judges by, of a folder whose training records are those of `manifest`; None without it.
+
+    Raises:
+        DataError: there is nothing to judge by, or it is damaged, of one class, or was encoded by another spec.
+    """
+    settings = config.early_stopping
+    if settings is None:
+        return None
+    if is_prepared(directory):
+        folder, whole = directory, read_prepared(directory).split("validation")
+    else:
+        folder = directory / VALIDATION
+        if not folder.exists():
+            raise DataError(f"{directory}: early_stopping needs validation examples, and there are none")
+        whole = read_manifest(folder)
+    whole.check(spec)
+    found, _ = without_damaged(folder, whole, max_lost_share=config.max_lost_share)
+    found.check_classes("validation examples of early_stopping")
+    rate = manifest.negative_sampling_rate / found.negative_sampling_rate
+    return Validation(read_examples(folder, found), rate, settings.every_examples or manifest.examples)

@@ -1,0 +1,18 @@
+"""Rows of a table."""
+
+from typing import Protocol, runtime_checkable
+
+import tensorflow as tf
+
+
+@runtime_checkable
+class Table(Protocol):
+    """A table that is not one variable."""
+
+    def rows(self, ids: tf.Tensor) -> tf.Tensor:
+        """Those with the numbers `ids`, int32 [d0, …]: float32 [d0, …, *shape of a row]."""
+
+
+def rows_of(table: tf.Variable | Table, ids: tf.Tensor) -> tf.Tensor:
+    """The rows of `table` with the numbers `ids`, int32 [d0, …]: float32 [d0, …, *shape of a row]."""
+    return table.rows(ids) if isinstance(table, Table) else tf.nn.embedding_lookup(table, ids)
