@@ -1,4 +1,4 @@
-"""How good a trained model is on later examples, which it has not seen, as a table."""
+"""Evaluates a trained model on later examples, and prints a table."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def check_judgeable(data: "TrainingData") -> None:
-    """Refuses, before hours of training, what could only be trained and not judged after them.
+    """Rejects data whose model could not be evaluated, before hours of training.
 
     Raises:
-        DataError: there are not both clicks and non-clicks to train on, or among what is held out, if anything is.
+        DataError: clicks or non-clicks are missing in the training examples, or in a non-empty holdout.
     """
     data.manifest.check_classes("examples")
     labels = data.holdout.labels
     if len(labels) and (clicks := int(labels.sum())) in (0, len(labels)):
-        raise DataError(f"{clicks} clicks among {len(labels)} examples to judge the model by: both classes are needed")
+        raise DataError(f"{clicks} clicks among {len(labels)} evaluation examples: both classes are needed")
 
 
 def judge(
@@ -38,14 +38,14 @@ def judge(
     baseline: bool = False,
     predictions: Path | None = None,
 ) -> None:
-    """Prints the quality of `model` on what `data` holds out, if it does.
+    """Prints the quality of `model` on the holdout of `data`, if it is not empty.
 
     Args:
-        baseline: judge a logistic regression without crosses too.
+        baseline: also evaluate a logistic regression without crosses.
         predictions: file for the labels and scores.
 
     Raises:
-        DataError: there are not both clicks and non-clicks, or the file cannot be written.
+        DataError: clicks or non-clicks are missing, or the file cannot be written.
     """
     from model_training.evaluation.baseline import predict_baseline  # noqa: PLC0415
     from model_training.evaluation.metrics import evaluate, recalibrated  # noqa: PLC0415

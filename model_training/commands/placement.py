@@ -1,4 +1,4 @@
-"""`model-training placement`: what each parameter server would hold, before a run."""
+"""`model-training placement`: the bytes on each parameter server, before a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +15,10 @@ from model_training.runtime import load_tensorflow
 def placement(
     *,
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
-    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
-    ps: Annotated[int, typer.Option(min=1, help="Parameter servers.")] = 2,
+    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
+    ps: Annotated[int, typer.Option(min=1, help="Number of parameter servers.")] = 2,
 ) -> None:
-    """Shows how a model's variables, with the optimizer's slots, spread over parameter servers."""
+    """Shows how a model's variables and optimizer slots are spread over parameter servers."""
     with fail_clearly():
         parsed = TrainingConfig.from_yaml(config)
         features = load_spec(spec or parsed.spec)

@@ -1,4 +1,4 @@
-"""Limits of the gate, read before anything is loaded."""
+"""Limits of the gate, read from `configs/gate.yaml`."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ from model_training.config.reading import Value, read_yaml
 
 
 class GateConfig(Value):
-    """Limits, read from `configs/gate.yaml`; one that is null is not looked at.
+    """Limits that a candidate must keep; a limit of null is not checked.
 
     Attributes:
-        confidence: of all intervals.
-        resamples: of the bootstrap.
-        min_auc: on the examples judged by.
-        max_auc_loss, max_gauc_loss: how much less than the served model's it may be, at the unfavourable end of the
-            interval: a candidate must be shown not to be worse, and too few examples show nothing.
-        max_log_loss_rise: how much more it may be, in nats, at the unfavourable end.
-        max_calibration_bias: how far sum of the scores / clicks may be from 1.
-        max_score_drift: population stability index against the served model's scores on the same examples.
-        max_latency_ratio: median time of 300 candidates over that of the served model.
-        max_bytes: of the version's folder.
+        confidence: confidence level of all intervals.
+        resamples: number of bootstrap resamples.
+        min_auc: the lowest AUC on the evaluation examples.
+        max_auc_loss, max_gauc_loss: how far the metric may be below that of the served model, at the unfavourable end
+            of the interval. The examples must show that the candidate is not worse; too few examples cannot show it.
+        max_log_loss_rise: how far the log loss may be above that of the served model, in nats, at the unfavourable end.
+        max_calibration_bias: the largest difference of sum of the scores / clicks from 1.
+        max_score_drift: population stability index against the served model's scores of the same examples.
+        max_latency_ratio: median time for 300 candidates / that of the served model.
+        max_bytes: size of the version's folder.
     """
 
     confidence: float = Field(default=0.95, gt=0, lt=1)
@@ -39,6 +39,6 @@ class GateConfig(Value):
         """Reads a config file.
 
         Raises:
-            ConfigError: naming the file, the key and the value, and for an unknown key the nearest right one.
+            ConfigError: names the file, the key and the value, and for an unknown key the nearest valid one.
         """
         return read_yaml(cls, path, {})

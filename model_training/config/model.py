@@ -1,4 +1,4 @@
-"""Which model a run trains, and that model's own settings: the section `model` of `configs/models/*.yaml`."""
+"""The section `model` of `configs/models/*.yaml`: the kind of model, and its own settings."""
 
 from typing import Annotated, ClassVar, Literal, get_args
 
@@ -10,12 +10,12 @@ Part = Literal["wide", "deep"]
 
 
 class _Network(Value):
-    """What all networks have.
+    """Settings that all networks have.
 
     Attributes:
-        parts: those that optimizers of their own train: the linear one and the rest.
+        parts: the parts of the model, each with its own optimizer: the linear part (`wide`) and the rest (`deep`).
         hidden_units: widths of the dense layers, first to last.
-        embedding_stddev: spread of the embeddings at first.
+        embedding_stddev: standard deviation of the initial embeddings.
     """
 
     parts: ClassVar[frozenset[Part]] = frozenset({"wide", "deep"})
@@ -36,7 +36,7 @@ class DeepFmConfig(_Network):
 
 
 class DcnConfig(_Network):
-    """Deep & Cross, version 1 (Wang et al. 2017), with `cross_layers` products of one degree more each."""
+    """Deep & Cross, version 1 (Wang et al. 2017). Each of the `cross_layers` raises the degree by one."""
 
     parts: ClassVar[frozenset[Part]] = frozenset({"deep"})
     kind: Literal["dcn"] = "dcn"
@@ -47,8 +47,8 @@ class DcnV2Config(_Network):
     """Deep & Cross, version 2 (Wang et al. 2021).
 
     Attributes:
-        rank: of the cross layers' matrices; None for full rank.
-        structure: the dense layers read what the cross layers made (stacked), or the same inputs (parallel).
+        rank: rank of the cross layers' matrices; None for full rank.
+        structure: the dense layers read the output of the cross layers (`stacked`), or the same inputs (`parallel`).
     """
 
     parts: ClassVar[frozenset[Part]] = frozenset({"deep"})
@@ -59,7 +59,7 @@ class DcnV2Config(_Network):
 
 
 class XDeepFmConfig(_Network):
-    """xDeepFM (Lian et al. 2018); `feature_maps` of each layer of its CIN, whose cost grows with their square."""
+    """xDeepFM (Lian et al. 2018). `feature_maps`: maps in each CIN layer; the cost grows with their square."""
 
     kind: Literal["xdeepfm"] = "xdeepfm"
     feature_maps: tuple[PositiveInt, ...] = Field(default=(32, 32), min_length=1)
@@ -82,4 +82,4 @@ def _named(value: object) -> object:
 
 
 ModelConfig = Annotated[Annotated[AnyModelConfig, Field(discriminator="kind")], BeforeValidator(_named)]
-"""A mapping with `kind` and that model's settings, or the kind alone for its defaults."""
+"""A mapping with `kind` and that model's settings, or the kind alone for its default settings."""

@@ -1,4 +1,4 @@
-"""How a log becomes training data: frozen values read from `configs/prepare/*.yaml`."""
+"""How a log becomes training data: frozen values that are read from `configs/prepare/*.yaml`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,25 +9,25 @@ from pydantic import AwareDatetime, Field, model_validator
 from model_training.config.reading import Kinds, Value, read_yaml
 
 Expression = Annotated[str, Field(min_length=1)]
-"""Spark SQL over the log's columns; the name of a column is one."""
+"""A Spark SQL expression over the log's columns; a column's name is an expression."""
 
 Globs = Annotated[tuple[str, ...], Field(min_length=1)]
-"""Files, with wildcards, as Spark reads them; relative ones start at the working directory."""
+"""Paths with wildcards, as Spark reads them; a relative path starts at the working directory."""
 
 _WHOLE = 1e-9
 
 
 class TableSource(Value):
-    """A log of one row an impression.
+    """A log with one row per impression.
 
     Attributes:
-        options: of Spark's reader, such as `sep`; CSV has a header unless they say otherwise, and its values are text.
+        options: options of Spark's reader, such as `sep`. By default CSV has a header; its values are text.
         label: 1 or true for a click, 0 or false for none.
-        time: when the ad was shown, a timestamp in UTC.
-        key: what tells rows apart, for sampling and sharding; by default all columns together.
-        request, candidate: the value of each path that the feature spec reads, by path: of user and context, and of the
-            candidate that was shown.
-        after_event: columns that are only known after the ad was shown; features that use one are refused.
+        time: the time of the impression, a timestamp in UTC.
+        key: identifies a row, for sampling and sharding; by default all columns together.
+        request, candidate: an expression for each path that the feature spec reads: paths of user and context, and
+            paths of the candidate that was shown.
+        after_event: columns that are known only after the impression; a feature that uses one is rejected.
     """
 
     kind: Literal["table"]
@@ -48,10 +48,10 @@ class TopicsSource(Value):
     An impression or click is `{"request_id": …, "ad_id": …, "timestamp_ms": …}`.
 
     Attributes:
-        bid_requests: what was asked, which is encoded here as the scorer does.
-        feature_log: instead of it, the rows that the scorer had encoded, of those requests that it logged.
-        click_window_s: how long after its impression a click still counts. Impressions whose window was not over when
-            the log ended are left out: nobody knows their label.
+        bid_requests: the requests; they are encoded here in the same way as by the scorer.
+        feature_log: used instead of `bid_requests`: the rows that the scorer encoded and logged.
+        click_window_s: a click counts up to this time after its impression. An impression whose window is still open
+            at the end of the log is dropped, because its label is not known.
     """
 
     kind: Literal["topics"]
@@ -75,13 +75,13 @@ SOURCES: Kinds = {
 
 
 class SplitConfig(Value):
-    """Earlier rows train, later ones judge: by shares of the rows, or at given times.
+    """Cuts the log by time: by shares of the rows, or at given times.
 
-    Rows of one time are never parted, so shares are met as nearly as the log's times allow.
+    Rows of the same time stay together, so the shares are met as closely as the log's times allow.
 
     Attributes:
-        train, validation, test: shares, with sum 1; `test` may be 0.
-        validation_from, test_from: the first moments of these splits; without `test_from` there is no test.
+        train, validation, test: shares with sum 1; `test` may be 0.
+        validation_from, test_from: start times of these splits; without `test_from` there is no test split.
     """
 
     train: float = Field(default=0.8, gt=0, lt=1)
@@ -112,11 +112,11 @@ class PrepareConfig(Value):
     """One preparation.
 
     Attributes:
-        spec: the feature spec's file; in a config file it is relative to that file.
-        negative_sampling_rate: share of the non-clicks kept for training; validation and test keep all. Which ones is
-            decided by a hash of the row's key and `seed`, so it is the same each time.
-        shards: files a split.
-        quantiles: of bucketised features, into how many buckets of equal count `statistics.json` parts them.
+        spec: the feature spec's file; in a config file the path is relative to that file.
+        negative_sampling_rate: share of the non-clicks that the training split keeps; validation and test keep all. A
+            hash of the row's key and of `seed` chooses them, so each preparation keeps the same ones.
+        shards: files per split.
+        quantiles: number of buckets of equal count for which `statistics.json` has the boundaries.
     """
 
     spec: Path
@@ -129,7 +129,7 @@ class PrepareConfig(Value):
 
     @property
     def is_encoded(self) -> bool:
-        """Whether the log holds encoded rows instead of values."""
+        """Whether the log contains encoded rows instead of values."""
         return isinstance(self.source, TopicsSource) and self.source.feature_log is not None
 
     @classmethod
@@ -137,7 +137,7 @@ class PrepareConfig(Value):
         """Reads a config file.
 
         Raises:
-            ConfigError: naming the file, the key and the value, and for an unknown key the nearest right one.
+            ConfigError: names the file, the key and the value, and for an unknown key the nearest valid one.
         """
         config = read_yaml(cls, path, {"source": SOURCES})
         return config.model_copy(update={"spec": path.parent / config.spec})

@@ -1,4 +1,4 @@
-"""Config files to frozen values; what is wrong with one is said in a line that names the file, key and value."""
+"""Reads config files as frozen values; an error is one line that names the file, the key and the value."""
 
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
@@ -18,10 +18,10 @@ def read_yaml(cls: type[Config], path: Path, unions: Mapping[str, Kinds]) -> Con
     """Reads a config file as a `cls`.
 
     Args:
-        unions: for each key of `cls` whose value is one of several kinds, these kinds by name.
+        unions: for each key of `cls` whose value is one of several kinds, those kinds by name.
 
     Raises:
-        ConfigError: naming the file, the key and the value, and for an unknown key the nearest right one.
+        ConfigError: names the file, the key and the value, and for an unknown key the nearest valid one.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -56,14 +56,14 @@ def _readable(source: str, cls: type[BaseModel], unions: Mapping[str, Kinds], er
 
 
 def _placed(path: list[str], cls: type[BaseModel], unions: Mapping[str, Kinds]) -> tuple[type[BaseModel], list[str]]:
-    """The value that holds the last key of an error's path, and the path as it stands in the file."""
+    """The config class that has the last key of an error's path, and the path as the file spells it."""
     if len(path) > 1 and path[0] in unions:
-        # Behind the key of a union the path names the member that was chosen.
+        # After the key of a union, pydantic's path names the chosen member.
         return unions[path[0]][path[1]], [path[0], *path[2:]]
     section = cls
     for key in path[:-1]:
         annotation = section.model_fields[key].annotation
-        # A section that may be absent stands in a union with None.
+        # An optional section is a union with None.
         parts = [part for part in (annotation, *get_args(annotation)) if isinstance(part, type)]
         section = next((part for part in parts if issubclass(part, BaseModel)), section)
     return section, path
@@ -75,6 +75,6 @@ def _nearest(name: str, known: Collection[str]) -> str:
 
 
 class Value(BaseModel):
-    """A frozen value that refuses keys it does not know."""
+    """A frozen value that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""What a training run is made of: frozen values read from `configs/models/*.yaml`."""
+"""One training run: frozen values that are read from `configs/models/*.yaml`."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ Mode = Literal["sync", "async", "mirrored"]
 
 
 class FtrlConfig(Value):
-    """FTRL-Proximal of the wide part (McMahan et al. 2013). Penalties are in units of one example's loss."""
+    """FTRL-Proximal for the wide part (McMahan et al. 2013). Penalties are in units of one example's loss."""
 
     learning_rate: float = Field(default=0.05, gt=0)
     initial_accumulator: float = Field(default=0.1, gt=0)
@@ -24,7 +24,7 @@ class FtrlConfig(Value):
 
 
 class AdaGradConfig(Value):
-    """AdaGrad (Duchi et al. 2011) of the deep part; the embedding table may learn at a rate of its own."""
+    """AdaGrad for the deep part (Duchi et al. 2011); the embedding table has its own learning rate."""
 
     learning_rate: float = Field(default=0.02, gt=0)
     embedding_learning_rate: float = Field(default=0.05, gt=0)
@@ -32,16 +32,17 @@ class AdaGradConfig(Value):
 
 
 class DistributedConfig(Value):
-    """How several processes train together; a single one has no use for it, but for `checkpoint_seconds`.
+    """How several processes train together. A single process uses `checkpoint_seconds` only.
 
     Attributes:
-        mode: with parameter servers a step applies the gradients of several workers at once (`sync`), or each one's as
-            it comes (`async`); without them (`mirrored`) each process holds all variables, and a step is that of all.
-        backup_workers: how many of those that compute a `sync` step does not wait for: the slowest ones.
-        table_shards: how many pieces tables are cut into, so that they can be spread over parameter servers.
-        checkpoint_seconds: time between checkpoints, which is what the loss of a server or the chief may cost.
-        wait_seconds: how long processes wait for parameter servers that do not answer, and a worker for the chief to
-            have made the variables.
+        mode: `sync`: with parameter servers, a step applies the gradients of several workers at once.
+            `async`: with parameter servers, each worker's gradients are applied when they arrive.
+            `mirrored`: without parameter servers, each process holds all variables and all make each step together.
+        backup_workers: number of the slowest computing processes that a `sync` step does not wait for.
+        table_shards: number of shards that each table is cut into, so that parameter servers can share it.
+        checkpoint_seconds: time between checkpoints; the death of a server or of the chief loses at most this time.
+        wait_seconds: how long a process waits for the parameter servers to answer, and a worker for the chief to
+            initialise the variables.
     """
 
     mode: Mode = "sync"
@@ -53,21 +54,21 @@ class DistributedConfig(Value):
     @model_validator(mode="after")
     def _backups_are_of_sync(self) -> "DistributedConfig":
         if self.backup_workers and self.mode != "sync":
-            waits = "nobody" if self.mode == "async" else "all"
+            waits = "no process" if self.mode == "async" else "all processes"
             raise ValueError(f"distributed.backup_workers: mode {self.mode!r} waits for {waits}, so it has no backups")
         return self
 
 
 class EarlyStoppingConfig(Value):
-    """When a run ends before its last step: it no longer gets better on examples that it does not learn from.
+    """Ends a run when the model no longer improves on validation examples.
 
     Attributes:
-        metric: which the model is judged by: `auc` (higher is better) or `log_loss` (lower is).
-        patience: evaluations in a row that may bring no improvement; after the last of them training ends.
-        min_improvement: what counts as one, in the metric's own unit.
-        every_examples: how many examples are learnt from between evaluations; by default those of an epoch.
-        validation_share: how much of a log is kept for it, from the end of what would be trained on; prepared data
-            have a split for it.
+        metric: the metric of an evaluation: `auc` (higher is better) or `log_loss` (lower is better).
+        patience: training ends after this many evaluations in a row without an improvement.
+        min_improvement: the smallest change that counts as an improvement, in the metric's unit.
+        every_examples: training examples between two evaluations; by default those of one epoch.
+        validation_share: share of a log's training lines, its last ones, that become validation examples. Prepared
+            data have a validation split instead.
     """
 
     metric: Literal["auc", "log_loss"] = "auc"
@@ -81,15 +82,15 @@ class TrainingConfig(Value):
     """One training run.
 
     Attributes:
-        model: which one, and its own settings.
-        spec: the feature spec's file; in a config file it is relative to that file.
-        batch_size: examples a step.
-        shuffle_buffer: about so many examples in a row are mixed; 0 keeps the order of the records.
-        deterministic: the same records and seed give the same model; costs some input speed.
-        max_lost_share: share of the examples that may be lost with damaged shards; above it nothing is trained.
-        wide, deep: how the model's linear part and all the rest of it learn; refused where it has no such part.
-        early_stopping: when it ends early, with the best model that it has seen; never, if there is no such section.
-        distributed: how several processes train it together.
+        model: the kind of model, and its own settings.
+        spec: the feature spec's file; in a config file the path is relative to that file.
+        batch_size: examples per step.
+        shuffle_buffer: number of consecutive examples that are shuffled together; 0 keeps the order of the records.
+        deterministic: the same records and seed give the same model; this makes reading slower.
+        max_lost_share: share of the examples that may be lost with damaged shards; above it training fails.
+        wide, deep: optimizers of the linear part and of the rest; rejected if the model has no such part.
+        early_stopping: without this section a run never ends early.
+        distributed: how several processes train together.
     """
 
     model: ModelConfig = WideDeepConfig()
@@ -117,7 +118,7 @@ class TrainingConfig(Value):
         """Reads a config file.
 
         Raises:
-            ConfigError: naming the file, the key and the value, and for an unknown key the nearest right one.
+            ConfigError: names the file, the key and the value, and for an unknown key the nearest valid one.
         """
         config = read_yaml(cls, path, {"model": KINDS})
         return config.model_copy(update={"spec": path.parent / config.spec})
@@ -126,7 +127,7 @@ class TrainingConfig(Value):
         """This config with some settings of its section `distributed` replaced.
 
         Raises:
-            ConfigError: they do not go together.
+            ConfigError: the settings contradict each other.
         """
         try:
             replaced = DistributedConfig.model_validate({**self.distributed.model_dump(), **settings})
@@ -139,7 +140,7 @@ def load_spec(path: Path) -> FeatureSpec:
     """Reads a feature spec.
 
     Raises:
-        ConfigError: naming the file, the feature, the field and the value.
+        ConfigError: names the file, the feature, the field and the value.
     """
     try:
         return FeatureSpec.from_yaml(path)

@@ -1,8 +1,8 @@
-"""Click logs: JSON lines, one a request, with the ads that were shown and which of them were clicked.
+"""Click logs: JSON lines, one per request, with the ads that were shown and whether each was clicked.
 
     {"timestamp_ms": 0, "request": {"user": {…}, "context": {…}}, "candidates": [{"ad_id": …, …}], "clicked": [0]}
 
-Candidates that were not shown are no negatives and do not belong into a log. Lines stand in order of time.
+A log contains only candidates that were shown: the others are not negatives. Lines are ordered by time.
 """
 
 import gzip
@@ -25,7 +25,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One line of a log: a request's document, the candidates shown, and for each whether it was clicked."""
+    """One line of a log: the request, the candidates shown, and for each candidate whether it was clicked."""
 
     timestamp_ms: int
     request: dict[str, object]
@@ -34,7 +34,7 @@ class LoggedRequest:
 
 
 def count_lines(path: Path) -> int:
-    """Lines of a log, compressed or not.
+    """Number of lines of a log, compressed or not.
 
     Raises:
         DataError: the file cannot be read.
@@ -47,8 +47,8 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
     """The requests on lines [first, last) of a log, counted from 0; blank lines are skipped.
 
     Raises:
-        DataError: naming file, line (counted from 1) and field; also where a line is earlier than the one before it, be
-            that before `first`: what is cut off as later would hold what is to be predicted.
+        DataError: a line is invalid; names file, line (counted from 1) and field. Also if a line is earlier than the
+            line before it, even if that one is before `first`: a cut by lines must be a cut by time.
     """
     start, before = max(first - 1, 0), None
     with _reading(path) as lines:
@@ -59,7 +59,7 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
             if before is not None and logged.timestamp_ms < before:
                 raise DataError(
                     f"{path}:{number}: timestamp_ms: {logged.timestamp_ms} is earlier than {before} of the line before:"
-                    " a log stands in order of time"
+                    " a log must be in order of time"
                 )
             before = logged.timestamp_ms
             if number > first:
@@ -67,7 +67,7 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
 
 
 def encode_log(requests: Iterator[LoggedRequest], encoder: Encoder, *, chunk: int = 4096) -> Iterator[Examples]:
-    """Encodes the impressions of `requests`, at least `chunk` at a time but for the last time."""
+    """Encodes the impressions of `requests` in blocks of at least `chunk`; the last block may be smaller."""
     documents: list[dict[str, object]] = []
     candidates: list[dict[str, object]] = []
     clicked: list[int] = []
@@ -90,7 +90,7 @@ def encode_log(requests: Iterator[LoggedRequest], encoder: Encoder, *, chunk: in
 
 @contextmanager
 def _reading(path: Path) -> Iterator[IO[bytes]]:
-    """The lines of a file; what goes wrong while they are read is a `DataError`."""
+    """Opens a file, compressed or not; an error while it is open becomes a `DataError`."""
     try:
         with path.open("rb") as file:
             compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC

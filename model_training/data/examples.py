@@ -1,4 +1,4 @@
-"""Encoded impressions in memory."""
+"""Encoded, labelled impressions in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Examples:
         return len(self.labels)
 
     def __getitem__(self, rows: slice) -> "Examples":
-        """Some of them."""
+        """A slice of the impressions."""
         return Examples(self.ids[rows], self.floats[rows], self.labels[rows])
 
 
 def joined(parts: Sequence[Examples], row_ids: int, row_floats: int) -> Examples:
-    """All parts, one after the other; without any, no rows of the widths given."""
+    """Concatenates the parts; without parts, the result has no rows and the given widths."""
     if not parts:
         return Examples(
             np.empty((0, row_ids), np.int32),

@@ -1,4 +1,4 @@
-"""Records to batches, by tf.data: interleaved shards, parsed and shuffled many records at a time."""
+"""Batches of records by tf.data: interleaved shards, parsed and shuffled many records at a time."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +25,7 @@ def training_batches(
     share: tuple[int, int] = _ALL,
     skip: int = 0,
 ) -> tf.data.Dataset:
-    """`batches` as a config wants them for training."""
+    """Calls `batches` with a config's settings for training."""
     return batches(
         directory,
         manifest,
@@ -54,13 +54,14 @@ def batches(
     """Batches of (ids int32 [b, row_ids], floats float32 [b, row_floats], labels float32 [b]).
 
     Args:
-        epochs: passes over the records, after which the last batch may be short; None for passes without end.
-        shuffle_buffer: about so many examples in a row are mixed, anew each epoch; 0 keeps the order of the shards.
-        deterministic: the same order each time for one `seed`; otherwise shards deliver as fast as each one can.
-        share: (i, n) for every n-th example, from the i-th on: with all i, each example once.
-        skip: batches to leave out at the beginning; those that follow are the same as without.
+        epochs: passes over the records; None for passes without end. The last batch may be short.
+        shuffle_buffer: number of consecutive examples that are shuffled together, in a new order in each epoch; 0
+            keeps the order of the shards.
+        deterministic: a `seed` always gives the same order; otherwise each shard delivers as fast as it can.
+        share: (i, n): every n-th example, starting with the i-th. All i together cover each example once.
+        skip: number of batches to skip at the beginning; it does not change the batches that follow.
     """
-    # Shares are disjoint only if all who take one see the same order.
+    # Shares are disjoint only if all processes see the same order.
     ordered = deterministic or share != _ALL
     data = records(directory, manifest, shuffle=bool(shuffle_buffer), seed=seed, deterministic=ordered)
     data = data.batch(-(-max(shuffle_buffer, batch_size) // manifest.rows_per_record))
@@ -70,7 +71,7 @@ def batches(
     if shuffle_buffer:
         seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
         data = tf.data.Dataset.zip(seeds, data).map(
-            partial(_mixed, seed), num_parallel_calls=tf.data.AUTOTUNE, deterministic=ordered
+            partial(_shuffled, seed), num_parallel_calls=tf.data.AUTOTUNE, deterministic=ordered
         )
     return data.repeat(epochs).rebatch(batch_size).skip(skip).prefetch(tf.data.AUTOTUNE)
 
@@ -78,11 +79,11 @@ def batches(
 def records(
     directory: Path, manifest: Manifest, *, shuffle: bool = False, seed: int = 1, deterministic: bool = True
 ) -> tf.data.Dataset:
-    """The serialised records of all shards once, interleaved; with `shuffle` the shards' order is drawn."""
+    """The serialised records of all shards once, interleaved; `shuffle` randomises the order of the shards."""
     files = [str(directory / shard.file) for shard in manifest.shards if shard.examples]
     names = tf.data.Dataset.from_tensor_slices(files)
     if shuffle:
-        # Which shards are open together decides which examples can be mixed, where those are not all of them.
+        # Only examples of shards that are open at the same time can be shuffled together.
         names = names.shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
     return names.interleave(
         partial(tf.data.TFRecordDataset, compression_type=manifest.compression, buffer_size=_READ_BYTES),
@@ -93,7 +94,7 @@ def records(
 
 
 def parser(manifest: Manifest) -> Callable[[tf.Tensor], Batch]:
-    """A function of serialised records [k], which makes one of the batches that `batches` gives of all their rows."""
+    """A function that parses serialised records [k] into one batch with all their rows."""
     features = {name: tf.io.FixedLenFeature([], tf.string) for name in ("ids", "floats", "labels")}
 
     def parse(serialized: tf.Tensor) -> Batch:
@@ -111,12 +112,12 @@ def parser(manifest: Manifest) -> Callable[[tf.Tensor], Batch]:
 
 
 def _take_share(share: tuple[int, int], before: tf.Tensor, rows: Batch) -> tuple[tf.Tensor, Batch]:
-    """The rows of a share, of rows that have `before` others before them; and how many the next ones have."""
+    """The share's part of `rows`, which follow `before` other rows, and the new number of rows before."""
     i, n = share
     return before + tf.size(rows[-1], tf.int64), tuple(part[(i - before) % n :: n] for part in rows)
 
 
-def _mixed(seed: int, drawn: tf.Tensor, rows: Batch) -> Batch:
+def _shuffled(seed: int, drawn: tf.Tensor, rows: Batch) -> Batch:
     order = tf.random.experimental.stateless_shuffle(
         tf.range(tf.size(rows[-1])), seed=tf.stack([tf.constant(seed, tf.int64), drawn])
     )

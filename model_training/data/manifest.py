@@ -1,4 +1,4 @@
-"""What a folder of records holds, in words: counts, checksums, and the spec that the records were encoded by."""
+"""The manifest of a folder of records: counts, checksums, and the spec that encoded the records."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ ROWS_PER_RECORD = 64
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One file of records, named relative to the manifest; `sha256` is that of its bytes on disk."""
+    """One file of records; the path is relative to the manifest, and `sha256` is the checksum of its bytes."""
 
     file: str
     examples: int
@@ -27,15 +27,15 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a set of shards holds.
+    """The content of a set of shards.
 
     Attributes:
-        spec_hash: `FeatureSpec.hash` of the encoder; records of another hash mean something else.
-        positives: how many of the `examples` are clicks.
+        spec_hash: `FeatureSpec.hash` of the encoder; the same ids mean other values under another hash.
+        positives: number of clicks among the `examples`.
         row_ids, row_floats: widths of `ids` and `floats`.
-        negative_sampling_rate: share of the negatives that was kept, for the correction inside the exported model.
-        compression: of the shards, as `tf.data.TFRecordDataset` calls it; empty for none.
-        rows_per_record: examples that a record holds at most.
+        negative_sampling_rate: share of the non-clicks that was kept; the exported model corrects for it.
+        compression: compression of the shards, as `tf.data.TFRecordDataset` names it; empty for none.
+        rows_per_record: the largest number of examples in a record.
     """
 
     spec_name: str
@@ -50,10 +50,10 @@ class Manifest:
     rows_per_record: int
 
     def check(self, spec: FeatureSpec) -> None:
-        """Refuses records of another spec.
+        """Rejects records of another spec.
 
         Raises:
-            DataError: naming both hashes.
+            DataError: names both hashes.
         """
         if self.spec_hash != spec.hash:
             raise DataError(
@@ -62,19 +62,19 @@ class Manifest:
             )
 
     def check_classes(self, what: str) -> None:
-        """Refuses records of which nothing can be learnt.
+        """Rejects records of one class, from which a model cannot learn.
 
         Args:
-            what: the examples, in the message.
+            what: name of the examples in the message.
 
         Raises:
-            DataError: there are not both clicks and non-clicks.
+            DataError: clicks or non-clicks are missing.
         """
         if self.positives in (0, self.examples):
             raise DataError(f"{self.positives} clicks among {self.examples} {what}: both classes are needed")
 
     def without(self, shards: frozenset[str]) -> "Manifest":
-        """The same without the shards of these names."""
+        """A copy without the shards of these names."""
         kept = tuple(shard for shard in self.shards if shard.file not in shards)
         return replace(
             self, shards=kept, examples=sum(s.examples for s in kept), positives=sum(s.positives for s in kept)
@@ -82,14 +82,14 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], where: Path) -> "Manifest":
-        """Reads what stands in a manifest's file.
+        """Converts the content of a manifest's file.
 
         Raises:
-            KeyError, TypeError: it is something else.
-            DataError: it is that of an older form of records.
+            KeyError, TypeError: the content is not a manifest.
+            DataError: the records are of an older format.
         """
         if "spec_hash" in content and "rows_per_record" not in content:
-            raise DataError(f"{where}: records of one example each, as an older version wrote them: make them again")
+            raise DataError(f"{where}: records of one example each, which an older version wrote: write them again")
         return cls(**{**content, "shards": tuple(Shard(**shard) for shard in content["shards"])})
 
 
@@ -97,17 +97,17 @@ def sha256_of(path: Path) -> str:
     """The checksum of a file, as hexadecimal digits.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_manifest(directory: Path, manifest: object) -> None:
-    """Writes a manifest, a dataclass, whole or not at all.
+    """Writes a manifest, which is a dataclass; the file appears whole or not at all.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     partial = directory / f"{MANIFEST}.partial"
     partial.write_bytes(orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))  # type: ignore[call-overload]
@@ -118,7 +118,7 @@ def load_manifest(directory: Path) -> dict[str, Any]:
     """The content of a folder's manifest.
 
     Raises:
-        DataError: there is none, or it is no JSON object.
+        DataError: there is no manifest, or it is not a JSON object.
     """
     path = directory / MANIFEST
     try:
@@ -136,7 +136,7 @@ def read_manifest(directory: Path) -> Manifest:
     """Reads the manifest of a folder of records.
 
     Raises:
-        DataError: there is none, or it is not one.
+        DataError: there is no manifest, or it is not one of records.
     """
     content = load_manifest(directory)
     try:
@@ -147,20 +147,20 @@ def read_manifest(directory: Path) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Shards that are missing or are not what the manifest says, and how many examples are lost with them."""
+    """Shards that are missing or do not match their checksum, and the number of examples lost with them."""
 
     shards: tuple[str, ...]
     examples: int
 
 
 def without_damaged(directory: Path, manifest: Manifest, *, max_lost_share: float) -> tuple[Manifest, Damage]:
-    """The manifest of those shards that are as they were written, and what is lost.
+    """The manifest of the intact shards, and the damage.
 
-    A shard is the unit, because behind a damaged byte the rest of a compressed file cannot be read. What is lost is
-    then known before training starts, instead of at its end.
+    A damaged shard is dropped as a whole, because the rest of a compressed file cannot be read after a damaged byte.
+    The check runs before training starts, so that training does not fail at its end.
 
     Raises:
-        DataError: more than `max_lost_share` of the examples are lost; it names the shards.
+        DataError: more than `max_lost_share` of the examples are lost; names the shards.
     """
     damaged = tuple(shard for shard in manifest.shards if not _is_intact(directory / shard.file, shard))
     lost = Damage(tuple(shard.file for shard in damaged), sum(shard.examples for shard in damaged))

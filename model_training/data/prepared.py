@@ -1,4 +1,4 @@
-"""A folder of training data, and what stands in its manifest."""
+"""A folder of training data that `model-training prepare` made, and its manifest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class SplitManifest:
-    """One split: its records, and the times of its first and last row, in ms since 1970."""
+    """One split: its records, and the times of its first and last row in ms since 1970."""
 
     records: Manifest
     first_ms: int
@@ -23,14 +23,14 @@ class SplitManifest:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a preparation made of a log.
+    """The result of one preparation.
 
     Attributes:
-        config: the config that it ran with.
-        rows: rows that were read; each is in a split, `dropped` by a reason, or among the `sampled_out` non-clicks.
-        counts: what else was counted on the way, such as clicks that came too late.
-        validation_from_ms, test_from_ms: where the log was cut; each is the first moment of its split.
-        splits: by name; one without rows is left out.
+        config: the config of the preparation.
+        rows: rows read; each is in a split, `dropped` by a reason, or one of the `sampled_out` non-clicks.
+        counts: other counts by name, such as clicks that came too late.
+        validation_from_ms, test_from_ms: the times at which the log was cut; each is the start of its split.
+        splits: the splits that have rows, by name.
     """
 
     config: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Prepared:
         """The records of a split.
 
         Raises:
-            DataError: there are none.
+            DataError: there is no such split.
         """
         if name not in self.splits:
             raise DataError(f"the prepared data has no split {name!r}; it has {', '.join(self.splits)}")
@@ -57,7 +57,7 @@ def read_prepared(directory: Path) -> Prepared:
     """Reads the manifest of a folder that `model-training prepare` made.
 
     Raises:
-        DataError: there is none, or it is not one.
+        DataError: there is no manifest, or it is not one of prepared data.
     """
     content = load_manifest(directory)
     try:
@@ -71,18 +71,18 @@ def read_prepared(directory: Path) -> Prepared:
 
 
 def is_prepared(directory: Path) -> bool:
-    """Whether a folder of records is one that `model-training prepare` made.
+    """Whether `model-training prepare` made a folder of records.
 
     Raises:
-        DataError: it is no folder of records.
+        DataError: it is not a folder of records.
     """
     return "splits" in load_manifest(directory)
 
 
 def read_training_records(directory: Path) -> Manifest:
-    """What a folder has to train on: its records, or the split `train` where `model-training prepare` made it.
+    """The records to train on: those of the folder, or of its split `train` if `model-training prepare` made it.
 
     Raises:
-        DataError: it is no folder of records.
+        DataError: it is not a folder of records.
     """
     return read_prepared(directory).split("train") if is_prepared(directory) else read_manifest(directory)

@@ -1,7 +1,7 @@
-"""Encoded examples on disk: shards of TFRecord, each record a `tf.train.Example` of many impressions, and a manifest.
+"""Encoded examples on disk: a manifest and TFRecord shards, each record a `tf.train.Example` of many impressions.
 
-Such a record of n impressions holds the bytes, little-endian and row by row, of `ids` int32 [n, row_ids], `floats`
-float32 [n, row_floats] and `labels` int8 [n]. A record for each impression takes more than twice as long to read.
+A record of n impressions contains the bytes, little-endian and row by row, of `ids` int32 [n, row_ids], `floats`
+float32 [n, row_floats] and `labels` int8 [n]. Reading one record per impression takes more than twice as long.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,10 +20,10 @@ from streamer.features import Encoder, FeatureSpec, Layout
 def encode_table(
     values: Mapping[str, Sequence[object]], labels: Sequence[int], encoder: Encoder, *, chunk: int = 4096
 ) -> Iterator[Examples]:
-    """Encodes data that stand in columns: feature name → a value for each label.
+    """Encodes data in columns: feature name → one value per label.
 
     Raises:
-        DataError: a column that is no feature of the spec or has another length, or a label that is not 0 or 1.
+        DataError: a column is not a feature of the spec or has the wrong length, or a label is not 0 or 1.
     """
     known = {f.name for f in encoder.spec.features}
     for name, column in values.items():
@@ -50,7 +50,7 @@ def write_records(
     negative_sampling_rate: float = 1.0,
     compression: str = "",
 ) -> Manifest:
-    """Writes examples, dealt to the shards in turn, then the manifest; without one a folder is not taken for complete.
+    """Writes examples to the shards in turn, then the manifest; a folder without a manifest is incomplete.
 
     Raises:
         DataError: there are no examples, or the folder cannot be written.
@@ -96,7 +96,7 @@ def write_records(
 
 
 def serialized(examples: Examples) -> Iterator[bytes]:
-    """The impressions as serialised `tf.train.Example`s of up to `ROWS_PER_RECORD`."""
+    """The impressions as serialised `tf.train.Example`s with at most `ROWS_PER_RECORD` rows each."""
     for start in range(0, len(examples), ROWS_PER_RECORD):
         part = examples[start : start + ROWS_PER_RECORD]
         features = {

@@ -1,4 +1,7 @@
-"""The way from a click log to an exported version, step by step, without a word on the screen."""
+"""The examples of a run: records to train on, and later examples to evaluate the model on.
+
+They come from a click log, which is encoded here, or from a folder that `model-training prepare` made.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,17 +20,18 @@ from streamer.features import Encoder, FeatureSpec, Layout
 
 _READ_BATCH = 4096
 VALIDATION = "validation"
+"""Folder, inside that of a log's records, for the examples of early stopping."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """Records to train on, and later examples, which no model has seen, to judge it by.
+    """Records to train on, and later examples that the model does not see, to evaluate it on.
 
     Attributes:
         training: reads the records' examples into memory.
-        holdout_sampling_rate: share of the non-clicks that the records kept of what `holdout` has; scores are corrected
-            by it before they are judged.
-        damage: what is missing from the records; None where nothing was looked for.
+        holdout_sampling_rate: share of the non-clicks that the records kept, relative to `holdout`; scores are
+            corrected by it before the evaluation.
+        damage: lost shards of the records; None if the records were not checked.
     """
 
     directory: Path
@@ -39,10 +43,10 @@ class TrainingData:
 
 
 def open_prepared(directory: Path, split: Split, *, max_lost_share: float = 0.0) -> TrainingData:
-    """What `model-training prepare` made: its records for training, and `split` to judge by.
+    """Opens a folder of `model-training prepare`: its split `train`, and `split` for the evaluation.
 
     Raises:
-        DataError: the folder is not one, has no such split, or more than `max_lost_share` of a split is damaged.
+        DataError: it is no such folder, has no such split, or more than `max_lost_share` of a split is damaged.
     """
     prepared = read_prepared(directory)
     manifest, damage = without_damaged(directory, prepared.split("train"), max_lost_share=max_lost_share)
@@ -66,15 +70,15 @@ def split_log(
     validation_share: float = 0.0,
     negative_sampling_rate: float = 1.0,
 ) -> TrainingData:
-    """Encodes a log: its first lines to records in `directory`, its last share `holdout` of lines for judging.
+    """Encodes a log: the first lines as records in `directory`, the last share `holdout` for the evaluation.
 
     Args:
-        validation_share: of the lines before those for judging; they become records of their own, which
-            `read_validation` finds.
+        validation_share: share of the lines before the holdout, its last ones, that become the separate records of
+            early stopping (`early_stopping.validation.read_validation`).
 
     Raises:
-        ConfigError: `holdout` is not in [0, 1), or `negative_sampling_rate` not in (0, 1].
-        DataError: the log cannot be read, is empty, or a line of it is wrong.
+        ConfigError: `holdout` is not in [0, 1), or `negative_sampling_rate` is not in (0, 1].
+        DataError: the log cannot be read, is empty, or has an invalid line.
     """
     if not 0 < negative_sampling_rate <= 1:
         raise ConfigError(f"negative_sampling_rate {negative_sampling_rate:g}: must be in (0, 1]")
@@ -94,14 +98,14 @@ def later_lines(log: Path, spec: FeatureSpec, *, holdout: float) -> Examples:
 
     Raises:
         ConfigError: `holdout` is not in [0, 1).
-        DataError: the log cannot be read, or a line of it is wrong.
+        DataError: the log cannot be read, or has an invalid line.
     """
     encoder, layout = Encoder(spec), Layout(spec)
     return joined(list(encode_log(read_log(log, first=_cut(log, holdout)), encoder)), layout.row_ids, layout.row_floats)
 
 
 def prepared_split(directory: Path, split: Split, spec: FeatureSpec) -> Examples:
-    """The examples of one split of what `model-training prepare` made.
+    """The examples of one split of a folder that `model-training prepare` made.
 
     Raises:
         DataError: it is no such folder, has no such split, is damaged, or was encoded by another spec.
@@ -118,7 +122,7 @@ def _cut(log: Path, holdout: float) -> int:
 
 
 def read_examples(directory: Path, manifest: Manifest) -> Examples:
-    """All examples of a set of shards, in memory, in the order of the shards' interleaving."""
+    """Reads all examples of a set of shards into memory, in the order of their interleaving."""
     parts = [
         Examples(ids.numpy(), floats.numpy(), labels.numpy().astype(np.int8))
         for ids, floats, labels in batches(directory, manifest, _READ_BATCH)

@@ -1,4 +1,4 @@
-"""The best model of a run so far, on disk beside its checkpoints, and what was found of it."""
+"""The best model of a run so far and its standing, on disk beside the run's checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,21 +15,20 @@ _FOLDER = "best"
 _STANDING = "standing.json"
 
 
-class Best:
-    """Keeps one model and its standing.
+class BestModel:
+    """Keeps the best model and the standing of the run.
 
-    Invariant: the standing that is read names the model that it judged, which is there whole, whenever its process was
-    ended.
+    Invariant: the model of the standing on disk is complete, whenever the process ends.
     """
 
     def __init__(self, checkpoints: Path) -> None:
         self._folder = checkpoints / _FOLDER
 
     def read(self) -> Standing | None:
-        """The standing of the last evaluation; None before the first.
+        """The standing after the last evaluation; None before the first one.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: the standing cannot be read.
         """
         path = self._folder / _STANDING
         try:
@@ -40,17 +39,17 @@ class Best:
             raise DataError(f"{path}: cannot be read: {error}") from error
 
     def checkpoint(self, standing: Standing) -> str:
-        """The path, without endings, of the best model's checkpoint."""
+        """The path of the best model's checkpoint, without file name endings."""
         return str(self._folder / f"model-{standing.examples}")
 
     def write(self, standing: Standing, save: Callable[[str], object]) -> None:
-        """Takes a standing down; if it is that of a new best model, `save` writes this one's checkpoint first.
+        """Stores a standing; for a new best model, `save` writes its checkpoint first.
 
-        One that is taken down already changes nothing: a run that goes on from an older checkpoint comes by again.
+        A standing that is already stored changes nothing: it repeats after a restart from an older checkpoint.
 
         Raises:
-            DataError: the one before cannot be read.
-            OSError, tf.errors.OpError: it cannot be written.
+            DataError: the standing on disk cannot be read.
+            OSError, tf.errors.OpError: the standing or the model cannot be written.
         """
         if standing == self.read():
             return
@@ -68,14 +67,14 @@ class Best:
                     file.unlink()
 
 
-def chosen(directory: Path, config: TrainingConfig) -> str:
-    """The checkpoint that is a run's result: with early stopping that of the best model, else the last.
+def result_checkpoint(directory: Path, config: TrainingConfig) -> str:
+    """The checkpoint of a run's result: with early stopping the best model's, otherwise the last one.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no checkpoint.
     """
-    if config.early_stopping is not None and (standing := Best(directory).read()) is not None:
-        return Best(directory).checkpoint(standing)
+    if config.early_stopping is not None and (standing := BestModel(directory).read()) is not None:
+        return BestModel(directory).checkpoint(standing)
     last = tf.train.latest_checkpoint(str(directory))
     if last is None:
         raise DataError(f"{directory}: holds no checkpoint")

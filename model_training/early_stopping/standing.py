@@ -1,4 +1,4 @@
-"""When training no longer pays: the best evaluation so far, and how many came after it; pure."""
+"""The rule of early stopping: the best evaluation so far, and how many evaluations followed it; pure."""
 
 from dataclasses import dataclass, replace
 
@@ -7,12 +7,13 @@ from model_training.config.training import EarlyStoppingConfig
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What evaluations have shown so far.
+    """The result of all evaluations so far.
 
     Attributes:
-        value: the best value of the metric, and `examples` what had been learnt from by then.
-        waited: evaluations since then.
-        evaluated: examples that had been learnt from at the last evaluation.
+        value: the best value of the metric.
+        examples: number of training examples before the best evaluation.
+        evaluated: number of training examples before the last evaluation.
+        waited: number of evaluations after the best one.
     """
 
     value: float
@@ -21,14 +22,14 @@ class Standing:
     waited: int = 0
 
     def ends(self, settings: EarlyStoppingConfig) -> bool:
-        """Whether training is to end."""
+        """Whether training must end."""
         return self.waited >= settings.patience
 
 
 def judged(before: Standing | None, value: float, examples: int, settings: EarlyStoppingConfig) -> Standing:
-    """The standing after an evaluation that gave `value` when `examples` had been learnt from.
+    """The standing after an evaluation with the result `value`, `examples` training examples into the run.
 
-    One that was counted already, as after a restart from an older checkpoint, changes nothing.
+    An evaluation that was counted before changes nothing: it repeats after a restart from an older checkpoint.
     """
     if before is None:
         return Standing(value, examples, examples)

@@ -1,4 +1,4 @@
-"""The examples by which early stopping judges."""
+"""The validation examples of early stopping, and the metric of a model on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from streamer.features import FeatureSpec
 from streamer.types import F32, I32
 
 Predict = Callable[[I32, F32], F32]
-"""Click probabilities, float32 [n], of flat rows."""
+"""A function from flat rows, ids and floats, to click probabilities, float32 [n]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Examples that a run judges itself by and does not learn from.
+    """Examples by which a run evaluates its model, and from which it does not learn.
 
     Attributes:
-        sampling_rate: share of the non-clicks that the records kept of what `examples` have.
-        every: examples to learn from between two judgements.
+        sampling_rate: share of the non-clicks that the training records kept, relative to `examples`.
+        every: number of training examples between two evaluations.
     """
 
     examples: Examples
@@ -33,7 +33,7 @@ class Validation:
     every: int
 
     def value(self, predict: Predict, metric: Literal["auc", "log_loss"]) -> float:
-        """The metric of a model's scores, as the exported model would give them.
+        """The metric of the scores that the exported model would return.
 
         Raises:
             DataError: a score is not in [0, 1].
@@ -46,10 +46,13 @@ class Validation:
 def read_validation(
     directory: Path, manifest: Manifest, spec: FeatureSpec, config: TrainingConfig
 ) -> Validation | None:
-    """What early stopping judges by, of a folder whose training records are those of `manifest`; None without it.
+    """The validation examples of a folder of training records; None without early stopping.
+
+    Args:
+        manifest: the manifest of the folder's training records.
 
     Raises:
-        DataError: there is nothing to judge by, or it is damaged, of one class, or was encoded by another spec.
+        DataError: there are no validation examples, or they are damaged, of one class, or of another spec.
     """
     settings = config.early_stopping
     if settings is None:

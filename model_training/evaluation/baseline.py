@@ -1,4 +1,4 @@
-"""Logistic regression without crosses: the number that a deeper model has to beat."""
+"""Logistic regression without crosses: the baseline that a deeper model must beat."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from model_training.columns import candidate_end, request_end
+from model_training.columns import candidate_columns, request_columns
 from model_training.data.examples import Examples
 from model_training.errors import DataError
 from streamer.features import FeatureSpec, Layout
@@ -20,7 +20,7 @@ _ITERATIONS = 60
 class LogisticBaseline:
     """L2-regularised logistic regression over the hashed ids of single features, one-hot, and the numbers.
 
-    Multi-valued features are n-hot; padding is no feature. Fitted by L-BFGS, which is deterministic.
+    Multi-valued features are n-hot; padding is not a feature. L-BFGS fits the weights; it is deterministic.
     """
 
     def __init__(self, layout: Layout, *, inverse_penalty: float = 0.1) -> None:
@@ -29,7 +29,7 @@ class LogisticBaseline:
         self._model = LogisticRegression(C=inverse_penalty, max_iter=_ITERATIONS, tol=1e-3)
 
     def fit(self, examples: Examples) -> "LogisticBaseline":
-        """Fits flat rows as `records` holds them.
+        """Fits flat rows as records have them.
 
         Raises:
             DataError: the labels are all equal.
@@ -37,7 +37,7 @@ class LogisticBaseline:
         if len(np.unique(examples.labels)) < 2:
             raise DataError("the labels are all equal: there is nothing to fit")
         with warnings.catch_warnings():
-            # A bounded number of iterations is meant: the last of them change the AUC in its fourth digit.
+            # The limit on iterations is intended: further iterations change the AUC only in its fourth digit.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model.fit(self._matrix(examples.ids, examples.floats), examples.labels)
         return self
@@ -57,12 +57,12 @@ class LogisticBaseline:
 
 
 def _single_columns(layout: Layout) -> Sequence[int]:
-    request, candidate = request_end(layout), candidate_end(layout)
+    request, candidate = request_columns(layout), candidate_columns(layout)
     return [*request.single.ids, *(request.id_width + column for column in candidate.single.ids)]
 
 
 def predict_baseline(spec: FeatureSpec, training: Examples, examples: Examples) -> F32:
-    """Click probabilities of a logistic regression without crosses that was fitted on `training`; float32 [n].
+    """Fits the baseline on `training` and returns its click probabilities of `examples`, float32 [n].
 
     Raises:
         DataError: the labels of `training` are all equal.

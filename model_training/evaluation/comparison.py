@@ -1,4 +1,4 @@
-"""How much two models differ on the same examples, with intervals, and measures that scikit-learn lacks. Pure."""
+"""Measures of a model's scores, and intervals for the difference of two models on the same examples; pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _EDGE = 1e-7
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A measure of a candidate and of the served model, and the interval of candidate - served."""
+    """A measure of the candidate and of the served model, and the interval of candidate - served."""
 
     candidate: float
     served: float
@@ -23,12 +23,12 @@ class Difference:
 
 
 class Measures:
-    """The measures of one model's scores, for any weights of the units that are drawn: users if known, else examples.
+    """The measures of one model's scores, for any weights of the units: users if they are known, otherwise examples.
 
     Args:
         labels: [n], 0 or 1.
         scores: [n], in [0, 1].
-        users: [n], whose impression each is, as numbers from 0; None where that is not known.
+        users: [n], the user of each impression, as numbers from 0; None if users are not known.
     """
 
     def __init__(self, labels: npt.ArrayLike, scores: npt.ArrayLike, users: Codes | None = None) -> None:
@@ -43,10 +43,10 @@ class Measures:
         self.units = len(truth) if users is None else int(users.max()) + 1
 
     def of(self, counts: F64) -> dict[str, float]:
-        """All measures where each unit counts as often as `counts` [units] says; NaN without clicks or non-clicks.
+        """All measures, with each unit counted `counts` [units] times; NaN without clicks or non-clicks.
 
-        `gauc` is there if users are known: the mean of the users' AUC weighted by their impressions. Users with clicks
-        only, or none, have no AUC (Zhou et al.: Deep Interest Network, 2018).
+        `gauc` needs known users: the mean of the users' AUC weighted by their impressions, without users that have
+        only clicks or only non-clicks (Zhou et al.: Deep Interest Network, 2018).
         """
         weights = counts if self._users is None else counts[self._users]
         ordered = weights[self._order]
@@ -68,13 +68,13 @@ class Measures:
 
 
 def user_aucs(labels: F64, scores: F64, users: Codes) -> tuple[F64, F64]:
-    """The AUC of each user's own impressions, NaN without both classes, and how many they are; [number of users]."""
+    """The AUC of each user's impressions, NaN without both classes, and their number; both [number of users]."""
     order = np.lexsort((scores, users))
     who, given, truth = users[order], scores[order], labels[order]
     ties = _starts(who, given)
     clicks, others = np.add.reduceat(truth, ties), np.add.reduceat(1 - truth, ties)
     owners = who[ties]
-    # Non-clicks of the same user that score less.
+    # Non-clicks of the same user with a lower score.
     before = np.cumsum(others) - others
     firsts = np.searchsorted(owners, owners)
     won = clicks * (before - before[firsts] + others / 2)
@@ -90,8 +90,8 @@ def differences(
 ) -> dict[str, Difference]:
     """Paired percentile bootstrap (Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13).
 
-    Both models, of the same units, are measured on the same resamples. Where users are known whole users are drawn,
-    because the impressions of one are not independent.
+    Both models are measured on the same resamples of the same units. If users are known, a unit is a user, because the
+    impressions of one user are not independent.
     """
     models = candidate, served
     whole = [model.of(np.ones(model.units)) for model in models]
@@ -104,7 +104,7 @@ def differences(
 
 
 def resampled(models: Sequence[Measures], *, resamples: int, seed: int = 1) -> dict[str, F64]:
-    """Each measure of some models of the same units, on the same bootstrap resamples: float64 [resamples, models]."""
+    """Each measure of all models, on the same bootstrap resamples of the units: float64 [resamples, models]."""
     rng = np.random.default_rng(seed)
     units = models[0].units
     found = []
@@ -115,7 +115,7 @@ def resampled(models: Sequence[Measures], *, resamples: int, seed: int = 1) -> d
 
 
 def calibration_error(labels: npt.ArrayLike, scores: npt.ArrayLike, *, bins: int = 20) -> float:
-    """Mean of |mean score - click rate| over `bins` of equal count, by score: the expected calibration error."""
+    """Expected calibration error: mean of |mean score - click rate| over `bins` of equal count, by score."""
     order = np.argsort(np.asarray(scores), kind="stable")
     truth, given = np.asarray(labels, np.float64)[order], np.asarray(scores, np.float64)[order]
     parts = zip(np.array_split(truth, bins), np.array_split(given, bins), strict=True)
@@ -123,10 +123,10 @@ def calibration_error(labels: npt.ArrayLike, scores: npt.ArrayLike, *, bins: int
 
 
 def score_drift(scores: npt.ArrayLike, reference: npt.ArrayLike, *, bins: int = 10) -> float:
-    """Population stability index of scores against a reference's: 0 for the same distribution.
+    """Population stability index of scores against reference scores: 0 for the same distribution.
 
-    Σ (p - q) ln(p / q) over the reference's quantiles; below 0.1 is customarily little, above 0.25 much. An empty bin
-    counts as half a score.
+    Σ (p - q) ln(p / q) over the quantiles of the reference. By convention, below 0.1 is a small shift and above 0.25 a
+    large one. An empty bin counts as half a score.
     """
     known, given = np.asarray(reference, np.float64), np.asarray(scores, np.float64)
     edges = np.quantile(known, np.arange(1, bins) / bins)
@@ -139,12 +139,12 @@ def score_drift(scores: npt.ArrayLike, reference: npt.ArrayLike, *, bins: int = 
 
 
 def _pairs_won(clicks: F64, others: F64) -> float:
-    """Pairs of a click and a non-click of which the click scores more, ties counting half; by rising score."""
+    """Number of pairs in which the click scores higher than the non-click; ties count half. Input: by rising score."""
     return float((clicks * (np.cumsum(others) - others / 2)).sum())
 
 
 def _starts(*sorted_keys: Sequence[object] | npt.NDArray[np.generic]) -> Codes:
-    """Where runs of equal keys begin."""
+    """The start index of each run of equal keys."""
     keys = [np.asarray(key) for key in sorted_keys]
     changes = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
     return np.concatenate([[0], np.flatnonzero(changes) + 1]).astype(np.intp)

@@ -1,4 +1,4 @@
-"""Quality of click probabilities on labelled examples; the formulas are scikit-learn's."""
+"""Quality of click probabilities on labelled examples, with scikit-learn's formulas."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from streamer.types import F32
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How good n scores are.
+    """The quality of n scores.
 
     Attributes:
         auc: area under the ROC curve, in [0, 1].
         log_loss: mean over the examples, in nats.
-        calibration: sum of the scores / number of clicks; 1 is right, above 1 is too high.
+        calibration: sum of the scores / number of clicks; 1 is right, above 1 the scores are too high.
     """
 
     examples: int
@@ -28,10 +28,10 @@ class Quality:
 
 
 def recalibrated(ctr: F32, negative_sampling_rate: float) -> F32:
-    """Scores of a model that learnt from a share q of the non-clicks, as if from all: p / (p + (1 - p) / q).
+    """Corrects scores of a model that learnt from a share q of the non-clicks: p / (p + (1 - p) / q).
 
-    The same correction as an exported model makes (He et al.: Practical Lessons from Predicting Clicks on Ads at
-    Facebook, 2014, section 6.3).
+    An exported model makes the same correction (He et al.: Practical Lessons from Predicting Clicks on Ads at Facebook,
+    2014, section 6.3).
     """
     scores = ctr.astype(np.float64)
     return (scores / (scores + (1 - scores) / negative_sampling_rate)).astype(np.float32)
@@ -41,7 +41,7 @@ def evaluate(labels: npt.ArrayLike, ctr: F32) -> Quality:
     """The quality of `ctr` [n], in [0, 1], for `labels` [n], 0 or 1.
 
     Raises:
-        DataError: the lengths differ, a score is not in [0, 1], or there are not both clicks and non-clicks.
+        DataError: the lengths differ, a score is not in [0, 1], or clicks or non-clicks are missing.
     """
     truth = np.asarray(labels)
     scores = np.asarray(ctr, dtype=np.float64)

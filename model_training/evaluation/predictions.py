@@ -1,4 +1,4 @@
-"""Labels and scores in a file."""
+"""Writes labels and scores to a file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ def write_predictions(path: Path, examples: Examples, scores: Mapping[str, F32])
     """Writes `labels` int8 [n] and each model's scores, float32 [n] by its name, as a NumPy archive (`.npz`).
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

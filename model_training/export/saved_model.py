@@ -1,4 +1,4 @@
-"""A trained model as a version that TensorFlow Serving picks up: whole, or not there at all."""
+"""Exports a trained model as a version that TensorFlow Serving loads: whole, or not at all."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from streamer.features import FeatureSpec, Layout
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """What a model is made of, in parameters, and the bytes of its exported folder."""
+    """Number of parameters of a model by kind, and the bytes of its exported folder."""
 
     dense_parameters: int
     embedding_parameters: int
@@ -34,15 +34,15 @@ def export(
 ) -> Path:
     """Writes `base_path/version` and returns it.
 
-    It appears whole; after a failure nothing is left (`new_version`).
+    The version appears whole; after a failure nothing remains (`new_version`).
 
     Args:
         version: a positive integer; servers prefer the highest.
-        model_name: the name that warm-up requests carry, by default that of the folder `base_path`.
+        model_name: the model's name in warm-up requests, by default the name of the folder `base_path`.
         negative_sampling_rate: share of the non-clicks that the training data kept, in (0, 1].
 
     Raises:
-        ExportError: the version exists, is not positive, or cannot be written; the rate is not in (0, 1].
+        ExportError: the version exists, is not positive, or cannot be written; or the rate is not in (0, 1].
     """
     if not 0 < negative_sampling_rate <= 1:
         raise ExportError(f"negative_sampling_rate {negative_sampling_rate}: must be in (0, 1]")
@@ -57,7 +57,7 @@ def export(
 
 
 def model_size(model: Model, exported: Path) -> ModelSize:
-    """The size of `model` and of the folder that it was exported to."""
+    """The size of `model` and of its exported folder."""
     wide = sum(_count(v) for v in model.wide_variables)
     wide_ids = {id(v) for v in model.wide_variables}
     embedding = sum(_count(v) for v in model.tables if id(v) not in wide_ids)

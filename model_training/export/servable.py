@@ -1,4 +1,4 @@
-"""An exported version, loaded as a server loads it, and checked before anybody is served by it."""
+"""An exported version, loaded as a server loads it, and checked before it serves."""
 
 import time
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ Rows = tuple[I32, F32]
 
 @dataclass(frozen=True, slots=True)
 class Servable:
-    """A version that has the signatures of its own feature spec.
+    """A loaded version whose signatures match its own feature spec.
 
     Attributes:
-        parameters: numbers in its variables.
+        parameters: number of parameters in its variables.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Servable:
         """Loads a version's folder.
 
         Raises:
-            ExportError: it cannot be loaded, or its spec, a signature or its warm-up is missing or not as it must be.
+            ExportError: the version cannot be loaded; or its spec, a signature or its warm-up is missing or wrong.
         """
         try:
             loaded = tf.saved_model.load(str(path))
@@ -71,20 +71,20 @@ class Servable:
         """Click probabilities of n flat rows, float32 [n], by `serving_default`.
 
         Raises:
-            DataError: one is not in [0, 1], or not a number.
+            DataError: a score is not in [0, 1], or not a number.
         """
         parts = [self._flat(ids[at : at + _BATCH], floats[at : at + _BATCH]) for at in range(0, len(ids), _BATCH)]
         ctr = np.concatenate(parts) if parts else np.empty(0, np.float32)
-        # So that NaN is refused, too.
+        # The negation also rejects NaN.
         if not np.all((ctr >= 0) & (ctr <= 1)):
             raise DataError(f"{self.path}: a score is not in [0, 1]")
         return ctr
 
     def check_agreement(self, ids: I32, floats: F32) -> None:
-        """Compares both scoring signatures on some flat rows.
+        """Compares the two scoring signatures on flat rows.
 
         Raises:
-            ExportError: they differ by more than 1e-5.
+            ExportError: their scores differ by more than 1e-5.
         """
         layout = Layout(self.spec)
         one_each = np.arange(len(ids), dtype=np.int32)
@@ -94,7 +94,7 @@ class Servable:
             raise ExportError(f"{self.path}: signatures score and serving_default differ by {apart:g}")
 
     def score_seconds(self, ids: I32, floats: F32, calls: int) -> list[float]:
-        """How long `score` takes for a request of 300 candidates, made of flat rows; the first calls do not count."""
+        """Durations of `score` for one request of 300 candidates, made from flat rows, without the first calls."""
         rows = np.arange(_TIMED_ROWS) % len(ids)
         layout = Layout(self.spec)
         owner = np.zeros(_TIMED_ROWS, np.int32)
@@ -131,7 +131,7 @@ def _check_signature(path: Path, name: str, signature: Any, wanted: dict[str, tf
 
 
 def _factored(layout: Layout, request: Rows, candidates: Rows, row_to_request: I32) -> dict[str, Any]:
-    """The inputs of `score`: the request's columns of some flat rows, and the candidates' columns of others."""
+    """Inputs of `score`: request columns from the flat rows `request`, candidate columns from `candidates`."""
     a, b, c = layout.id_width("request"), layout.id_width("candidate"), layout.float_width("request")
     return {
         "request_ids": request[0][:, :a],

@@ -14,12 +14,12 @@ Specs = dict[str, tf.TensorSpec]
 
 
 def flat_specs(layout: Layout) -> Specs:
-    """Inputs of `serving_default`: whole rows. Inputs without columns are left out."""
+    """Inputs of `serving_default`: whole rows. Inputs without columns are omitted."""
     return _specs({"ids": layout.row_ids}, {"floats": layout.row_floats})
 
 
 def score_specs(layout: Layout) -> Specs:
-    """Inputs of `score`: rows of requests, rows of candidates, and whose candidate each one is."""
+    """Inputs of `score`: rows of requests, rows of candidates, and the request of each candidate."""
     specs = _specs(
         {f"{group}_ids": layout.id_width(group) for group in GROUPS},
         {f"{group}_floats": layout.float_width(group) for group in GROUPS},
@@ -28,10 +28,10 @@ def score_specs(layout: Layout) -> Specs:
 
 
 def build(model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.0) -> Mapping[str, Any]:
-    """The concrete functions, by signature name.
+    """The concrete functions by signature name.
 
-    A model trained on all clicks and a share q of the non-clicks overstates the odds by 1 / q, so log q is added to its
-    logits (He et al.: Practical Lessons from Predicting Clicks on Ads at Facebook, 2014, section 6.3).
+    A model trained on all clicks and a share q of the non-clicks overestimates the odds by 1 / q, so log q is added to
+    its logits (He et al.: Practical Lessons from Predicting Clicks on Ads at Facebook, 2014, section 6.3).
     """
     layout = Layout(spec)
     correction = math.log(negative_sampling_rate)
@@ -71,7 +71,7 @@ def build(model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.
 
 
 class _absent:  # noqa: N801  used as a function
-    """Fetches an input, or where the signature has none a matrix of no columns and as many rows as `like` has."""
+    """Returns an input; if the signature has none, a matrix without columns and with the rows of `like`."""
 
     def __init__(self, tensors: Mapping[str, tf.Tensor], like: tf.Tensor) -> None:
         self._tensors, self._like = tensors, like

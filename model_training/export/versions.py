@@ -1,4 +1,4 @@
-"""Folders of versions as TensorFlow Serving polls them: a version is there whole, or not at all."""
+"""Folders of versions that TensorFlow Serving polls: a version appears whole, or not at all."""
 
 import os
 import shutil
@@ -10,22 +10,22 @@ from uuid import uuid4
 
 from model_training.errors import ExportError, in_a_line
 
-_PASSING = (".partial", ".removed")
+_TEMPORARY = (".partial", ".removed")
 _ABANDONED_SECONDS = 86_400.0
 
 
 def versions_in(base_path: Path) -> list[int]:
-    """The versions that a folder holds, oldest first; none where there is no such folder."""
+    """The versions in a folder, oldest first; empty if there is no such folder."""
     if not base_path.is_dir():
         return []
     return sorted(int(path.name) for path in base_path.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
 def check_free(base_path: Path, version: int) -> None:
-    """Refuses a version that `new_version` could not write, for whoever is about to spend hours on one.
+    """Rejects a version that `new_version` could not write; called before hours of training.
 
     Raises:
-        ExportError: it exists, or is not positive.
+        ExportError: the version exists, or is not positive.
     """
     if version < 1:
         raise ExportError(f"version {version}: must be a positive integer")
@@ -35,16 +35,17 @@ def check_free(base_path: Path, version: int) -> None:
 
 @contextmanager
 def new_version(base_path: Path, version: int) -> Iterator[Path]:
-    """Gives a path to write a version to, under a name that is no number, which servers that poll pass over.
+    """Yields a temporary path to write a version to; servers ignore it, because its name is not a number.
 
-    At the end what was written is made durable and renamed to `base_path/version`; after an error nothing is left.
+    At the end the files are synced to disk and the folder is renamed to `base_path/version`. After an error nothing
+    remains.
 
     Raises:
         ExportError: the version exists, is not positive, or cannot be written.
     """
     final = base_path / str(version)
     check_free(base_path, version)
-    partial = _passing(base_path, version, "partial")
+    partial = _temporary(base_path, version, "partial")
     try:
         base_path.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -58,17 +59,17 @@ def new_version(base_path: Path, version: int) -> Iterator[Path]:
 
 
 def remove_old(base_path: Path, keep: int) -> list[int]:
-    """Removes all but the `keep` newest versions, and returns those that are gone.
+    """Removes all but the `keep` newest versions, and returns the removed ones.
 
-    A version gets another name first, so that no server begins to load one that is half removed. What publishers left
-    that were killed is removed too, when it is a day old.
+    A version is renamed first, so no server starts to load a version that is half removed. Temporary folders of
+    publishers that were killed are also removed when they are a day old.
 
     Raises:
-        ExportError: one cannot be removed.
+        ExportError: a version cannot be removed.
     """
     old = versions_in(base_path)[:-keep]
     for version in old:
-        removed = _passing(base_path, version, "removed")
+        removed = _temporary(base_path, version, "removed")
         try:
             (base_path / str(version)).rename(removed)
             shutil.rmtree(removed)
@@ -78,19 +79,19 @@ def remove_old(base_path: Path, keep: int) -> list[int]:
             raise ExportError(f"{base_path / str(version)}: cannot be removed: {error}") from error
     for left in base_path.glob(".*.*.*"):
         with suppress(FileNotFoundError):  # another publisher has removed it
-            if left.suffix in _PASSING and time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+            if left.suffix in _TEMPORARY and time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
     return old
 
 
 def folder_bytes(path: Path) -> int:
-    """Bytes of all files of a folder."""
+    """Total bytes of all files in a folder."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def _passing(base_path: Path, version: int, what: str) -> Path:
-    """A name that is no number, and nobody else's: processes of two machines or containers may have the same id."""
-    return base_path / f".{version}.{uuid4().hex}.{what}"
+def _temporary(base_path: Path, version: int, suffix: str) -> Path:
+    """A unique name that is not a number. A process id is not enough: two machines may use the same one."""
+    return base_path / f".{version}.{uuid4().hex}.{suffix}"
 
 
 def _sync_tree(root: Path) -> None:

@@ -1,6 +1,6 @@
-"""Warm-up requests, which TensorFlow Serving replays when it loads a version, before any client is served by it.
+"""Warm-up requests: TensorFlow Serving replays them when it loads a version, before the version serves a client.
 
-One record each of `PredictionLog` in `assets.extra/tf_serving_warmup_requests`.
+The file `assets.extra/tf_serving_warmup_requests` has one `PredictionLog` per record.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,15 +15,15 @@ from streamer.features import GROUPS, Group, Layout
 from streamer.types import F32, I32
 
 WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
-"""Where a version has them."""
+"""Path of the file inside a version's folder."""
 
 _SCORE_SIZES = ((1, 1), (1, 300), (4, 1200))
-"""Requests and candidates of each `score` call."""
+"""Numbers of requests and candidates in each `score` call."""
 _FLAT_SIZES = (1, 300)
 
 
 def write_warmup(layout: Layout, path: Path, model_name: str) -> None:
-    """Writes requests of both scoring signatures, with ids drawn from each feature's own rows.
+    """Writes requests of both scoring signatures, with random ids from each feature's own rows.
 
     Raises:
         OSError: the file cannot be written.

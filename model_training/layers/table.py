@@ -1,4 +1,4 @@
-"""Rows of a table."""
+"""A table as layers read it: one variable, or a table in shards on several servers."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,10 +7,10 @@ import tensorflow as tf
 
 @runtime_checkable
 class Table(Protocol):
-    """A table that is not one variable."""
+    """A table that is not a single variable."""
 
     def rows(self, ids: tf.Tensor) -> tf.Tensor:
-        """Those with the numbers `ids`, int32 [d0, …]: float32 [d0, …, *shape of a row]."""
+        """The rows with the numbers `ids`, int32 [d0, …]: float32 [d0, …, *shape of a row]."""
 
 
 def rows_of(table: tf.Variable | Table, ids: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""From a config to an untrained model."""
+"""Builds an untrained model from a config."""
 
 from typing import assert_never
 
@@ -26,7 +26,7 @@ def build_model(config: TrainingConfig, spec: FeatureSpec, *, create: VariableFa
     """The untrained model that `config` names.
 
     Raises:
-        ConfigError: the spec does not suit it.
+        ConfigError: the spec does not suit the model.
     """
     layout, chosen, seed = Layout(spec), config.model, config.seed
     if isinstance(chosen, LogisticRegressionConfig):

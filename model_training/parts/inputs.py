@@ -1,4 +1,4 @@
-"""What a model scores: rows of requests and rows of candidates, or both side by side in flat rows."""
+"""The input of a model: rows of requests and rows of candidates, or both side by side in flat rows."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ class ModelInputs:
 
     Attributes:
         request_ids, request_floats: int32 and float32 [r, …], columns of user and context.
-        candidate_ids, candidate_floats: int32 and float32 [n, …]; the ids of crosses of both ends stand last.
-        row_to_request: int32 [n], below r; None where r = n and each candidate has a request row of its own.
+        candidate_ids, candidate_floats: int32 and float32 [n, …]; crosses of request and candidate are the last ids.
+        row_to_request: int32 [n], below r; None if r = n and each candidate has its own request row.
     """
 
     request_ids: tf.Tensor
@@ -24,7 +24,7 @@ class ModelInputs:
     row_to_request: tf.Tensor | None = None
 
     def to_candidates(self, request_values: tf.Tensor) -> tf.Tensor:
-        """Values of requests [r, …] as values of their candidates [n, …]."""
+        """Repeats values of requests [r, …] for their candidates: [n, …]."""
         return request_values if self.row_to_request is None else tf.gather(request_values, self.row_to_request)
 
 

@@ -1,6 +1,7 @@
-"""How models get their variables: by name, shape and initializer, from whoever knows where variables live.
+"""How models create their variables: by name, shape and initializer, through a factory.
 
-A single process makes plain variables; parameter servers partition the tables. The model's code is the same.
+A single process creates plain variables; the factory of parameter servers cuts tables into shards. The model's code is
+the same for both.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +13,14 @@ Initializer = Callable[[Sequence[int]], tf.Tensor]
 
 
 class VariableFactory(Protocol):
-    """Makes variables, float32."""
+    """Creates float32 variables."""
 
     def __call__(
         self, name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False
     ) -> tf.Variable:
-        """The variable called `name`, of `shape`.
+        """Creates the variable `name` of `shape`.
 
-        Only a `table`, which is read by `rows_of` alone, may come as its shards along the first axis, in order.
+        Only a `table` may be returned as shards along the first axis, in order; `layers.table.rows_of` reads it.
         """
 
 
@@ -30,22 +31,22 @@ def create_variable(
     *,
     table: bool = False,
 ) -> tf.Variable:
-    """A plain variable of this process."""
+    """Creates a plain variable in this process."""
     return tf.Variable(initializer(shape), name=name, dtype=tf.float32)
 
 
 def shards_of(variable: tf.Variable | Sequence[tf.Variable]) -> list[tf.Variable]:
-    """The shards of a table, first to last; a whole variable is its own only one."""
+    """The shards of a table, first to last; a whole variable is its only shard."""
     return list(variable) if isinstance(variable, Sequence) else [variable]
 
 
 def zeros(shape: Sequence[int]) -> tf.Tensor:
-    """All zero."""
+    """Initialises with zeros."""
     return tf.zeros(shape, tf.float32)
 
 
 def he_normal(seed: int, salt: int, fan_in: int | None = None) -> Initializer:
-    """Normal with variance 2 / `fan_in` (He et al. 2015), by default of the shape's own first axis."""
+    """Normal with variance 2 / `fan_in` (He et al. 2015); by default `fan_in` is the first axis of the shape."""
 
     def initialize(shape: Sequence[int]) -> tf.Tensor:
         stddev = (2.0 / max(1, fan_in or shape[0])) ** 0.5
@@ -55,7 +56,7 @@ def he_normal(seed: int, salt: int, fan_in: int | None = None) -> Initializer:
 
 
 def normal(stddev: float, seed: int, salt: int) -> Initializer:
-    """Normal around zero."""
+    """Normal with mean zero."""
 
     def initialize(shape: Sequence[int]) -> tf.Tensor:
         return stddev * tf.random.stateless_normal(shape, seed=[seed, salt])
@@ -64,7 +65,7 @@ def normal(stddev: float, seed: int, salt: int) -> Initializer:
 
 
 def padded_normal(stddev: float, seed: int, salt: int) -> Initializer:
-    """Normal, with the first row, which is padding, at zero."""
+    """Normal with mean zero; the first row is padding and stays zero."""
 
     def initialize(shape: Sequence[int]) -> tf.Tensor:
         rows = normal(stddev, seed, salt)([shape[0] - 1, *shape[1:]])

@@ -1,4 +1,4 @@
-"""A candidate beside the served model, on the same later examples."""
+"""Evaluates a candidate, and compares it with the served model on the same later examples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ _TIMED_CALLS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One model.
+class ModelEvaluation:
+    """The evaluation of one model.
 
     Attributes:
         calibration: sum of the scores / clicks.
-        calibration_error: expected calibration error, in 20 bins of equal count.
-        median_ms, p99_ms: of the signature `score` for one request of 300 candidates, called from Python.
+        calibration_error: expected calibration error in 20 bins of equal count.
+        median_ms, p99_ms: duration of the signature `score` for one request of 300 candidates, called from Python.
     """
 
     path: str
@@ -45,18 +45,18 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a candidate is worth.
+    """The evaluation of a candidate.
 
     Attributes:
-        served: None where nothing is served yet; `differences` is then empty and `score_drift` None.
+        served: None if no version is served yet; then `differences` is empty and `score_drift` is None.
         differences: by measure: `auc`, `log_loss`, `calibration`, and `gauc` if users are known.
     """
 
     examples: int
     clicks: int
     users: int | None
-    candidate: Judged
-    served: Judged | None
+    candidate: ModelEvaluation
+    served: ModelEvaluation | None
     differences: Mapping[str, Difference]
     score_drift: float | None
 
@@ -70,15 +70,15 @@ def evaluate(
     resamples: int = 200,
     confidence: float = 0.95,
 ) -> Evaluation:
-    """Judges `candidate`, beside `served` if there is one.
+    """Evaluates `candidate`, and compares it with `served` if there is one.
 
     Args:
-        examples: the same examples, encoded by each spec, by its hash.
-        user_feature: the categorical feature that tells users apart; users that its hash puts together count as one.
+        examples: the same examples encoded by each model's spec, by the spec's hash.
+        user_feature: the categorical feature that identifies users; users with the same hash count as one.
 
     Raises:
         ExportError: the candidate's signatures disagree.
-        DataError: a score is no probability, or the examples are not of both classes.
+        DataError: a score is not a probability, or clicks or non-clicks are missing.
         ConfigError: the spec has no such feature.
     """
     own = examples[candidate.spec.hash]
@@ -86,7 +86,7 @@ def evaluate(
     users = None if user_feature is None else users_of(own, candidate.spec, user_feature)
     models = [candidate] if served is None else [candidate, served]
     scores = [model.scores(examples[model.spec.hash].ids, examples[model.spec.hash].floats) for model in models]
-    judged = [_judged(model, examples[model.spec.hash], ctr) for model, ctr in zip(models, scores, strict=True)]
+    evaluated = [_evaluated(model, examples[model.spec.hash], ctr) for model, ctr in zip(models, scores, strict=True)]
     found: Mapping[str, Difference] = {}
     drift = None
     if served is not None:
@@ -97,17 +97,17 @@ def evaluate(
         len(own.labels),
         int(own.labels.sum()),
         None if users is None else int(users.max()) + 1,
-        judged[0],
-        judged[1] if served is not None else None,
+        evaluated[0],
+        evaluated[1] if served is not None else None,
         found,
         drift,
     )
 
 
-def _judged(model: Servable, examples: Examples, ctr: np.ndarray) -> Judged:
+def _evaluated(model: Servable, examples: Examples, ctr: np.ndarray) -> ModelEvaluation:
     quality = measure(examples.labels, ctr)
     milliseconds = 1e3 * np.array(model.score_seconds(examples.ids, examples.floats, _TIMED_CALLS))
-    return Judged(
+    return ModelEvaluation(
         path=str(model.path),
         spec_hash=model.spec.hash,
         parameters=model.parameters,

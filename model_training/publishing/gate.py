@@ -1,4 +1,4 @@
-"""Whether a candidate may replace what is served. Pure."""
+"""The gate: whether a candidate may replace the served version; pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from model_training.publishing.candidate import Evaluation
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found, and the limit for it; `holds` unless it is beyond."""
+    """A measured value and its limit; `holds` says whether the value is within the limit."""
 
     limit: str
     value: float
@@ -18,7 +18,7 @@ class Verdict:
 
 
 def decide(evaluation: Evaluation, config: GateConfig) -> list[Verdict]:
-    """A verdict on each limit that applies; those against a served model need one."""
+    """One verdict per limit that applies; limits relative to a served model need one."""
     return list(_verdicts(evaluation, config))
 
 
@@ -43,5 +43,5 @@ def _verdicts(evaluation: Evaluation, config: GateConfig) -> Iterator[Verdict]:
 
 def _at_most(limit: str, value: float, bound: float | None) -> Iterator[Verdict]:
     if bound is not None:
-        # A value that is not a number does not hold.
+        # NaN does not hold.
         yield Verdict(limit, float(value), float(bound), value <= bound)

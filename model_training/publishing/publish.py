@@ -1,4 +1,4 @@
-"""A version that passed the gate, put where servers find it."""
+"""Publishes a version that passed the gate: copies it to the folder that servers poll."""
 
 import platform
 import shutil
@@ -24,14 +24,14 @@ _LIBRARIES = ("tensorflow", "numpy", "ctr-streamer")
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """A label that is to lead to the new version, and the model config file in which servers find it."""
+    """A label for the new version, and the model config file in which servers find it."""
 
     model_config: Path
     label: str
 
 
 def newest(base_path: Path) -> Path | None:
-    """The version that servers of a folder prefer; None where there is none."""
+    """The folder of the newest version, which servers prefer; None if there is no version."""
     versions = versions_in(base_path)
     return base_path / str(versions[-1]) if versions else None
 
@@ -41,7 +41,7 @@ def publish(
     base_path: Path,
     card: Mapping[str, Any],
     *,
-    judged_against: Path | None,
+    compared_with: Path | None,
     version: int | None = None,
     keep: int = 3,
     labelling: Labelling | None = None,
@@ -49,34 +49,35 @@ def publish(
     """Copies a candidate into `base_path` as a new version with its `CARD`, and removes the oldest beyond `keep`.
 
     Args:
-        judged_against: the newest version when the candidate was compared with it, None where there was none. Nothing
-            is published if another one has become the newest since, because that one was not compared.
-        version: its number, by default one more than the newest; a lower one would not be served.
-        keep: versions that stay, at least 2, so that there is one to go back to.
-        labelling: a label for it; nothing is published if a label would then lead to a version that is not served.
+        compared_with: the version that the candidate was compared with; None if there was no version. Nothing is
+            published if it is no longer the newest version.
+        version: the number of the new version, by default the newest + 1; a lower number would not be served.
+        keep: number of versions that remain, at least 2, so that a rollback is possible.
+        labelling: a label for the new version. Nothing is published if a label would name a version that is not served.
 
     Returns:
-        The new version's folder, and the versions that are gone.
+        The new version's folder, and the removed versions.
 
     Raises:
         ConfigError: the model config file cannot be read, or has no such model.
-        ExportError: it cannot be written, `version` is not the newest, a label would lead nowhere, or it was not judged
-            against the newest. What was there before is as it was, unless the message says that it is published.
+        ExportError: the version cannot be written or would not be the newest, a label would name a version that is not
+            served, or another version has become the newest. Nothing has changed, unless the message says that the
+            version is published.
     """
     present = versions_in(base_path)
-    if (now := newest(base_path)) != judged_against:
-        raise ExportError(f"{now or base_path}: is not what the candidate was compared with; publish it again")
+    if (now := newest(base_path)) != compared_with:
+        raise ExportError(f"{now or base_path}: the candidate was not compared with this version; run publish again")
     last = present[-1] if present else 0
     number = last + 1 if version is None else version
     if present and number < last:
-        raise ExportError(f"version {number}: {base_path} holds {last} already, which servers prefer")
+        raise ExportError(f"version {number}: {base_path} already has version {last}, which servers prefer")
     model_config = None
     if labelling is not None:
         left = sorted({*present, number})[-keep:]
         model_config = with_label(labelling.model_config, base_path, labelling.label, number, left)
     with new_version(base_path, number) as partial:
         shutil.copytree(candidate.path, partial)
-        # Requests that name the model as it is called here.
+        # The warm-up requests must have the name under which this folder is served.
         write_warmup(Layout(candidate.spec), partial / WARMUP, base_path.resolve().name)
         written = orjson.dumps({**card, **_origin(candidate)}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         (partial / CARD).write_bytes(written)
@@ -86,7 +87,7 @@ def publish(
             write_labels(labelling.model_config, model_config)
         return path, remove_old(base_path, keep)
     except ExportError as error:
-        raise ExportError(f"{path} is published, and then something failed: {error}") from error
+        raise ExportError(f"{path} is published, but a later step failed: {error}") from error
 
 
 def _origin(candidate: Servable) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Labels of versions, such as `stable`, in the file that tells TensorFlow Serving what to serve.
+"""Labels of versions, such as `stable`, in the model config file of TensorFlow Serving.
 
-A server that rereads the file (`--model_config_file_poll_wait_seconds`) takes a label over as soon as its version is
-loaded, and until then goes by the file before; a client then asks for `version_label: "stable"`.
+A server that polls the file (`--model_config_file_poll_wait_seconds`) applies a label as soon as the label's version is
+loaded; until then the previous file is in force. A client then requests `version_label: "stable"`.
 """
 
 import os
@@ -18,7 +18,7 @@ from model_training.export.versions import versions_in
 
 
 def set_label(path: Path, base_path: Path, label: str, version: int) -> None:
-    """Has `label` lead to a version of the model that is called as its folder `base_path` is.
+    """Assigns `label` to a version of the model that has the name of the folder `base_path`.
 
     Raises:
         ConfigError: the file cannot be read, or has no such model.
@@ -28,13 +28,13 @@ def set_label(path: Path, base_path: Path, label: str, version: int) -> None:
 
 
 def with_label(path: Path, base_path: Path, label: str, version: int, versions: Sequence[int]) -> str:
-    """The file's text with `label` set, and checked against the `versions` that there will be, in any order.
+    """The file's new text with `label` assigned; all labels are checked against the future `versions`.
 
-    Comments before the first setting stay, others are lost.
+    Comments before the first setting are kept; other comments are lost.
 
     Raises:
         ConfigError: the file cannot be read, or has no such model.
-        ExportError: this or another label of the model would lead to a version that is not served.
+        ExportError: a label of the model would name a version that is not served.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,11 +49,11 @@ def with_label(path: Path, base_path: Path, label: str, version: int, versions: 
         raise ConfigError(f"{path}: has no model {name!r}; it has {', '.join(map(repr, models)) or 'none'}")
     models[name].version_labels[label] = version
     served = _served(models[name].model_version_policy, versions)
-    for known, leads_to in sorted(models[name].version_labels.items()):
-        if leads_to not in served:
+    for known, labelled in sorted(models[name].version_labels.items()):
+        if labelled not in served:
             raise ExportError(
-                f"label {known!r} would lead to version {leads_to} of {name!r}, which {path} does not have served"
-                f" then ({', '.join(map(str, served)) or 'none'} would be)"
+                f"label {known!r} would name version {labelled} of {name!r}, which the policy in {path} does not serve"
+                f" (served versions: {', '.join(map(str, served)) or 'none'})"
             )
     head = []
     for line in text.splitlines():
@@ -64,10 +64,10 @@ def with_label(path: Path, base_path: Path, label: str, version: int, versions: 
 
 
 def write_labels(path: Path, text: str) -> None:
-    """Replaces the file as a whole: a server that rereads it sees the old or the new one.
+    """Replaces the file atomically: a server that polls it reads the old or the new file.
 
     Raises:
-        ExportError: it cannot be written.
+        ExportError: the file cannot be written.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -84,7 +84,7 @@ def write_labels(path: Path, text: str) -> None:
 
 
 def _served(policy: Any, versions: Sequence[int]) -> list[int]:
-    """Which of a model's versions a `ServableVersionPolicy` has served, oldest first."""
+    """The versions of a model that a `ServableVersionPolicy` serves, oldest first."""
     match policy.WhichOneof("policy_choice"):
         case "all":
             return sorted(versions)

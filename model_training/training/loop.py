@@ -1,4 +1,4 @@
-"""The loop around the steps of a run, whoever makes them: progress, checkpoints, summaries, and the end."""
+"""The loop around the steps of a run: progress, checkpoints, summaries, and the end of the run."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +16,12 @@ from model_training.errors import DataError, in_a_line
 _REPORT_EVERY = 20
 
 Step = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-"""Learns from a batch and returns the mean loss before it, float32 scalar."""
+"""Learns from a batch and returns the mean loss before the update, float32 scalar."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands: `examples` done, and the mean loss of the last few steps."""
+    """Progress of a run; `loss` is the mean of the last few steps."""
 
     steps: int
     examples: int
@@ -33,12 +33,12 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """A finished run.
+    """The result of a run.
 
     Attributes:
-        steps, examples, seconds: of this start of it; a run that goes on has made some before.
-        loss: mean log loss of their second half, each step's before its own update; NaN without steps.
-        best: with early stopping, what the model was chosen by.
+        steps, examples, seconds: of this process only; a continued run made steps before it started.
+        loss: mean log loss of the second half of the steps, each before its own update; NaN without steps.
+        best: with early stopping, the standing by which the model was chosen.
     """
 
     steps: int
@@ -59,11 +59,11 @@ def run_steps(
     replicas: int = 1,
     report_seconds: float = 0.0,
 ) -> TrainResult:
-    """Makes a step of each batch of `data`; the checkpoint's position is where `data` begins.
+    """Makes one step for each batch of `data`, which begins at the checkpoint's position.
 
     Args:
-        replicas: processes that make each step together, each of a batch of its own.
-        report_seconds: time between reports, at least; the last one comes in any case.
+        replicas: number of processes that make each step together, each with its own batch.
+        report_seconds: the shortest time between two reports; the last report is always made.
 
     Raises:
         DataError: there are no batches, they cannot be read, or the loss is no longer finite.
@@ -71,7 +71,7 @@ def run_steps(
     """
     started = time.monotonic()
     first = at = checkpoints.position if checkpoints is not None else Position()
-    losses, told, told_at = _Losses(checkpoints), first, started
+    losses, reported, reported_at = _Losses(checkpoints), first, started
     over = stopping is not None and stopping.has_ended
     for ids, floats, labels in () if over else _read(data):
         losses.add(step(ids, floats, labels))
@@ -79,9 +79,9 @@ def run_steps(
         now = time.monotonic()
         if losses.steps == _REPORT_EVERY:
             loss = losses.take(at)
-            if report is not None and now - told_at >= report_seconds:
+            if report is not None and now - reported_at >= report_seconds:
                 report(Progress(at.steps, at.examples, loss))
-                told, told_at = at, now
+                reported, reported_at = at, now
         if checkpoints is not None and checkpoints.is_due(now):
             losses.check()
             checkpoints.save(at, now)
@@ -91,7 +91,7 @@ def run_steps(
         raise DataError("there are no examples to train on")
     if losses.steps:
         losses.take(at)
-    if report is not None and told != at:
+    if report is not None and reported != at:
         report(Progress(at.steps, at.examples, losses.last))
     if checkpoints is not None and at != first:
         checkpoints.save(at, time.monotonic())
@@ -103,7 +103,7 @@ def run_steps(
 
 
 class _Losses:
-    """Sums up losses, inside TensorFlow until a mean of them is taken."""
+    """Sums losses inside TensorFlow until their mean is read."""
 
     def __init__(self, checkpoints: Checkpoints | None) -> None:
         self.steps = 0
@@ -122,13 +122,13 @@ class _Losses:
             )
 
     def take(self, at: Position) -> float:
-        """The mean since the last time."""
+        """The mean of the losses since the last call."""
         self.check()
         self._means.append(float(self._sum.numpy()) / self.steps)
         self._sum.assign(0.0)
         self.steps = 0
         if self._checkpoints is not None:
-            self._checkpoints.tell("loss", self.last, at.steps)
+            self._checkpoints.summarise("loss", self.last, at.steps)
         return self.last
 
     @property
@@ -141,7 +141,7 @@ class _Losses:
 
 
 def _read(data: tf.data.Dataset) -> Iterator[Batch]:
-    """The batches; what goes wrong while they are read is a `DataError`."""
+    """The batches; an error while they are read becomes a `DataError`."""
     batches = iter(data)
     while True:
         try:

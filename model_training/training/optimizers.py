@@ -1,8 +1,8 @@
-"""FTRL for the wide part and AdaGrad for the deep part, as one optimizer, with sparse updates of the tables.
+"""FTRL for the wide part and AdaGrad for the deep part, as one optimizer with sparse updates of the tables.
 
-Gradients of a table are summed for each of its rows that the batch names, each row once, and no other row is touched:
-a dense update of a fused table would cost more than the rest of the step. They are sums over the batch, as in online
-learning, so that learning rates and penalties of the tables do not depend on the batch size; dense layers get means.
+A table's gradients are summed per row of the batch, and no other row is updated: a dense update of a fused table would
+take longer than the rest of the step. The sums are over the batch, as in online learning, so learning rates and
+penalties of tables do not depend on the batch size. Dense layers get means.
 """
 
 from collections.abc import Sequence
@@ -16,28 +16,28 @@ from model_training.models.model import Model
 
 
 def sum_by_row(gradient: tf.IndexedSlices, *, padded: bool = True) -> tuple[tf.Tensor, tf.Tensor]:
-    """Each row of a sparse gradient once: row numbers [u] and the sums of their gradients [u, …].
+    """Sums a sparse gradient per row: row numbers [u], each once, and their summed gradients [u, …].
 
-    Where row 0 is padding (`padded`; of a table's shards that of the first), its sum is 0.
+    With `padded`, row 0 is padding and its sum is 0. Of a table in shards only the first shard has padding.
     """
     rows, positions = tf.unique(tf.reshape(gradient.indices, [-1]))
     sums = tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(rows))
     if not padded:
         return rows, sums
-    # Not `!=`: in the graphs of distributed training it would compare Python objects.
+    # Not `!=`: in graph mode it would compare Python objects.
     is_row = tf.reshape(tf.not_equal(rows, 0), [-1, *[1] * (len(gradient.values.shape) - 1)])
     return rows, tf.where(is_row, sums, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Ftrl:
-    """FTRL-Proximal with a rate that falls by the square root of the sum of squared gradients (`accumulator`)."""
+    """FTRL-Proximal; the rate falls with the square root of the sum of squared gradients (`accumulator`)."""
 
     settings: FtrlConfig
     slots: ClassVar[tuple[str, ...]] = ("accumulator", "linear")
 
     def initial(self, slot: str) -> float:
-        """The first value of each element of `slot`."""
+        """The initial value of each element of `slot`."""
         return self.settings.initial_accumulator if slot == "accumulator" else 0.0
 
     def dense(
@@ -54,7 +54,7 @@ class Ftrl:
         sums: tf.Tensor,
         examples: tf.Tensor | float,
     ) -> tf.Operation:
-        """The same for some `rows` [u] of a table, each once, by their gradients [u, …]."""
+        """One update of some `rows` [u] of a table, each once, by their gradients [u, …]."""
         return tf.raw_ops.ResourceSparseApplyFtrl(
             **self._arguments(variable, slots), grad=sums * examples, indices=rows
         )
@@ -67,13 +67,13 @@ class Ftrl:
 
 @dataclass(frozen=True, slots=True)
 class AdaGrad:
-    """AdaGrad: gradients divided by the square root of the sum of their squares (`accumulator`)."""
+    """AdaGrad: gradients are divided by the square root of the sum of their squares (`accumulator`)."""
 
     settings: AdaGradConfig
     slots: ClassVar[tuple[str, ...]] = ("accumulator",)
 
     def initial(self, slot: str) -> float:
-        """The first value of each element of `slot`."""
+        """The initial value of each element of `slot`."""
         return self.settings.initial_accumulator
 
     def dense(
@@ -95,7 +95,7 @@ class AdaGrad:
         sums: tf.Tensor,
         examples: tf.Tensor | float,
     ) -> tf.Operation:
-        """One update of some `rows` [u] of a table, each once, by the gradients [u, …] of the mean over `examples`."""
+        """One update of some `rows` [u] of a table, each once; `sums` [u, …]: gradients of the mean over `examples`."""
         rate = self.settings.embedding_learning_rate
         return tf.raw_ops.ResourceSparseApplyAdagrad(
             var=variable.handle, accum=slots[0].handle, lr=rate, grad=sums * examples, indices=rows
@@ -103,11 +103,11 @@ class AdaGrad:
 
 
 Rule = Ftrl | AdaGrad
-"""How one variable learns."""
+"""The update rule of one variable."""
 
 
 class WideDeepOptimizer(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """Updates a model's variables in place; owns their accumulators."""
+    """Updates a model's variables in place; owns their slots."""
 
     def __init__(self, model: Model, wide: FtrlConfig, deep: AdaGradConfig) -> None:
         super().__init__(name="optimizer")
@@ -119,7 +119,7 @@ class WideDeepOptimizer(tf.Module):  # type: ignore[misc]  # TensorFlow has no t
 
     @property
     def trained(self) -> list[tf.Variable]:
-        """The variables whose gradients `apply` takes, in its order."""
+        """The trained variables, in the order in which `apply` takes their gradients."""
         return [*self.wide_variables, *self.deep_variables]
 
     def apply(self, gradients: Sequence[tf.Tensor | tf.IndexedSlices], examples: tf.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Scores of a model in memory."""
+"""Click probabilities from a model in memory."""
 
 import numpy as np
 import tensorflow as tf
@@ -12,12 +12,12 @@ from streamer.types import F32, I32
 
 
 def predict(model: Model, spec: FeatureSpec, ids: I32, floats: F32, *, batch_size: int = 4096) -> F32:
-    """Click probabilities, before any correction for sampling, of n flat rows: float32 [n]."""
+    """Click probabilities of n flat rows, without the correction for negative sampling: float32 [n]."""
     return predictor(model, spec, batch_size=batch_size)(ids, floats)
 
 
 def predictor(model: Model, spec: FeatureSpec, *, batch_size: int = 4096) -> Predict:
-    """`predict` for a model that is asked more than once; it follows the model's changes."""
+    """A function like `predict` for repeated calls; it sees later changes of the model's variables."""
     layout = Layout(spec)
 
     @tf.function(autograph=False, input_signature=row_signature(layout))  # type: ignore[untyped-decorator]
@@ -28,7 +28,7 @@ def predictor(model: Model, spec: FeatureSpec, *, batch_size: int = 4096) -> Pre
 
 
 def in_batches(score: Predict, batch_size: int = 4096) -> Predict:
-    """Scores of many rows by a function that is given no more than `batch_size` at once."""
+    """Splits the rows of each call into batches of at most `batch_size` for `score`."""
 
     def scores(ids: I32, floats: F32) -> F32:
         starts = range(0, len(ids), batch_size)

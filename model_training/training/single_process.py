@@ -1,4 +1,4 @@
-"""Training in a single process, and scoring by a model in memory."""
+"""Training in a single process, from records or from batches."""
 
 import tempfile
 import time
@@ -35,8 +35,8 @@ def train(
     """Trains `model` in place on one pass over `data`, batches as `input_pipeline.batches` makes them.
 
     Args:
-        checkpoints: what the run goes on from, and where it is kept; `data` begins at its position.
-        validation: with `checkpoints` and a section `early_stopping`, what ends training and chooses the model.
+        checkpoints: the run's checkpoints, from which it continues; `data` begins at their position.
+        validation: the examples of early stopping; needs `checkpoints` and a section `early_stopping`.
 
     Raises:
         DataError: there are no batches, they cannot be read, or the loss is no longer finite.
@@ -78,10 +78,10 @@ def train_records(
     """Builds the model that `config` names and trains it on records.
 
     Args:
-        checkpoints: folder to keep the run in; one that has checkpoints already goes on from the last one.
+        checkpoints: folder for the run's checkpoints; a run that has some continues from the last one.
 
     Raises:
-        ConfigError, DataError: the records do not fit the spec, or the spec the model.
+        ConfigError, DataError: the records do not fit the spec, or the spec does not suit the model.
         ExportError: a checkpoint cannot be written.
     """
     manifest.check(spec)
@@ -91,7 +91,7 @@ def train_records(
     with ExitStack() as stack:
         kept = None
         if checkpoints is not None or validation is not None:
-            # Of a run that is not kept the best model is, until its end.
+            # Early stopping stores its best model on disk, also in a run that is not kept.
             folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             claim(folder, config, spec, shards=None)
             kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())

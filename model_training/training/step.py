@@ -1,4 +1,4 @@
-"""The gradients of one step."""
+"""Loss and gradients of one batch."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def loss_and_gradients(
     trained: Sequence[tf.Variable],
     batch: Batch,
 ) -> tuple[tf.Tensor, list[tf.Tensor | tf.IndexedSlices]]:
-    """The mean log loss of a batch, and its gradients with respect to `trained`; those of tables are sparse."""
+    """The mean log loss of a batch and its gradients with respect to `trained`; tables get sparse gradients."""
     ids, floats, labels = batch
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(trained)
@@ -26,9 +26,10 @@ def loss_and_gradients(
 
 
 def batch_signature(layout: Layout) -> list[tf.TensorSpec]:
-    """Of ids, floats and labels."""
+    """Tensor specs of a batch: ids, floats and labels."""
     return [*row_signature(layout), tf.TensorSpec([None], tf.float32)]
 
 
 def row_signature(layout: Layout) -> list[tf.TensorSpec]:
+    """Tensor specs of flat rows: ids and floats."""
     return [tf.TensorSpec([None, layout.row_ids], tf.int32), tf.TensorSpec([None, layout.row_floats], tf.float32)]

@@ -60,9 +60,9 @@ def test_a_version_is_not_there(tmp_path: Path, config: TrainingConfig, spec: Fe
 def test_a_version_is_not_published(tmp_path: Path, config: TrainingConfig, spec: FeatureSpec) -> None:
     servable = Servable.load(export(build_model(config, spec), spec, tmp_path / "candidate", 1))
     base = tmp_path / "ctr"
-    version, _ = publishing.publish(servable, base, {}, judged_against=None)
+    version, _ = publishing.publish(servable, base, {}, compared_with=None)
     with files_end_at(4_000), pytest.raises(ExportError, match=rf"ctr/2: cannot be written: .*{_LARGE}") as caught:
-        publishing.publish(servable, base, {}, judged_against=version)
+        publishing.publish(servable, base, {}, compared_with=version)
     assert "\n" not in str(caught.value)
     assert [path.name for path in base.iterdir()] == ["1"]
 
@@ -85,7 +85,7 @@ def test_the_checkpoint_before_is_whole(tmp_path: Path, log: Path, config: Train
 def test_numbers_for_tensorboard_are_missed(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, every_seconds=60, now=0)
     with files_end_at(20), pytest.raises(ExportError, match=rf"{tmp_path}: cannot be written: .*{_LARGE}") as caught:
-        checkpoints.tell("loss", 0.5, 1)
+        checkpoints.summarise("loss", 0.5, 1)
     assert "\n" not in str(caught.value)
 
 

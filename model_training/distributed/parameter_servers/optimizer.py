@@ -1,7 +1,7 @@
-"""FTRL and AdaGrad as one optimizer of TensorFlow's graph API, with the updates of a single process.
+"""FTRL and AdaGrad as one optimizer of TensorFlow's graph API, with the same updates as in a single process.
 
-A step that gathers the gradients of n processes is to be the step that one would make of their n batches together:
-means for dense layers, sums over all examples for rows of tables.
+A step with the gradients of n processes equals the step of one process on their n batches together: dense layers get
+means, rows of tables get sums over all examples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ Gradient = tuple[tf.Tensor | tf.IndexedSlices, tf.Variable]
 
 
 class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  # TensorFlow has no types
-    """Applies to each variable the rule that is its own.
+    """Applies to each variable its own update rule.
 
-    It is told the mean over all contributions of a dense variable's gradients, and the rows of all of a table's.
+    The gradient of a dense variable is the mean over all contributions; that of a table has the rows of all.
 
     Args:
-        rules: by variable's name.
-        padded: names of the variables whose row 0 is padding and stays as it is.
-        batch_size: examples of which each contribution is the mean.
-        contributions: how many there are: 1, or a float32 scalar.
+        rules: update rules by variable name.
+        padded: names of the variables whose row 0 is padding and does not change.
+        batch_size: number of examples per contribution, which is their mean.
+        contributions: number of contributions: 1, or a float32 scalar.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  #
         self._rules, self._padded = rules, frozenset(padded)
         self._batch_size, self._contributions = float(batch_size), contributions
 
-    # What follows overrides hooks of the base class, under the names that it gives them.
+    # The following methods override hooks of the base class, which gives these names.
 
     def _create_slots(self, var_list: Sequence[tf.Variable]) -> None:
         for variable in var_list:
@@ -55,7 +55,7 @@ class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  #
     ) -> tf.Operation:
         rule = self._rules[var.op.name]
         rows, sums = sum_by_row(tf.IndexedSlices(grad, indices), padded=var.op.name in self._padded)
-        # Each contribution is that of its own mean, so their sum counts every example once.
+        # Each contribution is a mean over its own batch, so their sum times the batch size counts each example once.
         return rule.rows(var, self._slots_of(var, rule), rows, sums, self._batch_size)
 
     def _slots_of(self, variable: tf.Variable, rule: Rule) -> list[tf.Variable]:

@@ -1,4 +1,4 @@
-"""Gradients on their way to parameter servers: one server's in three tensors. A message costs more than its bytes."""
+"""Packs the gradients for one parameter server into three tensors, because the cost is per message and not per byte."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from model_training.distributed.parameter_servers.optimizer import Gradient
 
 
 class Packed(NamedTuple):
-    """One process's gradients of all variables of a server.
+    """One process's gradients for all variables of a server.
 
     Attributes:
-        floats: float32 [n]: the dense ones, then the values of tables' rows.
-        rows: int32 [r]: numbers of these rows.
-        counts: int32 [t]: how many of them are of each table.
+        floats: float32 [n]: the dense gradients, then the values of the tables' rows.
+        rows: int32 [r]: the numbers of these rows.
+        counts: int32 [t]: the number of rows of each table.
     """
 
     floats: tf.Tensor
@@ -23,10 +23,10 @@ class Packed(NamedTuple):
 
 
 class Packing:
-    """How those of one server are packed.
+    """Packs and unpacks the gradients for one server.
 
     Args:
-        gradients: this process's own, at least one.
+        gradients: this process's gradients, at least one.
     """
 
     def __init__(self, device: str, gradients: Sequence[Gradient]) -> None:
@@ -37,7 +37,7 @@ class Packing:
         self._widths = [v.shape[1:].num_elements() for _, v in self._tables]
 
     def packed(self) -> Packed:
-        """This process's own."""
+        """This process's gradients, packed."""
         return Packed(
             _flat([*(g for g, _ in self._dense), *(g.values for g, _ in self._tables)], tf.float32),
             _flat([g.indices for g, _ in self._tables], tf.int32),
@@ -45,14 +45,14 @@ class Packing:
         )
 
     def nothing(self) -> Packed:
-        """Dense gradients of 0, and no rows."""
+        """Dense gradients of 0 and no rows, packed."""
         return Packed(tf.zeros([sum(self._sizes)]), tf.zeros([0], tf.int32), tf.zeros([len(self._tables)], tf.int32))
 
     def unpacked(self, parts: Sequence[Packed], contributions: float | tf.Tensor = 1.0) -> list[Gradient]:
         """The gradients of all `parts`, on the server.
 
         Returns:
-            Of dense variables their sum over `contributions`, of tables the rows of one part behind those of the other.
+            For a dense variable the sum of the parts / `contributions`, for a table the concatenation of their rows.
         """
         with tf.compat.v1.device(self.device):
             dense, values, rows = zip(*map(self._separated, parts), strict=True)
@@ -66,7 +66,7 @@ class Packing:
         return gradients
 
     def _separated(self, part: Packed) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-        """All dense ones; of each table the values, flat, and the numbers of their rows."""
+        """The dense gradients; and for each table the flat values and the row numbers."""
         dense, tables = sum(self._sizes), len(self._tables)
         if not tables:
             return part.floats, [], []
@@ -76,13 +76,13 @@ class Packing:
 
 
 def by_server(gradients: Sequence[Gradient]) -> list[Packing]:
-    """A packing for each server."""
+    """One packing for each server."""
     devices = dict.fromkeys(variable.device for _, variable in gradients)
     return [Packing(device, [g for g in gradients if g[1].device == device]) for device in devices]
 
 
 def sent(gradients: Sequence[Gradient]) -> list[Gradient]:
-    """The same, on their servers, after one journey."""
+    """The gradients on their servers, sent as one message per server."""
     return [g for packing in by_server(gradients) for g in packing.unpacked([packing.packed()])]
 
 

@@ -1,4 +1,4 @@
-"""How a table is cut along its first axis for several servers, and put together again for export."""
+"""Cuts a table along its first axis into shards, and merges the shards for export; pure."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,9 @@ from streamer.types import F32
 
 
 def bounds(rows: int, shards: int) -> Iterator[tuple[int, int]]:
-    """First row and end of each shard: adjacent ones, of which the first `rows % shards` have one row more.
+    """The first row and the end of each shard: adjacent; the first `rows % shards` have one row more.
 
-    There are no empty shards, hence never more than rows.
+    No shard is empty, so there are never more shards than rows.
     """
     shards = min(shards, rows)
     length, extra = divmod(rows, shards)
@@ -28,12 +28,12 @@ def shard_name(name: str, index: int) -> str:
 
 
 def merge(name: str, shards: list[F32], shape: tuple[int, ...]) -> F32:
-    """The whole variable of its shards in order, or of itself alone.
+    """The whole variable from its shards in order, or from a single array.
 
     Raises:
-        DataError: they do not make up `shape`.
+        DataError: the result does not have `shape`.
     """
     whole = shards[0] if len(shards) == 1 else np.concatenate(shards)
     if whole.shape != shape:
-        raise DataError(f"variable {name!r}: has shape {list(whole.shape)} where the model needs {list(shape)}")
+        raise DataError(f"variable {name!r}: has shape {list(whole.shape)}, but the model needs {list(shape)}")
     return whole

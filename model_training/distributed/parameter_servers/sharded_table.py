@@ -1,8 +1,8 @@
-"""A table in shards on parameter servers: what a lookup asks of each server, and what it learns, travel in one piece.
+"""A table in shards on parameter servers, with one message per server for a lookup and for its gradients.
 
-`tf.nn.embedding_lookup` asks each shard by itself, for each id as often as it stands in the batch. Here a row is asked
-for once a lookup, and a server answers for all of its shards together: with shards so many that servers are in balance,
-messages would cost more than what they carry.
+`tf.nn.embedding_lookup` asks each shard separately, and for each id as often as the batch has it. Here a lookup asks
+for each row once, and a server answers for all its shards together. Otherwise the many shards that balance the servers
+would cost more in messages than in data.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class _Lookup:
 
     Attributes:
         rows: float32 [u, …].
-        shards: int32 [u]: where each is from.
-        local: int32 vector of each shard: the numbers of its rows, in order of `rows`.
+        shards: int32 [u]: the shard of each row.
+        local: one int32 vector per shard: the row numbers inside it, in order of `rows`.
     """
 
     rows: tf.Tensor
@@ -31,7 +31,7 @@ class _Lookup:
 
 
 class ShardedTable(Sequence[tf.Variable]):
-    """The shards in order, as `partition.bounds` cuts them, and all that was looked up in the graph."""
+    """The shards in order, as `partition.bounds` cuts them, and all lookups in the graph."""
 
     def __init__(self, shards: Sequence[tf.Variable]) -> None:
         self._shards = list(shards)
@@ -51,7 +51,7 @@ class ShardedTable(Sequence[tf.Variable]):
     def rows(self, ids: tf.Tensor) -> tf.Tensor:
         """The rows with the numbers `ids`, int32 [d0, …]: float32 [d0, …, *shape of a row]."""
         different, at = tf.unique(tf.reshape(ids, [-1]))
-        # int32 [u]; ids are from 0 to below the count of rows, as the encoder makes them.
+        # int32 [u]; the encoder guarantees 0 <= id < number of rows.
         shards = tf.searchsorted(tf.constant(self._starts), different, side="right") - 1
         local = different - tf.gather(tf.constant(self._starts), shards)
         asked = tf.dynamic_partition(local, shards, len(self))
@@ -66,7 +66,7 @@ class ShardedTable(Sequence[tf.Variable]):
         return tf.reshape(found, tf.concat([tf.shape(ids), self._shards[0].shape[1:]], 0))
 
     def gradients(self, loss: tf.Tensor) -> list[Gradient]:
-        """Of each shard: rows that `loss` depends on. One that several lookups named stands as often."""
+        """Per shard the gradients of the rows that `loss` depends on; a row repeats if several lookups have it."""
         found = zip(self._lookups, tf.gradients(loss, [lookup.rows for lookup in self._lookups]), strict=True)
         parts = [(lookup, _partitioned(lookup, slices, len(self))) for lookup, slices in found if slices is not None]
         return [
@@ -87,7 +87,7 @@ class ShardedTable(Sequence[tf.Variable]):
         return found
 
     def _answer(self, device: str, own: Sequence[int], asked: Sequence[tf.Tensor]) -> tf.Tensor:
-        """A server's rows, those of its first shard first."""
+        """The rows from one server, in order of its shards."""
         counts = tf.stack([tf.size(asked[i]) for i in own])
         question = tf.concat([counts, *(asked[i] for i in own)], 0)
         with tf.compat.v1.device(device):
@@ -96,6 +96,6 @@ class ShardedTable(Sequence[tf.Variable]):
 
 
 def _partitioned(lookup: _Lookup, slices: tf.IndexedSlices, shards: int) -> list[tf.Tensor]:
-    """The gradient of a lookup's rows, each of them once, by shard."""
+    """The gradient of a lookup's rows by shard, each row once."""
     sums = tf.math.unsorted_segment_sum(slices.values, slices.indices, tf.shape(lookup.rows)[0])
     return list(tf.dynamic_partition(sums, lookup.shards, shards))

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import tensorflow as tf
 
 from model_training.distributed.parameter_servers.assignment import Assignment
-from model_training.distributed.parameter_servers.gathering import Gathering
 from model_training.distributed.parameter_servers.optimizer import CompositeOptimizer
 from model_training.distributed.parameter_servers.packing import sent
 from model_training.distributed.parameter_servers.stopping_hook import StoppingHook, stop_variable
+from model_training.distributed.parameter_servers.synchronous_update import SynchronousUpdate
 from model_training.distributed.parameter_servers.variables import PartitionedVariables, gradients_of, rules_of
 from model_training.distributed.run import Run
 from model_training.early_stopping.validation import Validation
@@ -59,12 +59,12 @@ def training_graph(run: Run, validation: Validation | None) -> Steps:
         optimizer = CompositeOptimizer(rules, padded=padded, batch_size=config.batch_size)
         update = optimizer.apply_gradients(sent(gradients), global_step)
     else:
-        gathering = Gathering(run.cluster, run.task, gradients, global_step, aggregated=schedule.aggregated)
+        synchronous = SynchronousUpdate(run.cluster, run.task, gradients, global_step, aggregated=schedule.aggregated)
         if run.task.role == "chief":
-            taken, count = gathering.taken()
+            taken, count = synchronous.taken()
             optimizer = CompositeOptimizer(rules, padded=padded, batch_size=config.batch_size, contributions=count)
-            hooks.append(gathering.applying(optimizer.apply_gradients(taken, global_step)))
-        update = tf.group(assignment.keeping(gathering.was_missed), gathering.ended)
+            hooks.append(synchronous.applying(optimizer.apply_gradients(taken, global_step)))
+        update = tf.group(assignment.keeping(synchronous.was_missed), synchronous.ended)
     # Part of every graph: a run that began without early stopping can then continue with it.
     stop_at = stop_variable()
 

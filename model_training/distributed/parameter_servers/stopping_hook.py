@@ -1,6 +1,6 @@
-"""Early stopping of a run with parameter servers: the chief judges the model between two of its steps, for all.
+"""Early stopping with parameter servers: the chief evaluates the model between two of its steps, for all processes.
 
-The variable `stop_at`, on a parameter server, is the step after which everybody leaves; 0 as long as there is none.
+The variable `stop_at` on a parameter server is the step after which all processes end; 0 until the chief sets it.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import tensorflow as tf
 from model_training.checkpoints import not_written
 from model_training.config.training import EarlyStoppingConfig
 from model_training.distributed.run import Run
-from model_training.early_stopping.best_model import Best
+from model_training.early_stopping.best_model import BestModel
 from model_training.early_stopping.standing import is_due, judged
 from model_training.early_stopping.validation import Validation
 from model_training.models.model import Model
@@ -20,19 +20,20 @@ from streamer.types import F32, I32
 
 
 def stop_variable() -> tf.Variable:
-    """`stop_at`, int64 scalar, in the graph of each process."""
+    """The variable `stop_at`, int64 scalar, in the graph of each process."""
     first = tf.zeros([], tf.int64)
     return tf.compat.v1.Variable(first, name="stop_at", trainable=False, use_resource=True)
 
 
 class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # TensorFlow has no types
-    """Judges now and then, keeps the best model, and sets `stop_at` when it gets no better.
+    """Evaluates the model at intervals, keeps the best one, and sets `stop_at` when the model no longer improves.
 
-    Others that do not wait for the chief go on meanwhile: the model that is kept may be some steps younger than judged.
+    In mode `async`, and with backup workers, other processes make steps during an evaluation: the stored model may be
+    some steps newer than the evaluated one.
 
     Args:
-        model: of the graph under construction.
-        made: the count of steps after the one that a run of the session makes.
+        model: the model in the graph under construction.
+        made: the number of steps after the step that a run of the session makes.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
         stop_at: tf.Variable,
     ) -> None:
         self._settings, self._validation = settings, validation
-        self._checkpoints, self._best = run.checkpoints, Best(run.checkpoints)
+        self._checkpoints, self._best = run.checkpoints, BestModel(run.checkpoints)
         self._standing = self._best.read()
         self._step_examples = run.config.batch_size * run.schedule.aggregated
         layout = Layout(run.spec)
@@ -55,33 +56,33 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
         self._ctr = tf.sigmoid(model.logits(flat_inputs(layout, self._ids, self._floats)))
         self._step = tf.compat.v1.train.get_global_step().read_value()
         self._made = made
-        # Two steps from now: some may just be making the next one. Set once: who has seen it leaves there.
+        # Two steps from now, because processes may be in the next step. Set once, because processes may have read it.
         self._stop = stop_at.assign(tf.where(stop_at > 0, stop_at, self._step + 2))
         self._saver = tf.compat.v1.train.Saver(model.trainable_variables, sharded=True)
-        self._examples = self._judged_at = -1
+        self._examples = self._evaluated_at = -1
 
-    # The names are those of the base class.
+    # The base class gives these names.
 
     def before_run(self, run_context: tf.compat.v1.train.SessionRunContext) -> tf.compat.v1.train.SessionRunArgs:
-        """Asks for the count of steps."""
+        """Requests the number of steps."""
         return tf.compat.v1.train.SessionRunArgs(self._made)
 
     def after_run(
         self, run_context: tf.compat.v1.train.SessionRunContext, run_values: tf.compat.v1.train.SessionRunValues
     ) -> None:
-        """Judges, if it is time to."""
+        """Evaluates the model if an evaluation is due."""
         before, self._examples = self._examples, int(run_values.results) * self._step_examples
         if before >= 0 and is_due(before, self._examples, self._validation.every):
-            self._judge(run_context.session)
+            self._evaluate(run_context.session)
 
     def end(self, session: tf.compat.v1.Session) -> None:
-        """Judges the last model too."""
+        """Evaluates the last model too."""
         self._examples = int(session.run(self._step)) * self._step_examples
-        if self._examples != self._judged_at:
-            self._judge(session)
+        if self._examples != self._evaluated_at:
+            self._evaluate(session)
 
-    def _judge(self, session: tf.compat.v1.Session) -> None:
-        self._judged_at = self._examples
+    def _evaluate(self, session: tf.compat.v1.Session) -> None:
+        self._evaluated_at = self._examples
 
         def ctr(ids: I32, floats: F32) -> F32:
             return np.asarray(session.run(self._ctr, {self._ids: ids, self._floats: floats}))

@@ -1,4 +1,4 @@
-"""A model's variables on parameter servers: tables in shards, each variable where the placement says."""
+"""A model's variables on parameter servers: tables in shards, each variable on its assigned server."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ _FLOAT_BYTES = 4
 
 
 class PartitionedVariables:
-    """Makes graph variables, those of tables in `shards` pieces, with the same first values as a whole one has."""
+    """Creates graph variables, tables in `shards` shards, with the same initial values as whole tables."""
 
     def __init__(self, shards: int) -> None:
         self._shards = shards
@@ -28,7 +28,7 @@ class PartitionedVariables:
     def __call__(
         self, name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False
     ) -> tf.Variable | ShardedTable:
-        """As `model_training.variables.VariableFactory`, for a graph and not for eager execution."""
+        """See `model_training.parts.variables.VariableFactory`; for a graph and not for eager execution."""
         first = initializer(shape)
         if not table:
             return _variable(name, first)
@@ -44,15 +44,15 @@ def _variable(name: str, first: tf.Tensor) -> tf.Variable:
     return tf.compat.v1.Variable(first, name=name, dtype=tf.float32, use_resource=True)
 
 
-def passing_variable(
+def scratch_variable(
     first: tf.Tensor, *, name: str | None = None, shape: Sequence[int | None] | None = None, is_set_here: bool = True
 ) -> tf.Variable:
-    """A variable of a graph that nothing learns and no checkpoint holds.
+    """A graph variable that is not trained and not in checkpoints.
 
     Args:
-        shape: by default that of its `first` value.
-        is_set_here: whether this process gives it its first value. Else another one does, or nobody, where it is read
-            only after it was written.
+        shape: by default the shape of the `first` value.
+        is_set_here: whether this process initialises it. Otherwise another process does, or none does because it is
+            written before it is read.
     """
     return tf.compat.v1.Variable(
         first,
@@ -66,14 +66,14 @@ def passing_variable(
 
 
 def rules_of(model: Model, config: TrainingConfig) -> dict[str, Rule]:
-    """How each of a graph's trained variables learns, by its name. Variables without elements are left out."""
+    """The update rule of each trained variable of a graph, by its name. Variables without elements are omitted."""
     wide, deep = Ftrl(config.wide), AdaGrad(config.deep)
     own = {id(v) for v in model.wide_variables}
     return {v.op.name: wide if id(v) in own else deep for v in model.trainable_variables if v.shape.num_elements()}
 
 
 def gradients_of(loss: tf.Tensor, model: Model) -> list[Gradient]:
-    """Of each of a graph's trained variables; variables without elements are left out."""
+    """The gradients of a graph's trained variables; variables without elements are omitted."""
     of_tables = [gradient for table in model.tables for gradient in table.gradients(loss)]
     shards = {id(shard) for _, shard in of_tables}
     dense = [v for v in model.trainable_variables if id(v) not in shards and v.shape.num_elements()]
@@ -81,10 +81,10 @@ def gradients_of(loss: tf.Tensor, model: Model) -> list[Gradient]:
 
 
 def bytes_by_variable(config: TrainingConfig, spec: FeatureSpec, *, shards: int | None = None) -> dict[str, int]:
-    """Bytes of each variable with those of its optimizer's slots, in order of creation; no memory is taken for them.
+    """Bytes of each variable including its optimizer slots, in order of creation; allocates no memory for them.
 
     Args:
-        shards: pieces of each table, by default those of the config.
+        shards: number of shards per table, by default that of the config.
 
     Raises:
         ConfigError: the spec does not suit the model.
@@ -97,10 +97,10 @@ def bytes_by_variable(config: TrainingConfig, spec: FeatureSpec, *, shards: int 
 
 
 class GreedyStrategy:
-    """Tells `replica_device_setter` which parameter server an operation goes to, by its name.
+    """Tells `replica_device_setter` the parameter server of an operation, by the operation's name.
 
-    Invariant: with the same sizes, every process places every variable alike. What is not among them, such as the
-    count of steps, goes to the server that holds least.
+    Invariant: with the same sizes, all processes assign all variables to the same servers. Other variables, such as the
+    step counter, go to the server with the fewest bytes.
     """
 
     def __init__(self, sizes: dict[str, int], servers: int) -> None:
@@ -114,7 +114,7 @@ class GreedyStrategy:
 
 
 def restore(model: Model, checkpoint: str) -> None:
-    """Sets the variables of an eager, whole `model` to those of a checkpoint, whose tables may be in shards.
+    """Restores an eager `model` with whole tables from a checkpoint whose tables may be in shards.
 
     Raises:
         DataError: the checkpoint is of another model.

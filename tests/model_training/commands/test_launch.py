@@ -42,8 +42,8 @@ def test_a_role_needs_records_and_checkpoints(config: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--log, --prepared or --records: one of them is needed"),
-        (("--mode", "async", "--backup", "1"), "mode 'async' waits for nobody"),
+        ((), "--log, --prepared or --records: one is needed"),
+        (("--mode", "async", "--backup", "1"), "mode 'async' waits for no process"),
         (("--backup", "-1"), "distributed.backup_workers: Input should be greater than or equal to 0"),
         (("--records", "absent"), "manifest.json: cannot be read"),
         (("--mode", "mirrored", "--backup", "1"), "mode 'mirrored' waits for all"),
@@ -68,7 +68,7 @@ def test_more_backups_than_workers_are_refused(
     arguments = ["--records", str(tmp_path / "records"), "--workers", "2", "--backup", "2"]
     result = CliRunner().invoke(app, ["launch", "--config", str(config), *arguments])
     assert result.exit_code == 2
-    assert "distributed.backup_workers 2: must be less than the 2 that compute" in result.output
+    assert "distributed.backup_workers 2: must be less than the 2 computing" in result.output
 
 
 def test_records_that_cannot_be_trained_on_are_refused_in_one_line(
@@ -101,7 +101,7 @@ def test_damaged_shards_that_may_be_lost_are_named(
     arguments = ["--records", str(tmp_path / "records"), "--workers", "1", "--backup", "1"]
     result = CliRunner().invoke(app, ["launch", "--config", str(config), *arguments])
     assert result.exit_code == 2
-    assert "lost 2 examples of damaged shards: records-00001-of-00004.tfrecord" in result.output
+    assert "lost 2 examples in damaged shards: records-00001-of-00004.tfrecord" in result.output
 
 
 def test_the_placement_of_the_reference_model_is_balanced() -> None:
@@ -168,7 +168,7 @@ def test_a_run_survives_the_death_of_a_worker_and_of_those_who_hold_the_model(
             os.kill(pids(process.pid, role)[-1], signal.SIGKILL)
             until(process, follows, said)
         # The chief reports less often than it saves, so there was more to go on from than the first, untrained one.
-        assert int(until(process, r"chief goes on from \S+-(\d+)$", said)[1]) > 0
+        assert int(until(process, r"chief continues from \S+-(\d+)$", said)[1]) > 0
         until(process, r"chief step ([\d,]+)/", said)
         children = pids(process.pid)
         output, _ = process.communicate(timeout=WAIT_SECONDS)

@@ -57,7 +57,7 @@ def test_a_run_that_is_kept_and_stops_early_says_so(tmp_path: Path, config: Path
     assert "stopped after" in " ".join(output.split())
     status, output = _run(*arguments)
     assert status == 0, output
-    assert "all steps had been made before; best of validation: auc 0." in " ".join(output.split())
+    assert "no steps: an earlier run has made all of them; best of validation: auc 0." in " ".join(output.split())
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, config: Path, log: Path) -> None:
@@ -112,21 +112,21 @@ def test_errors_are_one_line_and_status_2(tmp_path: Path, config: Path) -> None:
 def test_there_is_one_source_of_examples(config: Path, sources: list[str]) -> None:
     status, output = _run("--config", config, *sources)
     assert status == 2
-    assert "--log or --prepared: one of them is needed" in output
+    assert "--log or --prepared: exactly one is needed" in output
 
 
 @pytest.mark.parametrize(
     ("command", "options", "message"),
     [
-        ("train", ["--log", "a.jsonl", "--judge-by", "test"], "--judge-by: means nothing with --log"),
-        ("train", ["--prepared", "b", "--holdout", "0.2"], "--holdout: means nothing with --prepared"),
-        ("train", ["--prepared", "b", "--records", "c"], "--records: means nothing with --prepared"),
+        ("train", ["--log", "a.jsonl", "--judge-by", "test"], "--judge-by: has no meaning with --log"),
+        ("train", ["--prepared", "b", "--holdout", "0.2"], "--holdout: has no meaning with --prepared"),
+        ("train", ["--prepared", "b", "--records", "c"], "--records: has no meaning with --prepared"),
         (
             "launch",
             ["--records", "c", "--negative-sampling-rate", "0.5"],
-            "--negative-sampling-rate: means nothing with",
+            "--negative-sampling-rate: has no meaning with",
         ),
-        ("launch", ["--prepared", "b", "--records", "c"], "--records: means nothing with --prepared"),
+        ("launch", ["--prepared", "b", "--records", "c"], "--records: has no meaning with --prepared"),
     ],
 )
 def test_an_option_that_would_be_passed_over_is_refused(
@@ -143,7 +143,7 @@ def test_what_could_only_be_trained_in_vain_is_refused_before(tmp_path: Path, co
     log.write_text((line % 0 + line % 1) * 9 + line % 0 * 2, encoding="utf-8")
     (base / "3").mkdir(parents=True)
     for options, message in (
-        (("--export-to", base), "0 clicks among 2 examples to judge the model by: both classes are needed"),
+        (("--export-to", base), "0 clicks among 2 evaluation examples: both classes are needed"),
         (("--export-to", base, "--version", "3"), "ctr/3: this version exists already"),
         (("--holdout", "0.2", "--negative-sampling-rate", "0"), "negative_sampling_rate 0: must be in (0, 1]"),
     ):

@@ -72,5 +72,5 @@ def test_nothing_is_fitted_to_encoded_rows(tmp_path: Path) -> None:
     arguments = ["--config", "configs/prepare/feature_log.yaml", "--output", str(tmp_path / "out")]
     refused = CliRunner().invoke(app, ["prepare", *arguments, "--fitted-spec", str(tmp_path / "spec.json")])
     assert refused.exit_code == 2
-    assert "--fitted-spec: a feature log holds encoded rows" in refused.output
+    assert "--fitted-spec: a feature log has encoded rows" in refused.output
     assert list(tmp_path.iterdir()) == []

@@ -83,7 +83,7 @@ def test_a_config_is_frozen() -> None:
         ("spec: s.yaml\nearly_stopping: {validation_share: 1}\n", r"early_stopping\.validation_share: .*\(got 1\)"),
         (
             "spec: s.yaml\ndistributed: {mode: mirrored, backup_workers: 1}\n",
-            "distributed.backup_workers: mode 'mirrored' waits for all, so it has no backups",
+            "distributed.backup_workers: mode 'mirrored' waits for all processes, so it has no backups",
         ),
         ("- 1\n", "expected a mapping"),
         ("a: [\n", "cannot be read"),

@@ -58,7 +58,7 @@ def test_without_parameter_servers_the_first_worker_may_be_the_chief() -> None:
 @pytest.mark.parametrize(("mode", "servers"), [("sync", 1), ("async", 2), ("mirrored", 0)])
 def test_a_mode_has_its_processes(mode: Mode, servers: int) -> None:
     check_mode(mode, servers=servers)
-    with pytest.raises(ConfigError, match=r"no parameter servers, and there are 1|needs a parameter server"):
+    with pytest.raises(ConfigError, match=r"uses no parameter servers, but there are 1|needs a parameter server"):
         check_mode(mode, servers=0 if servers else 1)
 
 
@@ -69,7 +69,7 @@ def test_a_step_waits_for_all_but_the_backups() -> None:
     assert Schedule.of(DistributedConfig(mode="async"), 3, 3000, 100) == Schedule(aggregated=1, total=3, steps=30)
     mirrored = DistributedConfig(mode="mirrored")
     assert Schedule.of(mirrored, 3, 3000, 100) == Schedule(aggregated=3, total=3, steps=10)
-    with pytest.raises(ConfigError, match=r"distributed\.backup_workers 1: must be less than the 1 that compute"):
+    with pytest.raises(ConfigError, match=r"distributed\.backup_workers 1: must be less than the 1 computing"):
         Schedule.of(backup, 1, 3000, 100)
 
 

@@ -95,14 +95,14 @@ async def test_a_chief_that_is_killed_restarts_all(heard: _Heard, tmp_path: Path
 async def test_a_process_that_keeps_dying_is_named_with_its_last_lines(heard: _Heard) -> None:
     dies = "import sys; print('first'); sys.exit('the reason')"
     launcher = _launcher(heard, {"ps 0": _SERVES, "chief": _SERVES, "worker 0": dies})
-    with pytest.raises(TrainingError, match=r"worker 0: exit status 1; .*wrote:\n    first\n    the reason"):
+    with pytest.raises(TrainingError, match=r"worker 0: exit status 1; .*output:\n    first\n    the reason"):
         await launcher.run()
     assert heard.lines.count("worker 0: exit status 1; it is started again") == 1
 
 
 async def test_a_process_that_refuses_is_not_started_again(heard: _Heard) -> None:
     launcher = _launcher(heard, {"ps 0": _SERVES, "chief": "raise SystemExit(2)", "worker 0": _SERVES}, restarts=9)
-    with pytest.raises(TrainingError, match="chief: exit status 2; the last that it wrote: nothing"):
+    with pytest.raises(TrainingError, match="chief: exit status 2; its last output: nothing"):
         await launcher.run()
 
 

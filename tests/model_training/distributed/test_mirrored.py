@@ -17,7 +17,7 @@ from model_training.data.training_data import TrainingData, split_log
 from model_training.distributed.cluster import Task
 from model_training.distributed.launcher import local_cluster
 from model_training.distributed.result import trained_model
-from model_training.early_stopping.best_model import Best
+from model_training.early_stopping.best_model import BestModel
 from model_training.early_stopping.validation import read_validation
 from model_training.models.model import Model
 from model_training.training.prediction import predictor
@@ -133,7 +133,7 @@ def test_a_run_survives_the_death_of_any_process(tmp_path: Path, role: str) -> N
         until(process, r"chief step ([\d,]+)/", said)
         os.kill(pids(process.pid, role)[-1], signal.SIGKILL)
         until(process, "killed by SIGKILL; all are started again, from the last checkpoint", said)
-        assert int(until(process, r"chief goes on from \S+-(\d+)$", said)[1]) > 0
+        assert int(until(process, r"chief continues from \S+-(\d+)$", said)[1]) > 0
         output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, "".join(said) + output
     assert tf.train.latest_checkpoint(str(run)).endswith(f"-{200 * 540 // 60}")
@@ -173,7 +173,7 @@ def test_several_processes_end_early_with_the_best_model(
         output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output
     assert "Traceback" not in output
-    standing = Best(run).read()
+    standing = BestModel(run).read()
     assert standing is not None
     assert standing.evaluated < 60 * 1200
     # Who does not wait for the chief makes steps behind the judgement that ends the run, and what is left is judged

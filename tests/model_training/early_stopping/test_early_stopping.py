@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model_training.config.training import EarlyStoppingConfig, TrainingConfig
 from model_training.data.training_data import TrainingData, split_log
-from model_training.early_stopping.best_model import Best
+from model_training.early_stopping.best_model import BestModel
 from model_training.early_stopping.standing import Standing, is_due, judged
 from model_training.early_stopping.validation import read_validation
 from model_training.errors import DataError
@@ -50,7 +50,7 @@ def test_an_evaluation_made_again_counts_once() -> None:
 
 def test_after_a_restart_from_an_older_checkpoint_the_best_model_stays_what_it_was(tmp_path: Path) -> None:
     """Those of earlier moments, made again, are not the one that was judged; nor may it be half overwritten."""
-    settings, best = EarlyStoppingConfig(), Best(tmp_path)
+    settings, best = EarlyStoppingConfig(), BestModel(tmp_path)
     saved: list[str] = []
     best.write(judged(None, 0.7, 300, settings), saved.append)
     for examples in (200, 300):
@@ -107,7 +107,7 @@ def test_a_run_ends_early_with_its_best_model(
     validation = read_validation(data.directory, data.manifest, spec, config)
     assert validation is not None
     assert validation.value(predictor(model, spec), "auc") == pytest.approx(best.value, abs=1e-6)
-    assert Best(tmp_path / "run").read() == best
+    assert BestModel(tmp_path / "run").read() == best
     # A run that was ended stays so, with the same model.
     again, nothing = train_records(data.directory, data.manifest, spec, config, checkpoints=tmp_path / "run")
     assert (nothing.steps, nothing.best) == (0, best)

@@ -89,7 +89,7 @@ BAD_LINES = {
     "record cannot be parsed": b'{"id": "broken',
     "no label": b'{"id": "x1", "ts": 0, "uid": 1}',
     "label is neither 0 nor 1": b'{"id": "x2", "ts": 0, "clicked": 2}',
-    "no time, or one that cannot be read": b'{"id": "x3", "clicked": 1}',
+    "time is missing or unreadable": b'{"id": "x3", "clicked": 1}',
     "no key": b'{"ts": 0, "clicked": 1}',
 }
 

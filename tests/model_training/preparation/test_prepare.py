@@ -151,7 +151,7 @@ def test_statistics_are_those_of_the_training_rows_and_fit_a_spec(run: Run, numb
 def test_the_same_log_gives_the_same_bytes_and_replaces_only_on_request(
     run: Run, spark: "SparkSession", numbers_spec: FeatureSpec
 ) -> None:
-    with pytest.raises(DataError, match="there already and not empty; --overwrite"):
+    with pytest.raises(DataError, match="already exists and is not empty; --overwrite"):
         prepare(spark, run.config, numbers_spec, run.folder)
     again = prepare(spark, run.config, numbers_spec, run.folder, overwrite=True)
     assert again.splits == run.prepared.splits
@@ -199,7 +199,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(
         ({"label": "clicks"}, r"source\.label: 'clicks': .*clicks"),
         ({"time": "ts"}, r"source\.time: 'ts' is of type bigint; cast it to one of timestamp"),
         ({"after_event": ["payed"]}, r"source\.after_event: there is no column 'payed'"),
-        ({"candidate": {"ad_id": "ad"}}, r"source\.candidate\.price\.bid: nothing is given for feature 'bid'"),
+        ({"candidate": {"ad_id": "ad"}}, r"source\.candidate\.price\.bid: no expression for feature 'bid'"),
         (
             {"candidate": {"ad_id": "ad", "price.bid": "paid / 2"}},
             r"price\.bid: 'paid / 2' uses 'paid', which is only kn",
@@ -226,7 +226,7 @@ def test_a_test_split_that_was_asked_for_has_rows(run: Run, spark: "SparkSession
     source = TABLE_SOURCE | {"paths": [str(run.folder.parent / "log.jsonl")]}
     split = {"validation_from": "1970-01-02T00:00:00Z", "test_from": "1971-01-01T00:00:00Z"}
     config = PrepareConfig.from_yaml(write_config(tmp_path, source, split=split))
-    with pytest.raises(DataError, match="split 'test' has no rows: give other shares or times"):
+    with pytest.raises(DataError, match="split 'test' has no rows: use other shares or times"):
         prepare(spark, config, load_spec(config.spec), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -85,17 +85,17 @@ def test_shown_ads_are_rows_and_clicks_in_the_window_their_labels(
         "columns\ta1": (200_000, 0, None),
         "columns\ta9": (200_000, 0, None),
         "nobody\ta1": (200_000, 0, "impression of an unknown request"),
-        "rows\ta3": (990_000, 0, "the window for clicks was not over"),
+        "rows\ta3": (990_000, 0, "the click window was still open"),
         None: (None, None, "impression without request_id, ad_id or timestamp_ms"),
     }
     assert found.counts == {
         "clicks without an impression": 1,
         "clicks before their impression": 1,
         "clicks after the window": 2,
-        "clicks that are repeats": 1,
+        "repeated clicks": 1,
         "clicks without request_id, ad_id or timestamp_ms": 1,
-        "impressions that are repeats": 1,
-        "requests that are repeats": 1,
+        "repeated impressions": 1,
+        "repeated requests": 1,
         "requests without an id": 1,
     }
 

@@ -8,10 +8,10 @@ import pytest
 from model_training.config.gate import GateConfig
 from model_training.errors import ConfigError
 from model_training.evaluation.comparison import Difference
-from model_training.publishing.candidate import Evaluation, Judged
+from model_training.publishing.candidate import Evaluation, ModelEvaluation
 from model_training.publishing.gate import decide
 
-GOOD = Judged("new", "hash", 1_000, 50_000, 0.75, 0.2, 1.02, 0.01, 1.1, 2.0)
+GOOD = ModelEvaluation("new", "hash", 1_000, 50_000, 0.75, 0.2, 1.02, 0.01, 1.1, 2.0)
 EQUAL = {
     "auc": Difference(0.75, 0.75, -0.001, 0.001),
     "gauc": Difference(0.7, 0.7, -0.002, 0.002),

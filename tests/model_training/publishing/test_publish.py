@@ -70,7 +70,7 @@ def _run(*arguments: object) -> Result:
 
 def _put(servable: Servable, base: Path, **options: Any) -> Path:
     """Publishes what has just been compared with the newest version."""
-    return publishing.publish(servable, base, {}, judged_against=publishing.newest(base), **options)[0]
+    return publishing.publish(servable, base, {}, compared_with=publishing.newest(base), **options)[0]
 
 
 def _listed(base: Path) -> list[str]:
@@ -147,9 +147,9 @@ def test_what_is_no_whole_version_of_its_spec_is_not_published(
     assert "has no signature feature_spec, score" in refusal(tmp_path / "foreign")
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump(SPEC | {"embedding_dim": 5}), encoding="utf-8")
-    assert "is of spec" in refusal(good, "--spec", other)
+    assert "has spec" in refusal(good, "--spec", other)
     assert "has no such feature of one value" in refusal(good, "--user-feature", "tags")
-    assert "--log or --prepared: one of them is needed" in refusal(good, "--prepared", tmp_path)
+    assert "--log or --prepared: exactly one is needed" in refusal(good, "--prepared", tmp_path)
 
 
 def test_a_failure_on_the_way_leaves_what_was_there(
@@ -171,7 +171,7 @@ def test_a_failure_on_the_way_leaves_what_was_there(
     assert [name for name in seen[0] if name.isdecimal()] == ["1"]
     assert len(seen[0]) == 2
     assert _listed(base) == ["1"]
-    with pytest.raises(ExportError, match="holds 5 already, which servers prefer"):
+    with pytest.raises(ExportError, match="already has version 5, which servers prefer"):
         _put(servable, _put(servable, base, version=5).parent, version=3)
     with pytest.raises(ExportError, match="exists already"):
         _put(servable, base, version=5)
@@ -187,7 +187,7 @@ def test_a_failure_after_the_last_step_says_that_the_version_is_there(
         raise ExportError(f"{path}: cannot be written: No space left on device")
 
     monkeypatch.setattr(publishing, "write_labels", full_disk)
-    with pytest.raises(ExportError, match=r"ctr/1 is published, and then something failed: .*models.config: cannot be"):
+    with pytest.raises(ExportError, match=r"ctr/1 is published, but a later step failed: .*models.config: cannot be"):
         _put(servable, base, labelling=publishing.Labelling(config, "stable"))
     assert _listed(base) == ["1"]
 
@@ -209,7 +209,9 @@ def test_what_another_publisher_has_put_there_meanwhile_is_not_passed_over(
     monkeypatch.setattr(command, "evaluated", slowly)
     result = _run("publish", poor, "--to", base, "--log", log, "--force")
     assert result.exit_code == 2, result.output
-    assert "ctr/2: is not what the candidate was compared with; publish it again" in " ".join(result.output.split())
+    assert "ctr/2: the candidate was not compared with this version; run publish again" in " ".join(
+        result.output.split()
+    )
     assert _listed(base) == ["1", "2"]
 
 
@@ -315,7 +317,7 @@ def test_a_server_takes_a_label_over_when_its_version_is_loaded(tmp_path: Path, 
         set_label(config, base, "stable", 1)
         _wait_for(server.address, "stable", 1)
         # With a third version the label's own would be served no more.
-        with pytest.raises(ExportError, match="label 'stable' would lead to version 1"):
+        with pytest.raises(ExportError, match="label 'stable' would name version 1"):
             _put(servable, base, labelling=publishing.Labelling(config, "canary"))
         assert _listed(base) == ["1", "2"]
         server.restart()
@@ -325,4 +327,4 @@ def test_a_server_takes_a_label_over_when_its_version_is_loaded(tmp_path: Path, 
 def test_label_and_its_file_go_together(tmp_path: Path) -> None:
     refused = _run("publish", tmp_path, "--to", tmp_path, "--label", "stable")
     assert refused.exit_code == 2
-    assert "--label and --model-config go together" in refused.output
+    assert "--label and --model-config must be used together" in refused.output

@@ -78,7 +78,7 @@ def test_a_label_leads_to_what_is_served(config: Path, base: Path, policy: str, 
         try:
             set_label(config, base, "stable", version)
         except ExportError as error:
-            assert f"label 'stable' would lead to version {version} of 'ctr'" in str(error)  # noqa: PT017
+            assert f"label 'stable' would name version {version} of 'ctr'" in str(error)  # noqa: PT017
         else:
             taken.add(version)
     assert taken == served
@@ -86,7 +86,7 @@ def test_a_label_leads_to_what_is_served(config: Path, base: Path, policy: str, 
 
 def test_what_would_leave_another_label_behind_is_refused(config: Path, base: Path) -> None:
     before = config.read_bytes()
-    with pytest.raises(ExportError, match=r"label 'canary' would lead to version 3 .*\(4, 5 would be\)"):
+    with pytest.raises(ExportError, match=r"label 'canary' would name version 3 .*\(served versions: 4, 5\)"):
         with_label(config, base, "stable", 5, [2, 3, 4, 5])
     with pytest.raises(ConfigError, match=r"has no model 'rtb'; it has 'other', 'ctr'"):
         set_label(config, base.with_name("rtb"), "stable", 4)

@@ -13,8 +13,8 @@ import tensorflow as tf
 from model_training.config.training import TrainingConfig
 from model_training.data.click_log import encode_log, read_log
 from model_training.data.examples import Examples
-from model_training.distributed.parameter_servers.gathering import Gathering
 from model_training.distributed.parameter_servers.optimizer import CompositeOptimizer
+from model_training.distributed.parameter_servers.synchronous_update import SynchronousUpdate
 from model_training.distributed.parameter_servers.variables import (
     GreedyStrategy,
     PartitionedVariables,
@@ -109,7 +109,7 @@ def _gathering(config: TrainingConfig, spec: FeatureSpec, batch_size: int, *, co
     for task in cluster.computing:
         with graph_of(cluster, task):
             parts = _Parts(config, spec)
-            gathering = Gathering(cluster, task, parts.gradients, parts.step, aggregated=computing)
+            gathering = SynchronousUpdate(cluster, task, parts.gradients, parts.step, aggregated=computing)
             session = tf.compat.v1.Session(servers[task].target)
             if task.role == "chief":
                 taken, count = gathering.taken()

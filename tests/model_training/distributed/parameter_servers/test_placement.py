@@ -76,5 +76,5 @@ def test_merging_undoes_cutting(rows: int, shards: int) -> None:
 
 
 def test_shards_that_do_not_fit_are_refused_by_name() -> None:
-    with pytest.raises(DataError, match=r"variable 'deep/t': has shape \[3, 2\] where the model needs \[4, 2\]"):
+    with pytest.raises(DataError, match=r"variable 'deep/t': has shape \[3, 2\], but the model needs \[4, 2\]"):
         merge("deep/t", [np.zeros((3, 2), np.float32)], (4, 2))

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from model_training.distributed.cluster import Cluster, Task
-from model_training.distributed.parameter_servers.gathering import Gathering
+from model_training.distributed.parameter_servers.synchronous_update import SynchronousUpdate
 from streamer.types import F32
 from tests.model_training.distributed.parameter_servers.in_process import Servers, graph_of, started
 
@@ -40,7 +40,7 @@ class _Member:
             self.rows = tf.compat.v1.placeholder(tf.int32, [None])
             of_rows = tf.IndexedSlices(tf.ones([tf.size(self.rows), 1]), self.rows)
             gradients = list(zip([self.dense + variables[0], of_rows, of_rows], variables, strict=True))
-            gathering = Gathering(cluster, task, gradients, step, aggregated=aggregated)
+            gathering = SynchronousUpdate(cluster, task, gradients, step, aggregated=aggregated)
             self._part = (gathering.was_missed, gathering.ended)
             self._values = [variable.read_value() for variable in variables]
             self._step = step.read_value()
