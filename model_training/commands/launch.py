@@ -20,8 +20,8 @@ from model_training.commands.data import (
     open_prepared,
     print_damage,
 )
-from model_training.commands.judgement import check_judgeable, judge
 from model_training.commands.output import console, export_described, fail_clearly
+from model_training.commands.quality import check_evaluable, print_quality
 from model_training.commands.role import BackupOption, ModeOption, distributed_config
 from model_training.config.training import load_spec
 from model_training.distributed.cluster import Schedule, Task, check_mode
@@ -87,7 +87,7 @@ def launch(
                     log, directory, features, parsed, holdout=holdout, negative_sampling_rate=negative_sampling_rate
                 )
             if data is not None:
-                check_judgeable(data)
+                check_evaluable(data)
                 manifest = data.manifest
             else:
                 whole = read_training_records(directory)
@@ -110,7 +110,7 @@ def launch(
             asyncio.run(Launcher(cluster, lambda _: command, _say, restarts=restarts).run())
             model = trained_model(kept, parsed, features)
         if data is not None:
-            judge(model, parsed, features, data)
+            print_quality(model, parsed, features, data)
         if export_to is not None:
             rate = manifest.negative_sampling_rate
             export_described(model, features, export_to, version, negative_sampling_rate=rate)

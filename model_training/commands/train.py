@@ -22,8 +22,8 @@ from model_training.commands.data import (
     open_log,
     open_prepared,
 )
-from model_training.commands.judgement import check_judgeable, judge
 from model_training.commands.output import console, export_described, fail_clearly
+from model_training.commands.quality import check_evaluable, print_quality
 from model_training.commands.role import BackupOption, ModeOption, distributed_config, play_role
 from model_training.config.training import TrainingConfig, load_spec
 from model_training.distributed.cluster import read_tf_config
@@ -130,13 +130,13 @@ def _train(
                 holdout=holdout,
                 negative_sampling_rate=negative_sampling_rate,
             )
-        check_judgeable(data)
+        check_evaluable(data)
         manifest = data.manifest
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
         with _progress(manifest.examples * config.epochs) as report:
             model, result = train_records(data.directory, manifest, spec, config, report, checkpoints=checkpoints)
     console.print(_outcome(result, config))
-    judge(model, config, spec, data, baseline=baseline, predictions=predictions)
+    print_quality(model, config, spec, data, baseline=baseline, predictions=predictions)
     if export_to is not None:
         export_described(model, spec, export_to, version, negative_sampling_rate=manifest.negative_sampling_rate)
 

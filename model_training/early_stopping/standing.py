@@ -26,7 +26,7 @@ class Standing:
         return self.waited >= settings.patience
 
 
-def judged(before: Standing | None, value: float, examples: int, settings: EarlyStoppingConfig) -> Standing:
+def updated_standing(before: Standing | None, value: float, examples: int, settings: EarlyStoppingConfig) -> Standing:
     """The standing after an evaluation with the result `value`, `examples` training examples into the run.
 
     An evaluation that was counted before changes nothing: it repeats after a restart from an older checkpoint.

@@ -7,7 +7,7 @@ import tensorflow as tf
 from model_training.checkpoints import Checkpoints, Position, load_model, not_written, save_model
 from model_training.config.training import EarlyStoppingConfig
 from model_training.early_stopping.best_model import BestModel
-from model_training.early_stopping.standing import is_due, judged
+from model_training.early_stopping.standing import is_due, updated_standing
 from model_training.early_stopping.validation import Predict, Validation
 from model_training.models.model import Model
 
@@ -69,7 +69,7 @@ class EarlyStopping:
             return self._agree(False)
         value = self._validation.value(self._predict, self._settings.metric)
         self._checkpoints.summarise(f"validation_{self._settings.metric}", value, at.steps)
-        self.standing = judged(self.standing, value, at.examples, self._settings)
+        self.standing = updated_standing(self.standing, value, at.examples, self._settings)
         try:
             self._best.write(self.standing, lambda path: save_model(self._model, path))
         except (OSError, tf.errors.OpError) as error:

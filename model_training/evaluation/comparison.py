@@ -61,9 +61,9 @@ class Measures:
             }
             if self._of_users is not None:
                 aucs, impressions = self._of_users
-                judged = ~np.isnan(aucs)
-                shares = (impressions * counts)[judged]
-                found["gauc"] = (shares @ aucs[judged]) / shares.sum()
+                defined = ~np.isnan(aucs)
+                shares = (impressions * counts)[defined]
+                found["gauc"] = (shares @ aucs[defined]) / shares.sum()
         return {name: float(value) for name, value in found.items()}
 
 

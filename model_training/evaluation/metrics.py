@@ -51,7 +51,7 @@ def evaluate(labels: npt.ArrayLike, ctr: F32) -> Quality:
         raise DataError("a score is not in [0, 1]")
     positives = int(truth.sum())
     if positives in (0, len(truth)):
-        raise DataError(f"{positives} clicks among {len(truth)} examples: both classes are needed to judge a model")
+        raise DataError(f"{positives} clicks among {len(truth)} examples: both classes are needed to evaluate a model")
     return Quality(
         examples=len(truth),
         positives=positives,

@@ -1,4 +1,4 @@
-"""What a full disk does to each thing that is written: a clear line, and nothing half-written under its own name."""
+"""A full disk gives one clear line, and no half-written file under its final name."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def config() -> TrainingConfig:
     )
 
 
-def test_records_have_no_manifest(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+def test_incomplete_records_have_no_manifest(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
     write_records([examples], tmp_path, spec)
     with files_end_at(20_000), pytest.raises(DataError, match=rf"{tmp_path}: cannot be written: .*{_LARGE}") as caught:
         write_records([examples], tmp_path, spec)
@@ -49,7 +49,7 @@ def test_records_have_no_manifest(tmp_path: Path, examples: Examples, spec: Feat
     assert not (tmp_path / MANIFEST).exists()
 
 
-def test_a_version_is_not_there(tmp_path: Path, config: TrainingConfig, spec: FeatureSpec) -> None:
+def test_a_version_does_not_appear(tmp_path: Path, config: TrainingConfig, spec: FeatureSpec) -> None:
     base = tmp_path / "ctr"
     with files_end_at(4_000), pytest.raises(ExportError, match=rf"ctr/1: cannot be written: .*{_LARGE}") as caught:
         export(build_model(config, spec), spec, base, 1)
@@ -67,7 +67,9 @@ def test_a_version_is_not_published(tmp_path: Path, config: TrainingConfig, spec
     assert [path.name for path in base.iterdir()] == ["1"]
 
 
-def test_the_checkpoint_before_is_whole(tmp_path: Path, log: Path, config: TrainingConfig, spec: FeatureSpec) -> None:
+def test_the_previous_checkpoint_is_complete(
+    tmp_path: Path, log: Path, config: TrainingConfig, spec: FeatureSpec
+) -> None:
     data, run = split_log(log, tmp_path / "records", spec), tmp_path / "run"
     train_records(data.directory, data.manifest, spec, config, checkpoints=run)
     more = config.model_copy(update={"epochs": 2})
@@ -82,14 +84,14 @@ def test_the_checkpoint_before_is_whole(tmp_path: Path, log: Path, config: Train
     assert result.examples == data.manifest.examples
 
 
-def test_numbers_for_tensorboard_are_missed(tmp_path: Path) -> None:
+def test_a_summary_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, every_seconds=60, now=0)
     with files_end_at(20), pytest.raises(ExportError, match=rf"{tmp_path}: cannot be written: .*{_LARGE}") as caught:
         checkpoints.summarise("loss", 0.5, 1)
     assert "\n" not in str(caught.value)
 
 
-def test_a_report_and_predictions_are_named(tmp_path: Path, examples: Examples) -> None:
+def test_a_report_and_predictions_that_cannot_be_written_are_named(tmp_path: Path, examples: Examples) -> None:
     scores = {"wide_deep": np.full(len(examples.labels), 0.5, np.float32)}
     with files_end_at(1_000):
         with pytest.raises(DataError, match=rf"scores\.npz: cannot be written: {_LARGE}"):

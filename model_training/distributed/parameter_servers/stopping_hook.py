@@ -10,7 +10,7 @@ from model_training.checkpoints import not_written
 from model_training.config.training import EarlyStoppingConfig
 from model_training.distributed.run import Run
 from model_training.early_stopping.best_model import BestModel
-from model_training.early_stopping.standing import is_due, judged
+from model_training.early_stopping.standing import is_due, updated_standing
 from model_training.early_stopping.validation import Validation
 from model_training.models.model import Model
 from model_training.parts.inputs import flat_inputs
@@ -93,7 +93,7 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
         summary.value.add(tag=f"validation_{metric}", simple_value=value)
         writer = tf.compat.v1.summary.FileWriterCache.get(str(self._checkpoints))
         writer.add_summary(summary, self._examples // self._step_examples)
-        self._standing = judged(self._standing, value, self._examples, self._settings)
+        self._standing = updated_standing(self._standing, value, self._examples, self._settings)
 
         def save(path: str) -> None:
             self._saver.save(session, path, write_meta_graph=False, write_state=False)

@@ -1,4 +1,4 @@
-"""Whole distributed runs: every process its own, on TensorFlow's own runtime."""
+"""Whole distributed runs on TensorFlow's own runtime, each role in its own process."""
 
 import os
 import re
@@ -47,11 +47,11 @@ def test_a_role_needs_records_and_checkpoints(config: Path, monkeypatch: pytest.
         (("--backup", "-1"), "distributed.backup_workers: Input should be greater than or equal to 0"),
         (("--records", "absent"), "manifest.json: cannot be read"),
         (("--mode", "mirrored", "--backup", "1"), "mode 'mirrored' waits for all"),
-        (("--mode", "mirrored", "--ps", "1"), "mode 'mirrored' has no parameter servers, and there are 1"),
-        (("--ps", "0"), "mode 'sync' needs a parameter server (ps); without any, the mode is 'mirrored'"),
+        (("--mode", "mirrored", "--ps", "1"), "mode 'mirrored' uses no parameter servers, but there are 1"),
+        (("--ps", "0"), "mode 'sync' needs a parameter server (ps); without one, use mode 'mirrored'"),
     ],
 )
-def test_what_cannot_be_launched_is_refused_before_anything_is_started(
+def test_an_impossible_launch_is_rejected_before_a_process_starts(
     config: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     result = CliRunner().invoke(app, ["launch", "--config", str(config), *arguments])
@@ -60,7 +60,7 @@ def test_what_cannot_be_launched_is_refused_before_anything_is_started(
     assert len(result.output.strip().splitlines()) == 1
 
 
-def test_more_backups_than_workers_are_refused(
+def test_more_backups_than_workers_are_rejected(
     tmp_path: Path, config: Path, spec: FeatureSpec, encoder: Encoder
 ) -> None:
     columns = {"hour": ["1", "2"], "ad": ["a", "b"]}
@@ -71,10 +71,10 @@ def test_more_backups_than_workers_are_refused(
     assert "distributed.backup_workers 2: must be less than the 2 computing" in result.output
 
 
-def test_records_that_cannot_be_trained_on_are_refused_in_one_line(
+def test_unusable_records_are_rejected_in_one_line(
     tmp_path: Path, config: Path, spec: FeatureSpec, encoder: Encoder
 ) -> None:
-    def refusal(name: str, labels: list[int], own: FeatureSpec = spec, *, damage: bool = False) -> str:
+    def rejection(name: str, labels: list[int], own: FeatureSpec = spec, *, damage: bool = False) -> str:
         columns = {"hour": ["1"] * len(labels), "ad": ["a"] * len(labels)}
         manifest = write_records(encode_table(columns, labels, encoder), tmp_path / name, own)
         if damage:
@@ -85,12 +85,12 @@ def test_records_that_cannot_be_trained_on_are_refused_in_one_line(
         return line
 
     other = FeatureSpec.from_mapping(SPEC | {"embedding_dim": 5})
-    assert "0 clicks among 4 examples: both classes are needed" in refusal("one class", [0, 0, 0, 0])
-    assert "do not fit spec 'small'" in refusal("other", [0, 1, 0, 1], other)
-    assert "records-00001-of-00004.tfrecord" in refusal("damaged", [0, 1, 0, 1], damage=True)
+    assert "0 clicks among 4 examples: both classes are needed" in rejection("one class", [0, 0, 0, 0])
+    assert "do not fit spec 'small'" in rejection("other", [0, 1, 0, 1], other)
+    assert "records-00001-of-00004.tfrecord" in rejection("damaged", [0, 1, 0, 1], damage=True)
 
 
-def test_damaged_shards_that_may_be_lost_are_named(
+def test_damaged_shards_within_the_limit_are_named(
     tmp_path: Path, config: Path, spec: FeatureSpec, encoder: Encoder
 ) -> None:
     with config.open("a", encoding="utf-8") as file:
@@ -139,8 +139,10 @@ def test_a_run_ends_and_its_model_becomes_a_version(
     assert re.search(r"chief step (\d+)/\1, loss 0\.\d+", output), output
     assert "wide_deep" in output
     (events,) = checkpoints.glob("events.out.tfevents.*")
-    told = [value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value]
-    assert "loss" in told
+    reported = [
+        value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value
+    ]
+    assert "loss" in reported
     found = tf.saved_model.load(str(base / "1"))
     assert set(found.signatures) == {"serving_default", "score", "feature_spec"}
 
@@ -149,7 +151,7 @@ def test_a_run_ends_and_its_model_becomes_a_version(
 @pytest.mark.parametrize(
     ("holder", "servers", "backups"), [("chief", 1, 1), ("ps", 2, 0)], ids=["chief_backup", "ps_no_backup"]
 )
-def test_a_run_survives_the_death_of_a_worker_and_of_those_who_hold_the_model(
+def test_a_run_survives_the_death_of_a_worker_a_server_and_the_chief(
     tmp_path: Path, config: Path, holder: str, servers: int, backups: int
 ) -> None:
     config.write_text(config.read_text(encoding="utf-8") + "epochs: 400\n", encoding="utf-8")
@@ -167,7 +169,7 @@ def test_a_run_survives_the_death_of_a_worker_and_of_those_who_hold_the_model(
             until(process, r"chief step ([\d,]+)/", said)
             os.kill(pids(process.pid, role)[-1], signal.SIGKILL)
             until(process, follows, said)
-        # The chief reports less often than it saves, so there was more to go on from than the first, untrained one.
+        # The chief reports less often than it saves, so the last checkpoint is not the first, untrained one.
         assert int(until(process, r"chief continues from \S+-(\d+)$", said)[1]) > 0
         until(process, r"chief step ([\d,]+)/", said)
         children = pids(process.pid)
@@ -198,7 +200,7 @@ def test_a_signal_ends_a_run_with_one_line(tmp_path: Path, config: Path, number:
 
 
 @pytest.mark.slow
-def test_a_launcher_that_is_killed_takes_its_processes_with_it(tmp_path: Path, config: Path) -> None:
+def test_the_processes_of_a_killed_launcher_end(tmp_path: Path, config: Path) -> None:
     config.write_text(config.read_text(encoding="utf-8") + "epochs: 400\n", encoding="utf-8")
     log, said = click_log(tmp_path / "log.jsonl", 200), list[str]()
     with launched("--config", config, "--log", log, "--ps", "1", "--workers", "2") as process:
@@ -206,7 +208,7 @@ def test_a_launcher_that_is_killed_takes_its_processes_with_it(tmp_path: Path, c
         ends = [os.pidfd_open(child) for child in pids(process.pid)]
         process.kill()
         for end in ends:
-            assert select.select([end], [], [], 30.0)[0], "a process goes on without its launcher"
+            assert select.select([end], [], [], 30.0)[0], "a process continues without its launcher"
             os.close(end)
     assert len(ends) == 3
 

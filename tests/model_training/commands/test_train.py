@@ -47,7 +47,7 @@ def test_a_log_becomes_a_version(tmp_path: Path, config: Path, log: Path) -> Non
         assert ((predictions["wide_deep"] > 0) & (predictions["wide_deep"] < 1)).all()
 
 
-def test_a_run_that_is_kept_and_stops_early_says_so(tmp_path: Path, config: Path, log: Path) -> None:
+def test_a_kept_run_that_stops_early_reports_it(tmp_path: Path, config: Path, log: Path) -> None:
     with config.open("a", encoding="utf-8") as file:
         file.write("epochs: 9\nearly_stopping: {patience: 1, every_examples: 640}\n")
     arguments = ("--log", log, "--config", config, "--checkpoints", tmp_path / "run")
@@ -129,7 +129,7 @@ def test_there_is_one_source_of_examples(config: Path, sources: list[str]) -> No
         ("launch", ["--prepared", "b", "--records", "c"], "--records: has no meaning with --prepared"),
     ],
 )
-def test_an_option_that_would_be_passed_over_is_refused(
+def test_an_option_that_would_be_ignored_is_rejected(
     config: Path, command: str, options: list[str], message: str
 ) -> None:
     status, output = _run("--config", config, *options, command=command)
@@ -137,7 +137,7 @@ def test_an_option_that_would_be_passed_over_is_refused(
 
 
 @pytest.mark.parametrize("command", ["train", "launch"])
-def test_what_could_only_be_trained_in_vain_is_refused_before(tmp_path: Path, config: Path, command: str) -> None:
+def test_a_run_without_a_usable_result_is_rejected_before_training(tmp_path: Path, config: Path, command: str) -> None:
     line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [%d]}\n'
     log, base = tmp_path / "log.jsonl", tmp_path / "ctr"
     log.write_text((line % 0 + line % 1) * 9 + line % 0 * 2, encoding="utf-8")
@@ -152,7 +152,7 @@ def test_what_could_only_be_trained_in_vain_is_refused_before(tmp_path: Path, co
         assert len(output.strip().splitlines()) == 1
 
 
-def test_a_log_of_one_class_is_refused(tmp_path: Path, config: Path) -> None:
+def test_a_log_of_one_class_is_rejected(tmp_path: Path, config: Path) -> None:
     line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [0]}\n'
     log = tmp_path / "log.jsonl"
     log.write_text(line * 20, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Configs of preparations: what they refuse, and how."""
+"""Preparation configs: which ones are rejected, and how."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_shipped_configs_feed_every_feature_of_their_specs(path: Path) -> None:
         assert expressions_of(spec, config.source)
 
 
-def test_times_part_a_log_as_shares_do(tmp_path: Path) -> None:
+def test_times_split_a_log_as_shares_do(tmp_path: Path) -> None:
     config = _read(tmp_path, split={"validation_from": datetime(2014, 10, 22, tzinfo=UTC)})
     assert config.split.validation_from == datetime(2014, 10, 22, tzinfo=UTC)
     assert config.spec == tmp_path / "s.yaml"
@@ -68,9 +68,9 @@ def test_mistakes_are_named(tmp_path: Path, content: dict[str, object], message:
         _read(tmp_path, **content)
 
 
-def test_nothing_is_fitted_to_encoded_rows(tmp_path: Path) -> None:
+def test_encoded_rows_have_no_fitted_spec(tmp_path: Path) -> None:
     arguments = ["--config", "configs/prepare/feature_log.yaml", "--output", str(tmp_path / "out")]
-    refused = CliRunner().invoke(app, ["prepare", *arguments, "--fitted-spec", str(tmp_path / "spec.json")])
-    assert refused.exit_code == 2
-    assert "--fitted-spec: a feature log has encoded rows" in refused.output
+    rejected = CliRunner().invoke(app, ["prepare", *arguments, "--fitted-spec", str(tmp_path / "spec.json")])
+    assert rejected.exit_code == 2
+    assert "--fitted-spec: a feature log has encoded rows" in rejected.output
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Model configs: what they refuse, and how."""
+"""Model configs: which ones are rejected, and how."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_a_kind_alone_stands_for_its_defaults(tmp_path: Path) -> None:
     assert config.model == XDeepFmConfig(feature_maps=(32, 32))
 
 
-def test_training_goes_on_to_its_end_unless_it_is_told_when_not_to(tmp_path: Path) -> None:
+def test_without_early_stopping_training_runs_to_its_end(tmp_path: Path) -> None:
     assert TrainingConfig.from_yaml(_written(tmp_path, "spec: s.yaml\n")).early_stopping is None
     config = TrainingConfig.from_yaml(_written(tmp_path, "spec: s.yaml\nearly_stopping: {}\n"))
     assert config.early_stopping == EarlyStoppingConfig(metric="auc", patience=3)
@@ -89,7 +89,7 @@ def test_a_config_is_frozen() -> None:
         ("a: [\n", "cannot be read"),
     ],
 )
-def test_a_wrong_config_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_config_is_rejected_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = _written(tmp_path, text)
     with pytest.raises(ConfigError, match=message) as caught:
         TrainingConfig.from_yaml(path)

@@ -44,13 +44,13 @@ def test_a_bad_line_is_named_by_file_line_and_field(tmp_path: Path, change: dict
     ("line", "message"),
     [(b"{", "not valid JSON"), (b'{"clicked": [NaN]}', "not valid JSON"), (b"[1]", r"expected an object, got \[1\]")],
 )
-def test_a_line_that_is_no_object_is_refused(tmp_path: Path, line: bytes, message: str) -> None:
+def test_a_line_that_is_no_object_is_rejected(tmp_path: Path, line: bytes, message: str) -> None:
     with pytest.raises(DataError, match=rf"log\.jsonl:1: {message}"):
         list(read_log(_log(tmp_path, line)))
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])
-def test_what_is_not_in_order_of_time_cannot_be_parted_by_it(tmp_path: Path, first: int) -> None:
+def test_a_log_out_of_order_is_rejected(tmp_path: Path, first: int) -> None:
     path = _log(tmp_path, *(orjson.dumps(_GOOD | {"timestamp_ms": at}) for at in (3, 5, 4, 9)))
     with pytest.raises(DataError, match=r"log\.jsonl:3: timestamp_ms: 4 is earlier than 5 of the line before"):
         list(read_log(path, first=first))
@@ -77,11 +77,11 @@ def test_a_missing_log_is_a_data_error(tmp_path: Path) -> None:
         list(read_log(tmp_path / "absent"))
 
 
-def test_parts_of_a_log_make_the_whole(log: Path) -> None:
+def test_the_parts_of_a_log_make_the_whole(log: Path) -> None:
     assert [*read_log(log, last=30), *read_log(log, first=30, last=70)] == list(read_log(log, last=70))
 
 
-def test_chunks_hold_what_the_encoder_gives(log: Path, encoder: Encoder) -> None:
+def test_chunks_equal_the_encoder_s_output(log: Path, encoder: Encoder) -> None:
     requests = list(read_log(log, last=20))
     chunks = list(encode_log(iter(requests), encoder, chunk=25))
     ids, floats = encoder.encode_log(

@@ -1,4 +1,4 @@
-"""Records on disk and the batches that are read from them."""
+"""Records on disk, and batches from them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ def examples(log: Path, encoder: Encoder) -> Examples:
     return encoded
 
 
-def test_records_give_back_what_the_encoder_gave(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+def test_records_equal_the_encoder_s_output(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
     manifest = write_records([examples], tmp_path, spec, shards=1)
     read = [[part.numpy() for part in batch] for batch in batches(tmp_path, manifest, 128)]
     ids, floats, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
@@ -42,7 +42,7 @@ def test_the_manifest_counts_and_is_read_back(tmp_path: Path, examples: Examples
     assert (written.spec_hash, written.negative_sampling_rate) == (spec.hash, 0.5)
 
 
-def test_records_of_another_spec_are_refused(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+def test_records_of_another_spec_are_rejected(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
     manifest = write_records([examples], tmp_path, spec)
     manifest.check(spec)
     with pytest.raises(DataError, match=r"records of spec 'small' .* do not fit"):
@@ -72,9 +72,7 @@ def test_shuffling_is_a_permutation_that_the_seed_decides(
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_shares_are_disjoint_and_all_of_it_together(
-    tmp_path: Path, examples: Examples, spec: FeatureSpec, n: int
-) -> None:
+def test_shares_are_disjoint_and_complete(tmp_path: Path, examples: Examples, spec: FeatureSpec, n: int) -> None:
     marked = replace(examples, ids=np.arange(examples.ids.size, dtype=np.int32).reshape(examples.ids.shape))
     manifest = write_records([marked], tmp_path, spec, shards=3)
 
@@ -87,7 +85,7 @@ def test_shares_are_disjoint_and_all_of_it_together(
     assert sorted(row for rows in shares for row in rows) == marked.ids[:, 0].tolist()
 
 
-def test_each_epoch_is_mixed_anew_and_batches_reach_over_its_end(
+def test_each_epoch_is_shuffled_anew_and_batches_cross_its_end(
     tmp_path: Path, examples: Examples, spec: FeatureSpec
 ) -> None:
     marked = replace(examples, ids=np.arange(examples.ids.size, dtype=np.int32).reshape(examples.ids.shape))
@@ -97,17 +95,17 @@ def test_each_epoch_is_mixed_anew_and_batches_reach_over_its_end(
     rows = [row for batch in read for row in batch]
     assert rows[:300] != rows[300:]
     assert sorted(rows[:300]) == sorted(rows[300:]) == marked.ids[:, 0].tolist()
-    # In the order of the shards the first examples of each come early; mixed, they are anywhere.
+    # In shard order the first examples of each shard come early; shuffled, they are anywhere.
     assert 100 < np.mean([rows[:300].index(row) for row in marked.ids[:30, 0].tolist()]) < 200
 
 
-def test_records_of_an_older_form_are_refused(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+def test_records_of_an_older_format_are_rejected(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
     write_records([examples], tmp_path, spec)
     path = tmp_path / MANIFEST
     content = orjson.loads(path.read_bytes())
     del content["rows_per_record"]
     path.write_bytes(orjson.dumps(content))
-    with pytest.raises(DataError, match=r"manifest\.json: records of one example each, as an older version wrote them"):
+    with pytest.raises(DataError, match=r"manifest\.json: records of one example each, which an older version wrote"):
         read_manifest(tmp_path)
 
 
@@ -141,14 +139,14 @@ def test_columns_encode_as_documents_do(spec: FeatureSpec, encoder: Encoder) -> 
         ({"user": ["a"]}, [float("nan")], r"labels\[0\]: expected 0 or 1, got nan"),
     ],
 )
-def test_bad_columns_are_refused(
+def test_bad_columns_are_rejected(
     columns: dict[str, list[object]], labels: list[int], message: str, encoder: Encoder
 ) -> None:
     with pytest.raises(DataError, match=message):
         list(encode_table(columns, labels, encoder))
 
 
-def test_damaged_shards_are_named_and_left_out_up_to_a_bound(
+def test_damaged_shards_are_named_and_dropped_up_to_a_limit(
     tmp_path: Path, examples: Examples, spec: FeatureSpec
 ) -> None:
     manifest = write_records([examples], tmp_path, spec, shards=4)

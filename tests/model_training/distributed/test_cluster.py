@@ -1,4 +1,4 @@
-"""`TF_CONFIG`, and how many gradients make a step; without TensorFlow."""
+"""`TF_CONFIG`, and the number of gradients per step; without TensorFlow."""
 
 import json
 
@@ -14,12 +14,12 @@ _CLUSTER = Cluster(("h1:1", "h2:1"), "h3:1", ("h4:1",))
 
 
 @pytest.mark.parametrize("task", _CLUSTER.tasks, ids=str)
-def test_what_is_written_is_read(task: Task) -> None:
+def test_a_written_tf_config_is_read_back(task: Task) -> None:
     assert read_tf_config({"TF_CONFIG": _CLUSTER.tf_config(task)}) == (_CLUSTER, task)
 
 
 @pytest.mark.parametrize("environment", [{}, {"TF_CONFIG": ""}])
-def test_without_it_a_process_is_alone(environment: dict[str, str]) -> None:
+def test_without_tf_config_a_process_is_alone(environment: dict[str, str]) -> None:
     assert read_tf_config(environment) is None
 
 
@@ -39,7 +39,7 @@ def test_the_chief_computes_too() -> None:
         ({"cluster": {"chief": ["a:1"], "ps": ["b:1"]}, "task": {"type": "ps", "index": 1}}, "there is no ps 1"),
     ],
 )
-def test_a_wrong_one_is_refused(content: object, message: str) -> None:
+def test_a_wrong_tf_config_is_rejected(content: object, message: str) -> None:
     text = content if isinstance(content, str) else json.dumps(content)
     with pytest.raises(ConfigError, match=f"TF_CONFIG: .*{message}"):
         read_tf_config({"TF_CONFIG": text})

@@ -1,4 +1,4 @@
-"""Processes of a run: real ones, of a few lines each, in place of those that load TensorFlow."""
+"""The launcher with real, short programs instead of processes that load TensorFlow."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _SERVES = "import signal; signal.pause()"
 
 
 class _Heard:
-    """What was said, and who is to be told when a certain word falls."""
+    """Records the lines, and calls a reaction when a certain line arrives."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -51,7 +51,7 @@ def _launcher(heard: _Heard, programs: dict[str, str], *, restarts: int = 1) -> 
 
 
 def _dies_once(folder: Path, *, then: str) -> str:
-    """A program that kills itself when it is started for the first time."""
+    """A program that kills itself at its first start."""
     return (
         f"import os, pathlib; mark = pathlib.Path({str(folder / 'mark')!r})\n"
         f"if not mark.exists():\n    mark.touch(); os.kill(os.getpid(), 9)\n{then}"
@@ -60,12 +60,12 @@ def _dies_once(folder: Path, *, then: str) -> str:
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Path:
-    """By which one program waits for another: whoever opens one end waits for the other one's opening."""
+    """A named pipe by which programs wait for each other: opening one end waits for the other end."""
     os.mkfifo(tmp_path / "pipe")
     return tmp_path / "pipe"
 
 
-async def test_all_are_started_and_what_serves_is_ended(heard: _Heard) -> None:
+async def test_all_processes_start_and_servers_are_ended(heard: _Heard) -> None:
     says = "import os, json; c = json.loads(os.environ['TF_CONFIG']); print(c['task'], sorted(c['cluster']))"
     serves = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
     await _launcher(heard, {"ps 0": serves, "chief": says, "worker 0": says}).run()
@@ -77,14 +77,14 @@ async def test_all_are_started_and_what_serves_is_ended(heard: _Heard) -> None:
         os.kill(server, 0)
 
 
-async def test_a_worker_that_is_killed_is_started_again_alone(heard: _Heard, tmp_path: Path, pipe: Path) -> None:
+async def test_a_killed_worker_is_restarted_alone(heard: _Heard, tmp_path: Path, pipe: Path) -> None:
     chief = f"print('up', flush=True); open({str(pipe)!r}).read(); print('done')"
     worker = _dies_once(tmp_path, then=f"open({str(pipe)!r}, 'w').close()")
     await _launcher(heard, {"ps 0": _SERVES, "chief": chief, "worker 0": worker}).run()
     assert sorted(heard.lines) == ["chief: done", "chief: up", "worker 0: killed by SIGKILL; it is started again"]
 
 
-async def test_a_chief_that_is_killed_restarts_all(heard: _Heard, tmp_path: Path, pipe: Path) -> None:
+async def test_a_killed_chief_restarts_all(heard: _Heard, tmp_path: Path, pipe: Path) -> None:
     server = f"import signal; print('up', flush=True); open({str(pipe)!r}, 'w').close(); signal.pause()"
     chief = f"open({str(pipe)!r}).read()\n" + _dies_once(tmp_path, then="print('done')")
     await _launcher(heard, {"ps 0": server, "chief": chief, "worker 0": "pass"}).run()
@@ -100,7 +100,7 @@ async def test_a_process_that_keeps_dying_is_named_with_its_last_lines(heard: _H
     assert heard.lines.count("worker 0: exit status 1; it is started again") == 1
 
 
-async def test_a_process_that_refuses_is_not_started_again(heard: _Heard) -> None:
+async def test_a_process_with_a_fatal_error_is_not_restarted(heard: _Heard) -> None:
     launcher = _launcher(heard, {"ps 0": _SERVES, "chief": "raise SystemExit(2)", "worker 0": _SERVES}, restarts=9)
     with pytest.raises(TrainingError, match="chief: exit status 2; its last output: nothing"):
         await launcher.run()
@@ -108,7 +108,7 @@ async def test_a_process_that_refuses_is_not_started_again(heard: _Heard) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_all(heard: _Heard, number: signal.Signals) -> None:
-    # It does not end on SIGTERM, so that it has to be made to.
+    # The program ignores SIGTERM, so the launcher must kill it.
     stubborn = (
         "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
     )
@@ -119,7 +119,7 @@ async def test_a_signal_ends_all(heard: _Heard, number: signal.Signals) -> None:
     assert heard.lines == ["chief: up"]
 
 
-async def test_a_signal_does_afterwards_what_it_did_before(heard: _Heard) -> None:
+async def test_previous_signal_handlers_are_restored(heard: _Heard) -> None:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         await _launcher(heard, {"ps 0": _SERVES, "chief": "pass", "worker 0": "pass"}).run()
@@ -128,8 +128,8 @@ async def test_a_signal_does_afterwards_what_it_did_before(heard: _Heard) -> Non
         signal.signal(signal.SIGTERM, before)
 
 
-def test_a_launcher_that_is_killed_leaves_nobody_behind(pipe: Path) -> None:
-    # Each holds the pipe open for writing: it ends when the last of them has.
+def test_a_killed_launcher_leaves_no_process(pipe: Path) -> None:
+    # Each process keeps the pipe open for writing: it ends when the last process has ended.
     role = (
         "import os, signal; from model_training.distributed.lifeline import end_with_launcher\n"
         f"end_with_launcher(os.environ); file = open({str(pipe)!r}, 'w')\n"
@@ -145,7 +145,7 @@ def test_a_launcher_that_is_killed_leaves_nobody_behind(pipe: Path) -> None:
         with pipe.open() as file:
             tasks = [json.loads(file.readline())["task"]["type"] for _ in range(3)]
             launcher.kill()
-            assert select.select([file], [], [], 10.0)[0], "somebody still has the pipe open"
+            assert select.select([file], [], [], 10.0)[0], "a process still has the pipe open"
             assert file.read() == ""
     finally:
         launcher.kill()
@@ -153,14 +153,14 @@ def test_a_launcher_that_is_killed_leaves_nobody_behind(pipe: Path) -> None:
     assert sorted(tasks) == ["chief", "ps", "worker"]
 
 
-async def test_a_line_without_an_end_is_cut(heard: _Heard) -> None:
+async def test_an_endless_line_is_cut(heard: _Heard) -> None:
     writes = "import sys; sys.stdout.write('x' * 300_000)"
     await _launcher(heard, {"ps 0": _SERVES, "chief": writes, "worker 0": "pass"}).run()
     assert heard.lines
     assert all(len(line) < 5000 for line in heard.lines)
 
 
-def test_ports_are_free_and_each_is_given_once() -> None:
+def test_ports_are_free_and_different() -> None:
     cluster = local_cluster(3, 4)
     assert [str(task) for task in cluster.tasks] == [
         "ps 0",

@@ -1,4 +1,4 @@
-"""Synchronous training without parameter servers: whole runs, every process its own."""
+"""Synchronous training without parameter servers: whole runs, each role in its own process."""
 
 import os
 import re
@@ -39,7 +39,7 @@ _ORDERED = {
 
 @pytest.fixture
 def data(tmp_path: Path, log: Path, spec: FeatureSpec) -> TrainingData:
-    """1,200 examples: as many batches of 60 as fit."""
+    """1,200 examples, a multiple of the batch size 60."""
     return split_log(log, tmp_path / "records", spec, holdout=0.8)
 
 
@@ -60,7 +60,7 @@ def _role(tf_config: str, *arguments: str | Path) -> subprocess.CompletedProcess
     )
 
 
-def test_a_run_of_one_process_is_that_of_a_single_process(
+def test_a_cluster_of_one_process_trains_like_a_single_process(
     tmp_path: Path, data: TrainingData, spec: FeatureSpec
 ) -> None:
     path, run = write_config(tmp_path, **_ORDERED), tmp_path / "run"
@@ -78,7 +78,7 @@ def test_a_run_of_one_process_is_that_of_a_single_process(
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_model_that_one_makes_of_their_batches_in_one(
+def test_two_processes_make_the_model_of_one_with_larger_batches(
     tmp_path: Path, data: TrainingData, spec: FeatureSpec
 ) -> None:
     path, run = write_config(tmp_path, **_ORDERED), tmp_path / "run"
@@ -92,8 +92,10 @@ def test_two_processes_make_the_model_that_one_makes_of_their_batches_in_one(
     single, _ = train_records(data.directory, data.manifest, spec, double)
     _assert_equal(trained_model(run, config, spec), single)
     (events,) = run.glob("events.out.tfevents.*")
-    told = [value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value]
-    assert "loss" in told
+    reported = [
+        value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value
+    ]
+    assert "loss" in reported
 
 
 def _auc(output: str) -> float:
@@ -115,7 +117,7 @@ def test_two_processes_are_as_good_as_one(tmp_path: Path, log: Path) -> None:
     assert set(tf.saved_model.load(str(base / "1")).signatures) == {"serving_default", "score", "feature_spec"}
     ended = _role("", "--config", write_config(tmp_path, **settings, batch_size=64), "--log", log)
     assert ended.returncode == 0, ended.stdout
-    # 600 examples judge; the standard error of a difference between two models of one kind is below 0.01.
+    # On 600 examples the standard error of a difference between two such models is below 0.01.
     assert _auc(output) == pytest.approx(_auc(ended.stdout), abs=0.03)
     assert _auc(output) > 0.7
 
@@ -150,7 +152,7 @@ def test_a_run_survives_the_death_of_any_process(tmp_path: Path, role: str) -> N
     ],
     ids=["mirrored", "sync", "backup", "async"],
 )
-def test_several_processes_end_early_with_the_best_model(
+def test_several_processes_stop_early_with_the_best_model(
     tmp_path: Path, log: Path, spec: FeatureSpec, mode: tuple[str, ...]
 ) -> None:
     has_backup = "--backup" in mode
@@ -161,7 +163,7 @@ def test_several_processes_end_early_with_the_best_model(
         batch_size=32,
         epochs=60,
         deep={"learning_rate": 0.2, "embedding_learning_rate": 0.3},
-        # With a backup so often that the others make the steps to the next judgement during one.
+        # With a backup worker, so often that other processes reach the next evaluation during one.
         early_stopping={"patience": 2, "validation_share": 0.5, "every_examples": 64 if has_backup else 1200},
     )
     run, records = tmp_path / "run", tmp_path / "records"
@@ -176,12 +178,12 @@ def test_several_processes_end_early_with_the_best_model(
     standing = BestModel(run).read()
     assert standing is not None
     assert standing.evaluated < 60 * 1200
-    # Who does not wait for the chief makes steps behind the judgement that ends the run, and what is left is judged
-    # too: it may be the best.
+    # Processes that do not wait for the chief make steps after the evaluation that ends the run. The last model is
+    # evaluated too, and may be the best.
     assert standing.waited >= 2 or goes_on
     config = TrainingConfig.from_yaml(path).with_distributed({"mode": mode[1]})
     validation = read_validation(records, read_manifest(records), spec, config)
     assert validation is not None
     value = validation.value(predictor(trained_model(run, config, spec), spec), "auc")
-    # And between a judgement and the saving.
+    # They also make steps between an evaluation and the checkpoint.
     assert value == pytest.approx(standing.value, abs=0.05 if goes_on else 1e-4)

@@ -1,4 +1,4 @@
-"""What follows from the end of a process; without processes."""
+"""The action after the end of a process, without processes."""
 
 import pytest
 from hypothesis import given
@@ -18,12 +18,12 @@ def _supervision(restarts: int = 2) -> Supervision:
 
 
 @pytest.mark.parametrize(("task", "action"), [(_ONE, "restart"), (_CHIEF, "restart_all"), (_PS, "restart_all")])
-def test_a_worker_s_death_is_its_own_and_that_of_the_others_concerns_all(task: Task, action: str) -> None:
+def test_the_death_of_a_worker_restarts_it_alone_and_other_deaths_restart_all(task: Task, action: str) -> None:
     assert _supervision().ended(task, _KILLED) == action
 
 
 @pytest.mark.parametrize("task", [_CHIEF, _ONE], ids=str)
-def test_without_parameter_servers_any_death_concerns_all(task: Task) -> None:
+def test_without_parameter_servers_any_death_restarts_all(task: Task) -> None:
     assert Supervision([_CHIEF, _ONE, _TWO], restarts=1).ended(task, _KILLED) == "restart_all"
 
 
@@ -34,11 +34,11 @@ def test_restarts_are_bounded_over_all_processes() -> None:
 
 
 @pytest.mark.parametrize("task", _TASKS, ids=str)
-def test_what_another_start_would_not_mend_is_not_tried_again(task: Task) -> None:
+def test_a_fatal_exit_is_not_restarted(task: Task) -> None:
     assert _supervision().ended(task, 2) == "fail"
 
 
-def test_a_run_is_finished_when_all_that_compute_are_done() -> None:
+def test_a_run_is_finished_when_all_computing_processes_are_done() -> None:
     supervision = _supervision()
     assert [supervision.ended(task, 0) for task in (_ONE, _CHIEF)] == ["go_on", "go_on"]
     assert supervision.chief_is_done
@@ -52,7 +52,7 @@ def test_with_the_model_saved_no_death_matters() -> None:
     assert [supervision.ended(task, _KILLED) for task in (_PS, _ONE, _TWO)] == ["go_on", "go_on", "finish"]
 
 
-def test_a_restart_of_all_counts_nobody_as_done() -> None:
+def test_after_a_restart_of_all_no_process_counts_as_done() -> None:
     supervision = _supervision()
     supervision.ended(_ONE, 0)
     assert supervision.ended(_CHIEF, _KILLED) == "restart_all"
@@ -67,7 +67,7 @@ def test_it_never_restarts_more_often_than_allowed(exits: list[tuple[Task, int]]
     assert sum(action.startswith("restart") for action in actions) <= restarts
 
 
-def test_pace_is_that_since_the_report_before() -> None:
+def test_the_pace_is_measured_since_the_previous_report() -> None:
     pace = Pace(100, started=10.0)
     assert pace.line(40, 4000, 0.5, now=13.0) == "step 40/100, loss 0.5000, first after 3 s"
     assert pace.line(50, 5000, 0.4, now=15.0) == "step 50/100, loss 0.4000, 500 examples/s, 0:10 left"

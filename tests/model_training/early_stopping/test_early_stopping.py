@@ -1,4 +1,4 @@
-"""When training ends before its last step, and which model is kept; the decision alone, and whole runs."""
+"""Early stopping: the rule alone, and whole runs."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from model_training.config.training import EarlyStoppingConfig, TrainingConfig
 from model_training.data.training_data import TrainingData, split_log
 from model_training.early_stopping.best_model import BestModel
-from model_training.early_stopping.standing import Standing, is_due, judged
+from model_training.early_stopping.standing import Standing, is_due, updated_standing
 from model_training.early_stopping.validation import read_validation
 from model_training.errors import DataError
 from model_training.training.prediction import predictor
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.tensorflow
 def _judged(values: list[float], settings: EarlyStoppingConfig) -> list[Standing]:
     standings: list[Standing] = []
     for i, value in enumerate(values, 1):
-        standings.append(judged(standings[-1] if standings else None, value, 100 * i, settings))
+        standings.append(updated_standing(standings[-1] if standings else None, value, 100 * i, settings))
     return standings
 
 
@@ -36,25 +36,25 @@ def test_patience_counts_evaluations_since_the_best() -> None:
     assert (standings[-1].value, standings[-1].examples, standings[-1].evaluated) == (0.71, 400, 600)
 
 
-def test_a_loss_gets_better_downwards_and_little_is_nothing() -> None:
+def test_a_lower_loss_is_better_and_a_small_change_is_no_improvement() -> None:
     settings = EarlyStoppingConfig(metric="log_loss", min_improvement=0.01)
     assert [s.waited for s in _judged([0.5, 0.495, 0.48, 0.49], settings)] == [0, 1, 0, 1]
 
 
-def test_an_evaluation_made_again_counts_once() -> None:
+def test_a_repeated_evaluation_counts_once() -> None:
     settings = EarlyStoppingConfig()
     (*_, last) = _judged([0.7, 0.6], settings)
-    assert judged(last, 0.6, 200, settings) == last
-    assert judged(last, 0.9, 100, settings) == last
+    assert updated_standing(last, 0.6, 200, settings) == last
+    assert updated_standing(last, 0.9, 100, settings) == last
 
 
-def test_after_a_restart_from_an_older_checkpoint_the_best_model_stays_what_it_was(tmp_path: Path) -> None:
-    """Those of earlier moments, made again, are not the one that was judged; nor may it be half overwritten."""
+def test_a_restart_from_an_older_checkpoint_keeps_the_best_model(tmp_path: Path) -> None:
+    """A repeated evaluation of an earlier step must not replace the best model, not even partly."""
     settings, best = EarlyStoppingConfig(), BestModel(tmp_path)
     saved: list[str] = []
-    best.write(judged(None, 0.7, 300, settings), saved.append)
+    best.write(updated_standing(None, 0.7, 300, settings), saved.append)
     for examples in (200, 300):
-        best.write(judged(best.read(), 0.6, examples, settings), saved.append)
+        best.write(updated_standing(best.read(), 0.6, examples, settings), saved.append)
     assert saved == [best.checkpoint(Standing(0.7, 300, 300))]
 
 
@@ -75,7 +75,7 @@ def test_a_step_makes_one_evaluation_due_at_most(steps: list[int], every: int) -
 
 @pytest.fixture
 def config() -> TrainingConfig:
-    """It learns examples by heart, so that it soon gets worse on others."""
+    """The model overfits, so it soon gets worse on other examples."""
     return TrainingConfig.model_validate(
         {
             "spec": "unused",
@@ -102,19 +102,19 @@ def test_a_run_ends_early_with_its_best_model(
     assert best is not None
     assert best.waited == 2
     assert result.examples == best.evaluated < 40 * data.manifest.examples
-    # An evaluation an epoch, in the first step that ends in or behind it.
+    # One evaluation per epoch, in the first step that ends at or after its end.
     assert best.examples < best.evaluated - 2 * (data.manifest.examples - 64)
     validation = read_validation(data.directory, data.manifest, spec, config)
     assert validation is not None
     assert validation.value(predictor(model, spec), "auc") == pytest.approx(best.value, abs=1e-6)
     assert BestModel(tmp_path / "run").read() == best
-    # A run that was ended stays so, with the same model.
+    # A run that was stopped early stays stopped, with the same model.
     again, nothing = train_records(data.directory, data.manifest, spec, config, checkpoints=tmp_path / "run")
     assert (nothing.steps, nothing.best) == (0, best)
     assert validation.value(predictor(again, spec), "auc") == pytest.approx(best.value, abs=1e-6)
 
 
-def test_a_run_that_is_not_kept_has_its_best_model_too(
+def test_a_run_without_a_folder_also_returns_its_best_model(
     config: TrainingConfig, data: TrainingData, spec: FeatureSpec
 ) -> None:
     settings = EarlyStoppingConfig(metric="log_loss", patience=1, every_examples=256)
@@ -127,7 +127,7 @@ def test_a_run_that_is_not_kept_has_its_best_model_too(
     assert validation.value(predictor(model, spec), "log_loss") == pytest.approx(result.best.value, abs=1e-6)
 
 
-def test_a_log_is_parted_in_order_of_time(
+def test_a_log_is_split_in_order_of_time(
     tmp_path: Path, log: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
 ) -> None:
     whole = split_log(log, tmp_path / "whole", spec, holdout=0.0).training()
@@ -140,7 +140,7 @@ def test_a_log_is_parted_in_order_of_time(
     np.testing.assert_array_equal(parts[2].ids, whole.ids[2400:])
 
 
-def test_without_examples_to_judge_by_nothing_is_trained(
+def test_without_validation_examples_nothing_is_trained(
     tmp_path: Path, log: Path, config: TrainingConfig, spec: FeatureSpec
 ) -> None:
     data = split_log(log, tmp_path / "records", spec, holdout=0.9)

@@ -1,4 +1,4 @@
-"""Measures against slow definitions, and intervals that contain what they should."""
+"""Measures against slow definitions, and the coverage of intervals."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ ROWS = st.lists(
 
 
 def _auc(labels: list[int], scores: list[float]) -> float:
-    """Pairs of a click and a non-click that are in order, by definition."""
+    """AUC by its definition: the share of pairs of a click and a non-click in the right order."""
     pairs = [
         (a > b) + (a == b) / 2
         for a, x in zip(scores, labels, strict=True)
@@ -26,7 +26,7 @@ def _auc(labels: list[int], scores: list[float]) -> float:
 
 
 @given(ROWS)
-def test_auc_of_each_user_is_that_of_his_own_pairs(rows: list[tuple[int, float, int]]) -> None:
+def test_the_auc_of_a_user_is_that_of_the_user_s_own_pairs(rows: list[tuple[int, float, int]]) -> None:
     labels, scores, users = (np.array(column) for column in zip(*rows, strict=True))
     aucs, impressions = user_aucs(labels.astype(float), scores, users)
     assert impressions.tolist() == np.bincount(users).tolist()
@@ -61,7 +61,7 @@ def _clicks(n: int) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:
     return (rng.random(n) < truth).astype(int), truth, rng
 
 
-def test_a_worse_model_is_told_from_an_equal_one() -> None:
+def test_a_worse_model_is_distinguished_from_an_equal_one() -> None:
     labels, truth, rng = _clicks(20_000)
     users = rng.integers(0, 2_000, len(labels))
     noisy = np.clip(truth * np.exp(rng.normal(0, 1.0, len(truth))), 0, 1)
@@ -74,7 +74,7 @@ def test_a_worse_model_is_told_from_an_equal_one() -> None:
         assert auc.low <= auc.candidate - auc.served <= auc.high
         assert (auc.high < -0.005) is worse
         assert (auc.low > -0.005) is not worse
-    # The same model differs in nothing, on whatever is drawn.
+    # A model does not differ from itself on any resample.
     same = differences(served, served, resamples=20, confidence=0.9)
     assert {(d.low, d.high) for d in same.values()} == {(0.0, 0.0)}
 

@@ -1,4 +1,4 @@
-"""Metrics, and the baseline that a model has to beat."""
+"""Metrics, and the baseline that a model must beat."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_metrics_by_hand() -> None:
         ([], [], "0 clicks among 0 examples"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(labels: list[int], scores: list[float], message: str) -> None:
+def test_scores_that_cannot_be_evaluated_are_rejected(labels: list[int], scores: list[float], message: str) -> None:
     with pytest.raises(DataError, match=message):
         evaluate(labels, np.array(scores, dtype=np.float32))
 

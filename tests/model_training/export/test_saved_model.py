@@ -1,4 +1,4 @@
-"""Exported versions: their signatures, their warm-up, and that no poller sees half of one."""
+"""Exported versions: signatures, warm-up, and atomic appearance."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_the_three_signatures_and_the_spec(exported: Path, spec: FeatureSpec) ->
     assert set(signatures["serving_default"].structured_input_signature[1]) == {"ids", "floats"}
 
 
-def test_both_signatures_score_as_training_does(
+def test_both_signatures_score_like_training(
     exported: Path, model: WideDeep, spec: FeatureSpec, encoder: Encoder, log: Path
 ) -> None:
     (examples,) = encode_log(read_log(log, last=10), encoder)
@@ -72,7 +72,7 @@ def test_both_signatures_score_as_training_does(
     assert flat.std() > 0.01
 
 
-def test_inputs_without_columns_are_left_out(tmp_path: Path) -> None:
+def test_inputs_without_columns_are_omitted(tmp_path: Path) -> None:
     features = [
         {"name": "user", "path": "user", "side": "user", "kind": "categorical", "buckets": 9, "deep": True},
         {"name": "ad", "path": "ad_id", "side": "candidate", "kind": "categorical", "buckets": 9, "wide": True},
@@ -116,7 +116,7 @@ def test_a_version_is_never_overwritten(exported: Path, model: WideDeep, spec: F
 
 
 @pytest.mark.parametrize(("version", "rate", "message"), [(0, 1.0, "version 0"), (1, 0.0, "negative_sampling_rate 0")])
-def test_impossible_exports_are_refused(
+def test_impossible_exports_are_rejected(
     tmp_path: Path, model: WideDeep, version: int, rate: float, message: str
 ) -> None:
     with pytest.raises(ExportError, match=message):
@@ -124,7 +124,7 @@ def test_impossible_exports_are_refused(
     assert not (tmp_path / "ctr").exists()
 
 
-def test_a_failure_half_way_leaves_nothing(
+def test_a_failure_leaves_nothing(
     tmp_path: Path, model: WideDeep, spec: FeatureSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""Layers that multiply features with each other, against numbers worked out by hand or by loops in numpy."""
+"""Layers that multiply features with each other, against numbers computed by hand or by loops in NumPy."""
 
 from itertools import combinations
 
@@ -89,7 +89,7 @@ def test_cross_layers_of_version_2_are_those_of_keras_rs(rank: int | None) -> No
         kernels = [_normal(*shape, seed=depth) for shape in shapes]
         bias = _normal(7, seed=depth)
         theirs = keras_rs.layers.FeatureCross(projection_dim=rank)
-        theirs(first, first)  # makes its variables
+        theirs(first, first)  # creates its variables
         theirs.set_weights([*kernels, bias])
         expected = theirs(first, expected)
         found = cross_v2(first, found, project(found, kernels), bias)
@@ -108,7 +108,7 @@ def test_the_first_layer_of_feature_maps_needs_one_block_for_mixed_pairs() -> No
     request, candidate, weights = _normal(2, 3, 4), _normal(5, 2, 4), _normal(2, 5, 5)
     fields = np.concatenate([request[_OWNER], candidate], axis=1)
     of_request, of_candidate = _dims_first(request), _dims_first(candidate)
-    # Both orders of a mixed pair, the request's field first and last, weigh the same product.
+    # Both orders of a mixed pair, the request's field first and last, weight the same product.
     mixed = weights[:, 3:, :3] + weights[:, :3, 3:].transpose(0, 2, 1)
     own, shared, rest = (
         interaction_matrices(ends, tf.constant(block.transpose(2, 1, 0).reshape(block.shape[2], -1)))
@@ -124,5 +124,5 @@ def test_the_first_layer_of_feature_maps_needs_one_block_for_mixed_pairs() -> No
 
 
 def _dims_first(fields: F32) -> tf.Tensor:
-    """Fields [n, m, dim] as layers of feature maps take them: [n, dim, m]."""
+    """Fields [n, m, dim] in the layout of feature maps: [n, dim, m]."""
     return tf.constant(fields.transpose(0, 2, 1))

@@ -1,4 +1,4 @@
-"""Each layer against numbers worked out by hand or in numpy."""
+"""Each layer against numbers computed by hand or in NumPy."""
 
 import numpy as np
 import pytest
@@ -28,13 +28,13 @@ def test_one_value_is_its_row_of_the_table() -> None:
     assert _embed([[1, 4], [2, 2]], Field(0, 1, None), Field(1, 1, None)) == [[1, 2, 7, 8], [3, 4, 3, 4]]
 
 
-def test_padding_takes_no_part_in_sum_and_mean() -> None:
+def test_padding_is_not_in_sum_and_mean() -> None:
     ids = [[1, 2, 0], [3, 0, 0], [0, 0, 0]]
     assert _embed(ids, Field(0, 3, "sum")) == [[4, 6], [5, 6], [0, 0]]
     assert _embed(ids, Field(0, 3, "mean")) == [[2, 3], [5, 6], [0, 0]]
 
 
-def test_fields_of_equal_shape_are_pooled_apart_and_stand_after_single_ones() -> None:
+def test_fields_of_equal_shape_are_pooled_separately_after_single_ones() -> None:
     ids = [[1, 2, 4, 3, 0]]
     fields = (Field(0, 2, "sum"), Field(2, 1, None), Field(3, 2, "sum"))
     assert _embed(ids, *fields) == [[7, 8, 4, 6, 5, 6]]
@@ -62,7 +62,7 @@ def test_linear_adds_the_weights_of_its_columns() -> None:
     assert linear_floats(tf.constant([10.0]), floats, [1]).numpy().tolist() == [20, 40]
 
 
-def test_select_takes_columns_in_the_order_asked_for() -> None:
+def test_select_keeps_the_order_of_the_columns() -> None:
     matrix = tf.constant([[1, 2, 3], [4, 5, 6]])
     assert select(matrix, [0, 1, 2]).numpy().tolist() == [[1, 2, 3], [4, 5, 6]]
     assert select(matrix, [1, 2]).numpy().tolist() == [[2, 3], [5, 6]]

@@ -1,4 +1,4 @@
-"""Each model as a whole against its paper's equation, in numpy and without a request's shares."""
+"""Each whole model against its paper's equation in NumPy, without shared request computations."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -32,7 +32,7 @@ def _deep_inputs(model: Any, inputs: ModelInputs) -> tuple[F32, F32]:
 
 
 def _fields(model: Any, inputs: ModelInputs) -> tuple[F32, F32]:
-    """Fields of both ends, [n, fields, dim]."""
+    """Fields of request and candidate, [n, fields, dim]."""
     ends = []
     for end in ("request", "candidate"):
         embedded = getattr(model.embedding, end)(inputs)
@@ -56,7 +56,7 @@ def _wide(model: Any, inputs: ModelInputs) -> F32:
 
 
 def _output(values: F32, kernel: tf.Variable) -> F32:
-    """What an output layer of one unit makes of `values` [n, width]."""
+    """The output of a layer with one unit for `values` [n, width]."""
     logits: F32 = (values @ kernel.numpy())[:, 0]
     return logits
 

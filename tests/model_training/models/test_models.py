@@ -36,7 +36,7 @@ _ALL = pytest.mark.parametrize("name", _SMALL)
 
 @pytest.fixture
 def examples(log: Path, encoder: Encoder) -> Examples:
-    """Three candidates of each of ten requests."""
+    """Ten requests with three candidates each."""
     (encoded,) = encode_log(read_log(log, last=10), encoder)
     return encoded
 
@@ -46,7 +46,7 @@ def _config(name: str, **settings: object) -> TrainingConfig:
 
 
 def _model(name: str, spec: FeatureSpec) -> Model:
-    """A model none of whose parameters is zero, but for padding."""
+    """A model in which only padding is zero."""
     model = build_model(_config(name), spec)
     rng = np.random.default_rng(4)
     for variable in model.trainable_variables:
@@ -69,7 +69,7 @@ def test_both_signatures_agree(name: str, spec: FeatureSpec, encoder: Encoder, e
     signatures, layout = build(_model(name, spec), spec), encoder.layout
     flat = signatures["serving_default"](ids=examples.ids, floats=examples.floats)["ctr"].numpy()
     a, b, c = layout.id_width("request"), layout.id_width("candidate"), layout.float_width("request")
-    # Not in order of the requests: rows may come as they like.
+    # Rows may be in any order of the requests.
     mixed = np.random.default_rng(5).permutation(30)
     factored = signatures["score"](
         request_ids=examples.ids[::3, :a],
@@ -84,7 +84,7 @@ def test_both_signatures_agree(name: str, spec: FeatureSpec, encoder: Encoder, e
     assert flat.std() > 0.01
 
 
-# Wide & Deep and its optimizer have a file of their own; the two forms of Deep & Cross v2 train alike.
+# Wide & Deep and its optimizer have their own file; both forms of Deep & Cross v2 train in the same way.
 @pytest.mark.parametrize("name", [name for name in _SMALL if name not in {"wide_deep", "dcn_v2"}])
 def test_training_learns_and_keeps_padding(name: str, spec: FeatureSpec, encoder: Encoder, log: Path) -> None:
     (examples,) = encode_log(read_log(log, last=100), encoder, chunk=10**6)
@@ -109,7 +109,7 @@ def test_a_model_s_own_seed_decides_its_weights(name: str, spec: FeatureSpec) ->
 
 
 @_ALL
-def test_a_spec_without_candidates_is_refused(name: str) -> None:
+def test_a_spec_without_candidates_is_rejected(name: str) -> None:
     features = [{"name": "user", "path": "user", "side": "user", "kind": "categorical", "buckets": 9, "deep": True}]
     lonely = FeatureSpec.from_mapping({"name": "lonely", "embedding_dim": 2, "features": features})
     with pytest.raises(ConfigError, match="spec 'lonely': needs features of user or context, and of candidates"):
@@ -117,16 +117,16 @@ def test_a_spec_without_candidates_is_refused(name: str) -> None:
 
 
 @_ALL
-@pytest.mark.parametrize("deep_end", ["user", "candidate"])
-def test_deep_columns_of_one_end_suffice(name: str, deep_end: str) -> None:
+@pytest.mark.parametrize("deep_input", ["user", "candidate"])
+def test_deep_columns_of_one_input_suffice(name: str, deep_input: str) -> None:
     features = [
         {
             "name": side,
             "path": side,
             "side": side,
             "kind": "numeric",
-            "deep": side == deep_end,
-            "wide": side != deep_end,
+            "deep": side == deep_input,
+            "wide": side != deep_input,
         }
         for side in ("user", "candidate")
     ]
@@ -138,7 +138,7 @@ def test_deep_columns_of_one_end_suffice(name: str, deep_end: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in _SMALL if name != "logistic_regression"])
-def test_a_network_without_deep_features_is_refused(name: str) -> None:
+def test_a_network_without_deep_features_is_rejected(name: str) -> None:
     features = [
         {"name": side, "path": side, "side": side, "kind": "numeric", "wide": True} for side in ("user", "candidate")
     ]

@@ -35,7 +35,7 @@ def config() -> TrainingConfig:
 
 
 def _model(spec: FeatureSpec) -> WideDeep:
-    """A model none of whose parameters is zero, but for padding."""
+    """A model in which only padding is zero."""
     model = WideDeep(Layout(spec), [16, 8], embedding_stddev=0.5, seed=3)
     rng = np.random.default_rng(4)
     for variable in model.trainable_variables:
@@ -62,7 +62,7 @@ def test_the_wide_part_alone_is_logistic_regression(spec: FeatureSpec, examples:
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-def test_a_row_that_stands_twice_in_a_gradient_is_summed_and_padding_is_zero() -> None:
+def test_a_repeated_row_of_a_gradient_is_summed_and_padding_is_zero() -> None:
     gradient = tf.IndexedSlices(
         tf.constant([[1.0], [2.0], [4.0], [8.0]]), tf.constant([5, 0, 5, 2]), dense_shape=tf.constant([9, 1])
     )
@@ -118,7 +118,7 @@ def test_training_learns_keeps_padding_and_repeats_itself(
     model = trained()
     ctr = predict(model, spec, examples.ids[split:], examples.floats[split:], batch_size=400)
     labels = examples.labels[split:]
-    # The share of (click, no click) pairs in the right order; 0.79 for the truth itself.
+    # The share of (click, no click) pairs in the right order; the truth has 0.79.
     assert np.mean(ctr[labels == 1][:, None] > ctr[labels == 0][None, :]) > 0.7
     assert np.all(model.embedding.table.numpy()[0] == 0)
     assert model.wide.weights.numpy()[0] == 0
@@ -135,7 +135,7 @@ def test_a_loss_that_is_not_finite_stops(spec: FeatureSpec, config: TrainingConf
         train(WideDeep(Layout(spec), [4]), spec, data, config)
 
 
-def test_no_batches_are_refused(spec: FeatureSpec, config: TrainingConfig, examples: Examples) -> None:
+def test_no_batches_are_rejected(spec: FeatureSpec, config: TrainingConfig, examples: Examples) -> None:
     none = tf.data.Dataset.from_tensors((examples.ids, examples.floats, examples.labels.astype(np.float32))).take(0)
     with pytest.raises(DataError, match="no examples"):
         train(WideDeep(Layout(spec), [4]), spec, none, config)

@@ -1,4 +1,4 @@
-"""A log prepared by Spark: encoded as the scorer encodes, split by time, sampled, and every row accounted for."""
+"""A log prepared by Spark: encoded like in the scorer, split by time, sampled, with every row counted."""
 
 import shutil
 from collections import Counter
@@ -70,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, spark: "SparkSession", numbers
 
 
 def as_served(row: LogRow, encoder: Encoder) -> tuple[bytes, bytes, int]:
-    """The row as the scorer encodes the request for it."""
+    """The row that the scorer encodes from its request."""
     request = BidRequest("r", row.request, 1, rows=[orjson.dumps(row.candidate)])
     ids, floats = encoder.flat_rows(encoder.encode(request))
     return ids.tobytes(), floats.tobytes(), row.clicked
@@ -103,7 +103,7 @@ def test_training_keeps_all_clicks_and_a_share_of_the_rest(run: Run, numbers_spe
     assert run.prepared.splits["validation"].records.negative_sampling_rate == 1.0
 
 
-def test_splits_are_parted_by_time(run: Run) -> None:
+def test_splits_are_separated_by_time(run: Run) -> None:
     train, validation, test = (run.prepared.splits[name] for name in ("train", "validation", "test"))
     assert (train.first_ms, validation.first_ms, test.first_ms) == (0, 40 * HOUR_MS, 45 * HOUR_MS)
     assert train.last_ms < validation.first_ms <= validation.last_ms < test.first_ms
@@ -118,7 +118,7 @@ def test_every_row_is_accounted_for(run: Run) -> None:
     assert prepared.rows == held + prepared.sampled_out + len(BAD_LINES)
 
 
-def test_shards_are_what_the_manifest_says(run: Run) -> None:
+def test_shards_match_the_manifest(run: Run) -> None:
     named = {MANIFEST, STATISTICS}
     for split in run.prepared.splits.values():
         for shard in split.records.shards:
@@ -127,7 +127,7 @@ def test_shards_are_what_the_manifest_says(run: Run) -> None:
     assert {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()} == named
 
 
-def test_statistics_are_those_of_the_training_rows_and_fit_a_spec(run: Run, numbers_spec: FeatureSpec) -> None:
+def test_statistics_are_of_the_training_rows_and_fit_a_spec(run: Run, numbers_spec: FeatureSpec) -> None:
     statistics = orjson.loads((run.folder / STATISTICS).read_bytes())
     bids = [i % 13 / 4 for i in range(320) if i % 11]
     ages = [i % 60 for i in range(320) if i % 7]
@@ -158,7 +158,7 @@ def test_the_same_log_gives_the_same_bytes_and_replaces_only_on_request(
     assert [path.name for path in run.folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_model_trained_on_it_is_exported_as_if_nothing_had_been_left_out(run: Run, tmp_path: Path) -> None:
+def test_an_exported_model_is_corrected_for_sampling(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "model.yaml"
     spec = run.folder.parent / "spec.yaml"
     model.write_text(f"spec: {spec}\nmodel: logistic_regression\nbatch_size: 16\nepochs: 20\n", encoding="utf-8")
@@ -168,12 +168,12 @@ def test_a_model_trained_on_it_is_exported_as_if_nothing_had_been_left_out(run: 
     (later,) = run.examples("validation")
     serve = tf.saved_model.load(str(tmp_path / "ctr" / "1")).signatures["serving_default"]
     ctr = serve(ids=later.ids, floats=later.floats)["ctr"].numpy()
-    # One row in ten is a click; of the rows that were kept it is one in three.
+    # One row in ten is a click; of the kept rows it is one in three.
     assert 0.05 < ctr.mean() < 0.2
-    assert "40 " in result.output  # rows that it was judged by
+    assert "40 " in result.output  # evaluation rows
 
 
-def test_damaged_prepared_data_is_refused_before_training(run: Run, tmp_path: Path) -> None:
+def test_damaged_prepared_data_is_rejected_before_training(run: Run, tmp_path: Path) -> None:
     copy = shutil.copytree(run.folder, tmp_path / "copy")
     (copy / run.prepared.splits["train"].records.shards[0].file).unlink()
     with pytest.raises(DataError, match=r"damaged or missing shards, .*: train/records-00000-of-00002\.tfrecord\.gz"):
@@ -183,7 +183,7 @@ def test_damaged_prepared_data_is_refused_before_training(run: Run, tmp_path: Pa
 def test_a_full_disk_is_named_and_leaves_nothing(
     run: Run, spark: "SparkSession", numbers_spec: FeatureSpec, tmp_path: Path
 ) -> None:
-    # Shards are written by processes of Spark's, which are there since the run before.
+    # Spark's worker processes, which exist since the previous run, write the shards.
     running = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
     workers = [p.pid for p in running if "pyspark.daemon" in p.cmdline()]
     assert workers
@@ -212,7 +212,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(
         ({"candidate": {"ad_id": "profile", "price.bid": "bid"}}, r"ad_id: 'profile' is of type struct<.*cast it"),
     ],
 )
-def test_configs_that_do_not_fit_the_log_are_refused(
+def test_configs_that_do_not_fit_the_log_are_rejected(
     run: Run, spark: "SparkSession", tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     source = TABLE_SOURCE | {"paths": [str(run.folder.parent / "log.jsonl")]} | changes
@@ -222,7 +222,7 @@ def test_configs_that_do_not_fit_the_log_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_test_split_that_was_asked_for_has_rows(run: Run, spark: "SparkSession", tmp_path: Path) -> None:
+def test_a_requested_test_split_has_rows(run: Run, spark: "SparkSession", tmp_path: Path) -> None:
     source = TABLE_SOURCE | {"paths": [str(run.folder.parent / "log.jsonl")]}
     split = {"validation_from": "1970-01-02T00:00:00Z", "test_from": "1971-01-01T00:00:00Z"}
     config = PrepareConfig.from_yaml(write_config(tmp_path, source, split=split))

@@ -1,4 +1,4 @@
-"""Bid requests, impressions and clicks joined: who is a row, who is a click, and what happens to the rest."""
+"""Joins of bid requests, impressions and clicks: rows, labels, and counts of the rest."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +72,7 @@ def config(tmp_path: Path) -> PrepareConfig:
     return PrepareConfig.from_yaml(write_config(tmp_path, source))
 
 
-def test_shown_ads_are_rows_and_clicks_in_the_window_their_labels(
+def test_shown_ads_are_rows_and_clicks_in_the_window_are_labels(
     spark: "SparkSession", config: PrepareConfig, numbers_spec: FeatureSpec
 ) -> None:
     assert config.source.kind == "topics"
@@ -123,7 +123,7 @@ def test_the_ad_shown_is_encoded_as_the_scorer_encodes_it(
 
 
 def logged(document: Mapping[str, Any], encoder: Encoder, spec_hash: str) -> bytes:
-    """The line that the scorer logs of a request."""
+    """The scorer's feature-log line of a request."""
     candidates = document["candidates"]
     columns = candidates if isinstance(candidates, dict) else None
     rows = None if columns else [orjson.dumps(candidate) for candidate in candidates]
@@ -133,13 +133,13 @@ def logged(document: Mapping[str, Any], encoder: Encoder, spec_hash: str) -> byt
 
 @pytest.mark.slow
 @pytest.mark.tensorflow
-def test_rows_of_the_feature_log_are_trained_on_as_they_were_served(
+def test_rows_of_the_feature_log_equal_the_served_rows(
     spark: "SparkSession", numbers_spec: FeatureSpec, tmp_path: Path
 ) -> None:
     encoder, other = Encoder(numbers_spec), "0" * 16
     rows, columns = REQUESTS[:2]
     files: dict[str, list[bytes]] = {
-        # Logged by two specs, as when a record is read again behind a switch of versions.
+        # Logged under two specs: a record is read again after a switch of versions.
         "feature_log": [logged(rows, encoder, spec_hash) for spec_hash in (other, numbers_spec.hash, other)]
         + [logged(columns, encoder, other), b'{"request_id": "broken"}'],
         "impressions": [

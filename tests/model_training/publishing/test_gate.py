@@ -1,4 +1,4 @@
-"""What the gate lets pass, and what it names when it does not."""
+"""The gate's decisions, and the limits that it names."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def _beyond(evaluation: Evaluation, limits: GateConfig = LIMITS) -> list[str]:
     return [verdict.limit for verdict in decide(evaluation, limits) if not verdict.holds]
 
 
-def test_one_that_is_as_good_passes_every_limit() -> None:
+def test_an_equal_candidate_passes_every_limit() -> None:
     assert _beyond(AS_GOOD) == []
     assert {v.limit for v in decide(AS_GOOD, LIMITS)} == set(GateConfig.model_fields) - {"confidence", "resamples"}
 
@@ -39,18 +39,18 @@ def test_one_that_is_as_good_passes_every_limit() -> None:
         ("max_bytes", replace(AS_GOOD, candidate=replace(GOOD, file_bytes=200_000))),
         ("max_latency_ratio", replace(AS_GOOD, candidate=replace(GOOD, median_ms=2.0))),
         ("max_score_drift", replace(AS_GOOD, score_drift=0.5)),
-        # Not worse on average, but that was not shown.
+        # Not worse on average, but the examples do not show it.
         ("max_auc_loss", replace(AS_GOOD, differences=EQUAL | {"auc": Difference(0.75, 0.75, -0.02, 0.02)})),
         ("max_gauc_loss", replace(AS_GOOD, differences=EQUAL | {"gauc": Difference(0.7, 0.71, -0.02, 0.0)})),
         ("max_log_loss_rise", replace(AS_GOOD, differences=EQUAL | {"log_loss": Difference(0.3, 0.2, 0.09, 0.11)})),
     ],
 )  # fmt: skip
-def test_what_is_beyond_a_limit_is_named(limit: str, worse: Evaluation) -> None:
+def test_a_value_beyond_a_limit_is_named(limit: str, worse: Evaluation) -> None:
     assert _beyond(worse) == [limit]
     assert _beyond(worse, LIMITS.model_copy(update={limit: None})) == []
 
 
-def test_a_first_version_is_judged_by_itself() -> None:
+def test_a_first_version_is_evaluated_alone() -> None:
     first = replace(AS_GOOD, served=None, differences={}, score_drift=None)
     assert [v.limit for v in decide(first, LIMITS)] == ["min_auc", "max_calibration_bias", "max_bytes"]
 

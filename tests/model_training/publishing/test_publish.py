@@ -1,4 +1,4 @@
-"""From a candidate to a version that servers see, or to a refusal that leaves everything as it was."""
+"""Publishing: a candidate becomes a version that servers see, or is rejected without a change."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 def _model(spec: FeatureSpec, log: Path, *, knows: bool) -> WideDeep:
-    """One that has the click rate of each hour and ad by heart, or of all of them together."""
+    """A model with the click rate of each hour and ad, or with the overall click rate."""
     examples = next(encode_log(read_log(log, last=1_000), Encoder(spec)))
     layout = Layout(spec)
     model = WideDeep(layout, [4], embedding_stddev=0.1)
@@ -55,7 +55,7 @@ def _model(spec: FeatureSpec, log: Path, *, knows: bool) -> WideDeep:
 
 @pytest.fixture(scope="module")
 def candidates(tmp_path_factory: pytest.TempPathFactory, spec: FeatureSpec, log: Path) -> tuple[Path, Path]:
-    """Versions of a good model and of one that knows nothing but the mean."""
+    """Versions of a good model and of one that knows only the mean."""
     folder = tmp_path_factory.mktemp("candidates")
     good, poor = (
         export(_model(spec, log, knows=knows), spec, folder / name, 1)
@@ -69,7 +69,7 @@ def _run(*arguments: object) -> Result:
 
 
 def _put(servable: Servable, base: Path, **options: Any) -> Path:
-    """Publishes what has just been compared with the newest version."""
+    """Publishes a candidate that was just compared with the newest version."""
     return publishing.publish(servable, base, {}, compared_with=publishing.newest(base), **options)[0]
 
 
@@ -77,7 +77,7 @@ def _listed(base: Path) -> list[str]:
     return sorted(path.name for path in base.iterdir())
 
 
-def test_the_better_one_is_published_and_the_worse_one_refused(
+def test_the_better_candidate_is_published_and_the_worse_one_rejected(
     tmp_path: Path, candidates: tuple[Path, Path], log: Path
 ) -> None:
     good, poor = candidates
@@ -93,20 +93,20 @@ def test_the_better_one_is_published_and_the_worse_one_refused(
     card = orjson.loads((base / "2" / "model_card.json").read_bytes())
     assert card["spec"]["hash"] == FeatureSpec.from_mapping(SPEC).hash
     assert card["evaluation"]["differences"]["auc"]["low"] > 0.1
-    # Of the log's 40 users some share a row of the table, which makes one of them here.
+    # Some of the log's 40 users have the same hash and count as one.
     assert 20 < card["evaluation"]["users"] < 40
     assert all(verdict["holds"] for verdict in card["gate"]["verdicts"])
     assert card["forced"] is False
-    # What a server loads is what was judged, and it is called what it is called there.
+    # A server loads the evaluated model, and the warm-up requests have the served name.
     assert Servable.load(base / "2").parameters == card["parameters"]
     warmup = next(iter(tf.data.TFRecordDataset(str(base / "2" / WARMUP)))).numpy()
     assert b"\x03ctr" in warmup
 
     report = tmp_path / "report.json"
-    refused = _run("publish", poor, *options, "--report", report)
-    assert refused.exit_code == 3, refused.output
-    assert "beyond max_auc_loss 0.005" in refused.output
-    assert "nothing is published" in refused.output
+    rejected = _run("publish", poor, *options, "--report", report)
+    assert rejected.exit_code == 3, rejected.output
+    assert "beyond max_auc_loss 0.005" in rejected.output
+    assert "nothing is published" in rejected.output
     assert _listed(base) == ["1", "2"]
     assert not all(verdict["holds"] for verdict in orjson.loads(report.read_bytes())["gate"]["verdicts"])
 
@@ -123,36 +123,36 @@ def test_the_better_one_is_published_and_the_worse_one_refused(
     assert "gauc" not in evaluation["differences"]
 
 
-def test_what_is_no_whole_version_of_its_spec_is_not_published(
+def test_an_incomplete_or_wrong_version_is_not_published(
     tmp_path: Path, candidates: tuple[Path, Path], log: Path
 ) -> None:
     good, _ = candidates
     base = tmp_path / "ctr"
 
-    def refusal(candidate: Path, *more: object) -> str:
+    def rejection(candidate: Path, *more: object) -> str:
         result = _run("publish", candidate, "--to", base, "--log", log, *more)
         assert result.exit_code == 2, result.output
         assert not base.exists()
         return " ".join(result.output.split())
 
-    assert "cannot be loaded" in refusal(tmp_path / "absent")
+    assert "cannot be loaded" in rejection(tmp_path / "absent")
     copy = shutil.copytree(good, tmp_path / "no warm-up")
     (copy / WARMUP).unlink()
-    assert "has no warm-up requests" in refusal(copy)
+    assert "has no warm-up requests" in rejection(copy)
     module = tf.Module()
     module.v = tf.Variable(1.0)
     function = tf.function(lambda ids: {"ctr": module.v * tf.cast(ids[:, 0], tf.float32)})
     flat = function.get_concrete_function(ids=tf.TensorSpec([None, 3], tf.int32))
     tf.saved_model.save(module, str(tmp_path / "foreign"), signatures={"serving_default": flat})
-    assert "has no signature feature_spec, score" in refusal(tmp_path / "foreign")
+    assert "has no signature feature_spec, score" in rejection(tmp_path / "foreign")
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump(SPEC | {"embedding_dim": 5}), encoding="utf-8")
-    assert "has spec" in refusal(good, "--spec", other)
-    assert "has no such feature of one value" in refusal(good, "--user-feature", "tags")
-    assert "--log or --prepared: exactly one is needed" in refusal(good, "--prepared", tmp_path)
+    assert "has spec" in rejection(good, "--spec", other)
+    assert "has no such feature of one value" in rejection(good, "--user-feature", "tags")
+    assert "--log or --prepared: exactly one is needed" in rejection(good, "--prepared", tmp_path)
 
 
-def test_a_failure_on_the_way_leaves_what_was_there(
+def test_a_failure_before_publication_changes_nothing(
     tmp_path: Path, candidates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servable, base = Servable.load(candidates[0]), tmp_path / "ctr"
@@ -160,7 +160,7 @@ def test_a_failure_on_the_way_leaves_what_was_there(
     seen: list[list[str]] = []
 
     def full_disk(*_: object) -> None:
-        # At the last step all is there, and under no number that a server would look at.
+        # Before the last step everything is written, but not under a number that a server would load.
         seen.append(_listed(base))
         raise OSError(28, "No space left on device")
 
@@ -177,7 +177,7 @@ def test_a_failure_on_the_way_leaves_what_was_there(
         _put(servable, base, version=5)
 
 
-def test_a_failure_after_the_last_step_says_that_the_version_is_there(
+def test_a_failure_after_publication_says_that_the_version_is_published(
     tmp_path: Path, candidates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servable, base, config = Servable.load(candidates[0]), tmp_path / "ctr", tmp_path / "models.config"
@@ -192,7 +192,7 @@ def test_a_failure_after_the_last_step_says_that_the_version_is_there(
     assert _listed(base) == ["1"]
 
 
-def test_what_another_publisher_has_put_there_meanwhile_is_not_passed_over(
+def test_a_version_that_another_publisher_added_is_not_ignored(
     tmp_path: Path, candidates: tuple[Path, Path], log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, poor = candidates
@@ -215,17 +215,15 @@ def test_what_another_publisher_has_put_there_meanwhile_is_not_passed_over(
     assert _listed(base) == ["1", "2"]
 
 
-def test_two_writers_of_one_version_do_not_touch_each_other_s_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in containers on one volume, where each is process 1."""
+def test_two_writers_of_one_version_use_different_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like containers on one volume, where each process has the id 1."""
     monkeypatch.setattr(os, "getpid", lambda: 1)
 
-    def write(what: str, version: int, meanwhile: Callable[[], object] = int) -> None:
+    def write(what: str, version: int, between: Callable[[], object] = int) -> None:
         with new_version(tmp_path, version) as partial:
             partial.mkdir()
             (partial / "saved_model.pb").write_text(what, encoding="utf-8")
-            meanwhile()
+            between()
 
     def fail() -> None:
         raise OSError(28, "No space left on device")
@@ -241,7 +239,7 @@ def test_two_writers_of_one_version_do_not_touch_each_other_s_files(
     assert (found, _listed(tmp_path)) == (["first", "quick"], ["1", "2"])
 
 
-def test_a_version_that_another_publisher_removes_is_gone_all_the_same(
+def test_a_version_that_another_publisher_removes_counts_as_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "3").mkdir()
@@ -249,7 +247,7 @@ def test_a_version_that_another_publisher_removes_is_gone_all_the_same(
     assert remove_old(tmp_path, 1) == [1]
 
 
-def test_only_the_oldest_versions_go(tmp_path: Path) -> None:
+def test_only_the_oldest_versions_are_removed(tmp_path: Path) -> None:
     for number in (1, 2, 9, 10):
         with new_version(tmp_path, number) as partial:
             partial.mkdir()
@@ -262,7 +260,7 @@ def test_only_the_oldest_versions_go(tmp_path: Path) -> None:
     assert _listed(tmp_path) == ["10", "2", "9", "readme"]
 
 
-def test_what_killed_publishers_have_left_goes_when_it_is_old(tmp_path: Path) -> None:
+def test_old_files_of_killed_publishers_are_removed(tmp_path: Path) -> None:
     abandoned, current = tmp_path / ".3.0af1.partial", tmp_path / ".4.0af2.partial"
     others = tmp_path / ".some.other.folder"
     for folder in (abandoned, current, others):
@@ -276,7 +274,7 @@ def test_what_killed_publishers_have_left_goes_when_it_is_old(tmp_path: Path) ->
 
 
 def _version_of(address: str, label: str) -> int | str:
-    """The version that answers to a label, or why none does."""
+    """The version that a server uses for a label, or its error."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "ctr"
     request.model_spec.signature_name = "feature_spec"
@@ -301,7 +299,7 @@ def _wait_for(address: str, label: str, version: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_server_takes_a_label_over_when_its_version_is_loaded(tmp_path: Path, candidates: tuple[Path, Path]) -> None:
+def test_a_server_applies_a_label_when_its_version_is_loaded(tmp_path: Path, candidates: tuple[Path, Path]) -> None:
     servable, base, config = Servable.load(candidates[0]), tmp_path / "ctr", tmp_path / "models.config"
     labelling = publishing.Labelling(config, "stable")
     policy = "model_version_policy { latest { num_versions: 2 } }"
@@ -316,7 +314,7 @@ def test_a_server_takes_a_label_over_when_its_version_is_loaded(tmp_path: Path, 
         _wait_for(server.address, "stable", 2)
         set_label(config, base, "stable", 1)
         _wait_for(server.address, "stable", 1)
-        # With a third version the label's own would be served no more.
+        # With a third version the label's version would no longer be served.
         with pytest.raises(ExportError, match="label 'stable' would name version 1"):
             _put(servable, base, labelling=publishing.Labelling(config, "canary"))
         assert _listed(base) == ["1", "2"]
@@ -324,7 +322,7 @@ def test_a_server_takes_a_label_over_when_its_version_is_loaded(tmp_path: Path, 
         _wait_for(server.address, "stable", 1)
 
 
-def test_label_and_its_file_go_together(tmp_path: Path) -> None:
-    refused = _run("publish", tmp_path, "--to", tmp_path, "--label", "stable")
-    assert refused.exit_code == 2
-    assert "--label and --model-config must be used together" in refused.output
+def test_a_label_needs_its_file(tmp_path: Path) -> None:
+    rejected = _run("publish", tmp_path, "--to", tmp_path, "--label", "stable")
+    assert rejected.exit_code == 2
+    assert "--label and --model-config must be used together" in rejected.output

@@ -1,4 +1,4 @@
-"""Labels in a model config file: what is written, and what is refused because a server would refuse it."""
+"""Labels in a model config file: changes, and rejection of labels that a server would reject."""
 
 import stat
 from pathlib import Path
@@ -48,7 +48,7 @@ def _labels(path: Path) -> dict[str, int]:
     return dict(ctr.version_labels)
 
 
-def test_a_label_is_set_and_moved_and_the_rest_of_the_file_stays(config: Path, base: Path) -> None:
+def test_a_label_is_set_and_moved_and_the_rest_of_the_file_is_kept(config: Path, base: Path) -> None:
     config.chmod(0o644)
     set_label(config, base, "stable", 4)
     assert _labels(config) == {"canary": 3, "stable": 4}
@@ -70,7 +70,7 @@ def test_a_label_is_set_and_moved_and_the_rest_of_the_file_stays(config: Path, b
         ("specific { versions: 2 versions: 3 versions: 9 }", {2, 3}),
     ],
 )
-def test_a_label_leads_to_what_is_served(config: Path, base: Path, policy: str, served: set[int]) -> None:
+def test_a_label_names_a_served_version(config: Path, base: Path, policy: str, served: set[int]) -> None:
     text = CONFIG.replace("POLICY", policy).replace('key: "canary"', 'key: "stable"')
     config.write_text(text, encoding="utf-8")
     taken = set()
@@ -84,7 +84,7 @@ def test_a_label_leads_to_what_is_served(config: Path, base: Path, policy: str, 
     assert taken == served
 
 
-def test_what_would_leave_another_label_behind_is_refused(config: Path, base: Path) -> None:
+def test_a_label_that_would_lose_its_version_is_rejected(config: Path, base: Path) -> None:
     before = config.read_bytes()
     with pytest.raises(ExportError, match=r"label 'canary' would name version 3 .*\(served versions: 4, 5\)"):
         with_label(config, base, "stable", 5, [2, 3, 4, 5])

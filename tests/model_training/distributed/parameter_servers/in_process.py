@@ -1,4 +1,4 @@
-"""A cluster of TensorFlow's servers inside this process, and graphs as each of its members builds them."""
+"""A cluster of TensorFlow's servers inside this process, and a graph for each of its tasks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def started(*, servers: int, computing: int) -> tuple[Cluster, Servers]:
 
 @contextmanager
 def graph_of(cluster: Cluster, task: Task) -> Iterator[None]:
-    """A new graph, whose variables are on parameter servers and whose work is `task`'s."""
+    """A new graph with variables on parameter servers and operations on `task`."""
     setter = tf.compat.v1.train.replica_device_setter(
         cluster=tf.train.ClusterSpec(cluster.jobs), worker_device=task.device
     )

@@ -1,4 +1,4 @@
-"""Batches handed out to processes that share a counter on a parameter server; all servers in this process."""
+"""Assignment of batches by a shared counter on a parameter server; all servers are in this process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.tensorflow
 
 BATCH = 10
 Records = tuple[Path, Manifest, list[int]]
-"""A folder, what it holds, and the numbers of its examples."""
+"""A folder, its manifest, and the numbers of its examples."""
 
 
 @dataclass(slots=True)
 class _Process:
-    """One that computes: its graph and its session."""
+    """A computing process: its graph and its session."""
 
     session: tf.compat.v1.Session
     assignment: Assignment
@@ -37,17 +37,17 @@ class _Process:
     saver: tf.compat.v1.train.Saver
 
     def rows(self) -> list[int]:
-        """Takes a batch; the numbers of its examples."""
+        """Takes a batch, and returns the numbers of its examples."""
         return [int(row) for row in self.session.run(self.assignment.batch)[0][:, 0]]
 
     def note(self, *, was_missed: bool) -> None:
-        """A step ends, with what was learnt from this process or without."""
+        """Ends a step, with or without the gradients of this process."""
         self.session.run(self.noted, {self.was_missed: was_missed})
 
 
 @pytest.fixture
 def records(tmp_path: Path, log: Path, encoder: Encoder, spec: FeatureSpec) -> Records:
-    """A folder of examples that are numbered by their first id."""
+    """A folder of examples whose first id is their number."""
     (encoded,) = encode_log(read_log(log, last=30), encoder)
     ids = np.arange(encoded.ids.size, dtype=np.int32).reshape(encoded.ids.shape)
     marked: Examples = replace(encoded, ids=ids)
@@ -57,7 +57,7 @@ def records(tmp_path: Path, log: Path, encoder: Encoder, spec: FeatureSpec) -> R
 
 @contextmanager
 def _processes(records: Records, spec: FeatureSpec) -> Iterator[list[_Process]]:
-    """A chief and a worker, in a cluster of their own."""
+    """A chief and a worker in their own cluster."""
     folder, manifest, _ = records
     cluster, servers = started(servers=1, computing=2)
     config = TrainingConfig.model_validate(
@@ -80,20 +80,20 @@ def _processes(records: Records, spec: FeatureSpec) -> Iterator[list[_Process]]:
         process.session.close()
 
 
-def test_each_batch_is_taken_once_by_whoever_asks(records: Records, spec: FeatureSpec) -> None:
+def test_one_process_takes_each_batch(records: Records, spec: FeatureSpec) -> None:
     rows = records[2]
     batches = len(rows) // BATCH
     assert batches * BATCH == len(rows)
     with _processes(records, spec) as (chief, worker):
         one_pass = [(worker if i % 3 else chief).rows() for i in range(batches)]
         assert sorted(row for batch in one_pass for row in batch) == rows
-        # One that was slow, or has just been started, goes on where the other is.
+        # A slow or a new process continues at the position of the other one.
         next_pass = [(worker if i else chief).rows() for i in range(batches)]
         assert sorted(row for batch in next_pass for row in batch) == rows
         assert one_pass != next_pass
 
 
-def test_a_batch_is_kept_until_it_was_learnt_from(records: Records, spec: FeatureSpec) -> None:
+def test_a_batch_is_kept_until_it_is_learnt(records: Records, spec: FeatureSpec) -> None:
     with _processes(records, spec) as (chief, worker):
         late, early = worker.rows(), chief.rows()
         worker.note(was_missed=True)
@@ -106,7 +106,7 @@ def test_a_batch_is_kept_until_it_was_learnt_from(records: Records, spec: Featur
         assert not set(late) & set(early)
 
 
-def test_who_goes_on_from_a_checkpoint_takes_what_was_not_taken(
+def test_a_continued_run_takes_the_batches_that_were_not_taken(
     records: Records, spec: FeatureSpec, tmp_path: Path
 ) -> None:
     rows = records[2]

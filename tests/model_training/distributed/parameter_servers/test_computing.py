@@ -1,4 +1,4 @@
-"""The chief of a run whose parameter server is in this process: what breaks it off, and how it goes on."""
+"""The chief of a run whose parameter server is in this process: failures, and how the run continues."""
 
 import os
 import resource
@@ -31,7 +31,7 @@ Begin = Callable[..., Run]
 
 @pytest.fixture
 def begin(tmp_path: Path, log: Path, encoder: Encoder, spec: FeatureSpec) -> Begin:
-    """Starts a new parameter server, for a chief that computes alone unless it is another's run."""
+    """Starts a new parameter server and returns a run for a chief that computes alone, or for `task`."""
     manifest = write_records(encode_log(read_log(log, last=20), encoder), tmp_path / "records", spec)
 
     def begin(mode: str, *, epochs: int = 1, task: Task = CHIEF, wait_seconds: float = 600) -> Run:
@@ -69,7 +69,7 @@ def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]
 
 
 @SyncOrAsync
-def test_a_lost_connection_is_no_end_of_the_run(mode: str, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_connection_does_not_end_the_run(mode: str, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose() -> None:
         raise tf.errors.UnavailableError(None, None, "connection reset by peer")
 
@@ -79,7 +79,9 @@ def test_a_lost_connection_is_no_end_of_the_run(mode: str, begin: Begin, monkeyp
 
 
 @SyncOrAsync
-def test_a_checkpoint_that_cannot_be_written_is_told(mode: str, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_reported(
+    mode: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     _at_step(monkeypatch, 3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, before[1])))
     try:
@@ -93,27 +95,27 @@ def test_a_checkpoint_that_cannot_be_written_is_told(mode: str, begin: Begin, mo
 
 @SyncOrAsync
 def test_a_run_that_is_over_makes_no_more_steps(mode: str, begin: Begin) -> None:
-    told: list[Progress] = []
+    reported: list[Progress] = []
     run = begin(mode)
-    computing.compute(run, told.append)
-    (last,) = {progress.steps for progress in told[-1:]}
+    computing.compute(run, reported.append)
+    (last,) = {progress.steps for progress in reported[-1:]}
     assert last == run.schedule.steps == 10
     saved = tf.train.latest_checkpoint(str(run.checkpoints))
     assert saved.endswith("-10")
-    told.clear()
-    computing.compute(begin(mode), told.append)
-    assert told == []
+    reported.clear()
+    computing.compute(begin(mode), reported.append)
+    assert reported == []
     assert tf.train.latest_checkpoint(str(run.checkpoints)) == saved
 
 
-def test_a_chief_that_does_not_come_is_not_waited_for_for_ever(begin: Begin) -> None:
+def test_the_wait_for_a_missing_chief_has_a_limit(begin: Begin) -> None:
     with pytest.raises(TrainingError, match="worker 0: the variables were not ready in time") as caught:
         computing.compute(begin("sync", task=Task("worker", 0), wait_seconds=2))
     assert caught.value.status == 2
 
 
 @pytest.mark.parametrize("role", ["chief", "worker"])
-def test_servers_that_do_not_answer_are_not_waited_for_for_ever(role: str, tmp_path: Path, begin: Begin) -> None:
+def test_the_wait_for_missing_servers_has_a_limit(role: str, tmp_path: Path, begin: Begin) -> None:
     records = begin("sync").records
     config = write_config(
         tmp_path, model={"kind": "logistic_regression"}, distributed={"mode": "sync", "wait_seconds": 1}

@@ -1,4 +1,4 @@
-"""A model in shards and its optimizer do what those of a single process do; all in one session."""
+"""A model in shards and its optimizer equal those of a single process; all in one session."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +52,7 @@ def examples(log: Path, encoder: Encoder) -> Examples:
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """A sharded model under training, fed by hand."""
+    """A sharded model in training, with fed inputs."""
 
     session: tf.compat.v1.Session
     inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
@@ -103,7 +103,7 @@ def _graph(config: TrainingConfig, spec: FeatureSpec, batch_size: int) -> Iterat
 
 @contextmanager
 def _gathering(config: TrainingConfig, spec: FeatureSpec, batch_size: int, *, computing: int) -> Iterator[list[_Graph]]:
-    """Processes whose gradients two parameter servers gather; the chief comes first."""
+    """Processes whose gradients enter common updates on two parameter servers; the chief is first."""
     cluster, servers = started(servers=2, computing=computing)
     members, hooks, coordinator = [], [], tf.train.Coordinator()
     for task in cluster.computing:
@@ -131,7 +131,7 @@ def _gathering(config: TrainingConfig, spec: FeatureSpec, batch_size: int, *, co
 
 
 def _single_step(config: TrainingConfig, spec: FeatureSpec, examples: Examples, rows: slice) -> Model:
-    """What one process makes of one batch."""
+    """The step of a single process on one batch."""
     model = build_model(config, spec)
     optimizer = WideDeepOptimizer(model, config.wide, config.deep)
     labels = tf.constant(examples.labels[rows], tf.float32)
@@ -151,7 +151,7 @@ def _assert_equal(one: Model, other: Model) -> None:
 
 
 @_KINDS
-def test_a_model_in_shards_scores_as_the_whole_one_and_merges_into_it(
+def test_a_model_in_shards_scores_like_the_whole_one_and_merges_into_it(
     kind: str, tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
     config = _config(kind)
@@ -167,7 +167,7 @@ def test_a_model_in_shards_scores_as_the_whole_one_and_merges_into_it(
 
 
 @_KINDS
-def test_a_step_of_one_worker_is_that_of_a_single_process(
+def test_a_step_of_one_worker_equals_that_of_a_single_process(
     kind: str, tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
     config = _config(kind)
@@ -179,13 +179,13 @@ def test_a_step_of_one_worker_is_that_of_a_single_process(
     _assert_equal(merged, _single_step(config, spec, examples, slice(0, 60)))
 
 
-def test_a_step_of_three_workers_is_that_of_a_single_process_with_their_batches_in_one(
+def test_a_step_of_three_workers_equals_that_of_a_single_process_with_one_batch(
     tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
     config = _config("wide_deep")
-    # What waits is let go before the threads are waited for.
+    # Pending reads are released before the threads are joined.
     with ThreadPoolExecutor(3) as threads, _gathering(config, spec, 20, computing=3) as members:
-        # Each one's run ends when the step that all three make together has been applied.
+        # Each run ends when the common step of all three is applied.
         runs = [
             threads.submit(member.learn, examples, slice(at, at + 20))
             for member, at in zip(members, (0, 20, 40), strict=True)
@@ -198,7 +198,7 @@ def test_a_step_of_three_workers_is_that_of_a_single_process_with_their_batches_
     _assert_equal(merged, _single_step(config, spec, examples, slice(0, 60)))
 
 
-def test_bytes_count_slots_and_every_server_gets_its_share(spec: FeatureSpec) -> None:
+def test_bytes_include_slots_and_every_server_gets_its_share(spec: FeatureSpec) -> None:
     config, layout = _config("wide_deep"), Layout(spec)
     sizes = bytes_by_variable(config, spec)
     wide = [size for name, size in sizes.items() if name.startswith("wide/weights/part_")]
@@ -225,7 +225,7 @@ def test_bytes_count_slots_and_every_server_gets_its_share(spec: FeatureSpec) ->
     assert max(held.values()) / sum(held.values()) < 0.52
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, spec: FeatureSpec) -> None:
+def test_a_checkpoint_of_another_model_is_rejected(tmp_path: Path, spec: FeatureSpec) -> None:
     with _graph(_config("logistic_regression"), spec, 10) as graph:
         saved = graph.save(tmp_path)
     with pytest.raises(DataError, match="has no variable 'deep/"):

@@ -1,4 +1,4 @@
-"""Which server holds what, and how tables are cut; without TensorFlow."""
+"""Assignment of variables to servers, and the cutting of tables; without TensorFlow."""
 
 from itertools import product
 
@@ -51,7 +51,7 @@ def test_the_order_of_variables_does_not_matter(sizes: dict[str, int], servers: 
     assert greedy({name: sizes[name] for name in names}, servers) == greedy(sizes, servers)
 
 
-def test_dealing_in_turn_can_put_all_bytes_on_one_server() -> None:
+def test_assignment_in_turn_can_put_all_bytes_on_one_server() -> None:
     sizes = {"a": 90, "b": 1, "c": 90, "d": 1}
     assert imbalance(loads(sizes, round_robin(sizes, 2), 2)) == pytest.approx(180 / 91)
     assert imbalance(loads(sizes, greedy(sizes, 2), 2)) == 1.0
@@ -75,6 +75,6 @@ def test_merging_undoes_cutting(rows: int, shards: int) -> None:
     np.testing.assert_array_equal(merge("t", parts, (rows, 3)), table)
 
 
-def test_shards_that_do_not_fit_are_refused_by_name() -> None:
+def test_shards_that_do_not_fit_are_rejected_by_name() -> None:
     with pytest.raises(DataError, match=r"variable 'deep/t': has shape \[3, 2\], but the model needs \[4, 2\]"):
         merge("deep/t", [np.zeros((3, 2), np.float32)], (4, 2))

@@ -1,4 +1,4 @@
-"""Lookups in a table whose shards are on several servers, and what they learn."""
+"""Lookups in a table whose shards are on several servers, and their gradients."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def _table(shards: int) -> ShardedTable:
 
 
 @pytest.mark.parametrize("shards", [1, 4, 30])
-def test_rows_are_found_in_whichever_shard_they_are(shards: int) -> None:
+def test_rows_are_found_in_every_shard(shards: int) -> None:
     everything = np.arange(ROWS, dtype=np.int32)
     for ids in (everything, everything[::-1].reshape(1, ROWS), np.array([[[7, 0], [7, 22]]]), np.zeros([0, 3], int)):
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -32,7 +32,7 @@ def test_rows_are_found_in_whichever_shard_they_are(shards: int) -> None:
             np.testing.assert_array_equal(session.run(found), VALUES[ids])
 
 
-def test_gradients_name_each_row_once_a_lookup_and_only_what_the_loss_depends_on() -> None:
+def test_gradients_have_each_row_once_per_lookup_if_the_loss_depends_on_it() -> None:
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         table = _table(4)
         first = tf.reduce_sum(rows_of(table, tf.constant([1, 22, 1])))
@@ -40,7 +40,7 @@ def test_gradients_name_each_row_once_a_lookup_and_only_what_the_loss_depends_on
         rows_of(table, tf.constant([3]))
         gradients = session.run([slices for slices, _ in table.gradients(first + second)])
     length = [6, 6, 6, 5]
-    # Row 1 for each of the lookups that named it.
+    # Row 1 occurs once for each lookup that has it.
     assert gradients[0].indices.tolist() == [1, 1]
     learnt = np.zeros_like(VALUES)
     for shard, slices in enumerate(gradients):
@@ -52,7 +52,7 @@ def test_gradients_name_each_row_once_a_lookup_and_only_what_the_loss_depends_on
     np.testing.assert_array_equal(learnt, expected)
 
 
-def test_a_server_is_asked_once_a_lookup_for_all_of_its_shards() -> None:
+def test_a_lookup_sends_one_message_per_server() -> None:
     cluster, servers = started(servers=2, computing=1)
     (chief,) = cluster.computing
     with graph_of(cluster, chief), tf.compat.v1.Session(servers[chief].target) as session:
@@ -61,15 +61,15 @@ def test_a_server_is_asked_once_a_lookup_for_all_of_its_shards() -> None:
         ids = tf.compat.v1.placeholder(tf.int32, [2, 2])
         found = rows_of(table, ids)
         session.run(tf.compat.v1.global_variables_initializer())
-        told = tf.compat.v1.RunMetadata()
+        reported = tf.compat.v1.RunMetadata()
         options = tf.compat.v1.RunOptions(output_partition_graphs=True)
         asked = np.array([[2, 21], [11, 2]])
-        np.testing.assert_array_equal(session.run(found, {ids: asked}, options, told), VALUES[asked])
+        np.testing.assert_array_equal(session.run(found, {ids: asked}, options, reported), VALUES[asked])
     messages = [
         node.name
-        for graph in told.partition_graphs
+        for graph in reported.partition_graphs
         for node in graph.node
         if node.op == "_Recv" and node.attr["send_device"].s != node.attr["recv_device"].s
     ]
-    # The question to each, and its answer.
+    # One request to each server, and its reply.
     assert len(messages) == 4, messages

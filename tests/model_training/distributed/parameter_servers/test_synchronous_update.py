@@ -1,4 +1,4 @@
-"""Gradients of processes that send at the same time, or are late, dead or new; all servers in this process."""
+"""Synchronous updates of processes that are concurrent, late, dead or new; all servers in this process."""
 
 import time
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.tensorflow
 
 ROWS = 400
 SECONDS = 60.0
-"""More than anything takes that is to end."""
+"""Longer than every operation that must end."""
 
 
 class _Member:
-    """One process that computes. It contributes what is fed, of one table on each server and of a dense variable.
+    """A computing process. It contributes fed gradients of one table per server and of a dense variable.
 
     The dense one's own value is added to what is fed of it.
     """
@@ -51,7 +51,7 @@ class _Member:
             self.session = tf.compat.v1.Session(servers[task].target)
             if task.role == "chief":
                 taken, _ = gathering.taken()
-                # So that the variables become the sums of what they are told.
+                # The variables become the sums of the gradients.
                 optimizer = tf.compat.v1.train.GradientDescentOptimizer(-1.0)
                 self.hook = gathering.applying(optimizer.apply_gradients(taken, step))
                 self.first_step = tf.compat.v1.placeholder(tf.int64, [])
@@ -63,7 +63,7 @@ class _Member:
         self.session.run(self._local)
 
     def contribute(self, *rows: int, dense: tuple[float, float] = (0.0, 0.0)) -> bool:
-        """Whether it came too late."""
+        """Whether the gradients came too late."""
         return bool(self.session.run(self._part, {self.dense: dense, self.rows: rows})[0])
 
     def values(self) -> list[F32]:
@@ -84,7 +84,7 @@ class _Run:
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8))
 
     def member(self, index: int) -> _Member:
-        """A new incarnation of one that computes; the chief has the index 0."""
+        """A new or restarted computing process; the chief has the index 0."""
         return _Member(self.cluster, self.cluster.computing[index], self.servers, self.aggregated)
 
     def begin(self, member: int, *rows: int, dense: tuple[float, float] = (0.0, 0.0)) -> Future[bool]:
@@ -116,7 +116,7 @@ def _variable(name: str, shape: list[int], device: str) -> tf.Variable:
 
 
 def _puts(operation: tf.Operation) -> bool:
-    """Whether it leaves gradients on a server; the first values of such places are never given."""
+    """Whether the operation writes gradients to a server: such buffers are never initialised."""
     place = "gradients_of_"
     is_assignment = operation.type == "AssignVariableOp" and operation.inputs[0].op.name.startswith(place)
     return is_assignment and not operation.name.startswith(place)
@@ -127,7 +127,7 @@ def test_an_update_has_the_mean_of_dense_gradients_and_the_rows_of_all() -> None
         parts = [
             run.begin(0, 1, 2, dense=(3.0, 0.0)),
             run.begin(1, 2, 2, dense=(0.0, 6.0)),
-            # Nothing of the tables.
+            # No rows of the tables.
             run.begin(2, dense=(0.0, 3.0)),
         ]
         assert [part.result(SECONDS) for part in parts] == [False, False, False]
@@ -137,44 +137,44 @@ def test_an_update_has_the_mean_of_dense_gradients_and_the_rows_of_all() -> None
     assert first[:4].tolist() == second[:4].tolist() == [0.0, 1.0, 3.0, 0.0]
 
 
-def test_who_comes_too_late_is_missed_and_does_not_wait() -> None:
+def test_late_gradients_are_missed_and_do_not_wait() -> None:
     with _run(computing=3, aggregated=2) as run:
         parts = [run.begin(0, 1, dense=(2.0, 2.0)), run.begin(1, 1, dense=(4.0, 4.0))]
         assert [part.result(SECONDS) for part in parts] == [False, False]
         assert run.members[2].contribute(5, dense=(8.0, 8.0))
         dense, first, second = run.members[0].values()
         assert (dense.tolist(), first[1], first[5], second[5]) == ([3.0, 3.0], 2.0, 0.0, 0.0)
-        # It is in the next step if it is in time for it.
+        # It enters the next step if it is in time.
         parts = [run.begin(2, 5), run.begin(0)]
         assert [part.result(SECONDS) for part in parts] == [False, False]
         assert run.members[0].values()[1][5] == 1.0
 
 
-def test_a_contribution_is_applied_whole_or_not_at_all_however_they_meet() -> None:
-    """Each contribution has a row of its own in tables on two servers."""
+def test_a_contribution_is_applied_whole_or_not_at_all() -> None:
+    """Each contribution has its own row in tables on two servers."""
     steps = 60
     with _run(computing=3, aggregated=2) as run:
 
         def until_all_are_made(index: int) -> dict[int, bool]:
-            told: dict[int, bool] = {}
+            reported: dict[int, bool] = {}
             while run.members[index].step() < steps:
-                row = 3 * len(told) + index
-                told[row] = run.members[index].contribute(row)
-            return told
+                row = 3 * len(reported) + index
+                reported[row] = run.members[index].contribute(row)
+            return reported
 
-        everybody = [run.threads.submit(until_all_are_made, index) for index in range(3)]
-        told = {row: was_missed for part in everybody for row, was_missed in part.result(SECONDS).items()}
+        futures = [run.threads.submit(until_all_are_made, index) for index in range(3)]
+        reported = {row: was_missed for part in futures for row, was_missed in part.result(SECONDS).items()}
         _, first, second = run.members[0].values()
     taken = np.zeros(ROWS)
-    taken[[row for row, was_missed in told.items() if not was_missed]] = 1.0
+    taken[[row for row, was_missed in reported.items() if not was_missed]] = 1.0
     np.testing.assert_array_equal(first, taken)
     np.testing.assert_array_equal(second, taken)
     assert 2 * steps <= taken.sum() <= 3 * steps
 
 
-def test_one_that_died_between_two_servers_is_in_no_update() -> None:
+def test_a_process_that_died_between_two_servers_is_in_no_update() -> None:
     with _run(computing=3, aggregated=2) as run:
-        # All gradients were put down and the mark was not given.
+        # All gradients are written, but the mark is not sent.
         dying = run.members[2]
         dying.session.run(dying.put, {dying.dense: (8.0, 8.0), dying.rows: [7]})
         parts = [run.begin(0, 1), run.begin(1, 1)]
@@ -183,10 +183,10 @@ def test_one_that_died_between_two_servers_is_in_no_update() -> None:
         assert (dense.tolist(), first[1], first[7]) == ([0.0, 0.0], 2.0, 0.0)
 
 
-def test_one_that_is_started_again_takes_part_beside_its_former_self() -> None:
+def test_a_restarted_process_takes_part_beside_its_predecessor() -> None:
     with _run(computing=2, aggregated=2) as run:
         before = run.begin(1, 3)
-        # It has given its mark: the next incarnation's is a second one, and enough for an update.
+        # It has sent its mark; the mark of its successor is the second one and completes an update.
         chief = run.members[0]
         ends = time.monotonic() + SECONDS
         while not chief.session.run(chief.marks):
@@ -196,27 +196,27 @@ def test_one_that_is_started_again_takes_part_beside_its_former_self() -> None:
         assert not run.begin(2, 4).result(SECONDS)
         assert not before.result(SECONDS)
         assert run.members[0].values()[1][3:5].tolist() == [0.0, 1.0]
-        # The chief was not waited for. It learns so, and everything goes on.
+        # The update did not wait for the chief. The chief notices it, and the run continues.
         assert run.members[0].contribute(5)
         parts = [run.begin(0, 5), run.begin(2, 6)]
         assert [part.result(SECONDS) for part in parts] == [False, False]
         assert run.members[0].values()[1][3:7].tolist() == [0.0, 1.0, 1.0, 1.0]
 
 
-def test_a_run_goes_on_from_the_step_of_its_checkpoint() -> None:
+def test_a_run_continues_from_the_step_of_its_checkpoint() -> None:
     with _run(computing=3, aggregated=2, first_step=700) as run:
         parts = [run.begin(0, 1), run.begin(1, 2)]
         assert [part.result(SECONDS) for part in parts] == [False, False]
         assert run.members[1].step() == 701
-        # What was computed for step 700 comes too late for the next one.
+        # Gradients for step 700 are too late for the next step.
         assert run.members[2].contribute(3)
         parts = [run.begin(0, 4), run.begin(1, 5)]
         assert [part.result(SECONDS) for part in parts] == [False, False]
         assert run.members[1].values()[1][1:6].tolist() == [1.0, 1.0, 0.0, 1.0, 1.0]
 
 
-def test_gradients_are_of_the_variables_as_the_last_update_left_them() -> None:
-    """Each contributes what the dense variable is, and one more: it becomes 2 v + 1, whoever contributes."""
+def test_gradients_belong_to_the_variables_after_the_last_update() -> None:
+    """Each contributes the dense variable's value + 1, so v becomes 2 v + 1 after each update."""
     steps = 20
     with _run(computing=3, aggregated=2) as run:
 
@@ -230,7 +230,7 @@ def test_gradients_are_of_the_variables_as_the_last_update_left_them() -> None:
         assert run.members[0].values()[0].tolist() == [2.0**steps - 1] * 2
 
 
-def test_who_waits_is_let_go_when_the_chief_ends() -> None:
+def test_waiting_processes_end_when_the_chief_ends() -> None:
     with _run(computing=2, aggregated=2) as run:
         waiting = run.begin(1, 1)
         run.coordinator.request_stop()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamer.types import F32
 
 
-def check_judgeable(data: "TrainingData") -> None:
+def check_evaluable(data: "TrainingData") -> None:
     """Rejects data whose model could not be evaluated, before hours of training.
 
     Raises:
@@ -29,7 +29,7 @@ def check_judgeable(data: "TrainingData") -> None:
         raise DataError(f"{clicks} clicks among {len(labels)} evaluation examples: both classes are needed")
 
 
-def judge(
+def print_quality(
     model: "Model",
     config: TrainingConfig,
     spec: "FeatureSpec",
