@@ -163,8 +163,8 @@ def test_a_run_survives_the_death_of_a_worker_a_server_and_the_chief(
     said: list[str] = []
     with launched(*arguments) as process:
         for role, follows in (
-            ("worker", "worker 0 killed by SIGKILL; it is started again"),
-            (holder, "killed by SIGKILL; all are started again, from the last checkpoint"),
+            ("worker", "worker 0 killed by SIGKILL; it is restarted"),
+            (holder, "killed by SIGKILL; all processes are restarted from the last checkpoint"),
         ):
             until(process, r"chief step ([\d,]+)/", said)
             os.kill(pids(process.pid, role)[-1], signal.SIGKILL)

@@ -81,14 +81,14 @@ async def test_a_killed_worker_is_restarted_alone(heard: _Heard, tmp_path: Path,
     chief = f"print('up', flush=True); open({str(pipe)!r}).read(); print('done')"
     worker = _dies_once(tmp_path, then=f"open({str(pipe)!r}, 'w').close()")
     await _launcher(heard, {"ps 0": _SERVES, "chief": chief, "worker 0": worker}).run()
-    assert sorted(heard.lines) == ["chief: done", "chief: up", "worker 0: killed by SIGKILL; it is started again"]
+    assert sorted(heard.lines) == ["chief: done", "chief: up", "worker 0: killed by SIGKILL; it is restarted"]
 
 
 async def test_a_killed_chief_restarts_all(heard: _Heard, tmp_path: Path, pipe: Path) -> None:
     server = f"import signal; print('up', flush=True); open({str(pipe)!r}, 'w').close(); signal.pause()"
     chief = f"open({str(pipe)!r}).read()\n" + _dies_once(tmp_path, then="print('done')")
     await _launcher(heard, {"ps 0": server, "chief": chief, "worker 0": "pass"}).run()
-    killed = "chief: killed by SIGKILL; all are started again, from the last checkpoint"
+    killed = "chief: killed by SIGKILL; all processes are restarted from the last checkpoint"
     assert heard.lines == ["ps 0: up", killed, "ps 0: up", "chief: done"]
 
 
@@ -97,7 +97,7 @@ async def test_a_process_that_keeps_dying_is_named_with_its_last_lines(heard: _H
     launcher = _launcher(heard, {"ps 0": _SERVES, "chief": _SERVES, "worker 0": dies})
     with pytest.raises(TrainingError, match=r"worker 0: exit status 1; .*output:\n    first\n    the reason"):
         await launcher.run()
-    assert heard.lines.count("worker 0: exit status 1; it is started again") == 1
+    assert heard.lines.count("worker 0: exit status 1; it is restarted") == 1
 
 
 async def test_a_process_with_a_fatal_error_is_not_restarted(heard: _Heard) -> None:

@@ -134,7 +134,7 @@ def test_a_run_survives_the_death_of_any_process(tmp_path: Path, role: str) -> N
         until(process, r"chief step ([\d,]+)/", said)
         until(process, r"chief step ([\d,]+)/", said)
         os.kill(pids(process.pid, role)[-1], signal.SIGKILL)
-        until(process, "killed by SIGKILL; all are started again, from the last checkpoint", said)
+        until(process, "killed by SIGKILL; all processes are restarted from the last checkpoint", said)
         assert int(until(process, r"chief continues from \S+-(\d+)$", said)[1]) > 0
         output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, "".join(said) + output
