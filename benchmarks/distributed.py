@@ -31,7 +31,7 @@ _PLACEMENT_BOUND, _KEPT_BOUND = 1.1, 0.8
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How processes train together; see `model_training.config.DistributedConfig`."""
+    """How processes train together; see `model_training.config.training.DistributedConfig`."""
 
     mode: str
     backup_workers: int = 0

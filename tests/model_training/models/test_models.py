@@ -84,7 +84,7 @@ def test_both_signatures_agree(name: str, spec: FeatureSpec, encoder: Encoder, e
     assert flat.std() > 0.01
 
 
-# Wide & Deep and its optimizer have their own file; both forms of Deep & Cross v2 train in the same way.
+# Wide & Deep has its own file (training); both forms of Deep & Cross v2 train in the same way.
 @pytest.mark.parametrize("name", [name for name in _SMALL if name not in {"wide_deep", "dcn_v2"}])
 def test_training_learns_and_keeps_padding(name: str, spec: FeatureSpec, encoder: Encoder, log: Path) -> None:
     (examples,) = encode_log(read_log(log, last=100), encoder, chunk=10**6)

@@ -1,4 +1,4 @@
-"""Wide & Deep as a whole: its wide part, its optimizer, its training."""
+"""Training of Wide & Deep in one process: its wide part, its optimizer, its steps."""
 
 from pathlib import Path
 
