@@ -1,4 +1,4 @@
-"""`streamer check-config`: are the settings right, and do the brokers and the model agree with them?"""
+"""`streamer check-config`: validates the settings, also against brokers and models."""
 
 import asyncio
 from pathlib import Path
@@ -16,10 +16,10 @@ _ATTEMPTS, _RETRY_S = 10, 1.0
 
 
 def check_config(
-    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")] = None,
-    live: Annotated[bool, typer.Option("--live", help="Also ask the brokers and the model server.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Also check the topics, the group and the models.")] = False,
 ) -> None:
-    """Check the settings and show what is in force. Exit status 2 if anything is wrong."""
+    """Validate and show the settings. Exit status 2 if one is wrong."""
     settings = load_settings(config)
     console = Console(markup=False)
     console.print(_table(settings))
@@ -41,14 +41,14 @@ def _table(settings: Settings) -> Table:
 
 async def _ask(settings: Settings) -> list[str]:
     from streamer.commands.live_model import served  # noqa: PLC0415
-    from streamer.kafka import clients  # noqa: PLC0415
+    from streamer.kafka import groups, topics  # noqa: PLC0415
     from streamer.serving.predictor import Predictor  # noqa: PLC0415
 
-    await clients.check_topics(settings, clients.wanted_topics(settings))
-    # A new cluster makes the topic of its groups when it is first asked for one.
+    await topics.check_topics(settings, topics.required_topics(settings))
+    # A new cluster creates the topic for its groups at the first query.
     for left in reversed(range(_ATTEMPTS)):
         try:
-            await clients.check_group(settings)
+            await groups.check_group(settings)
             break
         except UnreachableError:
             if not left:
@@ -58,7 +58,7 @@ async def _ask(settings: Settings) -> list[str]:
     predictor = Predictor(settings.predictor)
     try:
         for name in settings.predictor.models:
-            serving, versions = await served(predictor, settings, name)
+            serving, versions = await served(predictor.control, settings, name)
             spec, numbers = serving.encoder.spec, ", ".join(map(str, versions))
             label = settings.predictor.labels.get(name)
             led_to = "" if label is None else f"; label {label} leads to {serving.version.version}"
