@@ -202,11 +202,11 @@ def test_a_full_disk_is_named_and_leaves_nothing(
         ({"candidate": {"ad_id": "ad"}}, r"source\.candidate\.price\.bid: no expression for feature 'bid'"),
         (
             {"candidate": {"ad_id": "ad", "price.bid": "paid / 2"}},
-            r"price\.bid: 'paid / 2' uses 'paid', which is only kn",
+            r"price\.bid: 'paid / 2' uses 'paid', which is known only",
         ),
         (
             {"candidate": {"ad_id": "clicked", "price.bid": "bid"}},
-            r"ad_id: 'clicked' uses 'clicked', which is only kno",
+            r"ad_id: 'clicked' uses 'clicked', which is known only",
         ),
         ({"candidate": {"ad_id": "ad", "price.bid": "bid", "x": "ad"}}, r"source\.candidate\.x: no feature of spec"),
         ({"candidate": {"ad_id": "profile", "price.bid": "bid"}}, r"ad_id: 'profile' is of type struct<.*cast it"),

@@ -148,7 +148,7 @@ def test_an_incomplete_or_wrong_version_is_not_published(
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump(SPEC | {"embedding_dim": 5}), encoding="utf-8")
     assert "has spec" in rejection(good, "--spec", other)
-    assert "has no such feature of one value" in rejection(good, "--user-feature", "tags")
+    assert "has no such single-valued feature" in rejection(good, "--user-feature", "tags")
     assert "--log or --prepared: exactly one is needed" in rejection(good, "--prepared", tmp_path)
 
 
