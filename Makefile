@@ -1,38 +1,38 @@
-# Public targets: demo train-demo test test-all lint bench bench-all chaos quality plots clean. Each sets up what it needs first.
+# Public targets: demo train-demo test test-all lint bench bench-all chaos quality plots clean. Each runs `setup` first if necessary.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Where it is set, every start of a program would compile TensorFlow anew.
+# With it, every start of a program compiles TensorFlow's sources again.
 unexport PYTHONDONTWRITEBYTECODE
 export MALLOC_MMAP_THRESHOLD_ ?= 67108864
 export MALLOC_TRIM_THRESHOLD_ ?= 134217728
-# How long the demo sends, how fast, and how many candidates a request has.
+# Duration and rate of the demo's traffic, and candidates per request.
 RATE ?=
 SECONDS_ := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),30)
 CANDIDATES ?= 300
 TIMES ?=
 GUARANTEE ?=
-# Which runs of quality are done, `world/dcn`; all that are missing without a name.
+# Names of runs of quality, such as `world/dcn`; default: all unfinished runs.
 PIECE ?=
-# Which scenarios of benchmarks or chaos run (all without a name), and how long one measurement of theirs lasts.
+# Names of scenarios of benchmarks or chaos (default: all), and the duration of one measurement.
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
 .PHONY: help demo train-demo test test-all lint bench bench-all chaos quality plots clean setup
 
 help:
-	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
+	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES=)"
 	@echo "make train-demo  from logs to a published model that scores: Spark, distributed training, gate"
 	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
-	@echo "make test-all  these and the slow ones"
+	@echo "make test-all  all tests, with the slow ones"
 	@echo "make lint   formatting, types, forbidden imports"
 	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas, training input (SCENARIO= SECONDS=)"
-	@echo "make bench-all  these and the long ones, such as distributed training (SECONDS=)"
-	@echo "make chaos  faults on purpose, and what they cost (SCENARIO= RATE= TIMES= GUARANTEE=)"
-	@echo "make quality  trains the models and judges them; tables and pictures in docs/models.md (PIECE=)"
-	@echo "make plots  pictures of what make bench has measured"
-	@echo "make clean  remove what the other targets made"
+	@echo "make bench-all  all scenarios, with the long ones, such as distributed training (SECONDS=)"
+	@echo "make chaos  inject faults, and count lost and duplicate answers (SCENARIO= RATE= TIMES= GUARANTEE=)"
+	@echo "make quality  train and evaluate the models; tables and pictures in docs/models.md (PIECE=)"
+	@echo "make plots  pictures of the figures of make bench"
+	@echo "make clean  remove the outputs of the other targets"
 
 setup: $(READY)
 
@@ -50,10 +50,10 @@ $(READY): requirements/dev.txt pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python -m sandbox.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES)
+	@$(BIN)/python -m sandbox.demos.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES)
 
 train-demo: $(READY)
-	@$(BIN)/python -m sandbox.train_demo
+	@$(BIN)/python -m sandbox.demos.train_demo
 
 test: $(READY)
 	@$(BIN)/python -m sandbox.broker --fetch-only

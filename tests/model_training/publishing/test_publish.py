@@ -28,7 +28,7 @@ from model_training.export.warmup import WARMUP
 from model_training.models.wide_deep import WideDeep
 from model_training.publishing import publish as publishing
 from model_training.publishing.version_labels import set_label
-from sandbox.model_server.process import ModelServerProcess
+from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec, Layout
 from tests.model_training.conftest import SPEC
 
