@@ -1,38 +1,40 @@
-# Public targets: demo train-demo test test-all lint bench bench-all chaos quality plots clean. Each sets up what it needs first.
+# Public targets: demo train-demo test test-all lint bench bench-all chaos quality plots drawings hooks clean. Each sets up what it needs first.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Where it is set, every start of a program would compile TensorFlow anew.
+# With this variable set, each start of a program would compile TensorFlow's Python files again.
 unexport PYTHONDONTWRITEBYTECODE
 export MALLOC_MMAP_THRESHOLD_ ?= 67108864
 export MALLOC_TRIM_THRESHOLD_ ?= 134217728
-# How long the demo sends, how fast, and how many candidates a request has.
+# The demo: requests a second, seconds, candidates a request.
 RATE ?=
 SECONDS_ := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),30)
 CANDIDATES ?= 300
 TIMES ?=
 GUARANTEE ?=
-# Which runs of quality are done, `world/dcn`; all that are missing without a name.
+# The run that quality does, such as `world/dcn`; without a name, all runs that have no result yet.
 PIECE ?=
-# Which scenarios of benchmarks or chaos run (all without a name), and how long one measurement of theirs lasts.
+# The scenario of bench or chaos (without a name, all), and the seconds of one measurement.
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo train-demo test test-all lint bench bench-all chaos quality plots clean setup
+.PHONY: help demo train-demo test test-all lint bench bench-all chaos quality plots drawings hooks clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
 	@echo "make train-demo  from logs to a published model that scores: Spark, distributed training, gate"
 	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
-	@echo "make test-all  these and the slow ones"
-	@echo "make lint   formatting, types, forbidden imports"
-	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas, training input (SCENARIO= SECONDS=)"
-	@echo "make bench-all  these and the long ones, such as distributed training (SECONDS=)"
-	@echo "make chaos  faults on purpose, and what they cost (SCENARIO= RATE= TIMES= GUARANTEE=)"
-	@echo "make quality  trains the models and judges them; tables and pictures in docs/models.md (PIECE=)"
-	@echo "make plots  pictures of what make bench has measured"
-	@echo "make clean  remove what the other targets made"
+	@echo "make test-all  all tests, also the slow ones"
+	@echo "make lint   format, types, import contracts"
+	@echo "make bench  throughput, latency, overload, version switch, cache, replicas, training input (SCENARIO= SECONDS=)"
+	@echo "make bench-all  all benchmarks, also the long ones, such as distributed training (SECONDS=)"
+	@echo "make chaos  fault injection: what each fault costs (SCENARIO= RATE= TIMES= GUARANTEE=)"
+	@echo "make quality  trains the models and compares them; tables and pictures in docs/models.md (PIECE=)"
+	@echo "make plots  draws the measurements of make bench"
+	@echo "make drawings  draws the pictures of docs/ that follow from the code"
+	@echo "make hooks  installs the hook that checks commit messages"
+	@echo "make clean  remove what the other targets created"
 
 setup: $(READY)
 
@@ -84,6 +86,12 @@ quality: $(READY)
 
 plots: $(READY)
 	$(BIN)/python -m benchmarks.plots
+
+drawings: $(READY)
+	@for script in docs/draw_*.py; do $(BIN)/python $$script || exit 1; done
+
+hooks:
+	@ln -sf "$(CURDIR)/.githooks/commit-msg" "$$(git rev-parse --git-path hooks)/commit-msg"
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
