@@ -1,7 +1,7 @@
-"""One record's way through the stages: exactly one answer or one dead letter, then it is done."""
+"""The path of one record: one answer or one dead letter."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
@@ -29,34 +29,26 @@ from streamer.types import (
     Status,
 )
 
-# Of the time that is left, what a request waits for another version when its own has vanished.
+# A request whose version has vanished waits this share of its remaining time for another version.
 _WAIT_SHARE = 0.7
-
-
-class _GoneError(Exception):
-    """The version that a request was to be scored by has vanished."""
-
-    def __init__(self, version: ModelVersion, deadline: Deadline) -> None:
-        super().__init__(f"{version} is gone")
-        self.version = version
-        self.deadline = deadline
+Result = ScoreMessage | DeadLetter
 
 
 class Records(Protocol):
-    """Where records come from: it learns that what becomes of one is known, and that one is done with for good."""
+    """Where records come from. `answered`: the record is in flight no more; `acknowledged`: it may be committed."""
 
     def answered(self) -> None: ...
-    def done(self, origin: Origin) -> None: ...
+    def acknowledged(self, origin: Origin) -> None: ...
 
 
-class Aside(Protocol):
-    """Whoever looks at records after their answers; nobody waits for it."""
+class AnsweredRecords(Protocol):
+    """Takes records after their answers; an answer never waits for it."""
 
     def offer(self, record: Record, answered_by: ModelVersion | None) -> None: ...
 
 
 class Answers(Protocol):
-    """Where answers go. Both methods return when the brokers have the message for good.
+    """Where answers go. Both methods return when the brokers have acknowledged the message.
 
     `publish` raises MessageTooLargeError where the topic does not take an answer of that size.
     """
@@ -65,18 +57,32 @@ class Answers(Protocol):
     async def dead_letter(self, letter: DeadLetter) -> None: ...
 
 
+@dataclass(slots=True)
+class InFlight:
+    """One record in flight. A stage sets the fields that later stages read."""
+
+    record: Record
+    deadline: Deadline
+    request_id: str | None = None
+    times: StageTimes = field(default_factory=StageTimes)
+    is_retry: bool = False
+    prepared: PreparedVersion = field(init=False)
+    request: BidRequest = field(init=False)
+    encoded: EncodedRequest = field(init=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """The stages in their order.
 
-    Invariant: a record is `done` only behind its answer or dead letter, so that a crash in between brings it back.
+    A record is acknowledged only after its answer or dead letter is, so that a crash in between brings it back.
     """
 
     source: Records
     models: Models
     scores: Scores
     answers: Answers
-    shadow: Aside
+    shadow: AnsweredRecords
     feature_log: FeatureLog
     metrics: Metrics
     log: FilteringBoundLogger
@@ -84,136 +90,156 @@ class Pipeline:
     max_budget_ms: float
 
     async def answer(self, record: Record) -> None:
-        """Scores one record and publishes what came of it."""
+        """Takes a record through all stages."""
+        flight = InFlight(record, record.deadline)
         try:
-            message, deadline = await self._score(record)
+            result = await self._score(flight)
         finally:
             self.source.answered()
-        if isinstance(message, DeadLetter):
-            await self._bury(message)
+        if isinstance(result, DeadLetter):
+            await self._bury(flight, result)
         else:
-            now = self.clock()
-            message = replace(message, times=replace(message.times, total=(now - record.at) * 1e3))
-            self.metrics.answered(message.status, message.times, deadline.remaining(now))
-            answer = encode_scores(message)
-            try:
-                await self.answers.publish(record.origin, record.key, answer, record.headers)
-            except MessageTooLargeError as error:
-                await self._bury(self._dead(record, "publish", str(error)), message.request_id)
-            else:
-                self.shadow.offer(record, message.model)
-        self.source.done(record.origin)
+            await self._publish(flight, result)
+        self.source.acknowledged(record.origin)
 
-    async def _bury(self, letter: DeadLetter, request_id: str | None = None) -> None:
-        self.log.warning("dead letter", request_id=request_id, reason=letter.reason, origin=str(letter.origin))
-        await self.answers.dead_letter(letter)
-
-    async def _score(self, record: Record) -> tuple[ScoreMessage | DeadLetter, Deadline]:
+    async def _score(self, flight: InFlight) -> Result:
+        """Each stage returns the result of the record, or None: the next stage continues."""
         try:
-            return await self._score_once(record, last=False)
-        except _GoneError as gone:
-            # The version vanished under it: another one may yet score it, from the record on, for its spec may differ.
-            model = self.models.of(gone.version.name)
-            assert model is not None, "only models that are served are asked"
-            await model.successor(gone.version, record.key, _WAIT_SHARE * gone.deadline.remaining(self.clock()))
-            return await self._score_once(record, last=True)
-
-    async def _score_once(self, record: Record, *, last: bool) -> tuple[ScoreMessage | DeadLetter, Deadline]:
-        deadline = record.deadline
-        if record.is_suspect:
-            return self._dead(record, "crash", "the worker ended while it worked on this record alone"), deadline
-        budget_ms = header_milliseconds(record.headers)
-        request_id = header_text(record.headers, REQUEST_ID_HEADER)
-        if budget_ms is not None:
-            deadline = deadline.with_budget(min(budget_ms, self.max_budget_ms))
-            if request_id is not None and deadline.expired(self.clock()):
-                return ScoreMessage(request_id, "expired", record.origin), deadline
-        try:
-            serving, request = self._decode(record)
-            if isinstance(request, BadRecord):
-                return self._refused(record, request.request_id, "decode", request.reason), deadline
-            request_id = request.request_id
-            if request.deadline_ms is not None:
-                deadline = record.deadline.with_budget(min(request.deadline_ms, self.max_budget_ms))
-            return await self._score_request(record, request, deadline, serving, last=last), deadline
-        except _GoneError:
-            raise
+            while True:
+                result = (
+                    self._reject_suspect(flight)
+                    or self._expire_unread(flight)
+                    or self._decode(flight)
+                    or self._expire(flight)
+                    or self._encode(flight)
+                    or await self._score_rows(flight)
+                )
+                if result is not None:
+                    return result
+                # The version has vanished. The next one scores the record from the start, for its spec may differ.
+                await self._await_successor(flight)
         except Exception as error:
-            # A bug of ours must neither stop the line nor lose the record: it is answered, and logged with its trace.
-            self.log.exception("record failed", request_id=request_id, origin=str(record.origin))
-            return self._refused(record, request_id, "pipeline", f"internal error: {error!r:.200}"), deadline
+            # A defect neither stops the other records nor loses this one: it is answered, and logged with its trace.
+            self.log.exception("record failed", request_id=flight.request_id, origin=str(flight.record.origin))
+            return self._rejected(flight, "pipeline", f"internal error: {error!r:.200}")
 
-    def _decode(self, record: Record) -> tuple[PreparedVersion, BidRequest | BadRecord]:
-        """What is to score the record, and what that one's own spec reads in it."""
-        serving = self.models.default.serving_for(record.key)
-        request = serving.codec.decode(record.value, record.headers)
-        if isinstance(request, BadRecord) or request.model in (None, serving.version.name):
-            return serving, request
-        model = self.models.of(request.model)
-        if model is None:
-            served = ", ".join(map(repr, self.models.names))
-            return serving, BadRecord(request.request_id, f"model: {request.model!r} is not served here; {served}")
-        serving = model.serving_for(record.key)
-        return serving, serving.codec.decode(record.value, record.headers)
+    def _reject_suspect(self, flight: InFlight) -> Result | None:
+        if not flight.record.is_suspect:
+            return None
+        return self._dead(flight, "crash", "the worker ended while it worked on this record alone")
 
-    async def _score_request(
-        self, record: Record, request: BidRequest, deadline: Deadline, serving: PreparedVersion, *, last: bool
-    ) -> ScoreMessage | DeadLetter:
+    def _expire_unread(self, flight: InFlight) -> Result | None:
+        """Expires a request by its headers alone, without parsing it."""
+        headers = flight.record.headers
+        budget_ms = header_milliseconds(headers)
+        flight.request_id = header_text(headers, REQUEST_ID_HEADER)
+        if budget_ms is not None:
+            flight.deadline = self._deadline(flight, budget_ms)
+            if flight.request_id is not None and flight.deadline.expired(self.clock()):
+                return ScoreMessage(flight.request_id, "expired", flight.record.origin)
+        return None
+
+    def _decode(self, flight: InFlight) -> Result | None:
+        """Reads the record by the spec of the version that serves its user and model."""
+        record = flight.record
+        model = self.models.default
+        flight.prepared = model.serving_for(record.key)
+        request = flight.prepared.codec.decode(record.value, record.headers)
+        if isinstance(request, BidRequest) and request.model not in (None, flight.prepared.version.name):
+            named = self.models.of(request.model)
+            if named is None:
+                served = ", ".join(map(repr, self.models.names))
+                request = BadRecord(request.request_id, f"model: {request.model!r} is not served here; {served}")
+            else:
+                flight.prepared = named.serving_for(record.key)
+                request = flight.prepared.codec.decode(record.value, record.headers)
+        flight.request_id = request.request_id
+        if isinstance(request, BadRecord):
+            return self._rejected(flight, "decode", request.reason)
+        flight.request = request
+        if request.deadline_ms is not None:
+            flight.deadline = self._deadline(flight, request.deadline_ms)
+        return None
+
+    def _expire(self, flight: InFlight) -> Result | None:
+        """Expires a request that cannot be scored in time: under overload no other answer is given more often."""
         decoded = self.clock()
-        if deadline.expired(decoded) or self.scores.would_miss_deadline(serving.version, deadline):
-            # The cheapest answer there is: under overload it is given more often than any other.
-            return ScoreMessage(request.request_id, "expired", record.origin, times=_times(record, decoded))
-        self.metrics.candidates.inc(request.size)
-        try:
-            encoded = serving.encoder.encode(request)
-        except InvalidRequestError as error:
-            return self._refused(record, request.request_id, "encode", str(error))
-        if record.value is not None:
-            self.models.remember(serving.version, record.value, record.headers)
-        times = replace(_times(record, decoded), encode=(self.clock() - decoded) * 1e3)
-        return await self._score_rows(
-            record, request.request_id, encoded, deadline=deadline, serving=serving, times=times, last=last
-        )
+        flight.times = StageTimes(decode=(decoded - flight.record.at) * 1e3)
+        if not (
+            flight.deadline.expired(decoded)
+            or self.scores.would_miss_deadline(flight.prepared.version, flight.deadline)
+        ):
+            return None
+        return ScoreMessage(flight.request.request_id, "expired", flight.record.origin, times=flight.times)
 
-    async def _score_rows(
-        self,
-        record: Record,
-        request_id: str,
-        encoded: EncodedRequest,
-        *,
-        deadline: Deadline,
-        serving: PreparedVersion,
-        times: StageTimes,
-        last: bool,
-    ) -> ScoreMessage:
-        scored = await self.scores.score(serving.version, encoded, deadline, serving.prior)
-        if scored.gone and not last:
-            raise _GoneError(serving.version, deadline)
-        self.feature_log.offer(record.key, request_id, serving, encoded)
+    def _encode(self, flight: InFlight) -> Result | None:
+        start, record = self.clock(), flight.record
+        self.metrics.candidates.inc(flight.request.size)
+        try:
+            flight.encoded = flight.prepared.encoder.encode(flight.request)
+        except InvalidRequestError as error:
+            return self._rejected(flight, "encode", str(error))
+        if record.value is not None:
+            self.models.remember(flight.prepared.version, record.value, record.headers)
+        flight.times = replace(flight.times, encode=(self.clock() - start) * 1e3)
+        return None
+
+    async def _score_rows(self, flight: InFlight) -> Result | None:
+        """Scores the candidates. None: the version has vanished, and another one may yet score them."""
+        prepared, encoded = flight.prepared, flight.encoded
+        scored = await self.scores.score(prepared.version, encoded, flight.deadline, prepared.prior)
+        if scored.gone and not flight.is_retry:
+            return None
+        self.feature_log.offer(flight.record.key, flight.request.request_id, prepared, encoded)
         unknown = scored.sources == FROM_PRIOR
         status: Status = "ok" if not unknown.any() else "fallback" if unknown.all() else "partial"
         return ScoreMessage(
-            request_id=request_id,
+            request_id=flight.request.request_id,
             status=status,
-            origin=record.origin,
-            model=serving.version,
+            origin=flight.record.origin,
+            model=prepared.version,
             ad_ids=encoded.ad_ids,
             ctr=scored.ctr,
             sources=scored.sources,
             reason=scored.reason,
-            times=replace(times, queue=scored.queue_s * 1e3, predict=scored.predict_s * 1e3),
+            times=replace(flight.times, queue=scored.queue_s * 1e3, predict=scored.predict_s * 1e3),
             batch_rows=scored.batch_rows,
         )
 
-    def _refused(self, record: Record, request_id: str | None, stage: str, reason: str) -> ScoreMessage | DeadLetter:
-        if request_id is not None:
-            return ScoreMessage(request_id, "invalid", record.origin, reason=reason)
-        return self._dead(record, stage, reason)
+    async def _await_successor(self, flight: InFlight) -> None:
+        """Waits for a version that takes the place of the one that has vanished; the record is scored once more."""
+        version = flight.prepared.version
+        model = self.models.of(version.name)
+        assert model is not None, "only served models score"
+        await model.successor(version, flight.record.key, _WAIT_SHARE * flight.deadline.remaining(self.clock()))
+        flight.is_retry = True
+        flight.deadline = flight.record.deadline
+
+    async def _publish(self, flight: InFlight, message: ScoreMessage) -> None:
+        record, now = flight.record, self.clock()
+        message = replace(message, times=replace(message.times, total=(now - record.at) * 1e3))
+        self.metrics.answered(message.status, message.times, flight.deadline.remaining(now))
+        answer = encode_scores(message)
+        try:
+            await self.answers.publish(record.origin, record.key, answer, record.headers)
+        except MessageTooLargeError as error:
+            await self._bury(flight, self._dead(flight, "publish", str(error)))
+        else:
+            self.shadow.offer(record, message.model)
+
+    async def _bury(self, flight: InFlight, letter: DeadLetter) -> None:
+        self.log.warning("dead letter", request_id=flight.request_id, reason=letter.reason, origin=str(letter.origin))
+        await self.answers.dead_letter(letter)
+
+    def _deadline(self, flight: InFlight, budget_ms: float) -> Deadline:
+        return flight.record.deadline.with_budget(min(budget_ms, self.max_budget_ms))
+
+    def _rejected(self, flight: InFlight, stage: str, reason: str) -> Result:
+        if flight.request_id is None:
+            return self._dead(flight, stage, reason)
+        return ScoreMessage(flight.request_id, "invalid", flight.record.origin, reason=reason)
 
     @staticmethod
-    def _dead(record: Record, stage: str, reason: str) -> DeadLetter:
+    def _dead(flight: InFlight, stage: str, reason: str) -> DeadLetter:
+        record = flight.record
         return DeadLetter(record.key, record.value, record.headers, record.origin, record.timestamp_ms, stage, reason)
-
-
-def _times(record: Record, decoded: float) -> StageTimes:
-    return StageTimes(decode=(decoded - record.at) * 1e3)

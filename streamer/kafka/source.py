@@ -203,7 +203,7 @@ class Source:
         self._unanswered -= 1
         self._changed.set()
 
-    def done(self, origin: Origin) -> None:
+    def acknowledged(self, origin: Origin) -> None:
         """The record has been answered or dead-lettered, for good."""
         self._offsets.done((origin.topic, origin.partition), origin.offset)
         self._measure_in_flight()

@@ -1,98 +1,53 @@
-"""Has some requests, after their answers, scored by another version too. Nobody waits for it."""
+"""Shadow scoring: a shadow version scores some answered requests again, on a topic of its own."""
 
-import asyncio
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from structlog.typing import FilteringBoundLogger
 
 from streamer.codec import encode_scores
-from streamer.errors import InvalidRequestError, MessageTooLargeError, PredictError
-from streamer.kafka.sink import Sink
-from streamer.metrics import Metrics
+from streamer.errors import InvalidRequestError
 from streamer.prepared_version import PreparedVersion
-from streamer.rollout.models import Models
-from streamer.serving.predictor import Predictor
-from streamer.settings.sections import ShadowSettings
-from streamer.types import FROM_MODEL, BadRecord, BatchInputs, ModelVersion, Record, ScoreMessage
+from streamer.side_outputs.side_output import SideOutput
+from streamer.types import F32, FROM_MODEL, BadRecord, BatchInputs, Header, ModelVersion, Record, ScoreMessage
 
-Outcome = Literal["scored", "failed", "dropped"]
+ShadowOf = Callable[[ModelVersion, bytes | None], PreparedVersion | None]
+"""The shadow version for the user with this key, whose request the given version has answered; None without one."""
+Score = Callable[[ModelVersion, BatchInputs, float], Awaitable[F32]]
+"""Scores rows within so many seconds, without an effect on circuits, retries and the guard of versions."""
+Publish = Callable[[bytes | None, bytes, Sequence[Header]], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
 class Shadow:
-    """Scores requests one at a time, each in a call of its own, and publishes them on the shadow topic.
+    """Scores answered requests in calls of their own, while no rows of live requests wait."""
 
-    Promises: an answer never waits for it, nor is changed by it; while rows of live requests wait for the model, or
-    `max_queued_requests` wait for it, requests are dropped and counted; its failures are counted and logged, and say
-    nothing to circuits, retries or the guard of versions. It is no part of delivery: what waits when a worker ends
-    is not scored.
-    """
-
-    def __init__(
-        self,
-        models: Models,
-        predictor: Predictor,
-        sink: Sink,
-        settings: ShadowSettings,
-        *,
-        metrics: Metrics,
-        log: FilteringBoundLogger,
-        is_busy: Callable[[], bool],
-    ) -> None:
-        self._models = models
-        self._predictor = predictor
-        self._sink = sink
-        self._settings = settings
-        self._metrics = metrics
-        self._log = log
-        self._is_busy = is_busy
-        self._waiting: asyncio.Queue[tuple[PreparedVersion, Record]] = asyncio.Queue(settings.max_queued_requests)
+    output: SideOutput
+    shadow_of: ShadowOf
+    score: Score
+    publish: Publish
 
     def offer(self, record: Record, answered_by: ModelVersion | None) -> None:
-        """A record was answered; it is scored again if its user is among those of a version in the shadow."""
-        serving = None if answered_by is None else self._models.shadow_for(answered_by, record.key)
-        if serving is None:
-            return
-        try:
-            self._waiting.put_nowait((serving, record))
-        except asyncio.QueueFull:
-            self._count("dropped")
+        """Queues a record that was answered, if a shadow version scores its user."""
+        prepared = None if answered_by is None else self.shadow_of(answered_by, record.key)
+        if prepared is not None:
+            self.output.add(f"{record.origin} by {prepared.version}", partial(self._publish, record, prepared))
 
-    async def run(self) -> None:
-        """Works until it is cancelled."""
-        while True:
-            serving, record = await self._waiting.get()
-            if self._is_busy():
-                self._count("dropped")
-                continue
-            try:
-                async with asyncio.timeout(self._settings.timeout_ms / 1e3):
-                    await self._score(serving, record)
-            except (PredictError, InvalidRequestError, MessageTooLargeError, TimeoutError) as error:
-                self._count("failed")
-                self._log.warning("not scored in the shadow", model=str(serving.version), error=repr(error))
-            else:
-                self._count("scored")
-
-    async def _score(self, serving: PreparedVersion, record: Record) -> None:
-        request = serving.codec.decode(record.value, record.headers)
+    async def _publish(self, record: Record, prepared: PreparedVersion) -> None:
+        request = prepared.codec.decode(record.value, record.headers)
         if isinstance(request, BadRecord):
             raise InvalidRequestError("record", request.reason)
-        encoded = serving.encoder.encode(request)
-        seconds = self._settings.timeout_ms / 1e3
-        ctr = await self._predictor.score_aside(serving.version, BatchInputs.whole(encoded), seconds)
+        encoded = prepared.encoder.encode(request)
+        timeout_s = self.output.limits.timeout_ms / 1e3
         message = ScoreMessage(
             request.request_id,
             "ok",
             record.origin,
-            model=serving.version,
+            model=prepared.version,
             ad_ids=encoded.ad_ids,
-            ctr=ctr,
+            ctr=await self.score(prepared.version, BatchInputs.whole(encoded), timeout_s),
             sources=np.full(encoded.size, FROM_MODEL, dtype=np.int8),
             batch_rows=encoded.size,
         )
-        await self._sink.shadow(record.key, encode_scores(message), record.headers)
-
-    def _count(self, outcome: Outcome) -> None:
-        self._metrics.shadow.labels(outcome).inc()
+        await self.publish(record.key, encode_scores(message), record.headers)

@@ -32,7 +32,7 @@ def test_logged_rows_are_what_the_encoder_gives_and_what_the_model_was_asked(
         logged = system.read(system.feature_log, len(sampled))
         # They were published before their count; the page is asked until it says so.
         deadline = time.monotonic() + 60
-        while scorer.metric("streamer_feature_log_requests_total", outcome="logged") < len(sampled):
+        while scorer.metric("streamer_feature_log_requests_total", outcome="published") < len(sampled):
             assert time.monotonic() < deadline
         assert not system.read(system.feature_log, len(sampled) + 1, timeout_s=1)[len(sampled) :]
     assert {message.key for message in logged} == {b"u1"}
@@ -71,7 +71,7 @@ def test_a_topic_that_takes_nothing_costs_no_answer(system: System, fresh_topic:
         while count("failed") + count("dropped") < total:
             assert time.monotonic() < deadline
         assert count("failed") >= 1
-        assert count("logged") == 0
+        assert count("published") == 0
         assert scorer.stop() == 0
     assert system.read(narrow, 1, timeout_s=1) == []
 

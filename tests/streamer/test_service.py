@@ -1,20 +1,14 @@
 """How a worker begins and ends where what it waits for does not come."""
 
 import asyncio
+import time
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 
-from streamer.kafka.delivery import Delivery
 from streamer.kafka.offsets import OffsetTracker
-from streamer.kafka.source import Source
-from streamer.metrics import Metrics
-from streamer.rollout.controller import Model
-from streamer.rollout.models import Models
 from streamer.service import Service
 from streamer.settings import Settings
-from streamer.side_outputs.feature_log import FeatureLog
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup
 from streamer.testing.model_servers import VirtualServers
 from streamer.types import DeadLetter, Header, Origin
@@ -42,29 +36,21 @@ class Refused:
 async def test_a_drain_does_not_wait_for_records_that_are_somebody_elses_now() -> None:
     """They are sent again until they are taken, and no partition of this worker counts them any more."""
     group, offsets, answers = FakeGroup("t", 1), OffsetTracker(), Refused()
-    shared: dict[str, Any] = {"metrics": Metrics(), "log": structlog.get_logger()}
-    clock = asyncio.get_running_loop().time
-    servers: Any = VirtualServers([loaded(1)])
-    models = Models([Model("ctr", servers, SETTINGS, None, clock=clock, **shared)])
+    service, servers = Service(SETTINGS, structlog.get_logger()), VirtualServers([loaded(1)])
+    models = service.assembly.models(servers, None)
     await models.refresh()
-    consumer: Any = FakeConsumer(group)
-    delivery = Delivery(consumer, offsets, None, group.commits_of, SETTINGS, **shared)
-    source = Source(
-        consumer, offsets, delivery, SETTINGS.source, revoke_s=DRAIN_S, max_uncommitted=100, clock=clock, **shared
-    )
+    source = service.assembly.source(FakeConsumer(group), offsets, group.commits_of)
     await source.start()
 
-    async def publish_rows(_: bytes | None, __: bytes) -> None:
-        raise AssertionError("nothing is logged")
+    async def publish(_: bytes | None, *__: object) -> None:
+        raise AssertionError("no version is in the shadow, and nothing is logged")
 
-    feature_log = FeatureLog(publish_rows, SETTINGS.feature_log, **shared)
-    service = Service(SETTINGS, structlog.get_logger())
-    sink: Any = None  # for the shadow's scores, of which there are none
-    work = asyncio.create_task(
-        service._work(source, models, servers, sink, feature_log, answers=answers, cache=None)  # noqa: SLF001
+    scorer = service.assembly.scorer(
+        source, servers, answers, models=models, cache=None, publish_shadow=publish, publish_rows=publish
     )
+    work = asyncio.create_task(service.work(source, scorer))
     async with asyncio.timeout(WAIT_S):
-        group.produce(0, b"no request", round(clock() * 1e3))
+        group.produce(0, b"no request", round(time.time() * 1e3))
         await answers.asked.wait()
         await group.rebalance([])
         assert source.in_flight == 0
@@ -88,5 +74,5 @@ async def test_a_signal_is_heard_while_the_start_waits() -> None:
     async with asyncio.timeout(WAIT_S):
         await asked.wait()
         service.stop()
-        assert await starting is None
+        await starting
     assert given_up.is_set()

@@ -86,7 +86,7 @@ class Member:
         self.source.answered()
         await asyncio.sleep(self.seconds())
         self._group.answered.append((record.origin.partition, record.origin.offset))
-        self.source.done(record.origin)
+        self.source.acknowledged(record.origin)
 
     async def _commit(self) -> None:
         while True:

@@ -8,21 +8,13 @@ from typing import Any
 import orjson
 import structlog
 
+from streamer.assembly import Assembly
 from streamer.deadline import Deadline
 from streamer.features import FeatureSpec
 from streamer.metrics import Metrics
-from streamer.pipeline import Pipeline
-from streamer.rollout.controller import Model
-from streamer.rollout.models import Models
-from streamer.rollout.observed_calls import Calls
-from streamer.scoring.batching import BatchQueue
-from streamer.scoring.cache import ScoreCache
-from streamer.scoring.dispatcher import Dispatcher
-from streamer.scoring.scores import HitRatio, Scores
 from streamer.settings import Settings
-from streamer.side_outputs.feature_log import FeatureLog
 from streamer.testing.model_servers import Loaded, VirtualServers, version_of
-from streamer.types import DeadLetter, Header, ModelVersion, Origin, Record
+from streamer.types import DeadLetter, Header, Origin, Record
 from tests.streamer.specs import SMALL, small_spec
 
 _KEPT = {"user", "hour", "campaign", "bid", "campaign_user"}
@@ -36,6 +28,7 @@ _SETTINGS: dict[str, dict[str, object]] = {
     "guard": {"max_drift": 1e9},
     "predictor": {"poll_interval_ms": 20, "warmup_requests": 2},
     "batching": {"max_batch_rows": 12},
+    "source": {"max_budget_ms": 60_000},
 }
 
 
@@ -49,27 +42,27 @@ class Worker:
         self.servers = servers
         labels = {} if label is None else {"ctr": label}
         settings = Settings.model_validate(
-            {**_SETTINGS, "rollout": {"ramp_s": ramp_s}, "predictor": {**_SETTINGS["predictor"], "labels": labels}}
+            {
+                **_SETTINGS,
+                "cache": {"enabled": cache, "min_hit_ratio": 0.0},
+                "rollout": {"ramp_s": ramp_s},
+                "predictor": {**_SETTINGS["predictor"], "labels": labels},
+            }
         )
-        metrics, log, clock = Metrics(), structlog.get_logger(), self.loop.time
-        kept = ScoreCache(settings.cache) if cache else None
-        self.model = Model("ctr", servers, settings, kept, metrics=metrics, log=log, clock=clock)
-        self.models = Models([self.model])
-        self.calls = Calls(servers, self.models, poll_s=0.02, clock=clock, log=log)
-        dispatcher = Dispatcher(
-            BatchQueue(settings.batching), self.calls.predict, self.spawn, clock, metrics, slots=3, margin_s=0.002
+        assembly = Assembly(settings, Metrics(), structlog.get_logger(), self.loop.time, self.spawn)
+        kept = assembly.cache()
+        self.models = assembly.models(servers, kept)
+        self.model = self.models.default
+        scorer = assembly.scorer(
+            self, servers, self, models=self.models, cache=kept, publish_shadow=_publish, publish_rows=_publish
         )
-        scores = Scores(kept, dispatcher, metrics, clock, HitRatio(0.0))
-        feature_log = FeatureLog(self._publish_rows, settings.feature_log, metrics=metrics, log=log)
-        self.pipeline = Pipeline(self, self.models, scores, self, self, feature_log, metrics, log, clock, 60_000.0)
-        self.metrics = metrics
+        self.calls = scorer.calls
+        self.pipeline = scorer.pipeline
+        self.metrics = assembly.metrics
         self.answers: dict[int, list[dict[str, Any]]] = {}
         self.finished: Counter[int] = Counter()
         self.answered_count = 0
         self.tasks: list[asyncio.Task[None]] = []
-
-    async def _publish_rows(self, key: bytes | None, value: bytes) -> None:
-        raise AssertionError(f"rows of {key!r} are logged, though the share is 0: {value!r}")
 
     async def start(self) -> None:
         """Takes the newest version, and looks for others from now on."""
@@ -125,22 +118,23 @@ class Worker:
         assert self.servers.misfits == 0
         return answers
 
-    # What the pipeline sees of source, sink and shadow
+    # What the pipeline sees of source and sink
 
     def answered(self) -> None:
         self.answered_count += 1
 
-    def done(self, origin: Origin) -> None:
+    def acknowledged(self, origin: Origin) -> None:
         self.finished[origin.offset] += 1
-
-    def offer(self, record: Record, answered_by: ModelVersion | None) -> None:
-        pass
 
     async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
         self.answers.setdefault(origin.offset, []).append(orjson.loads(value))
 
     async def dead_letter(self, letter: DeadLetter) -> None:
         raise AssertionError(letter.reason)
+
+
+async def _publish(key: bytes | None, *message: object) -> None:
+    raise AssertionError(f"no version is in the shadow, and no rows are logged, but {key!r}: {message!r}")
 
 
 def loaded(*versions: int, specs: dict[int, FeatureSpec] | None = None) -> dict[int, Loaded]:

@@ -16,6 +16,7 @@ from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.settings.sections import CodecSettings, FeatureLogSettings
 from streamer.side_outputs.feature_log import FeatureLog, is_sampled
+from streamer.side_outputs.side_output import SideOutput
 from streamer.types import BadRecord, BidRequest, EncodedRequest, ModelVersion
 from tests.model_training.conftest import SPEC
 
@@ -87,8 +88,9 @@ async def test_what_waits_is_bounded_and_a_failure_is_counted_and_gone_on_from(
             done.set()
 
     settings = FeatureLogSettings(share=1.0, max_queued_requests=2, timeout_ms=60_000)
-    log = FeatureLog(publish, settings, metrics=metrics, log=structlog.get_logger())
-    running = asyncio.create_task(log.run())
+    output = SideOutput(settings, metrics.feature_log, structlog.get_logger())
+    log = FeatureLog(output, publish, settings.share)
+    running = asyncio.create_task(output.run())
     log.offer(b"first", "r0", serving, encoded)
     await begun.wait()
     for key in (b"large", b"last", b"beyond"):
@@ -97,7 +99,7 @@ async def test_what_waits_is_bounded_and_a_failure_is_counted_and_gone_on_from(
     await done.wait()
     running.cancel()
     assert published == [b"first", b"last"]
-    counts = [_count(metrics, outcome) for outcome in ("logged", "failed", "dropped")]
+    counts = [_count(metrics, outcome) for outcome in ("published", "failed", "dropped")]
     assert counts == [2, 1, 1]
 
 

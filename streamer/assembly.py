@@ -1,0 +1,174 @@
+"""How the stages are connected. The service, the tests and the benchmarks build their parts of a scorer here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from streamer.kafka import clients
+from streamer.kafka.delivery import CommitsOf, Delivery
+from streamer.kafka.offsets import OffsetTracker
+from streamer.kafka.sink import Sink
+from streamer.kafka.source import Source
+from streamer.kafka.transactions import Transactions
+from streamer.metrics import Metrics
+from streamer.pipeline import Answers, Pipeline, Records
+from streamer.rollout.controller import Model
+from streamer.rollout.models import Models
+from streamer.rollout.observed_calls import Calls
+from streamer.scoring.batching import BatchQueue
+from streamer.scoring.cache import ScoreCache
+from streamer.scoring.concurrency import ConcurrencyLimit
+from streamer.scoring.dispatcher import Dispatcher, Predict, Spawn
+from streamer.scoring.scores import HitRatio, Scores
+from streamer.serving.predictor import Predictor
+from streamer.settings import Settings
+from streamer.side_outputs.feature_log import FeatureLog
+from streamer.side_outputs.feature_log import Publish as PublishRows
+from streamer.side_outputs.shadow import Publish as PublishShadow
+from streamer.side_outputs.shadow import Shadow
+from streamer.side_outputs.side_output import SideOutput
+from streamer.types import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """The stages between a source and a sink."""
+
+    models: Models
+    calls: Calls
+    dispatcher: Dispatcher
+    pipeline: Pipeline
+    side_outputs: tuple[SideOutput, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """Builds the parts of one worker from what all of them share.
+
+    Attributes:
+        clock: monotonic seconds.
+        spawn: starts a task by a name; the owner of the tasks ends it.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    log: FilteringBoundLogger
+    clock: Callable[[], float]
+    spawn: Spawn
+
+    def predictor(self) -> Predictor:
+        """The client of the model servers."""
+        return Predictor(self.settings.predictor, self.metrics, self.clock)
+
+    def cache(self) -> ScoreCache | None:
+        """The score cache; None where it is disabled."""
+        return ScoreCache(self.settings.cache) if self.settings.cache.enabled else None
+
+    def models(self, servers: Any, cache: ScoreCache | None) -> Models:
+        """The models of the settings; they ask `servers`, a Predictor or a fake, for their versions."""
+        shared: dict[str, Any] = {"metrics": self.metrics, "log": self.log, "clock": self.clock}
+        names = self.settings.predictor.models
+        return Models([Model(name, servers, self.settings, cache, **shared) for name in names])
+
+    def dispatcher(self, predict: Predict) -> Dispatcher:
+        """The batches of rows that `predict` scores."""
+        batching = self.settings.batching
+        most = batching.max_concurrent_calls
+        self.metrics.concurrency_limit.set(most)
+        return Dispatcher(
+            BatchQueue(batching),
+            predict,
+            self.spawn,
+            self.clock,
+            self.metrics,
+            slots=most,
+            margin_s=batching.answer_margin_ms / 1e3,
+            limit=ConcurrencyLimit(most) if batching.concurrency == "adaptive" else None,
+        )
+
+    def scores(self, dispatcher: Dispatcher, cache: ScoreCache | None) -> Scores:
+        """The scores of requests: cached ones, and those of the dispatcher."""
+        hit_ratio = HitRatio(self.settings.cache.min_hit_ratio)
+        return Scores(cache, dispatcher, self.metrics, self.clock, hit_ratio)
+
+    def scorer(
+        self,
+        source: Records,
+        servers: Any,
+        answers: Answers,
+        *,
+        models: Models,
+        cache: ScoreCache | None,
+        publish_shadow: PublishShadow,
+        publish_rows: PublishRows,
+    ) -> Scorer:
+        """All stages between `source` and `answers`. `models` and `cache` are those that `servers` feed."""
+        settings, metrics, log = self.settings, self.metrics, self.log
+        poll_s = settings.predictor.poll_interval_ms / 1e3
+        calls = Calls(servers, models, poll_s=poll_s, clock=self.clock, log=log)
+        dispatcher = self.dispatcher(calls.predict)
+        queue = dispatcher.queue
+        shadow = SideOutput(settings.shadow, metrics.shadow, log, is_busy=lambda: queue.queued_rows > 0)
+        feature_log = SideOutput(settings.feature_log, metrics.feature_log, log)
+        pipeline = Pipeline(
+            source,
+            models,
+            self.scores(dispatcher, cache),
+            answers,
+            Shadow(shadow, models.shadow_for, servers.score_aside, publish_shadow),
+            FeatureLog(feature_log, publish_rows, settings.feature_log.share),
+            metrics,
+            log,
+            self.clock,
+            settings.source.max_budget_ms,
+        )
+        return Scorer(models, calls, dispatcher, pipeline, (shadow, feature_log))
+
+    def sink(self) -> Sink:
+        """A producer of answers, not started."""
+        return Sink(partial(clients.producer, self.settings), self.settings.sink, self.metrics, self.log)
+
+    def transactions(self, offsets: OffsetTracker) -> Transactions:
+        """The transactional producers of `exactly_once`."""
+        settings = self.settings
+
+        async def committed(partition: Partition) -> int | None:
+            found = await clients.commits_of(settings, [partition])
+            return found[partition][0] if partition in found else None
+
+        return Transactions(
+            partial(clients.transactional_producer, settings),
+            committed,
+            offsets,
+            group_id=settings.kafka.group_id,
+            sink=settings.sink,
+            settings=settings.delivery,
+            metrics=self.metrics,
+            log=self.log,
+        )
+
+    def source(
+        self,
+        consumer: Any,
+        offsets: OffsetTracker,
+        commits_of: CommitsOf,
+        transactions: Transactions | None = None,
+        **wall_clock: Callable[[], float],
+    ) -> Source:
+        """The source of records. `consumer`: aiokafka's, or that of `streamer.testing`; tests may set `wall_clock`."""
+        settings, metrics, log = self.settings, self.metrics, self.log
+        return Source(
+            consumer,
+            offsets,
+            Delivery(consumer, offsets, transactions, commits_of, settings, metrics=metrics, log=log),
+            settings.source,
+            metrics=metrics,
+            log=log,
+            revoke_s=settings.service.drain_ms / 1e3,
+            max_uncommitted=settings.offsets.max_uncommitted_records,
+            clock=self.clock,
+            **wall_clock,
+        )

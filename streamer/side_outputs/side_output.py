@@ -1,0 +1,65 @@
+"""A bounded queue of work beside the answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from prometheus_client import Counter
+from structlog.typing import FilteringBoundLogger
+
+from streamer.errors import StreamerError
+
+Work = Callable[[], Awaitable[None]]
+
+
+class Limits(Protocol):
+    """The bounds of a side output: its section of the settings."""
+
+    @property
+    def max_queued_requests(self) -> int: ...
+    @property
+    def timeout_ms(self) -> float: ...
+
+
+@dataclass(slots=True)
+class SideOutput:
+    """Does the work of some requests after or beside their answers, one request at a time.
+
+    1. An answer never waits for a side output and is never changed by it.
+    2. At most `max_queued_requests` wait; further ones, and those whose turn comes while `is_busy()`, are dropped.
+    3. Each request is counted once, as `published`, `failed` or `dropped`; a failure is also logged.
+    4. It is no part of delivery: requests that wait when the worker ends are lost.
+    """
+
+    limits: Limits
+    outcomes: Counter
+    log: FilteringBoundLogger
+    is_busy: Callable[[], bool] = lambda: False
+    _queue: asyncio.Queue[tuple[str, Work]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._queue = asyncio.Queue(self.limits.max_queued_requests)
+
+    def add(self, request: str, work: Work) -> None:
+        """Queues the work of a request, which the string names in the log; drops it where the queue is full."""
+        try:
+            self._queue.put_nowait((request, work))
+        except asyncio.QueueFull:
+            self.outcomes.labels("dropped").inc()
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        while True:
+            request, work = await self._queue.get()
+            outcome = "dropped" if self.is_busy() else await self._do(request, work)
+            self.outcomes.labels(outcome).inc()
+
+    async def _do(self, request: str, work: Work) -> str:
+        try:
+            async with asyncio.timeout(self.limits.timeout_ms / 1e3):
+                await work()
+        except (StreamerError, TimeoutError, TypeError) as error:  # TypeError: an id that is not UTF-8
+            self.log.warning("side output failed", request=request, error=repr(error))
+            return "failed"
+        return "published"
