@@ -64,17 +64,3 @@ def test_every_package_says_what_it_is_for(package: str) -> None:
         if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert silent == []
-
-
-def test_first_lines_of_docstrings_are_short() -> None:
-    """A docstring's first line says what the thing is or does, in at most 90 characters."""
-    long: list[str] = []
-    for folder in ("streamer", "model_training", "sandbox", "benchmarks"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                    first = (ast.get_docstring(node) or "").split("\n", 1)[0]
-                    if len(first) > 90:
-                        name = getattr(node, "name", "module")
-                        long.append(f"{path.relative_to(ROOT)}: {name}: {len(first)}")
-    assert long == []
