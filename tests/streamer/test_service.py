@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import get_args
 
+import pytest
 import structlog
 
 from streamer.kafka.offsets import OffsetTracker
-from streamer.service import Service
+from streamer.service import Service, State
 from streamer.settings import Settings
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup
 from streamer.testing.model_servers import VirtualServers
@@ -76,3 +78,25 @@ async def test_a_signal_is_heard_while_the_start_waits() -> None:
         service.stop()
         await starting
     assert given_up.is_set()
+
+
+@pytest.mark.parametrize(
+    ("state", "following"),
+    [
+        ("STARTING", {"RUNNING", "STOPPED"}),
+        ("RUNNING", {"DRAINING", "STOPPED"}),
+        ("DRAINING", {"STOPPED"}),
+        ("STOPPED", set()),
+    ],
+)
+async def test_a_worker_enters_no_state_but_those_that_may_follow(state: State, following: set[State]) -> None:
+    for after in get_args(State):
+        service = Service(SETTINGS, structlog.get_logger())
+        service.state = state
+        if after in following:
+            service._enter(after)  # noqa: SLF001  a state is entered by a start or a signal, not by a call
+            assert service.state == after
+        else:
+            with pytest.raises(AssertionError):
+                service._enter(after)  # noqa: SLF001
+            assert service.state == state
