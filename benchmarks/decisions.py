@@ -20,9 +20,8 @@ from sandbox.model_server.simulated import SimulatedServer
 from streamer.deadline import Deadline
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
-from streamer.scoring.batching import BatchQueue
 from streamer.scoring.dispatcher import Dispatcher
-from streamer.serving.predictor import replicas_of
+from streamer.serving.replicas import Replicas
 from streamer.settings.sections import BatchingSettings, PredictorSettings
 from streamer.testing.virtual_loop import run_virtual
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
@@ -93,17 +92,8 @@ class _Run:
         self._server = SimulatedServer(
             "", fixed_s=service.fixed_ms / 1e3, per_row_s=service.per_row_us / 1e6, workers=_WORKERS
         )
-        self._replicas = replicas_of(PredictorSettings())
-        batching = BatchingSettings()
-        self._dispatcher = Dispatcher(
-            BatchQueue(batching),
-            self._predict,
-            self._spawn,
-            self._loop.time,
-            Metrics(),
-            slots=batching.max_concurrent_calls,
-            margin_s=batching.answer_margin_ms / 1e3,
-        )
+        self._replicas = Replicas(PredictorSettings())
+        self._dispatcher = Dispatcher(BatchingSettings(), self._predict, self._spawn, self._loop.time, Metrics())
         self._tasks: set[asyncio.Task[None]] = set()
         self._latency_ms: list[float] = []
         self._rows: list[int] = []

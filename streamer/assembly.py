@@ -7,9 +7,10 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from streamer.kafka import clients
+from streamer.kafka import clients, groups
 from streamer.kafka.delivery import CommitsOf, Delivery
 from streamer.kafka.offsets import OffsetTracker
+from streamer.kafka.partition_transactions import TransactionContext
 from streamer.kafka.sink import Sink
 from streamer.kafka.source import Source
 from streamer.kafka.transactions import Transactions
@@ -18,9 +19,7 @@ from streamer.pipeline import Answers, Pipeline, Records
 from streamer.rollout.controller import Model
 from streamer.rollout.models import Models
 from streamer.rollout.observed_calls import Calls
-from streamer.scoring.batching import BatchQueue
 from streamer.scoring.cache import ScoreCache
-from streamer.scoring.concurrency import ConcurrencyLimit
 from streamer.scoring.dispatcher import Dispatcher, Predict, Spawn
 from streamer.scoring.scores import HitRatio, Scores
 from streamer.serving.predictor import Predictor
@@ -68,26 +67,14 @@ class Assembly:
         return ScoreCache(self.settings.cache) if self.settings.cache.enabled else None
 
     def models(self, servers: Any, cache: ScoreCache | None) -> Models:
-        """The models of the settings; they ask `servers`, a Predictor or a fake, for their versions."""
+        """The models of the settings; they ask `servers`, a `Predictor.control` or a fake, for their versions."""
         shared: dict[str, Any] = {"metrics": self.metrics, "log": self.log, "clock": self.clock}
         names = self.settings.predictor.models
         return Models([Model(name, servers, self.settings, cache, **shared) for name in names])
 
     def dispatcher(self, predict: Predict) -> Dispatcher:
         """The batches of rows that `predict` scores."""
-        batching = self.settings.batching
-        most = batching.max_concurrent_calls
-        self.metrics.concurrency_limit.set(most)
-        return Dispatcher(
-            BatchQueue(batching),
-            predict,
-            self.spawn,
-            self.clock,
-            self.metrics,
-            slots=most,
-            margin_s=batching.answer_margin_ms / 1e3,
-            limit=ConcurrencyLimit(most) if batching.concurrency == "adaptive" else None,
-        )
+        return Dispatcher(self.settings.batching, predict, self.spawn, self.clock, self.metrics)
 
     def scores(self, dispatcher: Dispatcher, cache: ScoreCache | None) -> Scores:
         """The scores of requests: cached ones, and those of the dispatcher."""
@@ -118,7 +105,7 @@ class Assembly:
             models,
             self.scores(dispatcher, cache),
             answers,
-            Shadow(shadow, models.shadow_for, servers.score_aside, publish_shadow),
+            Shadow(shadow, models.shadow_for, servers.score_shadow, publish_shadow),
             FeatureLog(feature_log, publish_rows, settings.feature_log.share),
             metrics,
             log,
@@ -136,10 +123,10 @@ class Assembly:
         settings = self.settings
 
         async def committed(partition: Partition) -> int | None:
-            found = await clients.commits_of(settings, [partition])
+            found = await groups.commits_of(settings, [partition])
             return found[partition][0] if partition in found else None
 
-        return Transactions(
+        context = TransactionContext(
             partial(clients.transactional_producer, settings),
             committed,
             offsets,
@@ -149,6 +136,7 @@ class Assembly:
             metrics=self.metrics,
             log=self.log,
         )
+        return Transactions(context)
 
     def source(
         self,

@@ -20,8 +20,9 @@ class Metrics:
         self.records = self._counter("source_records", "records received")
         self.fetch_failures = self._counter("source_fetch_failures", "fetches that the brokers refused")
         self.in_flight = self._gauge("source_in_flight_records", "records received and not yet answered")
-        self.unacknowledged_bytes = self._gauge("source_unacknowledged_bytes", "what those records weigh")
-        self.paused = self._gauge("source_paused_partitions", "partitions whose records do not get done")
+        self.unacknowledged = self._gauge("source_unacknowledged_records", "unacknowledged records")
+        self.unacknowledged_bytes = self._gauge("source_unacknowledged_bytes", "bytes of unacknowledged records")
+        self.paused = self._gauge("source_paused_partitions", "partitions paused at their share of the bound")
         self.lag = Gauge("streamer_source_lag_records", "records behind the end", ["partition"], registry=self.registry)
         self.lag_seconds = Gauge(
             "streamer_source_lag_seconds",
@@ -89,7 +90,7 @@ class Metrics:
         self.transactions = Counter(
             "streamer_delivery_transactions", "transactions by how they ended", ["outcome"], registry=self.registry
         )
-        self.careful = self._gauge("delivery_isolated_partitions", "partitions worked off one record at a time")
+        self.isolated_partitions = self._gauge("delivery_isolated_partitions", "isolated partitions")
         stage = Histogram(
             "streamer_stage_seconds", "time by stage", ["stage"], buckets=_SECONDS, registry=self.registry
         )

@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.assembly import Assembly, Scorer
 from streamer.deadline import Deadline
 from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError
-from streamer.kafka import clients
+from streamer.kafka import clients, groups, topics
 from streamer.kafka.offsets import OffsetTracker
 from streamer.kafka.source import Source
 from streamer.metrics import Metrics
@@ -71,7 +71,7 @@ class Service:
             ConfigError: a topic is missing, or the ops port is taken.
         """
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(clients.handle_unowned)
+        loop.set_exception_handler(clients.handle_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         try:
@@ -116,28 +116,28 @@ class Service:
         settings, assembly = self.settings, self.assembly
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
-        models = assembly.models(predictor, cache)
+        models = assembly.models(predictor.control, cache)
         await self._until_done("model server", models.refresh, PredictError)
         self._models = models
-        topics = clients.wanted_topics(settings)
-        await self._until_done("brokers", lambda: clients.check_topics(settings, topics), UnreachableError)
-        await self._until_done("brokers", lambda: clients.check_group(settings), UnreachableError)
+        required = topics.required_topics(settings)
+        await self._until_done("brokers", lambda: topics.check_topics(settings, required), UnreachableError)
+        await self._until_done("brokers", lambda: groups.check_group(settings), UnreachableError)
         if self._stop.is_set():
             return True
         # The feature log has a producer of its own: answers do not queue behind it on their way to a broker.
         sinks = [assembly.sink() for _ in range(2 if settings.feature_log.share else 1)]
         for sink in sinks:
             stack.push_async_callback(self._in_time, "producer", sink.stop)
-            await self._until_done("brokers", sink.start, clients.NOT_YET)
+            await self._until_done("brokers", sink.start, clients.UNAVAILABLE)
         offsets = OffsetTracker()
         transactions = None
         if settings.delivery.guarantee == "exactly_once":
             transactions = assembly.transactions(offsets)
             stack.push_async_callback(self._in_time, "transactions", transactions.stop)
-        commits_of = partial(clients.commits_of, settings)
+        commits_of = partial(groups.commits_of, settings)
         source = assembly.source(clients.consumer(settings), offsets, commits_of, transactions)
         stack.push_async_callback(self._in_time, "consumer", source.stop)
-        await self._until_done("brokers", source.start, clients.NOT_YET)
+        await self._until_done("brokers", source.start, clients.UNAVAILABLE)
         scorer = assembly.scorer(
             source,
             predictor,
@@ -172,7 +172,7 @@ class Service:
             all_answered = await source.join(deadline)
             for task in side:
                 task.cancel()
-            left = source.in_flight
+            left = source.unacknowledged
             await self._in_time("group", source.leave)
             if not all_answered:
                 self._log.error("drained in part, the rest will be read again", unacknowledged=left)

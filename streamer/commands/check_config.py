@@ -41,14 +41,14 @@ def _table(settings: Settings) -> Table:
 
 async def _ask(settings: Settings) -> list[str]:
     from streamer.commands.live_model import served  # noqa: PLC0415
-    from streamer.kafka import clients  # noqa: PLC0415
+    from streamer.kafka import groups, topics  # noqa: PLC0415
     from streamer.serving.predictor import Predictor  # noqa: PLC0415
 
-    await clients.check_topics(settings, clients.wanted_topics(settings))
+    await topics.check_topics(settings, topics.required_topics(settings))
     # A new cluster makes the topic of its groups when it is first asked for one.
     for left in reversed(range(_ATTEMPTS)):
         try:
-            await clients.check_group(settings)
+            await groups.check_group(settings)
             break
         except UnreachableError:
             if not left:
@@ -58,7 +58,7 @@ async def _ask(settings: Settings) -> list[str]:
     predictor = Predictor(settings.predictor)
     try:
         for name in settings.predictor.models:
-            serving, versions = await served(predictor, settings, name)
+            serving, versions = await served(predictor.control, settings, name)
             spec, numbers = serving.encoder.spec, ", ".join(map(str, versions))
             label = settings.predictor.labels.get(name)
             led_to = "" if label is None else f"; label {label} leads to {serving.version.version}"

@@ -1,4 +1,4 @@
-"""`streamer dlq`: see what could not be answered, and send it again."""
+"""`streamer dlq`: lists, shows and replays dead letters."""
 
 import asyncio
 import json
@@ -14,20 +14,20 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.errors import ConfigError, StreamerError
-from streamer.kafka.dead_letters import Buried, Wanted
+from streamer.kafka.dead_letters import DeadLetterFilter, StoredDeadLetter
 from streamer.settings import Settings, load_settings
 
-app = typer.Typer(no_args_is_help=True, help="See dead letters, and send them again.")
+app = typer.Typer(no_args_is_help=True, help="List, show and replay dead letters.")
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-Config = Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")]
-Reason = Annotated[str, typer.Option(help="Only those whose reason contains this.")]
-Stage = Annotated[str | None, typer.Option(help="Only those of this stage: decode, encode, pipeline, publish, crash.")]
-Topic = Annotated[str | None, typer.Option(help="Only those that came from this topic.")]
+Config = Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")]
+Reason = Annotated[str, typer.Option(help="Only dead letters whose reason contains this text.")]
+Stage = Annotated[str | None, typer.Option(help="Only those of one stage: decode, encode, pipeline, publish, crash.")]
+Topic = Annotated[str | None, typer.Option(help="Only those whose record came from this topic.")]
 Since = Annotated[
     str | None,
-    typer.Option(help="Only those put there since: 90s, 15m, 2h, 7d, or an ISO time, in UTC if it names no zone."),
+    typer.Option(help="Only those written since: 90s, 15m, 2h, 7d, or an ISO time, in UTC unless it names a zone."),
 ]
 
 
@@ -38,20 +38,20 @@ def show_all(
     stage: Stage = None,
     topic: Topic = None,
     since: Since = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many to show; the newest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many to list; the newest.")] = 20,
     config: Config = None,
 ) -> None:
-    """Show what lies in the dead-letter topic, a line each, and how many there are of each reason."""
+    """List the dead letters, one per line, and count those that match."""
     settings = load_settings(config)
-    wanted = Wanted(reason, stage, topic, _since_ms(since))
+    wanted = DeadLetterFilter(reason, stage, topic, _since_ms(since))
     found, count = asyncio.run(_newest(settings, wanted, limit))
     table = Table("position", "when", "came from", "stage", "reason", "bytes", box=None)
-    for buried in found:
-        letter = buried.letter
-        size = buried.value_bytes if buried.value_bytes is not None else len(letter.value or b"")
+    for stored in found:
+        letter = stored.letter
+        size = stored.value_bytes if stored.value_bytes is not None else len(letter.value or b"")
         origin = letter.origin
         came_from = f"{origin.topic}/{origin.partition}@{origin.offset}"
-        table.add_row(buried.position, _time(buried.at_ms), came_from, letter.stage, letter.reason, str(size))
+        table.add_row(stored.position, _time(stored.at_ms), came_from, letter.stage, letter.reason, str(size))
     console = Console(highlight=False, markup=False)
     console.print(table)
     console.print(
@@ -63,24 +63,23 @@ def show_all(
 def show(
     position: Annotated[str, typer.Argument(help="PARTITION:OFFSET, as `list` shows it.")], config: Config = None
 ) -> None:
-    """Show one dead letter whole: why it is there, its headers, its key, its value."""
+    """Show one dead letter: its reason, origin, headers, key and value."""
     settings = load_settings(config)
-    found, _ = asyncio.run(_newest(settings, Wanted(positions=_positions([position])), 1))
+    found, _ = asyncio.run(_newest(settings, DeadLetterFilter(positions=_positions([position])), 1))
     if not found:
         raise StreamerError(f"there is no dead letter at {position} of {settings.sink.dead_letter_topic}")
-    (buried,) = found
-    letter = buried.letter
+    (stored,) = found
+    letter, origin = stored.letter, stored.letter.origin
     typer.echo(f"reason: {letter.reason}")
     typer.echo(f"stage: {letter.stage}")
-    typer.echo(f"came from: {letter.origin.topic}, partition {letter.origin.partition}, offset {letter.origin.offset}")
-    typer.echo(
-        f"produced: {_time(letter.timestamp_ms)}, given up: {_time(buried.at_ms)}, replayed {buried.replays} times"
-    )
+    typer.echo(f"came from: {origin.topic}, partition {origin.partition}, offset {origin.offset}")
+    times = f"produced: {_time(letter.timestamp_ms)}, dead-lettered: {_time(stored.at_ms)}"
+    typer.echo(f"{times}, replayed {stored.replays} times")
     typer.echo(f"key: {_readable(letter.key)}")
     for name, content in letter.headers:
         typer.echo(f"header {name}: {_readable(content)}")
-    if buried.value_bytes is not None:
-        typer.echo(f"value: {buried.value_bytes} bytes, too large for the dead-letter topic, left out")
+    if stored.value_bytes is not None:
+        typer.echo(f"value: {stored.value_bytes} bytes, too large for the dead-letter topic, left out")
     else:
         typer.echo(f"value:\n{_readable(letter.value)}")
 
@@ -88,7 +87,7 @@ def show(
 @app.command()
 def replay(
     positions: Annotated[
-        list[str] | None, typer.Argument(help="PARTITION:OFFSET …; without any: all that match.")
+        list[str] | None, typer.Argument(help="PARTITION:OFFSET …; without any, all that match.")
     ] = None,
     *,
     reason: Reason = "",
@@ -96,86 +95,73 @@ def replay(
     topic: Topic = None,
     since: Since = None,
     to: Annotated[
-        str | None, typer.Option(help="Topic to send them to; by default the one that they came from.")
+        str | None, typer.Option(help="Topic to produce them to; by default the one that they came from.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the matches and replay nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     config: Config = None,
 ) -> None:
-    """Send dead letters again, with their own key, value and headers, and a new timestamp: their time begins anew."""
+    """Produce the records of dead letters again, with a new timestamp and so a new budget."""
     settings = load_settings(config)
-    wanted = Wanted(reason, stage, topic, _since_ms(since), _positions(positions or []))
-    count = asyncio.run(_count(settings, wanted))
+    wanted = DeadLetterFilter(reason, stage, topic, _since_ms(since), _positions(positions or []))
+    _, count = asyncio.run(_newest(settings, wanted, 1))
     if dry_run or not count:
-        typer.echo(f"{count} dead letters match; nothing was sent")
+        typer.echo(f"{count} dead letters match; nothing was replayed")
         return
     if not yes:
-        typer.confirm(f"send {count} dead letters again?", abort=True)
-    sent, left_out = asyncio.run(_replay(settings, wanted, to))
-    typer.echo(f"{sent} sent again")
-    if left_out:
-        raise StreamerError(f"{left_out} could not be: their value was left out, or nothing says where they came from")
+        typer.confirm(f"replay {count} dead letters?", abort=True)
+    replayed, skipped = asyncio.run(_replay(settings, wanted, to))
+    typer.echo(f"{replayed} replayed")
+    if skipped:
+        raise StreamerError(f"{skipped} cannot be replayed: their value was left out, or their origin is unknown")
 
 
-async def _newest(settings: Settings, wanted: Wanted, limit: int) -> tuple[list[Buried], int]:
-    """The newest that match, the oldest of them first, and how many match."""
-    found: list[Buried] = []
+async def _newest(settings: Settings, wanted: DeadLetterFilter, limit: int) -> tuple[list[StoredDeadLetter], int]:
+    """The newest dead letters that match, oldest first, and the number of all that match."""
+    found: list[StoredDeadLetter] = []
     count = 0
-    async for buried in _buried(settings):
-        if wanted.matches(buried):
-            count += 1
-            found.append(buried)
-            if len(found) > 2 * limit:
-                found = sorted(found, key=lambda b: b.at_ms)[-limit:]
-    return sorted(found, key=lambda b: b.at_ms)[-limit:], count
+    async for stored in _stored(settings, wanted):
+        count += 1
+        found.append(stored)
+        if len(found) > 2 * limit:
+            found = sorted(found, key=lambda each: each.at_ms)[-limit:]
+    return sorted(found, key=lambda each: each.at_ms)[-limit:], count
 
 
-async def _count(settings: Settings, wanted: Wanted) -> int:
-    return sum([1 async for buried in _buried(settings) if wanted.matches(buried)])
-
-
-async def _replay(settings: Settings, wanted: Wanted, to: str | None) -> tuple[int, int]:
-    """Sends those that match; returns how many were sent, and how many cannot be.
+async def _replay(settings: Settings, wanted: DeadLetterFilter, to: str | None) -> tuple[int, int]:
+    """Replays the dead letters that match; returns how many were replayed and how many skipped.
 
     Raises:
-        StreamerError: the brokers refuse one; those before it were sent.
+        StreamerError: the brokers reject one; those before it were replayed.
     """
-    from aiokafka.errors import KafkaError  # noqa: PLC0415
-
     from streamer.kafka import clients  # noqa: PLC0415
 
-    sent = left_out = 0
+    replayed = skipped = 0
     async with clients.started(clients.producer(settings), settings) as producer:
-        async for buried in _buried(settings):
-            if not wanted.matches(buried):
-                continue
-            letter = buried.letter
+        async for stored in _stored(settings, wanted):
+            letter = stored.letter
             topic = to or letter.origin.topic
-            if buried.value_bytes is not None or not topic:
-                left_out += 1
+            if stored.value_bytes is not None or not topic:
+                skipped += 1
                 continue
             try:
-                await producer.send_and_wait(topic, letter.value, letter.key, headers=buried.headers_for_replay())
-            except KafkaError as error:
-                where = f"{buried.position} could not be sent to {topic!r}"
-                raise StreamerError(f"{sent} sent again, then {where}: {error!r}") from error
-            sent += 1
-    return sent, left_out
+                await producer.send_and_wait(topic, letter.value, letter.key, headers=stored.headers_for_replay())
+            except clients.CLIENT_ERROR as error:
+                message = f"{replayed} replayed, then {stored.position} was not accepted by topic {topic!r}: {error!r}"
+                raise StreamerError(message) from error
+            replayed += 1
+    return replayed, skipped
 
 
-async def _buried(settings: Settings) -> AsyncIterator[Buried]:
-    """All that lies in the topic now, partition by partition."""
-    from streamer.kafka import clients, dead_letters  # noqa: PLC0415
+async def _stored(settings: Settings, wanted: DeadLetterFilter) -> AsyncIterator[StoredDeadLetter]:
+    """The dead letters that the topic holds now and that match, one partition after the other."""
+    from streamer.kafka.topics import records_of  # noqa: PLC0415
 
-    async for record in clients.records_of(settings, settings.sink.dead_letter_topic):
-        yield dead_letters.read(
-            record.partition,
-            record.offset,
-            record.timestamp,
-            key=record.key,
-            value=record.value,
-            headers=list(record.headers),
-        )
+    async for record in records_of(settings, settings.sink.dead_letter_topic):
+        position = f"{record.partition}:{record.offset}"
+        stored = StoredDeadLetter.parse(position, record.timestamp, record.key, record.value, list(record.headers))
+        if wanted.matches(stored):
+            yield stored
 
 
 def _positions(texts: list[str]) -> frozenset[str]:
@@ -191,22 +177,22 @@ def _since_ms(text: str | None) -> int:
     if (ago := re.fullmatch(r"(\d+)([smhd])", text)) is not None:
         return int(1e3 * (time.time() - int(ago[1]) * _SECONDS[ago[2]]))
     try:
-        said = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"--since {text!r}: expected 90s, 15m, 2h, 7d, or an ISO time") from None
-    # As `_time` shows them.
-    return int(1e3 * (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp())
+    # UTC by default, because `_time` shows UTC.
+    return int(1e3 * (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
 
 
 def _time(milliseconds: int) -> str:
     try:
         return datetime.fromtimestamp(milliseconds / 1e3, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError):  # somebody's microseconds or nanoseconds, which brokers take
+    except (ValueError, OverflowError):  # a producer that sets microseconds or nanoseconds; brokers accept them
         return f"{milliseconds} ms"
 
 
 def _readable(content: bytes | None) -> str:
-    """JSON indented, other text as it is, other bytes escaped."""
+    """JSON indented, other text unchanged, other bytes escaped."""
     if content is None:
         return "none"
     try:

@@ -41,11 +41,11 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
 
     predictor = Predictor(settings.predictor)
     try:
-        serving, available = await served(predictor, settings, settings.predictor.models[0])
+        serving, available = await served(predictor.control, settings, settings.predictor.models[0])
         start = time.perf_counter()
         decoded = serving.codec.decode(value, ())
         if isinstance(decoded, BidRequest) and decoded.model in settings.predictor.models[1:]:
-            serving, available = await served(predictor, settings, decoded.model)
+            serving, available = await served(predictor.control, settings, decoded.model)
             start = time.perf_counter()
             decoded = serving.codec.decode(value, ())
         if isinstance(decoded, BadRecord):

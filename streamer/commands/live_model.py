@@ -2,13 +2,12 @@
 
 from streamer.errors import ConfigError
 from streamer.prepared_version import PreparedVersion
-from streamer.serving.predictor import Predictor
-from streamer.serving.preparation import read_serving
+from streamer.serving.preparation import ModelServers, read_serving
 from streamer.settings import Settings
 from streamer.types import ModelVersion
 
 
-async def served(predictor: Predictor, settings: Settings, name: str) -> tuple[PreparedVersion, list[int]]:
+async def served(servers: ModelServers, settings: Settings, name: str) -> tuple[PreparedVersion, list[int]]:
     """The version of a model that its label leads to, by default the newest; and all that are AVAILABLE, rising.
 
     Raises:
@@ -16,9 +15,9 @@ async def served(predictor: Predictor, settings: Settings, name: str) -> tuple[P
         SpecError, BadReplyError: its spec or its signature is wrong.
         PredictError: the server cannot be asked.
     """
-    available = sorted(await predictor.available(name))
+    available = sorted(await servers.available(name))
     if not available:
         raise ConfigError(f"predictor.models: no version of {name!r} is AVAILABLE")
     label = settings.predictor.labels.get(name)
-    version = available[-1] if label is None else await predictor.labelled(name, label)
-    return await read_serving(predictor, settings, ModelVersion(name, version)), available
+    version = available[-1] if label is None else await servers.labelled(name, label)
+    return await read_serving(servers, settings, ModelVersion(name, version)), available

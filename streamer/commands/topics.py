@@ -1,4 +1,4 @@
-"""`streamer topics create`: makes the topics that the scorer reads and writes."""
+"""`streamer topics create`: creates the topics that the scorer reads and writes."""
 
 import asyncio
 from pathlib import Path
@@ -19,11 +19,11 @@ def topics() -> None:
 
 @app.command()
 def create(
-    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")] = None,
 ) -> None:
-    """Create the topics that are missing, with partitions and retention of the `topics` settings."""
-    from streamer.kafka import clients  # noqa: PLC0415
+    """Create missing topics, with the partitions and the retention of the `topics` settings."""
+    from streamer.kafka.topics import create_topics  # noqa: PLC0415
 
     settings = load_settings(config)
-    for name, is_new in asyncio.run(clients.create_topics(settings)):
-        Console().print(f"{name}: {'created' if is_new else 'already there'}", highlight=False)
+    for name, is_new in asyncio.run(create_topics(settings)):
+        Console().print(f"{name}: {'created' if is_new else 'already exists'}", highlight=False)

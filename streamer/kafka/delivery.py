@@ -1,7 +1,8 @@
-"""What is committed, and when: the delivery guarantee of the partitions that this worker has."""
+"""Commits the offsets of this worker's partitions by `delivery.guarantee`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -9,8 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
 from streamer.kafka.offsets import OffsetTracker
-from streamer.kafka.poison import Caution, Mark
-from streamer.kafka.source import Admitted
+from streamer.kafka.poison import Mark, PoisonDetector
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
 from streamer.settings import Settings
@@ -19,16 +19,23 @@ from streamer.types import Partition
 _RETRY_S = 1.0
 
 CommitsOf = Callable[[Iterable[Partition]], Awaitable[Mapping[Partition, tuple[int, str]]]]
-"""Asks for the committed offsets of partitions, with their metadata; those without a commit are left out."""
+"""Returns the committed offsets of partitions with their metadata; partitions without a commit are absent."""
+
+
+class Admitted(NamedTuple):
+    """A record to process; `is_suspect` if it was alone in flight when a worker died."""
+
+    record: ConsumerRecord
+    is_suspect: bool
 
 
 class Delivery:
-    """Begins partitions where the last commit says, commits for them, and leaves them.
+    """Opens partitions at their last commit, commits for them, and releases them.
 
-    Promises, by `delivery.guarantee`: `at_least_once` commits an offset only behind what is done; `exactly_once` only
-    in the transaction that holds the answers before it; `at_most_once` before the record is handed out. A partition's
-    last commit says whether it was left in order; where it was not, its records are handed out one at a time, each
-    named in a commit before.
+    1. `at_least_once` commits an offset when every record before it is acknowledged; `exactly_once` only in the
+       transaction that holds the answers before it; `at_most_once` before the record is processed.
+    2. The last commit of a partition says whether its worker released it in order.
+    3. If it did not, the partition is isolated: its records are processed one at a time, each named in a commit first.
     """
 
     def __init__(
@@ -47,105 +54,103 @@ class Delivery:
         self._transactions = transactions
         self._commits_of = commits_of
         self._start_at = settings.source.start_at
-        self._first = settings.delivery.guarantee == "at_most_once"
+        self._at_most_once = settings.delivery.guarantee == "at_most_once"
         self._interval_s = settings.offsets.commit_interval_ms / 1e3
         self._timeout_s = settings.kafka.request_timeout_ms / 1e3
-        self._caution = Caution(settings.offsets.max_uncommitted_records)
+        self._detector = PoisonDetector(settings.offsets.max_uncommitted_records)
         self._metrics = metrics
         self._log = log
         self._opened: set[Partition] = set()
-        self._giving_up = False
-        # A commit that is late must not take back the mark of a later one.
+        self._retries_stopped = False
+        # A delayed commit must not overwrite the mark of a later one.
         self._one_at_a_time = asyncio.Lock()
 
-    def __repr__(self) -> str:
-        return f"<Delivery of {len(self._opened)} partitions, {len(self._caution)} with care>"
-
     @property
-    def is_careful(self) -> bool:
-        """Whether records go one at a time."""
-        return bool(self._caution)
+    def is_isolating(self) -> bool:
+        """Whether records are processed one at a time."""
+        return bool(self._detector.isolated)
 
     @property
     def partitions(self) -> frozenset[Partition]:
-        """Those that are worked on."""
+        """The open partitions."""
         return frozenset(self._opened)
 
     async def open(self, partitions: Iterable[Partition]) -> None:
-        """These partitions are ours from now on; returns when they may be read, or are lost again."""
+        """Opens assigned partitions; returns when they may be read, or are lost again."""
         new = list(partitions)
-        self._giving_up = False
-        while new and not self._giving_up:
+        self._retries_stopped = False
+        while new and not self._retries_stopped:
             try:
                 await self._open(new)
             except (CommitFailedError, IllegalStateError) as error:
-                self._log.warning("partitions are gone before they were opened", error=repr(error))
+                self._log.warning("partitions lost before they were opened", error=repr(error))
                 await self._forget(new)
                 return
             except (KafkaError, ConfigError, TimeoutError) as error:
-                self._log.warning("partitions cannot be opened yet, tried again", error=repr(error))
+                self._log.warning("partitions cannot be opened, retried", error=repr(error))
                 await asyncio.sleep(_RETRY_S)
             else:
                 return
 
     async def admit(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
-        """Those of the records just read that may be worked on; the others are read again, or somebody else's."""
+        """The records to process, of those just read; the others are read again later."""
         ours = [record for record in records if (record.topic, record.partition) in self._opened]
         if not ours:
             return []
-        if self._first:
-            after = {(record.topic, record.partition): record.offset + 1 for record in ours}
-            taken = await self._commit_until_taken({p: (offset, Mark()) for p, offset in after.items()})
-            return [Admitted(record, is_suspect=False) for record in ours] if taken else []
-        if not self._caution:
-            return [Admitted(record, is_suspect=False) for record in ours]
-        if len(ours) > 1 or self._offsets.in_flight:
-            # Read before the partition was known to need care.
-            for record in reversed(ours):
+        if self._at_most_once:
+            after = {(record.topic, record.partition): (record.offset + 1, Mark()) for record in ours}
+            if not await self._commit_with_retries(after):
+                return []
+        elif self.is_isolating:
+            return await self._admit_isolated(ours)
+        return [Admitted(record, is_suspect=False) for record in ours]
+
+    async def _admit_isolated(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
+        if len(records) > 1 or self._offsets.unacknowledged:
+            # They were read before the partition was isolated.
+            for record in reversed(records):
                 self._consumer.seek(TopicPartition(record.topic, record.partition), record.offset)
             return []
-        (record,) = ours
+        (record,) = records
         partition = (record.topic, record.partition)
-        admission = self._caution.admit(partition, record.offset)
-        self._care_changed()
-        if admission.mark is not None and not await self._commit_until_taken(
-            {partition: (record.offset, admission.mark)}
-        ):
+        mark, is_suspect = self._detector.admit(partition, record.offset)
+        self._isolation_changed()
+        if mark is not None and not await self._commit_with_retries({partition: (record.offset, mark)}):
             return []
-        return [Admitted(record, admission.is_suspect)]
+        return [Admitted(record, is_suspect)]
 
-    async def end_care(self) -> None:
-        """Ends the care for partitions with nothing left to read, though their last record may not have been seen."""
-        for partition in self._caution.partitions():
+    async def end_isolation(self) -> None:
+        """Ends the isolation of partitions that have nothing left to read."""
+        for partition in list(self._detector.isolated):
             position = await self._consumer.position(TopicPartition(*partition))
             start = self._offsets.last_committed(partition)
-            if self._caution.reached(partition, position) and start is not None:
-                await self._commit_until_taken({partition: (start, Mark())})
-        self._care_changed()
+            if self._detector.end_isolation(partition, position) and start is not None:
+                await self._commit_with_retries({partition: (start, Mark())})
+        self._isolation_changed()
 
-    async def wait(self) -> None:
+    async def wait_until_due(self) -> None:
         """Waits until the next commit is due."""
         if self._transactions is None:
             await asyncio.sleep(self._interval_s)
         else:
-            await self._transactions.wait()
+            await self._transactions.wait_until_due()
 
     async def commit(self) -> None:
-        """Commits what is safe. A refusal is counted and logged; the next commit covers it.
+        """Commits all offsets that are safe. A failure is logged; the next commit covers it.
 
         Raises:
-            FencedError: with `exactly_once`, another worker has a partition that we still work on.
+            FencedError: with `exactly_once`, another worker has a partition that this one still processes.
         """
         if self._transactions is not None:
-            await self._transactions.commit(lambda partition: str(self._caution.mark(partition)))
+            await self._transactions.commit(self._detector.mark)
             return
         async with self._one_at_a_time:
             offsets = self._offsets.committable()
             if offsets:
-                await self._commit({p: (offset, self._caution.mark(p)) for p, offset in offsets.items()})
+                await self._commit({p: (offset, self._detector.mark(p)) for p, offset in offsets.items()})
 
     async def close(self, partitions: Iterable[Partition]) -> None:
-        """These partitions are given up: what is done is committed, and that they were left in order, if they were.
+        """Releases partitions, after a commit that marks them `clean`.
 
         Raises:
             FencedError: as `commit`.
@@ -153,74 +158,72 @@ class Delivery:
         going = [partition for partition in partitions if partition in self._opened]
         try:
             await self.commit()
-            # Who lives to give up a partition has not crashed, whatever it leaves behind. But what is in a transaction
-            # whose end is not known must not be taken back by a commit of before.
-            safe = [p for p in going if self._transactions is None or not self._offsets.in_flight_of([p])]
-            left = {p: self._offsets.last_committed(p) for p in safe}
-            marks = {p: (o, self._caution.mark(p, leaving=True)) for p, o in left.items() if o is not None}
-            if marks and not self._first:
+            # A worker that releases a partition has not crashed, even if records are unacknowledged. But those may be
+            # in a transaction with an unknown outcome, whose offset an earlier one must not overwrite.
+            safe = [p for p in going if self._transactions is None or not self._offsets.unacknowledged_of([p])]
+            last = {p: self._offsets.last_committed(p) for p in safe}
+            marks = {p: (o, self._detector.mark(p, leaving=True)) for p, o in last.items() if o is not None}
+            if marks and not self._at_most_once:
                 async with self._one_at_a_time:
                     await self._commit(marks)
         finally:
             await self._forget(going)
 
-    def give_up(self) -> None:
-        """Ends the attempts to open partitions and to commit for records that were just read."""
-        self._giving_up = True
+    def stop_retries(self) -> None:
+        """Ends the retries of `open`, and of commits for records that were just read."""
+        self._retries_stopped = True
 
     async def _open(self, new: Sequence[Partition]) -> None:
         if self._transactions is not None:
-            # First of all: only when whoever had them is fenced do their commits stand still.
+            # Before the commits are read: they are final only when the last worker is fenced.
             await self._transactions.open(new)
         commits = await self._commits_of(new)
         tops = [TopicPartition(*partition) for partition in new]
         ends = await self._consumer.end_offsets(tops)
         firsts = ends if self._start_at == "latest" else await self._consumer.beginning_offsets(tops)
-        begun: dict[Partition, tuple[int, Mark]] = {}
-        for partition, top in zip(new, tops, strict=True):
-            start, mark = firsts[top], Mark("clean")
-            if partition in commits:
-                committed, metadata = commits[partition]
-                if committed <= ends[top]:
-                    start, mark = committed, Mark.parse(metadata)
-                else:
-                    self._log.warning(
-                        "commit lies behind the end of its partition, which is read anew",
-                        partition="{}/{}".format(*partition),
-                        committed=committed,
-                        start=start,
-                    )
-            if not self._first:
-                self._caution.open(partition, mark, start, ends[top])
-            begun[partition] = start, self._caution.mark(partition)
-        # From here on, whoever finds these partitions without a worker knows that it crashed.
-        await self._consumer.commit(_commits(begun))
-        self._offsets.committed({partition: start for partition, (start, _) in begun.items()})
-        for partition, (start, _) in begun.items():
-            self._consumer.seek(TopicPartition(*partition), start)
+        starts: dict[Partition, tuple[int, Mark]] = {}
+        for top in tops:
+            start, metadata = commits.get(top, (firsts[top], str(Mark("clean"))))
+            if start > ends[top]:
+                self._log.warning(
+                    "commit is beyond the end of its partition, source.start_at applies",
+                    partition=f"{top.topic}/{top.partition}",
+                    committed=start,
+                    start=firsts[top],
+                )
+                start, metadata = firsts[top], str(Mark("clean"))
+            if not self._at_most_once:
+                self._detector.open(top, Mark.parse(metadata), start, ends[top])
+            starts[top] = start, self._detector.mark(top)
+        # From here on the partitions are marked `running`: if this worker dies, its successor knows that it crashed.
+        await self._consumer.commit(_with_metadata(starts))
+        self._offsets.committed({partition: start for partition, (start, _) in starts.items()})
+        for top in tops:
+            self._consumer.seek(top, starts[top][0])
         self._opened.update(new)
-        self._care_changed()
-        if self._caution:
+        self._isolation_changed()
+        if self.is_isolating:
             self._log.warning(
-                "the last worker of these partitions has crashed, records go one at a time for now",
-                partitions=["{}/{}".format(*partition) for partition in self._caution.partitions()],
+                "the last worker of these partitions crashed, their records are processed one at a time",
+                partitions=["{}/{}".format(*partition) for partition in self._detector.isolated],
             )
 
     async def _commit(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
         try:
-            # With no broker there the client would try for ever, and whoever wants to leave would wait for it.
+            # Without a broker aiokafka retries without a limit, which would delay a worker that leaves.
             async with asyncio.timeout(self._timeout_s):
-                await self._consumer.commit(_commits(commits))
+                await self._consumer.commit(_with_metadata(commits))
         except (KafkaError, TimeoutError) as error:
             self._metrics.commit_failures.inc()
-            self._log.warning("commit refused", error=repr(error))
+            self._log.warning("commit failed", error=repr(error))
             return False
         self._offsets.committed({partition: offset for partition, (offset, _) in commits.items()})
         self._metrics.commits.inc()
         return True
 
-    async def _commit_until_taken(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
-        while not self._giving_up:
+    async def _commit_with_retries(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
+        """Whether the commit was stored before `stop_retries`."""
+        while not self._retries_stopped:
             async with self._one_at_a_time:
                 if await self._commit(commits):
                     return True
@@ -233,14 +236,14 @@ class Delivery:
             await self._transactions.close(going)
         self._offsets.forget(going)
         for partition in going:
-            self._caution.forget(partition)
-        self._care_changed()
+            self._detector.forget(partition)
+        self._isolation_changed()
 
-    def _care_changed(self) -> None:
-        self._metrics.careful.set(len(self._caution))
+    def _isolation_changed(self) -> None:
+        self._metrics.isolated_partitions.set(len(self._detector.isolated))
         if self._transactions is not None:
-            self._transactions.at_once = bool(self._caution)
+            self._transactions.at_once = self.is_isolating
 
 
-def _commits(commits: Mapping[Partition, tuple[int, Mark]]) -> dict[TopicPartition, tuple[int, str]]:
+def _with_metadata(commits: Mapping[Partition, tuple[int, Mark]]) -> dict[TopicPartition, tuple[int, str]]:
     return {TopicPartition(*partition): (offset, str(mark)) for partition, (offset, mark) in commits.items()}

@@ -1,56 +1,58 @@
-"""Finds the record that kills its worker: after a crash, records go one at a time, each named before it is tried. Pure.
+"""Finds a record that kills its worker, by the isolation of records after a crash. Pure.
 
-What a worker knows of its partitions stands in the metadata of its commits, which whoever takes them over can read.
+The state of a partition is in the metadata of its commits, so that the worker that takes it over can read it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from streamer.types import Partition
 
+# Wire format. Workers of release 0.1 write and parse these strings, and one group may hold workers of both releases, so
+# no byte may change: `careful` is the word for the state that the code calls `isolated`.
 _PREFIX = "ctr-streamer:"
-State = Literal["running", "clean", "careful"]
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a commit says of the worker that wrote it, beside the offset.
+    """The metadata of a commit: the state in which its worker had the partition.
 
     Attributes:
-        state: `running`: records may be in flight. `clean`: its worker lived to give the partition up.
-            `careful`: records go one at a time.
-        until: with `careful`, the offset from which on they need not.
-        trying: with `careful`, the offset of the only record in flight.
+        state: `running`: records may be uncommitted. `clean`: the worker released the partition in order.
+            `isolated`: records are processed one at a time.
+        until: if `isolated`, the offset at which the isolation ends.
+        trying: if `isolated`, the offset of the only record in flight.
     """
 
-    state: State = "running"
+    state: Literal["running", "clean", "isolated"] = "running"
     until: int = 0
     trying: int | None = None
 
     def __str__(self) -> str:
-        if self.state != "careful":
+        if self.state != "isolated":
             return _PREFIX + self.state
         return f"{_PREFIX}careful until {self.until}" + ("" if self.trying is None else f" trying {self.trying}")
 
     @classmethod
     def parse(cls, text: str) -> "Mark":
-        """Reads what `str` wrote; anything else was written by somebody else, who may have crashed: `running`."""
+        """Parses the output of `str`. Any other text is `running`: its writer may have crashed."""
         match text.removeprefix(_PREFIX).split():
             case ["clean"] if text.startswith(_PREFIX):
                 return cls("clean")
             case ["careful", "until", until] if until.isdecimal():
-                return cls("careful", int(until))
+                return cls("isolated", int(until))
             case ["careful", "until", until, "trying", trying] if until.isdecimal() and trying.isdecimal():
-                return cls("careful", int(until), int(trying))
+                return cls("isolated", int(until), int(trying))
         return cls()
 
 
 class Admission(NamedTuple):
-    """How a record is to be handled.
+    """How a record is processed.
 
     Attributes:
-        mark: to be committed with the record's own offset before it is tried; None where that is not needed.
-        is_suspect: its worker has crashed while it was alone in flight: it is not to be tried again.
+        mark: to commit with the record's own offset before it is processed; None if no commit is needed.
+        is_suspect: a worker died while this was its only record in flight; it is not processed again.
     """
 
     mark: Mark | None
@@ -64,33 +66,33 @@ class _Window:
     suspect: int | None
 
 
-class Caution:
-    """Knows which partitions were left by a crash, and how far their records may be the ones that caused it.
+class PoisonDetector:
+    """Isolates partitions whose last worker crashed, and finds the record that killed it.
 
-    Promise: a record is suspect only if the mark of a crashed worker names it as the only one in flight. Invariants:
-    (1) a partition that was left clean, or where nothing is unread, is worked off as always; (2) caution ends after
-    `max_records` records of a partition, the most that a crash leaves uncommitted, or at the end that it had when it
-    was taken over; (3) while any partition is under caution, `bool(caution)` is true and records go one at a time.
+    1. A record is suspect only if the mark of a crashed worker names it as the only record in flight.
+    2. A partition that was left clean, or that has no unread records, is not isolated.
+    3. The isolation of a partition ends after `max_records` records, the most that a crash leaves uncommitted, or at
+       the end that the partition had when it was taken over.
+    4. While any partition is `isolated`, the caller processes one record at a time.
     """
 
     def __init__(self, max_records: int) -> None:
         self._max_records = max_records
         self._windows: dict[Partition, _Window] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._windows)
-
-    def __len__(self) -> int:
-        return len(self._windows)
+    @property
+    def isolated(self) -> Collection[Partition]:
+        """The partitions whose records are processed one at a time."""
+        return self._windows.keys()
 
     def open(self, partition: Partition, mark: Mark, start: int, end: int) -> None:
-        """A partition is ours, committed up to `start` with this mark; `end` is the next offset to be written."""
-        until = mark.until if mark.state == "careful" else end
+        """Takes over a partition. `start` and `mark`: its last commit; `end`: its end offset."""
+        until = mark.until if mark.state == "isolated" else end
         if mark.state != "clean" and start < until:
             self._windows[partition] = _Window(until, self._max_records, mark.trying)
 
     def admit(self, partition: Partition, offset: int) -> Admission:
-        """The next record of a partition was read; if it lies behind, the caution ends, which is to be marked too."""
+        """Decides on the partition's next record; one beyond the window ends the isolation."""
         window = self._windows.get(partition)
         if window is None:
             return Admission(None, is_suspect=False)
@@ -99,10 +101,13 @@ class Caution:
             return Admission(Mark(), is_suspect=False)
         window.left -= 1
         suspect, window.suspect = window.suspect, None
-        return Admission(Mark("careful", window.until, offset), is_suspect=offset == suspect)
+        return Admission(Mark("isolated", window.until, offset), is_suspect=offset == suspect)
 
-    def reached(self, partition: Partition, position: int) -> bool:
-        """Nothing before `position` is left to be read, so what is missing was no record. Whether that ends it."""
+    def end_isolation(self, partition: Partition, position: int) -> bool:
+        """Ends the isolation if no record before its end is left; returns whether it did.
+
+        All records before `position` have been read. The last offsets of a window may belong to no record.
+        """
         window = self._windows.get(partition)
         if window is None or position < window.until:
             return False
@@ -110,16 +115,12 @@ class Caution:
         return True
 
     def mark(self, partition: Partition, *, leaving: bool = False) -> Mark:
-        """The mark of a commit; `leaving` when the partition is given up in order."""
+        """The mark of a commit; `leaving` if the partition is released in order."""
         window = self._windows.get(partition)
         if window is not None:
-            return Mark("careful", window.until, window.suspect)
+            return Mark("isolated", window.until, window.suspect)
         return Mark("clean" if leaving else "running")
 
-    def partitions(self) -> list[Partition]:
-        """Those under caution."""
-        return list(self._windows)
-
     def forget(self, partition: Partition) -> None:
-        """The partition is somebody else's now."""
+        """Drops a lost partition."""
         self._windows.pop(partition, None)

@@ -1,34 +1,30 @@
-"""How much a producer may put into one batch."""
+"""Decides how many bytes a producer may put into one batch. Pure."""
 
-START_BYTES = 2**19
-"""Brokers take 1 MiB unless told otherwise.
+INITIAL_BATCH_BYTES = 2**19
+"""Brokers accept 1 MiB by default.
 
-A producer has one batch of a partition on its way at a time, and each that leaves wakes every `send` that waits: with
-one answer a batch, their number is quadratic.
+A producer sends one batch of a partition at a time, and each batch wakes every `send` that waits: with one answer in a
+batch, the number of wake-ups would be quadratic.
 """
 
 
 class ProduceBatchSize:
-    """Bytes of a batch: halved when the brokers find one of several messages too large for its topic.
+    """The largest batch in bytes; halved when the brokers reject several messages together.
 
-    They refuse the whole batch and do not say what they would take. A message larger than the limit is alone in its
-    batch.
+    Brokers reject the whole batch and do not name their limit. A message larger than the limit has a batch of its own.
     """
 
     def __init__(self) -> None:
-        self.bytes = START_BYTES
+        self.bytes = INITIAL_BATCH_BYTES
 
-    def __repr__(self) -> str:
-        return f"<ProduceBatchSize {self.bytes}>"
-
-    def refused(self, message_bytes: int, limit: int) -> bool:
-        """A batch was refused that had been made under `limit` and held a message of so many bytes.
+    def rejected(self, message_bytes: int, limit: int) -> bool:
+        """The brokers rejected a batch made under `limit` that holds a message of `message_bytes`.
 
         Returns:
-            Whether the message itself is too large. Otherwise the limit is lower now than `limit`.
+            Whether the message itself is too large. If not, `bytes` is now lower than `limit`.
         """
         if message_bytes >= limit:
             return True
-        # Each message of the batch is refused on its own; only the first one halves.
+        # Each message of the batch reports the rejection; only the first report halves.
         self.bytes = min(self.bytes, max(1, limit // 2))
         return False

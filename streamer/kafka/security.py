@@ -1,4 +1,4 @@
-"""TLS, logins, and why a broker refuses us: what aiokafka keeps to its log becomes one clear line here."""
+"""TLS and login of the clients, and the reason for a rejection, which aiokafka only logs."""
 
 import asyncio
 import importlib
@@ -10,7 +10,7 @@ from typing import Any
 
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import collect_hosts, create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamer.errors import ConfigError, UnreachableError
@@ -20,7 +20,7 @@ _ALERT_S = 2.0
 
 
 def security_options(settings: KafkaSettings) -> dict[str, Any]:
-    """What a client of aiokafka is told of encryption and login.
+    """The options of an aiokafka client for encryption and login.
 
     Raises:
         ConfigError: a file cannot be read, or the token provider cannot be loaded.
@@ -38,47 +38,50 @@ def security_options(settings: KafkaSettings) -> dict[str, Any]:
     return options
 
 
-async def why_unreachable(settings: KafkaSettings, options: dict[str, Any]) -> ConfigError:
-    """Asks the first brokers once more and says why none of them lets us in.
+def user_suffix(settings: KafkaSettings) -> str:
+    """The user's name, if there is a login, for the end of a message about a missing right."""
+    return f" to {settings.sasl_username!r}" if settings.sasl_username else ""
+
+
+async def connection_error(settings: KafkaSettings) -> ConfigError:
+    """Connects to each bootstrap broker once more and returns the reason for the failure.
 
     Returns:
-        UnreachableError where nobody answers, which may pass; ConfigError where we are refused, which will not.
+        UnreachableError if no broker answers, which a retry may solve; ConfigError if one rejects the connection.
     """
+    options = security_options(settings)
     for host, port, _ in collect_hosts(settings.bootstrap_servers):
         try:
             if "ssl_context" in options:
                 await asyncio.to_thread(_shake_hands, options["ssl_context"], host, port)
             connection = await create_conn(host, port, request_timeout_ms=settings.request_timeout_ms, **options)
             try:
-                is_let_in = bool((await connection.send(MetadataRequest([]))).brokers)
+                has_brokers = bool((await connection.send(MetadataRequest([]))).brokers)
             finally:
                 connection.close()
         except ssl.SSLError as error:
             return ConfigError(f"kafka: no TLS with {host}:{port}: {_tls_reason(error, settings)}")
-        except KafkaConnectionError:
-            continue
         except KafkaError as error:
             if error.retriable:
                 continue
-            who = f"{settings.sasl_username!r} " if settings.sasl_username else ""
-            return ConfigError(f"kafka: {host}:{port} refuses the login {who}by {settings.sasl_mechanism}: {error}")
+            user = f"{settings.sasl_username!r} " if settings.sasl_username else ""
+            return ConfigError(f"kafka: {host}:{port} rejects the login {user}by {settings.sasl_mechanism}: {error}")
         except (OSError, TimeoutError):
             continue
-        if settings.sasl_mechanism == "OAUTHBEARER" and not is_let_in:
-            # A broker refuses a token in an answer that the client takes for a yes, and then knows no brokers.
-            return ConfigError(f"kafka: {host}:{port} refuses the login by OAUTHBEARER: the token is not accepted")
+        if settings.sasl_mechanism == "OAUTHBEARER" and not has_brokers:
+            # aiokafka takes the rejection of a token for its acceptance; after that it receives no brokers.
+            return ConfigError(f"kafka: {host}:{port} rejects the login by OAUTHBEARER: the token is not accepted")
     return UnreachableError(f"kafka.bootstrap_servers: no broker answers at {settings.bootstrap_servers}")
 
 
 def _shake_hands(context: ssl.SSLContext, host: str, port: int) -> None:
-    """Raises ssl.SSLError where either side refuses the other's certificate."""
+    """Connects with TLS; raises ssl.SSLError if a side rejects the other's certificate."""
     with (
         socket.create_connection((host, port), _ALERT_S) as plain,
         context.wrap_socket(plain, server_hostname=host) as encrypted,
         suppress(TimeoutError),
     ):
-        # In TLS 1.3 a server says only after the handshake that it does not want our certificate; one that does want it
-        # says nothing until it is asked something.
+        # A TLS 1.3 server rejects a client's certificate only after the handshake; one that accepts it sends nothing.
         encrypted.settimeout(_ALERT_S)
         encrypted.recv(1)
 
@@ -92,7 +95,7 @@ def _tls_reason(error: ssl.SSLError, settings: KafkaSettings) -> str:
     ours = settings.ssl_cert_file
     if ours is None:
         return f"it asks for a certificate, and kafka.ssl_cert_file names none ({reason})"
-    return f"it does not accept ours, {ours}: out of date, or signed by somebody else? ({reason})"
+    return f"it does not accept ours, {ours}: expired, or signed by an unknown authority? ({reason})"
 
 
 def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
@@ -102,7 +105,7 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
         raise ConfigError(f"kafka.ssl_ca_file: {settings.ssl_ca_file}: cannot be used: {error}") from error
     if settings.ssl_cert_file is not None:
         secret = settings.ssl_key_password
-        # An empty one instead of none: without it OpenSSL would ask on the terminal.
+        # Without a password OpenSSL would ask for one on the terminal; an empty password prevents that.
         password = "" if secret is None else secret.get_secret_value()
         try:
             context.load_cert_chain(settings.ssl_cert_file, settings.ssl_key_file, password)
@@ -116,11 +119,11 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
 def _password(settings: KafkaSettings) -> str:
     if settings.sasl_password is not None:
         return settings.sasl_password.get_secret_value()
-    assert settings.sasl_password_file is not None, "settings have been checked"
+    path = settings.sasl_password_file
+    assert path is not None, "the settings require one of the two"
     try:
-        return settings.sasl_password_file.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        path = settings.sasl_password_file
         raise ConfigError(f"kafka.sasl_password_file: {path} cannot be read: {error.strerror}") from error
 
 
@@ -134,7 +137,7 @@ def _load(name: str) -> Callable[[], str]:
 
 
 class _TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka has no types
-    """Asks a function for the token, off the loop, each time that a connection logs in."""
+    """Calls a function for the token of each login, in a thread, because it may block."""
 
     def __init__(self, provide: Callable[[], str]) -> None:
         self._provide = provide

@@ -114,7 +114,8 @@ Rows = Iterator[tuple[str, Cell]]
 def _behind(window: Window) -> Rows:
     yield "records received per second", _number(window.rate("streamer_source_records_total"))
     yield "records in flight", _number(window.value("streamer_source_in_flight_records"))
-    yield "bytes in flight", _bytes(window.value("streamer_source_unacknowledged_bytes"))
+    yield "unacknowledged records", _number(window.value("streamer_source_unacknowledged_records"))
+    yield "unacknowledged bytes", _bytes(window.value("streamer_source_unacknowledged_bytes"))
     yield "partitions paused", _number(window.value("streamer_source_paused_partitions"), bad=True)
     for partition in sorted(window.labels("streamer_source_lag_records", "partition"), key=int):
         records = window.value("streamer_source_lag_records", partition=partition) or 0.0

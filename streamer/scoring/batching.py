@@ -1,4 +1,4 @@
-"""Micro-batches of rows, across requests. Pure: it decides, the dispatcher acts."""
+"""A queue of candidate rows, which leave in micro-batches across requests. Pure."""
 
 import heapq
 import itertools
@@ -18,25 +18,26 @@ from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
 Reason = Literal["slot_free", "full", "deadline", "drain"]
 Rows = npt.NDArray[np.intp]
-# A call may take this much longer than expected without making anyone late.
-_SAFETY = 1.2
-# A wait for company ends this many expected calls before the deadline: earlier than what is given up as too late.
-_CAUTION = 1.5
-# While more waits than one batch holds, so much of its budget must be left to a request that is to join.
-_FRESH_SHARE = 0.3
+# A call may take this many times its expected latency and still meet the deadline.
+_LATENCY_MARGIN = 1.2
+# The batch delay ends this many expected latencies before the deadline: earlier than the point at which rows are shed.
+_DELAY_MARGIN = 1.5
+# While more than one batch is queued, a new request needs at least this share of its budget left.
+_MIN_BUDGET_SHARE = 0.3
 _Number = TypeVar("_Number", np.int32, np.float32)
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """Rows of one request that wait for the model.
+    """Rows of one request that the model must score.
 
     Attributes:
-        rows: positions of the request's candidates that are wanted, intp [k], rising.
-        worth: tells how much each candidate is worth scoring, float32 [size of the request]; where not all can leave,
-            those worth most go first. None: in their order.
-        taken: how many of `rows` have left in a batch.
-        given_up: set by `BatchQueue.discard`; its rows leave no more.
+        rows: positions of the requested candidates, intp [k], rising.
+        added: when the request joined the queue, monotonic seconds.
+        priority: returns a priority for each candidate, float32 [size of the request]; if a batch has no room for all
+            rows, those with the highest priority leave first. None: in their order.
+        sent: how many of `rows` have left in a batch.
+        discarded: set by `BatchQueue.discard`; no more rows leave.
     """
 
     version: ModelVersion
@@ -44,36 +45,34 @@ class Ticket:
     rows: Rows
     deadline: Deadline
     added: float
-    worth: Callable[[], F32] | None = None
-    taken: int = 0
-    given_up: bool = False
+    priority: Callable[[], F32] | None = None
+    sent: int = 0
+    discarded: bool = False
 
     @property
-    def waiting(self) -> int:
-        """Rows still in the queue."""
-        return 0 if self.given_up else len(self.rows) - self.taken
+    def queued(self) -> int:
+        """Number of rows that are still in the queue."""
+        return 0 if self.discarded else len(self.rows) - self.sent
 
-    def take(self, room: int) -> Rows:
-        """Up to `room` of its waiting rows, rising, which thereby have left."""
-        if self.worth is not None and room < self.waiting:
-            left = self.rows[self.taken :]
-            order = np.argsort(-self.worth()[left], kind="stable")
-            self.rows = np.concatenate(
-                [self.rows[: self.taken], np.sort(left[order[:room]]), np.sort(left[order[room:]])]
-            )
-        rows = self.rows[self.taken : self.taken + room]
-        self.taken += len(rows)
+    def send(self, room: int) -> Rows:
+        """Removes up to `room` rows from the queue and returns them, rising."""
+        if self.priority is not None and room < self.queued:
+            left = self.rows[self.sent :]
+            first, rest = np.split(left[np.argsort(-self.priority()[left], kind="stable")], [room])
+            self.rows = np.concatenate([self.rows[: self.sent], np.sort(first), np.sort(rest)])
+        rows = self.rows[self.sent : self.sent + room]
+        self.sent += len(rows)
         return rows
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows that leave together. Invariant: all of one model version.
+    """Rows that leave in one call. Invariant: all rows are of one model version.
 
     Attributes:
-        parts: pairs of a ticket and the positions of its candidates, in the order of the batch's rows.
-        reason: why it left now.
-        deadline: the latest of its members'; each member whose own time is up is answered earlier by its own timer.
+        parts: tickets with the positions of their candidates, in the order of the batch's rows.
+        reason: why the batch leaves now.
+        deadline: the latest deadline of its requests; a request with an earlier deadline has its own timer.
     """
 
     version: ModelVersion
@@ -83,41 +82,37 @@ class Batch:
     deadline: Deadline
 
     def inputs(self) -> BatchInputs:
-        """The rows as the model takes them; equal user-and-context rows are sent once."""
-        first: dict[bytes, int] = {}
-        unique: list[EncodedRequest] = []
-        at: list[int] = []
-        for ticket, _ in self.parts:
-            encoded = ticket.encoded
-            key = encoded.request_ids.tobytes() + encoded.request_floats.tobytes()
-            index = first.setdefault(key, len(unique))
-            if index == len(unique):
-                unique.append(encoded)
-            at.append(index)
+        """The inputs of the model; equal user-and-context rows are sent once."""
+        keys = [t.encoded.request_ids.tobytes() + t.encoded.request_floats.tobytes() for t, _ in self.parts]
+        unique = {key: ticket.encoded for key, (ticket, _) in zip(keys, self.parts, strict=True)}
+        index = {key: i for i, key in enumerate(unique)}
         counts = [len(rows) for _, rows in self.parts]
         return BatchInputs(
-            request_ids=np.concatenate([e.request_ids for e in unique]),
-            request_floats=np.concatenate([e.request_floats for e in unique]),
-            candidate_ids=_gather([(t.encoded.candidate_ids, rows) for t, rows in self.parts]),
-            candidate_floats=_gather([(t.encoded.candidate_floats, rows) for t, rows in self.parts]),
-            pair_ids=_gather([(t.encoded.pair_ids, rows) for t, rows in self.parts]),
-            row_to_request=np.repeat(np.array(at, dtype=np.int32), counts),
+            request_ids=np.concatenate([e.request_ids for e in unique.values()]),
+            request_floats=np.concatenate([e.request_floats for e in unique.values()]),
+            candidate_ids=_concatenate([(t.encoded.candidate_ids, rows) for t, rows in self.parts]),
+            candidate_floats=_concatenate([(t.encoded.candidate_floats, rows) for t, rows in self.parts]),
+            pair_ids=_concatenate([(t.encoded.pair_ids, rows) for t, rows in self.parts]),
+            row_to_request=np.repeat(np.array([index[key] for key in keys], dtype=np.int32), counts),
         )
 
 
 class BatchQueue:
-    """Holds rows until they leave in a batch, most urgent request first.
+    """Holds rows until they leave in a batch, the request with the earliest deadline first.
 
-    A batch leaves when a slot is free and something waits; with `max_wait_ms` above 0 it waits that long for company,
-    but not when it is full or when its most urgent request would be late. It holds no more rows than its most urgent
-    request has time for, by what the model's replies have taught.
+    A batch leaves when a call may start and a row is queued. With `max_wait_ms` above 0 it waits up to that batch
+    delay, unless it is full or its most urgent request would miss its deadline. By the latency model of its version, a
+    batch holds no more rows than its most urgent request has time for.
 
-    Invariants: (1) every row leaves exactly once, unless its ticket is discarded or shed; (2) a batch never holds rows
-    of two model versions, nor more than `max_batch_rows`; (3) a full queue refuses, it never grows.
+    Invariants:
+    1. Every row leaves exactly once, unless its ticket is discarded or shed.
+    2. A batch never holds rows of two model versions, nor more than `max_batch_rows`.
+    3. A full queue rejects new rows and never grows.
     """
 
     def __init__(self, settings: BatchingSettings) -> None:
         self._settings = settings
+        self._margin_s = settings.answer_margin_ms / 1e3
         self._heap: list[tuple[float, int, Ticket]] = []
         self._order = itertools.count()
         self._draining = False
@@ -131,95 +126,91 @@ class BatchQueue:
         """Queues a ticket's rows.
 
         Raises:
-            QueueFullError: the queue holds `max_queued_rows`, or would.
+            QueueFullError: the queue would hold more than `max_queued_rows`.
         """
-        if self.queued_rows + ticket.waiting > self._settings.max_queued_rows:
-            raise QueueFullError(f"{self.queued_rows} rows wait, batching.max_queued_rows is reached")
+        if self.queued_rows + ticket.queued > self._settings.max_queued_rows:
+            raise QueueFullError(f"queue full: {self.queued_rows} rows are queued (batching.max_queued_rows)")
         heapq.heappush(self._heap, (ticket.deadline.at, next(self._order), ticket))
-        self.queued_rows += ticket.waiting
+        self.queued_rows += ticket.queued
 
     def latency(self, version: ModelVersion) -> LatencyModel:
-        """What is known of a version's latency; of the last few versions only."""
+        """The latency model of a version; only the most recent versions are kept."""
         return self._latencies.of(version)
 
     def shed(self, now: float, *, idle: bool) -> list[tuple[Ticket, Rows]]:
-        """Gives up the requests that the next batch could not answer in time any more; returns them and their rows.
+        """Discards and returns the tickets that the next batch would answer too late.
 
-        While more waits than one batch holds, that batch will be a full one, and whoever has not the time for it makes
-        room for those who have: small batches for the most urgent would make everyone late in turn. With `idle`, when
-        no call is in flight, the request with the most time is kept all the same: asking costs nobody anything then,
-        and it is the only way to learn that the model has become faster.
+        While more than one batch is queued, the next batch is a full one, and a request without time for a full batch
+        is shed. Smaller batches for the most urgent requests would make all later requests late. If the model is
+        `idle`, the request with the latest deadline is kept: its call delays no other request, and only a reply shows
+        that the model has become faster.
         """
-        given_up: list[tuple[Ticket, Rows]] = []
+        shed: list[tuple[Ticket, Rows]] = []
         while self._heap:
             ticket = self._heap[0][2]
-            if self._fits(ticket, now) or (idle and ticket.waiting == self.queued_rows):
+            if self._meets_deadline(ticket, now) or (idle and ticket.queued == self.queued_rows):
                 break
-            given_up.append((ticket, ticket.rows[ticket.taken :]))
+            shed.append((ticket, ticket.rows[ticket.sent :]))
             self.discard(ticket)
-        return given_up
+        return shed
 
     def would_miss_deadline(self, version: ModelVersion, deadline: Deadline, now: float, *, calls: int) -> bool:
-        """Whether rows that were added now would leave too late, behind those that are more urgent.
+        """Whether rows that join now would leave too late, behind the more urgent rows.
 
-        `calls` full batches at a time are what those take. False while less than a batch waits, for then what fits is
-        known when a slot is free, and until a reply has taught what a call takes. Whoever does not even queue makes
-        room at once for records that have more time. So does one that has used up most of its budget: those read next
-        to it are as old, and to score each at the last moment is how a scorer that has fallen behind stays behind.
+        The rows ahead are assumed to leave in full batches, `calls` at a time. The result is False while less than one
+        batch is queued, because `shed` decides then, and until the first reply. Rejecting a late request frees
+        capacity for requests with more budget left.
+
+        A request that has used most of its budget is rejected too. The records read next to it are as old; scoring each
+        of them at the last moment would keep the backlog.
         """
-        most = self._settings.max_batch_rows
-        full = self.latency(version).estimate(most)
-        if self.queued_rows < most or not full:
+        max_rows = self._settings.max_batch_rows
+        full_batch_s = self.latency(version).estimate(max_rows)
+        if self.queued_rows < max_rows or not full_batch_s:
             return False
-        ahead = sum(ticket.waiting for at, _, ticket in self._heap if at <= deadline.at)
-        if (ahead / most + 1) * full / calls + full > self._seconds_for(deadline, now):
+        ahead = sum(ticket.queued for at, _, ticket in self._heap if at <= deadline.at)
+        if (ahead / max_rows + 1) * full_batch_s / calls + full_batch_s > self._call_budget_s(deadline, now):
             return True
-        return deadline.remaining(now) < _FRESH_SHARE * (deadline.at - deadline.start)
+        return deadline.remaining(now) < _MIN_BUDGET_SHARE * (deadline.at - deadline.start)
 
     def discard(self, ticket: Ticket) -> None:
-        """Gives up a ticket's rows that have not left yet. Again and after it has left: nothing happens."""
-        self.queued_rows -= ticket.waiting
-        ticket.given_up = True
-        self._drop_settled()
+        """Removes a ticket's queued rows. Without queued rows it does nothing."""
+        self.queued_rows -= ticket.queued
+        ticket.discarded = True
+        self._pop_empty()
 
-    def take(self, now: float) -> Batch | None:
-        """The batch that may leave now that a slot is free, or None: nothing waits, or it waits for company."""
+    def next_batch(self, now: float) -> Batch | None:
+        """Removes and returns the batch that leaves now; None: no rows, or the batch delay lasts."""
         reason = self._reason(now)
         if reason is None:
             return None
-        room = limit = self._limit(now)
+        room = max_rows = self._max_rows(now)
         parts: list[tuple[Ticket, Rows]] = []
         others: list[tuple[float, int, Ticket]] = []
         version = self._heap[0][2].version
-        latest = self._heap[0][2].deadline
         while self._heap and room:
             entry = heapq.heappop(self._heap)
             ticket = entry[2]
-            if ticket.version != version:
-                others.append(entry)
-                continue
-            if not ticket.waiting:
-                continue
-            rows = ticket.take(room)
-            self.queued_rows -= len(rows)
-            room -= len(rows)
-            parts.append((ticket, rows))
-            latest = max(latest, ticket.deadline)
-            if ticket.waiting:
+            if ticket.version == version and ticket.queued:
+                rows = ticket.send(room)
+                room -= len(rows)
+                parts.append((ticket, rows))
+            if ticket.queued:
                 others.append(entry)
         for entry in others:
             heapq.heappush(self._heap, entry)
-        self._drop_settled()
-        return Batch(version, parts, reason, limit - room, latest)
+        self.queued_rows -= max_rows - room
+        self._pop_empty()
+        return Batch(version, parts, reason, max_rows - room, max(ticket.deadline for ticket, _ in parts))
 
     def next_wakeup(self) -> float | None:
-        """When `take` should be asked again although nothing was added: the end of a wait for company."""
+        """When the batch delay ends and `next_batch` returns a batch; None: no delay is running."""
         if not self._heap or not self._settings.max_wait_ms:
             return None
-        return min(self._oldest() + self._settings.max_wait_ms / 1e3, self._urgent_at())
+        return min(self._delay_end(), self._latest_start())
 
     def drain(self) -> None:
-        """From now on nothing waits for company."""
+        """Ends the batch delay, now and for all later rows."""
         self._draining = True
 
     def _reason(self, now: float) -> Reason | None:
@@ -229,40 +220,42 @@ class BatchQueue:
             return "drain"
         if self.queued_rows >= self._settings.max_batch_rows:
             return "full"
-        if now >= self._oldest() + self._settings.max_wait_ms / 1e3:
+        if now >= self._delay_end():
             return "slot_free"
-        return "deadline" if now >= self._urgent_at() else None
+        return "deadline" if now >= self._latest_start() else None
 
-    def _fits(self, ticket: Ticket, now: float) -> bool:
-        """Whether the batch that may leave now would answer a ticket in time, at least in part."""
-        most = self._settings.max_batch_rows
-        rows = most if self.queued_rows > most else 1
-        return self.latency(ticket.version).rows_within(self._seconds_for(ticket.deadline, now)) >= rows
+    def _meets_deadline(self, ticket: Ticket, now: float) -> bool:
+        """Whether a batch that leaves now would answer the ticket in time, at least in part."""
+        max_rows = self._settings.max_batch_rows
+        rows = max_rows if self.queued_rows > max_rows else 1
+        return self._rows_in_time(ticket, now) >= rows
 
-    def _limit(self, now: float) -> int:
-        """Rows that the next batch may hold: those that its most urgent request has time for, but at least one."""
+    def _max_rows(self, now: float) -> int:
+        """The row limit of the next batch, at least 1: its most urgent request has time for them."""
+        return max(1, int(min(self._settings.max_batch_rows, self._rows_in_time(self._heap[0][2], now))))
+
+    def _rows_in_time(self, ticket: Ticket, now: float) -> float:
+        return self.latency(ticket.version).rows_within(self._call_budget_s(ticket.deadline, now))
+
+    def _call_budget_s(self, deadline: Deadline, now: float) -> float:
+        """The longest expected latency, in seconds, of a call that starts now and is in time."""
+        return (deadline.remaining(now) - self._margin_s) / _LATENCY_MARGIN
+
+    def _delay_end(self) -> float:
+        oldest = min((t.added for _, _, t in self._heap if t.queued), default=math.inf)
+        return oldest + self._settings.max_wait_ms / 1e3
+
+    def _latest_start(self) -> float:
+        """When the call of the most urgent request must start."""
         first = self._heap[0][2]
-        fit = self.latency(first.version).rows_within(self._seconds_for(first.deadline, now))
-        return max(1, int(min(self._settings.max_batch_rows, fit)))
+        call_s = self.latency(first.version).estimate(min(self.queued_rows, self._settings.max_batch_rows))
+        return first.deadline.at - self._margin_s - _DELAY_MARGIN * call_s
 
-    def _seconds_for(self, deadline: Deadline, now: float) -> float:
-        """How long a call that leaves now may be expected to take, for an answer in time."""
-        return (deadline.remaining(now) - self._settings.answer_margin_ms / 1e3) / _SAFETY
-
-    def _oldest(self) -> float:
-        return min((t.added for _, _, t in self._heap if t.waiting), default=math.inf)
-
-    def _urgent_at(self) -> float:
-        """When the most urgent request must leave to be answered in time."""
-        first = self._heap[0][2]
-        ahead = self.latency(first.version).estimate(min(self.queued_rows, self._settings.max_batch_rows))
-        return first.deadline.at - self._settings.answer_margin_ms / 1e3 - _CAUTION * ahead
-
-    def _drop_settled(self) -> None:
-        """Keeps a live ticket at the top of the heap, so that an empty queue looks empty."""
-        while self._heap and not self._heap[0][2].waiting:
+    def _pop_empty(self) -> None:
+        """Removes tickets without queued rows from the top of the heap."""
+        while self._heap and not self._heap[0][2].queued:
             heapq.heappop(self._heap)
 
 
-def _gather(parts: Sequence[tuple[npt.NDArray[_Number], Rows]]) -> npt.NDArray[_Number]:
+def _concatenate(parts: Sequence[tuple[npt.NDArray[_Number], Rows]]) -> npt.NDArray[_Number]:
     return np.concatenate([matrix if len(rows) == len(matrix) else matrix[rows] for matrix, rows in parts])

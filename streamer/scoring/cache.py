@@ -1,4 +1,4 @@
-"""Scores already known, by model version and encoded row. Looked up for a whole request at once."""
+"""A cache of scores, by model version and encoded row. Pure."""
 
 from dataclasses import dataclass
 
@@ -13,39 +13,41 @@ _WAYS = 16
 _TICKS_PER_SECOND = 100
 _NEVER = 2**32 - 1
 _BYTES_PER_ENTRY = 8 + 8 + 4 + 4 + 4 + 4
-_NOBODY = np.uint32(0)
+_NO_LEADER = np.uint32(0)
 _HALF = np.uint64(32)
 _JITTER_BITS = np.uint64(2**24 - 1)
 
 Bools = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.intp]
-Owners = npt.NDArray[np.uint32]
+Leaders = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What the cache knows of n rows.
+class Lookup:
+    """The cache's content for n rows.
 
     Attributes:
-        ctr: float32 [n], 0 where nothing is known; known: bool [n], where something is.
-        owner: uint32 [n], who has reserved a row that is not known yet; 0 where nobody has.
+        ctr: float32 [n], 0 for rows without a score.
+        known: bool [n], whether the row has a score.
+        leader: uint32 [n], the request that has reserved the row and waits for its score; 0: none.
     """
 
     ctr: F32
     known: Bools
-    owner: Owners
+    leader: Leaders
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Places kept for k of n rows until their scores come; each of equal rows shares one place.
+    """Entries that a leader has reserved for its rows; equal rows share one entry.
 
     Attributes:
-        rows: [k], which of the n rows a place is for; low, high: uint64 [k], their keys.
-        sets, ways: [k], the places.
+        rows: [k], the row that each entry is for.
+        low, high: uint64 [k], the keys.
+        sets, ways: [k], the positions of the entries in the table.
     """
 
-    owner: np.uint32
+    leader: np.uint32
     rows: Positions
     low: U64
     high: U64
@@ -54,13 +56,16 @@ class Reservation:
 
 
 class ScoreCache:
-    """A set-associative table of click probabilities: 16 entries a set, the least recently used one of them goes first.
+    """A set-associative table of scores; one lookup covers all candidates of a request.
 
-    A row whose score is on its way is reserved in the same table: whoever looks it up meanwhile learns who has asked
-    for it. Promises: never more than `max_bytes`; never an entry older than `ttl_s`. Invariants: (1) what is found was
-    filled in under the same 128-bit key for the same model version (two different rows share a key with odds of about
-    n² / 2^129 among n rows); (2) all operations are numpy operations over all candidates of a request; (3) time is an
-    argument, in monotonic seconds, kept in ticks of 10 ms.
+    A set has 16 entries and evicts the least recently used one. For single flight a leader reserves the entries of the
+    rows that it requests from the model; the lookup of a reserved row returns its leader.
+
+    Invariants:
+    1. A score is found only under the 128-bit key and the model version that it was stored for. Two different rows
+       share a key with a probability of about n² / 2^129 among n rows.
+    2. The table never takes more than `max_bytes`.
+    3. No score is older than `ttl_s`. Times are monotonic seconds, stored in ticks of 10 ms.
     """
 
     def __init__(self, settings: CacheSettings) -> None:
@@ -68,45 +73,42 @@ class ScoreCache:
         self._ttl = settings.ttl_s * _TICKS_PER_SECOND
         self._jitter = settings.ttl_jitter
         shape = (self._sets, _WAYS)
-        # full, not zeros: memory is taken now, so that no page faults stretch a request later.
+        # `full` touches the memory now; with `zeros`, page faults would delay the first requests.
         self._low = np.full(shape, 0, dtype=np.uint64)
         self._high = np.full(shape, 0, dtype=np.uint64)
         self._ctr = np.full(shape, 0, dtype=np.float32)
         self._expires = np.full(shape, 0, dtype=np.uint32)
         self._used = np.full(shape, 0, dtype=np.uint32)
-        self._owner = np.full(shape, _NOBODY, dtype=np.uint32)
+        self._leader = np.full(shape, _NO_LEADER, dtype=np.uint32)
         self._salts: dict[ModelVersion, np.uint64] = {}
         self._drops = 0
         self._start: float | None = None
 
-    def lookup(self, version: ModelVersion, keys: U64, now: float) -> Found:
-        """What is known of n rows by their keys, uint64 [n, 2]."""
+    def lookup(self, version: ModelVersion, keys: U64, now: float) -> Lookup:
+        """Looks up n rows by their keys, uint64 [n, 2]."""
         tick = self._tick(now)
         low, sets = self._place(version, keys)
         ways, same = self._find(sets, low, keys[:, 1])
         found = same & (self._expires[sets, ways] > tick)
         self._used[sets[found], ways[found]] = tick
-        owner = np.where(found, self._owner[sets, ways], _NOBODY)
-        known = found & (owner == _NOBODY)
-        return Found(np.where(known, self._ctr[sets, ways], np.float32(0)), known, owner)
+        leader = np.where(found, self._leader[sets, ways], _NO_LEADER)
+        known = found & (leader == _NO_LEADER)
+        return Lookup(np.where(known, self._ctr[sets, ways], np.float32(0)), known, leader)
 
     def reserve(
-        self, version: ModelVersion, keys: U64, rows: Positions, owner: int, *, now: float, until: float
+        self, version: ModelVersion, keys: U64, rows: Positions, leader: int, *, now: float, until: float
     ) -> Reservation:
-        """Keeps places for those `rows` of a request whose scores `owner`, above 0, has asked for.
-
-        The places are given up at `until` if nothing has been filled in by then.
-        """
+        """Reserves the entries of `rows` for a `leader`, above 0; they expire at `until`."""
         tick = self._tick(now)
         low, sets = self._place(version, keys[rows])
-        # Rising halves of keys are rising sets, too.
+        # A set number is a part of `low`, so rising values of `low` have rising sets.
         low, first = np.unique(low, return_index=True)
         sets, rows = sets[first], rows[first]
         high = keys[rows, 1]
         ways, same = self._find(sets, low, high)
         use = np.where(self._expires[sets] > tick, self._used[sets], np.uint32(0))
         victims = use.argmin(axis=1)
-        # Entries of the same set take different ways: the k-th of them the k-th least useful one.
+        # New rows of one set evict different entries: the k-th row the k-th least recently used one.
         nth = np.arange(len(sets)) - np.searchsorted(sets, sets)
         later = np.flatnonzero(nth)
         nth = np.minimum(nth[later], _WAYS - 1)
@@ -115,17 +117,17 @@ class ScoreCache:
         self._low[sets, ways], self._high[sets, ways] = low, high
         self._expires[sets, ways] = max(self._tick(until), tick + np.uint32(1))
         self._used[sets, ways] = tick
-        self._owner[sets, ways] = owner
-        return Reservation(np.uint32(owner), rows, low, high, sets, ways)
+        self._leader[sets, ways] = leader
+        return Reservation(np.uint32(leader), rows, low, high, sets, ways)
 
     def fill(self, reservation: Reservation, ctr: F32, done: Bools, now: float) -> None:
-        """Fills in the scores of a request, float32 [n], where they are `done`, bool [n]; gives up the other places.
+        """Stores a leader's scores, float32 [n], where `done`, bool [n]; frees its other entries.
 
-        A place that was taken by other rows meanwhile is left to them.
+        An entry that another row has replaced in the meantime is not changed.
         """
         sets, ways, low = reservation.sets, reservation.ways, reservation.low
         ours = (
-            (self._owner[sets, ways] == reservation.owner)
+            (self._leader[sets, ways] == reservation.leader)
             & (self._low[sets, ways] == low)
             & (self._high[sets, ways] == reservation.high)
         )
@@ -135,16 +137,16 @@ class ScoreCache:
         expires = np.minimum(tick + lifetime, _NEVER).astype(np.uint32)
         self._ctr[sets, ways] = ctr[rows]
         self._expires[sets, ways] = np.where(done[rows], expires, np.uint32(0))
-        self._owner[sets, ways] = _NOBODY
+        self._leader[sets, ways] = _NO_LEADER
 
     def drop(self, version: ModelVersion) -> None:
-        """Forgets all scores of a version; their room is reused as others come."""
+        """Forgets all scores of a version; new rows replace its entries over time."""
         self._drops += 1
         self._salts[version] = self._salt(version)
 
     @property
     def capacity(self) -> int:
-        """Entries it can hold."""
+        """The number of entries in the table."""
         return self._sets * _WAYS
 
     def _salt(self, version: ModelVersion) -> np.uint64:
@@ -158,12 +160,12 @@ class ScoreCache:
         return low, ((low >> _HALF) * np.uint64(self._sets) >> _HALF).astype(np.intp)
 
     def _find(self, sets: Positions, low: U64, high: U64) -> tuple[Positions, Bools]:
-        """The ways in which n rows stand in their sets, if they do, and whether."""
+        """The ways of n rows in their sets, and whether each row is there."""
         ways = (self._low[sets] == low[:, None]).argmax(axis=1)
         return ways, (self._low[sets, ways] == low) & (self._high[sets, ways] == high)
 
     def _tick(self, now: float) -> np.uint32:
-        """Ticks since the first use, plus one: 0 stands for never."""
+        """Ticks since the first use, plus 1: tick 0 means never."""
         if self._start is None:
             self._start = now
         return np.uint32(min(_NEVER, max(0.0, now - self._start) * _TICKS_PER_SECOND + 1))

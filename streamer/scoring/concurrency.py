@@ -1,9 +1,9 @@
-"""How many calls may be in flight at once, learnt from what the server makes of them. Pure."""
+"""An adaptive limit of concurrent calls, learnt from the latency of the replies. Pure."""
 
 from streamer.scoring.latency import LatencyModels
 from streamer.types import ModelVersion
 
-# Calls that may wait inside the server: below the first the limit rises, above the second it falls.
+# Calls queued in the server: the limit rises below the first number and falls above the second.
 _QUEUED = (0.7, 1.7)
 _FORGET = 0.1
 _STEP = 0.5
@@ -11,33 +11,33 @@ _PROBE_EVERY = 500
 
 
 class ConcurrencyLimit:
-    """Keeps as many calls in flight as the server works on at once, and about one more that waits for it.
+    """Allows as many concurrent calls as the server processes, and about one more queued there.
 
-    As TCP Vegas does (Brakmo and Peterson, 1995), with calls for packets: a call that takes `seconds`, where one that
-    has the server to itself takes `alone`, has found `limit × (1 - alone / seconds)` calls queued before it. Every now
-    and then one call is left alone, so that what is known of it stays true.
+    The method of TCP Vegas (Brakmo and Peterson, 1995), with calls for packets. A call takes `alone` seconds if it has
+    the server to itself. One that takes `seconds` was queued behind about `limit * (1 - alone / seconds)` calls. The
+    first call and every 500th later one run alone, which keeps `alone` up to date.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._value = float(most)
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._value = float(maximum)
         self._queued = 0.0
         self._alone = LatencyModels()
-        # The first call goes alone.
-        self._calls = _PROBE_EVERY
+        # The first call runs alone.
+        self._calls_since_probe = _PROBE_EVERY
 
     @property
     def calls(self) -> int:
-        """Calls that may be in flight now, 1 to `most`."""
-        return 1 if self._calls >= _PROBE_EVERY else round(self._value)
+        """The concurrent calls that are allowed now, 1 to `maximum`."""
+        return 1 if self._calls_since_probe >= _PROBE_EVERY else round(self._value)
 
     def observe(self, version: ModelVersion, rows: int, seconds: float, *, alone: bool) -> None:
-        """A call of a version with this many rows came back; `alone` if no other was in flight while it ran."""
+        """Learns from one reply; `alone`: no other call was active during this one."""
         model = self._alone.of(version)
-        self._calls += 1
+        self._calls_since_probe += 1
         if alone:
             model.observe(rows, seconds)
-            self._calls = 0
+            self._calls_since_probe = 0
             return
         expected = model.estimate(rows)
         if not expected or seconds <= 0:
@@ -45,6 +45,6 @@ class ConcurrencyLimit:
         queued = self._value * max(0.0, 1.0 - expected / seconds)
         self._queued += _FORGET * (queued - self._queued)
         if self._queued < _QUEUED[0]:
-            self._value = min(self._most, self._value + _STEP / self._value)
+            self._value = min(self._maximum, self._value + _STEP / self._value)
         elif self._queued > _QUEUED[1]:
             self._value = max(1.0, self._value - _STEP / self._value)

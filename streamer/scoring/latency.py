@@ -1,4 +1,4 @@
-"""How long a call of the model takes, by its rows: learnt from the replies. Pure."""
+"""A model of a call's latency by its number of rows, learnt from the replies. Pure."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,10 +11,11 @@ from streamer.types import ModelVersion
 
 @dataclass(slots=True)
 class LatencyModel:
-    """Seconds of a call by its rows, `fixed + per_row * n`, learnt from replies by least squares that forgets.
+    """Predicts the seconds of a call with n rows as `fixed + per_row * n`.
 
-    Robust: a reply that took more than 4 times what was expected counts as 4 times. Until something is learnt the
-    estimate is 0, so that nothing is given up on a guess.
+    The fit is by least squares with exponential forgetting. A reply counts at most 4 times the prediction, which limits
+    the effect of outliers. Before the first reply the prediction is 0 and `rows_within` is infinite: no row is shed
+    without a measurement.
     """
 
     forget: float = 0.98
@@ -31,27 +32,27 @@ class LatencyModel:
         self._sums = self._sums * self.forget + np.array([1.0, n, n * n, seconds, n * seconds])
         count, sum_n, sum_nn, sum_s, sum_ns = self._sums.tolist()
         spread = count * sum_nn - sum_n * sum_n
-        # Too little spread in n leaves the slope undetermined: then all of the time is put on the rows.
+        # If the batches are all of about one size, the slope is undetermined: then the rows take all of the time.
         if spread > 1e-3 * count * sum_nn:
             self._per_row = max(0.0, (count * sum_ns - sum_n * sum_s) / spread)
         else:
             self._per_row = sum_s / sum_n if sum_n else 0.0
         self._fixed = max(0.0, (sum_s - self._per_row * sum_n) / count)
 
-    def exceeded(self, rows: int, seconds: float) -> None:
-        """Learns from a call that was broken off after so long, where more was not expected of it.
+    def timed_out(self, rows: int, seconds: float) -> None:
+        """Learns from a call that had no reply after `seconds`, if the estimate was lower.
 
-        Else calls that are given too little time would all be broken off, and nothing would ever tell.
+        Without this, a server that became slower would time out every call, and the estimate would never rise.
         """
         if 0 < self.estimate(rows) < seconds:
             self.observe(rows, seconds)
 
     def estimate(self, rows: int) -> float:
-        """Seconds that a call of `rows` rows should take."""
+        """The expected seconds of a call with `rows` rows."""
         return self._fixed + self._per_row * rows
 
     def rows_within(self, seconds: float) -> float:
-        """How many rows a call of that many seconds has time for; below 1 none, infinite while nothing is learnt."""
+        """The rows that a call scores in `seconds`; below 1: none. Infinite before the first reply."""
         if not self._sums[0]:
             return math.inf
         spare = max(0.0, seconds - self._fixed)
@@ -61,18 +62,18 @@ class LatencyModel:
 
 
 class LatencyModels:
-    """What is known of each version's latency; of as many as may be asked at once, the last ones."""
+    """The latency models of the most recent versions."""
 
-    # Some models side by side, some versions of each.
-    _MOST = 64
+    # Enough for several models and several versions of each.
+    _MAX_VERSIONS = 64
 
     def __init__(self) -> None:
         self._models: dict[ModelVersion, LatencyModel] = {}
 
     def of(self, version: ModelVersion) -> LatencyModel:
-        """A version's model, a new one for a new version."""
+        """The latency model of a version, an empty one for a new version."""
         if version not in self._models:
-            if len(self._models) == self._MOST:
+            if len(self._models) == self._MAX_VERSIONS:
                 del self._models[next(iter(self._models))]
             self._models[version] = LatencyModel()
         return self._models[version]

@@ -1,4 +1,4 @@
-"""What is known of an ad before the model is asked: its recent mean score. Pure numpy."""
+"""Priors: the recent mean score of each ad, for candidates that get no score. Pure."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ from streamer.types import F32, U64
 class Priors:
     """Mean scores of recently scored ads, by the 64-bit hash of an ad's own values.
 
-    A table of fixed size, one place an ad: two ads that share a place push each other out, which costs the one that is
-    asked for next its own prior and nothing more. The mean forgets: each score counts `rate` of what is there, but the
-    first ones count as a plain mean does. Not thread-safe.
+    The table has a fixed size and one place for each hash. Two ads that share a place replace each other; the replaced
+    ad then has the default prior. The mean forgets exponentially: a new score has weight `rate`, but the first scores
+    of an ad count as a plain mean. Not thread-safe.
     """
 
     def __init__(self, places: int = 2**16, rate: float = 0.05) -> None:
@@ -21,13 +21,13 @@ class Priors:
         self._counts = np.zeros(places, dtype=np.float32)
 
     def lookup(self, ads: U64, default: float) -> F32:
-        """The priors of n ads, uint64 [n]; float32 [n], `default` for those not known."""
+        """The priors, float32 [n], of n ads, uint64 [n]; `default` for unknown ads."""
         at = ads % self._places
         known = (self._ads[at] == ads) & (self._counts[at] > 0)
         return np.where(known, self._means[at], np.float32(default))
 
     def learn(self, ads: U64, ctr: F32) -> None:
-        """Takes in the scores, float32 [n], of n ads, uint64 [n]; of an ad that stands twice, the last one counts."""
+        """Adds the scores, float32 [n], of n ads, uint64 [n]; of a repeated ad the last one counts."""
         at = ads % self._places
         same = self._ads[at] == ads
         counts = np.where(same, self._counts[at], np.float32(0)) + np.float32(1)

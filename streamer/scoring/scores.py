@@ -1,36 +1,38 @@
-"""The scores of one request's candidates: known ones, ones already asked for, the model's, and priors for the rest."""
+"""Scores requests: cached scores, scores of active calls, new calls, priors, in this order."""
 
 import asyncio
 import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import xxhash
 
 from streamer.deadline import Deadline
 from streamer.metrics import Metrics
-from streamer.scoring.cache import Owners, Positions, ScoreCache
-from streamer.scoring.dispatcher import OUT_OF_TIME, Dispatcher, PendingScores
+from streamer.scoring.cache import Leaders, Positions, ScoreCache
+from streamer.scoring.dispatcher import DEADLINE_PASSED, Dispatcher
 from streamer.scoring.priors import Priors
-from streamer.types import F32, FROM_CACHE, FROM_MODEL, FROM_PRIOR, I8, EncodedRequest, ModelVersion
+from streamer.types import F32, FROM_CACHE, FROM_MODEL, FROM_PRIOR, I8, U64, EncodedRequest, ModelVersion
 
-_OWNERS = 2**32 - 2
-_PROBED_SHARE = 16
+_LEADER_IDS = 2**32 - 2
+_PROBE_EVERY = 16
 _FORGET = 0.01
 
 
 @dataclass(slots=True, eq=False)
-class Scored:
-    """What has come of one request of n candidates so far.
+class ScoredRequest:
+    """The scores of one request of n candidates, as far as they are known.
 
     Attributes:
-        ctr, sources: float32 [n] and int8 [n], indices into `SOURCES`; priors stand where no score came.
-        reason: why scores are missing, where they are.
+        ctr: float32 [n]; the prior for a candidate without a score.
+        sources: int8 [n], indices into `SOURCES`.
+        reason: why scores are missing.
         queue_s, predict_s: seconds in the queue, and from leaving it to the last reply.
-        batch_rows: rows of the largest batch that it took part in.
-        gone: whether scores are missing because the model server has not got the version any more.
+        batch_rows: rows of the largest batch with rows of this request.
+        gone: whether scores are missing because no model server has the version any more.
     """
 
     version: ModelVersion
@@ -44,58 +46,41 @@ class Scored:
     batch_rows: int = 0
     gone: bool = False
 
-    def take_known(self, rows: Positions, ctr: F32) -> None:
-        """Takes over what the cache knew."""
-        self.ctr[rows] = ctr
-        self.sources[rows] = FROM_CACHE
-
-    def take(self, pending: PendingScores, asked: float, now: float) -> None:
-        """Takes over what the model gave."""
-        done = pending.done
-        self.ctr[done] = pending.ctr[done]
-        self.sources[done] = FROM_MODEL
-        self.reason = pending.reason or self.reason
-        self.gone |= pending.gone
-        self.batch_rows = max(self.batch_rows, pending.batch_rows)
-        if pending.left:
-            self.queue_s += pending.left - asked
-            self.predict_s += (pending.replied or now) - pending.left
-
 
 @dataclass(slots=True)
 class HitRatio:
-    """Whether the cache pays: the share of candidates that it knew, of late.
+    """The share of candidates that the cache knew: a moving mean over recent requests.
 
-    While it is below `least`, only one request in 16 is looked up and kept, chosen by what users and contexts have in
-    common with their own repeats, so that what is measured on them holds for all.
+    While it is below `minimum`, one request in 16 uses the cache. The choice is by the request's user and context, so
+    that a chosen request's repeats are chosen too, and the ratio measured on them holds for all requests.
     """
 
-    least: float
+    minimum: float
     value: float = 1.0
 
     @property
-    def is_enough(self) -> bool:
-        """Whether the cache knows so much that it pays for every request."""
-        return self.value >= self.least
+    def is_sufficient(self) -> bool:
+        """Whether every request uses the cache."""
+        return self.value >= self.minimum
 
-    def pays(self, encoded: EncodedRequest) -> bool:
-        """Whether the cache is to be used for this request."""
-        if self.is_enough:
-            return True
-        return xxhash.xxh3_64_intdigest(encoded.request_ids.tobytes()) % _PROBED_SHARE == 0
+    def uses_cache(self, encoded: EncodedRequest) -> bool:
+        """Whether this request uses the cache."""
+        return self.is_sufficient or xxhash.xxh3_64_intdigest(encoded.request_ids.tobytes()) % _PROBE_EVERY == 0
 
     def observe(self, known: int, size: int) -> None:
-        """One request was looked up."""
+        """Adds one request with `known` cached scores of `size` candidates."""
         self.value += _FORGET * (known / size - self.value)
 
 
 @dataclass(slots=True)
 class Scores:
-    """Finds the scores of requests, by the cheapest way for each candidate.
+    """Finds each candidate's score: the cached one, else the model's, else a prior.
 
-    Promises: (1) a row that another request has asked for is not asked for again while that request may still get it;
-    (2) who waited in vain for another's rows asks for them itself, as far as there is time; (3) only scores of the
-    model are kept, errors and priors never.
+    Invariants:
+    1. Single flight: while one request, the leader, waits for a row's score, the other requests that need the row
+       follow it and do not request the row again.
+    2. If the leader gets no score for a row, a follower with time left requests the row itself.
+    3. Only scores of the model enter the cache, never errors or priors.
     """
 
     cache: ScoreCache | None
@@ -104,93 +89,96 @@ class Scores:
     clock: Callable[[], float]
     hit_ratio: HitRatio
     _priors: dict[str, Priors] = field(default_factory=lambda: defaultdict(Priors))
-    _flights: dict[int, asyncio.Future[None]] = field(default_factory=dict)
+    _leaders: dict[int, asyncio.Future[None]] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def would_miss_deadline(self, version: ModelVersion, deadline: Deadline) -> bool:
-        """Whether a request would get no score in time: too much waits for the model, the cache knows too little."""
-        if self.cache is not None and self.hit_ratio.is_enough:
+        """Whether a new request would get no score in time; False if the cache may have its scores."""
+        if self.cache is not None and self.hit_ratio.is_sufficient:
             return False
         return self.dispatcher.would_miss_deadline(version, deadline)
 
     async def score(
         self, version: ModelVersion, encoded: EncodedRequest, deadline: Deadline, default_prior: float
-    ) -> Scored:
-        """Scores n candidates by `deadline`; what is missing then has its ad's prior, or the default one."""
+    ) -> ScoredRequest:
+        """Scores n candidates by `deadline`; one without a score gets its ad's or the default prior."""
         n = encoded.size
-        scored = Scored(
-            version, encoded, deadline, np.zeros(n, dtype=np.float32), np.full(n, FROM_PRIOR, dtype=np.int8)
-        )
-        if self.cache is not None and self.hit_ratio.pays(encoded):
-            await self._look_up(scored, self.cache)
+        ctr, sources = np.zeros(n, dtype=np.float32), np.full(n, FROM_PRIOR, dtype=np.int8)
+        scored = ScoredRequest(version, encoded, deadline, ctr, sources)
+        if self.cache is not None and self.hit_ratio.uses_cache(encoded):
+            await self._score_cached(scored, self.cache)
         else:
             if self.cache is not None:
                 self.metrics.cache_bypassed.inc(n)
-            await self._ask(scored, np.arange(n))
+            await self._call_model(scored, np.arange(n))
         priors = self._priors[version.name]
-        fresh = scored.sources == FROM_MODEL
+        fresh = sources == FROM_MODEL
         if fresh.any():
-            priors.learn(encoded.ad_keys[fresh], scored.ctr[fresh])
-        unknown = scored.sources == FROM_PRIOR
+            priors.learn(encoded.ad_keys[fresh], ctr[fresh])
+        unknown = sources == FROM_PRIOR
         if unknown.any():
-            scored.ctr[unknown] = priors.lookup(encoded.ad_keys[unknown], default_prior)
+            ctr[unknown] = priors.lookup(encoded.ad_keys[unknown], default_prior)
         else:
             scored.reason, scored.gone = None, False
         return scored
 
-    async def _look_up(self, scored: Scored, cache: ScoreCache) -> None:
+    async def _score_cached(self, scored: ScoredRequest, cache: ScoreCache) -> None:
+        """Takes cached scores, leads the rows without a leader, and follows the leaders of the rest."""
         size = scored.encoded.size
-        found = cache.lookup(scored.version, scored.encoded.keys, self.clock())
-        hits = int(found.known.sum())
-        self.hit_ratio.observe(hits, size)
-        self.metrics.cache_hits.inc(hits)
-        self.metrics.cache_misses.inc(size - hits)
-        scored.take_known(np.flatnonzero(found.known), found.ctr[found.known])
-        await self._get(scored, cache, np.flatnonzero(~found.known), found.owner[~found.known])
+        rows, leaders = self._look_up(scored, cache, np.arange(size), scored.encoded.keys)
+        self.hit_ratio.observe(size - len(rows), size)
+        self.metrics.cache_hits.inc(size - len(rows))
+        self.metrics.cache_misses.inc(len(rows))
+        while True:
+            active = {leader: self._leaders[leader] for leader in set(leaders.tolist()) if leader in self._leaders}
+            followed = np.isin(leaders, list(active))
+            if not followed.all():
+                await self._lead(scored, cache, rows[~followed])
+            if not active:
+                return
+            rows = rows[followed]
+            self.metrics.cache_single_flight.inc(len(rows))
+            left = scored.deadline.remaining(self.clock()) - self.dispatcher.margin_s
+            _, late = await asyncio.wait(active.values(), timeout=max(0.0, left))
+            rows, leaders = self._look_up(scored, cache, rows, scored.encoded.keys[rows])
+            if late:
+                # No call would reply in time, and a reservation would replace the leader's.
+                scored.reason = DEADLINE_PASSED
+                return
 
-    async def _get(self, scored: Scored, cache: ScoreCache, rows: Positions, owners: Owners) -> None:
-        """Asks for rows that are not known; those that another request is asking for it waits for."""
-        others = {owner: self._flights[owner] for owner in set(owners.tolist()) if owner in self._flights}
-        followed = np.isin(owners, list(others))
-        if not followed.all():
-            await self._ask_and_keep(scored, cache, rows[~followed])
-        if others:
-            await self._follow(scored, cache, rows[followed], list(others.values()))
+    def _look_up(
+        self, scored: ScoredRequest, cache: ScoreCache, rows: Positions, keys: U64
+    ) -> tuple[Positions, Leaders]:
+        """Takes the cached scores of `rows`; returns the other rows and their leaders."""
+        found = cache.lookup(scored.version, keys, self.clock())
+        known = rows[found.known]
+        scored.ctr[known] = found.ctr[found.known]
+        scored.sources[known] = FROM_CACHE
+        return rows[~found.known], found.leader[~found.known]
 
-    async def _follow(
-        self, scored: Scored, cache: ScoreCache, rows: Positions, others: list[asyncio.Future[None]]
-    ) -> None:
-        """Waits for rows that other requests have asked for, then gets those that did not come."""
-        self.metrics.cache_single_flight.inc(len(rows))
-        left = scored.deadline.remaining(self.clock()) - self.dispatcher.margin_s
-        _, late = await asyncio.wait(others, timeout=max(0.0, left))
-        found = cache.lookup(scored.version, scored.encoded.keys[rows], self.clock())
-        scored.take_known(rows[found.known], found.ctr[found.known])
-        if late:
-            # To ask now would be in vain, and would take the places away from those that have more time.
-            scored.reason = OUT_OF_TIME
-        else:
-            await self._get(scored, cache, rows[~found.known], found.owner[~found.known])
-
-    async def _ask_and_keep(self, scored: Scored, cache: ScoreCache, rows: Positions) -> None:
-        """Asks the model; whoever wants the same rows meanwhile can follow."""
-        owner = 1 + next(self._numbers) % _OWNERS
-        flight = self._flights[owner] = asyncio.get_running_loop().create_future()
-        encoded = scored.encoded
-        places = cache.reserve(scored.version, encoded.keys, rows, owner, now=self.clock(), until=scored.deadline.at)
+    async def _lead(self, scored: ScoredRequest, cache: ScoreCache, rows: Positions) -> None:
+        """Requests rows from the model as their leader; other requests can follow until it returns."""
+        leader = 1 + next(self._numbers) % _LEADER_IDS
+        finished = self._leaders[leader] = asyncio.get_running_loop().create_future()
+        encoded, until = scored.encoded, scored.deadline.at
+        reservation = cache.reserve(scored.version, encoded.keys, rows, leader, now=self.clock(), until=until)
         try:
-            await self._ask(scored, rows)
+            await self._call_model(scored, rows)
         finally:
-            cache.fill(places, scored.ctr, scored.sources == FROM_MODEL, self.clock())
-            del self._flights[owner]
-            flight.set_result(None)
+            cache.fill(reservation, scored.ctr, scored.sources == FROM_MODEL, self.clock())
+            del self._leaders[leader]
+            finished.set_result(None)
 
-    async def _ask(self, scored: Scored, rows: Positions) -> None:
-        asked = self.clock()
+    async def _call_model(self, scored: ScoredRequest, rows: Positions) -> None:
+        start = self.clock()
         encoded = scored.encoded
-
-        def worth() -> F32:
-            return self._priors[scored.version.name].lookup(encoded.ad_keys, 0.0)
-
-        pending = await self.dispatcher.score(scored.version, encoded, rows, scored.deadline, worth=worth)
-        scored.take(pending, asked, self.clock())
+        priority = partial(self._priors[scored.version.name].lookup, encoded.ad_keys, 0.0)
+        pending = await self.dispatcher.score(scored.version, encoded, rows, scored.deadline, priority=priority)
+        scored.ctr[pending.done] = pending.ctr[pending.done]
+        scored.sources[pending.done] = FROM_MODEL
+        scored.reason = pending.reason or scored.reason
+        scored.gone |= pending.gone
+        scored.batch_rows = max(scored.batch_rows, pending.batch_rows)
+        if pending.left:
+            scored.queue_s += pending.left - start
+            scored.predict_s += (pending.replied or self.clock()) - pending.left

@@ -1,4 +1,4 @@
-"""Models that were trained elsewhere: their flat signature, fed from the encoded form. Pure numpy."""
+"""Inputs for the flat signature of a foreign model, from encoded rows. Pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _Column = IdColumns | FloatColumn
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """One input, made of the columns of some features side by side, [n, k], or [n] where the model wants a vector."""
+    """One input of the signature: the columns of its features, [n, k], or [n] for a vector."""
 
     name: str
     dtype: npt.DTypeLike
@@ -34,15 +34,17 @@ class _Input:
 
 
 class FlatSignature:
-    """Feeds a signature that takes one flat row a candidate in the model's own inputs.
+    """Builds the inputs of a signature that takes one row for each candidate.
 
-    A categorical or bucketised feature goes in as its own bucket's number, from 0 (missing), and so does a cross of
-    such; of a multi-valued one or a cross of one each value is the bucket's number from 1, and 0 is padding; a numeric
-    one has the document's units again.
+    The inputs have the model's own names:
+
+    - A categorical or bucketised feature, or a cross of such features: the bucket number from 0, which means missing.
+    - A multi-valued feature, or a cross with one: for each value the bucket number from 1; 0 is padding.
+    - A numeric feature: the value in the units of the request, as before its standardisation.
     """
 
     def __init__(self, layout: Layout, serving: FlatServing, found: SignatureInfo) -> None:
-        """Raises SpecError where the spec's inputs are not those of the signature, or do not fit them."""
+        """Raises SpecError if the spec's inputs or its output do not fit the signature `found`."""
         columns: dict[str, _Column] = {}
         for group in GROUPS:
             columns |= {c.feature.name: c for c in layout.ids[group]}
@@ -52,7 +54,7 @@ class FlatSignature:
         if set(serving.inputs) != set(found.inputs):
             raise SpecError(f"serving.inputs: {sorted(serving.inputs)}, but the model takes {sorted(found.inputs)}")
         if serving.output not in found.outputs:
-            raise SpecError(f"serving.output: {serving.output!r}, but the model gives {sorted(found.outputs)}")
+            raise SpecError(f"serving.output: {serving.output!r}, but the model returns {sorted(found.outputs)}")
         self._inputs = tuple(
             _input(name, tuple(columns[feature] for feature in features), found.inputs[name], layout.spec)
             for name, features in serving.inputs.items()
@@ -66,7 +68,7 @@ class FlatSignature:
 def _input(name: str, columns: tuple[_Column, ...], info: TensorInfo, spec: FeatureSpec) -> _Input:
     where = f"serving.inputs.{name}"
     if info.dtype not in (*_INTEGERS, "float32"):
-        raise SpecError(f"{where}: the model takes {info.dtype}; int32, int64 and float32 can be given")
+        raise SpecError(f"{where}: the model takes {info.dtype}; supported are int32, int64 and float32")
     width = sum(c.width if isinstance(c, IdColumns) else 1 for c in columns)
     is_vector = len(info.dims) == 1
     if len(info.dims) > 2 or (is_vector and width > 1) or (not is_vector and info.dims[1] not in (-1, width)):
@@ -74,33 +76,33 @@ def _input(name: str, columns: tuple[_Column, ...], info: TensorInfo, spec: Feat
     if info.dtype == "float32":
         wrong = next((c.feature.name for c in columns if isinstance(c, IdColumns)), None)
         if wrong is not None:
-            raise SpecError(f"{where}: {wrong!r} is no numeric feature, but the model takes float32")
-    take = tuple(_ids(c, padded=spec.is_padded(c.feature)) if isinstance(c, IdColumns) else _number(c) for c in columns)
-    return _Input(name, _INTEGERS.get(info.dtype, np.float32), is_vector, take)
+            raise SpecError(f"{where}: {wrong!r} is not a numeric feature, but the model takes float32")
+    read = tuple(_ids(c, padded=spec.is_padded(c.feature)) if isinstance(c, IdColumns) else _number(c) for c in columns)
+    return _Input(name, _INTEGERS.get(info.dtype, np.float32), is_vector, read)
 
 
 def _ids(at: IdColumns, *, padded: bool) -> Callable[[BatchInputs], I32]:
-    """Takes a feature's buckets, counted from 0, or from 1 where 0 is padding."""
+    """A function that reads a feature's bucket numbers, from 0, or from 1 if 0 is padding."""
     first = np.int32(at.offset - padded)
     columns = slice(at.start, at.start + at.width)
 
-    def take(batch: BatchInputs) -> I32:
+    def read(batch: BatchInputs) -> I32:
         ids = {"request": batch.request_ids, "candidate": batch.candidate_ids, "pair": batch.pair_ids}[at.group]
         rows = ids[batch.row_to_request] if at.group == "request" else ids
         buckets: I32 = np.maximum(rows[:, columns] - first, np.int32(0))
         return buckets
 
-    return take
+    return read
 
 
 def _number(at: FloatColumn) -> Callable[[BatchInputs], F32]:
-    """Takes a numeric feature, in the document's units."""
+    """A function that reads a numeric feature in the units of the request."""
     feature = at.feature
     std, mean = np.float32(feature.std), np.float32(feature.mean)
 
-    def take(batch: BatchInputs) -> F32:
+    def read(batch: BatchInputs) -> F32:
         rows = batch.request_floats[batch.row_to_request] if at.group == "request" else batch.candidate_floats
         value = rows[:, at.start : at.start + 1] * std + mean
         return np.expm1(value) if feature.log else value
 
-    return take
+    return read

@@ -1,4 +1,4 @@
-"""Predict's messages: arrays into a request, scores out of a reply. Pure."""
+"""TensorFlow Serving's messages: builds requests, reads scores and specs from replies. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from streamer.errors import BadReplyError
-from streamer.serving.protos import predict_pb2, types_pb2
-from streamer.types import F32, BatchInputs, ModelVersion, Tensor, TensorInfo
+from streamer.serving.protos import get_model_metadata_pb2, predict_pb2, types_pb2
+from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, Tensor, TensorInfo
 
 SCORE, SPEC = "score", "feature_spec"
-INPUTS = ("request_ids", "request_floats", "candidate_ids", "candidate_floats", "pair_ids", "row_to_request")
-OUTPUT = "ctr"
+_INPUTS = ("request_ids", "request_floats", "candidate_ids", "candidate_floats", "pair_ids", "row_to_request")
+_OUTPUT = "ctr"
 _FLOAT = types_pb2.DT_FLOAT
 _DTYPES = {
     np.dtype(np.float32): _FLOAT,
@@ -21,30 +21,40 @@ _DTYPES = {
 }
 
 
-def score_request(version: ModelVersion, inputs: BatchInputs) -> Any:
-    """The Predict request for a batch; inputs of width 0 are left out, as in the signature."""
-    arrays = {name: getattr(inputs, name) for name in INPUTS}
-    return predict_request(version, SCORE, {n: a for n, a in arrays.items() if a.ndim == 1 or a.shape[1]})
+def score_request(version: ModelVersion, inputs: BatchInputs) -> tuple[Any, str]:
+    """The Predict request for a batch, and the name of the output that holds the scores."""
+    if version.flat is not None:
+        return predict_request(version, version.flat.name, version.flat.tensors(inputs)), version.flat.output
+    arrays = {name: getattr(inputs, name) for name in _INPUTS}
+    # The signature has no inputs of width 0.
+    return predict_request(version, SCORE, {n: a for n, a in arrays.items() if a.ndim == 1 or a.shape[1]}), _OUTPUT
 
 
 def predict_request(version: ModelVersion, signature: str, arrays: Mapping[str, Tensor]) -> Any:
+    """A Predict request with these inputs."""
     request = predict_pb2.PredictRequest()
-    specify(request.model_spec, version, signature)
+    request.model_spec.name = version.name
+    request.model_spec.version.value = version.version
+    request.model_spec.signature_name = signature
     for name, array in arrays.items():
-        _fill(request.inputs[name], array)
+        tensor = request.inputs[name]
+        tensor.dtype = _DTYPES[array.dtype]
+        for size in array.shape:
+            tensor.tensor_shape.dim.add().size = size
+        tensor.tensor_content = array.tobytes()
     return request
 
 
-def tensor_info(found: Any) -> TensorInfo:
-    name = types_pb2.DataType.Name(found.dtype).removeprefix("DT_").lower()
-    return TensorInfo({"float": "float32"}.get(name, name), tuple(dim.size for dim in found.tensor_shape.dim))
+def metadata_request(**model_spec: Any) -> Any:
+    """A GetModelMetadata request for signatures, of the version with these fields of ModelSpec."""
+    return get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec, metadata_field=["signature_def"])
 
 
 def read_scores(reply: Any, output: str, rows: int) -> F32:
-    """The scores in a Predict response, float32 [rows].
+    """The scores in a Predict reply, float32 [rows].
 
     Raises:
-        BadReplyError: the count, dtype or range is wrong.
+        BadReplyError: the number, dtype or range of the scores is wrong.
     """
     tensor = reply.outputs[output]
     if tensor.dtype != _FLOAT:
@@ -57,21 +67,39 @@ def read_scores(reply: Any, output: str, rows: int) -> F32:
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if math.prod(shape) != rows or len(ctr) != rows:
         raise BadReplyError("INVALID_REPLY", f"output {output!r}: expected {rows} scores, got shape {shape}")
-    # Written so that NaN fails it too.
+    # A NaN fails this condition too.
     if not (ctr.min(initial=0.0) >= 0.0 and ctr.max(initial=0.0) <= 1.0):
         raise BadReplyError("INVALID_REPLY", f"output {output!r}: a score is not in [0, 1]")
     return ctr
 
 
-def specify(model_spec: Any, version: ModelVersion, signature: str) -> None:
-    model_spec.name = version.name
-    model_spec.version.value = version.version
-    if signature:
-        model_spec.signature_name = signature
+def read_spec(reply: Any, version: ModelVersion) -> str:
+    """The spec, as JSON, in a reply of the signature `feature_spec`.
+
+    Raises:
+        BadReplyError: the reply does not hold one UTF-8 string.
+    """
+    try:
+        (value,) = reply.outputs["spec"].string_val
+        return bytes(value).decode()
+    except ValueError:  # not one value, or not UTF-8
+        raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string") from None
 
 
-def _fill(tensor: Any, array: Tensor) -> None:
-    tensor.dtype = _DTYPES[array.dtype]
-    for size in array.shape:
-        tensor.tensor_shape.dim.add().size = size
-    tensor.tensor_content = array.tobytes()
+def read_signature(reply: Any, version: ModelVersion, name: str) -> SignatureInfo:
+    """The inputs and outputs of a signature in a GetModelMetadata reply.
+
+    Raises:
+        BadReplyError: the version has no such signature.
+    """
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    reply.metadata["signature_def"].Unpack(signatures)
+    if name not in signatures.signature_def:
+        raise BadReplyError("FAILED_PRECONDITION", f"{version} has no signature {name!r}")
+    found = signatures.signature_def[name]
+    return SignatureInfo(*({n: _tensor_info(t) for n, t in side.items()} for side in (found.inputs, found.outputs)))
+
+
+def _tensor_info(found: Any) -> TensorInfo:
+    name = types_pb2.DataType.Name(found.dtype).removeprefix("DT_").lower()
+    return TensorInfo({"float": "float32"}.get(name, name), tuple(dim.size for dim in found.tensor_shape.dim))

@@ -1,96 +1,100 @@
-"""Several servers of one model: which one gets the next call, and which ones are left alone. Pure."""
+"""Several servers of one model: load balancing, circuit breakers and the retry budget. Pure."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-_FORGET = 0.1
-_FORGET_IDLE = 0.001
-_TOKENS = 10.0
+from streamer.settings.sections import PredictorSettings
+
+# Codes of failures that a server causes; other codes are about the request or the version.
+SERVER_FAULTS = frozenset(
+    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "INVALID_REPLY"}
+)
+_LATENCY_WEIGHT = 0.1
+_IDLE_DECAY = 0.001
+_MAX_RETRY_TOKENS = 10.0
 
 
 @dataclass(slots=True)
 class Replica:
-    """What is known of one server.
+    """The state of one server.
 
     Attributes:
-        in_flight: calls that have not come back.
-        seconds: mean time of its recent calls, less what is forgotten of it; 0 while none has come back.
-        failures: failures in a row.
-        closed_until: until then nothing is sent to it; 0 while it is well.
+        active_calls: calls without a reply yet.
+        latency_s: mean latency of recent calls, which decays while the server gets none; 0 before the first reply.
+        failures: consecutive failures.
+        circuit_open_until: when an open circuit lets the next call pass, monotonic seconds; 0: the circuit is closed.
     """
 
-    address: str
-    in_flight: int = 0
-    seconds: float = 0.0
+    active_calls: int = 0
+    latency_s: float = 0.0
     failures: int = 0
-    closed_until: float = 0.0
+    circuit_open_until: float = 0.0
 
     @property
-    def broken(self) -> bool:
-        """Whether its circuit is open: it gets one call to prove itself, and only when its pause is over."""
-        return self.closed_until > 0
+    def circuit_open(self) -> bool:
+        """Whether the circuit is open; it stays open until a call succeeds."""
+        return self.circuit_open_until > 0
 
-    def open_for(self, now: float) -> bool:
-        """Whether it may get a call now."""
-        return not self.broken or (now >= self.closed_until and not self.in_flight)
+    def may_call(self, now: float) -> bool:
+        """Whether it may get a call now; after its pause an open circuit lets one at a time pass."""
+        return not self.circuit_open or (now >= self.circuit_open_until and not self.active_calls)
 
 
-@dataclass(slots=True)
 class Replicas:
-    """Spreads calls over servers by how soon each should answer; keeps away from those that fail.
+    """Chooses the server of each call, opens and closes circuits, and limits retries.
 
-    Of a server that gets no calls the mean time is forgotten little by little, while others answer, until it gets one:
-    nothing else would tell that it has become faster, and one slow answer would exclude it for good.
-
-    A server that fails `failures` times in a row gets no calls for `pause_s`, then one; each further failure doubles
-    the pause up to `max_pause_s`, a success ends it. Retries are paid for: each success earns `retry_share` of one, so
-    that a struggling server never gets much more than the traffic it is meant to have.
+    Rules:
+    1. A call goes to the server with the lowest (active calls + 1) × mean latency.
+    2. The mean latency of an idle server decays while others reply. Only a new call shows that the server has become
+       faster, and one slow reply must not exclude it for good.
+    3. After `circuit_failures` consecutive failures the circuit opens for `circuit_open_ms`, then lets one call pass.
+       Each further failure doubles the pause, up to `circuit_max_open_ms`. A success closes the circuit.
+    4. Each success earns `retry_share` of a retry, so retries never add much load to a server that fails.
     """
 
-    replicas: list[Replica]
-    failures: int = 5
-    pause_s: float = 0.1
-    max_pause_s: float = 2.0
-    retry_share: float = 0.1
-    _tokens: float = field(default=_TOKENS)
+    def __init__(self, settings: PredictorSettings) -> None:
+        self._settings = settings
+        self._retry_tokens = _MAX_RETRY_TOKENS
+        self.replicas = [Replica() for _ in settings.addresses]
 
     def pick(self, now: float, tried: Collection[int] = ()) -> int | None:
-        """The server that should answer first, by its calls in flight and their mean time; None: none may be asked."""
-        fit = [i for i, replica in enumerate(self.replicas) if i not in tried and replica.open_for(now)]
-        if not fit:
+        """The index of the server for the next call; None: each was tried or has an open circuit."""
+        callable_now = [i for i, replica in enumerate(self.replicas) if i not in tried and replica.may_call(now)]
+        if not callable_now:
             return None
-        return min(fit, key=lambda i: ((self.replicas[i].in_flight + 1) * self.replicas[i].seconds, i))
+        return min(callable_now, key=lambda i: ((self.replicas[i].active_calls + 1) * self.replicas[i].latency_s, i))
 
     def started(self, index: int) -> None:
-        """A call leaves for it."""
-        self.replicas[index].in_flight += 1
+        """A call was sent."""
+        self.replicas[index].active_calls += 1
 
     def ended(self, index: int) -> None:
-        """A call came back, or was given up."""
-        self.replicas[index].in_flight -= 1
+        """A call ended, with or without a reply."""
+        self.replicas[index].active_calls -= 1
 
     def succeeded(self, index: int, seconds: float) -> None:
-        """Its answer was right, after `seconds`."""
+        """A call had a valid reply after `seconds`."""
         replica = self.replicas[index]
         replica.failures = 0
-        replica.closed_until = 0.0
-        replica.seconds += (seconds - replica.seconds) * (_FORGET if replica.seconds else 1.0)
+        replica.circuit_open_until = 0.0
+        replica.latency_s += (seconds - replica.latency_s) * (_LATENCY_WEIGHT if replica.latency_s else 1.0)
         for other in self.replicas:
-            if other is not replica and not other.in_flight:
-                other.seconds *= 1.0 - _FORGET_IDLE
-        self._tokens = min(_TOKENS, self._tokens + self.retry_share)
+            if other is not replica and not other.active_calls:
+                other.latency_s *= 1.0 - _IDLE_DECAY
+        self._retry_tokens = min(_MAX_RETRY_TOKENS, self._retry_tokens + self._settings.retry_share)
 
     def failed(self, index: int, now: float) -> None:
-        """A call failed by its fault."""
-        replica = self.replicas[index]
+        """A call failed by a fault of its server."""
+        replica, settings = self.replicas[index], self._settings
         replica.failures += 1
-        beyond = replica.failures - self.failures
+        beyond = replica.failures - settings.circuit_failures
         if beyond >= 0:
-            replica.closed_until = now + min(self.max_pause_s, self.pause_s * 2.0 ** min(beyond, 30))
+            pause_ms = min(settings.circuit_max_open_ms, settings.circuit_open_ms * 2.0 ** min(beyond, 30))
+            replica.circuit_open_until = now + pause_ms / 1e3
 
-    def may_retry(self) -> bool:
-        """Takes the price of one retry, if it is there."""
-        if self._tokens < 1.0:
+    def take_retry(self) -> bool:
+        """Takes one retry from the budget; False if less than one is left."""
+        if self._retry_tokens < 1.0:
             return False
-        self._tokens -= 1.0
+        self._retry_tokens -= 1.0
         return True

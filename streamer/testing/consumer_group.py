@@ -1,4 +1,4 @@
-"""A consumer group in memory: what the scorer uses of aiokafka's consumer, and rebalances whenever a test wants them.
+"""A consumer group in memory, with the methods of aiokafka's consumer that the scorer uses.
 
 `tests/streamer/testing/test_consumer_group.py` runs one suite on it and on the real client.
 """
@@ -14,7 +14,10 @@ from streamer.types import Partition
 
 
 class FakeGroup:
-    """One topic's log, the group's commits and its members. A rebalance is eager: all revoke, then all are assigned."""
+    """One topic's log, the group's commits and its members.
+
+    A rebalance is eager: all members revoke their partitions, then all get new ones.
+    """
 
     def __init__(self, topic: str, partitions: int) -> None:
         self.tops = [TopicPartition(topic, number) for number in range(partitions)]
@@ -25,7 +28,7 @@ class FakeGroup:
         self._members: list[FakeConsumer] = []
 
     def produce(self, number: int, value: bytes, timestamp_ms: int = 0) -> None:
-        """Appends a record to a partition."""
+        """Appends a record to a partition; `timestamp_ms` is -1 if its producer set none."""
         top = self.tops[number]
         log = self.logs[top]
         log.append(
@@ -46,16 +49,16 @@ class FakeGroup:
         self.appended.set()
 
     async def commits_of(self, partitions: Iterable[Partition]) -> Mapping[Partition, tuple[int, str]]:
-        """As `streamer.kafka.clients.commits_of`."""
+        """As `streamer.kafka.groups.commits_of`."""
         wanted = set(partitions)
         return {(top.topic, top.partition): at for top, at in self.commits.items() if tuple(top) in wanted}
 
     def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
-        """Takes a member's commit."""
+        """Stores a member's commit."""
         self.commits.update(offsets)
 
     async def rebalance(self, members: "Iterable[FakeConsumer]") -> None:
-        """Gives the partitions to these members, in turns, and takes them from all others."""
+        """Revokes all partitions and assigns them to these members, round robin."""
         async with self._rebalancing:
             before, self._members = self._members, list(members)
             await asyncio.gather(*(member.revoke() for member in {*before, *self._members}))
@@ -63,17 +66,17 @@ class FakeGroup:
             await asyncio.gather(*(m.assign(share) for m, share in zip(self._members, shares, strict=True)))
 
     async def join(self, member: "FakeConsumer") -> None:
-        """One member more."""
+        """Adds a member and rebalances."""
         await self.rebalance([*self._members, member])
 
     async def leave(self, member: "FakeConsumer") -> None:
-        """One member less; it is not asked to give up its partitions in order."""
+        """Removes a member and rebalances; the member loses its partitions without a callback."""
         member.lose()
         await self.rebalance([other for other in self._members if other is not member])
 
 
 class FakeConsumer:
-    """One member. While it revokes, its partitions are still its own: it may commit for them, and gets no records."""
+    """One member. During a revocation it may commit for its partitions, and receives no records."""
 
     def __init__(self, group: FakeGroup) -> None:
         self._group = group
@@ -83,9 +86,9 @@ class FakeConsumer:
         self._paused: set[TopicPartition] = set()
         self._is_revoking = False
         self.failures: list[KafkaError] = []
-        """What the next calls of `getmany` raise that find records, which are not found again; `seek` brings them back.
+        """Raised by the next calls of `getmany` that find records. These records are lost until a `seek`.
 
-        So it is with the real client where the records of another partition cannot be read.
+        The real client does this when the records of one of the partitions cannot be read.
         """
 
     def subscribe(self, topics: Iterable[str], *, listener: ConsumerRebalanceListener | None = None) -> None:
@@ -137,7 +140,7 @@ class FakeConsumer:
         found = self._take(max_records)
         if not found:
             self._group.appended.clear()
-            # Not `wait_for`, which swallows a cancellation that comes with a record.
+            # Not `wait_for`: it loses a cancellation that arrives together with a record.
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_ms / 1e3):
                     await self._group.appended.wait()
@@ -147,14 +150,14 @@ class FakeConsumer:
         return found
 
     async def revoke(self) -> None:
-        """Gives up all partitions, when the listener has had its say."""
+        """Calls the listener, then releases all partitions."""
         self._is_revoking = True
         if self._listener is not None:
             await self._listener.on_partitions_revoked(self.assignment())
         self.lose()
 
     async def assign(self, tops: Iterable[TopicPartition]) -> None:
-        """These partitions are this member's now, from the group's commits on."""
+        """Assigns these partitions; they are read from the group's commits on."""
         self._paused = set()
         self._positions = {top: self._group.commits.get(top, (0, ""))[0] for top in tops}
         self._is_revoking = False
@@ -163,7 +166,7 @@ class FakeConsumer:
         self._group.appended.set()
 
     def lose(self) -> None:
-        """Has no partitions any more."""
+        """Loses all partitions without a callback."""
         self._positions, self._high, self._paused = {}, {}, set()
 
     def _take(self, most: int) -> dict[TopicPartition, list[ConsumerRecord]]:

@@ -1,4 +1,4 @@
-"""Model servers that live on the loop's own clock, for races that a real server cannot be told to have."""
+"""Fake model servers on the loop's own clock, for races that a real server cannot reproduce."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, Tensor
 
 @dataclass
 class Loaded:
-    """A version on a server. With a `fault`, the name of a status, its Predict calls fail."""
+    """A version on a server. `fault`: the status with which its Predict calls fail."""
 
     spec: FeatureSpec
     fault: str | None = None
 
     def inputs(self) -> dict[str, TensorInfo]:
-        """The inputs of its `score` signature."""
+        """The inputs of the `score` signature."""
         layout = Layout(self.spec)
         ids = {f"{group}_ids": TensorInfo("int32", (-1, layout.id_width(group))) for group in GROUPS}
         floats = {f"{group}_floats": TensorInfo("float32", (-1, layout.float_width(group))) for group in GROUPS}
@@ -27,14 +27,14 @@ class Loaded:
         return {**wide, "row_to_request": TensorInfo("int32", (-1,))}
 
     def takes(self, inputs: BatchInputs) -> bool:
-        """Whether rows were encoded by its spec."""
+        """Whether the rows were encoded with the version's spec."""
         arrays = {name: getattr(inputs, name) for name in self.inputs()}
         return all(a.ndim == 1 or a.shape[1] == self.inputs()[name].dims[1] for name, a in arrays.items())
 
 
 @dataclass
 class Call:
-    """A Predict call, from and to in seconds of the loop's clock."""
+    """A Predict call; `start` and `end` are seconds of the loop's clock."""
 
     version: int
     rows: int
@@ -44,13 +44,21 @@ class Call:
 
 @dataclass
 class VirtualServers:
-    """Servers by the versions that each has; what `Predictor` promises of several servers, they keep.
+    """Fake servers with the interfaces of `Predictor` and `Predictor.control`.
 
-    Scores tell the version: all of version v lie in [v / 100, (v + 1) / 100). A call takes `call_s`, on any server.
+    All scores of version v are in [v / 100, (v + 1) / 100). A call takes `call_s` on every server.
+
+    Attributes:
+        servers: the versions on each server.
+        labels: the labels of each server; empty: no server has labels.
+        control_s: the seconds of a control call.
+        calls: the Predict calls so far.
+        warmed: the versions that were warmed.
+        misfits: calls with rows of another spec than the version's.
     """
 
     servers: Sequence[dict[int, Loaded]]
-    labels: Sequence[dict[str, int]] = ()  # of each server, where there are any
+    labels: Sequence[dict[str, int]] = ()
     call_s: float = 0.005
     control_s: float = 0.001
     calls: list[Call] = field(default_factory=list)
@@ -59,71 +67,71 @@ class VirtualServers:
     _turn: int = 0
 
     async def available(self, model: str) -> frozenset[int]:
-        """The versions that all have."""
+        """The versions that every server has."""
         await asyncio.sleep(self.control_s)
         return frozenset.intersection(*(frozenset(server) for server in self.servers))
 
     async def labelled(self, model: str, label: str) -> int:
-        """The version that the label leads to on all."""
+        """The version that the label names on every server."""
         await asyncio.sleep(self.control_s)
-        led_to = {labels.get(label) for labels in self.labels} or {None}
-        if None in led_to:
+        named = {labels.get(label) for labels in self.labels} or {None}
+        if None in named:
             raise PredictError("INVALID_ARGUMENT", f"label {label!r} of {model!r}: Unrecognized servable version label")
-        if any(version not in server for version in led_to for server in self.servers):
-            raise PredictError("NOT_FOUND", f"label {label!r} of {model!r}: its version is not there")
-        if len(led_to) > 1:
+        if any(version not in server for version in named for server in self.servers):
+            raise PredictError("NOT_FOUND", f"label {label!r} of {model!r}: its version is not loaded")
+        if len(named) > 1:
             raise PredictError("FAILED_PRECONDITION", f"label {label!r} of {model!r} leads to several versions")
-        return next(version for version in led_to if version is not None)
+        return next(version for version in named if version is not None)
 
     async def feature_spec(self, version: ModelVersion) -> str:
-        """The spec of a version that any has."""
+        """The spec of a version that a server has."""
         await asyncio.sleep(self.control_s)
         return self._loaded(version).spec.to_json()
 
     async def signature(self, version: ModelVersion, name: str) -> SignatureInfo:
-        """The signature `score` of a version that any has."""
+        """The signature `score` of a version that a server has."""
         await asyncio.sleep(self.control_s)
         return SignatureInfo(self._loaded(version).inputs(), {"ctr": TensorInfo("float32", (-1,))})
 
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
-        """Fails where no server can score."""
+        """Scores once; fails if the version cannot score."""
         self.warmed.append(version.version)
         await self.score(version, inputs, 60.0)
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
-        """What the version makes of n rows, float32 [n]; a version that is taken away ends the calls it has begun."""
+        """Scores n rows, float32 [n]; removing the version does not end a started call."""
         loaded, loop = self._loaded(version), asyncio.get_running_loop()
         start = loop.time()
         await asyncio.sleep(min(self.call_s, seconds))
         self.calls.append(Call(version.version, inputs.rows, start, loop.time()))
         if seconds < self.call_s:
-            raise PredictError("DEADLINE_EXCEEDED", "as told")
+            raise PredictError("DEADLINE_EXCEEDED", "injected fault: the call was too slow")
         if loaded.fault is not None:
-            raise PredictError(loaded.fault, "as told")
+            raise PredictError(loaded.fault, "injected fault")
         if not loaded.takes(inputs):
             self.misfits += 1
-            raise PredictError("INVALID_ARGUMENT", f"rows of another spec than that of {version}")
+            raise PredictError("INVALID_ARGUMENT", f"the rows do not fit the spec of {version}")
         return score_of(version.version, inputs)
 
-    async def score_aside(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
+    async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
         """Scores as `score` does: these servers have no circuits."""
         return await self.score(version, inputs, seconds)
 
     def _loaded(self, version: ModelVersion) -> Loaded:
-        """The version on the next server that has it."""
+        """The version on the next server that has it, in rotation."""
         self._turn += 1
         for server in (*self.servers[self._turn % len(self.servers) :], *self.servers):
             if version.version in server:
                 return server[version.version]
-        raise VersionGoneError("NOT_FOUND", f"{version} is not there")
+        raise VersionGoneError("NOT_FOUND", f"no server has {version}")
 
 
 def score_of(version: int, inputs: BatchInputs) -> F32:
-    """The scores of version v."""
+    """The scores of a version for n rows, float32 [n]."""
     scores: F32 = ((version + inputs.candidate_ids[:, 0] % 997 / 1000) / 100).astype(np.float32)
     return scores
 
 
 def version_of(ctr: float) -> int:
-    """The version that a score is from."""
+    """The version that a score comes from."""
     return int(ctr * 100)

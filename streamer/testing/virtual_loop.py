@@ -1,4 +1,4 @@
-"""An event loop whose clock stands still while there is work and jumps to the next timer when there is none."""
+"""An event loop on a virtual clock, which jumps to the next timer when no callback is ready."""
 
 import asyncio
 import selectors
@@ -9,7 +9,7 @@ _T = TypeVar("_T")
 
 
 class _VirtualSelector(selectors.SelectSelector):
-    """Never blocks: time that the loop would have waited has passed at once."""
+    """Never blocks: it advances the clock by the time that the loop would have waited."""
 
     now = 1000.0
 
@@ -17,13 +17,15 @@ class _VirtualSelector(selectors.SelectSelector):
         ready = super().select(0)
         if not ready:
             if timeout is None:
-                raise RuntimeError("the loop waits for something that will never happen")
+                raise RuntimeError("deadlock: the loop waits, and no timer is set")
             self.now += timeout
         return ready
 
 
 def run_virtual(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Runs `main()` on a virtual clock, which `asyncio.get_running_loop().time()` reads. Cancels what it leaves.
+    """Runs `main()` on a virtual clock, then cancels the tasks that it has left.
+
+    `asyncio.get_running_loop().time()` reads the clock.
 
     Raises:
         RuntimeError: the loop waits, and no timer is set.
@@ -32,13 +34,13 @@ def run_virtual(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     loop = asyncio.SelectorEventLoop(selector)
     loop.time = lambda: selector.now  # type: ignore[method-assign]
     try:
-        return loop.run_until_complete(_with_nothing_left(main))
+        return loop.run_until_complete(_cancel_rest(main))
     finally:
         loop.close()
 
 
 def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Runs a test on the virtual clock."""
+    """A decorator that runs a test on the virtual clock."""
 
     def run() -> None:
         async def main() -> None:
@@ -50,7 +52,7 @@ def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     return run
 
 
-async def _with_nothing_left(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+async def _cancel_rest(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     try:
         return await main()
     finally:

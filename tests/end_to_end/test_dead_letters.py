@@ -27,7 +27,7 @@ Run = Callable[..., Any]
 def topics(kafka: KafkaBroker, fresh_topic: FreshTopic) -> tuple[str, str]:
     """A topic with four dead letters, and the topic that they came from, now empty.
 
-    The third one has all that a bidder may do: text in brackets, a time in nanoseconds, a header without a value.
+    The third one has unusual parts: text in brackets, a time in nanoseconds, a header without a value.
     """
     dead, requests = fresh_topic(prefix="dead"), fresh_topic(prefix="requests")
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
@@ -62,7 +62,7 @@ def dlq(kafka: KafkaBroker, topics: tuple[str, str], tmp_path: Path) -> Run:
     return run
 
 
-def sent_again(kafka: KafkaBroker, topic: str, count: int) -> list[Any]:
+def replayed(kafka: KafkaBroker, topic: str, count: int) -> list[Any]:
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "test", "enable.auto.commit": False})
     consumer.assign([TopicPartition(topic, 0, 0)])
     try:
@@ -72,7 +72,7 @@ def sent_again(kafka: KafkaBroker, topic: str, count: int) -> list[Any]:
         consumer.close()
 
 
-def test_a_time_without_a_zone_is_utc_as_those_that_are_shown(dlq: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_without_a_zone_is_utc_as_the_shown_times_are(dlq: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Etc/GMT+8")
     time.tzset()
     try:
@@ -109,25 +109,25 @@ def test_list_and_show(dlq: Run, topics: tuple[str, str]) -> None:
     odd = dlq("show", "0:2")
     assert odd.exit_code == 0, odd.output
     assert "b'\\xff'" in odd.output
-    assert "produced: 1700000000000000000 ms, given up: 20" in odd.output
+    assert "produced: 1700000000000000000 ms, dead-lettered: 20" in odd.output
     assert "left out" in dlq("show", "0:3").output
 
 
-def test_what_is_replayed_is_the_record_that_it_was(dlq: Run, kafka: KafkaBroker, topics: tuple[str, str]) -> None:
+def test_a_replay_produces_the_record_as_it_was(dlq: Run, kafka: KafkaBroker, topics: tuple[str, str]) -> None:
     assert (
         "2 dead letters match" in dlq("replay", "--reason", "re", "--stage", "decode", "--dry-run", "0:0", "0:1").output
     )
     assert dlq("replay", "0:1", input="n\n").exit_code == 1
-    assert sent_again(kafka, topics[1], 0) == []
-    assert "1 sent again" in dlq("replay", "0:1", "--yes").output
-    (record,) = sent_again(kafka, topics[1], 1)
+    assert replayed(kafka, topics[1], 0) == []
+    assert "1 replayed" in dlq("replay", "0:1", "--yes").output
+    (record,) = replayed(kafka, topics[1], 1)
     assert (record.key(), record.value()) == (b"u1", b'{"user":{"id":"\xc3\xa4"}}')
     assert dict(record.headers()) == {"trace": b"t", "dead_letter.replays": b"1"}
-    assert record.timestamp()[1] > 1_700_000_000_000, "its time begins anew"
+    assert record.timestamp()[1] > 1_700_000_000_000, "a new budget"
     some = dlq("replay", "--yes")
-    assert "3 sent again" in some.output
+    assert "3 replayed" in some.output
     assert isinstance(some.exception, StreamerError)
-    assert str(some.exception).startswith("1 could not be")
+    assert str(some.exception).startswith("1 cannot be replayed")
 
 
 @pytest.mark.parametrize(
@@ -138,20 +138,20 @@ def test_what_is_replayed_is_the_record_that_it_was(dlq: Run, kafka: KafkaBroker
         (("show", "0:99"), "there is no dead letter at 0:99"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_line(dlq: Run, arguments: tuple[str, ...], message: str) -> None:
+def test_a_wrong_argument_is_reported_in_one_line(dlq: Run, arguments: tuple[str, ...], message: str) -> None:
     refused = dlq(*arguments)
     assert isinstance(refused.exception, StreamerError)
     assert str(refused.exception).startswith(message)
 
 
-def test_a_replay_that_is_refused_says_how_far_it_came(dlq: Run, fresh_topic: FreshTopic) -> None:
+def test_a_replay_that_is_rejected_says_how_many_were_replayed(dlq: Run, fresh_topic: FreshTopic) -> None:
     small = fresh_topic(config={"max.message.bytes": "10"})
     refused = dlq("replay", "0:1", "--yes", "--to", small)
     assert isinstance(refused.exception, StreamerError)
-    assert str(refused.exception).startswith(f"0 sent again, then 0:1 could not be sent to {small!r}: ")
+    assert str(refused.exception).startswith(f"0 replayed, then 0:1 was not accepted by topic {small!r}: ")
 
 
-def test_a_topic_that_is_not_there(kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_topic_that_does_not_exist(kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMER_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("STREAMER_SINK__DEAD_LETTER_TOPIC", "there-is-no-such-topic")
     refused = CliRunner().invoke(app, ["dlq", "list"])

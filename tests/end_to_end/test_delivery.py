@@ -1,4 +1,4 @@
-"""What a crash does to answers, by `delivery.guarantee`, on a real broker; the model is a simulated one."""
+"""Answers after a crash, for each `delivery.guarantee`, on a real broker and a simulated model server."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from tests.kafka_fixtures import FreshTopic
 
 pytestmark = pytest.mark.kafka
 
-# Who comes back under this name has its partitions at once; nobody waits for the session of the one that was killed.
+# A static member gets its partitions at once when it comes back; the group does not wait for its session to end.
 MEMBER = {"kafka__group_instance_id": "one", "cache__enabled": False}
 FRAGILE = ("-m", "tests.end_to_end.fragile_scorer", "run")
 
@@ -34,9 +34,9 @@ def system(make_system: Callable[[str], System], simulated_server: ModelServerPr
 
 
 def _committed(system: System) -> OffsetAndMetadata:
-    """The group's commit: its offset, below 0 where there is none, and its metadata.
+    """The group's commit: its offset, below 0 if there is none, and its metadata.
 
-    Not by librdkafka's Python client: it reads on behind the end of metadata.
+    Not with librdkafka's Python client: it reads beyond the end of the metadata.
     """
     partition = TopicPartition(system.requests, 0)
 
@@ -62,7 +62,7 @@ def _until(condition: Callable[[], bool], what: str) -> None:
 
 
 def _kill_in_a_transaction(system: System, scorer: ScorerProcess) -> None:
-    """SIGKILL while the topic of answers holds some that no committed reader may see."""
+    """Sends SIGKILL while the topic of answers holds some of an open transaction."""
     readers = [
         Consumer({"bootstrap.servers": system.bootstrap, "group.id": "ends", "isolation.level": level})
         for level in ("read_committed", "read_uncommitted")
@@ -79,28 +79,28 @@ def _kill_in_a_transaction(system: System, scorer: ScorerProcess) -> None:
             scorer.signal(signal.SIGCONT)
             return False
 
-        _until(is_open, "no transaction was open whenever the scorer was stopped")
+        _until(is_open, "no transaction was open at any stop of the scorer")
         scorer.kill()
     finally:
         for reader in readers:
             reader.close()
 
 
-def test_exactly_once_through_a_kill_in_the_middle_of_a_transaction(system: System) -> None:
+def test_exactly_once_through_a_kill_within_a_transaction(system: System) -> None:
     total = 120
     settings = {**MEMBER, "delivery__guarantee": "exactly_once", "delivery__transaction_interval_ms": 1}
     with system.scorer(**settings, delivery__max_transaction_records=5) as scorer:
         system.send([request(f"r{i}") for i in range(total)] + [b"no request"])
         system.read(system.scores, 1)
         _kill_in_a_transaction(system, scorer)
-    # Fewer than what is left: what a transaction has committed makes room.
+    # Fewer than are left: committed records make room.
     with system.scorer(**settings, offsets__max_uncommitted_records=20) as scorer:
         system.answers(total)
         assert len(system.read(system.dead_letters, 1)) == 1
         assert scorer.metric("streamer_delivery_transactions_total", outcome="committed") > 0
         assert scorer.stop() == 0
     for topic, expected in ((system.scores, total), (system.dead_letters, 1)):
-        assert len(system.read(topic, expected + 1, timeout_s=3)) == expected, "something came twice"
+        assert len(system.read(topic, expected + 1, timeout_s=3)) == expected, "an answer came twice"
     commit = _committed(system)
     assert (commit.offset, commit.metadata) == (total + 1, "ctr-streamer:clean")
 
@@ -123,8 +123,8 @@ def test_a_fenced_worker_stops_with_one_line_and_its_successor_answers(system: S
 
 
 @pytest.mark.slow
-def test_a_worker_that_was_thought_dead_comes_back_and_adds_nothing(system: System) -> None:
-    """Stopped with answers in an open transaction, for longer than the group waits; a second worker takes over."""
+def test_a_worker_that_comes_back_after_its_session_ended_adds_nothing(system: System) -> None:
+    """It is stopped within a transaction for longer than its session; a second worker takes over."""
     total = 150
     settings = {"cache__enabled": False, "delivery__guarantee": "exactly_once", "kafka__session_timeout_ms": 6000}
     slowly = {"delivery__transaction_interval_ms": 1, "delivery__max_transaction_records": 3}
@@ -176,7 +176,7 @@ def test_a_worker_leaves_in_time_though_the_broker_is_gone(
             assert "Traceback" not in scorer.log_path.read_text(), scorer.log_tail()
 
 
-def test_at_most_once_loses_what_was_in_flight_and_repeats_nothing(
+def test_at_most_once_loses_records_in_flight_and_repeats_none(
     system: System, simulated_server: ModelServerProcess
 ) -> None:
     settings = {**MEMBER, "delivery__guarantee": "at_most_once"}
@@ -196,13 +196,13 @@ def test_at_most_once_loses_what_was_in_flight_and_repeats_nothing(
 
 
 @pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.slow)])
-def test_an_answer_that_its_topic_does_not_take_is_a_dead_letter(
+def test_an_answer_that_is_too_large_for_its_topic_is_dead_lettered(
     system: System, fresh_topic: FreshTopic, guarantee: str
 ) -> None:
     small = [f"r{i}" for i in range(20)]
     values = [request(name) for name in small]
     values.insert(7, request("large", ads=[f"a{i}" for i in range(100)]))
-    # Some answers fit together, not all; one does not even fit alone.
+    # Some answers fit into one batch, not all; one does not fit alone.
     scores = fresh_topic(config={"max.message.bytes": "2000"})
     system.send(values)
     with system.scorer(sink__topic=scores, delivery__guarantee=guarantee):
@@ -228,7 +228,7 @@ def test_only_the_record_that_kills_its_worker_is_dead_lettered(system: System, 
     assert _committed(system).metadata == "ctr-streamer:careful until 13 trying 7"
     with scorer:
         (letter,) = system.read(system.dead_letters, 1)
-        # Behind the window everything is as before.
+        # After the window records are not isolated.
         system.send([request("afterwards")])
         _until(lambda: bool(_committed(system).offset == 14), "the scorer does not go on")
         assert scorer.metric("streamer_delivery_isolated_partitions") == 0

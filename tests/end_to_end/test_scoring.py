@@ -230,7 +230,7 @@ def test_check_config_topics_create_and_explain(system: System, tmp_path: Path) 
     assert refused.returncode == 2
     assert "made-in" in refused.stderr
     assert streamer("topics", "create").stdout.count(": created") == 4
-    assert streamer("topics", "create").stdout.count(": already there") == 4
+    assert streamer("topics", "create").stdout.count(": already exists") == 4
     accepted = streamer("check-config", "--live")
     assert accepted.returncode == 0, accepted.stderr
     assert "spec small" in accepted.stdout

@@ -162,13 +162,13 @@ def test_who_has_certificate_and_password_is_let_in(dlq_list: Callable[..., Any]
         *(
             (
                 {"sasl_mechanism": mechanism, "sasl_password_file": None, "sasl_password": "wrong horse"},
-                f"refuses the login '{USER}' by {mechanism}",
+                f"rejects the login '{USER}' by {mechanism}",
             )
             for mechanism in MECHANISMS
         ),
         (
             {"sasl_mechanism": "OAUTHBEARER", "sasl_token_provider": f"{__name__}:valid_token"},
-            f"refuses the login '{USER}' by OAUTHBEARER",
+            f"rejects the login '{USER}' by OAUTHBEARER",
         ),
         ({"ssl_ca_file": "foreign-ca.pem"}, "its certificate is not accepted: .*(self-signed|local issuer)"),
         ({"ssl_cert_file": "expired.pem", "ssl_key_file": "expired.key"}, "it does not accept ours, .*expired.pem"),
@@ -229,7 +229,7 @@ def scorer(secured: Secured, simulated_server: ModelServerProcess, tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kafka__sasl_password": "wrong horse"}, f"refuses the login '{USER}' by SCRAM-SHA-512"),
+        ({"kafka__sasl_password": "wrong horse"}, f"rejects the login '{USER}' by SCRAM-SHA-512"),
         ({"kafka__ssl_cert_file": "expired.pem", "kafka__ssl_key_file": "expired.key"}, "it does not accept ours, "),
         ({"kafka__ssl_cert_file": "foreign.pem", "kafka__ssl_key_file": "foreign.key"}, "it does not accept ours, "),
         ({"source__topic": "forbidden"}, f"topic forbidden is forbidden to '{USER}'"),
@@ -327,7 +327,7 @@ def test_a_token_lets_in_and_a_stale_one_does_not(simulated_server: ModelServerP
         assert found.exit_code == 0, (found.output, found.exception)
         assert "0 dead letters" in found.output
         refused = dlq_list(stale_token)
-        with pytest.raises(ConfigError, match=r"refuses the login .*by OAUTHBEARER") as error:
+        with pytest.raises(ConfigError, match=r"rejects the login .*by OAUTHBEARER") as error:
             raise refused.exception
         assert "\n" not in str(error.value)
         assert TOKEN_HEAD not in str(error.value)

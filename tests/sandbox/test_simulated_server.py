@@ -47,7 +47,7 @@ def slow(workers: int = 1) -> SimulatedServer:
 async def ask(server: SimulatedServer, rows: int) -> float:
     """The time at which the scores are there."""
     context: Any = Context()
-    await server.predict(score_request(V, inputs(rows)), context)
+    await server.predict(score_request(V, inputs(rows))[0], context)
     return asyncio.get_running_loop().time()
 
 
@@ -92,9 +92,9 @@ async def test_the_scorers_client_finds_what_it_needs() -> None:
     await server.start()
     predictor = Predictor(PredictorSettings(addresses=(f"127.0.0.1:{port}",)))
     try:
-        assert await predictor.available("ctr") == {1}
-        assert await predictor.feature_spec(V) == SPEC
-        taken = (await predictor.signature(V, "score")).inputs
+        assert await predictor.control.available("ctr") == {1}
+        assert await predictor.control.feature_spec(V) == SPEC
+        taken = (await predictor.control.signature(V, "score")).inputs
         assert taken["candidate_ids"].dims == (-1, Layout(small_spec()).id_width("candidate"))
         assert taken["row_to_request"].dims == (-1,)
         ctr = await predictor.score(V, inputs(30), LONG)
@@ -105,7 +105,7 @@ async def test_the_scorers_client_finds_what_it_needs() -> None:
         with pytest.raises(VersionGoneError):
             await predictor.score(ModelVersion("ctr", 2), inputs(1), LONG)
         with pytest.raises(PredictError, match="has no signature"):
-            await predictor.signature(V, "serving_default")
+            await predictor.control.signature(V, "serving_default")
         assert await asyncio.to_thread(calls_of, f"127.0.0.1:{port}") == 3
     finally:
         await predictor.close()
@@ -142,7 +142,7 @@ async def test_a_fault_is_what_its_name_says_and_passes(fault: Fault, said: str)
 
 
 async def test_another_signature_is_refused() -> None:
-    request = score_request(V, inputs(2))
+    request = score_request(V, inputs(2))[0]
     request.model_spec.signature_name = "serving_default"
     context: Any = Context()
     with pytest.raises(RefusedError, match="INVALID_ARGUMENT"):

@@ -55,7 +55,7 @@ async def test_a_drain_does_not_wait_for_records_that_are_somebody_elses_now() -
         group.produce(0, b"no request", round(time.time() * 1e3))
         await answers.asked.wait()
         await group.rebalance([])
-        assert source.in_flight == 0
+        assert source.unacknowledged == 0
         service.stop()
         assert await work is True, "all that was this worker's"
 

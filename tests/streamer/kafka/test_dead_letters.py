@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from streamer.kafka.dead_letters import REPLAYS, VALUE_BYTES, Buried, Wanted, headers_of, read
+from streamer.kafka.dead_letters import REPLAYS, VALUE_BYTES, DeadLetterFilter, StoredDeadLetter, headers_of
 from streamer.types import DeadLetter, Header, Origin
 
 LETTER = DeadLetter(
@@ -14,50 +14,50 @@ LETTER = DeadLetter(
 )
 
 
-def buried(*more: Header, letter: DeadLetter = LETTER, at_ms: int = 5000) -> Buried:
-    return read(2, 9, at_ms, key=letter.key, value=letter.value, headers=[*headers_of(letter), *more])
+def stored(*more: Header, letter: DeadLetter = LETTER, at_ms: int = 5000) -> StoredDeadLetter:
+    return StoredDeadLetter.parse("2:9", at_ms, letter.key, letter.value, [*headers_of(letter), *more])
 
 
-def test_what_is_written_is_read() -> None:
-    found = buried()
+def test_a_dead_letter_is_parsed_as_it_was_written() -> None:
+    found = stored()
     assert found.letter == LETTER
     assert (found.position, found.value_bytes, found.replays) == ("2:9", None, 0)
 
 
-def test_a_value_that_was_left_out_is_told() -> None:
-    assert buried((VALUE_BYTES, b"123456")).value_bytes == 123456
+def test_the_size_of_a_value_that_was_left_out_is_kept() -> None:
+    assert stored((VALUE_BYTES, b"123456")).value_bytes == 123456
 
 
-def test_replays_are_counted_and_the_scorers_own_headers_left_behind() -> None:
-    assert buried().headers_for_replay() == [("trace", b"t-1"), (REPLAYS, b"1")]
-    # It came back: the header of its replay stands before those of the second time.
+def test_replays_are_counted_and_the_scorers_headers_are_removed() -> None:
+    assert stored().headers_for_replay() == [("trace", b"t-1"), (REPLAYS, b"1")]
+    # It came back: the header of its replay precedes the new headers.
     again = replace(LETTER, headers=[("trace", b"t-1"), (REPLAYS, b"1")])
-    found = buried(letter=again)
+    found = stored(letter=again)
     assert found.replays == 1
     assert found.letter.headers == [("trace", b"t-1")]
     assert found.headers_for_replay() == [("trace", b"t-1"), (REPLAYS, b"2")]
 
 
-def test_a_record_that_somebody_else_put_there_is_read_too() -> None:
-    found = read(0, 0, 1, key=None, value=None, headers=[("dead_letter.offset", b"\xff"), ("x", b"")])
+def test_a_record_of_another_program_is_parsed() -> None:
+    found = StoredDeadLetter.parse("0:0", 1, None, None, [("dead_letter.offset", b"\xff"), ("x", b"")])
     assert found.letter == DeadLetter(None, None, [("x", b"")], Origin("", 0, 0), 0, "", "")
 
 
-def test_filters_agree_or_do_not() -> None:
-    found = buried()
+def test_a_filter_matches_if_all_its_fields_do() -> None:
+    found = stored()
     for wanted in (
-        Wanted(),
-        Wanted(reason="JSON"),
-        Wanted(stage="decode", topic="bid-requests", since_ms=5000),
-        Wanted(positions=frozenset({"2:9", "0:0"})),
+        DeadLetterFilter(),
+        DeadLetterFilter(reason="JSON"),
+        DeadLetterFilter(stage="decode", topic="bid-requests", since_ms=5000),
+        DeadLetterFilter(positions=frozenset({"2:9", "0:0"})),
     ):
         assert wanted.matches(found)
     for wanted in (
-        Wanted(reason="ad_id"),
-        Wanted(stage="encode"),
-        Wanted(topic="other"),
-        Wanted(since_ms=5001),
-        Wanted(positions=frozenset({"9:2"})),
-        Wanted(reason="JSON", stage="encode"),
+        DeadLetterFilter(reason="ad_id"),
+        DeadLetterFilter(stage="encode"),
+        DeadLetterFilter(topic="other"),
+        DeadLetterFilter(since_ms=5001),
+        DeadLetterFilter(positions=frozenset({"9:2"})),
+        DeadLetterFilter(reason="JSON", stage="encode"),
     ):
         assert not wanted.matches(found)

@@ -1,22 +1,21 @@
-"""Partitions that are taken away and come back, again and again, on a virtual clock: nothing is lost, nothing stuck."""
+"""Repeated rebalances on a virtual clock: no record is lost, and no partition stays unread."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaError, UnsupportedCodecError
 
+from streamer.assembly import Assembly
 from streamer.deadline import Deadline
-from streamer.kafka.delivery import Delivery
 from streamer.kafka.offsets import OffsetTracker
-from streamer.kafka.source import Source
 from streamer.metrics import Metrics
 from streamer.settings import Settings
+from streamer.tasks import TaskOwner
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup
 from streamer.testing.virtual_loop import run_virtual, virtual
 from streamer.types import Record
@@ -31,7 +30,7 @@ SETTINGS = Settings.model_validate(
 
 
 class WatchedGroup(FakeGroup):
-    """Knows what has been answered, and takes no commit above a record that has not."""
+    """Records all answers, and rejects a commit above a record without one."""
 
     def __init__(self, partitions: int) -> None:
         super().__init__("t", partitions)
@@ -44,12 +43,12 @@ class WatchedGroup(FakeGroup):
         super().commit(offsets)
 
     @property
-    def is_worked_off(self) -> bool:
+    def is_all_committed(self) -> bool:
         return all(self.commits.get(top, (0, ""))[0] == len(log) for top, log in self.logs.items())
 
 
 class Member:
-    """A worker as far as its source goes: each record is answered, and done when the brokers have had their seconds."""
+    """A worker without its scoring stages. Its answers are acknowledged after `seconds`."""
 
     def __init__(self, group: WatchedGroup, tasks: asyncio.TaskGroup, seconds: Callable[[], float]) -> None:
         self._group, self._tasks = group, tasks
@@ -58,18 +57,8 @@ class Member:
         self.consumer = FakeConsumer(group)
         self.offsets = OffsetTracker()
         clock = asyncio.get_running_loop().time
-        shared: dict[str, Any] = {"metrics": self.metrics, "log": structlog.get_logger()}
-        self.source = Source(
-            self.consumer,
-            self.offsets,
-            Delivery(self.consumer, self.offsets, None, group.commits_of, SETTINGS, **shared),
-            SETTINGS.source,
-            revoke_s=DRAIN_S,
-            max_uncommitted=SETTINGS.offsets.max_uncommitted_records,
-            clock=clock,
-            wall_clock=clock,
-            **shared,
-        )
+        assembly = Assembly(SETTINGS, self.metrics, structlog.get_logger(), clock, TaskOwner().spawn)
+        self.source = assembly.source(self.consumer, self.offsets, group.commits_of, wall_clock=clock)
 
     async def start(self) -> list[asyncio.Task[None]]:
         await self.source.start()
@@ -77,7 +66,7 @@ class Member:
 
     async def _read(self) -> None:
         async for chunk in self.source.chunks():
-            assert self.offsets.in_flight <= SETTINGS.source.max_unacknowledged_records
+            assert self.offsets.unacknowledged <= SETTINGS.source.max_unacknowledged_records
             for record in chunk:
                 self._tasks.create_task(self._answer(record))
 
@@ -96,7 +85,7 @@ class Member:
 
 @asynccontextmanager
 async def started(group: WatchedGroup, *seconds: Callable[[], float]) -> AsyncIterator[list[Member]]:
-    """Members of a group; at the end each gives its partitions up in order."""
+    """Starts the members of a group; at the end each releases its partitions in order."""
     async with asyncio.TaskGroup() as tasks:
         members = [Member(group, tasks, each) for each in seconds]
         running = [await member.start() for member in members]
@@ -111,11 +100,11 @@ async def started(group: WatchedGroup, *seconds: Callable[[], float]) -> AsyncIt
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_storm_loses_nothing_and_ends(seed: int) -> None:
+def test_many_rebalances_lose_no_record(seed: int) -> None:
     rng = random.Random(seed)
 
     def seconds() -> float:
-        # One in fifty takes longer than a revocation waits.
+        # One record in fifty takes longer than a revocation waits.
         return rng.uniform(2.0, 6.0) if rng.random() < 0.02 else rng.uniform(0.001, 0.05)
 
     async def storm() -> None:
@@ -132,11 +121,13 @@ def test_a_storm_loses_nothing_and_ends(seed: int) -> None:
                 longest = max(longest, clock() - began)
             await group.rebalance(members_of(members))
             async with asyncio.timeout(120.0):
-                while not group.is_worked_off:  # noqa: ASYNC110  a virtual clock
+                while not group.is_all_committed:  # noqa: ASYNC110  a virtual clock
                     await asyncio.sleep(0.1)
         produced = {(top.partition, n) for top, log in group.logs.items() for n in range(len(log))}
         assert set(group.answered) == produced
-        assert DRAIN_S * 0.9 < longest < DRAIN_S + 0.1, "some had to be given up, none took longer"
+        assert DRAIN_S * 0.9 < longest < DRAIN_S + 0.1, (
+            "some partitions were revoked before they were drained, none later"
+        )
         assert {mark for _, mark in group.commits.values()} == {"ctr-streamer:clean"}
 
     run_virtual(storm)
@@ -147,7 +138,7 @@ def members_of(members: list[Member]) -> list[FakeConsumer]:
 
 
 @virtual
-async def test_revocation_waits_for_what_is_in_flight() -> None:
+async def test_a_revocation_waits_for_unacknowledged_records() -> None:
     clock = asyncio.get_running_loop().time
     group = WatchedGroup(partitions=1)
     async with started(group, lambda: 1.5, lambda: 0.0) as (slow, other):
@@ -158,11 +149,11 @@ async def test_revocation_waits_for_what_is_in_flight() -> None:
         await group.rebalance([other.consumer])
         assert clock() - began == pytest.approx(1.3, abs=0.01)
         await asyncio.sleep(5.0)
-    assert group.answered == [(0, 0)], "nobody has to answer it again"
+    assert group.answered == [(0, 0)], "no other worker answers it again"
 
 
 @virtual
-async def test_a_partition_whose_records_do_not_get_done_stops_no_other() -> None:
+async def test_a_partition_without_acknowledgements_stops_no_other() -> None:
     group = WatchedGroup(partitions=3)
     async with started(group, lambda: 30.0) as (member,):
         for _ in range(60):
@@ -176,24 +167,24 @@ async def test_a_partition_whose_records_do_not_get_done_stops_no_other() -> Non
         assert group.commits[group.tops[1]][0] == group.commits[group.tops[2]][0] == 60
         assert group.commits[group.tops[0]][0] == 0
         await asyncio.sleep(90.0)
-        assert group.is_worked_off, "and it goes on itself when they are done"
+        assert group.is_all_committed, "it goes on after their acknowledgements"
 
 
 def lag_of(member: Member) -> dict[str, float]:
-    """Records behind, by partition, as the worker's metrics say."""
+    """The lag gauge of a worker in records, by partition."""
     (family,) = member.metrics.lag.collect()
     return {sample.labels["partition"]: sample.value for sample in family.samples}
 
 
 @virtual
-async def test_lag_is_told_by_who_has_the_partition_from_the_start() -> None:
+async def test_only_the_worker_that_has_a_partition_reports_its_lag() -> None:
     group = WatchedGroup(partitions=2)
     async with started(group, lambda: 1.5, lambda: 0.0) as (slow, other):
         await group.rebalance([slow.consumer])
         for _ in range(3):
             group.produce(0, b"r")
         await asyncio.sleep(1.0)
-        assert lag_of(slow) == {"0": 3.0}, "though none is answered yet"
+        assert lag_of(slow) == {"0": 3.0}, "before the first answer"
         await group.rebalance([other.consumer])
         group.produce(0, b"r")
         await asyncio.sleep(1.0)
@@ -202,7 +193,7 @@ async def test_lag_is_told_by_who_has_the_partition_from_the_start() -> None:
 
 
 @virtual
-async def test_what_takes_longer_is_given_up_and_answered_by_the_next_one() -> None:
+async def test_a_record_that_is_not_drained_in_time_is_answered_by_the_next_worker() -> None:
     clock = asyncio.get_running_loop().time
     group = WatchedGroup(partitions=1)
     async with started(group, lambda: 10.0, lambda: 0.0) as (slow, other):
@@ -212,19 +203,19 @@ async def test_what_takes_longer_is_given_up_and_answered_by_the_next_one() -> N
         began = clock()
         await group.rebalance([other.consumer])
         assert clock() - began == pytest.approx(DRAIN_S)
-        assert slow.source.in_flight == 0
+        assert slow.source.unacknowledged == 0
         await asyncio.sleep(0.1)
-        assert group.answered == [(0, 0)], "at once, and not one at a time: nobody has crashed"
+        assert group.answered == [(0, 0)], "at once, and not isolated: no worker has crashed"
         assert group.commits[group.tops[0]][1] == "ctr-streamer:running"
         await asyncio.sleep(1.0)
-        assert group.is_worked_off
+        assert group.is_all_committed
         await asyncio.sleep(10.0)
     assert group.answered == [(0, 0), (0, 0)]
-    assert group.is_worked_off, "the late answer has moved nothing"
+    assert group.is_all_committed, "the late answer has changed no commit"
 
 
 @virtual
-async def test_what_was_found_beside_a_partition_that_cannot_be_read_is_read_again() -> None:
+async def test_records_fetched_with_those_of_a_damaged_partition_are_read_again() -> None:
     group = WatchedGroup(partitions=2)
     async with started(group, lambda: 0.01) as (member,):
         group.produce(0, b"r")
@@ -234,13 +225,13 @@ async def test_what_was_found_beside_a_partition_that_cannot_be_read_is_read_aga
             group.produce(0, b"r")
             group.produce(1, b"r")
         await asyncio.sleep(5.0)
-        assert group.is_worked_off
-    assert sorted(group.answered) == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)], "and nothing twice"
+        assert group.is_all_committed
+    assert sorted(group.answered) == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)], "each once"
 
 
 @virtual
-async def test_a_client_whose_own_task_has_ended_ends_its_worker() -> None:
-    """It keeps its partitions, reads nothing of them any more, and says so at each question."""
+async def test_the_death_of_a_task_of_aiokafka_ends_the_worker() -> None:
+    """The client keeps its partitions, and every later fetch fails with the same error."""
     group = WatchedGroup(partitions=1)
 
     async def work() -> None:

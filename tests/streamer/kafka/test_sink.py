@@ -1,4 +1,4 @@
-"""What the sink does when a real broker refuses batches, for a while or for good."""
+"""The sink on a real broker that rejects batches, for a while or for good."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ WAIT_S = 120
 
 @pytest.fixture
 def topic(fresh_topic: FreshTopic) -> str:
-    """One that takes batches of up to LIMIT bytes."""
+    """A topic that accepts batches of at most LIMIT bytes."""
     return fresh_topic(config={"max.message.bytes": str(LIMIT)})
 
 
@@ -43,13 +43,13 @@ def settings_of(kafka: KafkaBroker, topic: str) -> Settings:
 
 
 class Refusals:
-    """A logger that knows when a message has been refused three times."""
+    """A logger that counts the failures of messages until there are three."""
 
     def __init__(self) -> None:
         self.several, self._count = asyncio.Event(), 0
 
     def warning(self, event: str, **_: object) -> None:
-        self._count += event == "not taken by the broker, tried again"
+        self._count += event == "not accepted by the brokers, retried"
         if self._count >= 3:
             self.several.set()
 
@@ -66,7 +66,7 @@ async def started(settings: Settings, log: Any = None) -> AsyncIterator[Sink]:
 
 
 async def values(kafka: KafkaBroker, topic: str) -> list[bytes]:
-    """All that the topic holds."""
+    """The values of all records of the topic."""
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
@@ -83,7 +83,7 @@ async def values(kafka: KafkaBroker, topic: str) -> list[bytes]:
 
 
 def change(kafka: KafkaBroker, topic: str, name: str, value: str) -> None:
-    """Another setting for a topic, in effect on return."""
+    """Changes a setting of a topic; it is in effect on return."""
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = admin_client(kafka.internal_servers)
@@ -98,7 +98,7 @@ async def test_answers_that_are_too_large_together_arrive_one_by_one(kafka: Kafk
     assert sorted(await values(kafka, topic)) == sent
 
 
-async def test_one_that_is_too_large_fails_alone(kafka: KafkaBroker, topic: str) -> None:
+async def test_an_answer_that_is_too_large_fails_alone(kafka: KafkaBroker, topic: str) -> None:
     sent = [b"%03d" % i + b"x" * 2000 for i in range(30)]
     async with asyncio.timeout(WAIT_S), started(settings_of(kafka, topic)) as sink:
         publishing = [sink.publish(ORIGIN, b"k", value, []) for value in [*sent, b"y" * (LIMIT + 1)]]
@@ -110,7 +110,7 @@ async def test_one_that_is_too_large_fails_alone(kafka: KafkaBroker, topic: str)
     assert sorted(await values(kafka, topic)) == [*sent, b"after"]
 
 
-async def test_a_dead_letter_leaves_out_what_its_topic_does_not_take(kafka: KafkaBroker, topic: str) -> None:
+async def test_a_dead_letter_leaves_out_the_parts_that_are_too_large(kafka: KafkaBroker, topic: str) -> None:
     large = b"x" * (LIMIT + 1)
     async with asyncio.timeout(WAIT_S), started(settings_of(kafka, topic)) as sink:
         for key, value in ((b"k", large), (large, large)):
@@ -118,15 +118,15 @@ async def test_a_dead_letter_leaves_out_what_its_topic_does_not_take(kafka: Kafk
     assert len(await values(kafka, topic)) == 2
 
 
-async def test_what_was_refused_for_a_while_arrives_once_without_a_restart(
+async def test_an_answer_that_was_rejected_for_a_while_arrives_once_without_a_restart(
     kafka: KafkaBroker, fresh_topic: FreshTopic
 ) -> None:
     topic, refusals = fresh_topic(), Refusals()
     sent = [b"before"]
     async with asyncio.timeout(WAIT_S), started(settings_of(kafka, topic), refusals) as sink:
         await sink.publish(ORIGIN, b"k", b"before", [])
-        # The broker takes no record any more that has been on its way: an error that the client does not try again.
-        # One that arrives within the millisecond of its timestamp is taken all the same, so several are sent.
+        # The broker rejects records with a timestamp in the past, and aiokafka does not retry this error. A record that
+        # arrives within the millisecond of its timestamp is accepted, so several are sent.
         await asyncio.to_thread(change, kafka, topic, "message.timestamp.before.max.ms", "0")
         async with asyncio.TaskGroup() as tasks:
             while not refusals.several.is_set():

@@ -1,4 +1,4 @@
-"""Producers of several partitions that begin together; what transactions promise is seen in tests/end_to_end."""
+"""Producers of several partitions that start together; tests/end_to_end tests transactions."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from streamer.kafka.offsets import OffsetTracker
+from streamer.kafka.partition_transactions import TransactionContext
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
 from streamer.settings.sections import DeliverySettings, SinkSettings
@@ -16,7 +17,7 @@ from streamer.testing.virtual_loop import virtual
 from streamer.types import Partition
 
 SLOW: Partition = ("t", 0)
-REFUSED: Partition = ("t", 1)
+REJECTED: Partition = ("t", 1)
 
 
 @dataclass
@@ -39,26 +40,26 @@ class Producer:
 
 @dataclass
 class Producers:
-    """All that were made, by partition. Those of one partition take long, the first of the other is refused."""
+    """All producers, by partition. `SLOW` starts in 5 s, the first producer of `REJECTED` fails."""
 
-    made: dict[Partition, list[Producer]] = field(default_factory=lambda: {SLOW: [], REFUSED: []})
+    made: dict[Partition, list[Producer]] = field(default_factory=lambda: {SLOW: [], REJECTED: []})
 
     def __call__(self, partition: Partition, _: int) -> Any:
         is_first = not self.made[partition]
-        slow, refused = Producer(seconds=5.0), Producer(0.0, KafkaError("not now") if is_first else None)
-        self.made[partition].append(slow if partition == SLOW else refused)
+        slow, rejected = Producer(seconds=5.0), Producer(0.0, KafkaError("not now") if is_first else None)
+        self.made[partition].append(slow if partition == SLOW else rejected)
         return self.made[partition][-1]
 
 
 @virtual
-async def test_a_partition_that_is_refused_makes_no_second_producer_for_another() -> None:
-    """The second one would fence the first, which nobody would stop."""
+async def test_a_partition_whose_producer_is_rejected_starts_no_second_one_for_another() -> None:
+    """The second producer would fence the first, which nothing would stop."""
 
     async def committed(_: Partition) -> int | None:
         return None
 
     producers = Producers()
-    transactions = Transactions(
+    context = TransactionContext(
         producers,
         committed,
         OffsetTracker(),
@@ -68,10 +69,11 @@ async def test_a_partition_that_is_refused_makes_no_second_producer_for_another(
         metrics=Metrics(),
         log=structlog.get_logger(),
     )
+    transactions = Transactions(context)
     with pytest.raises(KafkaError, match="not now"):
-        await transactions.open([SLOW, REFUSED])
-    await transactions.open([SLOW, REFUSED])
-    assert {partition: len(made) for partition, made in producers.made.items()} == {SLOW: 1, REFUSED: 2}
+        await transactions.open([SLOW, REJECTED])
+    await transactions.open([SLOW, REJECTED])
+    assert {partition: len(made) for partition, made in producers.made.items()} == {SLOW: 1, REJECTED: 2}
     assert [made[-1].is_running for made in producers.made.values()] == [True, True]
     await transactions.stop()
     assert not any(producer.is_running for made in producers.made.values() for producer in made)

@@ -108,7 +108,7 @@ def test_the_first_line_says_what_to_look_at() -> None:
         metrics.answered("fallback", _times(31.0), 0.01)
         metrics.transactions.labels("committed").inc()
         metrics.transactions.labels("failed").inc()
-        metrics.careful.set(2)
+        metrics.isolated_partitions.set(2)
 
     page = _page_after(1.0, lambda _: None, trouble)
     assert page.paragraphs == [
@@ -138,12 +138,15 @@ def test_the_first_look_has_counts_but_no_rates() -> None:
 
 
 def test_several_workers_have_a_column_each() -> None:
-    family = Metric("streamer_source_in_flight_records", "", "gauge")
-    family.add_sample(family.name, {"worker": "1"}, 7.0)
-    page = _Page(StatusPage(lambda: 1.0).render({"0": "does not run", "1": "RUNNING"}, [family]))
+    in_flight = Metric("streamer_source_in_flight_records", "", "gauge")
+    in_flight.add_sample(in_flight.name, {"worker": "1"}, 7.0)
+    unacknowledged = Metric("streamer_source_unacknowledged_records", "", "gauge")
+    unacknowledged.add_sample(unacknowledged.name, {"worker": "1"}, 9.0)
+    page = _Page(StatusPage(lambda: 1.0).render({"0": "does not run", "1": "RUNNING"}, [in_flight, unacknowledged]))
     assert page.rows["worker 0"] == ["worker 1"]
     assert page.rows["state"] == ["does not run!", "RUNNING"]
     assert page.rows["records in flight"] == ["–", "7"]
+    assert page.rows["unacknowledged records"] == ["–", "9"]
 
 
 def test_a_few_answers_without_scores_wake_nobody() -> None:

@@ -44,7 +44,10 @@ async def model_of(
         log = structlog.get_logger()
         time = [0.0] if now is None else now
         try:
-            yield Model("ctr", predictor, settings, cache, metrics=metrics, log=log, clock=lambda: time[0]), metrics
+            yield (
+                Model("ctr", predictor.control, settings, cache, metrics=metrics, log=log, clock=lambda: time[0]),
+                metrics,
+            )
         finally:
             await predictor.close()
 

@@ -35,7 +35,7 @@ async def model_of(server: Server, now: list[float], *, label: str | None = "sta
         predictor = Predictor(settings.predictor)
         log = structlog.get_logger()
         try:
-            yield Model("ctr", predictor, settings, None, metrics=Metrics(), log=log, clock=lambda: now[0])
+            yield Model("ctr", predictor.control, settings, None, metrics=Metrics(), log=log, clock=lambda: now[0])
         finally:
             await predictor.close()
 

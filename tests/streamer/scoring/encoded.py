@@ -1,4 +1,4 @@
-"""Encoded requests whose every row can be recognised."""
+"""Encoded requests in which each row has its own ids."""
 
 import numpy as np
 
@@ -6,13 +6,16 @@ from streamer.types import F32, I32, BatchInputs, EncodedRequest
 
 
 def encoded(tag: int, rows: int, *, user: int | None = None) -> EncodedRequest:
-    """A request of `rows` candidates with the ids tag * 10000 + i; requests of one `user` share their request row."""
+    """A request of `rows` candidates with the ids tag * 10000 + i.
+
+    Requests of one `user` have the same user-and-context row.
+    """
     ids = (tag * 10_000 + np.arange(rows, dtype=np.int32)).reshape(-1, 1)
-    who = tag if user is None else user
+    user = tag if user is None else user
     return EncodedRequest(
         ad_ids=[f"{tag}-{i}" for i in range(rows)],
-        request_ids=np.array([[who, who + 1]], dtype=np.int32),
-        request_floats=np.array([[who / 2]], dtype=np.float32),
+        request_ids=np.array([[user, user + 1]], dtype=np.int32),
+        request_floats=np.array([[user / 2]], dtype=np.float32),
         candidate_ids=ids,
         candidate_floats=ids.astype(np.float32),
         pair_ids=np.hstack([ids, ids + 1]),
@@ -22,10 +25,10 @@ def encoded(tag: int, rows: int, *, user: int | None = None) -> EncodedRequest:
 
 
 def score_of(candidate_ids: I32) -> F32:
-    """A click probability that tells the candidate: float32 [n] of ids [n, 1]."""
+    """A different click probability for each candidate: float32 [n] of ids [n, 1]."""
     return (candidate_ids[:, 0] / np.float32(1e6)).astype(np.float32)
 
 
 def scores_of(inputs: BatchInputs) -> F32:
-    """What the model answers to a batch."""
+    """The model's scores of a batch, float32 [n]."""
     return score_of(inputs.candidate_ids)

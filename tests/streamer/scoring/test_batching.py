@@ -35,22 +35,22 @@ def ticket(
     return Ticket(version, encoded(tag, rows, user=user), np.arange(rows), Deadline(due, 0.0), added)
 
 
-def taken(queue: BatchQueue, now: float = 0.0) -> list[tuple[int, int]]:
-    """Tag and number of each row of the next batch."""
-    batch = queue.take(now)
+def next_rows(queue: BatchQueue, now: float = 0.0) -> list[tuple[int, int]]:
+    """The tag and the number of each row in the next batch."""
+    batch = queue.next_batch(now)
     assert batch is not None
     ids = batch.inputs().candidate_ids[:, 0]
     assert len(ids) == batch.rows
     return [divmod(int(i), 10_000) for i in ids]
 
 
-def test_an_idle_system_adds_no_delay() -> None:
+def test_a_batch_leaves_at_once_if_a_call_may_start() -> None:
     queue = queue_of()
     queue.add(ticket(1, 3))
-    batch = queue.take(0.0)
+    batch = queue.next_batch(0.0)
     assert batch is not None
     assert (batch.rows, batch.reason, batch.version) == (3, "slot_free", A)
-    assert queue.take(0.0) is None
+    assert queue.next_batch(0.0) is None
     assert queue.next_wakeup() is None
 
 
@@ -58,51 +58,51 @@ def test_the_most_urgent_request_leaves_first() -> None:
     queue = queue_of(max_batch_rows=4)
     for tag, due in ((1, 3.0), (2, 1.0), (3, 2.0)):
         queue.add(ticket(tag, 2, due=due))
-    assert taken(queue) == [(2, 0), (2, 1), (3, 0), (3, 1)]
-    assert taken(queue) == [(1, 0), (1, 1)]
+    assert next_rows(queue) == [(2, 0), (2, 1), (3, 0), (3, 1)]
+    assert next_rows(queue) == [(1, 0), (1, 1)]
 
 
-def test_requests_of_equal_deadlines_leave_as_they_came() -> None:
+def test_requests_with_equal_deadlines_leave_in_arrival_order() -> None:
     queue = queue_of(max_batch_rows=2)
     for tag in (5, 3, 4):
         queue.add(ticket(tag, 2))
-    assert [taken(queue)[0][0] for _ in range(3)] == [5, 3, 4]
+    assert [next_rows(queue)[0][0] for _ in range(3)] == [5, 3, 4]
 
 
 def test_a_batch_is_counted_in_rows_and_a_large_request_is_split() -> None:
     queue = queue_of(max_batch_rows=4)
     queue.add(ticket(1, 9))
     queue.add(ticket(2, 1, due=2.0))
-    assert taken(queue) == [(1, 0), (1, 1), (1, 2), (1, 3)]
-    assert taken(queue) == [(1, 4), (1, 5), (1, 6), (1, 7)]
-    assert taken(queue) == [(1, 8), (2, 0)]
+    assert next_rows(queue) == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    assert next_rows(queue) == [(1, 4), (1, 5), (1, 6), (1, 7)]
+    assert next_rows(queue) == [(1, 8), (2, 0)]
 
 
-def test_versions_never_mix_and_none_is_forgotten() -> None:
+def test_a_batch_holds_one_version_and_every_version_leaves() -> None:
     queue = queue_of()
     for tag, version in ((1, A), (2, B), (3, A), (4, B)):
         queue.add(ticket(tag, 1, due=float(tag), version=version))
-    assert [tag for tag, _ in taken(queue)] == [1, 3]
-    assert [tag for tag, _ in taken(queue)] == [2, 4]
+    assert [tag for tag, _ in next_rows(queue)] == [1, 3]
+    assert [tag for tag, _ in next_rows(queue)] == [2, 4]
 
 
 def test_the_deadline_of_a_batch_is_the_latest_of_its_members() -> None:
     queue = queue_of()
     for tag, due in ((1, 1.0), (2, 5.0), (3, 3.0)):
         queue.add(ticket(tag, 1, due=due))
-    batch = queue.take(0.0)
+    batch = queue.next_batch(0.0)
     assert batch is not None
     assert batch.deadline.at == 5.0
 
 
-def test_a_full_queue_refuses_and_does_not_grow() -> None:
+def test_a_full_queue_rejects_rows_and_does_not_grow() -> None:
     queue = queue_of(max_queued_rows=20)
     queue.add(ticket(1, 15))
-    with pytest.raises(QueueFullError, match="15 rows wait"):
+    with pytest.raises(QueueFullError, match="15 rows are queued"):
         queue.add(ticket(2, 6))
     assert queue.queued_rows == 15
     queue.add(ticket(3, 5))
-    taken(queue)
+    next_rows(queue)
     queue.add(ticket(4, 10))
     assert queue.queued_rows == 20
 
@@ -117,30 +117,30 @@ def test_a_full_queue_refuses_and_does_not_grow() -> None:
         (12, 0.0, "full"),
     ],
 )
-def test_waiting_for_company(rows: int, now: float, reason: str | None) -> None:
+def test_the_batch_delay(rows: int, now: float, reason: str | None) -> None:
     queue = queue_of(max_wait_ms=5)
     queue.add(ticket(1, rows))
-    batch = queue.take(now)
+    batch = queue.next_batch(now)
     assert (batch.reason if batch else None) == reason
 
 
-def test_company_is_not_awaited_past_the_point_of_being_late() -> None:
+def test_the_batch_delay_ends_before_the_deadline() -> None:
     queue = queue_of(max_wait_ms=500, answer_margin_ms=2)
     for _ in range(50):
         queue.latency(A).observe(5, 0.010)
     queue.add(ticket(1, 5, due=0.1))
     assert queue.next_wakeup() == pytest.approx(0.1 - 0.002 - 0.015)
-    assert queue.take(0.0829) is None
-    batch = queue.take(0.0831)
+    assert queue.next_batch(0.0829) is None
+    batch = queue.next_batch(0.0831)
     assert batch is not None
     assert batch.reason == "deadline"
 
 
-def test_draining_awaits_no_company() -> None:
+def test_draining_ends_the_batch_delay() -> None:
     queue = queue_of(max_wait_ms=500)
     queue.add(ticket(1, 5))
     queue.drain()
-    batch = queue.take(0.0)
+    batch = queue.next_batch(0.0)
     assert batch is not None
     assert batch.reason == "drain"
 
@@ -153,23 +153,23 @@ def test_a_discarded_request_leaves_no_trace() -> None:
     queue.discard(first)
     queue.discard(first)
     assert queue.queued_rows == 4
-    assert queue.next_wakeup() == pytest.approx(0.001 + 0.005)  # the second's, though it came later than the first
+    assert queue.next_wakeup() == pytest.approx(0.001 + 0.005)  # the second ticket's, which came after the first one
     queue.discard(second)
     assert queue.next_wakeup() == pytest.approx(0.003 + 0.005)
-    assert taken(queue, 1.0) == [(3, 0), (3, 1)]
+    assert next_rows(queue, 1.0) == [(3, 0), (3, 1)]
     queue.discard(third)
     assert queue.queued_rows == 0
     assert repr(queue) == "<BatchQueue 0 rows of 0 requests>"
 
 
-def test_the_wait_of_a_discarded_request_is_not_another_ones() -> None:
+def test_a_discarded_request_does_not_shorten_another_batch_delay() -> None:
     queue = queue_of(max_wait_ms=5)
     early, urgent = ticket(1, 2, due=9.0, added=0.0), ticket(2, 2, due=8.0, added=0.004)
     queue.add(early)
     queue.add(urgent)
     queue.discard(early)
     assert queue.next_wakeup() == pytest.approx(0.009)
-    assert queue.take(0.006) is None
+    assert queue.next_batch(0.006) is None
 
 
 @settings(max_examples=50)
@@ -182,7 +182,7 @@ def test_inputs_equal_the_naive_construction(data: st.DataObject) -> None:
         one = ticket(tag + 1, size, user=data.draw(st.integers(0, 2)))
         one.rows = np.array(some, dtype=np.intp)
         queue.add(one)
-    while (batch := queue.take(0.0)) is not None:
+    while (batch := queue.next_batch(0.0)) is not None:
         inputs = batch.inputs()
         at = 0
         for part, rows in batch.parts:
@@ -202,7 +202,7 @@ def test_inputs_equal_the_naive_construction(data: st.DataObject) -> None:
 
 
 class BatchQueueMachine(RuleBasedStateMachine):
-    """Adds, takes, discards and drains in any order, on a clock that moves when it is told to."""
+    """Adds, sends, discards, sheds and drains in any order; a rule advances the clock."""
 
     @initialize(
         max_batch_rows=st.integers(1, 12),
@@ -218,18 +218,18 @@ class BatchQueueMachine(RuleBasedStateMachine):
         self.discarded: set[Ticket] = set()
         self.draining = False
 
-    def waiting(self) -> list[Ticket]:
-        """What has rows in the queue, the most urgent first."""
+    def queued(self) -> list[Ticket]:
+        """The tickets with queued rows, the most urgent first."""
         live = [t for t in self.tickets if t not in self.discarded and len(self.left[t]) < len(t.rows)]
         return sorted(live, key=lambda t: (t.deadline.at, self.tickets.index(t)))
 
-    def rows_waiting(self) -> int:
-        return sum(len(t.rows) - len(self.left[t]) for t in self.waiting())
+    def queued_rows(self) -> int:
+        return sum(len(t.rows) - len(self.left[t]) for t in self.queued())
 
     @rule(rows=st.integers(1, 20), due=st.sampled_from([0.01, 0.03, 0.2]), version=st.sampled_from([A, A, B]))
     def add(self, rows: int, due: float, version: ModelVersion) -> None:
         one = ticket(len(self.tickets), rows, due=self.now + due, added=self.now, version=version)
-        fits = self.rows_waiting() + rows <= self.max_queued
+        fits = self.queued_rows() + rows <= self.max_queued
         try:
             self.queue.add(one)
         except QueueFullError:
@@ -252,7 +252,7 @@ class BatchQueueMachine(RuleBasedStateMachine):
         self.draining = True
 
     @rule(seconds=st.sampled_from([0.001, 0.005, 0.02]))
-    def pass_time(self, seconds: float) -> None:
+    def advance_clock(self, seconds: float) -> None:
         self.now += seconds
 
     @rule(rows=st.integers(1, 12), seconds=st.sampled_from([0.001, 0.004]))
@@ -260,10 +260,10 @@ class BatchQueueMachine(RuleBasedStateMachine):
         self.queue.latency(A).observe(rows, seconds)
 
     @rule()
-    def take(self) -> None:
-        before = self.waiting()
+    def next_batch(self) -> None:
+        before = self.queued()
         reason = self.reason()
-        batch = self.queue.take(self.now)
+        batch = self.queue.next_batch(self.now)
         assert (batch.reason if batch else None) == reason
         if batch is None:
             return
@@ -277,24 +277,24 @@ class BatchQueueMachine(RuleBasedStateMachine):
             assert one not in self.discarded
             self.left[one] += rows.tolist()
             assert self.left[one] == list(range(len(self.left[one])))
-        # No room is wasted while rows of the version wait.
-        assert batch.rows == limit or all(t.version != batch.version for t in self.waiting())
+        # The batch is full, or no rows of its version are queued.
+        assert batch.rows == limit or all(t.version != batch.version for t in self.queued())
 
     def reason(self) -> Literal["slot_free", "full", "deadline", "drain"] | None:
-        live = self.waiting()
+        live = self.queued()
         if not live:
             return None
         if self.draining:
             return "drain"
-        if self.rows_waiting() >= self.max_batch:
+        if self.queued_rows() >= self.max_batch:
             return "full"
         if self.now >= min(t.added for t in live) + self.max_wait:
             return "slot_free"
         return "deadline" if self.now >= self.urgent_at() else None
 
     def urgent_at(self) -> float:
-        first = self.waiting()[0]
-        ahead = self.queue.latency(first.version).estimate(min(self.rows_waiting(), self.max_batch))
+        first = self.queued()[0]
+        ahead = self.queue.latency(first.version).estimate(min(self.queued_rows(), self.max_batch))
         return first.deadline.at - 0.002 - 1.5 * ahead
 
     def seconds_for(self, one: Ticket) -> float:
@@ -306,15 +306,15 @@ class BatchQueueMachine(RuleBasedStateMachine):
 
     @rule(idle=st.booleans())
     def shed(self, idle: bool) -> None:
-        """The most urgent are given up one by one, until the next one can be answered in time."""
-        before = self.waiting()
+        """The most urgent tickets are shed until the next one can be answered in time."""
+        before = self.queued()
         expected = []
         for one in before:
             self.discarded.add(one)
-            rest = self.rows_waiting()
+            rest = self.queued_rows()
             self.discarded.discard(one)
             model = self.queue.latency(one.version)
-            needed = self.max_batch if self.rows_waiting() > self.max_batch else 1
+            needed = self.max_batch if self.queued_rows() > self.max_batch else 1
             if model.rows_within(self.seconds_for(one)) >= needed or (idle and not rest):
                 break
             expected.append((one, list(range(len(self.left[one]), len(one.rows)))))
@@ -323,97 +323,97 @@ class BatchQueueMachine(RuleBasedStateMachine):
 
     @rule()
     def jump_to_the_wakeup(self) -> None:
-        """Whatever is still held back then leaves: no wake-up is missed, and none comes for nothing."""
+        """At the wake-up the delayed rows leave: no wake-up is missed, and none is useless."""
         wakeup = self.queue.next_wakeup()
-        if self.reason() is None and self.waiting():
+        if self.reason() is None and self.queued():
             assert wakeup is not None
             assert wakeup > self.now
             self.now = wakeup
             assert self.reason() in {"slot_free", "deadline"}
-            self.take()
-        elif not self.waiting():
+            self.next_batch()
+        elif not self.queued():
             assert wakeup is None
 
     @invariant()
-    def waiting_rows_is_exact(self) -> None:
-        assert self.queue.queued_rows == self.rows_waiting()
+    def queued_rows_is_exact(self) -> None:
+        assert self.queue.queued_rows == self.queued_rows()
 
 
 BatchQueueMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestBatchQueue = BatchQueueMachine.TestCase
 
 
-# What there is no time for
+# Rows without time
 
 
 def learnt(queue: BatchQueue, fixed: float = 0.001, per_row: float = 0.001) -> None:
-    """Teaches a queue how long version A takes."""
+    """Teaches the queue the latency of version A."""
     for rows in (2, 10) * 20:
         queue.latency(A).observe(rows, fixed + per_row * rows)
 
 
-def test_a_batch_holds_what_its_most_urgent_request_has_time_for() -> None:
+def test_a_batch_holds_the_rows_that_its_most_urgent_request_has_time_for() -> None:
     queue = queue_of()
     learnt(queue)
     queue.add(ticket(1, 3, due=0.002 + 1.2 * 0.0051))
     queue.add(ticket(2, 4, due=1.0))
     assert queue.shed(0.0, idle=False) == []
-    assert taken(queue) == [(1, 0), (1, 1), (1, 2), (2, 0)]
-    assert taken(queue) == [(2, 1), (2, 2), (2, 3)]
+    assert next_rows(queue) == [(1, 0), (1, 1), (1, 2), (2, 0)]
+    assert next_rows(queue) == [(2, 1), (2, 2), (2, 3)]
 
 
-def test_where_there_is_not_time_for_all_the_worthiest_leave() -> None:
+def test_without_time_for_all_rows_those_of_highest_priority_leave() -> None:
     queue = queue_of()
     learnt(queue)
     one = ticket(1, 6, due=0.002 + 1.2 * 0.0041)
-    one.worth = lambda: np.array([0.1, 0.5, 0.2, 0.9, 0.3, 0.4], np.float32)
+    one.priority = lambda: np.array([0.1, 0.5, 0.2, 0.9, 0.3, 0.4], np.float32)
     queue.add(one)
-    assert taken(queue) == [(1, 1), (1, 3), (1, 5)]
+    assert next_rows(queue) == [(1, 1), (1, 3), (1, 5)]
     [(late, rows)] = queue.shed(0.004, idle=False)
     assert late is one
     assert rows.tolist() == [0, 2, 4]
     assert queue.queued_rows == 0
 
 
-def test_with_more_than_a_batch_waiting_only_those_with_time_for_a_full_one_stay() -> None:
+def test_with_more_than_one_batch_queued_requests_without_time_for_a_full_batch_are_shed() -> None:
     queue = queue_of(max_batch_rows=10)
     learnt(queue)
     tight, easy = 0.002 + 1.2 * 0.006, 0.002 + 1.2 * 0.012
     for tag, due in ((1, tight), (2, easy), (3, easy)):
         queue.add(ticket(tag, 5, due=due))
     assert [t.encoded.ad_ids[0] for t, _ in queue.shed(0.0, idle=False)] == ["1-0"]
-    assert len(taken(queue)) == 10
+    assert len(next_rows(queue)) == 10
 
 
-def test_a_lone_request_with_little_time_is_not_given_up() -> None:
+def test_a_single_request_with_little_time_is_not_shed() -> None:
     queue = queue_of()
     learnt(queue)
     queue.add(ticket(1, 5, due=0.002 + 1.2 * 0.0061))
     assert queue.shed(0.0, idle=False) == []
-    assert len(taken(queue)) == 5
+    assert len(next_rows(queue)) == 5
 
 
-def test_an_idle_model_is_asked_even_where_it_seems_too_slow() -> None:
+def test_an_idle_model_is_called_even_if_its_latency_seems_too_high() -> None:
     queue = queue_of()
     learnt(queue, fixed=10.0)
     queue.add(ticket(1, 5, due=0.03))
     queue.add(ticket(2, 5, due=0.04))
     assert [t.encoded.ad_ids[0] for t, _ in queue.shed(0.0, idle=True)] == ["1-0"]
-    assert taken(queue) == [(2, 0)]
+    assert next_rows(queue) == [(2, 0)]
     assert [t.encoded.ad_ids[0] for t, _ in queue.shed(0.0, idle=False)] == ["2-0"]
 
 
-def test_each_version_has_a_latency_of_its_own() -> None:
+def test_each_version_has_its_own_latency_model() -> None:
     queue = queue_of()
     learnt(queue, fixed=10.0)
     queue.add(ticket(1, 2, due=0.03, version=B))
     assert queue.shed(0.0, idle=False) == []
     for version in range(10, 74):
         queue.latency(ModelVersion("ctr", version))
-    assert queue.latency(A).estimate(10) == 0.0, "only the last few versions are remembered"
+    assert queue.latency(A).estimate(10) == 0.0, "only the most recent versions are kept"
 
 
-def test_what_was_learnt_of_many_models_side_by_side_is_kept() -> None:
+def test_the_latency_models_of_many_models_are_kept() -> None:
     queue = queue_of()
     models = [ModelVersion(f"model-{i}", 1) for i in range(30)]
     for _ in range(2):

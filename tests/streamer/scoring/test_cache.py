@@ -27,12 +27,12 @@ def scores(*values: float) -> F32:
 
 
 def insert(cache: ScoreCache, version: ModelVersion, keys: U64, ctr: F32, now: float) -> None:
-    """Reserves places for n rows and fills them in at once."""
-    places = cache.reserve(version, keys, np.arange(len(keys)), 1, now=now, until=now)
-    cache.fill(places, ctr, np.ones(len(keys), dtype=np.bool_), now)
+    """Reserves the entries of n rows and fills them."""
+    reservation = cache.reserve(version, keys, np.arange(len(keys)), 1, now=now, until=now)
+    cache.fill(reservation, ctr, np.ones(len(keys), dtype=np.bool_), now)
 
 
-def test_what_was_inserted_is_found() -> None:
+def test_inserted_scores_are_found() -> None:
     cache = cache_of()
     insert(cache, A, keys_of(1, 2), scores(0.25, 0.5), 0.0)
     found = cache.lookup(A, keys_of(2, 3, 1, 1), 0.0)
@@ -42,7 +42,7 @@ def test_what_was_inserted_is_found() -> None:
     assert ctr.dtype == np.float32
 
 
-def test_nothing_is_found_in_an_empty_cache_not_even_zeros() -> None:
+def test_an_empty_cache_finds_no_row_not_even_one_with_key_zero() -> None:
     cache = cache_of()
     assert not cache.lookup(A, np.zeros((3, 2), dtype=np.uint64), 0.0).known.any()
     empty = np.zeros((0, 2), dtype=np.uint64)
@@ -50,7 +50,7 @@ def test_nothing_is_found_in_an_empty_cache_not_even_zeros() -> None:
     assert cache.lookup(A, empty, 0.0).known.shape == (0,)
 
 
-def test_versions_are_apart_and_dropped_apart() -> None:
+def test_versions_are_separate_and_are_dropped_separately() -> None:
     cache = cache_of()
     insert(cache, A, keys_of(1), scores(0.1), 0.0)
     assert not cache.lookup(B, keys_of(1), 0.0).known.any()
@@ -75,7 +75,7 @@ def test_time_to_live(start: float) -> None:
     assert cache.lookup(A, keys_of(1), start + 3.0).ctr == np.float32(0.3)
 
 
-def test_a_lookup_does_not_prolong_a_life_and_jitter_only_shortens_it() -> None:
+def test_a_lookup_does_not_extend_a_lifetime_and_jitter_only_shortens_it() -> None:
     cache = cache_of(ttl_s=2.0, ttl_jitter=0.5)
     many = keys_of(*range(200))
     insert(cache, A, many, np.full(200, 0.5, dtype=np.float32), 0.0)
@@ -86,13 +86,13 @@ def test_a_lookup_does_not_prolong_a_life_and_jitter_only_shortens_it() -> None:
     assert shares[3] == 0.0
 
 
-def test_a_life_longer_than_the_clock() -> None:
+def test_a_lifetime_longer_than_the_clock_range() -> None:
     cache = cache_of(ttl_s=1e12)
     insert(cache, A, keys_of(1), scores(0.1), 0.0)
     assert cache.lookup(A, keys_of(1), 1e6).known.all()
 
 
-def test_duplicates_in_one_insert_take_one_entry() -> None:
+def test_equal_rows_of_one_insert_share_an_entry() -> None:
     cache = cache_of()
     insert(cache, A, keys_of(*[1] * 50, 2), np.full(51, 0.5, dtype=np.float32), 0.0)
     insert(cache, A, keys_of(1, 1), scores(0.7, 0.7), 0.0)
@@ -118,7 +118,7 @@ def same_set(cache: ScoreCache, count: int) -> list[int]:
     return found
 
 
-def test_the_least_recently_used_of_a_set_goes_first() -> None:
+def test_a_set_evicts_its_least_recently_used_entry() -> None:
     cache = cache_of()
     numbers = same_set(cache, 18)
     for t, number in enumerate(numbers[:16]):
@@ -129,7 +129,7 @@ def test_the_least_recently_used_of_a_set_goes_first() -> None:
     assert found == [True, False, False, *[True] * 15]
 
 
-def test_what_has_expired_goes_before_what_has_not() -> None:
+def test_expired_entries_are_evicted_first() -> None:
     cache = cache_of(ttl_s=1.0)
     numbers = same_set(cache, 17)
     insert(cache, A, keys_of(numbers[0]), scores(0.5), 0.0)
@@ -141,7 +141,7 @@ def test_what_has_expired_goes_before_what_has_not() -> None:
 
 @settings(max_examples=40)
 @given(st.data())
-def test_a_score_that_is_found_is_the_one_that_was_kept(data: st.DataObject) -> None:
+def test_a_found_score_is_the_stored_score(data: st.DataObject) -> None:
     cache = cache_of(ttl_s=3.0, ttl_jitter=0.2)
     kept: dict[tuple[ModelVersion, int], tuple[float, float]] = {}
     now = 0.0

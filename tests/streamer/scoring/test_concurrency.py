@@ -1,4 +1,4 @@
-"""The adaptive in-flight limit against a simulated server, in simulated time."""
+"""The adaptive concurrency limit against a simulated server, in simulated time."""
 
 import heapq
 
@@ -12,7 +12,10 @@ A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
 
 
 class Server:
-    """Works on `workers` calls at a time, first come first served; a call takes a fixed time and some for each row."""
+    """Processes `workers` calls concurrently, in arrival order.
+
+    A call takes a fixed time and a time for each row.
+    """
 
     def __init__(self, workers: int) -> None:
         self.free = [0.0] * workers
@@ -24,25 +27,25 @@ class Server:
 
 
 def saturate(limit: ConcurrencyLimit, server: Server, calls: int, *, seed: int = 1, version: ModelVersion = A) -> float:
-    """Keeps as many calls in flight as the limit allows; returns calls a second."""
+    """Keeps as many calls active as the limit allows; returns calls per second."""
     rng = np.random.default_rng(seed)
     now = first = max(server.free)
-    in_flight: list[tuple[float, int, float, int, int, bool]] = []
+    active: list[tuple[float, int, float, int, int, bool]] = []
     started = 0
     for done in range(calls):
-        while len(in_flight) < limit.calls or not in_flight:
+        while len(active) < limit.calls or not active:
             rows = int(rng.integers(300, 1200))
             started += 1
-            heapq.heappush(in_flight, (server.ends(now, rows), started, now, rows, started, not in_flight))
-        end, _, left, rows, number, company_free = heapq.heappop(in_flight)
+            heapq.heappush(active, (server.ends(now, rows), started, now, rows, started, not active))
+        end, _, left, rows, number, started_alone = heapq.heappop(active)
         now = end
-        limit.observe(version, rows, end - left, alone=company_free and number == started)
+        limit.observe(version, rows, end - left, alone=started_alone and number == started)
         assert 1 <= limit.calls <= 16, done
     return calls / (now - first)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
-def test_it_finds_how_many_calls_the_server_works_on(workers: int) -> None:
+def test_it_finds_the_number_of_calls_that_the_server_processes(workers: int) -> None:
     limit, server = ConcurrencyLimit(16), Server(workers)
     saturate(limit, server, 6000)
     settled = saturate(limit, server, 2000)
@@ -51,7 +54,7 @@ def test_it_finds_how_many_calls_the_server_works_on(workers: int) -> None:
     assert settled > 0.9 * busy, "the server does not idle"
 
 
-def test_it_follows_a_server_that_becomes_smaller() -> None:
+def test_it_falls_if_the_server_loses_workers() -> None:
     limit = ConcurrencyLimit(16)
     saturate(limit, Server(8), 6000)
     assert limit.calls >= 8
@@ -59,20 +62,20 @@ def test_it_follows_a_server_that_becomes_smaller() -> None:
     assert limit.calls <= 5
 
 
-def test_versions_have_times_of_their_own_and_only_a_few_are_remembered() -> None:
+def test_each_version_has_its_own_latency_and_only_recent_versions_are_kept() -> None:
     limit = ConcurrencyLimit(4)
     limit.observe(A, 300, 0.001, alone=True)
     for _ in range(400):
         limit.observe(B, 300, 0.1, alone=False)
-    assert limit.calls == 4, "nothing is known of B, so nothing is held against it"
+    assert limit.calls == 4, "no call of B ran alone, so its latency is unknown"
     for number in range(10, 74):
         limit.observe(ModelVersion("ctr", number), 300, 0.001, alone=True)
     for _ in range(400):
         limit.observe(A, 300, 0.1, alone=False)
-    assert limit.calls == 4, "A has been forgotten"
+    assert limit.calls == 4, "the latency of A was evicted"
 
 
-def test_what_was_learnt_of_many_models_side_by_side_is_kept() -> None:
+def test_the_latencies_of_many_models_are_kept() -> None:
     limit = ConcurrencyLimit(4)
     models = [ModelVersion(f"model-{i}", 1) for i in range(30)]
     for version in models:
@@ -80,10 +83,10 @@ def test_what_was_learnt_of_many_models_side_by_side_is_kept() -> None:
     for _ in range(10):
         for version in models:
             limit.observe(version, 300, 0.1, alone=False)
-    assert limit.calls < 4, "calls wait in the server, whichever model they are of"
+    assert limit.calls < 4, "calls of any model are queued in the server"
 
 
-def test_one_call_goes_alone_at_first_and_now_and_then() -> None:
+def test_the_first_call_and_every_500th_run_alone() -> None:
     limit = ConcurrencyLimit(8)
     assert limit.calls == 1
     limit.observe(A, 300, 0.004, alone=True)

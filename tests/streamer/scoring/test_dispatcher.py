@@ -9,7 +9,6 @@ import pytest
 from streamer.deadline import Deadline
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
-from streamer.scoring.batching import BatchQueue
 from streamer.scoring.dispatcher import Dispatcher, PendingScores
 from streamer.settings.sections import BatchingSettings
 from streamer.testing.virtual_loop import virtual
@@ -21,7 +20,7 @@ A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
 
 @dataclass
 class Call:
-    """One call of the model that waits for the test to answer it."""
+    """One call of the model, which ends when the test answers it."""
 
     version: ModelVersion
     inputs: BatchInputs
@@ -35,9 +34,9 @@ class Call:
 
 @dataclass
 class Rig:
-    """A dispatcher with a model that answers when the test says so, or after `model_s` seconds of the loop's clock."""
+    """A dispatcher whose model answers after `model_s` or when the test calls `Call.answer`."""
 
-    slots: int = 1
+    max_concurrent_calls: int = 1
     max_batch_rows: int = 10
     max_wait_ms: float = 0.0
     max_queued_rows: int = 100
@@ -49,21 +48,14 @@ class Rig:
     def __post_init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         settings = BatchingSettings(
+            max_concurrent_calls=self.max_concurrent_calls,
             max_batch_rows=self.max_batch_rows,
             max_wait_ms=self.max_wait_ms,
             max_queued_rows=self.max_queued_rows,
             answer_margin_ms=self.margin_ms,
         )
-        self.queue = BatchQueue(settings)
-        self.dispatcher = Dispatcher(
-            self.queue,
-            self.predict,
-            self.spawn,
-            self.loop.time,
-            Metrics(),
-            slots=self.slots,
-            margin_s=self.margin_ms / 1e3,
-        )
+        self.dispatcher = Dispatcher(settings, self.predict, self.spawn, self.loop.time, Metrics())
+        self.queue = self.dispatcher.queue
 
     async def predict(self, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
         call = Call(version, inputs, deadline, self.loop.time(), self.loop.create_future())
@@ -86,7 +78,7 @@ class Rig:
 
 
 async def turns(count: int = 6) -> None:
-    """Lets everything that is ready run."""
+    """Runs the callbacks that are ready, and those that they schedule."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -108,12 +100,12 @@ async def test_records_of_one_turn_share_a_batch() -> None:
         assert complete(pending, request)
         assert pending.batch_rows == 9
         assert pending.reason is None
-    assert rig.dispatcher.in_flight == 0
+    assert rig.dispatcher.active_calls == 0
     assert rig.queue.queued_rows == 0
 
 
 @virtual
-async def test_an_idle_model_is_asked_at_once() -> None:
+async def test_an_idle_model_is_called_without_delay() -> None:
     rig = Rig(model_s=0.003)
     start = rig.loop.time()
     pending = await rig.score(encoded(1, 3))
@@ -122,66 +114,66 @@ async def test_an_idle_model_is_asked_at_once() -> None:
 
 
 @virtual
-async def test_nothing_polls_while_a_call_is_awaited() -> None:
-    """A ticker of 1 ms would look at the clock 10,000 times."""
-    rig = Rig(slots=1, model_s=10.0, max_wait_ms=5)
-    looks = 0
+async def test_nothing_polls_during_a_call() -> None:
+    """A 1 ms ticker would read the clock 20,000 times."""
+    rig = Rig(max_concurrent_calls=1, model_s=10.0, max_wait_ms=5)
+    reads = 0
 
     def clock() -> float:
-        nonlocal looks
-        looks += 1
+        nonlocal reads
+        reads += 1
         return rig.loop.time()
 
     rig.dispatcher.clock = clock
     start = rig.loop.time()
     await asyncio.gather(rig.score(encoded(1, 2), budget_ms=60_000), rig.score(encoded(2, 10), budget_ms=60_000))
     assert rig.loop.time() - start == pytest.approx(20.0, abs=0.01)
-    assert looks < 20
+    assert reads < 20
 
 
 @virtual
-async def test_no_more_calls_in_flight_than_slots() -> None:
-    rig = Rig(slots=2, max_batch_rows=3)
+async def test_the_concurrency_limit_holds() -> None:
+    rig = Rig(max_concurrent_calls=2, max_batch_rows=3)
     requests = [encoded(tag, 3) for tag in range(1, 6)]
     waiters = [rig.score(r) for r in requests]
     await turns()
-    assert len(rig.calls) == rig.dispatcher.in_flight == 2
+    assert len(rig.calls) == rig.dispatcher.active_calls == 2
     rig.calls[1].answer()
     await turns()
     assert len(rig.calls) == 3
-    assert rig.dispatcher.in_flight == 2
+    assert rig.dispatcher.active_calls == 2
     for number in (0, 2, 3, 4):
         await turns()
         rig.calls[number].answer()
-    gathered = await asyncio.gather(*waiters)
-    assert all(complete(g, r) for g, r in zip(gathered, requests, strict=True))
+    results = await asyncio.gather(*waiters)
+    assert all(complete(p, r) for p, r in zip(results, requests, strict=True))
 
 
 @virtual
-async def test_the_rows_that_wait_are_measured() -> None:
+async def test_queued_rows_are_a_metric() -> None:
     rig = Rig()
 
-    def waiting() -> float | None:
+    def queued() -> float | None:
         return rig.dispatcher.metrics.registry.get_sample_value("streamer_batching_queued_rows")
 
     first = rig.score(encoded(1, 3))
     await turns()
     others = [rig.score(encoded(tag, 4)) for tag in (2, 3)]
     await turns()
-    assert waiting() == 8
+    assert queued() == 8
     others[0].cancel()
     await turns()
-    assert waiting() == 4
+    assert queued() == 4
     rig.calls[0].answer()
     await turns()
     rig.calls[1].answer()
     await asyncio.gather(first, others[1])
-    assert waiting() == 0
+    assert queued() == 0
 
 
 @virtual
-async def test_what_comes_while_all_slots_are_taken_leaves_together() -> None:
-    rig = Rig(slots=1)
+async def test_requests_that_arrive_during_the_calls_share_the_next_batch() -> None:
+    rig = Rig(max_concurrent_calls=1)
     first = rig.score(encoded(1, 2))
     await turns()
     others = [rig.score(encoded(tag, 2)) for tag in (2, 3, 4)]
@@ -197,7 +189,7 @@ async def test_what_comes_while_all_slots_are_taken_leaves_together() -> None:
 
 @virtual
 async def test_a_large_request_is_split_and_joined_in_order() -> None:
-    rig = Rig(slots=3, max_batch_rows=4)
+    rig = Rig(max_concurrent_calls=3, max_batch_rows=4)
     request = encoded(1, 10)
     waiter = rig.score(request)
     await turns()
@@ -211,19 +203,19 @@ async def test_a_large_request_is_split_and_joined_in_order() -> None:
 
 
 @virtual
-async def test_only_the_wanted_rows_are_asked() -> None:
+async def test_only_the_requested_rows_are_sent() -> None:
     rig = Rig(model_s=0.001)
     request = encoded(1, 6)
-    wanted = np.array([1, 4])
-    pending = await rig.dispatcher.score(A, request, wanted, Deadline.after(rig.loop.time(), 1000))
+    some = np.array([1, 4])
+    pending = await rig.dispatcher.score(A, request, some, Deadline.after(rig.loop.time(), 1000))
     assert rig.calls[0].inputs.candidate_ids[:, 0].tolist() == [10_001, 10_004]
     assert pending.done.tolist() == [False, True, False, False, True, False]
-    assert np.array_equal(pending.ctr[wanted], score_of(request.candidate_ids)[wanted])
+    assert np.array_equal(pending.ctr[some], score_of(request.candidate_ids)[some])
 
 
 @virtual
-async def test_an_error_fails_its_rows_alone_and_the_next_batch_goes_on() -> None:
-    rig = Rig(slots=1, max_batch_rows=4)
+async def test_an_error_fails_only_the_rows_of_its_batch() -> None:
+    rig = Rig(max_concurrent_calls=1, max_batch_rows=4)
     request = encoded(1, 6)
     split, late = rig.score(request), rig.score(encoded(2, 1), budget_ms=2000)
     await turns()
@@ -236,21 +228,21 @@ async def test_an_error_fails_its_rows_alone_and_the_next_batch_goes_on() -> Non
     assert np.array_equal(pending.ctr[4:], score_of(request.candidate_ids)[4:])
     assert complete(await late, encoded(2, 1))
     assert (await late).reason is None
-    assert rig.dispatcher.in_flight == 0
+    assert rig.dispatcher.active_calls == 0
 
 
 @virtual
-async def test_versions_go_in_calls_of_their_own() -> None:
-    rig = Rig(slots=2, model_s=0.001)
+async def test_each_version_has_its_own_calls() -> None:
+    rig = Rig(max_concurrent_calls=2, model_s=0.001)
     one, two = encoded(1, 2), encoded(2, 2)
-    gathered = await asyncio.gather(rig.score(one), rig.score(two, version=B))
+    results = await asyncio.gather(rig.score(one), rig.score(two, version=B))
     assert [c.version for c in rig.calls] == [A, B]
-    assert complete(gathered[0], one)
-    assert complete(gathered[1], two)
+    assert complete(results[0], one)
+    assert complete(results[1], two)
 
 
 @virtual
-async def test_one_waiters_cancellation_hurts_no_other_of_its_batch() -> None:
+async def test_a_cancelled_caller_does_not_affect_the_others_of_its_batch() -> None:
     rig = Rig()
     requests = [encoded(tag, 2) for tag in (1, 2, 3)]
     waiters = [rig.score(r) for r in requests]
@@ -261,13 +253,13 @@ async def test_one_waiters_cancellation_hurts_no_other_of_its_batch() -> None:
     rig.calls[0].answer()
     assert complete(await waiters[0], requests[0])
     assert complete(await waiters[2], requests[2])
-    assert rig.dispatcher.in_flight == 0
+    assert rig.dispatcher.active_calls == 0
     assert rig.queue.queued_rows == 0
 
 
 @virtual
-async def test_a_waiter_cancelled_before_its_batch_left_is_not_asked_for() -> None:
-    rig = Rig(slots=1)
+async def test_the_rows_of_a_cancelled_caller_do_not_leave() -> None:
+    rig = Rig(max_concurrent_calls=1)
     first = rig.score(encoded(1, 2))
     await turns()
     second, third = rig.score(encoded(2, 2)), rig.score(encoded(3, 2))
@@ -283,8 +275,8 @@ async def test_a_waiter_cancelled_before_its_batch_left_is_not_asked_for() -> No
 
 
 @virtual
-async def test_it_gives_up_at_the_deadline_less_the_margin_with_what_there_is() -> None:
-    rig = Rig(slots=2, max_batch_rows=4)
+async def test_a_request_returns_the_scores_that_arrived_a_margin_before_its_deadline() -> None:
+    rig = Rig(max_concurrent_calls=2, max_batch_rows=4)
     start = rig.loop.time()
     request = encoded(1, 6)
     waiter = rig.score(request, budget_ms=30)
@@ -293,18 +285,18 @@ async def test_it_gives_up_at_the_deadline_less_the_margin_with_what_there_is() 
     pending = await waiter
     assert rig.loop.time() == pytest.approx(start + 0.028)
     assert pending.done.tolist() == [True] * 4 + [False] * 2
-    assert pending.reason == "its time was up"
-    # The late reply changes nothing any more.
+    assert pending.reason == "the deadline passed before the reply"
+    # The late reply has no effect.
     rig.calls[1].answer()
     await turns()
     assert pending.done.tolist() == [True] * 4 + [False] * 2
     assert pending.ctr[4:].tolist() == [0.0, 0.0]
-    assert rig.dispatcher.in_flight == 0
+    assert rig.dispatcher.active_calls == 0
 
 
 @virtual
-async def test_rows_given_up_in_the_queue_never_leave() -> None:
-    rig = Rig(slots=1)
+async def test_rows_of_an_expired_request_do_not_leave() -> None:
+    rig = Rig(max_concurrent_calls=1)
     stuck = rig.score(encoded(1, 2), budget_ms=100)
     await turns()
     waiting = rig.score(encoded(2, 2), budget_ms=10)
@@ -319,21 +311,21 @@ async def test_rows_given_up_in_the_queue_never_leave() -> None:
 
 
 @virtual
-async def test_a_request_without_time_gives_up_at_once() -> None:
+async def test_a_request_without_time_returns_at_once() -> None:
     rig = Rig()
     start = rig.loop.time()
     pending = await rig.score(encoded(1, 2), budget_ms=1)
     assert rig.loop.time() == start
-    assert pending.reason == "its time was up"
+    assert pending.reason == "the deadline passed before the reply"
 
 
 @virtual
-async def test_a_full_queue_means_no_wait() -> None:
+async def test_a_full_queue_rejects_a_request_at_once() -> None:
     rig = Rig(max_queued_rows=5)
     kept = rig.score(encoded(1, 5))
-    refused = rig.score(encoded(2, 1))
+    rejected = rig.score(encoded(2, 1))
     start = rig.loop.time()
-    pending = await refused
+    pending = await rejected
     assert rig.loop.time() == start
     assert not pending.done.any()
     assert pending.reason is not None
@@ -344,7 +336,7 @@ async def test_a_full_queue_means_no_wait() -> None:
 
 
 @virtual
-async def test_an_unexpected_exception_settles_the_waiters_and_reaches_the_owner_of_the_task() -> None:
+async def test_an_unexpected_exception_settles_the_requests_and_reaches_the_task_owner() -> None:
     rig = Rig()
     request = encoded(2, 2)
     waiters = [rig.score(encoded(1, 2)), rig.score(encoded(3, 1))]
@@ -353,7 +345,7 @@ async def test_an_unexpected_exception_settles_the_waiters_and_reaches_the_owner
     for waiter in waiters:
         pending = await waiter
         assert not pending.done.any()
-        assert pending.reason == "the call was broken off"
+        assert pending.reason == "the call was cancelled or failed internally"
     assert isinstance(rig.tasks[0].exception(), ZeroDivisionError)
     following = rig.score(request)
     await turns()
@@ -362,8 +354,8 @@ async def test_an_unexpected_exception_settles_the_waiters_and_reaches_the_owner
 
 
 @virtual
-async def test_a_model_that_became_slower_is_given_more_time_again() -> None:
-    rig = Rig(slots=3, max_batch_rows=120, max_queued_rows=4000)
+async def test_after_the_model_became_slower_requests_are_scored_in_part() -> None:
+    rig = Rig(max_concurrent_calls=3, max_batch_rows=120, max_queued_rows=4000)
     factor = 1
 
     async def predict(_: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
@@ -390,23 +382,23 @@ async def test_a_model_that_became_slower_is_given_more_time_again() -> None:
         await asyncio.sleep(0.004)
     await asyncio.gather(*waiting)
     assert all(scored[:400])
-    assert sum(scored[-500:]) > 50, "parts of some requests, which is what there is time for"
+    assert sum(scored[-500:]) > 50, "there is time for a part of the rows"
 
 
 @virtual
-async def test_a_call_that_is_cancelled_settles_its_waiters() -> None:
+async def test_a_cancelled_call_settles_its_requests() -> None:
     rig = Rig()
     waiter = rig.score(encoded(1, 2))
     await turns()
     rig.tasks[0].cancel()
-    assert (await waiter).reason == "the call was broken off"
+    assert (await waiter).reason == "the call was cancelled or failed internally"
     assert rig.tasks[0].cancelled()
-    assert rig.dispatcher.in_flight == 0
+    assert rig.dispatcher.active_calls == 0
 
 
 @virtual
-async def test_company_is_awaited_as_long_as_it_is_told() -> None:
-    rig = Rig(slots=2, max_wait_ms=5, model_s=0.001)
+async def test_a_batch_waits_for_the_batch_delay() -> None:
+    rig = Rig(max_concurrent_calls=2, max_wait_ms=5, model_s=0.001)
     start = rig.loop.time()
     first = rig.score(encoded(1, 2))
     rig.loop.call_later(0.002, lambda: waiters.append(rig.score(encoded(2, 2))))
@@ -415,27 +407,27 @@ async def test_company_is_awaited_as_long_as_it_is_told() -> None:
     assert [c.inputs.rows for c in rig.calls] == [4]
     assert rig.calls[0].at == pytest.approx(start + 0.005)
     await waiters[0]
-    # A full batch waits for nobody.
+    # A full batch has no delay.
     now = rig.loop.time()
     await rig.score(encoded(3, 10))
     assert rig.calls[1].at == now
 
 
 @virtual
-async def test_a_more_urgent_request_ends_the_wait_for_company() -> None:
+async def test_a_more_urgent_request_ends_the_batch_delay() -> None:
     rig = Rig(max_wait_ms=500, model_s=0.001)
     start = rig.loop.time()
     relaxed = rig.score(encoded(1, 2), budget_ms=10_000)
     await turns()
     urgent = rig.score(encoded(2, 2), budget_ms=30)
     await asyncio.gather(relaxed, urgent)
-    # Nothing is known of the model's latency yet, so it leaves at the last moment.
+    # Before the first reply the expected latency is 0, so the batch leaves at the last moment.
     assert rig.calls[0].at == pytest.approx(start + 0.028)
     assert rig.calls[0].inputs.rows == 4
 
 
 @virtual
-async def test_draining_ends_the_wait_for_company() -> None:
+async def test_draining_ends_the_batch_delay() -> None:
     rig = Rig(max_wait_ms=500, model_s=0.001)
     start = rig.loop.time()
     waiter = rig.score(encoded(1, 2))
@@ -446,8 +438,8 @@ async def test_draining_ends_the_wait_for_company() -> None:
 
 
 @virtual
-async def test_many_requests_under_load_are_all_answered_right() -> None:
-    rig = Rig(slots=3, max_batch_rows=7, max_queued_rows=10_000, model_s=0.004)
+async def test_many_requests_under_load_get_their_own_scores() -> None:
+    rig = Rig(max_concurrent_calls=3, max_batch_rows=7, max_queued_rows=10_000, model_s=0.004)
     random = np.random.default_rng(3)
     requests = [encoded(tag, int(random.integers(1, 20)), user=tag % 5) for tag in range(1, 120)]
     waiters: list[asyncio.Task[PendingScores]] = []
@@ -458,7 +450,7 @@ async def test_many_requests_under_load_are_all_answered_right() -> None:
     for i, request in enumerate(requests):
         rig.loop.call_later(i * 0.001, start, request)
     await asyncio.sleep(0.2)  # of the virtual clock
-    gathered = await asyncio.gather(*waiters)
-    assert all(complete(g, r) for g, r in zip(gathered, requests, strict=True))
+    results = await asyncio.gather(*waiters)
+    assert all(complete(p, r) for p, r in zip(results, requests, strict=True))
     assert sum(c.inputs.rows for c in rig.calls) == sum(r.size for r in requests)
     assert max(c.inputs.rows for c in rig.calls) <= 7

@@ -9,12 +9,12 @@ from streamer.scoring.latency import LatencyModel, LatencyModels
 from streamer.types import ModelVersion
 
 
-def test_nothing_is_guessed_before_something_is_learnt() -> None:
+def test_there_is_no_prediction_before_the_first_reply() -> None:
     assert LatencyModel().estimate(1000) == 0.0
     assert LatencyModel().rows_within(-1.0) == math.inf
 
 
-def test_rows_within_is_the_estimate_turned_round() -> None:
+def test_rows_within_is_the_inverse_of_the_estimate() -> None:
     model = LatencyModel()
     for rows in (100, 1000) * 20:
         model.observe(rows, 0.002 + 1e-5 * rows)
@@ -39,7 +39,7 @@ def test_batches_of_one_size_are_learnt_too() -> None:
     assert model.estimate(300) == pytest.approx(0.003)
 
 
-def test_outliers_move_it_little_and_are_forgotten() -> None:
+def test_outliers_have_little_effect_and_are_forgotten() -> None:
     model = LatencyModel()
     random = np.random.default_rng(2)
     for i, rows in enumerate(random.integers(50, 1200, 400)):
@@ -50,7 +50,7 @@ def test_outliers_move_it_little_and_are_forgotten() -> None:
     assert model.estimate(600) == pytest.approx(0.001 + 4e-6 * 600, rel=0.02)
 
 
-def test_a_server_that_became_slower_is_believed_in_the_end() -> None:
+def test_a_slower_server_is_learnt() -> None:
     model = LatencyModel()
     for rows in [100, 1000] * 50:
         model.observe(rows, 1e-6 * rows)
@@ -60,27 +60,27 @@ def test_a_server_that_became_slower_is_believed_in_the_end() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.floats(0, 10)), max_size=30), st.integers(0, 5000))
-def test_an_estimate_is_a_time(replies: list[tuple[int, float]], rows: int) -> None:
+def test_an_estimate_is_finite_and_not_negative(replies: list[tuple[int, float]], rows: int) -> None:
     model = LatencyModel()
     for n, seconds in replies:
         model.observe(n, seconds)
     assert 0 <= model.estimate(rows) < math.inf
 
 
-def test_calls_that_are_broken_off_teach_that_they_take_longer() -> None:
+def test_timed_out_calls_raise_the_estimate() -> None:
     model = LatencyModel()
-    model.exceeded(100, 0.02)
-    assert model.estimate(100) == 0.0, "nothing is given up on a guess"
+    model.timed_out(100, 0.02)
+    assert model.estimate(100) == 0.0, "a timeout before the first reply is no measurement"
     for _ in range(100):
         model.observe(100, 0.005)
     for _ in range(200):
-        model.exceeded(100, 0.02)
+        model.timed_out(100, 0.02)
     assert model.estimate(100) == pytest.approx(0.02, rel=0.05)
-    model.exceeded(100, 0.001)
-    assert model.estimate(100) == pytest.approx(0.02, rel=0.05), "that it takes more than 1 ms was known"
+    model.timed_out(100, 0.001)
+    assert model.estimate(100) == pytest.approx(0.02, rel=0.05), "the estimate was above 1 ms already"
 
 
-def test_only_the_last_versions_are_known() -> None:
+def test_only_the_most_recent_versions_are_kept() -> None:
     models = LatencyModels()
     first = ModelVersion("ctr", 1)
     models.of(first).observe(10, 0.005)

@@ -15,7 +15,7 @@ def scores(*values: float) -> F32:
     return np.array(values, dtype=np.float32)
 
 
-def test_an_unknown_ad_has_the_default() -> None:
+def test_an_unknown_ad_has_the_default_prior() -> None:
     assert Priors().lookup(ads(0, 1, 2**63), 0.03).tolist() == pytest.approx([0.03] * 3)
 
 
@@ -33,7 +33,7 @@ def test_the_mean_follows_a_change() -> None:
     assert priors.lookup(ads(7), 0.0)[0] == pytest.approx(0.1, abs=0.01)
 
 
-def test_an_ad_that_takes_anothers_place_does_not_take_its_mean() -> None:
+def test_an_ad_does_not_inherit_the_mean_of_the_ad_that_it_replaces() -> None:
     priors = Priors(places=16)
     priors.learn(ads(3), scores(0.9))
     assert priors.lookup(ads(19), 0.2).tolist() == pytest.approx([0.2])
@@ -41,7 +41,7 @@ def test_an_ad_that_takes_anothers_place_does_not_take_its_mean() -> None:
     assert priors.lookup(ads(3, 19), 0.2).tolist() == pytest.approx([0.2, 0.4])
 
 
-def test_ads_are_learnt_side_by_side() -> None:
+def test_ads_are_learnt_independently() -> None:
     priors = Priors()
     priors.learn(ads(1, 2, 3), scores(0.1, 0.2, 0.3))
     priors.learn(ads(2), scores(0.4))

@@ -1,4 +1,4 @@
-"""Cache, single flight, by-pass and priors together, on a virtual clock."""
+"""Cache, single flight, bypass and priors together, on a virtual clock."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,10 +12,9 @@ from streamer.deadline import Deadline
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features.hashing import mix64
 from streamer.metrics import Metrics
-from streamer.scoring.batching import BatchQueue
 from streamer.scoring.cache import ScoreCache
 from streamer.scoring.dispatcher import Dispatcher
-from streamer.scoring.scores import HitRatio, Scored, Scores
+from streamer.scoring.scores import HitRatio, ScoredRequest, Scores
 from streamer.settings.sections import BatchingSettings, CacheSettings
 from streamer.testing.virtual_loop import virtual
 from streamer.types import F32, SOURCES, BatchInputs, EncodedRequest, ModelVersion
@@ -26,7 +25,7 @@ PRIOR = 0.25
 
 
 def request(*ads: int, user: int = 1) -> EncodedRequest:
-    """Candidates told by their numbers; equal numbers of one user are equal rows."""
+    """A request with a candidate for each number; equal numbers of one user are equal rows."""
     ids = np.array(ads, dtype=np.int32).reshape(-1, 1)
     keys = np.array([[a, user] for a in ads], dtype=np.uint64)
     return replace(
@@ -41,13 +40,13 @@ def request(*ads: int, user: int = 1) -> EncodedRequest:
 
 @dataclass
 class Rig:
-    """Scores whose model answers after `model_s`, or fails with `error`."""
+    """Scores with a model that answers after `model_s`, or fails with `error`."""
 
     cache: bool = True
     model_s: float = 0.005
-    slots: int = 4
+    max_concurrent_calls: int = 4
     max_batch_rows: int = 100
-    least: float = 0.0
+    minimum: float = 0.0
     error: PredictError | None = None
     calls: list[tuple[ModelVersion, list[int]]] = field(default_factory=list)
 
@@ -56,20 +55,22 @@ class Rig:
         self.metrics = Metrics()
         self.tasks: list[asyncio.Task[None]] = []
         dispatcher = Dispatcher(
-            BatchQueue(BatchingSettings(max_batch_rows=self.max_batch_rows, answer_margin_ms=2)),
+            BatchingSettings(
+                max_batch_rows=self.max_batch_rows,
+                max_concurrent_calls=self.max_concurrent_calls,
+                answer_margin_ms=2,
+            ),
             self.predict,
             self.spawn,
             self.loop.time,
             self.metrics,
-            slots=self.slots,
-            margin_s=0.002,
         )
         self.scores = Scores(
             ScoreCache(CacheSettings(max_bytes=2**20, ttl_s=10)) if self.cache else None,
             dispatcher,
             self.metrics,
             self.loop.time,
-            HitRatio(self.least),
+            HitRatio(self.minimum),
         )
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
@@ -87,7 +88,7 @@ class Rig:
 
     def score(
         self, one: EncodedRequest, *, budget_ms: float = 100.0, version: ModelVersion = A
-    ) -> asyncio.Task[Scored]:
+    ) -> asyncio.Task[ScoredRequest]:
         deadline = Deadline.after(self.loop.time(), budget_ms)
         return self.loop.create_task(self.scores.score(version, one, deadline, PRIOR))
 
@@ -95,12 +96,12 @@ class Rig:
         return self.metrics.registry.get_sample_value(f"streamer_{metric}_total") or 0.0
 
 
-def sources(scored: Scored) -> list[str]:
+def sources(scored: ScoredRequest) -> list[str]:
     return [SOURCES[i] for i in scored.sources]
 
 
 @virtual
-async def test_a_repeat_is_not_asked_again() -> None:
+async def test_a_repeated_row_is_not_requested_again() -> None:
     rig = Rig()
     first = await rig.score(request(1, 2, 3))
     second = await rig.score(request(3, 4, 1))
@@ -112,17 +113,17 @@ async def test_a_repeat_is_not_asked_again() -> None:
 
 
 @virtual
-async def test_rows_on_their_way_are_followed_and_not_asked_again() -> None:
+async def test_rows_of_an_active_call_are_followed_and_not_requested_again() -> None:
     rig = Rig()
     leader = rig.score(request(1, 2, 3))
     await asyncio.sleep(0.001)
     follower = rig.score(request(2, 5, 3))
     await asyncio.sleep(0.001)
     third = rig.score(request(5, 2))
-    gathered = await asyncio.gather(leader, follower, third)
+    results = await asyncio.gather(leader, follower, third)
     assert rig.calls == [(A, [1, 2, 3]), (A, [5])]
-    assert [sources(g) for g in gathered] == [["model"] * 3, ["cache", "model", "cache"], ["cache", "cache"]]
-    assert np.array_equal(gathered[2].ctr, score_of(np.array([[5], [2]], dtype=np.int32)))
+    assert [sources(g) for g in results] == [["model"] * 3, ["cache", "model", "cache"], ["cache", "cache"]]
+    assert np.array_equal(results[2].ctr, score_of(np.array([[5], [2]], dtype=np.int32)))
     assert rig.count("cache_single_flight") == 4
 
 
@@ -137,14 +138,14 @@ async def test_equal_rows_of_one_request_are_all_answered() -> None:
 
 
 @virtual
-async def test_versions_do_not_follow_each_other() -> None:
+async def test_a_request_does_not_follow_a_leader_of_another_version() -> None:
     rig = Rig()
     await asyncio.gather(rig.score(request(1)), rig.score(request(1), version=B))
     assert sorted(v.version for v, _ in rig.calls) == [1, 2]
 
 
 @virtual
-async def test_followers_go_on_when_the_leader_fails() -> None:
+async def test_a_follower_requests_the_rows_itself_if_the_leader_fails() -> None:
     rig = Rig(error=PredictError("UNAVAILABLE", "gone"))
     leader = rig.score(request(1, 2))
     await asyncio.sleep(0.001)
@@ -160,7 +161,7 @@ async def test_followers_go_on_when_the_leader_fails() -> None:
 
 
 @virtual
-async def test_errors_are_not_kept() -> None:
+async def test_errors_are_not_cached() -> None:
     rig = Rig(error=PredictError("UNAVAILABLE", "gone"))
     await rig.score(request(1))
     rig.error = None
@@ -168,7 +169,7 @@ async def test_errors_are_not_kept() -> None:
 
 
 @virtual
-async def test_a_follower_does_not_wait_past_its_own_time() -> None:
+async def test_a_follower_does_not_wait_past_its_own_deadline() -> None:
     rig = Rig(model_s=0.05)
     leader = rig.score(request(1), budget_ms=100)
     await asyncio.sleep(0.001)
@@ -176,12 +177,12 @@ async def test_a_follower_does_not_wait_past_its_own_time() -> None:
     follower = await rig.score(request(1), budget_ms=10)
     assert rig.loop.time() == pytest.approx(start + 0.008)
     assert sources(follower) == ["prior"]
-    assert follower.reason == "its time was up"
+    assert follower.reason == "the deadline passed before the reply"
     assert sources(await leader) == ["model"]
 
 
 @virtual
-async def test_a_follower_that_runs_out_of_time_does_not_cost_the_leader_its_place() -> None:
+async def test_an_expired_follower_does_not_replace_the_leaders_reservation() -> None:
     rig = Rig(model_s=0.05)
     leader = rig.score(request(1, 2), budget_ms=100)
     await asyncio.sleep(0.001)
@@ -193,7 +194,7 @@ async def test_a_follower_that_runs_out_of_time_does_not_cost_the_leader_its_pla
 
 
 @virtual
-async def test_of_several_followers_of_a_leader_that_fails_one_asks_again() -> None:
+async def test_one_of_several_followers_becomes_the_leader_if_the_leader_fails() -> None:
     rig = Rig(error=PredictError("UNAVAILABLE", "gone"))
     leader = rig.score(request(1, 2))
     await asyncio.sleep(0.001)
@@ -201,15 +202,15 @@ async def test_of_several_followers_of_a_leader_that_fails_one_asks_again() -> N
     await asyncio.sleep(0.001)
     rig.error = None
     assert sources(await leader) == ["prior"] * 2
-    gathered = await asyncio.gather(*followers)
-    assert [sources(g) for g in gathered] == [["model"] * 2, ["cache"], ["cache"] * 2]
-    assert all(np.array_equal(g.ctr, score_of(g.encoded.candidate_ids)) for g in gathered)
-    assert [g.reason for g in gathered] == [None] * 3
+    results = await asyncio.gather(*followers)
+    assert [sources(g) for g in results] == [["model"] * 2, ["cache"], ["cache"] * 2]
+    assert all(np.array_equal(g.ctr, score_of(g.encoded.candidate_ids)) for g in results)
+    assert [g.reason for g in results] == [None] * 3
     assert rig.calls == [(A, [1, 2]), (A, [2, 1])]
 
 
 @virtual
-async def test_a_leader_that_is_cancelled_leaves_nobody_waiting() -> None:
+async def test_a_cancelled_leader_releases_its_followers() -> None:
     rig = Rig(model_s=0.02)
     leader = rig.score(request(1))
     await asyncio.sleep(0.001)
@@ -221,7 +222,7 @@ async def test_a_leader_that_is_cancelled_leaves_nobody_waiting() -> None:
 
 
 @virtual
-async def test_a_leader_out_of_time_hands_over_to_a_follower_with_more() -> None:
+async def test_a_follower_with_more_time_takes_over_from_an_expired_leader() -> None:
     rig = Rig(model_s=0.03)
     leader = rig.score(request(1), budget_ms=10)
     await asyncio.sleep(0.001)
@@ -231,7 +232,7 @@ async def test_a_leader_out_of_time_hands_over_to_a_follower_with_more() -> None
 
 
 @virtual
-async def test_what_is_missing_has_its_ads_own_prior() -> None:
+async def test_a_missing_score_becomes_the_prior_of_its_ad() -> None:
     rig = Rig(cache=False)
     await rig.score(request(400_000, 800_000))
     rig.error = PredictError("UNAVAILABLE", "gone")
@@ -241,7 +242,7 @@ async def test_what_is_missing_has_its_ads_own_prior() -> None:
 
 
 @virtual
-async def test_priors_are_learnt_from_the_model_alone() -> None:
+async def test_priors_are_learnt_from_scores_of_the_model_only() -> None:
     rig = Rig()
     await rig.score(request(400_000))
     rig.error = PredictError("UNAVAILABLE", "gone")
@@ -251,8 +252,8 @@ async def test_priors_are_learnt_from_the_model_alone() -> None:
 
 
 @virtual
-async def test_without_time_for_all_the_best_by_prior_are_scored() -> None:
-    rig = Rig(cache=False, slots=1, max_batch_rows=2, model_s=0.01)
+async def test_without_time_for_all_rows_those_with_the_highest_priors_are_scored() -> None:
+    rig = Rig(cache=False, max_concurrent_calls=1, max_batch_rows=2, model_s=0.01)
     await rig.score(request(100_000, 900_000, 300_000, 700_000), budget_ms=1000)
     scored = await rig.score(request(100_000, 900_000, 300_000, 700_000, user=2), budget_ms=18)
     assert sources(scored) == ["prior", "model", "prior", "model"]
@@ -260,34 +261,34 @@ async def test_without_time_for_all_the_best_by_prior_are_scored() -> None:
 
 
 @virtual
-async def test_a_version_that_is_gone_is_told_apart() -> None:
+async def test_a_vanished_version_is_reported() -> None:
     rig = Rig(error=VersionGoneError("NOT_FOUND", "ctr/1"))
     assert (await rig.score(request(1))).gone
-    rig.error = PredictError("UNAVAILABLE", "gone for a walk")
+    rig.error = PredictError("UNAVAILABLE", "connection refused")
     assert not (await rig.score(request(1))).gone
 
 
-# The by-pass
+# The bypass
 
 
 @virtual
-async def test_a_cache_that_knows_nothing_is_bypassed_but_for_a_sample() -> None:
-    rig = Rig(least=0.05, model_s=0.0)
+async def test_with_a_low_hit_ratio_only_a_sample_uses_the_cache() -> None:
+    rig = Rig(minimum=0.05, model_s=0.0)
     for user in range(600):
         await rig.score(request(1, 2, user=user))
     bypassed = rig.count("cache_bypassed") / 2
     looked_up = rig.count("cache_misses") / 2
     assert bypassed + looked_up == 600
-    # It starts trusting the cache: 300 misses in a row bring a ratio of 1 below 0.05; then one request in 16 is probed.
+    # The ratio starts at 1. After 300 misses it is below 0.05; then one request in 16 uses the cache.
     assert 200 < bypassed < 300
     assert looked_up > 310
 
 
 @virtual
-async def test_a_cache_that_pays_again_is_used_again() -> None:
-    rig = Rig(least=0.05, model_s=0.0)
+async def test_when_the_hit_ratio_rises_every_request_uses_the_cache_again() -> None:
+    rig = Rig(minimum=0.05, model_s=0.0)
     rig.scores.hit_ratio.value = 0.0
-    probed = [user for user in range(200) if rig.scores.hit_ratio.pays(request(1, user=user))]
+    probed = [user for user in range(200) if rig.scores.hit_ratio.uses_cache(request(1, user=user))]
     assert 3 < len(probed) < 30
     for _ in range(12):
         await rig.score(request(1, user=probed[0]))
@@ -296,8 +297,8 @@ async def test_a_cache_that_pays_again_is_used_again() -> None:
     assert rig.count("cache_misses") == 2
 
 
-def test_a_bound_of_zero_never_bypasses() -> None:
+def test_a_minimum_of_zero_never_bypasses() -> None:
     ratio = HitRatio(0.0)
     for _ in range(2000):
         ratio.observe(0, 300)
-    assert ratio.pays(request(1))
+    assert ratio.uses_cache(request(1))

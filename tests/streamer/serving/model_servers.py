@@ -1,4 +1,4 @@
-"""Real gRPC servers in the test's own process, which answer as the test tells them."""
+"""Real gRPC servers in the process of the test, with configurable replies and faults."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,28 +13,33 @@ import numpy as np
 from sandbox.model_server.replies import Context, handlers, metadata_reply, scores_reply, spec_reply, status_reply
 
 
-def right(request: Any) -> Any:
-    """Scores that tell the candidates: id / 1e6."""
+def scores_by_id(request: Any) -> Any:
+    """The reply with a different score for each candidate: id / 1e6."""
     ids = np.frombuffer(request.inputs["candidate_ids"].tensor_content, np.int32)
     return scores_reply((ids / np.float32(1e6)).astype(np.float32))
 
 
 def low(request: Any) -> Any:
-    """Scores of about 2 %, as many as there are candidates."""
+    """The reply with a score of 2 % for each candidate."""
     rows = request.inputs["candidate_ids"].tensor_shape.dim[0].size
     return scores_reply(np.full(rows, 0.02, np.float32))
 
 
 @dataclass
 class Server:
-    """One server: `answer` makes a reply of a request, or is the status that it fails with.
+    """One model server.
 
-    With a `spec`, as JSON, it has the signatures `feature_spec` and `score` of that spec in every version. A `strict`
-    one knows no versions but its own; a `broken` one has its versions, and fails to score. `signatures` is what it says
-    of them instead, a GetModelMetadataResponse.
+    Attributes:
+        answer: builds the reply to a Predict request, or the status with which every call fails.
+        spec: JSON; every version has the signatures `feature_spec` and `score` of this spec.
+        hangs: Predict calls wait until `hang` is set.
+        busy, broken: Predict calls fail with RESOURCE_EXHAUSTED or INTERNAL.
+        strict: Predict calls for versions that are not in `versions` fail with NOT_FOUND.
+        signatures: a GetModelMetadataResponse to return instead of that of `spec`.
+        labels: versions by label.
     """
 
-    answer: Callable[[Any], Any] | grpc.StatusCode = right
+    answer: Callable[[Any], Any] | grpc.StatusCode = scores_by_id
     versions: tuple[int, ...] = (3,)
     spec: str | None = None
     calls: int = 0
@@ -57,16 +62,16 @@ class Server:
         if self.busy:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
         if self.broken:
-            await context.abort(grpc.StatusCode.INTERNAL, "as told")
+            await context.abort(grpc.StatusCode.INTERNAL, "injected fault")
         if self.hangs:
             await self.hang.wait()
         if isinstance(self.answer, grpc.StatusCode):
-            await context.abort(self.answer, "as told")
+            await context.abort(self.answer, "injected fault")
         return self.answer(request)
 
     async def metadata(self, request: Any, context: Context) -> Any:
         if isinstance(self.answer, grpc.StatusCode):
-            await context.abort(self.answer, "as told")
+            await context.abort(self.answer, "injected fault")
         if self.spec is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
         version = request.model_spec.version.value
@@ -82,7 +87,7 @@ class Server:
 
     async def status(self, _: Any, context: Context) -> Any:
         if isinstance(self.answer, grpc.StatusCode):
-            await context.abort(self.answer, "as told")
+            await context.abort(self.answer, "injected fault")
         return status_reply(self.versions)
 
     @asynccontextmanager

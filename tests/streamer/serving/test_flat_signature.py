@@ -1,4 +1,4 @@
-"""What the flat signature of a model that was trained elsewhere is given."""
+"""The inputs for the flat signature of a foreign model."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ FEATURES: list[dict[str, object]] = [
     {"name": "likes_x_ad", "kind": "cross", "of": ["likes", "ad"], "buckets": 20, "deep": True},
 ]  # fmt: skip
 INPUTS = {
-    "who": ["sex", "age"],
+    "person": ["sex", "age"],
     "likes": ["likes"],
     "ad": ["ad"],
     "numbers": ["hour", "bid"],
@@ -30,7 +30,7 @@ INPUTS = {
 }
 FOUND = SignatureInfo(
     {
-        "who": TensorInfo("int64", (-1, 2)),
+        "person": TensorInfo("int64", (-1, 2)),
         "likes": TensorInfo("int32", (-1, -1)),
         "ad": TensorInfo("int64", (-1,)),
         "numbers": TensorInfo("float32", (-1, 2)),
@@ -59,18 +59,18 @@ def with_input(**changed: TensorInfo) -> SignatureInfo:
     return SignatureInfo({**FOUND.inputs, **changed}, FOUND.outputs)
 
 
-def test_each_input_has_its_features_in_the_models_own_form() -> None:
+def test_each_input_holds_its_features_in_the_form_of_the_model() -> None:
     user = {"sex": "m", "likes": ["x", "y"], "age": 30}
     rows = [orjson.dumps(c) for c in ({"ad_id": "b", "bid": 3.5}, {"ad_id": "?"}, {"ad_id": "a", "bid": 0.5})]
     request = BidRequest("r", {"user": user, "context": {"hour": 20}}, 3, rows=rows)
     encoded = Encoder(spec()).encode(request)
     found = tensors(signature(), BatchInputs.whole(encoded))
     assert {name: (array.dtype.name, array.shape) for name, array in found.items()} == {
-        "who": ("int64", (3, 2)), "likes": ("int32", (3, 3)), "ad": ("int64", (3,)), "numbers": ("float32", (3, 2)),
+        "person": ("int64", (3, 2)), "likes": ("int32", (3, 3)), "ad": ("int64", (3,)), "numbers": ("float32", (3, 2)),
         "crossed": ("int32", (3, 3)),
     }  # fmt: skip
-    assert found["who"].tolist() == [[3, 2]] * 3, "m is the second word, 30 lies in the second interval"
-    assert found["ad"].tolist() == [3, 1, 2], "b, an unknown one, a"
+    assert found["person"].tolist() == [[3, 2]] * 3, "m is the second word, 30 is in the second interval"
+    assert found["ad"].tolist() == [3, 1, 2], "b, unknown, a"
     np.testing.assert_allclose(found["numbers"], np.array([[20, 3.5], [20, 0], [20, 0.5]]), rtol=1e-5, atol=1e-6)
     likes, crossed = found["likes"], found["crossed"]
     assert (likes[:, 2] == 0).all(), "padding"
@@ -79,7 +79,7 @@ def test_each_input_has_its_features_in_the_models_own_form() -> None:
     assert ((crossed[:, :2] >= 1) & (crossed[:, :2] <= 20)).all()
 
 
-def test_rows_of_several_requests_have_their_own_users() -> None:
+def test_rows_of_several_requests_have_the_right_users() -> None:
     encoder = Encoder(spec())
     a, b = (encoder.encode(BidRequest("r", {"user": {"sex": sex}}, 1, rows=[b'{"ad_id":"a"}'])) for sex in ("f", "m"))
     both = BatchInputs(
@@ -90,7 +90,7 @@ def test_rows_of_several_requests_have_their_own_users() -> None:
         np.vstack([a.pair_ids] * 3),
         np.array([1, 0, 1], dtype=np.int32),
     )
-    assert tensors(signature(), both)["who"][:, 0].tolist() == [3, 2, 3]
+    assert tensors(signature(), both)["person"][:, 0].tolist() == [3, 2, 3]
 
 
 def test_a_cross_of_one_value_of_a_list_is_counted_from_one() -> None:
@@ -126,23 +126,25 @@ def test_a_number_for_an_integer_input_is_rounded() -> None:
     ("found", "serving", "message"),
     [
         (with_input(more=TensorInfo("int32", (-1,))), {}, "serving.inputs: .*, but the model takes .*more"),
-        (FOUND, {"output": "ctr"}, "serving.output: 'ctr', but the model gives .*probability"),
+        (FOUND, {"output": "ctr"}, "serving.output: 'ctr', but the model returns .*probability"),
         (with_input(ad=TensorInfo("string", (-1,))), {}, "serving.inputs.ad: the model takes string"),
-        (with_input(ad=TensorInfo("float32", (-1,))), {}, "serving.inputs.ad: 'ad' is no numeric feature"),
-        (with_input(who=TensorInfo("int64", (-1, 3))), {}, r"serving.inputs.who: 2 columns, .* shape \[-1, 3\]"),
-        (with_input(who=TensorInfo("int64", (-1,))), {}, r"serving.inputs.who: 2 columns, .* shape \[-1\]"),
-        (with_input(who=TensorInfo("int64", (-1, 2, 1))), {}, "serving.inputs.who: 2 columns"),
+        (with_input(ad=TensorInfo("float32", (-1,))), {}, "serving.inputs.ad: 'ad' is not a numeric feature"),
+        (with_input(person=TensorInfo("int64", (-1, 3))), {}, r"serving.inputs.person: 2 columns, .* shape \[-1, 3\]"),
+        (with_input(person=TensorInfo("int64", (-1,))), {}, r"serving.inputs.person: 2 columns, .* shape \[-1\]"),
+        (with_input(person=TensorInfo("int64", (-1, 2, 1))), {}, "serving.inputs.person: 2 columns"),
     ],
 )
-def test_what_does_not_fit_the_model_is_named(found: SignatureInfo, serving: dict[str, Any], message: str) -> None:
+def test_the_error_names_an_input_that_does_not_fit_the_model(
+    found: SignatureInfo, serving: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SpecError, match=message):
         signature(found, **serving)
 
 
-def test_an_input_of_an_unknown_feature_is_named_when_the_spec_is_read() -> None:
-    with pytest.raises(SpecError, match=r"serving.inputs.who: no wide or deep feature is called 'sec'"):
-        spec(inputs={"who": ["sec"]})
+def test_reading_the_spec_names_an_input_of_an_unknown_feature() -> None:
+    with pytest.raises(SpecError, match=r"serving.inputs.person: no wide or deep feature is called 'sec'"):
+        spec(inputs={"person": ["sec"]})
 
 
-def test_how_a_model_is_asked_changes_nothing_in_the_encoded_form() -> None:
+def test_the_flat_signature_does_not_change_the_spec_hash() -> None:
     assert spec().hash == spec(output="other").hash

@@ -1,4 +1,4 @@
-"""The client against real gRPC servers in this process, which answer as a test tells them."""
+"""The client with real gRPC servers in this process, with injected faults."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -18,11 +18,11 @@ from streamer.serving.protos import types_pb2
 from streamer.settings.sections import PredictorSettings
 from streamer.types import BatchInputs, ModelVersion
 from tests.streamer.scoring.encoded import encoded
-from tests.streamer.serving.model_servers import Server, right
+from tests.streamer.serving.model_servers import Server, scores_by_id
 from tests.streamer.specs import small_spec
 
 V = ModelVersion("ctr", 3)
-# No bound of the machine's: calls that shall come in time have all the time in the world.
+# Long enough for a slow machine: a call with this timeout must succeed.
 LONG = 60.0
 
 
@@ -70,7 +70,7 @@ async def test_scores_come_back_in_order() -> None:
         (lambda _: cut_short(scores_reply(np.zeros(4, np.float32))), "expected 4 scores, got 15 bytes"),
     ],
 )
-async def test_a_bad_reply_is_an_error_and_is_tried_once_more(answer: Callable[[Any], Any], message: str) -> None:
+async def test_a_bad_reply_is_an_error_and_is_retried_once(answer: Callable[[Any], Any], message: str) -> None:
     server = Server(answer)
     async with client_of(server) as (predictor, metrics):
         with pytest.raises(BadReplyError, match=message):
@@ -79,7 +79,7 @@ async def test_a_bad_reply_is_an_error_and_is_tried_once_more(answer: Callable[[
         assert retries(metrics) == 1
 
 
-async def test_a_failing_server_is_replaced_by_another_within_the_call() -> None:
+async def test_a_failed_call_is_retried_on_another_server() -> None:
     bad, good = Server(grpc.StatusCode.UNAVAILABLE), Server()
     async with client_of(bad, good, circuit_failures=2) as (predictor, metrics):
         for _ in range(6):
@@ -91,13 +91,13 @@ async def test_a_failing_server_is_replaced_by_another_within_the_call() -> None
         )
 
 
-async def test_what_is_the_requests_own_fault_is_not_tried_again() -> None:
+async def test_a_fault_of_the_request_is_not_retried() -> None:
     server = Server(grpc.StatusCode.INVALID_ARGUMENT)
     async with client_of(server) as (predictor, _):
         for _ in range(8):
-            with pytest.raises(PredictError, match="INVALID_ARGUMENT: as told"):
+            with pytest.raises(PredictError, match="INVALID_ARGUMENT: injected fault"):
                 await predictor.score(V, inputs(), LONG)
-        assert server.calls == 8, "nor does it open the circuit"
+        assert server.calls == 8, "it does not open the circuit either"
 
 
 async def test_a_call_ends_at_its_deadline() -> None:
@@ -107,7 +107,7 @@ async def test_a_call_ends_at_its_deadline() -> None:
             await predictor.score(V, inputs(), 0.2)
 
 
-async def test_no_time_no_call() -> None:
+async def test_without_time_no_call_is_sent() -> None:
     server = Server()
     async with client_of(server) as (predictor, _):
         with pytest.raises(PredictError, match="no time was left"):
@@ -115,14 +115,14 @@ async def test_no_time_no_call() -> None:
         assert server.calls == 0
 
 
-async def test_with_every_circuit_open_it_fails_at_once_and_comes_back_by_itself() -> None:
+async def test_with_every_circuit_open_a_call_fails_at_once_and_a_later_one_succeeds() -> None:
     server = Server(grpc.StatusCode.UNAVAILABLE)
     async with client_of(server, circuit_failures=2, circuit_open_ms=300, circuit_max_open_ms=300) as (predictor, _):
-        with pytest.raises(PredictError, match="as told"):
+        with pytest.raises(PredictError, match="injected fault"):
             await predictor.score(V, inputs(), LONG)
-        with pytest.raises(PredictError, match="every server has failed too often"):
+        with pytest.raises(PredictError, match="the circuit of every server is open"):
             await predictor.score(V, inputs(), LONG)
-        server.answer = right
+        server.answer = scores_by_id
         async with asyncio.timeout(LONG):
             while True:
                 try:
@@ -132,7 +132,7 @@ async def test_with_every_circuit_open_it_fails_at_once_and_comes_back_by_itself
                     await asyncio.sleep(0.05)
 
 
-async def test_a_version_that_only_one_server_has_is_asked_of_that_one() -> None:
+async def test_a_version_on_one_server_is_called_there() -> None:
     without, having = Server(grpc.StatusCode.NOT_FOUND), Server()
     async with client_of(without, having) as (predictor, _):
         for _ in range(3):
@@ -142,31 +142,31 @@ async def test_a_version_that_only_one_server_has_is_asked_of_that_one() -> None
             await predictor.score(V, inputs(), LONG)
 
 
-async def test_a_version_is_available_when_all_servers_that_answer_have_it() -> None:
+async def test_a_version_is_available_if_every_server_that_answers_has_it() -> None:
     one, two, three = Server(versions=(1, 2, 3)), Server(versions=(2, 3, 4)), Server()
     async with client_of(one, two, three) as (predictor, _):
-        assert await predictor.available("ctr") == {3}
+        assert await predictor.control.available("ctr") == {3}
         three.answer = grpc.StatusCode.UNAVAILABLE
-        assert await predictor.available("ctr") == {2, 3}
+        assert await predictor.control.available("ctr") == {2, 3}
         one.answer = two.answer = grpc.StatusCode.NOT_FOUND
         with pytest.raises(PredictError, match="UNAVAILABLE"):
-            await predictor.available("ctr")
+            await predictor.control.available("ctr")
         three.answer = grpc.StatusCode.NOT_FOUND
         with pytest.raises(VersionGoneError):
-            await predictor.available("ctr")
+            await predictor.control.available("ctr")
 
 
-async def test_a_label_is_asked_of_the_servers_that_answer() -> None:
+async def test_a_label_is_read_from_the_servers_that_answer() -> None:
     one, two = (Server(spec=small_spec().to_json(), versions=(1, 2), labels={"stable": 1}) for _ in range(2))
     async with client_of(one, two) as (predictor, _):
         two.answer = grpc.StatusCode.UNAVAILABLE
-        assert await predictor.labelled("ctr", "stable") == 1
+        assert await predictor.control.labelled("ctr", "stable") == 1
         one.answer = grpc.StatusCode.UNAVAILABLE
-        with pytest.raises(PredictError, match="UNAVAILABLE: label 'stable' of 'ctr': as told"):
-            await predictor.labelled("ctr", "stable")
+        with pytest.raises(PredictError, match="UNAVAILABLE: label 'stable' of 'ctr': injected fault"):
+            await predictor.control.labelled("ctr", "stable")
 
 
-async def test_a_spec_that_is_no_text_is_a_bad_reply() -> None:
+async def test_a_spec_that_is_not_text_is_a_bad_reply() -> None:
     class Binary(Server):
         async def predict(self, request: Any, context: Context) -> Any:
             reply = spec_reply("")
@@ -175,24 +175,24 @@ async def test_a_spec_that_is_no_text_is_a_bad_reply() -> None:
 
     async with client_of(Binary()) as (predictor, _):
         with pytest.raises(BadReplyError, match=r"ctr/3: its feature_spec signature returned no string"):
-            await predictor.feature_spec(V)
+            await predictor.control.feature_spec(V)
 
 
-async def test_warming_reaches_every_server_and_needs_one() -> None:
+async def test_warm_up_calls_every_server_and_fails_if_all_fail() -> None:
     one, two = Server(), Server()
     async with client_of(one, two) as (predictor, _):
-        await predictor.warm(V, inputs())
+        await predictor.control.warm(V, inputs())
         assert (one.calls, two.calls) == (1, 1)
         one.answer = grpc.StatusCode.UNAVAILABLE
-        await predictor.warm(V, inputs())
+        await predictor.control.warm(V, inputs())
         two.answer = grpc.StatusCode.UNAVAILABLE
         with pytest.raises(PredictError, match="UNAVAILABLE"):
-            await predictor.warm(V, inputs())
+            await predictor.control.warm(V, inputs())
 
 
 @dataclass(frozen=True)
 class Flat:
-    """A flat signature that is told by its name."""
+    """A flat signature with this name."""
 
     name: str
     output: str = "ctr"
@@ -201,18 +201,18 @@ class Flat:
         return {"candidate_ids": batch.candidate_ids}
 
 
-async def test_a_version_with_a_flat_signature_is_called_by_it() -> None:
-    asked: list[str] = []
+async def test_a_version_with_a_flat_signature_is_called_with_it() -> None:
+    signatures: list[str] = []
 
     def answer(request: Any) -> Any:
-        asked.append(request.model_spec.signature_name)
-        return right(request)
+        signatures.append(request.model_spec.signature_name)
+        return scores_by_id(request)
 
-    flat = replace(V, flat=Flat("mine"))
+    flat = replace(V, flat=Flat("custom"))
     async with client_of(Server(answer)) as (predictor, _):
         await predictor.score(flat, inputs(), LONG)
-        await predictor.warm(flat, inputs())
-        await predictor.score_aside(flat, inputs(), LONG)
+        await predictor.control.warm(flat, inputs())
+        await predictor.score_shadow(flat, inputs(), LONG)
         await predictor.score(V, inputs(), LONG)
-    assert asked == ["mine"] * 3 + ["score"]
-    assert flat == V, "how it is called is no part of its identity: caches and latencies are by version"
+    assert signatures == ["custom"] * 3 + ["score"]
+    assert flat == V, "the signature is not a part of the identity: caches and latency models are by version"

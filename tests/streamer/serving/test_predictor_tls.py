@@ -1,4 +1,4 @@
-"""TLS and mutual TLS to a real gRPC server, and what is said where the two do not agree."""
+"""TLS and mutual TLS with a real gRPC server, and the errors if certificates do not match."""
 
 from pathlib import Path
 from typing import Any
@@ -28,24 +28,24 @@ def _files(certificate: trustme.LeafCert, folder: Path, name: str) -> Files:
 
 
 class Authority:
-    """A certificate authority, a server that it vouches for, and the files of a client that may call it."""
+    """A certificate authority, a server certificate, and the files of an accepted client."""
 
-    def __init__(self, folder: Path, *, server_name: str = "127.0.0.1", wants_client: bool = False) -> None:
+    def __init__(self, folder: Path, *, server_name: str = "127.0.0.1", client_required: bool = False) -> None:
         authority, foreign = trustme.CA(), trustme.CA()
         self.ca, self.foreign_ca = folder / "ca.pem", folder / "foreign.pem"
         authority.cert_pem.write_to_path(self.ca)
         foreign.cert_pem.write_to_path(self.foreign_ca)
         self.client = _files(authority.issue_cert("scorer.example"), folder, "client")
-        self.stranger = _files(foreign.issue_cert("scorer.example"), folder, "stranger")
+        self.foreign_client = _files(foreign.issue_cert("scorer.example"), folder, "foreign_client")
         certificate = authority.issue_cert(server_name)
         pair = certificate.private_key_pem.bytes(), b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
         self.credentials = grpc.ssl_server_credentials(
-            [pair], authority.cert_pem.bytes() if wants_client else None, require_client_auth=wants_client
+            [pair], authority.cert_pem.bytes() if client_required else None, require_client_auth=client_required
         )
 
 
 async def score_of(authority: Authority, **settings: Any) -> list[float]:
-    """What a server with TLS answers to a client with these settings."""
+    """The scores that a server with TLS returns to a client with these settings."""
     async with Server(credentials=authority.credentials).running() as server:
         predictor = Predictor(PredictorSettings(addresses=(server.address,), **settings), Metrics())
         try:
@@ -59,39 +59,41 @@ async def score_of(authority: Authority, **settings: Any) -> list[float]:
 RIGHT = pytest.approx([0.01, 0.010001])
 
 
-async def test_a_server_that_our_authority_vouches_for_is_asked(tmp_path: Path) -> None:
+async def test_a_server_certified_by_our_authority_is_called(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     assert await score_of(authority, tls=True, tls_ca_file=authority.ca) == RIGHT
 
 
-async def test_a_client_shows_its_certificate_where_one_is_wanted(tmp_path: Path) -> None:
-    authority = Authority(tmp_path, wants_client=True)
+async def test_a_client_sends_its_certificate_if_the_server_requires_one(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, client_required=True)
     assert await score_of(authority, tls=True, tls_ca_file=authority.ca, **authority.client) == RIGHT
 
 
-async def test_a_server_may_go_by_another_name_than_its_address(tmp_path: Path) -> None:
+async def test_the_server_name_may_differ_from_the_address(tmp_path: Path) -> None:
     authority = Authority(tmp_path, server_name="models.example")
-    with_name = {"tls": True, "tls_ca_file": authority.ca, "tls_server_name": "models.example"}
-    assert await score_of(authority, **with_name) == RIGHT
+    named = {"tls": True, "tls_ca_file": authority.ca, "tls_server_name": "models.example"}
+    assert await score_of(authority, **named) == RIGHT
     with pytest.raises(PredictError, match=r"^UNAVAILABLE: .*(?i:certificate|handshake|verif|peer)"):
         await score_of(authority, tls=True, tls_ca_file=authority.ca)
 
 
-@pytest.mark.parametrize("client", ["without TLS", "with a foreign authority", "without a certificate", "a stranger"])
-async def test_who_does_not_fit_is_refused(tmp_path: Path, client: str) -> None:
-    authority = Authority(tmp_path, wants_client=True)
+@pytest.mark.parametrize(
+    "client", ["without TLS", "with a foreign authority", "without a certificate", "a foreign certificate"]
+)
+async def test_a_client_that_does_not_match_is_rejected(tmp_path: Path, client: str) -> None:
+    authority = Authority(tmp_path, client_required=True)
     settings: dict[str, Any] = {
         "without TLS": {},
         "with a foreign authority": {"tls": True, "tls_ca_file": authority.foreign_ca, **authority.client},
         "without a certificate": {"tls": True, "tls_ca_file": authority.ca},
-        "a stranger": {"tls": True, "tls_ca_file": authority.ca, **authority.stranger},
+        "a foreign certificate": {"tls": True, "tls_ca_file": authority.ca, **authority.foreign_client},
     }[client]
     with pytest.raises(PredictError, match=r"^UNAVAILABLE: ") as caught:
         await score_of(authority, **settings)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     settings = PredictorSettings(tls=True, tls_ca_file=tmp_path / "none.pem")
     with pytest.raises(ConfigError, match=r"predictor: .*none\.pem cannot be read: No such file"):
         Predictor(settings, Metrics())

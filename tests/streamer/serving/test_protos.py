@@ -10,7 +10,7 @@ def python(code: str, seconds: float) -> str:
     return run.stdout.strip()
 
 
-def test_the_predictor_loads_no_runtime() -> None:
+def test_the_predictor_does_not_import_the_runtime() -> None:
     code = (
         "import sys\n"
         "import streamer.serving.predictor, streamer.service\n"

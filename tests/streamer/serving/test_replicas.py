@@ -1,12 +1,17 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.serving.replicas import Replica, Replicas
+from streamer.serving.replicas import Replicas
+from streamer.settings.sections import PredictorSettings
 
 
 def replicas_of(count: int, failures: int = 2) -> Replicas:
-    return Replicas([Replica(f"s{i}") for i in range(count)], failures=failures, pause_s=1.0, max_pause_s=4.0)
+    addresses = tuple(f"s{i}" for i in range(count))
+    circuit: dict[str, Any] = {"circuit_failures": failures, "circuit_open_ms": 1000, "circuit_max_open_ms": 4000}
+    return Replicas(PredictorSettings(addresses=addresses, **circuit))
 
 
 def call(replicas: Replicas, index: int, seconds: float) -> None:
@@ -21,11 +26,11 @@ def fail(replicas: Replicas, index: int, now: float) -> None:
     replicas.ended(index)
 
 
-def broken(replicas: Replicas) -> bool:
-    return replicas.replicas[0].broken
+def circuit_open(replicas: Replicas) -> bool:
+    return replicas.replicas[0].circuit_open
 
 
-def test_calls_go_where_fewer_wait() -> None:
+def test_a_call_goes_to_the_server_with_fewer_active_calls() -> None:
     replicas = replicas_of(2)
     for index in (0, 1):
         call(replicas, index, 0.01)
@@ -44,15 +49,15 @@ def test_a_server_three_times_as_fast_gets_three_times_the_calls() -> None:
         index = replicas.pick(0.0)
         assert index is not None
         replicas.started(index)
-    assert [r.in_flight for r in replicas.replicas] == [2, 6]
+    assert [r.active_calls for r in replicas.replicas] == [2, 6]
 
 
-@pytest.mark.parametrize("was_broken", [False, True])
-def test_one_slow_answer_does_not_exclude_a_server_for_good(was_broken: bool) -> None:
+@pytest.mark.parametrize("circuit_opened", [False, True])
+def test_one_slow_reply_does_not_exclude_a_server_permanently(circuit_opened: bool) -> None:
     replicas = replicas_of(2)
     call(replicas, 0, 0.003)
     call(replicas, 1, 0.3)
-    if was_broken:
+    if circuit_opened:
         fail(replicas, 1, 0.0)
         fail(replicas, 1, 0.0)
     counts = [0, 0]
@@ -78,19 +83,19 @@ def test_a_server_that_stays_slow_gets_few_of_the_calls() -> None:
     assert 0 < counts[1] < 200
 
 
-def test_one_that_keeps_failing_is_left_alone_and_then_probed_by_one_call() -> None:
+def test_repeated_failures_open_the_circuit_and_one_call_probes_the_server() -> None:
     replicas = replicas_of(1)
     fail(replicas, 0, 0.0)
     assert replicas.pick(0.0) == 0
     fail(replicas, 0, 0.0)
-    assert broken(replicas)
+    assert circuit_open(replicas)
     assert replicas.pick(0.99) is None
     assert replicas.pick(1.0) == 0
     replicas.started(0)
     assert replicas.pick(1.0) is None
     replicas.succeeded(0, 0.01)
     replicas.ended(0)
-    assert not broken(replicas)
+    assert not circuit_open(replicas)
     assert replicas.pick(1.0) == 0
 
 
@@ -101,20 +106,20 @@ def test_each_further_failure_doubles_the_pause_up_to_a_bound() -> None:
     now = 0.0
     for _ in range(5):
         fail(replicas, 0, now)
-        pauses.append(replicas.replicas[0].closed_until - now)
-        now = replicas.replicas[0].closed_until
+        pauses.append(replicas.replicas[0].circuit_open_until - now)
+        now = replicas.replicas[0].circuit_open_until
     assert pauses == [1.0, 2.0, 4.0, 4.0, 4.0]
 
 
-def test_a_success_in_between_starts_the_count_anew() -> None:
+def test_a_success_resets_the_failure_count() -> None:
     replicas = replicas_of(1)
     for _ in range(5):
         fail(replicas, 0, 0.0)
         call(replicas, 0, 0.01)
-        assert not broken(replicas)
+        assert not circuit_open(replicas)
 
 
-def test_those_already_tried_are_not_picked() -> None:
+def test_tried_servers_are_not_picked() -> None:
     replicas = replicas_of(3)
     assert replicas.pick(0.0, {0}) == 1
     assert replicas.pick(0.0, {0, 1, 2}) is None
@@ -122,32 +127,32 @@ def test_those_already_tried_are_not_picked() -> None:
 
 def test_retries_are_a_share_of_the_successes() -> None:
     replicas = replicas_of(1)
-    while replicas.may_retry():
+    while replicas.take_retry():
         pass
     for _ in range(100):
         call(replicas, 0, 0.01)
-    assert sum(replicas.may_retry() for _ in range(100)) == pytest.approx(10, abs=1)
+    assert sum(replicas.take_retry() for _ in range(100)) == pytest.approx(10, abs=1)
 
 
 @given(st.lists(st.sampled_from(["start", "succeed", "fail", "end"]), max_size=60))
-def test_calls_in_flight_are_counted(actions: list[str]) -> None:
+def test_active_calls_are_counted(actions: list[str]) -> None:
     replicas = replicas_of(2)
-    flying: list[int] = []
+    active: list[int] = []
     for now, action in enumerate(actions):
         if action == "start":
             index = replicas.pick(float(now))
             if index is not None:
                 replicas.started(index)
-                flying.append(index)
-        elif flying:
-            index = flying.pop()
+                active.append(index)
+        elif active:
+            index = active.pop()
             if action == "succeed":
                 replicas.succeeded(index, 0.01)
             elif action == "fail":
                 replicas.failed(index, float(now))
             replicas.ended(index)
-    assert [r.in_flight for r in replicas.replicas] == [flying.count(0), flying.count(1)]
-    # Whatever happened, everyone is asked again in the end.
-    for index in flying:
+    assert [r.active_calls for r in replicas.replicas] == [active.count(0), active.count(1)]
+    # After any sequence, a server gets a call again once every call has ended.
+    for index in active:
         replicas.ended(index)
     assert replicas.pick(1e9) is not None

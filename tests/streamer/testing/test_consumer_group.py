@@ -1,4 +1,4 @@
-"""The group in memory behaves as aiokafka's client on a real broker does, as far as the scorer relies on it."""
+"""The group in memory behaves as aiokafka's client on a real broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -22,7 +22,7 @@ WAIT_S = 120.0
 
 @dataclass
 class Group:
-    """A group on a topic of two partitions, in memory or not."""
+    """A group on a topic of two partitions, in memory or on a broker."""
 
     topic: str
     member: Callable[[], Any]
@@ -35,19 +35,19 @@ class Group:
 
 @dataclass
 class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Notes what it is told; does something first when partitions are taken away."""
+    """Records its calls; a revocation calls `on_revoke` first."""
 
     on_revoke: Callable[[], Awaitable[None]] | None = None
-    told: list[tuple[str, int]] = field(default_factory=list)
+    calls: list[tuple[str, int]] = field(default_factory=list)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         gone = list(revoked)
         if gone and self.on_revoke is not None:
             await self.on_revoke()
-        self.told.append(("revoked", len(gone)))
+        self.calls.append(("revoked", len(gone)))
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self.told.append(("assigned", len(list(assigned))))
+        self.calls.append(("assigned", len(list(assigned))))
 
 
 def _in_memory() -> Group:
@@ -77,7 +77,7 @@ async def group(request: pytest.FixtureRequest) -> Group:
 
 @pytest.fixture
 async def members() -> AsyncIterator[AsyncExitStack]:
-    """Stops whoever is still in a group."""
+    """Stops all members at the end."""
     async with AsyncExitStack() as stack:
         yield stack
 
@@ -106,7 +106,7 @@ async def read(consumer: Any, count: int, most: int = 100) -> list[ConsumerRecor
     return found
 
 
-async def test_a_member_reads_from_its_groups_commit_on(group: Group, members: AsyncExitStack) -> None:
+async def test_a_member_reads_from_the_commit_of_its_group_on(group: Group, members: AsyncExitStack) -> None:
     for number in range(5):
         group.produce(0, b"%d" % number)
     first = await join(group, members)
@@ -126,7 +126,7 @@ async def test_a_member_reads_from_its_groups_commit_on(group: Group, members: A
     assert [record.offset for record in await read(second, 3)] == [2, 3, 4]
 
 
-async def test_a_partition_that_is_paused_waits_and_loses_nothing(group: Group, members: AsyncExitStack) -> None:
+async def test_a_paused_partition_loses_no_record(group: Group, members: AsyncExitStack) -> None:
     consumer = await join(group, members)
     await until(lambda: consumer.assignment() == set(group.tops))
     assert consumer.paused() == set()
@@ -142,7 +142,9 @@ async def test_a_partition_that_is_paused_waits_and_loses_nothing(group: Group, 
     assert (record.partition, record.offset) == (0, 0)
 
 
-async def test_who_loses_partitions_may_commit_for_them_once_more(group: Group, members: AsyncExitStack) -> None:
+async def test_a_member_may_commit_for_partitions_during_their_revocation(
+    group: Group, members: AsyncExitStack
+) -> None:
     for top in group.tops:
         group.produce(top.partition, b"r")
         group.produce(top.partition, b"r")
@@ -158,14 +160,14 @@ async def test_who_loses_partitions_may_commit_for_them_once_more(group: Group, 
     other = Listener()
     second = await join(group, members, other)
     await until(lambda: len(first.assignment()) == len(second.assignment()) == 1)
-    await until(lambda: other.told[-1][0] == listener.told[-1][0] == "assigned")
-    assert listener.told == [("revoked", 0), ("assigned", 2), ("revoked", 2), ("assigned", 1)]
+    await until(lambda: other.calls[-1][0] == listener.calls[-1][0] == "assigned")
+    assert listener.calls == [("revoked", 0), ("assigned", 2), ("revoked", 2), ("assigned", 1)]
     assert first.assignment() | second.assignment() == set(group.tops)
     for consumer in (first, second):
         assert [record.offset for record in await read(consumer, 1)] == [1]
 
 
-async def test_nobody_commits_for_the_partitions_of_another(group: Group, members: AsyncExitStack) -> None:
+async def test_a_member_cannot_commit_for_the_partitions_of_another(group: Group, members: AsyncExitStack) -> None:
     first = await join(group, members)
     second = await join(group, members)
     await until(lambda: len(first.assignment()) == len(second.assignment()) == 1)

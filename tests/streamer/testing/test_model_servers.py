@@ -1,8 +1,7 @@
-"""What is asked of model servers about versions: the client of real ones and the servers of the virtual clock agree."""
+"""One suite for both: the gRPC client with real servers, and the servers of the virtual clock."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Protocol
 
 import numpy as np
 import pytest
@@ -21,21 +20,18 @@ from tests.streamer.specs import small_spec
 LONG = 60.0
 
 
-class Both(ModelServers, Scorer, Protocol):
-    """What a scorer asks of model servers."""
-
-
 @asynccontextmanager
 async def servers_of(
     kind: str, held: Sequence[Sequence[int]], fault: bool = False, labels: Sequence[Mapping[str, int]] = ()
-) -> AsyncIterator[Both]:
-    """Servers that have these versions each, all of `small_spec`; with `fault` they answer no Predict call.
+) -> AsyncIterator[tuple[ModelServers, Scorer]]:
+    """Servers, each with its versions and `labels`, all of `small_spec`; with `fault` every Predict call fails.
 
-    `labels` are those of each.
+    Yields both interfaces of the same servers.
     """
     if kind == "virtual":
         loaded = [{v: Loaded(small_spec(), "INTERNAL" if fault else None) for v in versions} for versions in held]
-        yield VirtualServers(loaded, labels=[dict(of) for of in labels], call_s=0.0, control_s=0.0)
+        virtual = VirtualServers(loaded, labels=[dict(of) for of in labels], call_s=0.0, control_s=0.0)
+        yield virtual, virtual
         return
     async with AsyncExitStack() as stack:
         servers = [Server(low, tuple(v), small_spec().to_json(), strict=True, broken=fault) for v in held]
@@ -46,7 +42,7 @@ async def servers_of(
         addresses = tuple(server.address for server in servers)
         predictor = Predictor(PredictorSettings(addresses=addresses, control_timeout_ms=60_000))
         stack.push_async_callback(predictor.close)
-        yield predictor
+        yield predictor.control, predictor
 
 
 def rows(count: int = 4) -> BatchInputs:
@@ -58,14 +54,14 @@ pytestmark = pytest.mark.parametrize("kind", ["real", "virtual"])
 
 
 async def test_available_is_what_all_servers_have(kind: str) -> None:
-    async with servers_of(kind, [(1, 2), (2, 3)]) as servers:
-        assert await servers.available("ctr") == {2}
+    async with servers_of(kind, [(1, 2), (2, 3)]) as (control, _):
+        assert await control.available("ctr") == {2}
 
 
 async def test_a_label_leads_where_all_servers_say(kind: str) -> None:
-    async with servers_of(kind, [(1, 2), (1, 2)], labels=[{"new": 2, "old": 1}, {"new": 2, "old": 1}]) as servers:
-        assert await servers.labelled("ctr", "new") == 2
-        assert await servers.labelled("ctr", "old") == 1
+    async with servers_of(kind, [(1, 2), (1, 2)], labels=[{"new": 2, "old": 1}, {"new": 2, "old": 1}]) as (control, _):
+        assert await control.labelled("ctr", "new") == 2
+        assert await control.labelled("ctr", "old") == 1
 
 
 @pytest.mark.parametrize(
@@ -83,45 +79,45 @@ async def test_a_label_leads_where_all_servers_say(kind: str) -> None:
 async def test_a_label_that_servers_do_not_agree_on_leads_nowhere(
     kind: str, labels: Sequence[Mapping[str, int]], code: str
 ) -> None:
-    async with servers_of(kind, [(1, 2), (1, 2)], labels=labels) as servers:
+    async with servers_of(kind, [(1, 2), (1, 2)], labels=labels) as (control, _):
         with pytest.raises(PredictError, match=f"{code}: label 'stable' of 'ctr'"):
-            await servers.labelled("ctr", "stable")
+            await control.labelled("ctr", "stable")
 
 
 async def test_a_version_tells_its_spec_and_its_signature(kind: str) -> None:
-    async with servers_of(kind, [(1,)]) as servers:
-        assert await servers.feature_spec(ModelVersion("ctr", 1)) == small_spec().to_json()
-        assert (await servers.signature(ModelVersion("ctr", 1), "score")).inputs == Loaded(small_spec()).inputs()
+    async with servers_of(kind, [(1,)]) as (control, _):
+        assert await control.feature_spec(ModelVersion("ctr", 1)) == small_spec().to_json()
+        assert (await control.signature(ModelVersion("ctr", 1), "score")).inputs == Loaded(small_spec()).inputs()
 
 
 async def test_scores_come_from_whichever_server_has_the_version(kind: str) -> None:
-    async with servers_of(kind, [(1,), (2,)]) as servers:
+    async with servers_of(kind, [(1,), (2,)]) as (control, scorer):
         for version in (1, 2, 1, 2):
-            ctr = await servers.score(ModelVersion("ctr", version), rows(), LONG)
+            ctr = await scorer.score(ModelVersion("ctr", version), rows(), LONG)
             assert (ctr.dtype, ctr.shape) == (np.dtype(np.float32), (4,))
-        await servers.warm(ModelVersion("ctr", 2), rows())
+        await control.warm(ModelVersion("ctr", 2), rows())
 
 
 async def test_a_version_that_no_server_has_is_gone(kind: str) -> None:
-    async with servers_of(kind, [(1,), (1, 2)]) as servers:
+    async with servers_of(kind, [(1,), (1, 2)]) as (control, scorer):
         with pytest.raises(VersionGoneError):
-            await servers.score(ModelVersion("ctr", 3), rows(), LONG)
+            await scorer.score(ModelVersion("ctr", 3), rows(), LONG)
         with pytest.raises(VersionGoneError):
-            await servers.feature_spec(ModelVersion("ctr", 3))
+            await control.feature_spec(ModelVersion("ctr", 3))
         with pytest.raises(VersionGoneError):
-            await servers.warm(ModelVersion("ctr", 3), rows())
+            await control.warm(ModelVersion("ctr", 3), rows())
 
 
 async def test_a_failure_has_the_servers_status(kind: str) -> None:
-    async with servers_of(kind, [(1,)], fault=True) as servers:
-        for call in (servers.score(ModelVersion("ctr", 1), rows(), LONG), servers.warm(ModelVersion("ctr", 1), rows())):
+    async with servers_of(kind, [(1,)], fault=True) as (control, scorer):
+        for call in (scorer.score(ModelVersion("ctr", 1), rows(), LONG), control.warm(ModelVersion("ctr", 1), rows())):
             with pytest.raises(PredictError, match="INTERNAL"):
                 await call
 
 
 async def test_a_call_has_only_the_time_it_is_given(kind: str) -> None:
-    async with servers_of(kind, [(1,)]) as servers:
-        if isinstance(servers, VirtualServers):
-            servers.call_s = LONG
+    async with servers_of(kind, [(1,)]) as (_, scorer):
+        if isinstance(scorer, VirtualServers):
+            scorer.call_s = LONG
         with pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
-            await servers.score(ModelVersion("ctr", 1), rows(), 0.0)
+            await scorer.score(ModelVersion("ctr", 1), rows(), 0.0)

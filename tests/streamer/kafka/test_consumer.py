@@ -1,4 +1,4 @@
-"""Members of one consumer group on a real broker: who stays keeps what it had."""
+"""Members of one consumer group on a real broker: a member that stays keeps its partitions."""
 
 import asyncio
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def settings_of(kafka: KafkaBroker, topic: str) -> Settings:
 
 
 async def joined(settings: Settings, topic: str, stack: AsyncExitStack) -> AIOKafkaConsumer:
-    """A member, until the stack is left."""
+    """A member of the group until the stack closes."""
     consumer = clients.consumer(settings)
     consumer.subscribe([topic])
     await consumer.start()
@@ -71,10 +71,10 @@ async def test_a_member_that_stays_keeps_its_partitions(kafka: KafkaBroker, fres
         assert has(third) > held[1]
 
 
-async def test_a_member_that_has_long_read_nothing_stays(
+async def test_a_member_stays_in_the_group_however_long_its_reading_pauses(
     kafka: KafkaBroker, fresh_topic: FreshTopic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading stops while answers are not taken; to leave would bring the same records back beside those in flight."""
+    """A member that left would receive the records that it still holds again."""
     topic = fresh_topic(partitions=len(PARTITIONS))
     settings = settings_of(kafka, topic)
     async with AsyncExitStack() as stack:

@@ -1,0 +1,114 @@
+"""Names, creates, checks and reads whole topics."""
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
+
+from streamer.errors import ConfigError, UnreachableError
+from streamer.kafka import clients
+from streamer.kafka.security import connection_error, user_suffix
+from streamer.settings import Settings
+
+_POLL_MS = 200
+
+
+def required_topics(settings: Settings) -> Mapping[str, Mapping[str, str]]:
+    """The topics that the scorer always reads and writes, with their configuration."""
+    topics = settings.topics
+    retention_ms = {
+        settings.source.topic: topics.retention_ms,
+        settings.sink.topic: topics.retention_ms,
+        settings.sink.dead_letter_topic: topics.dead_letter_retention_ms,
+    }
+    if settings.feature_log.share:
+        retention_ms[settings.sink.feature_log_topic] = topics.feature_log_retention_ms
+    largest = str(settings.sink.max_request_bytes)
+    return {name: {"retention.ms": str(ms), "max.message.bytes": largest} for name, ms in retention_ms.items()}
+
+
+async def create_topics(settings: Settings) -> list[tuple[str, bool]]:
+    """Creates the topics that are missing.
+
+    Returns:
+        For each topic its name and whether it is new.
+
+    Raises:
+        UnreachableError: no broker answers.
+        ConfigError: a broker rejects the connection or a topic.
+    """
+    created: list[tuple[str, bool]] = []
+    topics, required = settings.topics, required_topics(settings)
+    wanted = {**required, settings.sink.shadow_topic: required[settings.sink.topic]}
+    async with clients.started(clients.admin_client(settings), settings) as admin:
+        for name, config in wanted.items():
+            topic = NewTopic(name, topics.partitions, topics.replication_factor, topic_configs=dict(config))
+            try:
+                response = await admin.create_topics([topic])
+                codes = {code for _, code, *_ in response.topic_errors}
+                for code in codes - {0, TopicAlreadyExistsError.errno}:
+                    raise for_code(code)
+            except KafkaError as error:
+                raise ConfigError(f"topic {name!r} cannot be created: {error}") from error
+            created.append((name, TopicAlreadyExistsError.errno not in codes))
+    return created
+
+
+async def check_topics(settings: Settings, names: Iterable[str]) -> None:
+    """Checks that these topics exist and are visible to the scorer.
+
+    Raises:
+        UnreachableError: no broker answers, or none is ready.
+        ConfigError: a broker rejects the connection, or a topic is missing or forbidden.
+    """
+    async with clients.started(clients.admin_client(settings), settings) as admin:
+        try:
+            visible = set(await admin.list_topics())
+            # The list leaves out forbidden topics; only a request for a topic by name tells forbidden from missing.
+            hidden = [name for name in names if name not in visible]
+            found = {t["topic"]: t["error_code"] for t in await admin.describe_topics(hidden)} if hidden else {}
+        except clients.UNAVAILABLE as error:
+            reason = await connection_error(settings.kafka)
+            if not isinstance(reason, UnreachableError):
+                raise reason from error
+            raise UnreachableError(f"kafka.bootstrap_servers: the brokers are not ready: {error!r}") from error
+    forbidden = [name for name, code in found.items() if code == TopicAuthorizationFailedError.errno]
+    if forbidden:
+        raise ConfigError(f"topic {', '.join(forbidden)} is forbidden{user_suffix(settings.kafka)}")
+    missing = [name for name, code in found.items() if code]
+    if missing:
+        raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` creates missing topics")
+
+
+async def records_of(settings: Settings, topic: str) -> AsyncIterator[ConsumerRecord]:
+    """Reads all records that a topic holds now, without a group, one partition after the other.
+
+    Raises:
+        UnreachableError: no broker answers.
+        ConfigError: a broker rejects the connection, the topic does not exist, or the brokers stop answering.
+    """
+    await check_topics(settings, [topic])
+    reader = AIOKafkaConsumer(
+        topic,
+        **clients.client_options(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    async with clients.started(reader, settings):
+        partitions = sorted(reader.assignment())
+        ends = await reader.end_offsets(partitions)
+        timeout_s = settings.kafka.request_timeout_ms / 1e3
+        received_at = time.monotonic()
+        for partition in partitions:
+            # The position also moves past records that a reader does not get: transaction markers, compacted records.
+            while await reader.position(partition) < ends[partition]:
+                for record in (await reader.getmany(partition, timeout_ms=_POLL_MS)).get(partition, []):
+                    received_at = time.monotonic()
+                    if record.offset < ends[partition]:
+                        yield record
+                if time.monotonic() - received_at > timeout_s:
+                    raise ConfigError(f"{topic}: the brokers have not answered for {timeout_s:g} s")

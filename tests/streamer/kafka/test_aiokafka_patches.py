@@ -1,0 +1,36 @@
+"""The patches correct their fault, and are for the installed version of aiokafka."""
+
+import asyncio
+from importlib.metadata import version
+
+import pytest
+import uvloop
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
+
+from sandbox.broker import KafkaBroker
+from streamer.kafka import aiokafka_patches
+
+
+def test_the_patches_are_for_the_installed_minor_version() -> None:
+    installed = version("aiokafka")
+    assert installed.split(".")[:2] == aiokafka_patches.AIOKAFKA_VERSION.split("."), (
+        f"aiokafka {installed}: check whether each fault in aiokafka_patches.py is still there"
+    )
+
+
+@pytest.mark.kafka
+def test_a_write_to_a_closed_transport_is_a_connection_error(kafka: KafkaBroker) -> None:
+    """A RuntimeError instead would end aiokafka's background tasks, which nothing restarts."""
+
+    async def write() -> None:
+        host, port = kafka.bootstrap_servers.split(":")
+        connection = await create_conn(host, int(port), request_timeout_ms=60_000)
+        connection._writer.transport.abort()  # noqa: SLF001  as when the broker dies
+        await asyncio.sleep(0)  # the transport is closed, and aiokafka has not been told
+        await connection.send(MetadataRequest([]))
+
+    aiokafka_patches.apply()
+    with pytest.raises(KafkaConnectionError):
+        uvloop.run(write())
