@@ -1,4 +1,4 @@
-"""Bytes to `BidRequest` and `ScoreMessage` to bytes. A bad record becomes a typed value; nothing here raises."""
+"""Decodes requests and encodes answers. A bad record becomes a value, not an exception."""
 
 import json
 import math
@@ -16,10 +16,10 @@ DEADLINE_HEADER = "deadline_ms"
 
 
 class Codec:
-    """Reads requests whose fields stand at `paths`; writes answers.
+    """Decodes requests with their fields at `paths`.
 
-    The document is cut in one pass: candidates stay raw bytes (their encoded rows are remembered by those bytes), only
-    the top-level keys in `document_keys` are parsed, and those in `containers` must be objects.
+    One pass parses the top-level keys in `document_keys`; those in `containers` must be objects. Candidates stay raw
+    bytes, because the encoder memoises rows by these bytes.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Codec:
         self._decoder = msgspec.json.Decoder(msgspec.defstruct("Document", fields, rename=rename))
 
     def decode(self, value: bytes | None, headers: Sequence[Header]) -> BidRequest | BadRecord:
-        """Reads one record of n candidates; candidates themselves are checked when they are encoded."""
+        """Decodes one record. It does not check the candidates' content; the encoder does."""
         known_id = header_text(headers, REQUEST_ID_HEADER)
         if not value:
             return BadRecord(known_id, "record: empty")
@@ -69,7 +69,7 @@ class Codec:
             )
         try:
             return self._request(request_id, fields, candidates, headers)
-        except _RefusedError as error:
+        except _RejectedError as error:
             return BadRecord(request_id, str(error))
 
     def _request(
@@ -85,19 +85,19 @@ class Codec:
             columns = candidates
             ad_ids = self._ad_ids(columns)
             if not isinstance(ad_ids, list):
-                raise _RefusedError(f"{name}.{self.paths.ad_id}: expected a list of ad ids, got {_shown(ad_ids)}")
+                raise _RejectedError(f"{name}.{self.paths.ad_id}: expected a list of ad ids, got {_shown(ad_ids)}")
             size = len(ad_ids)
         else:
-            raise _RefusedError(f"{name}: expected a list of objects or columns, got {_shown(candidates)}")
+            raise _RejectedError(f"{name}: expected a list of objects or columns, got {_shown(candidates)}")
         if not size:
-            raise _RefusedError(f"{name}: empty")
+            raise _RejectedError(f"{name}: empty")
         if size > self._settings.max_candidates:
-            raise _RefusedError(
+            raise _RejectedError(
                 f"{name}: {size} of them, more than codec.max_candidates = {self._settings.max_candidates}"
             )
         model = self._model(fields)
         if model is not None and not isinstance(model, str):
-            raise _RefusedError(f"{self.paths.model}: expected a string, got {_shown(model)}")
+            raise _RejectedError(f"{self.paths.model}: expected a string, got {_shown(model)}")
         deadline = self._deadline(fields)
         if deadline is None:
             deadline = header_text(headers, DEADLINE_HEADER)
@@ -117,13 +117,14 @@ class Codec:
         except (ValueError, OverflowError):
             number = math.nan
         if not number > 0 or math.isinf(number):
-            raise _RefusedError(f"{self.paths.deadline_ms}: expected milliseconds above 0, got {_shown(value)}")
+            raise _RejectedError(f"{self.paths.deadline_ms}: expected milliseconds above 0, got {_shown(value)}")
         return number
 
     def _salvage_id(self, value: bytes) -> str | None:
-        """The request id of a document that is not of the right shape, or is what lenient writers call JSON.
+        """The request id of a document with a wrong shape or invalid JSON; None if unreadable.
 
-        Python's parser takes NaN, lone surrogates and huge numbers, and tells ids that no answer could carry.
+        Python's parser accepts NaN, lone surrogates and huge numbers. An id with a lone surrogate counts as unreadable,
+        because no answer can contain it.
         """
         try:
             found = self._request_id(json.loads(value.decode("utf-8", "surrogateescape")))
@@ -132,12 +133,12 @@ class Codec:
             return None
 
 
-class _RefusedError(Exception):
-    """Carries a reason from a field's check to `decode`."""
+class _RejectedError(Exception):
+    """Carries the reason from a field's check to `decode`."""
 
 
 def header_text(headers: Sequence[Header], name: str) -> str | None:
-    """The text of a record header, or None where there is none or it is no UTF-8."""
+    """The text of a record header; None if the header is missing, empty or not UTF-8."""
     for key, value in headers:
         if key == name and value:
             try:
@@ -148,7 +149,7 @@ def header_text(headers: Sequence[Header], name: str) -> str | None:
 
 
 def header_milliseconds(headers: Sequence[Header]) -> float | None:
-    """The budget in the record's headers, or None where there is none that can be read."""
+    """The budget in a record's headers, in milliseconds; None if missing or not above 0."""
     text = header_text(headers, DEADLINE_HEADER)
     try:
         number = float(text) if text else math.nan
@@ -158,7 +159,10 @@ def header_milliseconds(headers: Sequence[Header]) -> float | None:
 
 
 def encode_scores(message: ScoreMessage) -> bytes:
-    """The answer as JSON: columns in the request's order, no NaN (a score that is none is refused before)."""
+    """Encodes an answer as JSON, with columns in the request's order.
+
+    No score is NaN: the predictor rejects such replies.
+    """
     answer: dict[str, object] = {"request_id": message.request_id, "status": message.status}
     if message.model is not None:
         answer["model"] = {"name": message.model.name, "version": message.model.version}
@@ -184,7 +188,7 @@ def encode_scores(message: ScoreMessage) -> bytes:
 
 
 def _decode_reason(error: Exception, value: bytes) -> str:
-    """msgspec says "Expected `array`, got `int` - at `$.candidates`"; we say the field first."""
+    """Puts the field first. msgspec's text is "Expected `array`, got `int` - at `$.candidates`"."""
     if isinstance(error, RecursionError):
         return "record: nested too deeply"
     text = str(error)

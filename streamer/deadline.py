@@ -1,13 +1,13 @@
-"""One absolute, monotonic deadline, handed down through every stage of a request."""
+"""An absolute, monotonic deadline that every stage of a request shares."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Deadline:
-    """The moment after which an answer is worthless.
+    """The moment after which an answer has no value.
 
-    `at` and every `now` are seconds of one monotonic clock. Deadlines order by urgency.
+    `at`, `start` and every `now` are seconds of one monotonic clock. The most urgent deadline is the smallest.
     """
 
     at: float
@@ -19,11 +19,11 @@ class Deadline:
         return cls(at=start + budget_ms / 1e3, start=start)
 
     def with_budget(self, budget_ms: float) -> "Deadline":
-        """The same start with another budget, for a request that brings its own."""
+        """The same start with another budget, for a request that names its own."""
         return Deadline.after(self.start, budget_ms)
 
     def remaining(self, now: float) -> float:
-        """Seconds left; negative once it has passed."""
+        """Seconds left; negative after the deadline."""
         return self.at - now
 
     def expired(self, now: float) -> bool:

@@ -1,12 +1,12 @@
-"""Errors, sorted by what to do next: answer it, dead-letter it, degrade, or stop."""
+"""Errors, classified by the next action: answer, dead-letter, degrade, retry or stop."""
 
 
 class StreamerError(Exception):
-    """Base of all errors that this package raises on purpose."""
+    """Base of all errors that this package raises deliberately."""
 
 
 class InvalidRequestError(StreamerError):
-    """A bid request that cannot be scored as it is. Next: answer it `invalid`, or dead-letter it without an id."""
+    """A bid request that cannot be scored. Next: answer `invalid`; without an id, dead-letter."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -15,37 +15,37 @@ class InvalidRequestError(StreamerError):
 
 
 class SpecError(StreamerError):
-    """A feature spec that contradicts itself. Next: stop before anything is served; the message names the feature."""
+    """An invalid feature spec; the message names the feature. Next: stop before it is used."""
 
 
 class ConfigError(StreamerError):
-    """Settings that are unknown, impossible, or contradicted by the live topics or model. Next: stop, exit status 2."""
+    """Settings that are invalid, or in conflict with topics or model. Next: stop, exit status 2."""
 
 
 class UnreachableError(ConfigError):
-    """No broker answers, for now or for good. Next: try again while the worker starts; a command gives up."""
+    """No broker answers. Next: a starting worker retries; a command fails."""
 
 
 class FencedError(StreamerError):
-    """Another worker has taken over a partition that this one still works on. Next: stop, it commits nothing more."""
+    """Another worker has taken over a partition of this one. Next: stop without a commit."""
 
     def __init__(self, topic: str, partition: int) -> None:
-        super().__init__(f"another worker has taken over {topic}/{partition}; nothing of it is committed here any more")
+        super().__init__(f"another worker has taken over {topic}/{partition}; this worker commits nothing more of it")
 
 
 class MessageTooLargeError(StreamerError):
-    """A message that its topic does not take. Next: dead-letter the record; leave out parts of a dead letter."""
+    """A message larger than its topic accepts. Next: dead-letter it; shorten a dead letter."""
 
     def __init__(self, size: int, topic: str) -> None:
         super().__init__(f"{size} bytes are too large for topic {topic!r}")
 
 
 class QueueFullError(StreamerError):
-    """A bounded queue refused. Next: read no more; answer what cannot wait with the fallback."""
+    """A full queue rejected rows. Next: answer the request with priors."""
 
 
 class PredictError(StreamerError):
-    """The model server gave no usable scores in time. Next: answer with the fallback and mark it."""
+    """A call to the model server failed. Next: answer with priors, `fallback` or `partial`."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -54,8 +54,8 @@ class PredictError(StreamerError):
 
 
 class VersionGoneError(PredictError):
-    """The serving version is no longer on the model server. Next: switch to another version at once."""
+    """The model server no longer has the serving version. Next: switch to another one at once."""
 
 
 class BadReplyError(PredictError):
-    """The model server answered with the wrong count, dtype or range. Next: fallback; never cached."""
+    """A reply with a wrong count, dtype or range. Next: answer with priors; cache nothing."""

@@ -1,4 +1,4 @@
-"""Structured logs on standard error: one JSON object a line, or coloured lines for a console."""
+"""Structured logs on standard error: a JSON object per line, or coloured text for a console."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from streamer.settings.sections import ServiceSettings
+from streamer.settings.deployment import ServiceSettings
 
 _LINES = 20
 _PERIOD_S = 10.0
@@ -16,9 +16,9 @@ _MAX_EVENTS = 1000
 
 
 class RateLimit(logging.Filter):
-    """Lets 20 lines of one event through in 10 s: what fails a thousand times a second must not fill the disk.
+    """Limits each event to 20 lines in 10 s, so that a frequent failure does not fill the disk.
 
-    The next line of that event that passes says as `suppressed` how many did not. Counters of the metrics count all.
+    The next line of the event has the number of suppressed lines as `suppressed`. Metrics count all failures.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +27,7 @@ class RateLimit(logging.Filter):
         self._seen: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line passes."""
+        """Whether the line is written."""
         ours = record.msg if isinstance(record.msg, dict) else None
         event = str(record.msg if ours is None else ours["event"])
         now = self._clock()
@@ -37,13 +37,13 @@ class RateLimit(logging.Filter):
                 ours["suppressed"] = lines - _LINES
             since, lines = now, 0
         if event not in self._seen and len(self._seen) >= _MAX_EVENTS:
-            self._seen.clear()  # Texts that are never twice the same; their lines are few.
+            self._seen.clear()  # Many different texts, each of them rare.
         self._seen[event] = since, lines + 1
         return lines < _LINES
 
 
 def configure(settings: ServiceSettings) -> FilteringBoundLogger:
-    """Sets up structlog and sends the libraries' own logs (aiokafka's, aiohttp's) the same way. Returns a logger."""
+    """Configures the logs of the scorer and of its libraries alike; returns a logger."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -65,10 +65,10 @@ def configure(settings: ServiceSettings) -> FilteringBoundLogger:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     level = getattr(logging, settings.log_level.upper())
-    # Libraries at warning unless everything is asked for: aiokafka logs each of its steps at info.
+    # Libraries log at warning, except at level debug: aiokafka logs every step at info.
     root.setLevel(level if settings.log_level == "debug" else max(level, logging.WARNING))
     logging.getLogger("streamer").setLevel(level)
-    # What it says of each request at debug level holds passwords and tokens.
+    # At debug level it logs every request, which includes passwords and tokens.
     logging.getLogger("aiokafka.conn").setLevel(max(level, logging.INFO))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,4 +1,4 @@
-"""Every metric of the scorer, defined in one place: `streamer_<stage>_…`."""
+"""All metrics of the scorer: `streamer_<stage>_…`."""
 
 from typing import Final
 
@@ -12,101 +12,55 @@ STAGES: Final = ("decode", "encode", "queue", "predict", "total")
 
 
 class Metrics:
-    """Counters, gauges and histograms of one worker, in a registry of their own."""
+    """Counters, gauges and histograms of one worker, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)  # CPU, memory and descriptors, under their usual names
+        ProcessCollector(registry=self.registry)  # CPU, memory and descriptors, under their standard names
         self.records = self._counter("source_records", "records received")
-        self.fetch_failures = self._counter("source_fetch_failures", "fetches that the brokers refused")
-        self.in_flight = self._gauge("source_in_flight_records", "records received and not yet answered")
-        self.unacknowledged = self._gauge("source_unacknowledged_records", "unacknowledged records")
+        self.fetch_failures = self._counter("source_fetch_failures", "failed fetches; retried")
+        self.in_flight = self._gauge("source_in_flight_records", "records in flight: received, not answered yet")
+        self.unacknowledged = self._gauge("source_unacknowledged_records", "received, answer not acknowledged yet")
         self.unacknowledged_bytes = self._gauge("source_unacknowledged_bytes", "bytes of unacknowledged records")
         self.paused = self._gauge("source_paused_partitions", "partitions paused at their share of the bound")
-        self.lag = Gauge("streamer_source_lag_records", "records behind the end", ["partition"], registry=self.registry)
-        self.lag_seconds = Gauge(
-            "streamer_source_lag_seconds",
-            "age of the record that was read last; 0 where that was the end",
-            ["partition"],
-            registry=self.registry,
-        )
-        self._answers = Counter("streamer_sink_answers", "answers by status", ["status"], registry=self.registry)
-        self._dead = Counter("streamer_sink_dead_letters", "dead letters by stage", ["stage"], registry=self.registry)
-        self.send_failures = self._counter(
-            "sink_send_failures", "answers or dead letters that the broker refused for now"
-        )
-        self.candidates = self._counter("codec_candidates", "candidates asked for")
-        self.cache_hits = self._counter("cache_hits", "candidates whose score was known")
-        self.cache_misses = self._counter("cache_misses", "candidates whose score was not known")
-        self.cache_single_flight = self._counter(
-            "cache_single_flight", "candidates that another request had asked for already"
-        )
-        self.cache_bypassed = self._counter("cache_bypassed", "candidates not looked up, because too few were known")
-        self._batches = Counter(
-            "streamer_batching_batches", "batches by the reason they left for", ["reason"], registry=self.registry
-        )
-        self._rows = self._histogram("batching_rows", "rows of a batch", _ROWS)
-        self.queued_rows = self._gauge("batching_queued_rows", "rows that wait to leave in a batch")
-        self.concurrency_limit = self._gauge("batching_concurrency_limit", "calls that may be in flight at once")
-        self.shed_rows = self._counter("batching_shed_rows", "rows given up because no batch could answer them in time")
-        self._rpc = self._histogram("predictor_seconds", "time of a call", _SECONDS)
-        self._rpc_errors = Counter(
-            "streamer_predictor_errors", "failed calls by code", ["code"], registry=self.registry
-        )
-        self.predict_retries = self._counter("predictor_retries", "calls tried again on a server")
-        self._circuits = Gauge(
-            "streamer_predictor_circuit_open", "1 while a server is left alone", ["address"], registry=self.registry
-        )
-        self.model_version = Gauge(
-            "streamer_rollout_serving_version", "the version that serves", ["model"], registry=self.registry
-        )
-        self.incoming_share = Gauge(
-            "streamer_rollout_incoming_share",
-            "share of the users who have the newer version",
-            ["model"],
-            registry=self.registry,
-        )
-        self.version_switches = Counter(
-            "streamer_rollout_version_changes", "changes of the version that serves", ["model"], registry=self.registry
-        )
-        self.rollbacks = Counter(
-            "streamer_rollout_rollbacks", "returns to the version before", ["model"], registry=self.registry
-        )
-        self.shadow = Counter(
-            "streamer_shadow_requests",
-            "requests offered to a version in the shadow",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self.feature_log = Counter(
-            "streamer_feature_log_requests",
-            "requests of the feature log's sample",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self.loop_delay = self._histogram("loop_delay_seconds", "how late the event loop runs what is due", _SECONDS)
+        self.lag = self._gauge("source_lag_records", "records from the last one read to the end", "partition")
+        self.lag_seconds = self._gauge("source_lag_seconds", "age of the last record read; 0 at the end", "partition")
+        self._answers = self._counter("sink_answers", "answers by status", "status")
+        self._dead = self._counter("sink_dead_letters", "dead letters by stage", "stage")
+        self.send_failures = self._counter("sink_send_failures", "failed sends of answers or dead letters; retried")
+        self.candidates = self._counter("codec_candidates", "candidates of the requests")
+        self.cache_hits = self._counter("cache_hits", "candidates with a cached score")
+        self.cache_misses = self._counter("cache_misses", "candidates without a cached score")
+        self.cache_single_flight = self._counter("cache_single_flight", "candidates that await another request's call")
+        self.cache_bypassed = self._counter("cache_bypassed", "candidates not looked up, because few lookups hit")
+        self._batches = self._counter("batching_batches", "batches by the reason for their departure", "reason")
+        self._rows = self._histogram("batching_rows", "rows per batch", _ROWS)
+        self.queued_rows = self._gauge("batching_queued_rows", "rows in the batch queue")
+        self.concurrency_limit = self._gauge("batching_concurrency_limit", "limit of concurrent calls")
+        self.shed_rows = self._counter("batching_shed_rows", "rows shed because no call could score them in time")
+        self._rpc = self._histogram("predictor_seconds", "duration of a successful call", _SECONDS)
+        self._rpc_errors = self._counter("predictor_errors", "failed calls by code", "code")
+        self.predict_retries = self._counter("predictor_retries", "retried calls")
+        self._circuits = self._gauge("predictor_circuit_open", "1 while a server's circuit is open", "address")
+        self.model_version = self._gauge("rollout_serving_version", "the serving version", "model")
+        self.incoming_share = self._gauge("rollout_incoming_share", "share of users of the incoming version", "model")
+        self.version_switches = self._counter("rollout_version_changes", "changes of the serving version", "model")
+        self.rollbacks = self._counter("rollout_rollbacks", "rollbacks to the previous version", "model")
+        self.shadow = self._counter("shadow_requests", "requests offered to the shadow version", "outcome")
+        self.feature_log = self._counter("feature_log_requests", "requests sampled for the feature log", "outcome")
+        self.loop_delay = self._histogram("loop_delay_seconds", "delay of the event loop", _SECONDS)
         self.commits = self._counter("offsets_commits", "commits")
-        self.commit_failures = self._counter("offsets_commit_failures", "commits that failed and will be tried again")
-        self.transactions = Counter(
-            "streamer_delivery_transactions", "transactions by how they ended", ["outcome"], registry=self.registry
-        )
+        self.commit_failures = self._counter("offsets_commit_failures", "failed commits; the next one includes them")
+        self.transactions = self._counter("delivery_transactions", "transactions by outcome", "outcome")
         self.isolated_partitions = self._gauge("delivery_isolated_partitions", "isolated partitions")
-        stage = Histogram(
-            "streamer_stage_seconds", "time by stage", ["stage"], buckets=_SECONDS, registry=self.registry
-        )
+        stage = self._histogram("stage_seconds", "time by stage", _SECONDS, "stage")
         self._stages = [stage.labels(name) for name in STAGES]
-        slack = Histogram(
-            "streamer_stage_slack_seconds",
-            "what was left of the budget after a stage",
-            ["stage"],
-            buckets=(0.0, *_SECONDS),
-            registry=self.registry,
-        )
+        slack = self._histogram("stage_slack_seconds", "budget left after a stage", (0.0, *_SECONDS), "stage")
         self._slack = [slack.labels(name) for name in STAGES]
-        self.late = self._counter("sink_late_answers", "answers handed over after their deadline")
+        self.late = self._counter("sink_late_answers", "answers sent after their deadline")
 
     def answered(self, status: str, times: StageTimes, slack: float) -> None:
-        """One answer was handed to the producer, `slack` seconds before its deadline."""
+        """Counts an answer that was handed to the producer `slack` seconds before its deadline."""
         self._answers.labels(status).inc()
         *in_order, total = (ms / 1e3 for ms in (times.decode, times.encode, times.queue, times.predict, times.total))
         left = slack + total
@@ -120,31 +74,31 @@ class Metrics:
             self.late.inc()
 
     def dead_lettered(self, stage: str) -> None:
-        """One record went to the dead-letter topic."""
+        """Counts a record that went to the dead-letter topic."""
         self._dead.labels(stage).inc()
 
     def batch_left(self, reason: str, rows: int) -> None:
-        """One batch left."""
+        """Counts a batch that left the queue, with its rows."""
         self._batches.labels(reason).inc()
         self._rows.observe(rows)
 
     def predicted(self, seconds: float) -> None:
-        """One call came back with scores."""
+        """Records the duration of a successful call."""
         self._rpc.observe(seconds)
 
-    def circuit(self, address: str, *, is_open: bool) -> None:
-        """Whether a server is left alone after failing."""
+    def set_circuit(self, address: str, *, is_open: bool) -> None:
+        """Sets whether the circuit of a server is open."""
         self._circuits.labels(address).set(is_open)
 
     def predict_failed(self, code: str) -> None:
-        """One call came back without."""
+        """Counts a failed call by its code."""
         self._rpc_errors.labels(code).inc()
 
-    def _counter(self, name: str, meaning: str) -> Counter:
-        return Counter(f"streamer_{name}", meaning, registry=self.registry)
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"streamer_{name}", meaning, labels, registry=self.registry)
 
-    def _gauge(self, name: str, meaning: str) -> Gauge:
-        return Gauge(f"streamer_{name}", meaning, registry=self.registry)
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(f"streamer_{name}", meaning, labels, registry=self.registry)
 
-    def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"streamer_{name}", meaning, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"streamer_{name}", meaning, labels, buckets=buckets, registry=self.registry)

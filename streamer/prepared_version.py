@@ -1,4 +1,4 @@
-"""A model version with what its own spec makes of requests."""
+"""A model version that is ready to serve, with the codec and the encoder of its own spec."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from streamer.types import ModelVersion
 
 @dataclass(frozen=True, slots=True)
 class PreparedVersion:
-    """A version of a model that may serve: verified and warmed, with the codec and the encoder of its own spec."""
+    """A verified and warmed version of a model. Codec and encoder follow the version's own spec."""
 
     version: ModelVersion
     codec: Codec
@@ -17,5 +17,5 @@ class PreparedVersion:
 
     @property
     def prior(self) -> float:
-        """The click probability to answer with where nothing better is known."""
+        """The click probability of an answer without a score and without a prior of the ad."""
         return self.encoder.spec.prior

@@ -13,12 +13,13 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.assembly import Assembly, Scorer
 from streamer.deadline import Deadline
-from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError
+from streamer.errors import FencedError, PredictError, UnreachableError
 from streamer.kafka import clients, groups, topics
 from streamer.kafka.offsets import OffsetTracker
 from streamer.kafka.source import Source
 from streamer.metrics import Metrics
-from streamer.ops.worker_http import OpsServer
+from streamer.ops.http_server import HttpServer
+from streamer.ops.worker_handlers import WorkerHandlers
 from streamer.rollout.models import Models
 from streamer.settings import Settings
 from streamer.tasks import TaskOwner, set_within
@@ -55,14 +56,14 @@ class Service:
         self._why_not: str | None = "starting"
         self._leave_by: Deadline | None = None
         self._models: Models | None = None
-        self._ops = OpsServer(
-            settings.ops,
+        handlers = WorkerHandlers(
             self.metrics.registry,
             lambda: self.state,
             lambda: self._why_not,
             lambda: self._models,
             config=settings.model_dump_json(),
         )
+        self._ops = HttpServer(settings.ops, handlers.routes())
 
     async def run(self) -> bool:
         """Starts, serves and drains.
@@ -103,13 +104,9 @@ class Service:
         self.stop()
 
     async def _start_ops(self, stack: AsyncExitStack) -> None:
-        ops = self.settings.ops
         stack.push_async_callback(self._ops.stop)
-        try:
-            await self._ops.start()
-        except OSError as error:
-            raise ConfigError(f"ops: cannot listen on {ops.host}:{ops.port}: {error.strerror}") from error
-        self._log.info("ops port", host=ops.host, port=self._ops.port)
+        await self._ops.start()
+        self._log.info("ops port", host=self.settings.ops.host, port=self._ops.port)
 
     async def _serve(self, stack: AsyncExitStack) -> bool:
         """Starts the parts in their order, each after those that it needs; the stack stops them in reverse."""

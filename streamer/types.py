@@ -1,4 +1,4 @@
-"""Values that travel between stages. Frozen, without behaviour beyond what their fields imply."""
+"""Values that travel between stages. They are frozen and have no behaviour of their own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +22,13 @@ Partition = tuple[str, int]
 """Topic and number of a partition."""
 
 SOURCES = ("model", "cache", "prior")
-"""Where one candidate's score came from; `EncodedRequest` rows carry indices into this."""
+"""Sources of a candidate's score. Arrays of sources hold indices into this tuple."""
 FROM_MODEL, FROM_CACHE, FROM_PRIOR = range(3)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The Kafka record that a message came from, by which a consumer recognises a repeat."""
+    """The input record of a message. A consumer recognises duplicates by it."""
 
     topic: str
     partition: int
@@ -37,13 +37,13 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of the input topic, as it was received.
+    """One received record of the input topic.
 
     Attributes:
-        deadline: by the default budget, from the record's timestamp or its receipt, in monotonic seconds.
-        at: when it was received, monotonic seconds.
+        deadline: the default budget after the record's timestamp or its receipt, in monotonic seconds.
+        at: time of receipt, monotonic seconds.
         timestamp_ms: the record's own timestamp, milliseconds since the epoch.
-        is_suspect: its worker has died while it was alone in flight; it is not processed again.
+        is_suspect: a worker died while this was its only record in flight; it is dead-lettered unprocessed.
     """
 
     key: bytes | None
@@ -57,7 +57,7 @@ class Record:
 
 
 class FlatCall(Protocol):
-    """A signature that takes no encoded form: its name, its output, and the tensors that it makes of a batch."""
+    """A signature without the encoded form: its name, its output, and its inputs for a batch."""
 
     @property
     def name(self) -> str: ...
@@ -71,7 +71,7 @@ class ModelVersion:
     """A servable of the model server.
 
     Attributes:
-        flat: how it is called where it has no `score` signature; no part of its identity.
+        flat: how to call a version without a `score` signature. Equality ignores it.
     """
 
     name: str
@@ -84,7 +84,7 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class RequestPaths:
-    """Where a request's own fields stand. `ad_id` is a path inside a candidate; the others start at the document."""
+    """Paths of a request's own fields: `ad_id` in a candidate, the others in the document."""
 
     request_id: str = "request_id"
     deadline_ms: str = "deadline_ms"
@@ -95,7 +95,12 @@ class RequestPaths:
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """What decoding makes of a record that cannot be scored: `reason` names the field, `request_id` is None if lost."""
+    """A record that cannot be scored.
+
+    Attributes:
+        request_id: None if it cannot be read.
+        reason: the error; it names the field.
+    """
 
     request_id: str | None
     reason: str
@@ -108,9 +113,9 @@ class BidRequest:
     Attributes:
         request_id: unique per auction; the answer carries it.
         fields: the top level of the document, for the user's and the context's features.
-        rows: the JSON of each candidate (an object), or None where the request brings columns.
-        columns: candidate values by key, lists of `size` values; None where the request brings rows.
-        size: how many candidates there are.
+        rows: the JSON of each candidate (an object); None if the request has columns.
+        columns: candidate values by key, lists of `size` values; None if the request has rows.
+        size: number of candidates.
         deadline_ms: the budget that the request itself names, in milliseconds.
         model: the model that the request itself names.
     """
@@ -129,13 +134,13 @@ class EncodedRequest:
     """A request as the model takes it, for n candidates.
 
     Attributes:
-        ad_ids: n ad ids in the request's order; an id may stand more than once.
+        ad_ids: n ad ids in the request's order; an id can occur more than once.
         request_ids, request_floats: int32 [1, ids of user and context], float32 [1, their numbers].
         candidate_ids, candidate_floats: int32 [n, …], float32 [n, …].
         pair_ids: int32 [n, …], crosses of the request's values with the candidate's.
-        keys: uint64 [n, 2], 128-bit keys of everything above; rows of equal keys share their score of a model version.
-            Their ids are equal, their numbers to 1/32 of a standard deviation.
-        ad_keys: uint64 [n], keys of the candidates' own values alone.
+        keys: uint64 [n, 2], 128-bit keys of all values above. Rows with equal keys have equal ids and equal numbers
+            (rounded to 1/32 of their standard deviation), so they share one score of a model version.
+        ad_keys: uint64 [n], keys of the candidates' own values.
     """
 
     ad_ids: Sequence[str]
@@ -158,9 +163,9 @@ class BatchInputs:
     """Rows of one or more requests as the `score` signature takes them.
 
     Attributes:
-        request_ids, request_floats: [r, …], one row a request.
-        candidate_ids, candidate_floats, pair_ids: [n, …], one row a candidate.
-        row_to_request: int32 [n], the request row of each candidate, below r.
+        request_ids, request_floats: [r, …], one row per request.
+        candidate_ids, candidate_floats, pair_ids: [n, …], one row per candidate.
+        row_to_request: int32 [n], the request row of each candidate, less than r.
     """
 
     request_ids: I32
@@ -189,7 +194,7 @@ class BatchInputs:
 
 
 class TensorInfo(NamedTuple):
-    """What a signature says of one tensor: the name of its dtype, and its sizes, -1 where one is left open."""
+    """A tensor of a signature: the name of its dtype, and its sizes (-1 for a variable size)."""
 
     dtype: str
     dims: tuple[int, ...]
@@ -204,7 +209,7 @@ class SignatureInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """Milliseconds spent in each stage by one request; `total` from its receipt to its answer."""
+    """Milliseconds of one request in each stage; `total` is the time from receipt to answer."""
 
     decode: float = 0.0
     encode: float = 0.0
@@ -220,8 +225,8 @@ class ScoreMessage:
     Attributes:
         ad_ids, ctr, sources: columns of n candidates in the request's order; ctr float32 in [0, 1], sources int8
             indices into `SOURCES`. All None when `status` is `expired` or `invalid`.
-        reason: what was wrong, for `invalid`; why scores are missing, for `partial` and `fallback`.
-        batch_rows: rows of the largest batch that candidates of this request travelled in; 0 if none did.
+        reason: the error of an `invalid` request; why scores are missing in a `partial` or `fallback` answer.
+        batch_rows: rows of the largest batch with candidates of this request; 0 without a batch.
     """
 
     request_id: str
@@ -238,10 +243,10 @@ class ScoreMessage:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that could not be answered because it carries no request id.
+    """A record without an answer: its request id is unreadable, or its answer unpublishable.
 
     Attributes:
-        stage: the stage that gave up.
+        stage: the stage that failed.
         reason: a sentence that names the field.
         timestamp_ms: the record's own timestamp, milliseconds since the epoch.
     """

@@ -13,9 +13,8 @@ import orjson
 from model_training.click_log import Examples
 from sandbox.population import F64, Ints
 from sandbox.world import World, draw_clicks
-from streamer.features import Encoder, FeatureSpec
+from streamer.features import Cross, Encoder, FeatureSpec
 from streamer.features.layout import IdColumns
-from streamer.features.spec import Cross
 from streamer.types import I32
 
 _MOMENTS = ("context.hour", "context.weekday")

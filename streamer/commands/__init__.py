@@ -1,4 +1,9 @@
-"""The command `streamer`."""
+"""The command line `streamer`: one file for each command.
+
+In: arguments and settings. Out: text on standard output, and exit status 0 (success), 1 (failure) or 2 (wrong
+settings). A command imports gRPC and the Kafka client only when it runs, so `--help` stays fast. It may import
+everything except `testing`.
+"""
 
 import sys
 
@@ -11,7 +16,7 @@ from streamer.settings.table import settings_table
 
 app = typer.Typer(
     name="streamer",
-    help="Scores the candidates of bid requests: Kafka in, TensorFlow Serving, Kafka out.",
+    help="Scores the candidates of bid requests: reads from Kafka, calls TensorFlow Serving, writes to Kafka.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,12 +31,12 @@ app.add_typer(topics.app, name="topics")
 
 @app.command()
 def settings() -> None:
-    """Print all settings with their defaults and meanings, as Markdown."""
+    """Print all settings with their defaults and descriptions, as Markdown."""
     typer.echo(settings_table(), nl=False)
 
 
 def main() -> None:
-    """Runs a command. Exit status: 0 done, 1 failed, 2 wrong settings or arguments."""
+    """Runs a command. Exit status: 0 success, 1 failure, 2 wrong settings or arguments."""
     try:
         app()
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""`streamer check-config`: are the settings right, and do the brokers and the model agree with them?"""
+"""`streamer check-config`: validates the settings, also against brokers and models."""
 
 import asyncio
 from pathlib import Path
@@ -16,10 +16,10 @@ _ATTEMPTS, _RETRY_S = 10, 1.0
 
 
 def check_config(
-    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")] = None,
-    live: Annotated[bool, typer.Option("--live", help="Also ask the brokers and the model server.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Also check the topics, the group and the models.")] = False,
 ) -> None:
-    """Check the settings and show what is in force. Exit status 2 if anything is wrong."""
+    """Validate and show the settings. Exit status 2 if one is wrong."""
     settings = load_settings(config)
     console = Console(markup=False)
     console.print(_table(settings))
@@ -45,7 +45,7 @@ async def _ask(settings: Settings) -> list[str]:
     from streamer.serving.predictor import Predictor  # noqa: PLC0415
 
     await topics.check_topics(settings, topics.required_topics(settings))
-    # A new cluster makes the topic of its groups when it is first asked for one.
+    # A new cluster creates the topic for its groups at the first query.
     for left in reversed(range(_ATTEMPTS)):
         try:
             await groups.check_group(settings)

@@ -1,4 +1,4 @@
-"""`streamer explain`: what becomes of one request, feature by feature, on the live model."""
+"""`streamer explain`: encodes and scores one request with the live model, step by step."""
 
 import asyncio
 import sys
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 
 def explain(
-    request: Annotated[Path, typer.Argument(help="A request, as JSON; - reads it from standard input.")],
-    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")] = None,
-    candidates: Annotated[int, typer.Option(help="How many candidates to show.")] = 5,
+    request: Annotated[Path, typer.Argument(help="A request as JSON. - reads standard input.")],
+    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")] = None,
+    candidates: Annotated[int, typer.Option(help="Number of candidates to show.")] = 5,
 ) -> None:
-    """Encode and score one request with the model that serves, and show each step. Nothing is produced anywhere."""
+    """Encode and score one request with the serving model, and show each step.
+
+    It publishes nothing.
+    """
     settings = load_settings(config)
     try:
         value = sys.stdin.buffer.read() if str(request) == "-" else request.read_bytes()
@@ -54,8 +57,8 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
         parsed = time.perf_counter()
         encoded = serving.encoder.encode(decoded)
         done = time.perf_counter()
-        patience_s = settings.predictor.control_timeout_ms / 1e3
-        ctr = await predictor.score(serving.version, BatchInputs.whole(encoded), patience_s)
+        timeout_s = settings.predictor.control_timeout_ms / 1e3
+        ctr = await predictor.score(serving.version, BatchInputs.whole(encoded), timeout_s)
         replied = time.perf_counter()
     except InvalidRequestError as error:
         raise ConfigError(f"this record would be answered `invalid`: {error}") from error
@@ -65,20 +68,19 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
         await predictor.close()
     version, layout = serving.version, serving.encoder.layout
     budget = decoded.deadline_ms or settings.source.budget_ms
-    batches = -(-encoded.size // settings.batching.max_batch_rows)
     console.print(f"request {decoded.request_id}: {encoded.size} candidates, budget {budget:g} ms, model {version}")
     console.print(_features(layout, encoded))
-    most = settings.batching.max_batch_rows
-    console.print(f"at most {most} rows a call: {batches} call{'s' * (batches > 1)} if it travels alone")
+    rows = settings.batching.max_batch_rows
+    console.print(f"calls without other requests: {-(-encoded.size // rows)}, at most {rows} rows each")
     console.print(_candidates(layout, encoded, ctr.tolist(), shown))
     stages = {"decode": parsed - start, "encode": done - parsed, "predict": replied - done}
-    console.print("first call, nothing warm: " + ", ".join(f"{k} {v * 1e3:.2f} ms" for k, v in stages.items()))
+    console.print("times of a first call (cold): " + ", ".join(f"{k} {v * 1e3:.2f} ms" for k, v in stages.items()))
     _note_version(console, version, available)
 
 
 def _features(layout: "Layout", encoded: "EncodedRequest") -> Table:
-    """The rows of the table that the request's features, and the first candidate's, look up."""
-    table = Table("feature", "side", "rows of the table, or number", box=None)
+    """The embedding rows and numbers of the request's and the first candidate's features."""
+    table = Table("feature", "side", "rows of the fused table, or number", box=None)
     parts: tuple[tuple[Group, str, I32, F32 | None], ...] = (
         ("request", "user or context", encoded.request_ids, encoded.request_floats),
         ("candidate", "candidate 0", encoded.candidate_ids, encoded.candidate_floats),
@@ -95,7 +97,7 @@ def _features(layout: "Layout", encoded: "EncodedRequest") -> Table:
 
 
 def _candidates(layout: "Layout", encoded: "EncodedRequest", ctr: list[float], shown: int) -> Table:
-    table = Table("candidate", "ad", "cache key", "ctr", "times the spec's prior", box=None)
+    table = Table("candidate", "ad", "cache key", "ctr", "ratio to the spec's prior", box=None)
     for i in range(min(shown, encoded.size)):
         key = "".join(f"{half:016x}" for half in encoded.keys[i].tolist())
         table.add_row(str(i), encoded.ad_ids[i], key, f"{ctr[i]:.6f}", f"{ctr[i] / layout.spec.prior:.2f}")
@@ -104,5 +106,5 @@ def _candidates(layout: "Layout", encoded: "EncodedRequest", ctr: list[float], s
 
 def _note_version(console: Console, version: "ModelVersion", available: list[int]) -> None:
     if len(available) > 1:
-        which = "the newest" if version.version == available[-1] else "which the model's label leads to"
-        console.print(f"versions {', '.join(map(str, available))} are served; this is {version.version}, {which}")
+        which = "the newest one" if version.version == available[-1] else "the labelled one"
+        console.print(f"versions {', '.join(map(str, available))} are available; this is {version.version}, {which}")

@@ -1,4 +1,4 @@
-"""`streamer model`: which version serves, asked and told through the operations port of a running worker."""
+"""`streamer model`: shows and selects model versions, through a worker's operations port."""
 
 import http.client
 import json
@@ -13,52 +13,56 @@ import typer
 from streamer.errors import StreamerError
 from streamer.settings import load_settings
 
-app = typer.Typer(no_args_is_help=True, help="See and choose the model version of a running worker.")
+app = typer.Typer(no_args_is_help=True, help="Show and select the model versions of a running worker.")
 _TIMEOUT_S = 60.0
 
 Version = Annotated[int, typer.Argument(min=1)]
 VersionOrLabel = Annotated[
-    str, typer.Argument(metavar="VERSION|LABEL", help="A number, or a label that is followed wherever it leads.")
+    str,
+    typer.Argument(metavar="VERSION|LABEL", help="Version number or version label."),
 ]
-Share = Annotated[float, typer.Argument(min=0, max=1, help="Share of the users, told by their records' keys.")]
-Config = Annotated[Path | None, typer.Option(help="Settings (YAML); they name the operations port.")]
-Model = Annotated[str | None, typer.Option(help="Name of the model; by default the first of the worker's.")]
-Ops = Annotated[str | None, typer.Option(help="Address of the operations port; by default the settings' one.")]
+Share = Annotated[float, typer.Argument(min=0, max=1, help="Share of the users, selected by record key.")]
+Config = Annotated[Path | None, typer.Option(help="Settings (YAML) with the address of the operations port.")]
+Model = Annotated[str | None, typer.Option(help="Name of the model. Default: the worker's first model.")]
+Ops = Annotated[str | None, typer.Option(help="Address of the operations port. Default: the one in the settings.")]
 
 
 @app.command("list")
 def show(config: Config = None, ops: Ops = None) -> None:
-    """Show of each model the version that serves, the one before it, and what was pinned or rolled back."""
+    """Show the serving, previous, pinned and rolled-back versions of each model."""
     _ask("GET", "/model", config, ops)
 
 
 @app.command()
 def pin(version: Version, model: Model = None, config: Config = None, ops: Ops = None) -> None:
-    """Serve this version, and no newer one, until `unpin`."""
+    """Pin this version: it serves, and no newer one, until `unpin`."""
     _ask("POST", f"/model/pin/{version}", config, ops, model)
 
 
 @app.command()
 def canary(version: VersionOrLabel, share: Share, model: Model = None, config: Config = None, ops: Ops = None) -> None:
-    """Serve this version to a share of the users, until `pin` or `unpin`."""
+    """Start a canary: this version serves a share of the users, until `pin` or `unpin`."""
     _ask("POST", f"/model/canary/{urllib.parse.quote(version, safe='')}/{share:f}", config, ops, model)
 
 
 @app.command()
 def shadow(version: Version, share: Share, model: Model = None, config: Config = None, ops: Ops = None) -> None:
-    """Have this version score a share of the users too, on the shadow topic; a share of 0 ends it."""
+    """Make this version the shadow version for a share of the users. A share of 0 ends it."""
     _ask("POST", f"/model/shadow/{version}/{share:f}", config, ops, model)
 
 
 @app.command()
 def unpin(model: Model = None, config: Config = None, ops: Ops = None) -> None:
-    """Serve the newest version (or the labelled one) again, end a canary; what was rolled back gets another chance."""
+    """End a pin or a canary: the newest or labelled version serves.
+
+    A version that was rolled back is tried again.
+    """
     _ask("POST", "/model/unpin", config, ops, model)
 
 
 @app.command()
 def rollback(model: Model = None, config: Config = None, ops: Ops = None) -> None:
-    """Serve the version before this one again, at once."""
+    """Roll back to the previous version at once."""
     _ask("POST", "/model/rollback", config, ops, model)
 
 
@@ -72,11 +76,11 @@ def _ask(method: str, path: str, config: Path | None, ops: str | None, model: st
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
             found = json.load(response)
     except urllib.error.HTTPError as error:
-        raise StreamerError(f"{address} refused: {error.read().decode(errors='replace').strip()}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:  # something else listens, or the address is none
+        raise StreamerError(f"{address} rejected it: {error.read().decode(errors='replace').strip()}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:  # another program listens, or no such address
         raise StreamerError(f"no worker's operations port at {address}: {error}") from error
     for described in found:
-        # A supervisor answers with a list for each of its workers.
+        # A supervisor replies with a list for each of its workers.
         for part in described["models"] if "worker" in described else [described]:
             if "worker" in described:
                 typer.echo(f"worker: {described['worker']}")

@@ -1,4 +1,4 @@
-"""`streamer run`: one worker, or several under a supervisor, until they are told to stop."""
+"""`streamer run`: one worker, or several under a supervisor, until a signal stops them."""
 
 import ctypes
 import gc
@@ -16,12 +16,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def run(
-    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables win over it.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default supervisor.workers.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: supervisor.workers.")] = None,
 ) -> None:
     """Consume bid requests, score their candidates, publish the answers.
 
-    SIGTERM drains and exits with 0; a second signal ends at once. With several workers SIGHUP restarts them one by one.
+    SIGTERM drains and exits with 0; a second signal exits at once. SIGHUP reloads several workers one after the other.
     """
     if workers is not None:
         os.environ["STREAMER_SUPERVISOR__WORKERS"] = str(workers)
@@ -32,7 +32,7 @@ def run(
 
 
 def _work(settings: Settings) -> int:
-    # Imported here, so that --help and wrong settings do not wait for gRPC and Kafka clients.
+    # Imported here, so that --help and wrong settings do not wait for gRPC and the Kafka client.
     import uvloop  # noqa: PLC0415
 
     from streamer import logs  # noqa: PLC0415
@@ -42,7 +42,7 @@ def _work(settings: Settings) -> int:
     if settings.ops.socket is not None:
         _drain_with_parent()
 
-    # What was imported stays. Looking through it for garbage would stop everything for 40 ms, now and then.
+    # Imported modules stay in memory. A garbage collection that visits them stops the loop for 40 ms.
     gc.collect()
     gc.freeze()
 
@@ -56,17 +56,17 @@ def _supervise(settings: Settings, config: Path | None) -> int:
     import asyncio  # noqa: PLC0415
 
     from streamer import logs  # noqa: PLC0415
-    from streamer.ops.supervisor import Supervisor, command_of  # noqa: PLC0415
+    from streamer.ops.supervisor import Supervisor, worker_command  # noqa: PLC0415
 
     log = logs.configure(settings.service)
 
     async def supervise() -> int:
-        return await Supervisor(settings, log, command_of(config), os.environ, lambda: load_settings(config)).run()
+        return await Supervisor(settings, log, worker_command(config), os.environ, lambda: load_settings(config)).run()
 
     return asyncio.run(supervise())
 
 
 def _drain_with_parent() -> None:
-    """Has the kernel send SIGTERM when the supervisor dies, so that none of its workers outlives it unseen."""
+    """Makes the kernel send SIGTERM to this worker when its supervisor dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))

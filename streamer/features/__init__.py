@@ -1,22 +1,18 @@
-"""The feature contract: `FeatureSpec` says what the features are, `Encoder` turns requests into matrices by it."""
+"""The feature contract: equal values have equal encodings, in serving and in training.
+
+In: a `FeatureSpec` and bid requests or logged rows. Out: `EncodedRequest`, flat rows, the layout of their columns.
+Unknown and missing values take defaults. Equal spec hashes mean interchangeable encoders. Imports only `errors` and
+`types` of the scorer; pure: no loop, clock, log, client or metric.
+"""
 
 from streamer.errors import SpecError
 from streamer.features.encoder import Encoder
+from streamer.features.kinds import Bucketised, Categorical, Cross, Feature, MultiValued, Numeric
 from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout
-from streamer.features.paths import column_getter, getter, parse_path
+from streamer.features.paths import column_getter, getter
 from streamer.features.served import ServedRows, decode_served, encode_served
 from streamer.features.side import to_float
-from streamer.features.spec import (
-    Bucketised,
-    Categorical,
-    Cross,
-    Feature,
-    FeatureSpec,
-    Group,
-    MultiValued,
-    Numeric,
-)
-from streamer.types import RequestPaths
+from streamer.features.spec import FeatureSpec, Group
 
 __all__ = [
     "GROUPS",
@@ -32,13 +28,11 @@ __all__ = [
     "Layout",
     "MultiValued",
     "Numeric",
-    "RequestPaths",
     "ServedRows",
     "SpecError",
     "column_getter",
     "decode_served",
     "encode_served",
     "getter",
-    "parse_path",
     "to_float",
 ]

@@ -1,4 +1,4 @@
-"""Bid requests to matrices: the one encoder that serving and training share."""
+"""Encodes bid requests as matrices, for serving and for training."""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -8,20 +8,21 @@ import orjson
 
 from streamer.errors import InvalidRequestError
 from streamer.features.hashing import PADDING, TextHasher, join, mix64, prepare
+from streamer.features.kinds import MultiValued
 from streamer.features.layout import Layout
 from streamer.features.paths import column_getter, getter
 from streamer.features.side import SideEncoder, SideRows
-from streamer.features.spec import FeatureSpec, MultiValued
+from streamer.features.spec import FeatureSpec
 from streamer.types import F32, I32, U64, BidRequest, EncodedRequest
 
 _EVICTED_SHARE = 8
 
 
 class Encoder:
-    """Encodes requests by one spec.
+    """Encodes requests by one spec. Not thread-safe.
 
-    A candidate's row depends on nothing but its JSON, so it is remembered by the exact bytes of it: up to
-    `memoised_ads` rows, oldest forgotten first. Rows and columns of the same values encode alike. Not thread-safe.
+    A candidate's row depends only on its JSON. The encoder memoises up to `memoised_ads` rows by the exact bytes of
+    that JSON and evicts the oldest first. Rows and columns of the same values give the same encoding.
     """
 
     def __init__(self, spec: FeatureSpec, *, memoised_ads: int = 20_000) -> None:
@@ -30,7 +31,7 @@ class Encoder:
         hasher = TextHasher()
         self._request = SideEncoder(self.layout, candidates=False, hasher=hasher)
         self._candidate = SideEncoder(self.layout, candidates=True, hasher=hasher)
-        self._remembered = _Remembered(self._candidate, spec.request.ad_id, self.layout, memoised_ads)
+        self._memoised = _MemoisedAds(self._candidate, spec.request.ad_id, self.layout, memoised_ads)
         self._ad_ids = column_getter(spec.request.ad_id)
         self._columns = tuple(column_getter(f.path) for f in self._candidate.features)
         pairs = self.layout.crosses("pair")
@@ -41,14 +42,14 @@ class Encoder:
     def encode(self, request: BidRequest) -> EncodedRequest:
         """Encodes one request of n candidates.
 
-        Unknown and missing values take their defaults; only a candidate that is no object, or an ad id that is no
-        non-empty string, is refused.
+        Unknown and missing values become defaults.
 
         Raises:
-            InvalidRequestError: naming the field and the candidate.
+            InvalidRequestError: a candidate is not an object, an ad id is not a non-empty string, or a column has
+                another length than the ad ids. The error names the field and the candidate.
         """
         if request.rows is not None:
-            ad_ids, candidates = self._remembered.encode(request.rows)
+            ad_ids, candidates = self._memoised.encode(request.rows)
         else:
             ad_ids, candidates = self._encode_columns(request)
         end = self._request.encode_documents([request.fields])
@@ -73,18 +74,18 @@ class Encoder:
 
         Args:
             documents: the m requests' documents.
-            candidates: the n candidates that were shown, those of the first request first.
-            shown: how many of them belong to each request; m counts with sum n.
+            candidates: the n shown candidates, in the order of the requests.
+            shown: the number of shown candidates of each request; m counts with sum n.
 
         Returns:
-            ids int32 [n, layout.row_ids] and floats float32 [n, layout.row_floats]: the request's columns, the
-            candidate's, the pairs', as the `serving_default` signature takes them.
+            ids int32 [n, layout.row_ids] and floats float32 [n, layout.row_floats], as the `serving_default` signature
+            takes them: the columns of the request, then of the candidate, then of the pairs.
         """
         request = self._request.encode_documents(documents).repeated(shown)
         return self._flat_rows(request, self._candidate.encode_documents(candidates))
 
     def encode_table(self, values: Mapping[str, Sequence[object]], n: int) -> tuple[I32, F32]:
-        """Like `encode_log`, from columns of n values by feature name; a feature without a column is missing."""
+        """Encodes n rows like `encode_log`, from columns by feature name; a column can be absent."""
         absent: Sequence[object] = [None] * n
         ends = (
             side.encode([values.get(f.name, absent) for f in side.features], n)
@@ -93,7 +94,7 @@ class Encoder:
         return self._flat_rows(*ends)
 
     def flat_rows(self, encoded: EncodedRequest) -> tuple[I32, F32]:
-        """An encoded request as flat rows: ids int32 [n, layout.row_ids], floats float32 [n, layout.row_floats]."""
+        """Flat rows of a request: int32 [n, layout.row_ids] and float32 [n, layout.row_floats]."""
         n = encoded.size
         ids = [np.broadcast_to(encoded.request_ids, (n, encoded.request_ids.shape[1]))]
         floats = [np.broadcast_to(encoded.request_floats, (n, encoded.request_floats.shape[1]))]
@@ -130,14 +131,17 @@ class Encoder:
                 column = absent
             elif not isinstance(column, list) or len(column) != n:
                 raise InvalidRequestError(
-                    f"{self.spec.request.candidates}.{feature.path}", f"expected a list of {n} values, as ad ids have"
+                    f"{self.spec.request.candidates}.{feature.path}", f"expected a list of {n} values, one per ad id"
                 )
             values.append(column)
         return ad_ids, self._candidate.encode(values, n)
 
 
-class _Remembered:
-    """Encoded candidates by the bytes of their JSON. Invariant: a slot in use by a request is not evicted under it."""
+class _MemoisedAds:
+    """Encoded candidates by the bytes of their JSON.
+
+    Invariant: no request evicts a slot that it uses itself.
+    """
 
     def __init__(self, side: SideEncoder, ad_id_path: str, layout: Layout, capacity: int) -> None:
         self._side = side
@@ -160,7 +164,7 @@ class _Remembered:
             self._evict(max(len(rows), self._capacity // _EVICTED_SHARE))
         slots = [self._slots.get(row, -1) for row in rows]
         if -1 in slots:
-            self._learn([(i, rows[i]) for i, slot in enumerate(slots) if slot < 0])
+            self._add([(i, rows[i]) for i, slot in enumerate(slots) if slot < 0])
             slots = [self._slots[row] for row in rows]
         index = np.array(slots, dtype=np.intp)
         known = self._ad_ids
@@ -168,8 +172,8 @@ class _Remembered:
             self._ids[index], self._floats[index], self._halves[index], self._keys[index]
         )
 
-    def _learn(self, unknown: Sequence[tuple[int, bytes]]) -> None:
-        first: dict[bytes, int] = {}  # a candidate that stands twice is encoded once
+    def _add(self, unknown: Sequence[tuple[int, bytes]]) -> None:
+        first: dict[bytes, int] = {}  # a candidate that occurs twice is encoded once
         for i, row in unknown:
             first.setdefault(row, i)
         ad_ids, new = self._encode_new(list(first), list(first.values()))

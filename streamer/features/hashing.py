@@ -1,24 +1,23 @@
-"""Values to stable 64-bit hashes, and hashes to ids. The same in every process, on every platform, for ever.
+"""Stable 64-bit hashes of values: the same in every process and on every platform.
 
-A change of anything here changes the meaning of every trained model: `HASHING_VERSION` is part of a spec's hash.
+A change in this file changes the meaning of every trained model: `HASHING_VERSION` is part of a spec's hash.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
-U64 = npt.NDArray[np.uint64]
+from streamer.types import U64
 
 HASHING_VERSION = 1
 
 PADDING = 0
-"""The hash of an absent value of a multi-valued feature; crosses with it have id 0. The odds that a text hashes to it
-are 2^-64."""
+"""The hash of a free place of a multi-valued feature; a cross with it has id 0. A text hashes to it with probability
+2^-64."""
 
 MISSING = xxhash.xxh3_64_intdigest(b"\xff missing")
-"""The hash of a missing value: of bytes that are no UTF-8, so no text is mistaken for it."""
+"""The hash of a missing value. Its bytes are not UTF-8, so no text is equal to them."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -28,10 +27,10 @@ _INTEGRAL_LIMIT = 2.0**53
 
 
 def canonical(value: object) -> str | None:
-    """The text of a scalar JSON value, or None where it counts as missing.
+    """The text of a scalar JSON value, or None if it counts as missing.
 
     Null, the empty string, NaN, lists and objects count as missing. Producers disagree on 3 and 3.0, so an integral
-    float reads as an integer; JSON parsers disagree on integers beyond 64 bits, so those read as floats.
+    float becomes an integer. JSON parsers disagree on integers beyond 64 bits, so those become floats.
     """
     if isinstance(value, str):
         return value or None
@@ -40,7 +39,7 @@ def canonical(value: object) -> str | None:
     if isinstance(value, int):
         return str(value) if -(2**63) <= value < 2**64 else repr(_rounded(value))
     if isinstance(value, float):
-        if value != value:  # noqa: PLR0124  NaN is the one value that differs from itself
+        if value != value:  # noqa: PLR0124  only NaN differs from itself
             return None
         if abs(value) < _INTEGRAL_LIMIT and value == int(value):
             return str(int(value))
@@ -56,22 +55,22 @@ def _rounded(value: int) -> float:
 
 
 def hash64(text: str) -> int:
-    """XXH3 (64 bits, no seed) of the UTF-8 bytes of `text`. Lone surrogates are hashed as they would be encoded."""
+    """XXH3 (64 bits, no seed) of a text's UTF-8 bytes; lone surrogates count as code points."""
     return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
 
 
 class TextHasher:
-    """`canonical` and `hash64` of many values, with the hashes of recent strings remembered.
+    """`canonical` and `hash64` of many values; it memoises the hashes of recent strings.
 
-    Only strings are remembered: 1, 1.0 and True are one key of a dict but three texts.
+    It memoises only strings: 1, 1.0 and True are one key of a dict but three texts.
     """
 
-    def __init__(self, remembered: int = 100_000) -> None:
-        self._limit = remembered
+    def __init__(self, memoised: int = 100_000) -> None:
+        self._limit = memoised
         self._hashes: dict[str, int] = {}
 
     def __call__(self, values: Sequence[object]) -> U64:
-        """Hashes of `values`, uint64 [len(values)]; `MISSING` where `canonical` finds none."""
+        """Hashes of `values`, uint64 [len(values)]; `MISSING` for a missing value."""
         known = self._hashes
         if len(known) > self._limit:
             known.clear()
@@ -89,9 +88,10 @@ class TextHasher:
 
 
 def mix64(x: U64) -> U64:
-    """SplitMix64's finalizer (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014). Any shape.
+    """SplitMix64's finalizer, for arrays of any shape.
 
-    Arithmetic is modulo 2^64, which numpy does silently for arrays.
+    Source: Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014.
+    Arithmetic is modulo 2^64; numpy gives no warning for arrays.
     """
     x = (x ^ (x >> _S30)) * _MIX1
     x = (x ^ (x >> _S27)) * _MIX2
@@ -99,13 +99,13 @@ def mix64(x: U64) -> U64:
 
 
 def prepare(left: U64) -> U64:
-    """The part of `join` that depends on its left side alone."""
+    """The part of `join` that depends only on the left hash."""
     return mix64(left + _GOLDEN) + _GOLDEN
 
 
 def join(prepared: U64, right: U64) -> U64:
-    """The hash of an ordered pair of hashes, of which the left one went through `prepare`. Shapes broadcast.
+    """The hash of a pair of hashes; `prepared` is `prepare` of the left one. Shapes broadcast.
 
-    Where either one is `PADDING` the result means nothing: callers put padding there.
+    If either hash is `PADDING`, the result has no meaning and the caller must replace it by padding.
     """
     return mix64(prepared ^ right)

@@ -1,18 +1,19 @@
-"""Which column of which matrix holds which feature, and which rows of the fused table are whose."""
+"""The encoded form of a spec: the matrix columns and the table rows of each feature."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
-from streamer.features.spec import Cross, Feature, FeatureSpec, Group, MultiValued, Numeric
+from streamer.features.kinds import Cross, Feature, MultiValued, Numeric
+from streamer.features.spec import FeatureSpec, Group
 
 GROUPS: tuple[Group, ...] = ("request", "candidate", "pair")
 
 
 @dataclass(frozen=True, slots=True)
 class IdColumns:
-    """`width` adjacent id columns of one feature, from column `start` of its group's matrix.
+    """The `width` adjacent id columns of one feature, from column `start` of its group's matrix.
 
-    Its ids are in [offset, offset + rows); padding of multi-valued features is 0.
+    Ids are in [offset, offset + rows); padding of multi-valued features is 0.
     """
 
     feature: Feature
@@ -24,7 +25,7 @@ class IdColumns:
 
     @property
     def pooling(self) -> str | None:
-        """How its values become one: "mean" or "sum"; None where a row holds exactly one value."""
+        """How a row's values are pooled: "mean" or "sum"; None if a row holds exactly one value."""
         if isinstance(self.feature, MultiValued):
             return self.feature.pooling
         return "sum" if self.width > 1 else None
@@ -43,7 +44,7 @@ class Layout:
     """The encoded form that follows from a spec.
 
     Row 0 of the fused table is padding. The rows of deep features come first, in [1, embedded_rows), so that the
-    embedding table needs no rows for features that are only wide; `table_rows` counts all.
+    embedding table needs no rows for features that are only wide. `table_rows` counts all rows.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
@@ -94,18 +95,6 @@ class Layout:
     def row_floats(self) -> int:
         """Floats of one flat row: request and candidate columns side by side."""
         return sum(self.float_width(group) for group in GROUPS)
-
-    def wide_count(self) -> int:
-        """Wide features, as the literature counts them."""
-        return sum(f.wide for f in self.spec.features)
-
-    def deep_count(self) -> int:
-        """Deep features, embedded and numeric."""
-        return sum(f.deep for f in self.spec.features)
-
-    def embedded_count(self) -> int:
-        """Deep features that have an embedding."""
-        return sum(f.deep and not isinstance(f, Numeric) for f in self.spec.features)
 
     def crosses(self, group: Group) -> tuple[tuple[IdColumns, Cross], ...]:
         """The group's crosses with their columns."""

@@ -1,4 +1,4 @@
-"""Where a value stands in a JSON document: `user.age`, `imp[0].banner.w`, `user.data[*].id`."""
+"""Paths to values in a JSON document: `user.age`, `imp[0].banner.w`, `user.data[*].id`."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ def parse_path(path: str) -> tuple[str, *tuple[str | int, ...]]:
     """The steps of `path`: keys as strings, indices as integers, `[*]` as `"*"` (every element).
 
     Raises:
-        SpecError: the path is empty or is not of the form shown above.
+        SpecError: the path is empty or does not have the form of the module's examples.
     """
     steps: list[str | int] = []
     at = 0
@@ -37,7 +37,7 @@ def parse_path(path: str) -> tuple[str, *tuple[str | int, ...]]:
 
 
 def getter(path: str) -> Getter:
-    """A function that fetches the value at `path`, or None where the document has none. It never raises."""
+    """A function that returns a document's value at `path`, otherwise None. It never raises."""
     steps = parse_path(path)
     if len(steps) == 1:
         return _key(steps[0])
@@ -47,11 +47,11 @@ def getter(path: str) -> Getter:
 
 
 def column_getter(path: str) -> Getter:
-    """A function that fetches the column at `path` from candidates given as columns.
+    """A function that returns the column at `path` from columns of candidates. It never raises.
 
-    Keys lead to the column, a list of one value a candidate; the steps behind it apply to each value, so that rows and
-    columns of the same values read alike. None where there is no such column; what is no list is returned as it is.
-    It never raises.
+    The first keys lead to the column: a list with one value per candidate. The steps after it apply to each value, so
+    rows and columns of the same values give the same result. The function returns None if there is no such column, and
+    a value that is not a list unchanged.
     """
     steps = parse_path(path)
 
@@ -87,7 +87,7 @@ def _key(key: str | int) -> Getter:
 
 
 def _key_in_key(outer: str | int, inner: str | int) -> Getter:
-    """The commonest path, unrolled: a request has some fifty of them."""
+    """The most frequent form of path, without a loop: a request has about fifty of them."""
 
     def get(doc: object) -> object:
         found = doc.get(outer) if isinstance(doc, dict) else None

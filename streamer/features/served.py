@@ -1,4 +1,4 @@
-"""One line of the feature log: the rows that a request was scored by, so that training sees what serving saw."""
+"""One line of the feature log: the encoded rows of a request, exactly as they were scored."""
 
 import binascii
 from base64 import b64decode, b64encode
@@ -15,7 +15,7 @@ from streamer.types import F32, I32, BadRecord, EncodedRequest, ModelVersion
 
 @dataclass(frozen=True, slots=True)
 class ServedRows:
-    """The rows of one request of n candidates, as the scorer had encoded them.
+    """The encoded rows of one request of n candidates, as the scorer used them.
 
     Attributes:
         spec_hash: `FeatureSpec.hash` of the encoder.
@@ -30,14 +30,14 @@ class ServedRows:
     floats: Mapping[Group, F32]
 
     def flat_row(self, at: int) -> tuple[I32, F32]:
-        """The row of a candidate as `Encoder.flat_rows` has it: int32 [row_ids], float32 [row_floats]."""
+        """One candidate's row, as in `Encoder.flat_rows`: int32 [row_ids], float32 [row_floats]."""
         rows = [(self.ids[group], self.floats[group], 0 if group == "request" else at) for group in GROUPS]
         ids, floats = [ids[i] for ids, _, i in rows], [floats[i] for _, floats, i in rows if floats.shape[1]]
         return np.concatenate(ids), np.concatenate([*floats, np.empty(0, np.float32)])
 
 
 def encode_served(request_id: str, spec_hash: str, version: ModelVersion, encoded: EncodedRequest) -> bytes:
-    """The line: JSON with the bytes of each matrix, little-endian and row by row, in base64."""
+    """Writes a line: JSON with the bytes of each matrix in base64, little-endian and row by row."""
     matrices = {
         "request_ids": encoded.request_ids,
         "request_floats": encoded.request_floats,
@@ -57,7 +57,7 @@ def encode_served(request_id: str, spec_hash: str, version: ModelVersion, encode
 
 
 def decode_served(line: str | bytes, layout: Layout) -> ServedRows | BadRecord:
-    """Reads a line; one that was not encoded by the layout's own spec cannot be, and is bad."""
+    """Reads a line. A line of another spec, or one that cannot be parsed, becomes a `BadRecord`."""
     try:
         content = orjson.loads(line)
         request_id, spec_hash, ad_ids = content["request_id"], content["spec_hash"], content["ad_id"]

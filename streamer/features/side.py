@@ -1,4 +1,4 @@
-"""Encodes the features of one end of a request: user and context together, or candidates. All rows at once."""
+"""Encodes one end of a request (user and context, or candidates), all rows at once."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from math import isnan
 import numpy as np
 
 from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, hash64, join, mix64, prepare
+from streamer.features.kinds import Bucketised, Categorical, Cross, HashedFeature, MultiValued
 from streamer.features.layout import Layout
 from streamer.features.paths import getter
-from streamer.features.spec import Bucketised, Categorical, Cross, FeatureSpec, Group, HashedFeature, MultiValued
+from streamer.features.spec import FeatureSpec, Group
 from streamer.types import F32, I32, U64
 
 _MISSING = np.uint64(MISSING)
-# Numbers take part in keys in steps of 1/32 standard deviation: a raw price would make every key new.
+# Keys contain numbers rounded to 1/32 standard deviation: with raw prices hardly two keys would be equal.
 _STEPS = 32
 
 
@@ -26,7 +27,7 @@ class SideRows:
     Attributes:
         ids: int32 [n, ids], global rows of the fused table.
         floats: float32 [n, floats].
-        halves: uint64 [n, pair columns], this end's share of each pair cross.
+        halves: uint64 [n, pair columns], this end's part of each pair cross.
         keys: uint64 [n, 2], 128-bit hash of the row's values, numbers rounded to 1/32 of their standard deviation.
     """
 
@@ -36,7 +37,7 @@ class SideRows:
     keys: U64
 
     def repeated(self, counts: Sequence[int]) -> "SideRows":
-        """Each row as often as its count says; [sum(counts)] rows."""
+        """Row i repeated counts[i] times; sum(counts) rows."""
         return SideRows(
             ids=self.ids.repeat(counts, axis=0),
             floats=self.floats.repeat(counts, axis=0),
@@ -46,7 +47,7 @@ class SideRows:
 
 
 def to_float(value: object) -> float:
-    """The number that a JSON value stands for, as text too; NaN where it is none. Never raises."""
+    """The number of a JSON value (a number or its text), otherwise NaN. It never raises."""
     try:
         return float(value) if isinstance(value, int | float | str) else float("nan")
     except OverflowError:
@@ -56,9 +57,9 @@ def to_float(value: object) -> float:
 
 
 class _Fold:
-    """Joins, for each of its columns, the hashes of one, two or three parent columns of the hash matrix.
+    """Joins one, two or three columns of the hash matrix into each of its result columns.
 
-    `PADDING` of any parent gives `PADDING`; `padded` parent columns are those that may hold it.
+    `PADDING` in any parent column gives `PADDING`; only the columns in `padded` can contain it.
     """
 
     def __init__(self, parents: Sequence[tuple[int, ...]], padded: range) -> None:
@@ -82,10 +83,10 @@ class _Fold:
 
 
 class SideEncoder:
-    """Turns columns of raw values into ids, floats, pair halves and keys, by numpy over all rows and features.
+    """Turns columns of raw values into ids, floats, pair halves and keys.
 
-    Everything is read from one hash matrix: uint64, one column for each categorical feature, then one for each value of
-    a multi-valued one, then one for each bucketised one.
+    It uses numpy over all rows and features. All results come from one hash matrix, uint64: one column for
+    each categorical feature, then one for each value of a multi-valued feature, then one for each bucketised feature.
     """
 
     def __init__(self, layout: Layout, *, candidates: bool, hasher: TextHasher) -> None:
@@ -119,7 +120,7 @@ class SideEncoder:
         self._salts = mix64(np.arange(1, 2 * (at + len(self._numeric)) + 1, dtype=np.uint64)).reshape(2, -1)
 
     def _parent_columns(self, spec: FeatureSpec, cross: Cross) -> list[tuple[int, ...]]:
-        """For each value of the cross, the hash columns of those of its parents that are on this end."""
+        """For each value of the cross, the hash columns of its parents on this end."""
         parents = spec.parents(cross)
         choices = product(*(range(spec.width(p)) for p in parents))
         return [
@@ -166,7 +167,7 @@ class SideEncoder:
         self._number_defaults = np.array([np.nan if f.default is None else f.default for f in self._numeric])
 
     def encode_documents(self, documents: Sequence[object]) -> SideRows:
-        """Encodes n JSON documents (or candidates); what is missing or of another type takes the default."""
+        """Encodes n JSON documents (or candidates); values that cannot be used become defaults."""
         return self.encode([[get(doc) for doc in documents] for get in self.getters], len(documents))
 
     def encode(self, values: Sequence[Sequence[object]], n: int) -> SideRows:
@@ -189,7 +190,7 @@ class SideEncoder:
         return SideRows(ids, floats, folded[:, self._local_crosses :], self._keys(hashes, floats))
 
     def _hash_lists(self, values: Sequence[Sequence[object]], hashes: U64) -> None:
-        """Fills the columns of the multi-valued features: hashes of what is present, then padding."""
+        """Fills the columns of the multi-valued features: hashes of present values, then padding."""
         if not values:
             return
         start = len(self._categorical)
@@ -223,7 +224,7 @@ class SideEncoder:
         numbers = np.array([[to_float(value) for value in column] for column in values], dtype=np.float64).T
         numbers = np.where(np.isnan(numbers), self._number_defaults, numbers)
         numbers = np.where(self._log, np.log1p(np.maximum(numbers, 0.0)), numbers)
-        with np.errstate(over="ignore"):  # what becomes infinite is clipped
+        with np.errstate(over="ignore"):  # infinity is clipped
             scaled = np.clip((numbers - self._mean) / self._std, -self._clip, self._clip)
         return np.where(np.isnan(scaled), 0.0, scaled).astype(np.float32)
 
@@ -232,7 +233,7 @@ class SideEncoder:
         if len(self._target):
             taken = hashes[:, self._source]
             rows = (taken % self._modulus).astype(np.int32) + self._base
-            # A categorical feature's base is one past its row for missing values; padding is row 0 of the table.
+            # A categorical feature's base is one row after its row for missing values; padding is row 0 of the table.
             rows = np.where(taken == _MISSING, self._base - 1, rows)
             ids[:, self._target] = np.where(taken == PADDING, 0, rows)
         for target, source, offset, words in self._vocabularies:
@@ -245,7 +246,7 @@ class SideEncoder:
         return ids
 
     def _keys(self, hashes: U64, floats: F32) -> U64:
-        # As float64: integers have no room for what is hardly clipped. Adding 0 makes 0 of -0.
+        # As float64: with a large `clip` a step exceeds int64. Adding 0 turns -0 into 0.
         steps = (np.rint(floats * np.float32(_STEPS)) + np.float32(0)).astype(np.float64)
         words = np.hstack([hashes, steps.view(np.uint64)])
         return mix64(mix64(words[:, None, :] ^ self._salts).sum(axis=2, dtype=np.uint64))

@@ -6,161 +6,43 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cached_property
+from math import prod
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from streamer.errors import SpecError
 from streamer.features.hashing import HASHING_VERSION
+from streamer.features.kinds import Cross, Feature, HashedFeature, MultiValued, Numeric, SpecValue
 from streamer.features.paths import parse_path
 from streamer.types import RequestPaths
 
-Side = Literal["user", "context", "candidate"]
 Group = Literal["request", "candidate", "pair"]
-"""Where an encoded column travels: once a request (user and context), once a candidate, or once a candidate because it
-crosses a request's value with a candidate's."""
+"""Which matrix holds an encoded column: `request` once per request (user and context), `candidate` once per candidate,
+`pair` once per candidate for a cross of the request's value with the candidate's."""
 
-Word = Annotated[str, Field(min_length=1)]
-"""The empty string counts as missing, so it is neither a word nor a default."""
-
-MAX_CROSS_WIDTH = 64
+_MAX_CROSS_WIDTH = 64
 _MAX_ROWS = 2**31 - 1
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class _Feature(_Value):
-    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
-    wide: bool = False
-    deep: bool = False
-
-
-class _Scalar(_Feature):
-    path: str
-    side: Side
-
-    @model_validator(mode="after")
-    def _path_is_readable(self) -> Self:
-        try:
-            parse_path(self.path)
-        except SpecError as error:
-            raise ValueError(str(error)) from None
-        return self
-
-
-class Categorical(_Scalar):
-    """One string, number or boolean, hashed into `buckets` rows, the first of which is for a missing value.
-
-    With a `vocabulary` nothing is hashed: one row for missing, one for unknown, then one for each word.
-    """
-
-    kind: Literal["categorical"]
-    buckets: int = Field(default=0, ge=0)
-    vocabulary: tuple[Word, ...] = ()
-    default: Word | None = None
-
-    @model_validator(mode="after")
-    def _buckets_or_vocabulary(self) -> Self:
-        if bool(self.buckets) == bool(self.vocabulary):
-            raise ValueError("give either buckets or a vocabulary")
-        if self.buckets == 1:
-            raise ValueError("buckets: at least 2, as the first is for a missing value")
-        if len(set(self.vocabulary)) != len(self.vocabulary):
-            raise ValueError("vocabulary: a word stands twice")
-        return self
-
-    @property
-    def rows(self) -> int:
-        """Rows of the fused table."""
-        return len(self.vocabulary) + 2 if self.vocabulary else self.buckets
-
-
-class MultiValued(_Scalar):
-    """A list of up to `max_values` values, hashed into `buckets` rows and pooled; what is beyond is dropped.
-
-    Absent values are padding (id 0), which takes no part in the pooling. A scalar counts as a list of one.
-    """
-
-    kind: Literal["multi_valued"]
-    buckets: int = Field(ge=1)
-    max_values: int = Field(ge=1, le=64)
-    pooling: Literal["mean", "sum"] = "mean"
-    default: Word | None = None
-
-    @property
-    def rows(self) -> int:
-        """Rows of the fused table."""
-        return self.buckets
-
-
-class Numeric(_Scalar):
-    """A number for the float matrix: (log1p of it if `log`, minus `mean`) / `std`, clipped to ± `clip`.
-
-    A missing value is `default`, in the units of the document; without a default it becomes 0, the mean.
-    """
-
-    kind: Literal["numeric"]
-    mean: float = 0.0
-    std: float = Field(default=1.0, gt=0)
-    log: bool = False
-    clip: float = Field(default=10.0, gt=0, le=1e30)
-    default: float | None = None
-
-
-class Bucketised(_Scalar):
-    """A number's bucket among sorted `boundaries`: row 0 is for missing, row i for boundaries[i-2] <= x < [i-1]."""
-
-    kind: Literal["bucketised"]
-    boundaries: tuple[float, ...] = Field(min_length=1)
-    default: float | None = None
-
-    @model_validator(mode="after")
-    def _sorted(self) -> Self:
-        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
-            raise ValueError("boundaries: must rise strictly")
-        return self
-
-    @property
-    def rows(self) -> int:
-        """Rows of the fused table."""
-        return len(self.boundaries) + 2
-
-
-class Cross(_Feature):
-    """Two or three categorical, multi-valued or bucketised features seen as one: the product of their values."""
-
-    kind: Literal["cross"]
-    of: tuple[str, ...] = Field(min_length=2, max_length=3)
-    buckets: int = Field(ge=1)
-
-    @property
-    def rows(self) -> int:
-        """Rows of the fused table."""
-        return self.buckets
-
-
-Feature = Annotated[Categorical | MultiValued | Numeric | Bucketised | Cross, Field(discriminator="kind")]
-HashedFeature = Categorical | MultiValued | Bucketised
-
-
-class FlatServing(_Value):
-    """How a model that was trained elsewhere is asked: which features make up each input of its own signature."""
+class FlatServing(SpecValue):
+    """How the scorer calls a foreign model: the features in each input of its signature."""
 
     signature: str = "serving_default"
     inputs: Mapping[str, tuple[str, ...]] = Field(min_length=1)
     output: str
 
 
-class FeatureSpec(_Value):
+class FeatureSpec(SpecValue):
     """A validated feature spec.
 
-    Invariants: names are unique; a cross's parents exist, are hashed, and stand on known sides; the fused table fits
-    int32. `prior` is the click probability to answer with where no model can be asked; `serving` is given for models
-    that do not take the encoded form, and says how they are asked.
+    Invariants: (1) names are unique; (2) the parents of a cross exist and are hashed; (3) the fused table fits int32.
+
+    Attributes:
+        prior: the click probability of an answer without a model.
+        serving: only for models that do not take the encoded form: how the scorer calls them.
     """
 
     name: str
@@ -180,14 +62,15 @@ class FeatureSpec(_Value):
         twice = [name for name, count in Counter(f.name for f in self.features).items() if count > 1]
         if twice:
             raise ValueError(f"feature {twice[0]!r} is defined twice")
+        parents = {name for f in self.features if isinstance(f, Cross) for name in f.of}
         for feature in self.features:
-            if not (feature.wide or feature.deep) and not self._is_parent(feature.name):
+            if not (feature.wide or feature.deep or feature.name in parents):
                 raise ValueError(f"feature {feature.name!r} is neither wide nor deep nor part of a cross")
             if isinstance(feature, Cross):
                 self._check_cross(feature)
         self._check_serving()
         if sum(f.rows for f in self.features if not isinstance(f, Numeric)) >= _MAX_ROWS:
-            raise ValueError("the fused table has more rows than int32 counts")
+            raise ValueError("the fused table has more rows than int32 can number")
         return self
 
     def _check_serving(self) -> None:
@@ -197,32 +80,27 @@ class FeatureSpec(_Value):
                 if feature not in used:
                     raise ValueError(f"serving.inputs.{name}: no wide or deep feature is called {feature!r}")
 
-    def _is_parent(self, name: str) -> bool:
-        return any(isinstance(f, Cross) and name in f.of for f in self.features)
-
     def _check_cross(self, cross: Cross) -> None:
         if len(set(cross.of)) != len(cross.of):
-            raise ValueError(f"cross {cross.name!r}: a parent stands twice")
-        width = 1
+            raise ValueError(f"cross {cross.name!r}: a parent occurs twice")
         for name in cross.of:
             parent = next((f for f in self.features if f.name == name), None)
             if parent is None:
                 raise ValueError(f"cross {cross.name!r}: no feature is called {name!r}")
             if isinstance(parent, Numeric | Cross):
-                # A ValueError, because that is what pydantic turns into a line with the place.
+                # A ValueError, because pydantic turns it into an error with the feature's place.
                 raise ValueError(f"cross {cross.name!r}: {name!r} is {parent.kind}; bucketise it to cross it")  # noqa: TRY004
-            width *= parent.max_values if isinstance(parent, MultiValued) else 1
-        if width > MAX_CROSS_WIDTH:
-            raise ValueError(f"cross {cross.name!r}: {width} values a row, at most {MAX_CROSS_WIDTH}")
+        if self.width(cross) > _MAX_CROSS_WIDTH:
+            raise ValueError(f"cross {cross.name!r}: {self.width(cross)} values a row, at most {_MAX_CROSS_WIDTH}")
 
     @property
     def containers(self) -> frozenset[str]:
-        """Top-level keys of the document that must be objects where they are present: some path leads into them."""
+        """Top-level keys that must be objects if they are present, because a path leads into them."""
         return frozenset(steps[0] for steps in self._document_paths() if len(steps) > 1 and isinstance(steps[1], str))
 
     @property
     def document_keys(self) -> frozenset[str]:
-        """Top-level keys of the document that features read, the candidates aside."""
+        """Top-level keys of the document that user and context features read."""
         return frozenset(steps[0] for steps in self._document_paths())
 
     def _document_paths(self) -> Iterable[tuple[str, *tuple[str | int, ...]]]:
@@ -231,13 +109,13 @@ class FeatureSpec(_Value):
                 yield parse_path(feature.path)
 
     def parents(self, cross: Cross) -> tuple[HashedFeature, ...]:
-        """A cross's parents in the order in which they are hashed: user, context, candidate, and as listed."""
+        """A cross's parents in hashing order: user, context, candidate; within a side as listed."""
         by_name = {f.name: f for f in self.features if isinstance(f, HashedFeature)}
         order = ("user", "context", "candidate")
         return tuple(sorted((by_name[name] for name in cross.of), key=lambda f: order.index(f.side)))
 
     def group(self, feature: Feature) -> Group:
-        """Where the feature's columns travel."""
+        """The group of matrices that holds the feature's columns."""
         if not isinstance(feature, Cross):
             return "candidate" if feature.side == "candidate" else "request"
         ends = {parent.side == "candidate" for parent in self.parents(feature)}
@@ -246,22 +124,19 @@ class FeatureSpec(_Value):
         return "candidate" if ends == {True} else "request"
 
     def width(self, feature: Feature) -> int:
-        """Ids a row."""
+        """Ids per row."""
         if isinstance(feature, Cross):
-            width = 1
-            for parent in self.parents(feature):
-                width *= self.width(parent)
-            return width
+            return prod(self.width(parent) for parent in self.parents(feature))
         return feature.max_values if isinstance(feature, MultiValued) else 1
 
     def is_padded(self, feature: Feature) -> bool:
-        """Whether some of its ids may be padding: of a multi-valued feature, or a cross of one."""
+        """Whether ids can be padding: the feature or a parent of the cross is multi-valued."""
         some = self.parents(feature) if isinstance(feature, Cross) else (feature,)
         return any(isinstance(f, MultiValued) for f in some)
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits over all that decides the encoded form. Equal hashes mean interchangeable encoders."""
+        """16 hex digits. Specs with equal hashes have the same encoded form."""
         content = self.model_dump(mode="json", exclude={"name", "prior", "serving"})
         text = json.dumps([HASHING_VERSION, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -272,7 +147,7 @@ class FeatureSpec(_Value):
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str = "feature spec") -> "FeatureSpec":
-        """Reads what `to_json` wrote.
+        """Reads the output of `to_json`.
 
         Raises:
             SpecError: naming `source`, the feature, the field and the value.
@@ -311,7 +186,7 @@ class FeatureSpec(_Value):
 
 
 def _readable(source: str, content: dict[object, object], error: ValidationError) -> Iterable[str]:
-    """One line an error, with the feature's name instead of its index."""
+    """One line per error, with the feature's name instead of its index."""
     for found in error.errors():
         where = [str(part) for part in found["loc"]]
         if where[:1] == ["features"] and len(where) > 1:
@@ -319,8 +194,7 @@ def _readable(source: str, content: dict[object, object], error: ValidationError
             index = int(where[1])
             feature = features[index] if isinstance(features, list) and index < len(features) else None
             name = feature.get("name", f"number {index + 1}") if isinstance(feature, dict) else f"number {index + 1}"
-            kinds = {"categorical", "multi_valued", "numeric", "bucketised", "cross"}
-            where = [f"feature {name!r}", *(part for part in where[2:] if part not in kinds)]
+            where = [f"feature {name!r}", *where[3:]]  # where[2] is the kind
         got = found["input"]
         value = "" if isinstance(got, dict | list | tuple | BaseModel) else f" (got {got!r})"
         yield f"{source}: {'.'.join(where) or 'spec'}: {found['msg'].removeprefix('Value error, ')}{value}"

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamer.errors import ConfigError, UnreachableError
-from streamer.settings.sections import KafkaSettings
+from streamer.settings.deployment import KafkaSettings
 
 _ALERT_S = 2.0
 

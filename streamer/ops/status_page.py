@@ -1,4 +1,4 @@
-"""The page for people: answers to the night's first questions, from the metrics and from nothing else."""
+"""The status page for people: problems first, then the metrics of the last minute."""
 
 import re
 import time
@@ -10,12 +10,13 @@ from math import inf
 from prometheus_client.metrics_core import Metric
 
 from streamer.metrics import STAGES
-from streamer.ops.metric_windows import Readings, Window
+from streamer.ops.metric_history import MetricHistory, Window
 
 _RELOAD_S = 2
-# Older than any budget that is usual: such requests are answered with nothing.
-_OLD_S = 1.0
-_A_FEW = 0.01
+# A larger lag exceeds every usual budget: such requests expire.
+_MAX_LAG_S = 1.0
+# A smaller share of imperfect answers is not a problem.
+_MAX_BAD_SHARE = 0.01
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:2em}h1{font-size:1.3em;margin:0}"
     "h2{font-size:1em;margin:1.4em 0 .3em}table{border-collapse:collapse}"
@@ -25,14 +26,15 @@ _STYLE = (
 )
 _LINKS = "".join(f' <a href="{page}">{page}</a>' for page in ("/metrics", "/config", "/model"))
 _FAILURES = {
-    "fetches refused": "streamer_source_fetch_failures_total",
-    "answers or dead letters refused for now": "streamer_sink_send_failures_total",
-    "commits failed": "streamer_offsets_commit_failures_total",
-    "rows given up under overload": "streamer_batching_shed_rows_total",
-    "returns to the version before": "streamer_rollout_rollbacks_total",
+    "failed fetches": "streamer_source_fetch_failures_total",
+    "failed sends of answers or dead letters": "streamer_sink_send_failures_total",
+    "failed commits": "streamer_offsets_commit_failures_total",
+    "shed rows": "streamer_batching_shed_rows_total",
+    "rollbacks": "streamer_rollout_rollbacks_total",
 }
 Cell = tuple[str, bool]
-"""A text, and whether somebody should look at it."""
+"""A text, and whether it shows a problem."""
+Rows = Iterator[tuple[str, Cell]]
 _NOTHING: Cell = ("–", False)
 
 
@@ -44,25 +46,24 @@ class StatusPage:
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
-        self._readings = Readings()
+        self._history = MetricHistory()
 
     def render(self, states: Mapping[str, str], families: Iterable[Metric]) -> str:
-        """The page, as HTML that loads itself again.
+        """The page as HTML. It reloads itself every 2 s.
 
         Args:
-            states: what each worker says of itself, by its number; a process's only worker is "".
-            families: all metrics, those of several workers with the label `worker`.
+            states: the state of each worker by its number; the only worker of a process is "".
+            families: all metrics; those of several workers have the label `worker`.
         """
-        windows = self._readings.add(self._clock(), families)
+        windows = self._history.add(self._clock(), families)
         now = self._wall_clock()
-        workers = list(states)
         span = max((window.seconds for window in windows.values()), default=0.0)
         over = f"the last {span:.0f} s" if span else "the time since the start"
-        head = "".join(f"<td>worker {escape(worker)}</td>" for worker in workers) if workers != [""] else ""
+        head = "".join(f"<td>worker {escape(worker)}</td>" for worker in states) if "" not in states else ""
         sections: dict[str, dict[str, dict[str, Cell]]] = {
             "": {
                 "state": {worker: (state, state != "RUNNING") for worker, state in states.items()},
-                "running for": {worker: _age(window, now) for worker, window in windows.items()},
+                "uptime": {worker: _uptime(window, now) for worker, window in windows.items()},
             }
         }
         for title, rows in _SECTIONS.items():
@@ -71,32 +72,25 @@ class StatusPage:
                 for name, cell in rows(window):
                     cells.setdefault(name, {})[worker] = cell
             sections[title] = dict(sorted(cells.items(), key=_partition))
-        tables = "".join(_table(title, rows, workers) for title, rows in sections.items())
+        tables = "".join(_table(title, rows, states) for title, rows in sections.items())
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>streamer</title>'
             f'<meta http-equiv="refresh" content="{_RELOAD_S}"><style>{_STYLE}</style></head><body><h1>streamer</h1>'
             f"<small>{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC. Counts, rates and times are of {over}."
-            f"{_LINKS}</small>{_verdict(sections)}<table><tr><th></th>{head}</tr>{tables}</table></body></html>\n"
+            f"{_LINKS}</small>{_summary(sections)}<table><tr><th></th>{head}</tr>{tables}</table></body></html>\n"
         )
 
 
 def _partition(row: tuple[str, object]) -> int:
-    """The partitions of all workers in their order, behind the rows that are of none."""
+    """Sort key: the partition number of a row; -1 for rows without one, which come first."""
     found = re.match(r"partition (\d+)", row[0])
     return -1 if found is None else int(found[1])
 
 
-def _verdict(sections: Mapping[str, Mapping[str, Mapping[str, Cell]]]) -> str:
-    """What somebody should look at, in one line: at three in the morning nobody reads sixty."""
-    bad = [
-        name
-        for rows in sections.values()
-        for name, cells in rows.items()
-        if any(is_bad for _, is_bad in cells.values())
-    ]
-    if not bad:
-        return "<p>Nothing needs a look.</p>"
-    return f'<p class="bad">Look at: {escape("; ".join(bad))}</p>'
+def _summary(sections: Mapping[str, Mapping[str, Mapping[str, Cell]]]) -> str:
+    """The names of all rows with a problem, in one line."""
+    bad = [name for rows in sections.values() for name, cells in rows.items() if any(b for _, b in cells.values())]
+    return f'<p class="bad">Problems: {escape("; ".join(bad))}</p>' if bad else "<p>No problems.</p>"
 
 
 def _table(title: str, rows: Mapping[str, Mapping[str, Cell]], workers: Iterable[str]) -> str:
@@ -108,83 +102,77 @@ def _table(title: str, rows: Mapping[str, Mapping[str, Cell]], workers: Iterable
     return "".join(lines)
 
 
-Rows = Iterator[tuple[str, Cell]]
-
-
-def _behind(window: Window) -> Rows:
+def _lag(window: Window) -> Rows:
     yield "records received per second", _number(window.rate("streamer_source_records_total"))
     yield "records in flight", _number(window.value("streamer_source_in_flight_records"))
     yield "unacknowledged records", _number(window.value("streamer_source_unacknowledged_records"))
     yield "unacknowledged bytes", _bytes(window.value("streamer_source_unacknowledged_bytes"))
-    yield "partitions paused", _number(window.value("streamer_source_paused_partitions"), bad=True)
-    for partition in sorted(window.labels("streamer_source_lag_records", "partition"), key=int):
+    yield "paused partitions", _number(window.value("streamer_source_paused_partitions"), bad=True)
+    for partition in sorted(window.label_values("streamer_source_lag_records", "partition"), key=int):
         records = window.value("streamer_source_lag_records", partition=partition) or 0.0
         seconds = window.value("streamer_source_lag_seconds", partition=partition) or 0.0
-        yield f"partition {partition}: records, seconds behind", (f"{records:,.0f} / {seconds:.1f} s", seconds > _OLD_S)
+        yield f"partition {partition}: lag", (f"{records:,.0f} records, {seconds:.1f} s", seconds > _MAX_LAG_S)
 
 
-def _in_time(window: Window) -> Rows:
+def _answers(window: Window) -> Rows:
     name = "streamer_sink_answers_total"
-    answers = {status: window.gain(name, status=status) for status in window.labels(name, "status")}
+    answers = {status: window.increase(name, status=status) for status in window.label_values(name, "status")}
     for status, count in answers.items():
         yield f"answers: {status}", _share(count, sum(answers.values()), bad=status != "ok")
-    yield (
-        "answers after their deadline",
-        _share(window.gain("streamer_sink_late_answers_total"), sum(answers.values()), bad=True),
-    )
+    late = window.increase("streamer_sink_late_answers_total")
+    yield "answers after their deadline", _share(late, sum(answers.values()), bad=True)
     for stage in STAGES:
-        after = "the answer" if stage == "total" else stage
         found = window.quantile("streamer_stage_slack_seconds", 0.01, stage=stage)
-        yield f"time left after {after}, 99 % have", _at_least(found)
+        yield f"budget left after {stage}: 1st percentile", _at_least(found)
 
 
 def _times(window: Window) -> Rows:
     for stage in STAGES:
-        yield f"{stage}: half, 99 %", _within(window, "streamer_stage_seconds", stage=stage)
-    yield "call to the model server: half, 99 %", _within(window, "streamer_predictor_seconds")
-    yield "delay of the event loop: half, 99 %", _within(window, "streamer_loop_delay_seconds")
+        yield f"{stage}: median, 99th percentile", _within(window, "streamer_stage_seconds", stage=stage)
+    yield "call to the model server: median, 99th percentile", _within(window, "streamer_predictor_seconds")
+    yield "delay of the event loop: median, 99th percentile", _within(window, "streamer_loop_delay_seconds")
 
 
 def _models(window: Window) -> Rows:
-    for model in window.labels("streamer_rollout_serving_version", "model"):
-        yield f"{model}: version", _number(window.value("streamer_rollout_serving_version", model=model))
+    for model in window.label_values("streamer_rollout_serving_version", "model"):
+        yield f"{model}: serving version", _number(window.value("streamer_rollout_serving_version", model=model))
         share = window.value("streamer_rollout_incoming_share", model=model) or 0.0
-        yield f"{model}: users with the newer version", (f"{share:.0%}", False)
-    for address in window.labels("streamer_predictor_circuit_open", "address"):
+        yield f"{model}: users of the incoming version", (f"{share:.0%}", False)
+    for address in window.label_values("streamer_predictor_circuit_open", "address"):
         is_open = bool(window.value("streamer_predictor_circuit_open", address=address))
-        yield f"server {address}", ("left alone" if is_open else "asked", is_open)
-    for code in window.labels("streamer_predictor_errors_total", "code"):
-        yield f"failed calls: {code}", _number(window.gain("streamer_predictor_errors_total", code=code), bad=True)
-    yield "calls tried again", _number(window.gain("streamer_predictor_retries_total"))
-    for outcome in window.labels("streamer_shadow_requests_total", "outcome"):
-        gained = window.gain("streamer_shadow_requests_total", outcome=outcome)
-        yield f"requests for the shadow: {outcome}", _number(gained, bad=outcome == "failed")
+        yield f"circuit of {address}", ("open" if is_open else "closed", is_open)
+    for code in window.label_values("streamer_predictor_errors_total", "code"):
+        yield f"failed calls: {code}", _number(window.increase("streamer_predictor_errors_total", code=code), bad=True)
+    yield "retries", _number(window.increase("streamer_predictor_retries_total"))
+    for outcome in window.label_values("streamer_shadow_requests_total", "outcome"):
+        count = window.increase("streamer_shadow_requests_total", outcome=outcome)
+        yield f"requests to the shadow version: {outcome}", _number(count, bad=outcome == "failed")
 
 
 def _batches(window: Window) -> Rows:
-    yield "calls at once, at most", _number(window.value("streamer_batching_concurrency_limit"))
-    yield "rows waiting", _number(window.value("streamer_batching_queued_rows"))
+    yield "concurrency limit (calls)", _number(window.value("streamer_batching_concurrency_limit"))
+    yield "queued rows", _number(window.value("streamer_batching_queued_rows"))
     rows = window.quantile("streamer_batching_rows", 0.5)
-    yield "rows of a batch, half have at most", _NOTHING if rows is None else _number(rows[1])
-    for reason in window.labels("streamer_batching_batches_total", "reason"):
-        yield f"batches that left: {reason}", _number(window.gain("streamer_batching_batches_total", reason=reason))
-    known, asked, followed = (window.gain(f"streamer_cache_{n}_total") for n in ("hits", "misses", "followed"))
-    looked_up = known + asked + followed
-    yield "candidates whose score was known", (f"{known / looked_up:.1%}", False) if looked_up else _NOTHING
+    yield "rows per batch: median", _NOTHING if rows is None else _number(rows[1])
+    for reason in window.label_values("streamer_batching_batches_total", "reason"):
+        yield f"batches: {reason}", _number(window.increase("streamer_batching_batches_total", reason=reason))
+    hits, *others = (window.increase(f"streamer_cache_{n}_total") for n in ("hits", "misses", "single_flight"))
+    looked_up = hits + sum(others)
+    yield "cache hit ratio", (f"{hits / looked_up:.1%}", False) if looked_up else _NOTHING
 
 
 def _failures(window: Window) -> Rows:
-    yield "commits", _number(window.gain("streamer_offsets_commits_total"))
-    for outcome in window.labels("streamer_delivery_transactions_total", "outcome"):
-        gained = window.gain("streamer_delivery_transactions_total", outcome=outcome)
-        yield f"transactions: {outcome}", _number(gained, bad=outcome != "committed")
-    careful = window.value("streamer_delivery_isolated_partitions")
-    yield "partitions worked off one record at a time", _number(careful, bad=True)
+    yield "commits", _number(window.increase("streamer_offsets_commits_total"))
+    for outcome in window.label_values("streamer_delivery_transactions_total", "outcome"):
+        count = window.increase("streamer_delivery_transactions_total", outcome=outcome)
+        yield f"transactions: {outcome}", _number(count, bad=outcome != "committed")
+    yield "isolated partitions", _number(window.value("streamer_delivery_isolated_partitions"), bad=True)
     for name, metric in _FAILURES.items():
-        gains = [window.gain(metric, **dict(labels)) for labels in window.now.values.get(metric, {})]
-        yield name, _number(sum(gains), bad=True)
-    for stage in window.labels("streamer_sink_dead_letters_total", "stage"):
-        yield f"dead letters: {stage}", _number(window.gain("streamer_sink_dead_letters_total", stage=stage), bad=True)
+        counts = [window.increase(metric, **dict(labels)) for labels in window.now.values.get(metric, {})]
+        yield name, _number(sum(counts), bad=True)
+    for stage in window.label_values("streamer_sink_dead_letters_total", "stage"):
+        count = window.increase("streamer_sink_dead_letters_total", stage=stage)
+        yield f"dead letters: {stage}", _number(count, bad=True)
 
 
 def _process(window: Window) -> Rows:
@@ -195,18 +183,18 @@ def _process(window: Window) -> Rows:
 
 
 _SECTIONS: Mapping[str, Callable[[Window], Rows]] = {
-    "Is it behind?": _behind,
-    "Does it answer in time?": _in_time,
+    "Is there a lag?": _lag,
+    "Does it answer in time?": _answers,
     "Where does the time go?": _times,
-    "Is the model server well?": _models,
+    "Is the model server healthy?": _models,
     "Do batches fill, does the cache pay?": _batches,
-    "Is something refused or lost?": _failures,
+    "Does something fail?": _failures,
     "How is the process?": _process,
 }
 
 
 def _number(value: float | None, *, bad: bool = False) -> Cell:
-    """A number; `bad` marks one above 0."""
+    """A number; with `bad`, a number above 0 is a problem."""
     if value is None:
         return _NOTHING
     if value == inf:
@@ -218,25 +206,22 @@ def _bytes(value: float | None) -> Cell:
     return _NOTHING if value is None else (f"{value / 2**20:,.1f} MiB", False)
 
 
-def _age(window: Window, now: float) -> Cell:
+def _uptime(window: Window, now: float) -> Cell:
     started = window.value("process_start_time_seconds")
     return _NOTHING if started is None else (str(timedelta(seconds=round(now - started))), False)
 
 
 def _share(count: float, of: float, *, bad: bool) -> Cell:
-    """A number and what share it is; `bad` marks one that is more than a few."""
+    """A count with its share; with `bad`, a share above 1 % is a problem."""
     share = count / of if of else 0.0
-    return f"{count:,.0f}" + (f" ({share:.1%})" if count else ""), bad and share > _A_FEW
+    return f"{count:,.0f}" + (f" ({share:.1%})" if count else ""), bad and share > _MAX_BAD_SHARE
 
 
 def _within(window: Window, name: str, **labels: str) -> Cell:
     """The upper bounds of median and 99th percentile, in milliseconds."""
     found = [window.quantile(name, q, **labels) for q in (0.5, 0.99)]
-    return (
-        (" / ".join("–" if f is None else _milliseconds(f[1]) for f in found) + " ms", False)
-        if any(found)
-        else _NOTHING
-    )
+    text = " / ".join("–" if bounds is None else _milliseconds(bounds[1]) for bounds in found)
+    return (f"{text} ms", False) if any(found) else _NOTHING
 
 
 def _at_least(bounds: tuple[float, float] | None) -> Cell:

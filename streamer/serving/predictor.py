@@ -109,4 +109,4 @@ class Predictor:
             return ctr
         finally:
             replicas.ended(index)
-            self._metrics.circuit(channel.address, is_open=replicas.replicas[index].circuit_open)
+            self._metrics.set_circuit(channel.address, is_open=replicas.replicas[index].circuit_open)

@@ -1,4 +1,4 @@
-"""All settings as one value, read from a YAML file and the environment. Unknown keys are rejected."""
+"""All settings as one value, read from a YAML file and the environment."""
 
 import difflib
 import os
@@ -10,26 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from streamer.errors import ConfigError
-from streamer.settings.sections import (
-    BatchingSettings,
-    CacheSettings,
-    CodecSettings,
-    DeliverySettings,
-    FeatureLogSettings,
-    FeaturesSettings,
-    GuardSettings,
-    KafkaSettings,
-    OffsetsSettings,
-    OpsSettings,
-    PredictorSettings,
-    RolloutSettings,
-    ServiceSettings,
-    ShadowSettings,
-    SinkSettings,
-    SourceSettings,
-    SupervisorSettings,
-    TopicsSettings,
-)
+from streamer.settings import deployment, sections
 
 _SECRETS = frozenset({"sasl_password", "ssl_key_password", "token"})
 ENVIRONMENT_PREFIX = "STREAMER_"
@@ -44,34 +25,37 @@ RENAMED: Mapping[str, str] = {
     "shadow.max_waiting": "shadow.max_queued_requests",
     "feature_log.max_waiting": "feature_log.max_queued_requests",
 }
-"""Settings of 0.1 by the name that 0.2 gave them."""
+"""Settings of 0.1 and their names since 0.2."""
 
 
 class Settings(BaseSettings):
-    """Everything. Environment variables (STREAMER_KAFKA__GROUP_ID=…) win over the file, the file over the defaults."""
+    """All sections. Unknown and renamed keys are rejected.
+
+    Environment variables (STREAMER_KAFKA__GROUP_ID=…) override the file; the file overrides defaults.
+    """
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__"
     )
 
-    kafka: KafkaSettings = KafkaSettings()
-    source: SourceSettings = SourceSettings()
-    codec: CodecSettings = CodecSettings()
-    features: FeaturesSettings = FeaturesSettings()
-    cache: CacheSettings = CacheSettings()
-    batching: BatchingSettings = BatchingSettings()
-    predictor: PredictorSettings = PredictorSettings()
-    rollout: RolloutSettings = RolloutSettings()
-    guard: GuardSettings = GuardSettings()
-    shadow: ShadowSettings = ShadowSettings()
-    feature_log: FeatureLogSettings = FeatureLogSettings()
-    sink: SinkSettings = SinkSettings()
-    offsets: OffsetsSettings = OffsetsSettings()
-    delivery: DeliverySettings = DeliverySettings()
-    ops: OpsSettings = OpsSettings()
-    service: ServiceSettings = ServiceSettings()
-    supervisor: SupervisorSettings = SupervisorSettings()
-    topics: TopicsSettings = TopicsSettings()
+    kafka: deployment.KafkaSettings = deployment.KafkaSettings()
+    source: sections.SourceSettings = sections.SourceSettings()
+    codec: sections.CodecSettings = sections.CodecSettings()
+    features: sections.FeaturesSettings = sections.FeaturesSettings()
+    cache: sections.CacheSettings = sections.CacheSettings()
+    batching: sections.BatchingSettings = sections.BatchingSettings()
+    predictor: sections.PredictorSettings = sections.PredictorSettings()
+    rollout: sections.RolloutSettings = sections.RolloutSettings()
+    guard: sections.GuardSettings = sections.GuardSettings()
+    shadow: sections.ShadowSettings = sections.ShadowSettings()
+    feature_log: sections.FeatureLogSettings = sections.FeatureLogSettings()
+    sink: sections.SinkSettings = sections.SinkSettings()
+    offsets: sections.OffsetsSettings = sections.OffsetsSettings()
+    delivery: sections.DeliverySettings = sections.DeliverySettings()
+    ops: deployment.OpsSettings = deployment.OpsSettings()
+    service: deployment.ServiceSettings = deployment.ServiceSettings()
+    supervisor: deployment.SupervisorSettings = deployment.SupervisorSettings()
+    topics: deployment.TopicsSettings = deployment.TopicsSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -82,7 +66,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The file comes in as the initial values, so the environment goes first."""
+        """The environment comes before the initial values, which are the content of the file."""
         return env_settings, init_settings
 
 
@@ -90,18 +74,19 @@ def load_settings(path: Path | None = None) -> Settings:
     """Reads the YAML file, if one is given, and the environment.
 
     Raises:
-        ConfigError: one line an error: an unknown key with the nearest right one, a wrong value with its place.
+        ConfigError: one line per error: an unknown key with the most similar known one, a renamed key with its new
+            name, or a wrong value with its setting.
     """
     content: object = {}
     if path is not None:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        # ValueError: bytes that are no UTF-8, days that are none.
+        # ValueError: bytes that are not UTF-8, dates that do not exist.
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
-    _refuse_unknown_variables()
+    _check_variables()
     try:
         return Settings(**{str(section): values for section, values in content.items()})
     except ValidationError as error:
@@ -110,10 +95,18 @@ def load_settings(path: Path | None = None) -> Settings:
         raise ConfigError(f"environment: {error}; lists are written as JSON") from None
 
 
-def _refuse_unknown_variables() -> None:
+def variable_of(setting: str) -> str:
+    """The environment variable of a setting, which is given as `section.name`."""
+    return ENVIRONMENT_PREFIX + setting.replace(".", "__").upper()
+
+
+def _check_variables() -> None:
+    renamed = {variable_of(old): variable_of(new) for old, new in RENAMED.items()}
     for name in os.environ:
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
+        if name.upper() in renamed:
+            raise ConfigError(f"environment variable {name}: renamed in 0.2.0 to {renamed[name.upper()]}")
         section = name.removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower()
         if section not in Settings.model_fields:
             raise ConfigError(f"environment variable {name}: unknown section {section!r}{_nearest(section, Settings)}")
@@ -133,7 +126,7 @@ def _readable(found: object) -> str:
                 owner = field.annotation
         return f"{dotted}: unknown setting{_nearest(where[-1], owner)}"
     message = found["msg"].removeprefix("Value error, ")
-    # What was given for a secret, or for a section that may hold one, is not repeated.
+    # Never repeat the input of a secret, or of a section that can contain one.
     if (isinstance(found["input"], dict) and len(where) < 2) or any(name in _SECRETS for name in where):
         return f"{dotted}: {message}"
     return f"{dotted}: {message} (got {found['input']!r})"

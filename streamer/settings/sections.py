@@ -1,166 +1,133 @@
-"""The sections of the settings: one small frozen value for each stage."""
+"""Sections of the pipeline's stages: one small frozen value for each stage.
+
+The text below a setting is its description in `docs/settings.md`.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Section(BaseModel):
+    """A frozen section. It rejects unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class KafkaSettings(_Section):
-    """Where the brokers are and who we are there."""
+class SourceSettings(Section):
+    """Reading: the input topic, the requests' budgets, and the bounds at which reading pauses."""
 
-    bootstrap_servers: str = Field(default="localhost:9092", description="brokers to begin with, `host:port`, …")
-    group_id: str = Field(default="ctr-streamer", description="consumer group; its workers share the partitions")
-    client_id: str = Field(default="ctr-streamer", description="name in the brokers' logs and metrics")
-    request_timeout_ms: int = Field(default=10_000, gt=0, description="for one request to a broker")
-    session_timeout_ms: int = Field(
-        default=10_000,
-        ge=1000,
-        description="a silent worker loses its partitions after it; a heartbeat goes every third",
-    )
-
-    group_instance_id: str | None = Field(
-        default=None, description="static membership: a worker that is back in time keeps its partitions"
-    )
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="whether the connection is encrypted, and whether we log in"
-    )
-    ssl_ca_file: Path | None = Field(
-        default=None, description="who signs the brokers' certificates; default: the system's"
-    )
-    ssl_cert_file: Path | None = Field(default=None, description="our own certificate (PEM), for mutual TLS")
-    ssl_key_file: Path | None = Field(default=None, description="its key (PEM)")
-    ssl_key_password: SecretStr | None = Field(default=None, description="of the key, where it has one")
-    ssl_check_hostname: bool = Field(
-        default=True, description="whether a broker's certificate must be of its host name"
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
-        default="SCRAM-SHA-512", description="how we log in"
-    )
-    sasl_username: str | None = Field(default=None, description="for PLAIN and SCRAM")
-    sasl_password: SecretStr | None = Field(default=None, description="for PLAIN and SCRAM; better in a file")
-    sasl_password_file: Path | None = Field(default=None, description="a file that holds the password and nothing else")
-    sasl_token_provider: str | None = Field(
-        default=None, description="for OAUTHBEARER: `module:name` of a function without arguments that returns a token"
-    )
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
-            raise ValueError("ssl_cert_file and ssl_key_file go together")
-        if self.sasl_password is not None and self.sasl_password_file is not None:
-            raise ValueError("give sasl_password or sasl_password_file, not both")
-        if not self.security_protocol.startswith("SASL"):
-            return self
-        if self.sasl_mechanism == "OAUTHBEARER":
-            if self.sasl_token_provider is None:
-                raise ValueError("sasl_mechanism OAUTHBEARER needs sasl_token_provider")
-        elif self.sasl_username is None or (self.sasl_password is None and self.sasl_password_file is None):
-            raise ValueError(f"sasl_mechanism {self.sasl_mechanism} needs sasl_username and a password")
-        return self
+    topic: str = "bid-requests"
+    """Input topic."""
+    start_at: Literal["earliest", "latest"] = "earliest"
+    """First position of a consumer group without committed offsets."""
+    deadline_from: Literal["record", "arrival"] = "record"
+    """Start of a request's budget: the record's timestamp, or its receipt."""
+    budget_ms: float = Field(default=30.0, gt=0)
+    """Budget of a request that has no `deadline_ms`, in milliseconds."""
+    max_budget_ms: float = Field(default=10_000.0, gt=0)
+    """Upper bound of a request's own `deadline_ms`, in milliseconds. Larger values are reduced to it."""
+    max_poll_records: int = Field(default=4, ge=1)
+    """Records per chunk. One chunk is decoded before other work runs."""
+    max_in_flight_records: int = Field(default=48, ge=1)
+    """Reading pauses at this many records in flight (received, not answered yet)."""
+    max_unacknowledged_records: int = Field(default=240, ge=1)
+    """Reading pauses at this many unacknowledged records (received, answer not acknowledged by the broker yet)."""
+    max_partition_share: float = Field(default=0.5, gt=0, le=1)
+    """One of several partitions is paused when it has this share of `max_unacknowledged_records`."""
+    max_unacknowledged_bytes: int = Field(default=64 * 2**20, ge=1)
+    """Reading pauses above this many bytes of unacknowledged records."""
+    fetch_max_wait_ms: int = Field(default=100, ge=1)
+    """Longest time that a broker delays the reply to a fetch without records, in milliseconds."""
+    max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024)
+    """Bytes per partition in the reply to one fetch."""
 
 
-class SourceSettings(_Section):
-    """Ingest: which records, and how many at once."""
+class CodecSettings(Section):
+    """Decoding: bounds of one request."""
 
-    topic: str = Field(default="bid-requests", description="where requests come from")
-    start_at: Literal["earliest", "latest"] = Field(
-        default="earliest", description="where a group without commits starts"
-    )
-    deadline_from: Literal["record", "arrival"] = Field(
-        default="record", description="where a budget starts: at the record's timestamp, or at its receipt"
-    )
-    budget_ms: float = Field(default=30.0, gt=0, description="time for an answer, where the request names none")
-    max_budget_ms: float = Field(
-        default=10_000.0, gt=0, description="the most that a request's deadline_ms may ask for"
-    )
-    max_poll_records: int = Field(default=4, ge=1, description="records of one chunk, decoded before others run")
-    max_in_flight_records: int = Field(default=48, ge=1, description="records unanswered at once; then reading stops")
-    max_unacknowledged_records: int = Field(
-        default=240, ge=1, description="records whose answers no broker has acknowledged; then reading stops"
-    )
-    max_partition_share: float = Field(
-        default=0.5, gt=0, le=1, description="of those, what one of several partitions may have; then it is paused"
-    )
-    max_unacknowledged_bytes: int = Field(
-        default=64 * 2**20, ge=1, description="reading pauses above this many bytes of unacknowledged records"
-    )
-    fetch_max_wait_ms: int = Field(default=100, ge=1, description="how long a broker holds a fetch without records")
-    max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024, description="the most that one fetch brings")
+    max_record_bytes: int = Field(default=2**20, ge=1024)
+    """Records of more bytes are rejected unparsed."""
+    max_candidates: int = Field(default=4096, ge=1)
+    """Requests with more candidates are rejected."""
 
 
-class CodecSettings(_Section):
-    """Decoding: what is refused for its size."""
-
-    max_record_bytes: int = Field(default=2**20, ge=1024, description="larger records are refused unparsed")
-    max_candidates: int = Field(default=4096, ge=1, description="requests with more are refused")
-
-
-class FeaturesSettings(_Section):
+class FeaturesSettings(Section):
     """Encoding."""
 
-    memoised_ads: int = Field(default=20_000, ge=0, description="ads whose encoded rows are kept")
+    memoised_ads: int = Field(default=20_000, ge=0)
+    """Ads whose encoded rows stay in memory. The oldest are evicted first."""
 
 
-class CacheSettings(_Section):
-    """Scores already known, by model version and encoded row."""
+class CacheSettings(Section):
+    """Cache of scores by model version and encoded row."""
 
-    enabled: bool = Field(default=True, description="whether scores are kept at all")
-    max_bytes: int = Field(default=16 * 2**20, ge=2**16, description="memory of the table, taken at the start")
-    ttl_s: float = Field(default=30.0, gt=0, description="how long a score may be used again")
-    ttl_jitter: float = Field(default=0.1, ge=0, lt=1, description="share by which lifetimes differ")
-    min_hit_ratio: float = Field(default=0.02, ge=0, le=1, description="below it the cache is by-passed; 0: never")
-
-
-class BatchingSettings(_Section):
-    """Micro-batches, counted in rows (candidates)."""
-
-    max_batch_rows: int = Field(default=1200, ge=1, description="rows of one call; larger requests are split")
-    max_wait_ms: float = Field(default=0.0, ge=0, description="how long rows wait for company while a slot is free")
-    concurrency: Literal["fixed", "adaptive"] = Field(
-        default="fixed", description="adaptive: as many calls at once as the servers work on, learnt from their replies"
-    )
-    max_concurrent_calls: int = Field(default=3, ge=1, description="calls at once; with `adaptive` the most")
-    max_queued_rows: int = Field(default=40_000, ge=1, description="rows waiting; beyond, requests get priors at once")
-    answer_margin_ms: float = Field(default=2.0, ge=0, description="kept of a budget for publishing the answer")
+    enabled: bool = True
+    """Whether scores are cached."""
+    max_bytes: int = Field(default=16 * 2**20, ge=2**16)
+    """Memory of the cache table in bytes, allocated at the start."""
+    ttl_s: float = Field(default=30.0, gt=0)
+    """Longest time that a score is reused, in seconds."""
+    ttl_jitter: float = Field(default=0.1, ge=0, lt=1)
+    """A score's lifetime is shorter than `ttl_s` by a random share up to this one."""
+    min_hit_ratio: float = Field(default=0.02, ge=0, le=1)
+    """Below this hit ratio requests bypass the cache. 0: never."""
 
 
-class PredictorSettings(_Section):
-    """TensorFlow Serving."""
+class BatchingSettings(Section):
+    """Micro-batches. Their size is counted in rows (one row per candidate)."""
 
-    addresses: tuple[str, ...] = Field(
-        default=("localhost:8500",), min_length=1, description="model servers, `host:port` or `dns:///name:port`"
-    )
-    models: tuple[str, ...] = Field(
-        default=("ctr",), min_length=1, description="models that requests may name; the first serves those that do not"
-    )
-    tls: bool = Field(default=False, description="whether the connection is encrypted")
-    tls_ca_file: Path | None = Field(
-        default=None, description="who signs the servers' certificates; default: gRPC's own list"
-    )
-    tls_cert_file: Path | None = Field(default=None, description="our own certificate (PEM), for mutual TLS")
-    tls_key_file: Path | None = Field(default=None, description="its key (PEM)")
-    tls_server_name: str | None = Field(
-        default=None, description="the name in the servers' certificates, where it is not that of the address"
-    )
-    spec_files: Mapping[str, Path] = Field(
-        default={}, description="feature spec (YAML) by model, for models without a `feature_spec` signature"
-    )
-    labels: Mapping[str, str] = Field(
-        default={}, description="version label by model: what it leads to serves, instead of the newest version"
-    )
-    poll_interval_ms: float = Field(default=1000.0, gt=0, description="how often served versions are asked for")
-    control_timeout_ms: float = Field(default=5000.0, gt=0, description="for status, spec and warm-up calls")
-    circuit_failures: int = Field(default=5, ge=1, description="failures in a row after which a server is left alone")
-    circuit_open_ms: float = Field(default=100.0, gt=0, description="how long at first; each more failure doubles it")
-    circuit_max_open_ms: float = Field(default=2000.0, gt=0, description="the longest pause")
-    retry_share: float = Field(default=0.1, ge=0, le=1, description="retries, as a share of the successful calls")
-    warmup_requests: int = Field(default=16, ge=0, description="recent requests that a new version is warmed with")
+    max_batch_rows: int = Field(default=1200, ge=1)
+    """Rows of one call. Larger requests are split."""
+    max_wait_ms: float = Field(default=0.0, ge=0)
+    """Batch delay: longest time that rows wait for a fuller batch while a call is possible, in milliseconds."""
+    concurrency: Literal["fixed", "adaptive"] = "fixed"
+    """`fixed`: the concurrency limit is `max_concurrent_calls`. `adaptive`: it follows the servers' reply times."""
+    max_concurrent_calls: int = Field(default=3, ge=1)
+    """Concurrent calls to the model servers. With `adaptive`, the upper bound of the concurrency limit."""
+    max_queued_rows: int = Field(default=40_000, ge=1)
+    """Rows in the batch queue. A full queue rejects further requests; they are answered with priors at once."""
+    answer_margin_ms: float = Field(default=2.0, ge=0)
+    """Part of each request's budget that is reserved for publishing the answer, in milliseconds."""
+
+
+class PredictorSettings(Section):
+    """Calls to TensorFlow Serving."""
+
+    addresses: tuple[str, ...] = Field(default=("localhost:8500",), min_length=1)
+    """Model servers, as `host:port` or `dns:///name:port`."""
+    models: tuple[str, ...] = Field(default=("ctr",), min_length=1)
+    """Models that a request can name. The first one scores requests that name none."""
+    tls: bool = False
+    """Whether the connection is encrypted."""
+    tls_ca_file: Path | None = None
+    """Certificate authorities of the servers (PEM). Default: gRPC's own list."""
+    tls_cert_file: Path | None = None
+    """The scorer's own certificate (PEM), for mutual TLS."""
+    tls_key_file: Path | None = None
+    """Private key of `tls_cert_file` (PEM)."""
+    tls_server_name: str | None = None
+    """Name in the servers' certificates, if it differs from the address."""
+    spec_files: Mapping[str, Path] = {}
+    """Feature spec (YAML) by model, for models without a `feature_spec` signature."""
+    labels: Mapping[str, str] = {}
+    """Version label by model. The labelled version serves instead of the newest one."""
+    poll_interval_ms: float = Field(default=1000.0, gt=0)
+    """Interval between queries for the available versions, in milliseconds."""
+    control_timeout_ms: float = Field(default=5000.0, gt=0)
+    """Timeout of status, spec and warm-up calls, in milliseconds."""
+    circuit_failures: int = Field(default=5, ge=1)
+    """Consecutive failed calls that open a server's circuit. An open circuit gets no calls."""
+    circuit_open_ms: float = Field(default=100.0, gt=0)
+    """Time until the first probe call of an open circuit, in milliseconds. Each failed probe doubles it."""
+    circuit_max_open_ms: float = Field(default=2000.0, gt=0)
+    """Upper bound of the time between two probe calls, in milliseconds."""
+    retry_share: float = Field(default=0.1, ge=0, le=1)
+    """Retries as a share of the successful calls."""
+    warmup_requests: int = Field(default=16, ge=0)
+    """Recent requests that warm a new version before it serves."""
 
     @model_validator(mode="after")
     def _key_pair(self) -> Self:
@@ -170,134 +137,93 @@ class PredictorSettings(_Section):
 
     @model_validator(mode="after")
     def _labels_of_models(self) -> Self:
-        strangers = self.labels.keys() - set(self.models)
-        if strangers:
-            raise ValueError(f"labels: {', '.join(sorted(strangers))} is not among models")
+        unknown = self.labels.keys() - set(self.models)
+        if unknown:
+            raise ValueError(f"labels: {', '.join(sorted(unknown))} is not among models")
         return self
 
     @field_validator("models")
     @classmethod
     def _named_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(models)) < len(models):
-            raise ValueError("a model stands twice")
+            raise ValueError("a model occurs twice")
         return models
 
 
-class RolloutSettings(_Section):
-    """How users move to a newer version."""
+class RolloutSettings(Section):
+    """The move of users to an incoming version."""
 
-    ramp_s: float = Field(default=5.0, ge=0, description="from the first user to the last one; 0: all at once")
-
-
-class GuardSettings(_Section):
-    """When a version that has just begun to serve is rolled back by itself."""
-
-    watched_calls: int = Field(default=1000, ge=0, description="calls after which a version is trusted; 0: at once")
-    max_error_share: float = Field(default=0.5, gt=0, le=1, description="of its calls, at least 20, that may fail")
-    max_drift: float = Field(default=1.0, gt=0, description="stability index of its scores against those before it")
-    min_rows: int = Field(default=5000, ge=1, description="scores on each side before they are compared")
+    ramp_s: float = Field(default=5.0, ge=0)
+    """Duration of the ramp from the first user to the last one, in seconds. 0: all users at once."""
 
 
-class ShadowSettings(_Section):
-    """Requests that a version in the shadow scores too, after they have been answered."""
+class GuardSettings(Section):
+    """Conditions under which a version that has just begun to serve is rolled back."""
 
-    timeout_ms: float = Field(default=1000.0, gt=0, description="for scoring and publishing one of them")
-    max_queued_requests: int = Field(
-        default=16, ge=1, description="requests waiting; beyond, they are left out and counted"
-    )
-
-
-class FeatureLogSettings(_Section):
-    """Rows that requests were scored by, published for training."""
-
-    share: float = Field(default=0.0, ge=0, le=1, description="of the requests, chosen by their ids; 0: none")
-    timeout_ms: float = Field(default=1000.0, gt=0, description="for publishing one of them")
-    max_queued_requests: int = Field(
-        default=64, ge=1, description="requests waiting; beyond, they are left out and counted"
-    )
+    watched_calls: int = Field(default=1000, ge=0)
+    """Calls during which a new version is watched. 0: it is not watched."""
+    max_error_share: float = Field(default=0.5, gt=0, le=1)
+    """A larger share of failed calls (of at least 20 calls) rolls the version back."""
+    max_drift: float = Field(default=1.0, gt=0)
+    """A larger population stability index between its scores and the previous version's rolls the version back."""
+    min_rows: int = Field(default=5000, ge=1)
+    """Scored rows of each version that the comparison needs."""
 
 
-class SinkSettings(_Section):
-    """Answers and dead letters."""
+class ShadowSettings(Section):
+    """Scoring of answered requests by a shadow version."""
 
-    topic: str = Field(default="ctr-scores", description="where answers go")
-    shadow_topic: str = Field(default="ctr-shadow-scores", description="where a version in the shadow has its scores")
-    feature_log_topic: str = Field(default="feature-log", description="where the feature log goes")
-    dead_letter_topic: str = Field(
-        default="dead-letters",
-        description="where records go that cannot be answered: no request id, too large an answer, a worker's death",
-    )
-    max_request_bytes: int = Field(default=8 * 2**20, ge=2**16, description="the largest message that is produced")
-    retry_ms: float = Field(default=500.0, gt=0, description="pause before an answer that was refused is sent again")
+    timeout_ms: float = Field(default=1000.0, gt=0)
+    """Timeout for scoring and publishing one request, in milliseconds."""
+    max_queued_requests: int = Field(default=16, ge=1)
+    """Queued requests. A full queue drops and counts further requests."""
 
 
-class OffsetsSettings(_Section):
-    """Commits."""
+class FeatureLogSettings(Section):
+    """Publishing of encoded rows for training."""
 
-    commit_interval_ms: float = Field(default=200.0, gt=0, description="how often what is done is committed")
-    max_uncommitted_records: int = Field(default=1000, ge=1, description="records read since; then reading stops")
-
-
-class DeliverySettings(_Section):
-    """What a crash does to answers: repeats them, loses them, or neither."""
-
-    guarantee: Literal["at_least_once", "exactly_once", "at_most_once"] = Field(
-        default="at_least_once", description="exactly_once: for readers with `read_committed`, in transactions"
-    )
-    transaction_interval_ms: float = Field(default=100.0, gt=0, description="how often what is ready leaves in one")
-    max_transaction_records: int = Field(default=100, ge=1, description="records of one; so many ready do not wait")
-    transaction_timeout_ms: int = Field(
-        default=10_000,
-        ge=1000,
-        description="how long one may take; then it is aborted, and its answers go with the next",
-    )
+    share: float = Field(default=0.0, ge=0, le=1)
+    """Sampled share of the requests, selected by request id. 0: none."""
+    timeout_ms: float = Field(default=1000.0, gt=0)
+    """Timeout for publishing one request's rows, in milliseconds."""
+    max_queued_requests: int = Field(default=64, ge=1)
+    """Queued requests. A full queue drops and counts further requests."""
 
 
-class OpsSettings(_Section):
-    """The operations port: /healthz, /readyz, /metrics, /status, /config, /model."""
+class SinkSettings(Section):
+    """Publishing of answers and dead letters."""
 
-    host: str = Field(default="127.0.0.1", description="interface that it listens on")
-    port: int = Field(default=9100, ge=0, le=65535, description="0 takes a free one and logs it")
-    socket: Path | None = Field(
-        default=None, description="a Unix socket to listen on instead; a supervisor's workers do"
-    )
-    token: SecretStr | None = Field(
-        default=None, description="what must be sent as `Authorization: Bearer …`, but for /healthz and /readyz"
-    )
-
-
-class SupervisorSettings(_Section):
-    """Several workers on one machine."""
-
-    workers: int = Field(default=1, ge=1, le=256, description="processes; with more than one a supervisor runs them")
-    restart_pause_ms: float = Field(
-        default=500.0, gt=0, description="before a worker that ended is started again; doubles"
-    )
-    max_restarts: int = Field(
-        default=5, ge=0, description="of one worker within the window; then the supervisor gives up"
-    )
-    restart_window_s: float = Field(default=300.0, gt=0, description="how long an end is remembered")
-    poll_ms: float = Field(
-        default=200.0, gt=0, description="how often a worker that reloads is asked whether it is ready"
-    )
-    pin_to_cores: bool = Field(default=False, description="each worker on a core of its own, as far as there are cores")
+    topic: str = "ctr-scores"
+    """Topic of the answers."""
+    shadow_topic: str = "ctr-shadow-scores"
+    """Topic of a shadow version's scores."""
+    feature_log_topic: str = "feature-log"
+    """Topic of the feature log."""
+    dead_letter_topic: str = "dead-letters"
+    """Topic of records without a request id, with a too large answer, or that killed a worker."""
+    max_request_bytes: int = Field(default=8 * 2**20, ge=2**16)
+    """Largest message that is produced, in bytes."""
+    retry_ms: float = Field(default=500.0, gt=0)
+    """Pause before a message that the broker did not accept is sent again, in milliseconds."""
 
 
-class ServiceSettings(_Section):
-    """One worker's life."""
+class OffsetsSettings(Section):
+    """Commits of offsets."""
 
-    drain_ms: float = Field(default=10_000.0, gt=0, description="for answering what is in flight on SIGTERM")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="the least severe that is logged"
-    )
-    log_format: Literal["json", "console"] = Field(default="json", description="console: for people")
+    commit_interval_ms: float = Field(default=200.0, gt=0)
+    """Interval between commits, in milliseconds."""
+    max_uncommitted_records: int = Field(default=1000, ge=1)
+    """Reading pauses at this many uncommitted records (received, not covered by a commit yet)."""
 
 
-class TopicsSettings(_Section):
-    """What `streamer topics create` makes."""
+class DeliverySettings(Section):
+    """The delivery guarantee: after a crash, answers can repeat, can be lost, or neither."""
 
-    partitions: int = Field(default=8, ge=1, description="of each topic: at most so many workers share the work")
-    replication_factor: int = Field(default=1, ge=1, description="copies of each partition")
-    retention_ms: int = Field(default=600_000, ge=1000, description="of requests and answers")
-    dead_letter_retention_ms: int = Field(default=7 * 86_400_000, ge=1000, description="of dead letters")
-    feature_log_retention_ms: int = Field(default=86_400_000, ge=1000, description="of the feature log")
+    guarantee: Literal["at_least_once", "exactly_once", "at_most_once"] = "at_least_once"
+    """`exactly_once` publishes answers in transactions, for readers with `read_committed`."""
+    transaction_interval_ms: float = Field(default=100.0, gt=0)
+    """Longest time between two transactions, in milliseconds."""
+    max_transaction_records: int = Field(default=100, ge=1)
+    """Records per transaction. This many ready records start a transaction at once."""
+    transaction_timeout_ms: int = Field(default=10_000, ge=1000)
+    """Timeout of a transaction, in milliseconds. After it the transaction is aborted; the next one has its answers."""

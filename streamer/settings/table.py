@@ -1,4 +1,4 @@
-"""All settings as a Markdown table: `docs/settings.md` is made of it."""
+"""All settings as Markdown: the content of `docs/settings.md`."""
 
 import json
 from typing import Literal, get_args, get_origin
@@ -9,12 +9,12 @@ from streamer.settings.loading import Settings
 
 
 def settings_table() -> str:
-    """All settings with their defaults and meanings, as Markdown: `docs/settings.md` is this."""
+    """A table for each section: its settings with defaults, descriptions and allowed values."""
     lines = [
         "# Settings",
         "",
-        "Made by `streamer settings`. A setting in the file stands under its section; `STREAMER_SECTION__NAME` in the",
-        "environment wins over it (lists are written as JSON).",
+        "`streamer settings` writes this page. In the file a setting is under its section. The environment variable",
+        "`STREAMER_SECTION__NAME` overrides the file; lists are written as JSON.",
     ]
     for section, field in Settings.model_fields.items():
         owner = field.annotation

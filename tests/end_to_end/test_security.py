@@ -32,7 +32,7 @@ from sandbox.model_server.process import ModelServerProcess
 from sandbox.scorer import ScorerProcess
 from streamer.commands import app
 from streamer.errors import ConfigError
-from tests.streamer.ops.test_worker_http import ask
+from tests.streamer.ops.test_worker_handlers import ask
 
 pytestmark = [
     pytest.mark.kafka,

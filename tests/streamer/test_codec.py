@@ -33,7 +33,7 @@ def accepted(value: bytes, headers: Sequence[Header] = (), codec: Codec = CODEC)
     return request
 
 
-def refused(value: bytes | None, headers: Sequence[Header] = (), codec: Codec = CODEC) -> BadRecord:
+def rejected(value: bytes | None, headers: Sequence[Header] = (), codec: Codec = CODEC) -> BadRecord:
     bad = codec.decode(value, headers)
     assert isinstance(bad, BadRecord), bad
     return bad
@@ -60,8 +60,8 @@ def test_a_request_of_columns() -> None:
 
 @pytest.mark.parametrize("value", [None, b""])
 def test_an_empty_record(value: bytes | None) -> None:
-    assert refused(value) == BadRecord(None, "record: empty")
-    assert refused(value, [("request_id", b"h1")]) == BadRecord("h1", "record: empty")
+    assert rejected(value) == BadRecord(None, "record: empty")
+    assert rejected(value, [("request_id", b"h1")]) == BadRecord("h1", "record: empty")
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -117,11 +117,11 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
     ids=lambda value: repr(value)[:60] if isinstance(value, bytes) else None,
 )
 def test_bad_records(value: bytes, request_id: str | None, reason: str) -> None:
-    bad = refused(value)
+    bad = rejected(value)
     assert bad.request_id == request_id
     assert reason in bad.reason
-    # The id in the headers makes every one of them answerable.
-    assert refused(value, [("request_id", b"h1")]).request_id in ({"h1"} if request_id is None else {"h1", request_id})
+    # With an id in the headers every record can be answered.
+    assert rejected(value, [("request_id", b"h1")]).request_id in ({"h1"} if request_id is None else {"h1", request_id})
 
 
 @given(st.binary(max_size=40))
@@ -139,7 +139,7 @@ def test_no_document_raises(document: dict[str, object]) -> None:
         codec.decode(value.replace(b"null", b"NaN"), [("deadline_ms", b"x")])
 
 
-def test_what_is_unusual_and_valid() -> None:
+def test_unusual_valid_requests() -> None:
     request = accepted(body(candidates=[{"ad_id": "a"}, {"ad_id": "a"}], unknown={"deep": [1]}))
     assert Encoder(SPEC).encode(request).ad_ids == ["a", "a"]
     assert accepted(body(candidates=[{"ad_id": "a"}] * 4096)).size == 4096
@@ -151,15 +151,15 @@ def test_what_is_unusual_and_valid() -> None:
     assert np.isfinite(Encoder(SPEC).encode(huge).candidate_floats).all()
 
 
-def test_headers_stand_in_for_fields() -> None:
+def test_headers_replace_missing_fields() -> None:
     headers = [("x", b"1"), ("request_id", b"h1"), ("deadline_ms", b"12.5")]
     alone = accepted(b'{"candidates":[{"ad_id":"a"}]}', headers)
     assert (alone.request_id, alone.deadline_ms) == ("h1", 12.5)
     both = accepted(body(deadline_ms=7), headers)
     assert (both.request_id, both.deadline_ms) == ("r1", 7.0)
-    assert refused(body(), [("deadline_ms", b"soon")]).reason.startswith("deadline_ms: ")
-    assert refused(b'{"candidates":[1]}', [("request_id", b"\xff")]).request_id is None
-    assert refused(b'{"candidates":[1]}', [("request_id", b"")]).request_id is None
+    assert rejected(body(), [("deadline_ms", b"soon")]).reason.startswith("deadline_ms: ")
+    assert rejected(b'{"candidates":[1]}', [("request_id", b"\xff")]).request_id is None
+    assert rejected(b'{"candidates":[1]}', [("request_id", b"")]).request_id is None
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_nested_paths() -> None:
     ],
 )
 def test_nested_paths_in_reasons(ext: object, reason: str) -> None:
-    bad = refused(orjson.dumps({"id": "a1", "ext": ext}), codec=OPENRTB)
+    bad = rejected(orjson.dumps({"id": "a1", "ext": ext}), codec=OPENRTB)
     assert bad == BadRecord("a1", reason)
 
 

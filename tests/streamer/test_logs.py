@@ -1,4 +1,4 @@
-"""A failure that repeats a thousand times a second is logged, but not a thousand times."""
+"""A frequent failure is logged at a limited rate."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from streamer.logs import RateLimit, configure
-from streamer.settings.sections import ServiceSettings
+from streamer.settings.deployment import ServiceSettings
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def _line(event: object) -> logging.LogRecord:
     return logging.LogRecord("streamer", logging.WARNING, "", 0, event, (), None)
 
 
-def test_the_lines_that_were_left_out_are_counted() -> None:
+def test_suppressed_lines_are_counted() -> None:
     now = [0.0]
     limit = RateLimit(lambda: now[0])
     assert sum(limit.filter(_line({"event": "call failed"})) for _ in range(1000)) == 20
@@ -39,14 +39,14 @@ def test_the_lines_that_were_left_out_are_counted() -> None:
     assert event == {"event": "call failed"}
 
 
-def test_texts_that_are_never_the_same_do_not_fill_the_memory() -> None:
+def test_many_different_texts_do_not_fill_the_memory() -> None:
     limit = RateLimit(lambda: 0.0)
     assert [limit.filter(_line("call failed")) for _ in range(21)] == [True] * 20 + [False]
     assert all(limit.filter(_line(f"record {n}")) for n in range(1000))
-    assert limit.filter(_line("call failed")), "what was counted of it is forgotten with the rest"
+    assert limit.filter(_line("call failed")), "its count was reset with all others"
 
 
-def test_our_lines_and_the_libraries_are_limited_alike(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_scorer_and_libraries_have_the_same_limit(capsys: pytest.CaptureFixture[str]) -> None:
     log = configure(ServiceSettings())
     for n in range(50):
         log.warning("commit refused", number=n)

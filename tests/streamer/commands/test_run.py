@@ -1,4 +1,4 @@
-"""`streamer run` itself, with no service in it."""
+"""`streamer run` with a fake service."""
 
 import gc
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def _thawed() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_thawed")
 @pytest.mark.parametrize(("is_clean", "status"), [(True, 0), (False, 1)])
-def test_what_is_imported_is_not_looked_through_again(
+def test_imported_modules_are_excluded_from_garbage_collection(
     monkeypatch: pytest.MonkeyPatch, is_clean: bool, status: int
 ) -> None:
     frozen = []

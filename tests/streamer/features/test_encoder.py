@@ -126,7 +126,7 @@ def test_every_id_equals_the_plain_computation(fields: Document, some: list[Docu
 
 @settings(max_examples=60)
 @given(fields=requests, some=ads)
-def test_rows_and_columns_encode_alike(fields: Document, some: list[Document]) -> None:
+def test_rows_and_columns_have_equal_encodings(fields: Document, some: list[Document]) -> None:
     assert same(ENCODER.encode(by_rows(fields, some)), ENCODER.encode(by_columns(fields, some)))
 
 
@@ -140,7 +140,7 @@ def test_nested_columns_may_be_objects_of_columns_or_columns_of_objects() -> Non
 
 @settings(max_examples=60)
 @given(fields=documents, some=ads)
-def test_no_value_raises_and_ids_stay_in_their_rows(fields: object, some: list[Document]) -> None:
+def test_no_value_raises_and_ids_are_in_their_rows(fields: object, some: list[Document]) -> None:
     request = fields if isinstance(fields, dict) else {"user": fields, "context": fields}
     encoded = ENCODER.encode(by_rows(request, some))
     ids, floats = ENCODER.flat_rows(encoded)
@@ -158,7 +158,7 @@ def test_no_value_raises_and_ids_stay_in_their_rows(fields: object, some: list[D
 
 @settings(max_examples=60)
 @given(fields=requests, some=ads)
-def test_the_log_encodes_as_serving_did(fields: Document, some: list[Document]) -> None:
+def test_a_log_has_the_encoding_of_serving(fields: Document, some: list[Document]) -> None:
     served = ENCODER.flat_rows(ENCODER.encode(by_rows(fields, some)))
     logged = ENCODER.encode_log([fields], some, [len(some)])
     for a, b in zip(served, logged, strict=True):
@@ -166,7 +166,7 @@ def test_the_log_encodes_as_serving_did(fields: Document, some: list[Document]) 
         assert a.dtype == b.dtype
 
 
-def test_a_table_encodes_as_the_log_does() -> None:
+def test_a_table_has_the_encoding_of_the_log() -> None:
     fields: Document = {"user": {"id": 7, "likes": ["x", "y"]}, "context": {"hour": 3}}
     ad: Document = {"ad_id": "a", "campaign": "c", "tags": ["t", "u"], "bid": 1.5}
     table = {
@@ -180,7 +180,7 @@ def test_a_table_encodes_as_the_log_does() -> None:
 
 @settings(max_examples=60)
 @given(data=st.data(), capacity=st.sampled_from([0, 1, 3, 8]))
-def test_remembering_never_changes_a_row(data: st.DataObject, capacity: int) -> None:
+def test_memoising_never_changes_a_row(data: st.DataObject, capacity: int) -> None:
     small, forgetful = Encoder(SPEC, memoised_ads=capacity), Encoder(SPEC, memoised_ads=0)
     pool: list[Document] = [{"ad_id": f"a{i}", "campaign": i % 5, "bid": i} for i in range(14)]
     for picks in data.draw(st.lists(st.lists(st.integers(0, 13), min_size=1, max_size=9), max_size=8)):
@@ -188,14 +188,14 @@ def test_remembering_never_changes_a_row(data: st.DataObject, capacity: int) -> 
         assert same(small.encode(request), forgetful.encode(request))
 
 
-def test_an_ad_whose_features_change_is_encoded_anew() -> None:
+def test_an_ad_with_changed_features_is_encoded_again() -> None:
     before, after = (
         ENCODER.encode(by_rows({}, [{"ad_id": "a", "campaign": c}])).candidate_ids.tolist() for c in ("one", "two")
     )
     assert before != after
 
 
-def test_a_bad_candidate_is_named_and_spoils_nothing() -> None:
+def test_a_bad_candidate_is_named_and_changes_nothing() -> None:
     encoder = Encoder(SPEC, memoised_ads=4)
     good = by_rows({}, [{"ad_id": "a", "campaign": 1}, {"ad_id": "b", "campaign": 2}])
     before = encoder.encode(good)
@@ -253,7 +253,7 @@ def test_vocabulary_unknown_and_missing(value: object, row: int) -> None:
     assert ids_of("sex", {"user": {"sex": value}}, {}) == [row]
 
 
-def test_a_default_stands_for_what_is_missing() -> None:
+def test_a_default_replaces_a_missing_value() -> None:
     assert ids_of("size", {}, {}) == ids_of("size", {}, {"banner": {"size": "m"}}) == [3]
     assert ids_of("hour", {}, {}) == ids_of("hour", {"context": {"hour": 12.0}}, {})
     assert ids_of("tags", {}, {}) == ids_of("tags", {}, {"tags": ["none"]})
@@ -347,7 +347,7 @@ def test_equal_keys_mean_equal_ids_and_near_numbers(fields: Document, other: Doc
 
 @settings(max_examples=60)
 @given(user=scalars, hour=st.integers(0, 23), campaign=scalars)
-def test_values_that_read_alike_have_equal_keys(user: object, hour: int, campaign: object) -> None:
+def test_values_with_equal_texts_have_equal_keys(user: object, hour: int, campaign: object) -> None:
     ad: Document = {"ad_id": "a", "campaign": campaign, "bid": 0.0}
     alike: Document = {"unknown": 1, "bid": -0.0, "campaign": canonical(campaign), "ad_id": "b"}
     a = ENCODER.encode(by_rows({"user": {"id": user}, "context": {"hour": hour, "pace": 1}}, [ad]))
@@ -355,7 +355,7 @@ def test_values_that_read_alike_have_equal_keys(user: object, hour: int, campaig
     assert np.array_equal(a.keys, b.keys)
 
 
-def test_a_price_a_little_higher_has_the_same_key() -> None:
+def test_a_slightly_higher_price_has_the_same_key() -> None:
     number = {"name": "n", "path": "n", "side": "candidate", "kind": "numeric", "mean": 1, "std": 0.5, "deep": True}
     encoder = Encoder(FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": [number]}))
     prices = [2.0, 2.005, 2.05, 1.995]
@@ -366,7 +366,7 @@ def test_a_price_a_little_higher_has_the_same_key() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_numbers_that_are_hardly_clipped_have_keys_of_their_own() -> None:
+def test_numbers_with_a_large_clip_have_different_keys() -> None:
     number = {"name": "n", "path": "n", "side": "candidate", "kind": "numeric", "clip": 1e30, "deep": True}
     encoder = Encoder(FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": [number]}))
     numbers = [1e18, 2e18, -1e18, 1e30, -1e30, 0.0]
@@ -408,7 +408,7 @@ def test_each_feature_is_part_of_the_key(fields: dict[str, Document], ad: Docume
     assert keys[0][0][1] != keys[1][0][1]
 
 
-# The same for ever, everywhere
+# The same in every process and on every platform
 
 GOLDEN_FIELDS: Document = {
     "user": {"id": "u-1", "sex": "f", "likes": ["Ünï", 3], "age": 30.5},
@@ -427,7 +427,7 @@ def test_the_encoding_never_changes() -> None:
     assert encoded.keys.tolist() == [[2549379349015846061, 18330288324920860947]]
 
 
-def test_another_process_encodes_alike() -> None:
+def test_another_process_gives_equal_encodings() -> None:
     code = (
         "from tests.streamer.features.test_encoder import *\n"
         "e = Encoder(SPEC).encode(by_columns(GOLDEN_FIELDS, [GOLDEN_AD]))\n"

@@ -73,7 +73,7 @@ def test_hashes_never_change(text: str, code: int) -> None:
     assert hash64(text) == code
 
 
-def test_the_hash_of_what_is_missing_never_changes() -> None:
+def test_the_hash_of_a_missing_value_never_changes() -> None:
     assert (MISSING, PADDING) == (4747335980184917699, 0)
 
 
@@ -92,8 +92,8 @@ def test_join_is_its_formula_and_has_an_order(left: int, right: int) -> None:
 
 @settings(max_examples=40)
 @given(st.lists(values))
-def test_the_hasher_remembers_without_changing_anything(items: list[object]) -> None:
-    hasher = TextHasher(remembered=3)
+def test_the_hasher_memoises_without_changing_a_hash(items: list[object]) -> None:
+    hasher = TextHasher(memoised=3)
     expected = [MISSING if (text := canonical(v)) is None else hash64(text) for v in items]
     for _ in range(2):
         assert hasher(items).tolist() == expected
@@ -104,7 +104,7 @@ def test_lone_surrogates_are_hashed() -> None:
     assert hash64("\udfff") != hash64("\udffe")
 
 
-def test_another_process_hashes_alike() -> None:
+def test_another_process_gives_equal_hashes() -> None:
     code = (
         "from streamer.features.hashing import TextHasher\n"
         "print(TextHasher()(['a', 'Ünï', 3, 2.5, True, None, 2**70]).tolist())"

@@ -24,7 +24,7 @@ def test_steps(path: str, steps: tuple[str | int, ...]) -> None:
 
 
 @pytest.mark.parametrize("path", ["", ".", ".a", "a.", "a..b", "[0]", "[*]", "a[", "a[x]", "a[-1]", "a]", "a[0", "*"])
-def test_what_cannot_be_read_is_refused_with_the_path(path: str) -> None:
+def test_an_unreadable_path_is_rejected_by_name(path: str) -> None:
     with pytest.raises(SpecError) as caught:
         parse_path(path)
     assert repr(path) in str(caught.value)
@@ -71,7 +71,7 @@ def test_no_document_makes_a_getter_raise(path: str, document: object) -> None:
 @pytest.mark.parametrize("path", [p for p in PATHS if "*" not in p])
 @settings(max_examples=10)
 @given(value=st.text(min_size=1))
-def test_a_nested_value_is_found_again(path: str, value: str) -> None:
+def test_the_getter_finds_a_nested_value(path: str, value: str) -> None:
     assert getter(path)(nested(path, value)) == value
 
 

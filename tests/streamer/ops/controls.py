@@ -1,11 +1,11 @@
-"""Models as the operations port sees them, without a model server."""
+"""Fakes of the models behind the operations port."""
 
 from streamer.errors import PredictError
-from streamer.ops.worker_http import ModelControl
+from streamer.ops.worker_handlers import ModelControl
 
 
 class Control:
-    """A worker's versions 1 to 3; 3 serves."""
+    """One model with the versions 1 to 3; version 3 serves."""
 
     def __init__(self) -> None:
         self.serving = 3
@@ -41,7 +41,7 @@ class Control:
 
 
 class Controls:
-    """The model `ctr`, and beside it one that is called `other`."""
+    """The models `ctr` and `other`."""
 
     def __init__(self, control: Control, other: Control) -> None:
         self.names = ("ctr", "other")

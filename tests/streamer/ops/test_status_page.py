@@ -1,4 +1,4 @@
-"""The page for people says what the metrics say, over the last minute."""
+"""The status page shows the metrics of the last minute."""
 
 import re
 import time
@@ -9,13 +9,13 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.metrics_core import Metric
 
 from streamer.metrics import Metrics
-from streamer.ops.metric_windows import Readings
+from streamer.ops.metric_history import MetricHistory
 from streamer.ops.status_page import StatusPage
 from streamer.types import StageTimes
 
 
 class _Page(HTMLParser):
-    """The rows of the page: the cells of each, those in red with an exclamation mark."""
+    """The cells of each row of the page; a cell with a problem ends with an exclamation mark."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ def _times(total: float) -> StageTimes:
 
 
 def _page_after(seconds: float, work: Callable[[Metrics], None], then: Callable[[Metrics], None]) -> _Page:
-    """The page `seconds` after another one; `work` was before that, `then` in between."""
+    """The second of two pages: `work` runs before the first one, `then` and `seconds` pass between them."""
     metrics, now = Metrics(), [100.0]
     page = StatusPage(lambda: now[0])
     work(metrics)
@@ -55,7 +55,7 @@ def _page_after(seconds: float, work: Callable[[Metrics], None], then: Callable[
     return _Page(page.render({"": "RUNNING"}, metrics.registry.collect()))
 
 
-def test_rates_and_times_are_those_between_two_looks() -> None:
+def test_rates_and_times_are_those_between_two_requests() -> None:
     def before(metrics: Metrics) -> None:
         metrics.records.inc(1_000_000)
         for _ in range(1000):
@@ -66,7 +66,8 @@ def test_rates_and_times_are_those_between_two_looks() -> None:
         for _ in range(100):
             metrics.answered("ok", _times(4.5), 0.0206)
         metrics.cache_hits.inc(30)
-        metrics.cache_misses.inc(70)
+        metrics.cache_misses.inc(50)
+        metrics.cache_single_flight.inc(20)
         metrics.lag.labels(3).set(12)
         metrics.lag_seconds.labels(3).set(1.5)
 
@@ -75,19 +76,19 @@ def test_rates_and_times_are_those_between_two_looks() -> None:
     assert rows["answers: ok"] == ["100 (100.0%)"]
     assert rows["answers: expired"] == ["0"]
     assert rows["answers after their deadline"] == ["0"]
-    assert rows["total: half, 99 %"] == ["5 / 5 ms"]
-    assert rows["decode: half, 99 %"] == ["0.25 / 0.25 ms"]
+    assert rows["total: median, 99th percentile"] == ["5 / 5 ms"]
+    assert rows["decode: median, 99th percentile"] == ["0.25 / 0.25 ms"]
     # 25.1 ms were left at receipt, 24.9 after decoding, 20.6 at the answer: lower bounds of their buckets.
-    assert rows["time left after decode, 99 % have"] == ["20 ms"]
-    assert rows["time left after the answer, 99 % have"] == ["20 ms"]
-    assert rows["candidates whose score was known"] == ["30.0%"]
-    assert rows["partition 3: records, seconds behind"] == ["12 / 1.5 s!"]
+    assert rows["budget left after decode: 1st percentile"] == ["20 ms"]
+    assert rows["budget left after total: 1st percentile"] == ["20 ms"]
+    assert rows["cache hit ratio"] == ["30.0%"]
+    assert rows["partition 3: lag"] == ["12 records, 1.5 s!"]
 
 
-def test_what_somebody_should_look_at_is_red() -> None:
+def test_problems_are_marked() -> None:
     def trouble(metrics: Metrics) -> None:
         metrics.answered("fallback", _times(31.0), -0.001)
-        metrics.circuit("10.0.0.7:8500", is_open=True)
+        metrics.set_circuit("10.0.0.7:8500", is_open=True)
         metrics.predict_failed("UNAVAILABLE")
         metrics.dead_lettered("decode")
         metrics.commit_failures.inc()
@@ -95,15 +96,15 @@ def test_what_somebody_should_look_at_is_red() -> None:
     rows = _page_after(1.0, lambda _: None, trouble).rows
     assert rows["answers: fallback"] == ["1 (100.0%)!"]
     assert rows["answers after their deadline"] == ["1 (100.0%)!"]
-    assert rows["time left after the answer, 99 % have"] == ["none!"]
-    assert rows["server 10.0.0.7:8500"] == ["left alone!"]
+    assert rows["budget left after total: 1st percentile"] == ["none!"]
+    assert rows["circuit of 10.0.0.7:8500"] == ["open!"]
     assert rows["failed calls: UNAVAILABLE"] == ["1!"]
     assert rows["dead letters: decode"] == ["1!"]
-    assert rows["commits failed"] == ["1!"]
+    assert rows["failed commits"] == ["1!"]
     assert rows["state"] == ["RUNNING"]
 
 
-def test_the_first_line_says_what_to_look_at() -> None:
+def test_the_first_line_names_all_problems() -> None:
     def trouble(metrics: Metrics) -> None:
         metrics.answered("fallback", _times(31.0), 0.01)
         metrics.transactions.labels("committed").inc()
@@ -111,21 +112,19 @@ def test_the_first_line_says_what_to_look_at() -> None:
         metrics.isolated_partitions.set(2)
 
     page = _page_after(1.0, lambda _: None, trouble)
-    assert page.paragraphs == [
-        "Look at: answers: fallback; transactions: failed; partitions worked off one record at a time!"
-    ]
-    assert _page_after(1.0, lambda _: None, lambda _: None).paragraphs == ["Nothing needs a look."]
+    assert page.paragraphs == ["Problems: answers: fallback; transactions: failed; isolated partitions!"]
+    assert _page_after(1.0, lambda _: None, lambda _: None).paragraphs == ["No problems."]
 
 
-def test_how_long_it_has_been_running_and_what_it_uses() -> None:
+def test_uptime_and_resources() -> None:
     metrics, now = Metrics(), time.time()
     page = _Page(StatusPage(lambda: 1.0, lambda: now).render({"": "RUNNING"}, metrics.registry.collect()))
-    assert re.fullmatch(r"(\d+ days?, )?\d+:\d\d:\d\d", page.rows["running for"][0])
+    assert re.fullmatch(r"(\d+ days?, )?\d+:\d\d:\d\d", page.rows["uptime"][0])
     assert float(page.rows["memory"][0].removesuffix(" MiB").replace(",", "")) > 1
     assert int(page.rows["open descriptors"][0].replace(",", "")) > 1
 
 
-def test_the_first_look_has_counts_but_no_rates() -> None:
+def test_the_first_page_has_counts_but_no_rates() -> None:
     metrics = Metrics()
     metrics.records.inc(5)
     metrics.answered("ok", _times(4.5), 0.02)
@@ -149,7 +148,7 @@ def test_several_workers_have_a_column_each() -> None:
     assert page.rows["unacknowledged records"] == ["–", "9"]
 
 
-def test_a_few_answers_without_scores_wake_nobody() -> None:
+def test_a_small_share_of_bad_answers_is_no_problem() -> None:
     def between(metrics: Metrics) -> None:
         for _ in range(999):
             metrics.answered("ok", _times(4.5), 0.02)
@@ -160,7 +159,7 @@ def test_a_few_answers_without_scores_wake_nobody() -> None:
     assert page.rows["answers after their deadline"] == ["1 (0.1%)"]
 
 
-def test_partitions_stand_in_their_order_whoever_has_them() -> None:
+def test_partitions_of_all_workers_are_sorted_by_number() -> None:
     family = Metric("streamer_source_lag_records", "", "gauge")
     for partition, worker in ((10, "0"), (0, "0"), (9, "1")):
         family.add_sample(family.name, {"worker": worker, "partition": str(partition)}, 1.0)
@@ -178,19 +177,19 @@ def _counted(value: int) -> CollectorRegistry:
     return registry
 
 
-def test_a_counter_that_began_anew_has_gained_what_it_shows() -> None:
-    readings = Readings()
-    readings.add(0.0, _counted(500).collect())
-    window = readings.add(10.0, _counted(20).collect())[""]
-    assert window.gain("done_total") == 20
+def test_the_increase_of_a_reset_counter_is_its_value() -> None:
+    history = MetricHistory()
+    history.add(0.0, _counted(500).collect())
+    window = history.add(10.0, _counted(20).collect())[""]
+    assert window.increase("done_total") == 20
     assert window.rate("done_total") == 2
 
 
-def test_the_window_is_a_minute_however_often_one_looks() -> None:
-    readings = Readings()
+def test_the_window_is_a_minute_at_any_request_rate() -> None:
+    history = MetricHistory()
     window = None
     for tenths in range(1801):
-        window = readings.add(tenths / 10, _counted(tenths).collect())[""]
+        window = history.add(tenths / 10, _counted(tenths).collect())[""]
     assert window is not None
     assert 59 <= window.seconds <= 60
-    assert len(readings) <= 121
+    assert len(history) <= 121

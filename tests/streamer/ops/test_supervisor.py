@@ -17,7 +17,7 @@ import structlog
 from streamer.errors import ConfigError
 from streamer.ops.supervisor import Supervisor
 from streamer.settings import Settings
-from tests.streamer.ops.test_worker_http import ask
+from tests.streamer.ops.test_worker_handlers import ask
 
 WAIT_S = 120.0
 
@@ -77,9 +77,10 @@ async def running(
             await task
 
 
-async def test_pages_are_those_of_all_workers(tmp_path: Path) -> None:
+async def test_pages_combine_all_workers(tmp_path: Path) -> None:
     async with running(tmp_path) as found:
         await found.until_started(1, 1)
+        assert {"worker 0", "worker 1", "reload workers"} <= {task.get_name() for task in asyncio.all_tasks()}
         assert await found.ask("/readyz") == (200, "worker 0: ready\nworker 1: ready\n")
         assert await found.ask("/healthz") == (200, "worker 0: RUNNING\nworker 1: RUNNING\n")
         status, text = await found.ask("/metrics")
@@ -98,13 +99,13 @@ async def test_pages_are_those_of_all_workers(tmp_path: Path) -> None:
         ]
         status, text = await found.ask("/model/pin/2", "POST")
         assert status == 200
-        assert text.count('"serving": 2') == 2, "both workers were told"
+        assert text.count('"serving": 2') == 2, "both workers executed it"
         status, text = await found.ask("/model/pin/9", "POST")
         assert status == 409
         assert text.startswith("worker 0: NOT_FOUND")
 
 
-async def test_sigterm_drains_all_and_a_crash_is_mended(tmp_path: Path) -> None:
+async def test_sigterm_drains_all_and_a_crashed_worker_is_restarted(tmp_path: Path) -> None:
     async with running(tmp_path) as found:
         await found.until_started(1, 1)
         (crashed,) = found.started()[0]
@@ -116,13 +117,13 @@ async def test_sigterm_drains_all_and_a_crash_is_mended(tmp_path: Path) -> None:
         assert found.drained() == alive
 
 
-async def test_one_that_crashes_again_and_again_ends_all(tmp_path: Path) -> None:
+async def test_a_worker_that_ends_too_often_ends_all(tmp_path: Path) -> None:
     async with running(tmp_path, max_restarts=1) as found:
         await found.until_started(1, 1)
         (tmp_path / "crash").touch()
         os.kill(next(iter(found.started()[0])), signal.SIGKILL)
         assert await asyncio.wait_for(found.task, WAIT_S) == 3
-        assert found.drained(), "the other one was drained"
+        assert found.drained(), "the other worker drained"
 
 
 async def test_the_pause_before_a_restart_doubles(tmp_path: Path) -> None:
@@ -133,11 +134,11 @@ async def test_the_pause_before_a_restart_doubles(tmp_path: Path) -> None:
     others = [line["pause_s"] for line in lines if "pause_s" in line and line["worker"] == 1]
     longer, shorter = sorted((pauses, others), key=len, reverse=True)
     assert longer == [0.002, 0.004, 0.008]
-    assert shorter == longer[: len(shorter)], "the other one drains when the first is given up"
-    assert any(line["event"] == "worker ends too often, it is not started again" for line in lines)
+    assert shorter == longer[: len(shorter)], "the other worker drains when the first one stays down"
+    assert any(line["event"] == "worker ended too often, not restarted" for line in lines)
 
 
-async def test_each_worker_has_a_core_by_choice(tmp_path: Path) -> None:
+async def test_workers_can_be_pinned_to_cores(tmp_path: Path) -> None:
     cores = sorted(os.sched_getaffinity(0))
     async with running(tmp_path, pin_to_cores=True) as found:
         await found.until_started(1, 1)
@@ -145,21 +146,21 @@ async def test_each_worker_has_a_core_by_choice(tmp_path: Path) -> None:
             assert os.sched_getaffinity(next(iter(pids))) == {cores[number % len(cores)]}
 
 
-async def test_without_that_choice_workers_go_where_there_is_room(tmp_path: Path) -> None:
+async def test_workers_are_not_pinned_by_default(tmp_path: Path) -> None:
     async with running(tmp_path) as found:
         await found.until_started(1, 1)
         for pids in found.started().values():
             assert os.sched_getaffinity(next(iter(pids))) == os.sched_getaffinity(0)
 
 
-async def test_wrong_settings_are_not_tried_again(tmp_path: Path) -> None:
+async def test_a_worker_with_wrong_settings_is_not_restarted(tmp_path: Path) -> None:
     (tmp_path / "wrong").touch()
     async with running(tmp_path) as found:
         assert await asyncio.wait_for(found.task, WAIT_S) == 2
         assert found.started() == {0: set(), 1: set()}
 
 
-async def test_sighup_restarts_one_after_the_other(tmp_path: Path) -> None:
+async def test_sighup_reloads_one_after_the_other(tmp_path: Path) -> None:
     async with running(tmp_path) as found:
         await found.until_started(1, 1)
         before = {pid for pids in found.started().values() for pid in pids}
@@ -168,10 +169,10 @@ async def test_sighup_restarts_one_after_the_other(tmp_path: Path) -> None:
         assert found.drained() == before
         first, second = (max((tmp_path / f"{n}-{p}").stat().st_mtime_ns for p in found.started()[n]) for n in (0, 1))
         gone = (tmp_path / f"drained-{min(before & found.started()[1])}").stat().st_mtime_ns
-        assert first < gone < second, "the second one goes when the first one is back"
+        assert first < gone < second, "the second worker drains when the first one is ready again"
 
 
-async def test_a_reload_of_a_worker_that_is_down_hides_no_crash(tmp_path: Path) -> None:
+async def test_a_crash_during_a_reload_still_counts(tmp_path: Path) -> None:
     async with running(tmp_path, max_restarts=1, restart_pause_ms=1000) as found:
         await found.until_started(1, 1)
         (crashed,) = found.started()[0]
@@ -181,7 +182,7 @@ async def test_a_reload_of_a_worker_that_is_down_hides_no_crash(tmp_path: Path) 
         await found.until_started(2, 2)
         (restarted,) = found.started()[0] - {crashed}
         os.kill(restarted, signal.SIGKILL)
-        assert await asyncio.wait_for(found.task, WAIT_S) == signal.SIGKILL, "it ends too often"
+        assert await asyncio.wait_for(found.task, WAIT_S) == signal.SIGKILL, "it ended too often"
 
 
 async def test_sighup_with_wrong_settings_changes_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A worker for the supervisor's tests: the operations port of a real one, and nothing behind it.
+"""A worker for the supervisor's tests: a real operations port without a scorer.
 
 `python -m tests.streamer.ops.worker FOLDER` writes FOLDER/<number>-<pid> when it listens; FOLDER/crash makes it end
 with status 3 at its start, FOLDER/wrong with status 2. SIGTERM ends it with 0, and FOLDER/drained-<pid> says so.
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter
 
-from streamer.ops.worker_http import OpsServer
+from streamer.ops.http_server import HttpServer
+from streamer.ops.worker_handlers import WorkerHandlers
 from streamer.settings import load_settings
 from tests.streamer.ops.controls import Control, Controls
 
@@ -28,7 +29,8 @@ async def main(folder: Path) -> int:
     Counter("answers", "answered", ["status"], registry=registry).labels("ok").inc(10 + int(number))
     controls = Controls(Control(), Control())
     config = settings.model_dump_json()
-    server = OpsServer(settings.ops, registry, lambda: "RUNNING", lambda: None, lambda: controls, config=config)
+    handlers = WorkerHandlers(registry, lambda: "RUNNING", lambda: None, lambda: controls, config=config)
+    server = HttpServer(settings.ops, handlers.routes())
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await server.start()

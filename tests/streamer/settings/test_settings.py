@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from streamer.errors import ConfigError
 from streamer.settings import Settings, load_settings
-from streamer.settings.loading import ENVIRONMENT_PREFIX
+from streamer.settings.loading import ENVIRONMENT_PREFIX, RENAMED
 from streamer.settings.table import settings_table
 
 CONFIG = Path(__file__).parents[3] / "configs/streamer.yaml"
@@ -27,7 +27,7 @@ def load(tmp_path: Path, text: str) -> Settings:
     return load_settings(path)
 
 
-def refused(tmp_path: Path, text: str) -> list[str]:
+def rejected(tmp_path: Path, text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     return str(caught.value).splitlines()
@@ -47,7 +47,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, "# nothing\n") == Settings()
 
 
-def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMER_KAFKA__GROUP_ID", "from-environment")
     monkeypatch.setenv("STREAMER_PREDICTOR__ADDRESSES", '["a:1", "b:2"]')
     settings = load(tmp_path, "kafka: {group_id: from-file, client_id: from-file}")
@@ -79,23 +79,23 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
             "kafka: {security_protocol: SASL_SSL, sasl_mechanism: OAUTHBEARER}",
             "kafka: sasl_mechanism OAUTHBEARER needs sasl_token_provider",
         ),
-        ("predictor: {models: [a, b, a]}", "predictor.models: a model stands twice"),
+        ("predictor: {models: [a, b, a]}", "predictor.models: a model occurs twice"),
         ("predictor: {spec_files: x}", "predictor.spec_files: Input should be a valid dictionary (got 'x')"),
         ("predictor: {spec_files: {ctr: 1}}", "predictor.spec_files.ctr: Input is not a valid path"),
         ("predictor: {labels: {other: stable}}", "predictor: labels: other is not among models"),
         ("predictor: {addresses: [1]}", "predictor.addresses.0: Input should be a valid string (got 1)"),
     ],
 )
-def test_what_is_wrong_is_told_in_a_line(tmp_path: Path, text: str, line: str) -> None:
-    assert refused(tmp_path, text)[0].startswith(line)
+def test_an_error_is_one_line_with_its_setting(tmp_path: Path, text: str, line: str) -> None:
+    assert rejected(tmp_path, text)[0].startswith(line)
 
 
 _MAPPINGS = {("predictor", "spec_files"), ("predictor", "labels")}
 
 
 @pytest.mark.parametrize(("section", "name"), [field for field in FIELDS if field not in _MAPPINGS])
-def test_every_setting_says_where_its_value_is_wrong(tmp_path: Path, section: str, name: str) -> None:
-    (only,) = refused(tmp_path, f"{section}: {{{name}: {{wrong: type}}}}")
+def test_a_wrong_type_is_rejected_with_the_name_of_the_setting(tmp_path: Path, section: str, name: str) -> None:
+    (only,) = rejected(tmp_path, f"{section}: {{{name}: {{wrong: type}}}}")
     assert only.startswith(f"{section}.{name}: ")
     if name in SECRETS:
         assert "wrong" not in only
@@ -103,32 +103,32 @@ def test_every_setting_says_where_its_value_is_wrong(tmp_path: Path, section: st
         assert only.endswith("(got {'wrong': 'type'})")
 
 
-def test_a_secret_is_not_repeated(tmp_path: Path) -> None:
+def test_errors_do_not_repeat_a_secret(tmp_path: Path) -> None:
     text = (
         "kafka: {sasl_password: hunter2, sasl_password_file: x, security_protocol: SASL_SSL}\nops: {token: [hunter2]}"
     )
-    assert all("hunter2" not in line for line in refused(tmp_path, text))
+    assert all("hunter2" not in line for line in rejected(tmp_path, text))
     settings = load(tmp_path, "kafka: {sasl_password: hunter2, ssl_key_password: hunter2}\nops: {token: hunter2}")
     assert "hunter2" not in repr(settings) + str(settings.model_dump(mode="json"))
     assert settings.kafka.sasl_password is not None
     assert settings.kafka.sasl_password.get_secret_value() == "hunter2"
 
 
-def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
-    assert len(refused(tmp_path, "source: {budget_ms: 0}\nkafka: {group: x}\nsnk: {}")) == 3
+def test_all_errors_are_listed(tmp_path: Path) -> None:
+    assert len(rejected(tmp_path, "source: {budget_ms: 0}\nkafka: {group: x}\nsnk: {}")) == 3
 
 
 @pytest.mark.parametrize("text", ["[1]", "3", "text"])
-def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
-    (only,) = refused(tmp_path, text)
+def test_a_file_that_is_not_a_mapping(tmp_path: Path, text: str) -> None:
+    (only,) = rejected(tmp_path, text)
     assert "expected a mapping of sections" in only
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
         load_settings(tmp_path / "none.yaml")
-    assert "cannot be read" in refused(tmp_path, "a: [")[0]
-    assert "cannot be read" in refused(tmp_path, "kafka: {group_id: 2026-13-45}")[0]  # no date, says YAML
+    assert "cannot be read" in rejected(tmp_path, "a: [")[0]
+    assert "cannot be read" in rejected(tmp_path, "kafka: {group_id: 2026-13-45}")[0]  # an impossible date
     (tmp_path / "latin.yaml").write_bytes("kafka: {group_id: Käufer}".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"latin\.yaml: cannot be read: .*utf-8"):
         load_settings(tmp_path / "latin.yaml")
@@ -145,7 +145,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ("STREAMER_PREDICTOR__ADDRESSES", "a:1", "predictor"),
     ],
 )
-def test_variables_that_are_wrong(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+def test_wrong_variables(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError) as caught:
         load_settings()
@@ -164,12 +164,45 @@ def test_settings_are_frozen() -> None:
                 setattr(values, name, getattr(values, name))
 
 
-def test_every_setting_says_what_it_means() -> None:
-    for section, field in Settings.model_fields.items():
-        assert isinstance(field.annotation, type)
-        assert issubclass(field.annotation, BaseModel)
-        for name, one in field.annotation.model_fields.items():
-            assert one.description, f"{section}.{name}"
+_UNITS = {"_ms": "milliseconds", "_s": "seconds", "_bytes": "bytes", "_rows": "rows", "_records": "records"}
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_every_setting_has_a_description_with_its_unit(section: str, name: str) -> None:
+    description = type(getattr(Settings(), section)).model_fields[name].description
+    assert description
+    assert description.endswith((".", "`")), "a sentence"
+    for suffix, unit in _UNITS.items():
+        if name.endswith(suffix):
+            assert unit in description.lower()
+
+
+def test_a_renamed_setting_exists_under_its_new_name_only() -> None:
+    names = {f"{section}.{name}" for section, name in FIELDS}
+    assert set(RENAMED.values()) <= names
+    assert not RENAMED.keys() & names
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_setting_is_rejected_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
+    section, name = old.split(".")
+    assert rejected(tmp_path, f"{section}: {{{name}: 1}}") == [f"{old}: renamed in 0.2.0 to {new!r}"]
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_variable_is_rejected_with_its_new_name(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+    variable = "STREAMER_" + old.replace(".", "__").upper()
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    successor = "STREAMER_" + new.replace(".", "__").upper()
+    assert str(caught.value) == f"environment variable {variable}: renamed in 0.2.0 to {successor}"
+
+
+def test_a_renamed_setting_in_the_variable_of_a_section_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMER_BATCHING", '{"in_flight": "fixed"}')
+    with pytest.raises(ConfigError, match=r"^batching.in_flight: renamed in 0.2.0 to 'batching.concurrency'$"):
+        load_settings()
 
 
 def test_the_documented_table_is_the_codes_own() -> None:

@@ -1,7 +1,6 @@
-"""The operations port: is it alive, does it serve, what does it measure; and which model versions shall serve."""
+"""Request handlers of a worker's operations port."""
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Protocol
 
 from aiohttp import web
@@ -9,13 +8,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from streamer.errors import PredictError
-from streamer.ops.http_port import OpsPort
 from streamer.ops.status_page import StatusPage
-from streamer.settings.sections import OpsSettings
 
 
 class ModelControl(Protocol):
-    """What an operator may do about the versions of one model."""
+    """An operator's commands for the versions of one model."""
 
     async def pin(self, version: int) -> None: ...
 
@@ -29,7 +26,7 @@ class ModelControl(Protocol):
 
 
 class ModelControls(Protocol):
-    """All models of a worker."""
+    """The models of a worker. The first one is the default."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -39,15 +36,18 @@ class ModelControls(Protocol):
     def describe(self) -> list[dict[str, object]]: ...
 
 
-class OpsServer(OpsPort):
-    """Serves /healthz, /readyz, /metrics, /status, /config and /model.
+class WorkerHandlers:
+    """Answers /healthz, /readyz, /metrics, /status, /config and /model.
 
-    `not_ready` says why records are not being scored, or None; `config` is the settings in force, JSON without secrets.
+    Args:
+        state: the state of the worker's life cycle.
+        not_ready: the reason why the worker does not score records; None if it does.
+        models: None before a model is prepared.
+        config: the settings in use as JSON, without secrets.
     """
 
     def __init__(
         self,
-        settings: OpsSettings,
         registry: CollectorRegistry,
         state: Callable[[], str],
         not_ready: Callable[[], str | None],
@@ -61,89 +61,76 @@ class OpsServer(OpsPort):
         self._models = models
         self._config = config
         self._page = StatusPage()
-        super().__init__(
-            settings,
-            [
-                web.get("/healthz", self._healthz),
-                web.get("/readyz", self._readyz),
-                web.get("/metrics", self._metrics),
-                web.get("/status", self._status),
-                web.get("/config", self._describe_config),
-                web.get("/model", self._describe_model),
-                web.post(r"/model/pin/{version:\d{1,18}}", self._pin),
-                web.post(r"/model/canary/{version:[^/]{1,128}}/{share:[0-9.]{1,18}}", self._canary),
-                web.post(r"/model/shadow/{version:\d{1,18}}/{share:[0-9.]{1,18}}", self._shadow),
-                web.post("/model/unpin", self._unpin),
-                web.post("/model/rollback", self._roll_back),
-            ],
-        )
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes of all pages."""
+        return [
+            web.get("/healthz", self._healthz),
+            web.get("/readyz", self._readyz),
+            web.get("/metrics", self._metrics),
+            web.get("/status", self._status),
+            web.get("/config", self._describe_config),
+            web.get("/model", self._describe_models),
+            web.post(r"/model/pin/{version:\d{1,18}}", self._pin),
+            web.post(r"/model/canary/{version:[^/]{1,128}}/{share:[0-9.]{1,18}}", self._canary),
+            web.post(r"/model/shadow/{version:\d{1,18}}/{share:[0-9.]{1,18}}", self._shadow),
+            web.post("/model/unpin", self._unpin),
+            web.post("/model/rollback", self._roll_back),
+        ]
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text=f"{self._state()}\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        why = self._not_ready()
-        return web.Response(text="ready\n" if why is None else f"{why}\n", status=200 if why is None else 503)
+        reason = self._not_ready()
+        return web.Response(text=f"{reason or 'ready'}\n", status=200 if reason is None else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _status(self, _: web.Request) -> web.Response:
-        why = self._not_ready()
-        state = self._state() if why is None else f"{self._state()}: {why}"
+        reason = self._not_ready()
+        state = self._state() if reason is None else f"{self._state()}: {reason}"
         return web.Response(text=self._page.render({"": state}, self._registry.collect()), content_type="text/html")
 
     async def _describe_config(self, _: web.Request) -> web.Response:
         return web.Response(text=self._config, content_type="application/json")
 
-    async def _describe_model(self, _: web.Request) -> web.Response:
-        return self._described()
+    async def _describe_models(self, _: web.Request) -> web.Response:
+        return web.json_response(self._all().describe())
 
     async def _pin(self, request: web.Request) -> web.Response:
-        try:
-            await self._control(request).pin(int(request.match_info["version"]))
-        except PredictError as error:
-            raise web.HTTPConflict(text=f"{error}\n") from error
-        return self._described()
+        return await self._execute(request, self._control(request).pin(int(request.match_info["version"])))
 
     async def _canary(self, request: web.Request) -> web.Response:
-        asked = request.match_info["version"]
-        version = int(asked) if asked.isdecimal() else asked
-        return await self._share(request, partial(self._control(request).canary, version))
+        text = request.match_info["version"]
+        version = int(text) if text.isdecimal() else text
+        return await self._execute(request, self._control(request).canary(version, _share(request)))
 
     async def _shadow(self, request: web.Request) -> web.Response:
-        return await self._share(request, partial(self._control(request).shadow, int(request.match_info["version"])))
+        version = int(request.match_info["version"])
+        return await self._execute(request, self._control(request).shadow(version, _share(request)))
 
-    async def _share(self, request: web.Request, give: Callable[[float], Awaitable[None]]) -> web.Response:
-        """Gives a share of the users to a version."""
+    async def _execute(self, request: web.Request, command: Awaitable[None]) -> web.Response:
         try:
-            share = float(request.match_info["share"])
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            raise web.HTTPBadRequest(text=f"share {request.match_info['share']}: expected a number from 0 to 1\n")
-        try:
-            await give(share)
+            await command
         except PredictError as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
-        return self._described()
+        return await self._describe_models(request)
 
     async def _unpin(self, request: web.Request) -> web.Response:
         self._control(request).unpin()
-        return self._described()
+        return await self._describe_models(request)
 
     async def _roll_back(self, request: web.Request) -> web.Response:
         try:
-            self._control(request).roll_back("an operator asked for it")
+            self._control(request).roll_back("requested by an operator")
         except LookupError as error:
             raise web.HTTPConflict(text=f"{error}\n") from error
-        return self._described()
-
-    def _described(self) -> web.Response:
-        return web.json_response(self._all().describe())
+        return await self._describe_models(request)
 
     def _control(self, request: web.Request) -> ModelControl:
-        """The model that a request names (`?model=`), or the default one."""
+        """The model that a request names (`?model=`), otherwise the default one."""
         models = self._all()
         name = request.query.get("model", models.names[0])
         control = models.of(name)
@@ -156,3 +143,15 @@ class OpsServer(OpsPort):
         if models is None:
             raise web.HTTPServiceUnavailable(text="no model yet\n")
         return models
+
+
+def _share(request: web.Request) -> float:
+    """The share of users that a request's path names."""
+    text = request.match_info["share"]
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise web.HTTPBadRequest(text=f"share {text}: expected a number from 0 to 1\n")
+    return share

@@ -1,4 +1,4 @@
-"""The operations port over real HTTP, and `streamer model` against it."""
+"""The operations port over real HTTP, and `streamer model` as its client."""
 
 import asyncio
 import json
@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from streamer.commands import app
 from streamer.errors import StreamerError
-from streamer.ops.worker_http import OpsServer
-from streamer.settings.sections import OpsSettings
+from streamer.ops.http_server import HttpServer
+from streamer.ops.worker_handlers import WorkerHandlers
+from streamer.settings.deployment import OpsSettings
 from tests.streamer.ops.controls import Control, Controls
 
 WORD = "hunter2"
@@ -26,14 +27,14 @@ async def port_of(
     control: Control | None,
     other: Control | None = None,
     *,
-    why_not: str | None = None,
+    reason: str | None = None,
     token: str | None = None,
 ) -> AsyncIterator[str]:
     models = None if control is None else Controls(control, other or Control())
     registry = CollectorRegistry()
     Counter("asked", "questions", registry=registry).inc(7)
     settings = OpsSettings.model_validate({"port": 0, "token": token})
-    server = OpsServer(settings, registry, lambda: "RUNNING", lambda: why_not, lambda: models)
+    server = HttpServer(settings, WorkerHandlers(registry, lambda: "RUNNING", lambda: reason, lambda: models).routes())
     await server.start()
     try:
         yield f"127.0.0.1:{server.port}"
@@ -68,8 +69,8 @@ async def test_health_readiness_and_metrics() -> None:
         assert "asked_total 7.0" in body
 
 
-async def test_it_says_why_it_is_not_ready() -> None:
-    async with port_of(None, why_not="waiting for the brokers") as address:
+async def test_readiness_has_a_reason() -> None:
+    async with port_of(None, reason="waiting for the brokers") as address:
         status, page = await ask(address, "/status")
         assert status == 200
         assert '<td class="bad">RUNNING: waiting for the brokers</td>' in page
@@ -77,7 +78,7 @@ async def test_it_says_why_it_is_not_ready() -> None:
         assert (await ask(address, "/healthz"))[0] == 200
 
 
-async def test_an_operator_sees_and_chooses_the_version() -> None:
+async def test_an_operator_selects_the_version() -> None:
     async with port_of(Control()) as address:
         assert json.loads((await ask(address, "/model"))[1])[0]["serving"] == 3
         assert json.loads((await ask(address, "/model/pin/2", "POST"))[1])[0]["pinned"] == 2
@@ -88,7 +89,7 @@ async def test_an_operator_sees_and_chooses_the_version() -> None:
         assert (await ask(address, "/model/rollback", "POST"))[0] == 409
 
 
-async def test_a_model_is_chosen_by_its_name() -> None:
+async def test_a_model_is_selected_by_name() -> None:
     control, other = Control(), Control()
     async with port_of(control, other) as address:
         assert (await ask(address, "/model/pin/2?model=other", "POST"))[0] == 200
@@ -116,14 +117,14 @@ async def test_a_model_is_chosen_by_its_name() -> None:
         ("/", "GET", 404),
     ],
 )
-async def test_nothing_changes_by_looking(path: str, method: str, status: int) -> None:
+async def test_wrong_requests_change_nothing(path: str, method: str, status: int) -> None:
     control = Control()
     async with port_of(control) as address:
         assert (await ask(address, path, method))[0] == status
     assert control.serving == 3
 
 
-async def test_with_a_token_strangers_see_only_whether_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_token_only_health_and_readiness_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
     control = Control()
     async with port_of(control, token=WORD) as address:
         assert (await ask(address, "/healthz"))[0] == (await ask(address, "/readyz"))[0] == 200
@@ -144,7 +145,7 @@ async def test_with_a_token_strangers_see_only_whether_it_lives(monkeypatch: pyt
         assert control.serving == 1
 
 
-async def test_before_there_is_a_model() -> None:
+async def test_model_pages_before_a_model_is_prepared() -> None:
     async with port_of(None) as address:
         assert await ask(address, "/model") == (503, "no model yet\n")
 
@@ -164,16 +165,16 @@ async def test_the_command_line() -> None:
         assert (control.serving, control.asked, control.share) == (1, "new ones", 0.1)
         assert (await streamer("model", "shadow", "2", "0.5", "--ops", address)).exit_code == 0
         assert (control.serving, control.share) == (1, 0.5)
-        refused = await streamer("model", "pin", "9", "--ops", address)
-        assert isinstance(refused.exception, StreamerError)
-        assert str(refused.exception) == f"{address} refused: NOT_FOUND: version 9 of 'ctr' is not AVAILABLE"
+        rejected = await streamer("model", "pin", "9", "--ops", address)
+        assert isinstance(rejected.exception, StreamerError)
+        assert str(rejected.exception) == f"{address} rejected it: NOT_FOUND: version 9 of 'ctr' is not AVAILABLE"
     gone = await streamer("model", "list", "--ops", address)
     assert isinstance(gone.exception, StreamerError)
     assert str(gone.exception).startswith(f"no worker's operations port at {address}: ")
 
 
 @pytest.mark.parametrize("said", [b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\n\r\n<html>"])
-async def test_a_port_of_something_else_is_told_in_a_line(said: bytes) -> None:
+async def test_a_port_of_another_program_is_an_error_in_one_line(said: bytes) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(said)
@@ -181,12 +182,12 @@ async def test_a_port_of_something_else_is_told_in_a_line(said: bytes) -> None:
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        refused = await streamer("model", "list", "--ops", address)
-    assert isinstance(refused.exception, StreamerError)
-    assert str(refused.exception).startswith(f"no worker's operations port at {address}: ")
+        rejected = await streamer("model", "list", "--ops", address)
+    assert isinstance(rejected.exception, StreamerError)
+    assert str(rejected.exception).startswith(f"no worker's operations port at {address}: ")
 
 
-async def test_settings_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_settings_are_shown_verbatim(monkeypatch: pytest.MonkeyPatch) -> None:
     servers = "[fe80::1]:9092,[/x]"
     monkeypatch.setenv("STREAMER_KAFKA__BOOTSTRAP_SERVERS", servers)
     shown = await streamer("check-config")

@@ -1,0 +1,138 @@
+"""The kinds of features that a spec can define, and how each of them is validated."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from streamer.errors import SpecError
+from streamer.features.paths import parse_path
+
+Side = Literal["user", "context", "candidate"]
+
+Word = Annotated[str, Field(min_length=1)]
+"""A word of a vocabulary, or a default. The empty string counts as missing, so it is neither of them."""
+
+
+class SpecValue(BaseModel):
+    """A frozen part of a spec. It rejects unknown keys, infinity and NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Feature(SpecValue):
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    wide: bool = False
+    deep: bool = False
+
+
+class _Scalar(_Feature):
+    path: str
+    side: Side
+
+    @model_validator(mode="after")
+    def _path_is_readable(self) -> Self:
+        try:
+            parse_path(self.path)
+        except SpecError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+class Categorical(_Scalar):
+    """One string, number or boolean, hashed into `buckets` rows; row 0 is for missing.
+
+    With a `vocabulary` nothing is hashed: one row for a missing value, one for an unknown word, then one for each word.
+    """
+
+    kind: Literal["categorical"]
+    buckets: int = Field(default=0, ge=0)
+    vocabulary: tuple[Word, ...] = ()
+    default: Word | None = None
+
+    @model_validator(mode="after")
+    def _buckets_or_vocabulary(self) -> Self:
+        if bool(self.buckets) == bool(self.vocabulary):
+            raise ValueError("give either buckets or a vocabulary")
+        if self.buckets == 1:
+            raise ValueError("buckets: at least 2, because the first one is for a missing value")
+        if len(set(self.vocabulary)) != len(self.vocabulary):
+            raise ValueError("vocabulary: a word occurs twice")
+        return self
+
+    @property
+    def rows(self) -> int:
+        """Rows of the fused table."""
+        return len(self.vocabulary) + 2 if self.vocabulary else self.buckets
+
+
+class MultiValued(_Scalar):
+    """A list of values, hashed into `buckets` rows and pooled.
+
+    The encoder keeps the first `max_values` values and drops the others. It fills free places with padding (id 0), and
+    pooling ignores padding. A scalar counts as a list of one value.
+    """
+
+    kind: Literal["multi_valued"]
+    buckets: int = Field(ge=1)
+    max_values: int = Field(ge=1, le=64)
+    pooling: Literal["mean", "sum"] = "mean"
+    default: Word | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the fused table."""
+        return self.buckets
+
+
+class Numeric(_Scalar):
+    """A number for the float matrix: (x − `mean`) / `std`, clipped to ± `clip`.
+
+    If `log` is set, log(1 + x) replaces x. A missing value becomes `default`, in the units of the
+    document. Without a default it becomes 0, which is the mean.
+    """
+
+    kind: Literal["numeric"]
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+    log: bool = False
+    clip: float = Field(default=10.0, gt=0, le=1e30)
+    default: float | None = None
+
+
+class Bucketised(_Scalar):
+    """The bucket of a number x among sorted `boundaries`.
+
+    Row 0 is for a missing value; row i is for boundaries[i-2] <= x < boundaries[i-1].
+    """
+
+    kind: Literal["bucketised"]
+    boundaries: tuple[float, ...] = Field(min_length=1)
+    default: float | None = None
+
+    @model_validator(mode="after")
+    def _sorted(self) -> Self:
+        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
+            raise ValueError("boundaries: must rise strictly")
+        return self
+
+    @property
+    def rows(self) -> int:
+        """Rows of the fused table."""
+        return len(self.boundaries) + 2
+
+
+class Cross(_Feature):
+    """The product of two or three hashed features (kinds other than numeric and cross)."""
+
+    kind: Literal["cross"]
+    of: tuple[str, ...] = Field(min_length=2, max_length=3)
+    buckets: int = Field(ge=1)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the fused table."""
+        return self.buckets
+
+
+HashedFeature = Categorical | MultiValued | Bucketised
+Feature = Annotated[Categorical | MultiValued | Numeric | Bucketised | Cross, Field(discriminator="kind")]

@@ -1,0 +1,94 @@
+"""Request handlers of a supervisor's operations port: the workers' pages, combined."""
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+
+from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from streamer.ops.status_page import StatusPage
+from streamer.ops.worker_client import WorkerClient
+
+_CONTROL_S = 120.0
+
+
+class SupervisorHandlers:
+    """Answers for all workers.
+
+    Healthy and ready mean that every worker is; metrics have the label `worker`; commands go to every worker. A worker
+    that does not answer is named.
+    """
+
+    def __init__(self, workers: WorkerClient) -> None:
+        self._workers = workers
+        self._page = StatusPage()
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes of all pages."""
+        return [
+            web.get("/healthz", self._health),
+            web.get("/readyz", self._health),
+            web.get("/metrics", self._metrics),
+            web.get("/status", self._status),
+            web.get("/config", self._forward),
+            web.get("/model", self._forward),
+            web.post("/model/{rest:.*}", self._forward),
+        ]
+
+    async def _health(self, request: web.Request) -> web.Response:
+        """The highest status of all workers; a line for each worker."""
+        found = await self._workers.send_all("GET", request.path)
+        lines = (f"worker {number}: {text.strip()}\n" for number, (_, text) in found.items())
+        return web.Response(text="".join(lines), status=max(status for status, _ in found.values()))
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        registry = CollectorRegistry()
+        registry.register(await self._merged())
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _status(self, _: web.Request) -> web.Response:
+        replies = await self._workers.send_all("GET", "/readyz")
+        texts = {str(number): text.strip() for number, (_, text) in replies.items()}
+        states = {number: "RUNNING" if text == "ready" else text for number, text in texts.items()}
+        merged = await self._merged()
+        return web.Response(text=self._page.render(states, merged.collect()), content_type="text/html")
+
+    async def _merged(self) -> "_MergedMetrics":
+        found = await self._workers.send_all("GET", "/metrics")
+        return _MergedMetrics({n: text if status == HTTPStatus.OK else None for n, (status, text) in found.items()})
+
+    async def _forward(self, request: web.Request) -> web.Response:
+        """Sends a request to every worker and lists the replies.
+
+        If a worker rejects a command, the others still execute it. The workers' settings differ while they reload.
+        """
+        name = "config" if request.path == "/config" else "models"
+        found = await self._workers.send_all(request.method, request.path_qs, _CONTROL_S)
+        failed = {n: (status, text) for n, (status, text) in found.items() if status != HTTPStatus.OK}
+        if failed:
+            lines = (f"worker {number}: {text.strip()}\n" for number, (_, text) in failed.items())
+            return web.Response(text="".join(lines), status=max(status for status, _ in failed.values()))
+        # Each text is a JSON document already.
+        parts = (f'{{"worker": {n}, "{name}": {text}}}' for n, (_, text) in found.items())
+        return web.Response(text=f"[{', '.join(parts)}]", content_type="application/json")
+
+
+class _MergedMetrics(Collector):
+    """The metrics of all workers with the label `worker`. A worker that did not answer has None."""
+
+    def __init__(self, texts: Mapping[int, str | None]) -> None:
+        self._texts = texts
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, Metric] = {}
+        up = Metric("streamer_supervisor_worker_up", "1 if the worker answers on its operations socket", "gauge")
+        for number, text in self._texts.items():
+            up.add_sample(up.name, {"worker": str(number)}, float(text is not None))
+            for family in text_string_to_metric_families(text or ""):
+                merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    merged.samples.append(sample._replace(labels={**sample.labels, "worker": str(number)}))
+        return [*families.values(), up]

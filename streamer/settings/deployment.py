@@ -1,0 +1,118 @@
+"""Sections that depend on the deployment: brokers, operations port, processes, topics."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from streamer.settings.sections import Section
+
+
+class KafkaSettings(Section):
+    """The connection to the brokers, and this consumer group's name there."""
+
+    bootstrap_servers: str = "localhost:9092"
+    """Brokers of the first connection, as `host:port`, separated by commas."""
+    group_id: str = "ctr-streamer"
+    """Consumer group. Its workers share the partitions."""
+    client_id: str = "ctr-streamer"
+    """Name of this client in the brokers' logs and metrics."""
+    request_timeout_ms: int = Field(default=10_000, gt=0)
+    """Timeout of one request to a broker, in milliseconds."""
+    session_timeout_ms: int = Field(default=10_000, ge=1000)
+    """A worker that sends no heartbeat for this many milliseconds loses its partitions. It sends three in this time."""
+    group_instance_id: str | None = None
+    """Static membership: a worker that restarts within `session_timeout_ms` keeps its partitions."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Encryption (SSL) and login (SASL) of the connection."""
+    ssl_ca_file: Path | None = None
+    """Certificate authorities of the brokers (PEM). Default: those of the system."""
+    ssl_cert_file: Path | None = None
+    """The scorer's own certificate (PEM), for mutual TLS."""
+    ssl_key_file: Path | None = None
+    """Private key of `ssl_cert_file` (PEM)."""
+    ssl_key_password: SecretStr | None = None
+    """Password of `ssl_key_file`, if it has one."""
+    ssl_check_hostname: bool = True
+    """Whether a broker's certificate must contain the broker's host name."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "SCRAM-SHA-512"
+    """Login method."""
+    sasl_username: str | None = None
+    """User name for PLAIN and SCRAM."""
+    sasl_password: SecretStr | None = None
+    """Password for PLAIN and SCRAM. Prefer `sasl_password_file`."""
+    sasl_password_file: Path | None = None
+    """File that contains the password and nothing else."""
+    sasl_token_provider: str | None = None
+    """For OAUTHBEARER: `module:name` of a function without arguments that returns a token."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.ssl_cert_file is None) != (self.ssl_key_file is None):
+            raise ValueError("ssl_cert_file and ssl_key_file go together")
+        if self.sasl_password is not None and self.sasl_password_file is not None:
+            raise ValueError("give sasl_password or sasl_password_file, not both")
+        if not self.security_protocol.startswith("SASL"):
+            return self
+        if self.sasl_mechanism == "OAUTHBEARER":
+            if self.sasl_token_provider is None:
+                raise ValueError("sasl_mechanism OAUTHBEARER needs sasl_token_provider")
+        elif self.sasl_username is None or (self.sasl_password is None and self.sasl_password_file is None):
+            raise ValueError(f"sasl_mechanism {self.sasl_mechanism} needs sasl_username and a password")
+        return self
+
+
+class OpsSettings(Section):
+    """The operations port: /healthz, /readyz, /metrics, /status, /config, /model."""
+
+    host: str = "127.0.0.1"
+    """Interface that the port listens on."""
+    port: int = Field(default=9100, ge=0, le=65535)
+    """TCP port. 0 takes a free port and logs its number."""
+    socket: Path | None = None
+    """Unix socket that replaces the TCP port. A supervisor sets it for its workers."""
+    token: SecretStr | None = None
+    """Token that requests must send as `Authorization: Bearer …`, except to /healthz and /readyz."""
+
+
+class ServiceSettings(Section):
+    """The life of one worker."""
+
+    drain_ms: float = Field(default=10_000.0, gt=0)
+    """Time to answer all records in flight after SIGTERM, in milliseconds."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is logged."""
+    log_format: Literal["json", "console"] = "json"
+    """`json`: one object per line. `console`: coloured text."""
+
+
+class SupervisorSettings(Section):
+    """Several workers on one machine."""
+
+    workers: int = Field(default=1, ge=1, le=256)
+    """Worker processes. Above 1, a supervisor process starts and restarts them."""
+    restart_pause_ms: float = Field(default=500.0, gt=0)
+    """Pause before the first restart of a worker that ended, in milliseconds. Each further restart doubles it."""
+    max_restarts: int = Field(default=5, ge=0)
+    """Restarts of one worker within `restart_window_s`. At its next end the supervisor drains all workers and exits."""
+    restart_window_s: float = Field(default=300.0, gt=0)
+    """Window for `restart_pause_ms` and `max_restarts`, in seconds. Earlier ends do not count."""
+    poll_ms: float = Field(default=200.0, gt=0)
+    """Interval between readiness checks of a worker that reloads, in milliseconds."""
+    pin_to_cores: bool = False
+    """Whether worker N runs only on core N (modulo the number of cores)."""
+
+
+class TopicsSettings(Section):
+    """The topics that `streamer topics create` creates."""
+
+    partitions: int = Field(default=8, ge=1)
+    """Partitions of each topic. At most this many workers share the work."""
+    replication_factor: int = Field(default=1, ge=1)
+    """Copies of each partition."""
+    retention_ms: int = Field(default=600_000, ge=1000)
+    """Retention of requests and answers, in milliseconds."""
+    dead_letter_retention_ms: int = Field(default=7 * 86_400_000, ge=1000)
+    """Retention of dead letters, in milliseconds."""
+    feature_log_retention_ms: int = Field(default=86_400_000, ge=1000)
+    """Retention of the feature log, in milliseconds."""
