@@ -8,11 +8,13 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from streamer.kafka import clients, groups
+from streamer.kafka.backpressure import Backpressure
 from streamer.kafka.delivery import CommitsOf, Delivery
+from streamer.kafka.lag import Lag
 from streamer.kafka.offsets import OffsetTracker
 from streamer.kafka.partition_transactions import TransactionContext
 from streamer.kafka.sink import Sink
-from streamer.kafka.source import Source
+from streamer.kafka.source import WALL_CLOCK, Source
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
 from streamer.pipeline import Answers, Pipeline, Records
@@ -20,7 +22,7 @@ from streamer.rollout.controller import Model
 from streamer.rollout.models import Models
 from streamer.rollout.observed_calls import Calls
 from streamer.scoring.cache import ScoreCache
-from streamer.scoring.dispatcher import Dispatcher, Predict, Spawn
+from streamer.scoring.dispatcher import Dispatcher, Predict
 from streamer.scoring.scores import HitRatio, Scores
 from streamer.serving.predictor import Predictor
 from streamer.settings import Settings
@@ -29,6 +31,7 @@ from streamer.side_outputs.feature_log import Publish as PublishRows
 from streamer.side_outputs.shadow import Publish as PublishShadow
 from streamer.side_outputs.shadow import Shadow
 from streamer.side_outputs.side_output import SideOutput
+from streamer.tasks import Spawn
 from streamer.types import Partition
 
 
@@ -116,7 +119,7 @@ class Assembly:
 
     def sink(self) -> Sink:
         """A producer of answers, not started."""
-        return Sink(partial(clients.producer, self.settings), self.settings.sink, self.metrics, self.log)
+        return Sink(partial(clients.producer, self.settings), self.settings.sink, self.metrics, self.log, self.spawn)
 
     def transactions(self, offsets: OffsetTracker) -> Transactions:
         """The transactional producers of `exactly_once`."""
@@ -144,19 +147,21 @@ class Assembly:
         offsets: OffsetTracker,
         commits_of: CommitsOf,
         transactions: Transactions | None = None,
-        **wall_clock: Callable[[], float],
+        *,
+        wall_clock: Callable[[], float] = WALL_CLOCK,
     ) -> Source:
-        """The source of records. `consumer`: aiokafka's, or that of `streamer.testing`; tests may set `wall_clock`."""
+        """The source of records. `consumer`: aiokafka's, or that of `streamer.testing`."""
         settings, metrics, log = self.settings, self.metrics, self.log
         return Source(
             consumer,
             offsets,
-            Delivery(consumer, offsets, transactions, commits_of, settings, metrics=metrics, log=log),
+            Delivery(consumer, offsets, transactions, commits_of, settings, metrics, log),
+            Backpressure(offsets, settings.source, settings.offsets.max_uncommitted_records),
+            Lag(consumer, offsets, metrics, wall_clock),
             settings.source,
-            metrics=metrics,
-            log=log,
+            metrics,
+            log,
+            self.clock,
+            wall_clock,
             revoke_s=settings.service.drain_ms / 1e3,
-            max_uncommitted=settings.offsets.max_uncommitted_records,
-            clock=self.clock,
-            **wall_clock,
         )

@@ -1,10 +1,13 @@
 """The owner of a process's tasks, and a wait with a bound."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+"""Starts a task by a name. The owner of the tasks ends it."""
 
 
 class TaskOwner:

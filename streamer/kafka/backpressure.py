@@ -1,12 +1,14 @@
 """Decides how many records may be read, and which partitions are paused. Pure."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 
 from streamer.kafka.offsets import OffsetTracker
 from streamer.settings.sections import SourceSettings
 from streamer.types import Partition
 
 
+@dataclass(slots=True)
 class Backpressure:
     """Bounds the records that a worker holds.
 
@@ -17,18 +19,16 @@ class Backpressure:
        partitions go on. The only partition of a worker is never paused.
     """
 
-    def __init__(self, offsets: OffsetTracker, settings: SourceSettings, max_uncommitted: int) -> None:
-        self._offsets = offsets
-        self._settings = settings
-        self._max_uncommitted = max_uncommitted
-        self._max_of_partition = settings.max_unacknowledged_records * settings.max_partition_share
-        self.in_flight = 0
-        """Records received and not answered."""
-        self.paused: set[Partition] = set()
+    offsets: OffsetTracker
+    settings: SourceSettings
+    max_uncommitted: int
+    in_flight: int = 0
+    """Records received and not answered."""
+    paused: set[Partition] = field(default_factory=set)
 
     def room(self, *, is_isolating: bool) -> int:
         """How many records may be read now; none if 0 or less."""
-        offsets, settings = self._offsets, self._settings
+        offsets, settings = self.offsets, self.settings
         if is_isolating:
             return int(not offsets.unacknowledged)
         if offsets.unacknowledged_bytes >= settings.max_unacknowledged_bytes:
@@ -36,12 +36,12 @@ class Backpressure:
         return min(
             settings.max_in_flight_records - self.in_flight,
             settings.max_unacknowledged_records - offsets.unacknowledged,
-            self._max_uncommitted - offsets.uncommitted,
+            self.max_uncommitted - offsets.uncommitted,
         )
 
     def pause(self, read: Iterable[Partition], assigned: Collection[Partition]) -> set[Partition]:
         """Adds partitions that were just read and are above their share to `paused`; returns them."""
-        full = {p for p in read if self._offsets.unacknowledged_of([p]) >= self._max_of_partition and p in assigned}
+        full = {p for p in read if self.offsets.unacknowledged_of([p]) >= self._max_of_partition and p in assigned}
         to_pause = full if len(assigned) > 1 else set()
         self.paused |= to_pause
         return to_pause
@@ -50,6 +50,10 @@ class Backpressure:
         """Removes partitions whose share is half acknowledged from `paused`; returns them."""
         # aiokafka forgets the pause of a partition that is lost and comes back.
         self.paused.intersection_update(assigned)
-        ready = {p for p in self.paused if self._offsets.unacknowledged_of([p]) <= self._max_of_partition / 2}
+        ready = {p for p in self.paused if self.offsets.unacknowledged_of([p]) <= self._max_of_partition / 2}
         self.paused -= ready
         return ready
+
+    @property
+    def _max_of_partition(self) -> float:
+        return self.settings.max_unacknowledged_records * self.settings.max_partition_share

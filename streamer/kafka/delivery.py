@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -29,6 +30,7 @@ class Admitted(NamedTuple):
     is_suspect: bool
 
 
+@dataclass(slots=True, eq=False)
 class Delivery:
     """Opens partitions at their last commit, commits for them, and releases them.
 
@@ -38,32 +40,25 @@ class Delivery:
     3. If it did not, the partition is isolated: its records are processed one at a time, each named in a commit first.
     """
 
-    def __init__(
-        self,
-        consumer: AIOKafkaConsumer,
-        offsets: OffsetTracker,
-        transactions: Transactions | None,
-        commits_of: CommitsOf,
-        settings: Settings,
-        *,
-        metrics: Metrics,
-        log: FilteringBoundLogger,
-    ) -> None:
-        self._consumer = consumer
-        self._offsets = offsets
-        self._transactions = transactions
-        self._commits_of = commits_of
-        self._start_at = settings.source.start_at
-        self._at_most_once = settings.delivery.guarantee == "at_most_once"
-        self._interval_s = settings.offsets.commit_interval_ms / 1e3
-        self._timeout_s = settings.kafka.request_timeout_ms / 1e3
-        self._detector = PoisonDetector(settings.offsets.max_uncommitted_records)
-        self._metrics = metrics
-        self._log = log
-        self._opened: set[Partition] = set()
-        self._retries_stopped = False
-        # A delayed commit must not overwrite the mark of a later one.
-        self._one_at_a_time = asyncio.Lock()
+    consumer: AIOKafkaConsumer
+    offsets: OffsetTracker
+    transactions: Transactions | None
+    commits_of: CommitsOf
+    settings: Settings
+    metrics: Metrics
+    log: FilteringBoundLogger
+    _detector: PoisonDetector = field(init=False)
+    _opened: set[Partition] = field(default_factory=set)
+    _retries_stopped: bool = False
+    # A delayed commit must not overwrite the mark of a later one.
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self._detector = PoisonDetector(self.settings.offsets.max_uncommitted_records)
+
+    @property
+    def _is_at_most_once(self) -> bool:
+        return self.settings.delivery.guarantee == "at_most_once"
 
     @property
     def is_isolating(self) -> bool:
@@ -83,11 +78,11 @@ class Delivery:
             try:
                 await self._open(new)
             except (CommitFailedError, IllegalStateError) as error:
-                self._log.warning("partitions lost before they were opened", error=repr(error))
+                self.log.warning("partitions lost before they were opened", error=repr(error))
                 await self._forget(new)
                 return
             except (KafkaError, ConfigError, TimeoutError) as error:
-                self._log.warning("partitions cannot be opened, retried", error=repr(error))
+                self.log.warning("partitions cannot be opened, retried", error=repr(error))
                 await asyncio.sleep(_RETRY_S)
             else:
                 return
@@ -97,7 +92,7 @@ class Delivery:
         ours = [record for record in records if (record.topic, record.partition) in self._opened]
         if not ours:
             return []
-        if self._at_most_once:
+        if self._is_at_most_once:
             after = {(record.topic, record.partition): (record.offset + 1, Mark()) for record in ours}
             if not await self._commit_with_retries(after):
                 return []
@@ -106,10 +101,10 @@ class Delivery:
         return [Admitted(record, is_suspect=False) for record in ours]
 
     async def _admit_isolated(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
-        if len(records) > 1 or self._offsets.unacknowledged:
+        if len(records) > 1 or self.offsets.unacknowledged:
             # They were read before the partition was isolated.
             for record in reversed(records):
-                self._consumer.seek(TopicPartition(record.topic, record.partition), record.offset)
+                self.consumer.seek(TopicPartition(record.topic, record.partition), record.offset)
             return []
         (record,) = records
         partition = (record.topic, record.partition)
@@ -122,18 +117,18 @@ class Delivery:
     async def end_isolation(self) -> None:
         """Ends the isolation of partitions that have nothing left to read."""
         for partition in list(self._detector.isolated):
-            position = await self._consumer.position(TopicPartition(*partition))
-            start = self._offsets.last_committed(partition)
+            position = await self.consumer.position(TopicPartition(*partition))
+            start = self.offsets.last_committed(partition)
             if self._detector.end_isolation(partition, position) and start is not None:
                 await self._commit_with_retries({partition: (start, Mark())})
         self._isolation_changed()
 
     async def wait_until_due(self) -> None:
         """Waits until the next commit is due."""
-        if self._transactions is None:
-            await asyncio.sleep(self._interval_s)
+        if self.transactions is None:
+            await asyncio.sleep(self.settings.offsets.commit_interval_ms / 1e3)
         else:
-            await self._transactions.wait_until_due()
+            await self.transactions.wait_until_due()
 
     async def commit(self) -> None:
         """Commits all offsets that are safe. A failure is logged; the next commit covers it.
@@ -141,11 +136,11 @@ class Delivery:
         Raises:
             FencedError: with `exactly_once`, another worker has a partition that this one still processes.
         """
-        if self._transactions is not None:
-            await self._transactions.commit(self._detector.mark)
+        if self.transactions is not None:
+            await self.transactions.commit(self._detector.mark)
             return
         async with self._one_at_a_time:
-            offsets = self._offsets.committable()
+            offsets = self.offsets.committable()
             if offsets:
                 await self._commit({p: (offset, self._detector.mark(p)) for p, offset in offsets.items()})
 
@@ -160,10 +155,10 @@ class Delivery:
             await self.commit()
             # A worker that releases a partition has not crashed, even if records are unacknowledged. But those may be
             # in a transaction with an unknown outcome, whose offset an earlier one must not overwrite.
-            safe = [p for p in going if self._transactions is None or not self._offsets.unacknowledged_of([p])]
-            last = {p: self._offsets.last_committed(p) for p in safe}
+            safe = [p for p in going if self.transactions is None or not self.offsets.unacknowledged_of([p])]
+            last = {p: self.offsets.last_committed(p) for p in safe}
             marks = {p: (o, self._detector.mark(p, leaving=True)) for p, o in last.items() if o is not None}
-            if marks and not self._at_most_once:
+            if marks and not self._is_at_most_once:
                 async with self._one_at_a_time:
                     await self._commit(marks)
         finally:
@@ -174,36 +169,36 @@ class Delivery:
         self._retries_stopped = True
 
     async def _open(self, new: Sequence[Partition]) -> None:
-        if self._transactions is not None:
+        if self.transactions is not None:
             # Before the commits are read: they are final only when the last worker is fenced.
-            await self._transactions.open(new)
-        commits = await self._commits_of(new)
+            await self.transactions.open(new)
+        commits = await self.commits_of(new)
         tops = [TopicPartition(*partition) for partition in new]
-        ends = await self._consumer.end_offsets(tops)
-        firsts = ends if self._start_at == "latest" else await self._consumer.beginning_offsets(tops)
+        ends = await self.consumer.end_offsets(tops)
+        firsts = ends if self.settings.source.start_at == "latest" else await self.consumer.beginning_offsets(tops)
         starts: dict[Partition, tuple[int, Mark]] = {}
         for top in tops:
             start, metadata = commits.get(top, (firsts[top], str(Mark("clean"))))
             if start > ends[top]:
-                self._log.warning(
+                self.log.warning(
                     "commit is beyond the end of its partition, source.start_at applies",
                     partition=f"{top.topic}/{top.partition}",
                     committed=start,
                     start=firsts[top],
                 )
                 start, metadata = firsts[top], str(Mark("clean"))
-            if not self._at_most_once:
+            if not self._is_at_most_once:
                 self._detector.open(top, Mark.parse(metadata), start, ends[top])
             starts[top] = start, self._detector.mark(top)
         # From here on the partitions are marked `running`: if this worker dies, its successor knows that it crashed.
-        await self._consumer.commit(_with_metadata(starts))
-        self._offsets.committed({partition: start for partition, (start, _) in starts.items()})
+        await self.consumer.commit(_with_metadata(starts))
+        self.offsets.committed({partition: start for partition, (start, _) in starts.items()})
         for top in tops:
-            self._consumer.seek(top, starts[top][0])
+            self.consumer.seek(top, starts[top][0])
         self._opened.update(new)
         self._isolation_changed()
         if self.is_isolating:
-            self._log.warning(
+            self.log.warning(
                 "the last worker of these partitions crashed, their records are processed one at a time",
                 partitions=["{}/{}".format(*partition) for partition in self._detector.isolated],
             )
@@ -211,14 +206,14 @@ class Delivery:
     async def _commit(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
         try:
             # Without a broker aiokafka retries without a limit, which would delay a worker that leaves.
-            async with asyncio.timeout(self._timeout_s):
-                await self._consumer.commit(_with_metadata(commits))
+            async with asyncio.timeout(self.settings.kafka.request_timeout_ms / 1e3):
+                await self.consumer.commit(_with_metadata(commits))
         except (KafkaError, TimeoutError) as error:
-            self._metrics.commit_failures.inc()
-            self._log.warning("commit failed", error=repr(error))
+            self.metrics.commit_failures.inc()
+            self.log.warning("commit failed", error=repr(error))
             return False
-        self._offsets.committed({partition: offset for partition, (offset, _) in commits.items()})
-        self._metrics.commits.inc()
+        self.offsets.committed({partition: offset for partition, (offset, _) in commits.items()})
+        self.metrics.commits.inc()
         return True
 
     async def _commit_with_retries(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
@@ -232,17 +227,17 @@ class Delivery:
 
     async def _forget(self, going: Sequence[Partition]) -> None:
         self._opened.difference_update(going)
-        if self._transactions is not None:
-            await self._transactions.close(going)
-        self._offsets.forget(going)
+        if self.transactions is not None:
+            await self.transactions.close(going)
+        self.offsets.forget(going)
         for partition in going:
             self._detector.forget(partition)
         self._isolation_changed()
 
     def _isolation_changed(self) -> None:
-        self._metrics.isolated_partitions.set(len(self._detector.isolated))
-        if self._transactions is not None:
-            self._transactions.at_once = self.is_isolating
+        self.metrics.isolated_partitions.set(len(self._detector.isolated))
+        if self.transactions is not None:
+            self.transactions.at_once = self.is_isolating
 
 
 def _with_metadata(commits: Mapping[Partition, tuple[int, Mark]]) -> dict[TopicPartition, tuple[int, str]]:

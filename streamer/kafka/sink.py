@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -19,6 +20,7 @@ from streamer.kafka.produce_batch_size import ProduceBatchSize
 from streamer.kafka.producers import Message, Producer
 from streamer.metrics import Metrics
 from streamer.settings.sections import SinkSettings
+from streamer.tasks import Spawn
 from streamer.types import DeadLetter, Header, Origin
 
 # A batch that the brokers reject for good (no right to write, too large, a wrong timestamp) leaves a gap in the
@@ -26,6 +28,7 @@ from streamer.types import DeadLetter, Header, Origin
 _OUT_OF_SEQUENCE = (OutOfOrderSequenceNumber, UnknownProducerId, ProducerFenced)
 
 
+@dataclass(slots=True, eq=False)
 class Sink:
     """An idempotent producer. Its methods return when the brokers have acknowledged the message.
 
@@ -34,21 +37,14 @@ class Sink:
     2. A producer whose later batches the brokers would reject is replaced; its pending batches go on.
     """
 
-    def __init__(
-        self,
-        producer_of: Callable[[int], AIOKafkaProducer],
-        settings: SinkSettings,
-        metrics: Metrics,
-        log: FilteringBoundLogger,
-    ) -> None:
-        self._producer_of = producer_of
-        self._settings = settings
-        self._metrics = metrics
-        self._log = log
-        self._batch_size = ProduceBatchSize()
-        self._producer: Producer | None = None
-        self._replacing = asyncio.Lock()
-        self._stopping: set[asyncio.Task[None]] = set()
+    producer_of: Callable[[int], AIOKafkaProducer]
+    settings: SinkSettings
+    metrics: Metrics
+    log: FilteringBoundLogger
+    spawn: Spawn
+    _batch_size: ProduceBatchSize = field(default_factory=ProduceBatchSize)
+    _producer: Producer | None = None
+    _replacing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def start(self) -> None:
         """Connects.
@@ -56,7 +52,7 @@ class Sink:
         Raises:
             KafkaError: the brokers cannot be reached or reject the connection.
         """
-        self._producer = await Producer.start(self._producer_of, self._batch_size.bytes)
+        self._producer = await Producer.start(self.producer_of, self._batch_size.bytes)
 
     async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
         """Publishes the answer to one record, with the record's headers.
@@ -64,7 +60,7 @@ class Sink:
         Raises:
             MessageTooLargeError: the topic does not accept it.
         """
-        await self._send(Message(self._settings.topic, key, value, list(headers)))
+        await self._send(Message(self.settings.topic, key, value, list(headers)))
 
     async def shadow(self, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
         """Publishes the scores of a shadow version.
@@ -72,7 +68,7 @@ class Sink:
         Raises:
             MessageTooLargeError: the topic does not accept them.
         """
-        await self._send(Message(self._settings.shadow_topic, key, value, list(headers)))
+        await self._send(Message(self.settings.shadow_topic, key, value, list(headers)))
 
     async def feature_log(self, key: bytes | None, value: bytes) -> None:
         """Publishes a line of the feature log.
@@ -80,19 +76,16 @@ class Sink:
         Raises:
             MessageTooLargeError: the topic does not accept it.
         """
-        await self._send(Message(self._settings.feature_log_topic, key, value, []))
+        await self._send(Message(self.settings.feature_log_topic, key, value, []))
 
     async def dead_letter(self, letter: DeadLetter) -> None:
         """Publishes a record unchanged, with its reason and origin in additional headers."""
-        topic = self._settings.dead_letter_topic
-        await publish_dead_letter(letter, lambda *parts: self._send(Message(topic, *parts)), self._log)
-        self._metrics.dead_lettered(letter.stage)
+        topic = self.settings.dead_letter_topic
+        await publish_dead_letter(letter, lambda *parts: self._send(Message(topic, *parts)), self.log)
+        self.metrics.dead_lettered(letter.stage)
 
     async def stop(self) -> None:
         """Flushes and disconnects."""
-        for stopping in self._stopping:
-            stopping.cancel()
-        await asyncio.gather(*self._stopping, return_exceptions=True)
         if self._producer is not None:
             await self._producer.client.stop()
 
@@ -108,9 +101,9 @@ class Sink:
                 if is_too_large:
                     raise message.too_large from error
             except KafkaError as error:
-                self._metrics.send_failures.inc()
-                self._log.warning("not accepted by the brokers, retried", topic=message.topic, error=repr(error))
-                await asyncio.sleep(self._settings.retry_ms / 1e3)
+                self.metrics.send_failures.inc()
+                self.log.warning("not accepted by the brokers, retried", topic=message.topic, error=repr(error))
+                await asyncio.sleep(self.settings.retry_ms / 1e3)
                 # A plain KafkaError: aiokafka's background task has died; every later send would fail.
                 if isinstance(error, _OUT_OF_SEQUENCE) or type(error) is KafkaError:
                     await self._replace(producer, error)
@@ -125,14 +118,14 @@ class Sink:
             try:
                 await self.start()
             except (KafkaError, ConfigError, TimeoutError) as error:
-                self._log.warning("the producer cannot be replaced, retried", error=repr(error))
+                self.log.warning("the producer cannot be replaced, retried", error=repr(error))
                 return
-        self._log.warning("producer replaced", error=repr(reason), batch_bytes=self._producer.batch_bytes)
-        stopping = asyncio.create_task(broken.client.stop(), name="old producer")
-        self._stopping.add(stopping)
-        stopping.add_done_callback(self._stopped)
+        self.log.warning("producer replaced", error=repr(reason), batch_bytes=self._producer.batch_bytes)
+        self.spawn(self._stop_replaced(broken), "replaced producer")
 
-    def _stopped(self, stopping: asyncio.Task[None]) -> None:
-        self._stopping.discard(stopping)
-        if not stopping.cancelled() and (error := stopping.exception()) is not None:
-            self._log.warning("a replaced producer ended with an error", error=repr(error))
+    async def _stop_replaced(self, producer: Producer) -> None:
+        """Flushes a replaced producer. Its messages were rejected or go on, so an error concerns no record."""
+        try:
+            await producer.client.stop()
+        except KafkaError as error:
+            self.log.warning("a replaced producer ended with an error", error=repr(error))

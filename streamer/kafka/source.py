@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -20,10 +21,12 @@ from streamer.metrics import Metrics
 from streamer.settings.sections import SourceSettings
 from streamer.types import Origin, Partition, Record
 
+WALL_CLOCK = time.time
 _POLL_MS = 100
 _RETRY_S = 1.0
 
 
+@dataclass(slots=True, eq=False)
 class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Reads bid requests for one worker, as a member of a consumer group.
 
@@ -32,40 +35,26 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     3. An error of `Delivery` in a rebalance ends `chunks`.
     """
 
-    def __init__(
-        self,
-        consumer: AIOKafkaConsumer,
-        offsets: OffsetTracker,
-        delivery: Delivery,
-        settings: SourceSettings,
-        *,
-        metrics: Metrics,
-        log: FilteringBoundLogger,
-        revoke_s: float,
-        max_uncommitted: int,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._consumer = consumer
-        self._offsets = offsets
-        self._delivery = delivery
-        self._settings = settings
-        self._metrics = metrics
-        self._log = log
-        self._revoke_s = revoke_s
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._backpressure = Backpressure(offsets, settings, max_uncommitted)
-        self._lag = Lag(consumer, offsets, metrics, wall_clock)
-        self._changed = asyncio.Event()
-        self._closing = False
-        self._admission = asyncio.Lock()
-        self._failure: StreamerError | None = None
+    consumer: AIOKafkaConsumer
+    offsets: OffsetTracker
+    delivery: Delivery
+    backpressure: Backpressure
+    lag: Lag
+    settings: SourceSettings
+    metrics: Metrics
+    log: FilteringBoundLogger
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    revoke_s: float
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _closing: bool = False
+    _admission: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _failure: StreamerError | None = None
 
     @property
     def unacknowledged(self) -> int:
         """Records received and not acknowledged."""
-        return self._offsets.unacknowledged
+        return self.offsets.unacknowledged
 
     async def start(self) -> None:
         """Joins the group.
@@ -73,8 +62,8 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         Raises:
             KafkaError: the brokers cannot be reached or reject the member.
         """
-        self._consumer.subscribe([self._settings.topic], listener=self)
-        await self._consumer.start()
+        self.consumer.subscribe([self.settings.topic], listener=self)
+        await self.consumer.start()
 
     async def chunks(self) -> AsyncIterator[list[Record]]:
         """Chunks of up to `max_poll_records` records, oldest first, until `close`.
@@ -87,17 +76,17 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if self._failure is not None:
                 raise self._failure
             # An isolated record is committed before the next one is read.
-            if self._delivery.is_isolating and not self.unacknowledged:
+            if self.delivery.is_isolating and not self.unacknowledged:
                 await self.commit()
-            if self._backpressure.paused:
+            if self.backpressure.paused:
                 self._resume()
-            room = self._backpressure.room(is_isolating=self._delivery.is_isolating)
+            room = self.backpressure.room(is_isolating=self.delivery.is_isolating)
             if room <= 0:
                 await self._change()
                 continue
             try:
-                found = await self._consumer.getmany(
-                    timeout_ms=_POLL_MS, max_records=min(room, self._settings.max_poll_records)
+                found = await self.consumer.getmany(
+                    timeout_ms=_POLL_MS, max_records=min(room, self.settings.max_poll_records)
                 )
                 chunk = await self._admit([record for records in found.values() for record in records])
             except KafkaError as error:
@@ -106,54 +95,56 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     raise
                 # A missing right or a damaged log. The worker goes on when an operator has repaired it.
                 self._seek_back()
-                self._metrics.fetch_failures.inc()
-                self._log.error("fetch failed, retried", topic=self._settings.topic, error=repr(error))
+                self.metrics.fetch_failures.inc()
+                self.log.error(  # noqa: TRY400  an operator needs no traceback of aiokafka
+                    "fetch failed, retried", topic=self.settings.topic, error=repr(error)
+                )
                 await asyncio.sleep(_RETRY_S)
                 continue
             if chunk:
                 self._pause(chunk)
-                self._backpressure.in_flight += len(chunk)
-                self._metrics.records.inc(len(chunk))
+                self.backpressure.in_flight += len(chunk)
+                self.metrics.records.inc(len(chunk))
                 self._measure()
                 yield chunk
 
     def _seek_back(self) -> None:
         """Seeks to the last received records, because aiokafka drops all records of a failed fetch."""
-        assigned = self._consumer.assignment()
-        for partition in self._delivery.partitions:
-            offset = self._offsets.received_up_to(partition)
+        assigned = self.consumer.assignment()
+        for partition in self.delivery.partitions:
+            offset = self.offsets.received_up_to(partition)
             if partition in assigned and offset is not None:
-                self._consumer.seek(TopicPartition(*partition), offset)
+                self.consumer.seek(TopicPartition(*partition), offset)
 
     def _pause(self, chunk: Sequence[Record]) -> None:
         read = {(record.origin.topic, record.origin.partition) for record in chunk}
-        for partition in self._backpressure.pause(read, self._consumer.assignment()):
-            self._consumer.pause(TopicPartition(*partition))
-            left = self._offsets.unacknowledged_of([partition])
-            self._log.warning("partition paused", partition=partition[1], unacknowledged=left)
-        self._metrics.paused.set(len(self._backpressure.paused))
+        for partition in self.backpressure.pause(read, self.consumer.assignment()):
+            self.consumer.pause(TopicPartition(*partition))
+            left = self.offsets.unacknowledged_of([partition])
+            self.log.warning("partition paused", partition=partition[1], unacknowledged=left)
+        self.metrics.paused.set(len(self.backpressure.paused))
 
     def _resume(self) -> None:
-        for partition in self._backpressure.resume(self._consumer.assignment()):
-            self._consumer.resume(TopicPartition(*partition))
-        self._metrics.paused.set(len(self._backpressure.paused))
+        for partition in self.backpressure.resume(self.consumer.assignment()):
+            self.consumer.resume(TopicPartition(*partition))
+        self.metrics.paused.set(len(self.backpressure.paused))
 
     def answered(self) -> None:
         """A record's answer or dead letter is ready to publish; another record may be read."""
-        self._backpressure.in_flight -= 1
-        self._metrics.in_flight.set(self._backpressure.in_flight)
+        self.backpressure.in_flight -= 1
+        self.metrics.in_flight.set(self.backpressure.in_flight)
         self._changed.set()
 
     def acknowledged(self, origin: Origin) -> None:
         """The brokers have the record's answer or dead letter."""
-        self._offsets.acknowledged((origin.topic, origin.partition), origin.offset)
+        self.offsets.acknowledged((origin.topic, origin.partition), origin.offset)
         self._measure()
         self._changed.set()
 
     def close(self) -> None:
         """Stops reading; records that were read go on."""
         self._closing = True
-        self._delivery.stop_retries()
+        self.delivery.stop_retries()
         self._changed.set()
 
     async def join(self, deadline: Deadline) -> bool:
@@ -166,12 +157,12 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         Raises:
             FencedError: another worker has a partition that this one still processes.
         """
-        await self._delivery.commit()
+        await self.delivery.commit()
         self._changed.set()
 
     async def commit_when_due(self) -> None:
         """Waits until a commit is due, and commits."""
-        await self._delivery.wait_until_due()
+        await self.delivery.wait_until_due()
         await self.commit()
 
     async def leave(self) -> None:
@@ -180,30 +171,30 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         Raises:
             FencedError: as `commit`.
         """
-        await self._delivery.close(self._delivery.partitions)
+        await self.delivery.close(self.delivery.partitions)
 
     def measure_lag(self) -> None:
         """Sets the lag gauges; sends no request."""
-        self._lag.measure()
+        self.lag.measure()
 
     async def stop(self) -> None:
         """Leaves the group."""
-        await self._consumer.stop()
+        await self.consumer.stop()
 
     async def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
         """Opens assigned partitions."""
-        await self._in_callback(self._delivery.open(assigned))
+        await self._in_callback(self.delivery.open(assigned))
 
     async def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:
         """Drains partitions that the group takes away, for at most `revoke_s`, and commits for them."""
         going = list(revoked)
-        deadline = Deadline.after(self._clock(), self._revoke_s * 1e3)
-        self._delivery.stop_retries()
+        deadline = Deadline.after(self.clock(), self.revoke_s * 1e3)
+        self.delivery.stop_retries()
         async with self._admission:
-            if not await self._drained(lambda: self._offsets.unacknowledged_of(going), deadline):
-                left = self._offsets.unacknowledged_of(going)
-                self._log.warning("partitions revoked before they were drained", unacknowledged=left)
-            await self._in_callback(self._delivery.close(going))
+            if not await self._drained(lambda: self.offsets.unacknowledged_of(going), deadline):
+                left = self.offsets.unacknowledged_of(going)
+                self.log.warning("partitions revoked before they were drained", unacknowledged=left)
+            await self._in_callback(self.delivery.close(going))
 
     async def _in_callback(self, work: Coroutine[Any, Any, None]) -> None:
         """Keeps an error for `chunks`, because aiokafka ignores the errors of its callbacks."""
@@ -215,38 +206,38 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def _admit(self, records: Sequence[ConsumerRecord]) -> list[Record]:
         async with self._admission:
-            if not records and self._delivery.is_isolating:
-                await self._delivery.end_isolation()
-            return [self._receive(one.record, one.is_suspect) for one in await self._delivery.admit(records)]
+            if not records and self.delivery.is_isolating:
+                await self.delivery.end_isolation()
+            return [self._receive(one.record, one.is_suspect) for one in await self.delivery.admit(records)]
 
     def _measure(self) -> None:
-        self._metrics.in_flight.set(self._backpressure.in_flight)
-        self._metrics.unacknowledged.set(self.unacknowledged)
-        self._metrics.unacknowledged_bytes.set(self._offsets.unacknowledged_bytes)
+        self.metrics.in_flight.set(self.backpressure.in_flight)
+        self.metrics.unacknowledged.set(self.unacknowledged)
+        self.metrics.unacknowledged_bytes.set(self.offsets.unacknowledged_bytes)
 
     def _receive(self, record: ConsumerRecord, is_suspect: bool) -> Record:
         size = len(record.key or b"") + len(record.value or b"")
-        self._offsets.received((record.topic, record.partition), record.offset, size)
-        now, wall = self._clock(), self._wall_clock()
+        self.offsets.received((record.topic, record.partition), record.offset, size)
+        now, wall = self.clock(), self.wall_clock()
         # A producer that sets no timestamp leaves -1; then the record's time is that of its receipt.
         written = record.timestamp / 1e3 if record.timestamp >= 0 else wall
-        self._lag.received(record.partition, written)
+        self.lag.received(record.partition, written)
         # A timestamp in the future comes from a clock that disagrees; it counts as now.
-        age_s = max(0.0, wall - written) if self._settings.deadline_from == "record" else 0.0
+        age_s = max(0.0, wall - written) if self.settings.deadline_from == "record" else 0.0
         return Record(
             key=record.key,
             value=record.value,
             headers=tuple(record.headers),
             origin=Origin(record.topic, record.partition, record.offset),
             timestamp_ms=record.timestamp,
-            deadline=Deadline.after(now - age_s, self._settings.budget_ms),
+            deadline=Deadline.after(now - age_s, self.settings.budget_ms),
             at=now,
             is_suspect=is_suspect,
         )
 
     async def _drained(self, left: Callable[[], int], deadline: Deadline) -> bool:
         while left():
-            remaining = deadline.remaining(self._clock())
+            remaining = deadline.remaining(self.clock())
             if remaining <= 0:
                 return False
             with suppress(TimeoutError):

@@ -1,9 +1,8 @@
 """Sends batches to the model server: limits concurrent calls, runs timers, settles requests."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -14,10 +13,10 @@ from streamer.scoring.batching import Batch, BatchQueue, Rows, Ticket
 from streamer.scoring.cache import Bools
 from streamer.scoring.concurrency import ConcurrencyLimit
 from streamer.settings.sections import BatchingSettings
+from streamer.tasks import Spawn
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
 Predict = Callable[[ModelVersion, BatchInputs, Deadline], Awaitable[F32]]
-Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 
 DEADLINE_PASSED = "the deadline passed before the reply"
 """The reason for missing scores when a request has waited until its deadline."""

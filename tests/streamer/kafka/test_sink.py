@@ -17,6 +17,7 @@ from streamer.kafka import clients
 from streamer.kafka.sink import Sink
 from streamer.metrics import Metrics
 from streamer.settings import Settings
+from streamer.tasks import TaskOwner
 from streamer.types import DeadLetter, Origin
 from tests.kafka_fixtures import FreshTopic
 
@@ -57,12 +58,14 @@ class Refusals:
 @asynccontextmanager
 async def started(settings: Settings, log: Any = None) -> AsyncIterator[Sink]:
     logger = structlog.get_logger() if log is None else log
-    sink = Sink(lambda size: clients.producer(settings, size), settings.sink, Metrics(), logger)
-    await sink.start()
-    try:
-        yield sink
-    finally:
-        await sink.stop()
+    async with TaskOwner() as tasks:
+        sink = Sink(lambda size: clients.producer(settings, size), settings.sink, Metrics(), logger, tasks.spawn)
+        await sink.start()
+        try:
+            yield sink
+        finally:
+            tasks.cancel()
+            await sink.stop()
 
 
 async def values(kafka: KafkaBroker, topic: str) -> list[bytes]:
