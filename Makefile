@@ -1,40 +1,40 @@
-# Public targets: demo train-demo test test-all lint bench bench-all chaos quality plots drawings hooks clean. Each sets up what it needs first.
+# Public targets: demo train-demo test test-all lint bench bench-all chaos quality plots drawings hooks clean. Each runs `setup` first if necessary.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# With this variable set, each start of a program would compile TensorFlow's Python files again.
+# With it, every start of a program compiles TensorFlow's sources again.
 unexport PYTHONDONTWRITEBYTECODE
 export MALLOC_MMAP_THRESHOLD_ ?= 67108864
 export MALLOC_TRIM_THRESHOLD_ ?= 134217728
-# The demo: requests a second, seconds, candidates a request.
+# Duration and rate of the demo's traffic, and candidates per request.
 RATE ?=
 SECONDS_ := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),30)
 CANDIDATES ?= 300
 TIMES ?=
 GUARANTEE ?=
-# The run that quality does, such as `world/dcn`; without a name, all runs that have no result yet.
+# Names of runs of quality, such as `world/dcn`; default: all unfinished runs.
 PIECE ?=
-# The scenario of bench or chaos (without a name, all), and the seconds of one measurement.
+# Names of scenarios of benchmarks or chaos (default: all), and the duration of one measurement.
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
 .PHONY: help demo train-demo test test-all lint bench bench-all chaos quality plots drawings hooks clean setup
 
 help:
-	@echo "make demo   run the whole system on this machine and print what it did (RATE= SECONDS= CANDIDATES=)"
+	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES=)"
 	@echo "make train-demo  from logs to a published model that scores: Spark, distributed training, gate"
 	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
-	@echo "make test-all  all tests, also the slow ones"
-	@echo "make lint   format, types, import contracts"
-	@echo "make bench  throughput, latency, overload, version switch, cache, replicas, training input (SCENARIO= SECONDS=)"
-	@echo "make bench-all  all benchmarks, also the long ones, such as distributed training (SECONDS=)"
-	@echo "make chaos  fault injection: what each fault costs (SCENARIO= RATE= TIMES= GUARANTEE=)"
-	@echo "make quality  trains the models and compares them; tables and pictures in docs/models.md (PIECE=)"
-	@echo "make plots  draws the measurements of make bench"
-	@echo "make drawings  draws the pictures of docs/ that follow from the code"
-	@echo "make hooks  installs the hook that checks commit messages"
-	@echo "make clean  remove what the other targets created"
+	@echo "make test-all  all tests, with the slow ones"
+	@echo "make lint   formatting, types, forbidden imports"
+	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas, training input (SCENARIO= SECONDS=)"
+	@echo "make bench-all  all scenarios, with the long ones, such as distributed training (SECONDS=)"
+	@echo "make chaos  inject faults, and count lost and duplicate answers (SCENARIO= RATE= TIMES= GUARANTEE=)"
+	@echo "make quality  train and evaluate the models; tables and pictures in docs/models.md (PIECE=)"
+	@echo "make plots  pictures of the figures of make bench"
+	@echo "make drawings  draw the pictures of docs/ that follow from the code"
+	@echo "make hooks  install the hook that checks commit messages"
+	@echo "make clean  remove the outputs of the other targets"
 
 setup: $(READY)
 
@@ -52,10 +52,10 @@ $(READY): requirements/dev.txt pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python -m sandbox.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES)
+	@$(BIN)/python -m sandbox.demos.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES)
 
 train-demo: $(READY)
-	@$(BIN)/python -m sandbox.train_demo
+	@$(BIN)/python -m sandbox.demos.train_demo
 
 test: $(READY)
 	@$(BIN)/python -m sandbox.broker --fetch-only

@@ -1,1 +1,1 @@
-"""Timings on real Kafka. They inform; no test depends on them."""
+"""Measurements on real Kafka. No test depends on a measured value."""

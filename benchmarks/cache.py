@@ -1,4 +1,4 @@
-"""The score cache: what it costs a request, how well it chooses what to keep, what it saves the scorer."""
+"""The score cache: cost per request, hit ratio, and saved CPU time of the scorer."""
 
 import statistics
 import time
@@ -7,14 +7,14 @@ from contextlib import ExitStack
 import numpy as np
 import psutil
 
-from benchmarks.common import Bench, Service
+from benchmarks.bench import Bench, Service
 from benchmarks.figures import faults, hit_ratio
 from benchmarks.hit_ratio import HitRatios, hit_ratios, zipf_trace
 from benchmarks.report import Figure, write
-from sandbox.drive import drive
-from sandbox.repeats import Repeats
-from sandbox.requests import RequestFactory
-from sandbox.scorer import ScorerProcess
+from sandbox.processes.scorer import ScorerProcess
+from sandbox.traffic.repeated_requests import Repeats
+from sandbox.traffic.run import run_traffic
+from sandbox.world.bid_requests import RequestFactory
 from streamer.scoring.cache import ScoreCache
 from streamer.settings.sections import CacheSettings
 from streamer.types import ModelVersion
@@ -29,7 +29,7 @@ _SERVICE = Service(fixed_ms=2.0, per_row_us=2.0, workers=4)
 
 
 def run(bench: Bench) -> None:
-    """In this process, on a trace, and through a scorer with and without it."""
+    """Measures in this process, on a trace, and through scorers with and without the cache."""
     options = bench.options
     cost = median_cost_ms(options.candidates)
     trace = zipf_trace(_TRACE_ROWS, _TRACE_REQUESTS, options.candidates)
@@ -56,9 +56,10 @@ def run(bench: Bench) -> None:
 
 
 def median_cost_ms(candidates: int, turns: int = _TURNS) -> float:
-    """Milliseconds of lookup, reservation and filling together for the rows of one request, none of them known.
+    """Milliseconds of lookup, reservation and fill for one request with only unknown rows.
 
-    The cache has its default size and is half full, before each turn: what a turn keeps is given up after it, untimed.
+    The cache has its default size and is half full before each turn: an untimed fill with failed rows releases the
+    entries of the turn.
     """
     cache = ScoreCache(CacheSettings())
     rng = np.random.default_rng(1)
@@ -80,7 +81,7 @@ def median_cost_ms(candidates: int, turns: int = _TURNS) -> float:
 
 
 def figures_of(by_size: dict[int, HitRatios]) -> list[Figure]:
-    """Hit ratios by the cache's size in KiB, and the largest difference from the ideal, in points."""
+    """Hit ratios by cache size in KiB, and the largest difference from the ideal, in points."""
     worst = max(100 * abs(found.ideal - found.cache) for found in by_size.values())
     figures = [Figure("hit_ratio_off_ideal", worst, "points", "<=", 1.0)]
     for kib, found in by_size.items():
@@ -92,14 +93,15 @@ def figures_of(by_size: dict[int, HitRatios]) -> list[Figure]:
 
 
 def _through_scorer(bench: Bench) -> list[Figure]:
-    """Two scorers, cache off and on, take turns with the same traffic, which repeats itself.
+    """Two scorers, without and with cache, get the same traffic with repeated requests in turns.
 
-    The model server is simulated: what the cache saves a real one is the hit ratio, and no CPU of the scorer's.
+    The model server is simulated: with a real one the cache saves the hit ratio of its work, and no other CPU time of
+    the scorer.
     """
     options = bench.options
     cpu: dict[str, list[float]] = {"off": [], "on": []}
     hits: dict[str, list[float]] = {"off": [], "on": []}
-    spoilt = 0
+    faulty = 0
     factory = RequestFactory(bench.world, candidates=options.candidates, seed=11)
     with bench.simulated(_SERVICE) as server, ExitStack() as stack:
         topics = {name: bench.topics(f"cache-{name}") for name in cpu}
@@ -112,12 +114,12 @@ def _through_scorer(bench: Bench) -> list[Figure]:
             for name, process in processes.items():
                 used = sum(process.cpu_times()[:2])
                 repeats = Repeats(factory, _POOL, exponent=1.0, seed=turn, prefix=f"turn{turn}")
-                report = drive(
+                report = run_traffic(
                     bench.bootstrap, topics[name], repeats, rate=options.capacity, seconds=options.seconds / 2
                 )
                 used = sum(process.cpu_times()[:2]) - used
-                spoilt += faults(report)
-                if turn:  # the first one warms up
+                faulty += faults(report)
+                if turn:  # the first round is a warm-up
                     cpu[name].append(1e3 * used / max(1, report.answered))
                     hits[name].append(hit_ratio(report))
     ratio = statistics.median(on / off for on, off in zip(cpu["on"], cpu["off"], strict=True))
@@ -125,5 +127,5 @@ def _through_scorer(bench: Bench) -> list[Figure]:
         *(Figure(f"scorer_cpu_per_request_cache_{name}", statistics.median(ms), "ms") for name, ms in cpu.items()),
         *(Figure(f"scorer_hit_ratio_cache_{name}", statistics.median(of), "ratio") for name, of in hits.items()),
         Figure("scorer_cpu_on_over_off", ratio, "ratio"),
-        Figure("faults", spoilt, "requests", "<=", 0),
+        Figure("faults", faulty, "requests", "<=", 0),
     ]

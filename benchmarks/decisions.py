@@ -1,7 +1,8 @@
-"""What the decision core makes of any load, on a virtual clock: the machine and its neighbours have no part in it.
+"""The decisions of the scorer under any load, on a virtual clock.
 
-The queue, the dispatcher and the circuits of the scorer with the simulated model server, all in one process whose clock
-jumps to the next event. The same figures come out everywhere; what decoding and the rest cost is in other scenarios.
+The queue, the dispatcher and the circuits of the scorer run with the simulated model server in one process, whose clock
+jumps to the next event. The figures are the same on every machine. Other scenarios measure the cost of decoding and of
+other stages.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Bench, Service
+from benchmarks.bench import Bench, Service
 from benchmarks.figures import Load, percentile
 from benchmarks.overload import figures_of
 from benchmarks.report import Figure, write
@@ -27,21 +28,21 @@ from streamer.testing.virtual_loop import run_virtual
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
 LOADS = (10, 25, 50, 75, 100, 125, 150, 200, 300)
-"""Offered load, in percent of what the server can score."""
+"""Offered load, in percent of the server's capacity."""
 STALLS = {"steady": (0.0, 0.0), "stalling": (0.5, 0.2)}
-"""A server that never stops, and one that stops with all its calls: how often a second, and for how many seconds."""
+"""Stalls of the server, which stop all its calls: number per second, and duration in seconds."""
 _VERSION = ModelVersion("ctr", 1)
 _WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One run: requests come as a Poisson process for `seconds`, each with `candidates` and `budget_s`.
+    """One run: a Poisson process of requests for `seconds`, each with `candidates`, `budget_s`.
 
     Attributes:
-        capacity: requests a second that the server scores in full batches.
-        load: percent of it that comes.
-        stalls: how often a second the server stops, at random; stall_s: for how long.
+        load: offered load in percent of `capacity`.
+        capacity: requests per second that the server scores in full batches.
+        stalls: mean number of stalls per second, at random; stall_s: their duration.
     """
 
     load: int
@@ -55,7 +56,7 @@ class Setting:
 
 
 def run(bench: Bench) -> None:
-    """All loads on a steady server and on one that stalls."""
+    """All loads on a steady server and on a server that stalls."""
     figures: list[Figure] = []
     for name, (stalls, stall_s) in STALLS.items():
         loads = {
@@ -77,12 +78,12 @@ def run(bench: Bench) -> None:
 
 
 def simulate(setting: Setting) -> Load:
-    """What becomes of one load."""
+    """The figures of one load."""
     return run_virtual(lambda: _Run(setting).measure())
 
 
 class _Run:
-    """One run, on the running loop's clock."""
+    """One run, on the clock of the running loop."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -99,7 +100,7 @@ class _Run:
         self._rows: list[int] = []
 
     async def measure(self) -> Load:
-        """Counts what is sent from one budget after the start on, as `benchmarks.figures.under_load` does."""
+        """Counts requests from one budget after the start, as `benchmarks.figures.under_load` does."""
         setting, start = self._setting, self._loop.time()
         encoded, rows = _request(setting.candidates), np.arange(setting.candidates)
         rate = setting.capacity * setting.load / 100
@@ -139,14 +140,14 @@ class _Run:
             self._rows.append(found.batch_rows)
 
     async def _predict(self, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
-        """A call as the scorer's predictor makes it, without the network."""
+        """A call like that of the scorer's predictor, without a network."""
         now = self._loop.time()
         if self._replicas.pick(now) is None:
             raise PredictError("UNAVAILABLE", "the circuit is open")
         self._replicas.started(0)
         try:
             async with asyncio.timeout(deadline.remaining(now)):
-                await asyncio.sleep(self._server.take_on(inputs.rows, now))
+                await asyncio.sleep(self._server.accept(inputs.rows, now))
         except TimeoutError as error:
             self._replicas.failed(0, self._loop.time())
             raise PredictError("DEADLINE_EXCEEDED", "the server was too slow") from error
@@ -164,7 +165,7 @@ class _Run:
 
 
 def _request(candidates: int) -> EncodedRequest:
-    """One whose rows are as small as can be: nobody looks at them."""
+    """A request with rows of minimal size: nothing reads them."""
     return EncodedRequest(
         ad_ids=[""] * candidates,
         request_ids=np.zeros((1, 1), dtype=np.int32),

@@ -1,31 +1,31 @@
-"""What `exactly_once` costs beside `at_least_once`: throughput on the same backlog, latency at the same rate.
+"""The cost of `exactly_once` against `at_least_once`, in throughput and latency.
 
-The model server is simulated and fast, so that the scorer is the bottleneck and not the model.
+The model server is simulated and fast, so the scorer is the bottleneck.
 """
 
 import statistics
 from collections.abc import Mapping
 
-from benchmarks.common import UNHURRIED, Bench, Service
+from benchmarks.bench import UNHURRIED, Bench, Service
 from benchmarks.figures import faults, percentile
 from benchmarks.programs import Run
 from benchmarks.report import Figure, write
-from sandbox.drive import drive
-from sandbox.ranker import TrafficReport
-from sandbox.requests import RequestFactory
-from sandbox.scorer import ScorerProcess
+from sandbox.processes.scorer import ScorerProcess
+from sandbox.traffic.report import TrafficReport
+from sandbox.traffic.run import run_traffic
+from sandbox.world.bid_requests import RequestFactory
 
 GUARANTEES = ("at_least_once", "exactly_once")
 SHARE = 0.3
 PARTITIONS = 4
 QUICK = Service(fixed_ms=1.0, per_row_us=0.5, workers=4)
-"""A full batch takes 1.6 ms, four of them at once: more than any scorer of one core asks for."""
+"""A full batch takes 1.6 ms, four batches at a time: more than a scorer with one core can use."""
 _WARM_UP = 0.2
 _LONGER = 2
 
 
 def run(bench: Bench) -> None:
-    """Each guarantee works off the backlog, in turns, some rounds; then traffic at a share of the slower one's rate."""
+    """Each guarantee processes the backlog in turns; then traffic at 30 % of the slower rate."""
     options = bench.options
     runs: dict[str, list[Run]] = {guarantee: [] for guarantee in GUARANTEES}
     requests = bench.backlog_size
@@ -33,13 +33,13 @@ def run(bench: Bench) -> None:
         source = bench.backlog(requests, PARTITIONS)
         for turn in range(options.rounds):
             for guarantee in GUARANTEES:
-                found = bench.work_off(
+                found = bench.process_backlog(
                     source, requests, [server.address], _overridden(guarantee), warm_up=round(_WARM_UP * requests)
                 )
                 runs[guarantee].append(found)
                 bench.console.print(
                     f"round {turn + 1}, {guarantee}: {found.requests_per_second:.0f} requests/s, {found.cpu_ms:.2f} ms "
-                    "of CPU a request"
+                    "of CPU per request"
                 )
         rate = SHARE * min(_median(found, "requests_per_second") for found in runs.values())
         reports = {guarantee: _traffic(bench, guarantee, server.address, rate) for guarantee in GUARANTEES}
@@ -61,15 +61,15 @@ def _overridden(guarantee: str) -> dict[str, object]:
 
 
 def _traffic(bench: Bench, guarantee: str, address: str, rate: float) -> TrafficReport:
-    """Open-loop traffic, read by a ranker that sees what is committed."""
+    """Open-loop traffic; the ranker reads committed answers only."""
     options = bench.options
     topics = bench.topics(f"delivery-{guarantee}", PARTITIONS)
     bench.console.print(f"latency of {guarantee} at {rate:.0f} requests/s ...")
     with ScorerProcess(bench.settings(topics, [address], _overridden(guarantee)), bench.work / f"{guarantee}.log"):
         warm_up = RequestFactory(bench.world, candidates=options.candidates, seed=13, prefix="warm-up")
-        drive(bench.bootstrap, topics, warm_up, rate=rate, seconds=options.seconds)
+        run_traffic(bench.bootstrap, topics, warm_up, rate=rate, seconds=options.seconds)
         measured = RequestFactory(bench.world, candidates=options.candidates, seed=14, prefix="measured")
-        return drive(bench.bootstrap, topics, measured, rate=rate, seconds=_LONGER * options.seconds)
+        return run_traffic(bench.bootstrap, topics, measured, rate=rate, seconds=_LONGER * options.seconds)
 
 
 def _throughput(runs: Mapping[str, list[Run]]) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""Training by parameter servers: speed and quality of each mode, what a straggler costs, bytes that servers hold."""
+"""Training with parameter servers: speed and AUC by mode, a straggler, bytes per server."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from benchmarks.common import MODEL_CONFIG, SPEC, Bench
+from benchmarks.bench import MODEL_CONFIG, SPEC, Bench
 from benchmarks.report import Figure, write
 from benchmarks.training_runs import train_distributed
 from model_training.config import TrainingConfig
@@ -38,18 +38,18 @@ class Mode:
 
     @property
     def aggregated(self) -> int:
-        """Batches that make a step."""
+        """Number of batches in a step."""
         return _COMPUTING - self.backup_workers if self.mode == "sync" else 1
 
 
 MODES: Mapping[str, Mode] = {"sync": Mode("sync"), "backup": Mode("sync", 1), "async": Mode("async")}
 STRAGGLING = ("sync", "backup")
-"""Those that are run with a straggler, too: without and with somebody to take its place."""
+"""Modes that also run with a straggler: without and with a backup worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """One run: rates from when all took part, of examples that were applied; AUC on later examples."""
+    """One run: rates of applied examples since all workers take part; AUC on later examples."""
 
     steps_per_second: float
     examples_per_second: float
@@ -58,9 +58,9 @@ class Trained:
 
 
 def run(bench: Bench) -> None:
-    """Single processes with steps of as many examples as each mode's; then all runs in turns, a seed for each round."""
+    """Single processes with each mode's step size; then all runs in turns, one seed per round."""
     load_tensorflow()
-    from model_training.workflow import split_log  # noqa: PLC0415 - loads TensorFlow, only for this scenario
+    from model_training.workflow import split_log  # noqa: PLC0415 - loads TensorFlow, needed only for this scenario
 
     spec = FeatureSpec.from_yaml(Path(SPEC))
     work = bench.work / "distributed"
@@ -93,11 +93,11 @@ def run(bench: Bench) -> None:
 
 
 def figures_of(runs: Mapping[str, Sequence[Trained]], single: Mapping[str, Sequence[Trained]]) -> list[Figure]:
-    """The modes side by side, each beside single processes; then what of its speed each keeps with a straggler.
+    """Figures of the modes and of single processes; then the speed kept with a straggler.
 
     Args:
-        runs: by `MODES`' names, and by those with `_straggler` behind, one of each round.
-        single: those of single processes, by `MODES`' names, one for each of `_SEEDS` seeds.
+        runs: one run per round, by the names in `MODES`, and by names with `_straggler` appended.
+        single: runs of single processes by the names in `MODES`, one for each of `_SEEDS` seeds.
     """
     figures = []
     for name in MODES:
@@ -121,11 +121,11 @@ def figures_of(runs: Mapping[str, Sequence[Trained]], single: Mapping[str, Seque
 
 
 def auc_noise(single: Sequence[float], runs: Sequence[float]) -> float:
-    """What the means of these may differ by, if both are drawn from the same, at 95 %.
+    """The difference of the means that chance explains with 95 % confidence.
 
-    Student's interval for the difference of two means, of one spread that is estimated from both.
+    Student's interval for the difference of two means with one variance, which is estimated from both.
     """
-    from scipy.stats import t  # noqa: PLC0415 - a second to load, only for this scenario
+    from scipy.stats import t  # noqa: PLC0415 - a second to load, needed only for this scenario
 
     freedom = len(single) + len(runs) - 2
     squares = sum((auc - fmean(group)) ** 2 for group in (single, runs) for auc in group)
@@ -134,7 +134,7 @@ def auc_noise(single: Sequence[float], runs: Sequence[float]) -> float:
 
 
 def placement_figures(placements: Mapping[int, Mapping[str, float]]) -> list[Figure]:
-    """Bytes of the fullest server over the mean, by the count of servers and the way of placing."""
+    """Bytes of the fullest server over the mean, by number of servers and placement."""
     return [
         Figure(
             f"bytes_{servers}_servers_{way}",

@@ -1,42 +1,42 @@
-"""What figures are made of: arrays of answers in, numbers out. Nothing here runs a process or reads a clock."""
+"""Computes figures from arrays of answers. Pure."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from sandbox.checker import STATUSES, AnswerTimes
-from sandbox.population import F64
-from sandbox.ranker import TrafficReport
+from sandbox.traffic.checker import STATUSES, AnswerTimes
+from sandbox.traffic.report import TrafficReport
+from sandbox.world.population import F64
 
 _OK = STATUSES.index("ok")
 _NAN = float("nan")
 
 
 def percentile(values: F64, q: float) -> float:
-    """The q-th percentile of what is known; NaN where nothing is."""
+    """The q-th percentile of the values that are not NaN; NaN without such values."""
     known = values[~np.isnan(values)]
     return float(np.percentile(known, q)) if len(known) else _NAN
 
 
 def faults(report: TrafficReport) -> int:
-    """Requests and answers that spoil "each request has exactly one answer, and it is right"."""
+    """Number of requests without exactly one answer, and of wrong answers."""
     return report.lost + report.duplicates + report.unknown + sum(report.wrong.values())
 
 
 def sent_at(times: AnswerTimes) -> F64:
-    """When the answered requests were sent, float64 [n], monotonic seconds."""
+    """Send times of the answered requests, float64 [n], monotonic seconds."""
     return times.received_at - times.latency_ms / 1e3
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What became of open-loop traffic; rates in requests a second, times in ms.
+    """Figures of open-loop traffic; rates in requests per second, times in ms.
 
     Attributes:
         offered: requests sent.
-        goodput: answers with status `ok` that were received before their request's deadline.
+        goodput: answers with status `ok` that were received before the deadline of their request.
         p50, p99: end-to-end latency of those answers; NaN without any.
-        batch_rows: mean rows of the batches that they travelled in.
+        batch_rows: mean rows of their batches.
     """
 
     offered: float
@@ -47,10 +47,10 @@ class Load:
 
 
 def under_load(times: AnswerTimes, budget_ms: float, skip_s: float) -> Load:
-    """The figures of one load, each answered request having had `budget_ms`.
+    """The figures of one load; each request has `budget_ms`.
 
-    Counted is what came from `skip_s` after the first send up to the last one: what the empty system took in at the
-    start, and what it still answers when nobody sends any more, would flatter an overloaded one.
+    It counts the time from `skip_s` after the first send to the last send. An overloaded system would look better with
+    the answers of the empty system at the start, and with those after the last send.
     """
     sent = sent_at(times)
     if not len(sent) or sent.max() - sent.min() <= skip_s:
@@ -69,9 +69,9 @@ def under_load(times: AnswerTimes, budget_ms: float, skip_s: float) -> Load:
 
 
 def ok_share(times: AnswerTimes, start: float, end: float) -> float:
-    """The share of the requests sent in [start, end) that were answered with `ok`; NaN if none was sent.
+    """The share of the requests sent in [start, end) with an `ok` answer; NaN without requests.
 
-    Requests without an answer are no part of it: check that there are none.
+    Requests without an answer are not in `times`: check that there are none.
     """
     sent = sent_at(times)
     chosen = (sent >= start) & (sent < end)
@@ -83,11 +83,12 @@ class Switch:
     """Scoring times around a change of the version, p99 in ms.
 
     Attributes:
-        before: from the start to the new version's folder; loading: from there until the server called it AVAILABLE.
-        around: from 5 s before the first answer of the new version to 5 s after the last one of the old version.
-        around_loaded: the same without the loading phase, where that lasted into it.
-        first_new, last_old: when those answers were received, monotonic seconds; NaN without any.
-        answers: how many there are in `before` and `around`.
+        before: from the start to the folder of the new version.
+        loading: from there until the new version is AVAILABLE.
+        around: from 5 s before the first answer of the new version to 5 s after the last answer of the old version.
+        around_loaded: the same without the part of `loading` in it.
+        first_new, last_old: receipt of those answers, monotonic seconds; NaN without any.
+        answers: number of answers in `before` and in `around`.
     """
 
     before: float
@@ -100,14 +101,14 @@ class Switch:
 
     @property
     def ramp_s(self) -> float:
-        """How long both versions answered."""
+        """Seconds in which both versions answered."""
         return max(0.0, self.last_old - self.first_new)
 
 
 def around_switch(
     times: AnswerTimes, new: int, *, folder_at: float, available_at: float, margin_s: float = 5.0
 ) -> Switch:
-    """Cuts the answers' times at the switch to the version `new`; phases overlap only where the attributes say so."""
+    """Splits the times at the switch to version `new`; only `around` overlaps other phases."""
     at, total = times.received_at, times.stage_ms["total"]
     of_new, of_old = at[times.version == new], at[times.version < new]
     before, loading = at < folder_at, (at >= folder_at) & (at < available_at)
@@ -128,6 +129,6 @@ def around_switch(
 
 
 def hit_ratio(report: TrafficReport) -> float:
-    """The share of scored candidates that came from the cache; NaN without any."""
+    """The share of scored candidates that came from the cache; NaN without candidates."""
     total = sum(report.sources.values())
     return report.sources.get("cache", 0) / total if total else _NAN

@@ -1,7 +1,7 @@
-"""The least that a program must do for the job, written by hand: the floor that the scorer is measured against.
+"""A hand-written minimal program for the same job: the floor for the scorer's throughput.
 
-Chunks of up to 4 records from `getmany`, ads remembered by their exact bytes, one factored call a chunk, 3 calls in
-flight, answers produced. No deadlines, no cache, no commits, no metrics, no bad input, no shutdown.
+Chunks of up to 4 records from `getmany`, ads memoised by their exact bytes, one factored call per chunk, 3 concurrent
+calls, answers produced. It has no deadlines, cache, commits, metrics, handling of bad input, or shutdown.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from streamer.features import Encoder, FeatureSpec
 from streamer.serving.protos import predict_pb2, types_pb2
 from streamer.types import BidRequest, EncodedRequest
 
-CHUNK, IN_FLIGHT = 4, 3
+CHUNK, CONCURRENT_CALLS = 4, 3
 
 
 class Document(msgspec.Struct):
@@ -52,7 +52,7 @@ async def main(arguments: argparse.Namespace) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=arguments.bootstrap, linger_ms=0, acks="all")
     await producer.start()
     await consumer.start()
-    slots = asyncio.Semaphore(IN_FLIGHT)
+    slots = asyncio.Semaphore(CONCURRENT_CALLS)
     running: set[asyncio.Task[None]] = set()
 
     async def score(keys: list[bytes], requests: list[Document], encoded: list[EncodedRequest]) -> None:

@@ -1,11 +1,11 @@
-"""The score cache against an ideal one on the same trace. Pure."""
+"""Compares the score cache with an ideal cache on the same trace. Pure."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 
-from sandbox.population import Ints
+from sandbox.world.population import Ints
 from streamer.features.hashing import mix64
 from streamer.scoring.cache import ScoreCache
 from streamer.types import U64, ModelVersion
@@ -16,14 +16,14 @@ _TURN_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class HitRatios:
-    """Shares of a trace that were found: in the cache, and in one that evicts exactly the least recently used row."""
+    """Hit ratios on a trace: of the cache, and of an ideal LRU cache with as many entries."""
 
     cache: float
     ideal: float
 
 
 def zipf_trace(rows: int, requests: int, candidates: int, *, exponent: float = 1.0, seed: int = 5) -> Ints:
-    """Rows that are asked for, [requests, candidates]: the k-th of `rows` with a weight of 1 / k^exponent."""
+    """Requested rows, [requests, candidates]: the k-th of `rows` has weight 1 / k^exponent."""
     cdf = np.cumsum(1.0 / np.arange(1, rows + 1) ** exponent)
     drawn = np.random.default_rng(seed).random((requests, candidates)) * cdf[-1]
     rows_asked: Ints = np.minimum(np.searchsorted(cdf, drawn, side="right"), rows - 1)
@@ -31,16 +31,16 @@ def zipf_trace(rows: int, requests: int, candidates: int, *, exponent: float = 1
 
 
 def keys_of(rows: int) -> U64:
-    """128-bit keys of that many rows, uint64 [rows, 2], both halves well mixed as the encoder's are."""
+    """128-bit keys of `rows` rows, uint64 [rows, 2], mixed like the encoder's."""
     n = np.arange(rows, dtype=np.uint64)
     return np.stack([mix64(2 * n + np.uint64(1)), mix64(2 * n + np.uint64(2))], axis=1)
 
 
 def hit_ratios(cache: ScoreCache, trace: Ints) -> HitRatios:
-    """Asks both for the trace, and gives them what they do not know.
+    """Looks up the trace in both caches, and fills in the missing rows.
 
-    Counted is the last two thirds of the trace, but nothing before twice the time that the ideal one took to fill:
-    sets fill unevenly, so the table reaches its steady state later.
+    It counts the last two thirds of the trace, and nothing before twice the fill time of the ideal cache: sets fill
+    unevenly, so the cache reaches its steady state later.
 
     Raises:
         ValueError: the trace is too short for that.

@@ -1,4 +1,4 @@
-"""How fast batches of examples are made for training, and which step bounds it."""
+"""Examples per second of the training input, and its slowest step."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.common import SPEC, Bench
+from benchmarks.bench import SPEC, Bench
 from benchmarks.report import Figure, write
 from model_training.click_log import Examples
 from model_training.runtime import load_tensorflow
@@ -24,7 +24,7 @@ _WHOLE = ("batches", "batches_in_any_order")
 
 
 def run(bench: Bench) -> None:
-    """Compressed shards of the reference spec, as `model-training prepare` writes them: whole, and step by step."""
+    """Compressed shards of the reference spec: all steps together, and each step alone."""
     load_tensorflow()  # only this scenario needs it
     from model_training.records import write_records  # noqa: PLC0415
 
@@ -47,19 +47,19 @@ def run(bench: Bench) -> None:
 
 
 def figures_of(rates: Mapping[str, float]) -> list[Figure]:
-    """The rates that training gets, with their bound, and those of the steps alone."""
+    """The rates of complete batches, with their bound, and those of the single steps."""
     return [
         Figure(name, rate, "examples/s", *((">=", _BOUND) if name in _WHOLE else ())) for name, rate in rates.items()
     ]
 
 
 def slowest_step(rates: Mapping[str, float]) -> str:
-    """The step that would be the bottleneck if all ran side by side."""
+    """The step that limits the rate if all run concurrently."""
     return min((name for name in rates if name not in _WHOLE), key=lambda name: rates[name])
 
 
 def random_examples(spec: FeatureSpec, n: int, *, seed: int = 3) -> Examples:
-    """n rows with ids from the whole table, which compress worse than real ones, and one click in ten."""
+    """n rows with random ids, which compress worse than real ones, and a click rate of 10 %."""
     layout, rng = Layout(spec), np.random.default_rng(seed)
     return Examples(
         rng.integers(1, layout.table_rows, (n, layout.row_ids), dtype=np.int32),
@@ -90,7 +90,7 @@ def _rates(directory: Path, manifest: "Manifest", seconds: float) -> dict[str, f
 
 
 def _rate(parts: Iterable[Any], seconds: float) -> float:
-    """Examples a second, from the first batch on: filling the shuffle buffer is no part of it."""
+    """Examples per second after the first batch; the fill of the shuffle buffer does not count."""
     batches = iter(parts)
     next(batches)
     started = time.monotonic()

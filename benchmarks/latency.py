@@ -1,23 +1,23 @@
-"""Scoring and end-to-end time under open-loop traffic at a share of saturation."""
+"""Scoring and end-to-end latency of open-loop traffic at 30 % of saturation."""
 
-from benchmarks.common import UNHURRIED, Bench
+from benchmarks.bench import UNHURRIED, Bench
 from benchmarks.figures import faults, percentile
 from benchmarks.report import Figure, write
-from sandbox.ahead import ahead
-from sandbox.drive import drive
-from sandbox.ranker import TrafficReport
-from sandbox.requests import RequestFactory
-from sandbox.scorer import ScorerProcess
+from sandbox.host.priority import real_time_priority
+from sandbox.processes.scorer import ScorerProcess
+from sandbox.traffic.report import TrafficReport
+from sandbox.traffic.run import run_traffic
+from sandbox.world.bid_requests import RequestFactory
 
 SHARE = 0.3
 _LONGER = 3
 
 
 def run(bench: Bench) -> None:
-    """Times are the scorer's own, from receipt to answer, but for `end_to_end`, which the ranker measures.
+    """The scorer measures scoring, from receipt to answer; the ranker measures `end_to_end`.
 
-    Twice: with scorer and model server ahead of broker, bidder and ranker, which have machines of their own elsewhere;
-    and with all of them as equals on the same cores.
+    It measures twice: with equal priority for all processes; and with real-time priority for scorer and model server,
+    because broker, bidder and ranker run on other machines in production.
     """
     options = bench.options
     rate = SHARE * bench.saturation()
@@ -26,14 +26,14 @@ def run(bench: Bench) -> None:
 
     def traffic(prefix: str, seconds: float) -> TrafficReport:
         factory = RequestFactory(bench.world, candidates=options.candidates, seed=len(prefix), prefix=prefix)
-        return drive(bench.bootstrap, topics, factory, rate=rate, seconds=seconds)
+        return run_traffic(bench.bootstrap, topics, factory, rate=rate, seconds=seconds)
 
     overridden = bench.settings(topics, [bench.server.address], UNHURRIED)
     with ScorerProcess(overridden, bench.work / "latency.log") as scorer:
         traffic("warm-up", options.seconds)
         equal = traffic("equal", _LONGER * options.seconds)
-        with ahead(scorer.pid, bench.server.pid) as allowed:
-            first = traffic("ahead", _LONGER * options.seconds)
+        with real_time_priority(scorer.pid, bench.server.pid) as allowed:
+            first = traffic("first", _LONGER * options.seconds)
     scoring, whole = first.times.stage_ms["total"], first.times.latency_ms
     figures = [
         Figure("scoring_p50", percentile(scoring, 50), "ms"),

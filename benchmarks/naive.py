@@ -1,4 +1,4 @@
-"""What one writes first: one record at a time, flat rows, `make_tensor_proto`, a commit a record."""
+"""A straightforward first version: one record at a time, flat rows, a commit per record."""
 
 import argparse
 import asyncio

@@ -1,24 +1,24 @@
-"""More requests than can be scored in time: what is still worth something, and what the rest costs."""
+"""More requests than can be scored in time: goodput, and the rate of expired answers."""
 
-from benchmarks.common import Bench, Options, Service
+from benchmarks.bench import Bench, Options, Service
 from benchmarks.figures import Load, faults, percentile, under_load
 from benchmarks.report import Figure, write
-from sandbox.ahead import ahead
-from sandbox.drive import drive
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.repeats import Repeats
-from sandbox.requests import RequestFactory
-from sandbox.scorer import ScorerProcess
+from sandbox.host.priority import real_time_priority
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
+from sandbox.traffic.repeated_requests import Repeats
+from sandbox.traffic.run import run_traffic
+from sandbox.world.bid_requests import RequestFactory
 
 LOADS = (25, 50, 100, 150, 200, 300)
-"""Offered load, in percent of what can be scored."""
+"""Offered load, in percent of the capacity."""
 _POOL = 256
 _WORKERS = 2
 _EXPIRED_A_SECOND = 200
 
 
 def run(bench: Bench) -> None:
-    """The same loads with a simulated model server, with the real one; then records that come too late."""
+    """The same loads with a simulated model server and with the real one; then expired records."""
     options = bench.options
     service = Service.of_capacity(options.capacity, options.candidates, _WORKERS)
     with bench.simulated(service) as server:
@@ -35,7 +35,7 @@ def run(bench: Bench) -> None:
         "simulated_fixed_ms": round(service.fixed_ms, 3),
         "simulated_per_row_us": round(service.per_row_us, 3),
         "simulated_workers": service.workers,
-        "scheduling": "scorer and model server ahead of broker, bidder and ranker, where the system allows it",
+        "scheduling": "real-time priority for scorer and model server, if the system permits it",
         "requests": "candidates in columns, id and deadline in headers, too",
         "overridden": _overridden(bench),
     }
@@ -43,7 +43,7 @@ def run(bench: Bench) -> None:
 
 
 def figures_of(server: str, loads: dict[int, Load], bound: float) -> list[Figure]:
-    """The figures of one kind of server, by load in percent."""
+    """The figures of one kind of server; `loads` by load in percent."""
     ratio = loads[300].goodput / loads[100].goodput if loads[100].goodput else float("nan")
     found = [Figure(f"{server}_goodput_300_over_100", ratio, "ratio", ">=", bound)]
     for load, seen in loads.items():
@@ -62,30 +62,33 @@ def _loads(bench: Bench, name: str, server: ModelServerProcess, capacity: float,
     topics = bench.topics(f"overload-{name}")
     factory = _factory(bench, 6, options.budget_ms)
     loads: dict[int, Load] = {}
-    spoilt = 0
+    faulty = 0
     settings = bench.settings(topics, [server.address], _overridden(bench))
-    # Bidder and broker take two cores whole at three times what the rest of the system can do.
-    with ScorerProcess(settings, bench.work / f"overload-{name}.log") as scorer, ahead(scorer.pid, server.pid):
+    # At three times the capacity of the scorer, bidder and broker alone could use both cores.
+    with (
+        ScorerProcess(settings, bench.work / f"overload-{name}.log") as scorer,
+        real_time_priority(scorer.pid, server.pid),
+    ):
         warm_up = Repeats(factory, _POOL, prefix="warm-up")
-        drive(bench.bootstrap, topics, warm_up, rate=capacity / 2, seconds=options.seconds)
+        run_traffic(bench.bootstrap, topics, warm_up, rate=capacity / 2, seconds=options.seconds)
         for load in LOADS:
             repeats = Repeats(factory, _POOL, seed=load, prefix=f"{load}")
-            report = drive(
-                bench.bootstrap, topics, repeats, rate=capacity * load / 100, seconds=_lasting(options, load)
+            report = run_traffic(
+                bench.bootstrap, topics, repeats, rate=capacity * load / 100, seconds=_duration(options, load)
             )
-            # The queue that builds up at the beginning is as long as the budget, no longer.
+            # The initial growth of the queue lasts as long as the budget.
             loads[load] = under_load(report.times, options.budget_ms, skip_s=options.budget_ms / 1e3)
-            spoilt += faults(report)
+            faulty += faults(report)
             bench.console.print(
                 f"{name}, {load} %: {loads[load].offered:.1f} requests/s offered, {loads[load].goodput:.1f} answered "
                 f"in time with all scores; p50 of all answers {percentile(report.times.latency_ms, 50):.0f} ms; "
                 f"{report.statuses} {report.reasons or ''}"
             )
-    return [*figures_of(name, loads, bound), Figure(f"{name}_faults", spoilt, "requests", "<=", 0)]
+    return [*figures_of(name, loads, bound), Figure(f"{name}_faults", faulty, "requests", "<=", 0)]
 
 
 def _factory(bench: Bench, seed: int, deadline_ms: float | None) -> RequestFactory:
-    """Requests as a bidder sends them that expects overload: small, and known to be late without being parsed."""
+    """Requests of a bidder that expects overload: small, with the deadline in a header."""
     return RequestFactory(
         bench.world,
         candidates=bench.options.candidates,
@@ -97,19 +100,19 @@ def _factory(bench: Bench, seed: int, deadline_ms: float | None) -> RequestFacto
 
 
 def _capacity(bench: Bench) -> float:
-    """Requests of this form a second that a scorer with the real model server works off."""
+    """Requests of this form per second that a scorer with the real model server processes."""
     topic, size = "backlog-columns", bench.backlog_size
     bench.fill_new(topic, Repeats(_factory(bench, 3, None), _POOL, prefix="backlog"), size)
-    return bench.work_off(topic, size, [bench.server.address]).requests_per_second
+    return bench.process_backlog(topic, size, [bench.server.address]).requests_per_second
 
 
-def _lasting(options: Options, load: int) -> float:
-    """Both sides of the ratio get the whole time; the rest is for a picture. At least three budgets."""
+def _duration(options: Options, load: int) -> float:
+    """Seconds of a load: the whole time for those of the ratio, else half; at least 3 budgets."""
     return max(options.seconds / (1 if load in {100, 300} else 2), 3 * options.budget_ms / 1e3)
 
 
 def _discards(bench: Bench, address: str) -> list[Figure]:
-    """Records that had expired before the scorer was started."""
+    """Rates of answers to records that expired before the scorer started."""
     requests = max(100, round(bench.options.seconds * _EXPIRED_A_SECOND))
     rates = {}
     for where in ("headers", "body"):
@@ -122,7 +125,7 @@ def _discards(bench: Bench, address: str) -> list[Figure]:
         )
         topic = f"expired-{where}"
         bench.fill_new(topic, Repeats(factory, _POOL, prefix=where), requests)
-        rates[where] = bench.work_off(topic, requests, [address], {}, status="expired").requests_per_second
+        rates[where] = bench.process_backlog(topic, requests, [address], {}, status="expired").requests_per_second
     return [Figure(f"expired_by_{where}", rate, "answers/s") for where, rate in rates.items()]
 
 

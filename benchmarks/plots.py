@@ -1,4 +1,4 @@
-"""Draws the figures of `build/bench/*.json` into `docs/images/`; a picture whose figures are missing is left out."""
+"""Draws the figures in `build/bench/*.json` into `docs/images/`."""
 
 import argparse
 import json
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Values = Mapping[str, float]
-"""Figures by name; what was not measured is left out."""
+"""Figures by name, without figures that were not measured."""
 SERVERS = {"steady": "steady model server", "stalling": "one that stops for 200 ms every 2 s"}
-"""Those of the scenario `decisions`."""
+"""Servers of the scenario `decisions`."""
 
 
 def values_of(path: Path) -> Values:
-    """What a scenario's file says."""
+    """The figures in a scenario's file."""
     figures = json.loads(path.read_text())["figures"]
     return {name: float(figure["value"]) for name, figure in figures.items() if figure["value"] is not None}
 
 
 def series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], list[float]]:
-    """x and y of the figures named `prefix`, a whole number x, `suffix`; by x."""
+    """x and y of the figures with names `prefix`, an integer x, `suffix`; ordered by x."""
     pattern = re.compile(f"{re.escape(prefix)}(\\d+){re.escape(suffix)}")
     found = {int(match[1]): value for name, value in values.items() if (match := pattern.fullmatch(name))}
     return sorted(found), [found[x] for x in sorted(found)]
 
 
 def latency_over_load(values: Values, axes: "Axes") -> None:
-    """Time from request to scores of what was scored in time, median and 99th percentile."""
+    """Time from request to scores of requests scored in time: median and 99th percentile."""
     for server, meaning in SERVERS.items():
         for percentile, style in (("p50", "o-"), ("p99", "s--")):
             loads, ms = series(values, f"{server}_latency_{percentile}_")
@@ -42,7 +42,7 @@ def latency_over_load(values: Values, axes: "Axes") -> None:
 
 
 def batch_over_load(values: Values, axes: "Axes") -> None:
-    """Rows of a batch: a busy system fills them by itself."""
+    """Mean rows of a batch, which grow with the load."""
     for server, meaning in SERVERS.items():
         axes.plot(*series(values, f"{server}_batch_rows_"), "o-", label=meaning)
     axes.set(ylabel="rows of a batch, mean", title="Batch size over load")
@@ -50,7 +50,7 @@ def batch_over_load(values: Values, axes: "Axes") -> None:
 
 
 def goodput_under_overload(values: Values, axes: "Axes") -> None:
-    """Answers in time, relative to those at 100 % load, so that both servers fit."""
+    """Answers in time relative to those at 100 % load, so that both servers fit in one picture."""
     for server, meaning in SERVERS.items():
         loads, rates = series(values, f"{server}_goodput_")
         at_full = dict(zip(loads, rates, strict=True)).get(100, 0.0)
@@ -61,7 +61,7 @@ def goodput_under_overload(values: Values, axes: "Axes") -> None:
 
 
 def hit_ratio_over_size(values: Values, axes: "Axes") -> None:
-    """The cache's and an ideal one's on the same trace."""
+    """Hit ratios of the cache and of an ideal cache on the same trace."""
     for prefix, meaning in (("hit_ratio_", "score cache"), ("ideal_hit_ratio_", "ideal LRU of as many entries")):
         axes.plot(*series(values, prefix, "_kib"), "o-", label=meaning)
     axes.set(xscale="log", xlabel="size of the cache, KiB", ylabel="hit ratio", title="Hit ratio over cache size")
@@ -77,8 +77,8 @@ PICTURES: Mapping[str, tuple[str, Callable[[Values, "Axes"], None]]] = {
 
 
 def draw(figures: Path, images: Path) -> list[Path]:
-    """Draws every picture whose scenario has a file in `figures`; returns the files that were written."""
-    # Imported here, so that the functions above can be used where it is not installed.
+    """Draws every picture whose scenario has a file in `figures`; returns the written files."""
+    # Imported here, so that the functions above work without matplotlib.
     import matplotlib as mpl  # noqa: PLC0415
 
     mpl.use("Agg")
@@ -95,7 +95,7 @@ def draw(figures: Path, images: Path) -> list[Path]:
         picture(values_of(figures / f"{scenario}.json"), axes)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, loc="lower right")  # looking for the best place takes seconds on a busy machine
+            axes.legend(fontsize=8, loc="lower right")  # the search for the best place takes seconds on a busy machine
         drawn.append(images / f"{name}.png")
         figure.savefig(drawn[-1], dpi=110)
         plt.close(figure)
@@ -103,7 +103,7 @@ def draw(figures: Path, images: Path) -> list[Path]:
 
 
 def main() -> int:
-    """Exit status 1 if there was nothing to draw."""
+    """Draws the pictures. Exit status 1 if there is nothing to draw."""
     parser = argparse.ArgumentParser(prog="benchmarks.plots", description=__doc__)
     parser.add_argument("--figures", type=Path, default=Path("build/bench"))
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
@@ -113,7 +113,7 @@ def main() -> int:
     for path in drawn:
         console.print(path)
     if not drawn:
-        console.print(f"no figures in {arguments.figures}; `make bench` makes them", style="red")
+        console.print(f"no figures in {arguments.figures}; `make bench` writes them", style="red")
     return 0 if drawn else 1
 
 

@@ -1,4 +1,4 @@
-"""Programs under measurement: start, follow what they produce, count what they use."""
+"""Measured programs: starts them, follows their answers, measures CPU and memory."""
 
 import os
 import subprocess
@@ -15,20 +15,20 @@ import orjson
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from sandbox.scorer import MALLOC, ScorerProcess
+from sandbox.processes.scorer import MALLOC, ScorerProcess
 
-_PATIENCE_S = 180.0
+_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One program's way through a backlog.
+    """One program's run through a backlog.
 
     Attributes:
-        requests_per_second: between its first answer that counts and its last one, by the records' own timestamps.
-        cpu_ms: CPU milliseconds of its process and its children per request, user and system, start-up not counted.
-        resident_mb: the largest resident memory of its process seen while it worked.
-        scores: the click probabilities of each scored request, by request id.
+        requests_per_second: from the first counted answer to the last, by the timestamps of the records.
+        cpu_ms: CPU time per request of the process and its children, user and system, without the start.
+        resident_mb: largest resident memory of the process during the run.
+        scores: click probabilities of each scored request, by request id.
     """
 
     requests_per_second: float
@@ -38,13 +38,13 @@ class Run:
 
 
 def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str = "ok", warm_up: int = 0) -> Run:
-    """Waits for `requests` answers on `output`, all of that status, and measures the process meanwhile.
+    """Waits for `requests` answers with `status` on `output`; measures the process meanwhile.
 
-    The first `warm_up` of them count for neither rate nor CPU.
+    The first `warm_up` answers count for neither rate nor CPU.
 
     Raises:
-        TimeoutError: none has come for three minutes.
-        RuntimeError: one has another status, or the process ended before.
+        TimeoutError: no answer arrived for three minutes.
+        RuntimeError: an answer has another status, or the process exited.
     """
     process = psutil.Process(pid)
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": output, "enable.auto.commit": False})
@@ -53,7 +53,7 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
     stamps: list[int] = []
     used, already = 0.0, 0  # when counting began
     resident = 0
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TIMEOUT_S
     try:
         while len(values) < requests:
             messages = consumer.consume(200, timeout=0.2)
@@ -64,12 +64,12 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
                 values.append(message.value())
                 stamps.append(message.timestamp()[1])
             if messages:
-                deadline = time.monotonic() + _PATIENCE_S
-            if not _lives(process):
-                raise RuntimeError(f"process {pid} ended after {len(values)} of {requests} answers on {output}")
+                deadline = time.monotonic() + _TIMEOUT_S
+            if not _is_running(process):
+                raise RuntimeError(f"process {pid} exited after {len(values)} of {requests} answers on {output}")
             resident = max(resident, process.memory_info().rss)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(values)} of {requests} answers on {output}, none in {_PATIENCE_S:.0f} s")
+                raise TimeoutError(f"{len(values)} of {requests} answers on {output}, no answer in {_TIMEOUT_S:.0f} s")
         used = _cpu_s(process) - used
     finally:
         consumer.close()
@@ -86,7 +86,7 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
     )
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
@@ -112,7 +112,7 @@ def program(module: str, arguments: Mapping[str, str], log: Path) -> Iterator[in
 
 @contextmanager
 def scorer(settings: Mapping[str, object], log: Path) -> Iterator[ScorerProcess]:
-    """Runs the scorer; yields once it is started, ready or not."""
+    """Starts the scorer; yields it without waiting until it is ready."""
     running = ScorerProcess(settings, log)
     running.spawn()
     try:

@@ -1,16 +1,16 @@
-"""Two model servers of unequal speed: what both give together, and what the death of one costs."""
+"""Two model servers of unequal speed: joint throughput, and the effect of losing one."""
 
 import time
 
-from benchmarks.common import Bench, Service
+from benchmarks.bench import Bench, Service
 from benchmarks.figures import faults, ok_share
 from benchmarks.report import Figure, write
-from sandbox.drive import drive
-from sandbox.model_server.process import ModelServerProcess
 from sandbox.model_server.simulated import calls_of
-from sandbox.repeats import Repeats
-from sandbox.requests import RequestFactory
-from sandbox.scorer import ScorerProcess
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
+from sandbox.traffic.repeated_requests import Repeats
+from sandbox.traffic.run import run_traffic
+from sandbox.world.bid_requests import RequestFactory
 
 FASTER = 3
 AFTER_S = 5.0
@@ -21,7 +21,10 @@ _STEP_S = 0.05
 
 
 def run(bench: Bench) -> None:
-    """Each server alone, both together, then the faster one is killed and comes back; both are simulated."""
+    """Each server alone and both together; then the faster one is killed and restarted.
+
+    Both are simulated.
+    """
     options = bench.options
     slower = Service.of_capacity(options.capacity, options.candidates, workers=1)
     faster = Service.of_capacity(FASTER * options.capacity, options.candidates, workers=1)
@@ -39,7 +42,7 @@ def run(bench: Bench) -> None:
 
 
 def _together(bench: Bench, slow: ModelServerProcess, fast: ModelServerProcess) -> list[Figure]:
-    """Backlogs, worked off as fast as the servers go."""
+    """Backlogs, processed as fast as the servers can."""
     seconds, capacity = bench.options.seconds, bench.options.capacity
     rates = {}
     calls = (0, 0)
@@ -50,7 +53,7 @@ def _together(bench: Bench, slow: ModelServerProcess, fast: ModelServerProcess) 
     ):
         requests = max(20, round(seconds * capacity * times_capacity))
         calls = (calls_of(slow.address), calls_of(fast.address))
-        run = bench.work_off(bench.backlog(requests), requests, [server.address for server in servers])
+        run = bench.process_backlog(bench.backlog(requests), requests, [server.address for server in servers])
         rates[name] = run.requests_per_second
         bench.console.print(f"{name}: {run.requests_per_second:.1f} requests/s")
     of_slow, of_fast = calls_of(slow.address) - calls[0], calls_of(fast.address) - calls[1]
@@ -63,7 +66,7 @@ def _together(bench: Bench, slow: ModelServerProcess, fast: ModelServerProcess) 
 
 
 def _loss(bench: Bench, slow: ModelServerProcess, fast: ModelServerProcess) -> list[Figure]:
-    """Traffic that either server could carry alone; the one that gets most of it is killed, and started again."""
+    """Traffic that either server could score alone; the faster one is killed and restarted."""
     options = bench.options
     rate = _SHARE * options.capacity
     topics = bench.topics("replicas")
@@ -86,9 +89,9 @@ def _loss(bench: Bench, slow: ModelServerProcess, fast: ModelServerProcess) -> l
     factory = RequestFactory(bench.world, candidates=options.candidates, seed=12)
     with ScorerProcess(settings, bench.work / "replicas.log"):
         warm_up = Repeats(factory, _POOL, prefix="warm-up")
-        drive(bench.bootstrap, topics, warm_up, rate=rate, seconds=options.seconds)
+        run_traffic(bench.bootstrap, topics, warm_up, rate=rate, seconds=options.seconds)
         repeats = Repeats(factory, _POOL, seed=1, prefix="loss")
-        report = drive(bench.bootstrap, topics, repeats, rate=rate, seconds=0.0, meanwhile=meanwhile)
+        report = run_traffic(bench.bootstrap, topics, repeats, rate=rate, seconds=0.0, meanwhile=meanwhile)
     killed = moments["killed"]
     return [
         Figure("ok_before_the_loss", ok_share(report.times, killed - options.seconds, killed), "ratio"),

@@ -1,4 +1,4 @@
-"""The form of every benchmark's result: `build/bench/<scenario>.json`."""
+"""The format of the result of every benchmark: `build/bench/<scenario>.json`."""
 
 import json
 import math
@@ -19,7 +19,7 @@ _HOLDS = {"<=": operator.le, ">=": operator.ge}
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value, NaN where nothing could be measured; `bound` is None where there is none to keep."""
+    """One measured value; NaN if it could not be measured. `bound` is None if it has no bound."""
 
     name: str
     value: float
@@ -29,14 +29,14 @@ class Figure:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the bound is kept; None without one. What was not measured keeps none."""
+        """Whether the value keeps its bound; None without a bound, False if it was not measured."""
         if self.relation is None or self.bound is None:
             return None
         return bool(_HOLDS[self.relation](self.value, self.bound))
 
 
 def content_of(scenario: str, figures: Sequence[Figure], settings: Mapping[str, object]) -> dict[str, object]:
-    """What stands in the scenario's file."""
+    """The content of the scenario's file."""
     return {
         "scenario": scenario,
         "command": " ".join(["python", *sys.orig_argv[1:]]),
@@ -60,7 +60,7 @@ def content_of(scenario: str, figures: Sequence[Figure], settings: Mapping[str, 
 
 
 def write(scenario: str, figures: Sequence[Figure], settings: Mapping[str, object], out: Path) -> None:
-    """Writes the scenario's file and prints its figures beside their bounds."""
+    """Writes the scenario's file and prints its figures with their bounds."""
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content_of(scenario, figures, settings), indent=2, allow_nan=False)
     (out / f"{scenario}.json").write_text(text + "\n")

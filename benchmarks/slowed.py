@@ -1,8 +1,8 @@
-"""Runs a command as a machine that is N times slower would: stopped for (N - 1) of N moments, by SIGSTOP and SIGCONT.
+"""Runs a command N times slower: SIGSTOP and SIGCONT stop it for (N - 1) / N of the time.
 
     python -m benchmarks.slowed --times 5 --after "takes part" -- command …
 
-What counts is time, not CPU: while it is stopped, others may use its core, as they could use that of another machine.
+It slows elapsed time, not CPU time: while the command is stopped, other processes may use its core.
 """
 
 import argparse
@@ -16,14 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _RUN_SECONDS = 0.01
-_PATIENCE_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 
 
 def main() -> int:
-    """Exit status: that of the command, 128 + n if signal n ended it. At the end it tells what share it has run."""
+    """Exit status: that of the command, or 128 + n if signal n ended it.
+
+    Prints its running share at the end.
+    """
     parser = argparse.ArgumentParser(prog="benchmarks.slowed", description=__doc__)
-    parser.add_argument("--times", type=float, required=True, help="how many times slower, more than 1")
-    parser.add_argument("--after", default="", help="slow only after it has written a line with these words")
+    parser.add_argument("--times", type=float, required=True, help="factor, more than 1")
+    parser.add_argument("--after", default="", help="slow it down only after it has printed a line with these words")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     if arguments.times <= 1:
@@ -43,7 +46,7 @@ def main() -> int:
 
 @contextmanager
 def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """The command, running; ended with the block, stopped or not."""
+    """The running command; terminated at the end of the block, also if it is stopped."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         yield process
@@ -52,7 +55,7 @@ def _started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             end()
             process.send_signal(signal.SIGCONT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_PATIENCE_SECONDS)
+                process.wait(_TIMEOUT_SECONDS)
 
 
 def _follow(process: subprocess.Popen[str], words: str, begin: threading.Event) -> None:
@@ -67,14 +70,14 @@ def _follow(process: subprocess.Popen[str], words: str, begin: threading.Event) 
 
 
 def _slow(process: subprocess.Popen[str], times: float) -> float:
-    """Slows it until it has ended; the share of the time for which it ran."""
+    """Slows the process down until it exits; returns the share of the time in which it ran."""
     started = going = time.monotonic()
     ran = 0.0
     while process.poll() is None:
         time.sleep(_RUN_SECONDS)
         process.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
-        # A busy machine wakes this program late: what it let the other one run beyond its turn, that one waits for.
+        # On a busy machine this program wakes late, so the command ran too long: it stays stopped longer for that.
         ran += stopped - going
         time.sleep(max(0.0, started + times * ran - stopped))
         process.send_signal(signal.SIGCONT)

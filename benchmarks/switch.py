@@ -1,4 +1,4 @@
-"""A newer model version under traffic: what the change of versions costs the requests around it."""
+"""A newer model version under traffic: the effect of the switch on requests around it."""
 
 import shutil
 import time
@@ -7,35 +7,35 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.common import MODEL, UNHURRIED, Bench
+from benchmarks.bench import MODEL, UNHURRIED, Bench
 from benchmarks.figures import around_switch, faults
 from benchmarks.report import Figure, write
-from sandbox.drive import drive
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.requests import RequestFactory
-from sandbox.scorer import ScorerProcess
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
+from sandbox.traffic.run import run_traffic
+from sandbox.world.bid_requests import RequestFactory
 from streamer.serving.protos import get_model_status_pb2
 
 SHARE = 0.3
 OLD, NEW = 1, 2
 MARGIN_S = 5.0
 _STEP_S = 0.1
-_PATIENCE_S = 180.0
+_TIMEOUT_S = 180.0
 _STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
 def run(bench: Bench) -> None:
-    """Traffic at 30 % of saturation; version 2, the same weights, appears in the base path.
+    """Traffic at 30 % of saturation; version 2, with the same weights, appears in the base path.
 
     Raises:
-        TimeoutError: the server does not load it, or the scorer does not take it.
+        TimeoutError: the server does not load it, or the scorer does not promote it.
     """
     options = bench.options
     rate = SHARE * bench.saturation()
     base, log = _base_path(bench), bench.work / "switch.log"
     topics = bench.topics("switch")
     moments: dict[str, float] = {}
-    # As TensorFlow Serving is to be run for switches: the old version stays, and loading has a thread of its own.
+    # The recommended configuration of TensorFlow Serving: it keeps the old version, and loads on a separate thread.
     config = bench.work / "switch.config"
     config.write_text(_config(base))
     server = ModelServerProcess(config=config, flags={"num_load_threads": 1}, log_path=bench.work / "switch_server.log")
@@ -47,16 +47,16 @@ def run(bench: Bench) -> None:
         (base / "incoming").rename(base / str(NEW))
         _wait(lambda: NEW in _available(server.address), "the model server to load version 2")
         moments["available"] = time.monotonic()
-        # From its log, because asking the scorer itself would cost the requests that are being timed.
+        # Read from the log, because requests to the scorer's port would disturb the measured requests.
         _wait(lambda: _serves(log, NEW), "the scorer to move all users to version 2")
         time.sleep(MARGIN_S + 1.0)
 
     with server, ScorerProcess(settings, log):
         bench.console.print(f"a switch at {rate:.0f} requests/s ({SHARE:.0%} of saturation) ...")
         warm_up = RequestFactory(bench.world, candidates=options.candidates, seed=8, prefix="warm-up")
-        drive(bench.bootstrap, topics, warm_up, rate=rate, seconds=options.seconds)
+        run_traffic(bench.bootstrap, topics, warm_up, rate=rate, seconds=options.seconds)
         factory = RequestFactory(bench.world, candidates=options.candidates, seed=9, prefix="switch")
-        report = drive(bench.bootstrap, topics, factory, rate=rate, seconds=0.0, meanwhile=meanwhile)
+        report = run_traffic(bench.bootstrap, topics, factory, rate=rate, seconds=0.0, meanwhile=meanwhile)
     folder, available = moments["folder"], moments["available"]
     found = around_switch(report.times, NEW, folder_at=folder, available_at=available, margin_s=MARGIN_S)
     figures = [
@@ -83,7 +83,7 @@ def run(bench: Bench) -> None:
 
 
 def _base_path(bench: Bench) -> Path:
-    """A base path with version 1, and beside it what becomes version 2: under a name that no server looks at."""
+    """A base path with version 1, and the folder of version 2 under a name that no server reads."""
     base = (bench.work / "switch" / MODEL).absolute()
     for name in (str(OLD), "incoming"):
         shutil.copytree(bench.model / "1", base / name)
@@ -106,7 +106,7 @@ def _available(address: str) -> set[int]:
             request_serializer=get_model_status_pb2.GetModelStatusRequest.SerializeToString,
             response_deserializer=get_model_status_pb2.GetModelStatusResponse.FromString,
         )
-        reply = ask(request, timeout=_PATIENCE_S, wait_for_ready=True)
+        reply = ask(request, timeout=_TIMEOUT_S, wait_for_ready=True)
     ready = get_model_status_pb2.ModelVersionStatus.AVAILABLE
     return {status.version for status in reply.model_version_status if status.state == ready}
 
@@ -116,9 +116,9 @@ def _serves(log: Path, version: int) -> bool:
     return any('"model serves"' in line and f'"{MODEL}/{version}"' in line for line in lines)
 
 
-def _wait(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+def _wait(done: Callable[[], bool], event: str) -> None:
+    deadline = time.monotonic() + _TIMEOUT_S
     while not done():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {_PATIENCE_S:.0f} s for {what}")
+            raise TimeoutError(f"waited {_TIMEOUT_S:.0f} s for {event}")
         time.sleep(_STEP_S)

@@ -1,4 +1,4 @@
-"""The scorer, the floor and the naive program on the same requests, broker and model server."""
+"""Throughput of the scorer, the floor and the naive program on the same requests."""
 
 import statistics
 from collections.abc import Mapping
@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import UNHURRIED, Bench
+from benchmarks.bench import UNHURRIED, Bench
 from benchmarks.programs import Run, follow, program
 from benchmarks.report import Figure, write
 
-# The naive program gets a quarter of the backlog: it is so much slower.
+# The naive program gets a quarter of the backlog, because it is slower.
 PARTS = {"floor": 1, "naive": 4, "scorer": 1}
 
 
 def run(bench: Bench) -> None:
-    """Each program works off its backlog, in turns, some rounds.
+    """Each program processes its backlog in turns, for some rounds.
 
     Raises:
-        AssertionError: the programs' scores are not the same.
+        AssertionError: the programs' scores differ.
     """
     options = bench.options
     runs: dict[str, list[Run]] = {name: [] for name in PARTS}
@@ -28,7 +28,7 @@ def run(bench: Bench) -> None:
             runs[name].append(found)
             bench.console.print(
                 f"round {turn + 1}, {name}: {found.requests_per_second:.0f} requests/s, {found.cpu_ms:.2f} ms of CPU "
-                f"a request, {found.resident_mb:.0f} MB"
+                f"per request, {found.resident_mb:.0f} MB"
             )
     _check_scores(runs)
     bench.saturated = statistics.median(found.requests_per_second for found in runs["scorer"])
@@ -40,7 +40,7 @@ def _one(bench: Bench, name: str, turn: int) -> Run:
     requests = bench.backlog_size // PARTS[name]
     source = bench.backlog(requests)
     if name == "scorer":
-        return bench.work_off(source, requests, [bench.server.address])
+        return bench.process_backlog(source, requests, [bench.server.address])
     output = f"{name}-{turn}"
     bench.broker.create_topic(output, 1)
     arguments = {

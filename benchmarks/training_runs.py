@@ -1,4 +1,4 @@
-"""One distributed training run on this machine, for a benchmark: how fast it was once all took part, how good it is."""
+"""One distributed training run on this machine: its speed once all workers take part."""
 
 import asyncio
 import re
@@ -14,15 +14,17 @@ from model_training.distributed.launcher import Launcher, local_cluster
 _STEP = re.compile(r"step ([\d,]+)/")
 _SHARE = re.compile(r"slowed: ran (\d\.\d+) of the time")
 JOINED = "takes part"
-"""What a worker says when it has made its first step."""
+"""Printed by a worker after its first step."""
 
 
 @dataclass(slots=True)
 class Listener:
-    """Hears all processes of a run. What the chief reports counts from when all take part, the slowed one slowly.
+    """Reads the output of all processes of a run.
+
+    Reports of the chief count once all workers take part.
 
     Attributes:
-        running_share: of the straggler, as the program says that slows it; NaN without one.
+        running_share: share of the time in which the straggler ran, as `benchmarks.slowed` prints it; NaN without one.
     """
 
     workers: int
@@ -31,7 +33,7 @@ class Listener:
     _reports: list[tuple[float, int]] = field(default_factory=list)
 
     def hear(self, task: Task, line: str, now: float) -> None:
-        """One line of `task`, at `now`, monotonic seconds."""
+        """Reads one line of `task`, received at `now`, monotonic seconds."""
         if task.role == "worker" and line.startswith(JOINED):
             self._joined.add(task)
         elif found := _SHARE.match(line):
@@ -41,7 +43,7 @@ class Listener:
 
     @property
     def steps_per_second(self) -> float:
-        """Of the whole cluster, from the first report that counts to the last one; NaN without two of them."""
+        """Steps per second of the cluster between counted reports; NaN with fewer than two."""
         if len(self._reports) < 2:
             return float("nan")
         (first, before), (last, after) = self._reports[0], self._reports[-1]
@@ -54,11 +56,11 @@ def train_distributed(
     """Runs `model-training train` with these arguments in every process, to the end.
 
     Args:
-        straggler_times: how many times slower the last worker is, once it takes part; None for no straggler.
-        log: takes all that the processes write.
+        straggler_times: factor by which the last worker is slower once it takes part; None for no straggler.
+        log: receives the output of all processes.
 
     Raises:
-        TrainingError: a process has died for good.
+        TrainingError: a process exited and cannot be restarted.
     """
     cluster = local_cluster(servers, computing)
     listener = Listener(len(cluster.workers))

@@ -1,18 +1,18 @@
-"""What a second worker costs: CPU per request of all processes of one scorer, supervisor included.
+"""The cost of a second worker: CPU per request of all processes of one scorer.
 
-The model server is simulated and fast, so that the scorer is the bottleneck and not the model.
+The model server is simulated and fast, so the scorer is the bottleneck.
 """
 
 import statistics
 from collections.abc import Mapping
 
-from benchmarks.common import UNHURRIED, Bench
+from benchmarks.bench import UNHURRIED, Bench
 from benchmarks.delivery import PARTITIONS, QUICK
 from benchmarks.programs import Run, follow
 from benchmarks.report import Figure, write
-from sandbox.repeats import Repeats
-from sandbox.requests import RequestFactory
-from sandbox.scorer import ScorerProcess
+from sandbox.processes.scorer import ScorerProcess
+from sandbox.traffic.repeated_requests import Repeats
+from sandbox.world.bid_requests import RequestFactory
 
 COUNTS = (1, 2)
 _POOL = 512
@@ -20,17 +20,17 @@ _WARM_UP = 0.25
 
 
 def run(bench: Bench) -> None:
-    """One worker and two take turns, some rounds; each works off requests that come when all of them are ready."""
+    """One worker and two workers in turns; requests arrive when all workers are ready."""
     options = bench.options
     runs: dict[int, list[Run]] = {count: [] for count in COUNTS}
     with bench.simulated(QUICK) as server:
         for turn in range(options.rounds):
             for count in COUNTS:
-                found = _work_off(bench, f"workers-{count}-{turn}", server.address, count)
+                found = _process_backlog(bench, f"workers-{count}-{turn}", server.address, count)
                 runs[count].append(found)
                 bench.console.print(
                     f"round {turn + 1}, {count} workers: {found.requests_per_second:.0f} requests/s, "
-                    f"{found.cpu_ms:.2f} ms of CPU a request"
+                    f"{found.cpu_ms:.2f} ms of CPU per request"
                 )
     settings = {
         "candidates": options.candidates,
@@ -43,8 +43,8 @@ def run(bench: Bench) -> None:
     write("workers", figures_of(runs), settings, options.out)
 
 
-def _work_off(bench: Bench, name: str, address: str, workers: int) -> Run:
-    """A scorer of so many workers, on a topic that is filled once they are ready: none is to begin behind another."""
+def _process_backlog(bench: Bench, name: str, address: str, workers: int) -> Run:
+    """Runs `workers` workers on a topic that is filled once all of them are ready."""
     requests = bench.backlog_size
     topics = bench.topics(name, PARTITIONS)
     # `follow` reads one partition.
@@ -59,7 +59,7 @@ def _work_off(bench: Bench, name: str, address: str, workers: int) -> Run:
 
 
 def figures_of(runs: Mapping[int, list[Run]]) -> list[Figure]:
-    """The figures of the runs of one worker and of two; ratios are those of runs in the same turn."""
+    """Figures of the runs of one and of two workers; a ratio compares runs of the same round."""
     one, two = (runs[count] for count in COUNTS)
     return [
         *(

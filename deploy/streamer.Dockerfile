@@ -1,10 +1,10 @@
-# The scorer. Build from the repository's root: docker build -f deploy/streamer.Dockerfile .
+# The scorer. Build from the root of the repository: docker build -f deploy/streamer.Dockerfile .
 FROM python:3.11.14-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
-# The lock is complete, so nothing is resolved here: what was tested is what is installed.
+# The lock file is complete: the installed packages are the tested ones.
 COPY requirements/scorer.txt requirements/scorer.txt
 RUN pip install --no-deps -r requirements/scorer.txt
 COPY pyproject.toml README.md ./
@@ -14,8 +14,8 @@ RUN pip install --no-deps .
 FROM python:3.11.14-slim-bookworm
 RUN groupadd --gid 10001 streamer && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin streamer
 COPY --from=build /opt/venv /opt/venv
-# glibc's moving mmap threshold makes the serialisation of a 480 KB message cost 0.33 ms instead of 0.07; fixed and
-# raised thresholds keep such buffers on the heap.
+# With glibc's dynamic mmap threshold the serialisation of a 480 KB message takes 0.33 ms instead of 0.07 ms. Fixed, higher
+# thresholds keep such buffers on the heap.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -4,6 +4,6 @@ from hypothesis import settings
 
 pytest_plugins = ["tests.kafka_fixtures"]
 
-# The same examples in every run, and none judged by the clock of a busy machine.
+# The same examples in every run, without a deadline, which a busy machine would miss.
 settings.register_profile("deterministic", derandomize=True, deadline=None, database=None)
 settings.load_profile("deterministic")

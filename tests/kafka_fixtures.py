@@ -1,4 +1,4 @@
-"""A real Apache Kafka for tests. Without Java or Maven these fixtures fail; they never skip."""
+"""Apache Kafka for tests. Without Java or Maven these fixtures fail; they never skip."""
 
 import itertools
 import os
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from sandbox.broker import KafkaBroker, open_broker
+from sandbox.broker.broker import open_broker
+from sandbox.broker.kafka import KafkaBroker
 
 FreshTopic = Callable[..., str]
 
@@ -15,7 +16,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaBroker]:
-    """One started broker for all tests of the session; tests that stop or kill a broker start their own."""
+    """One running broker for all tests of the session; tests that stop a broker start their own."""
     broker = open_broker(require_kafka=True)
     assert isinstance(broker, KafkaBroker)
     with broker:
@@ -24,7 +25,7 @@ def kafka() -> Iterator[KafkaBroker]:
 
 @pytest.fixture
 def fresh_topic(kafka: KafkaBroker) -> FreshTopic:
-    """``fresh_topic(partitions=1, config=None, prefix="topic") -> name``: creates a topic that nobody else uses."""
+    """`fresh_topic(partitions=1, config=None, prefix="topic")` creates a topic, returns its name."""
 
     def create(partitions: int = 1, config: Mapping[str, str] | None = None, prefix: str = "topic") -> str:
         name = f"{prefix}-{os.getpid()}-{next(_numbers)}"

@@ -1,15 +1,15 @@
-"""The public data sets in tests: where they are missing a test may be skipped, but never in CI."""
+"""Files of the public data sets for tests, which are skipped without them, but never in CI."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from sandbox.replay.data import MissingDataError, data_file
+from sandbox.replay.public_data import MissingDataError, data_file
 
 
 def require_data(*names: Path) -> list[Path]:
-    """The paths of files of the data sets; skips the test, or fails it in CI, where one is missing."""
+    """The paths of files of the data sets; skips the test, or fails it in CI, if one is missing."""
     try:
         return [data_file(name) for name in names]
     except MissingDataError as error:

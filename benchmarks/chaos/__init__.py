@@ -1,1 +1,1 @@
-"""Faults on purpose while requests come; a reader outside of the scorer says what was lost or came twice."""
+"""Injects faults under traffic; a separate consumer counts lost and duplicate answers."""

@@ -1,4 +1,4 @@
-"""The broker is away, cut off, full, or refuses what the scorer writes."""
+"""Faults of the broker: stopped, killed, disconnected, full, or rejecting records."""
 
 import time
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from confluent_kafka.admin import (
 from benchmarks.chaos.scene import BETWEEN_S, OUTAGE_S, RECOVERY_S, Chaos, delivered
 from benchmarks.report import Figure
 from sandbox.broker.admin import admin_client
-from sandbox.drive import Topics
+from sandbox.broker.topics import Topics
 
 _FILE_BYTES = 2**20
 _EVERYONE = "User:ANONYMOUS"
-"""On a broker without logins."""
+"""The user of clients that do not log in."""
 
 
 def broker_stop(chaos: Chaos) -> list[Figure]:
@@ -29,23 +29,23 @@ def broker_stop(chaos: Chaos) -> list[Figure]:
 
 
 def broker_kill(chaos: Chaos) -> list[Figure]:
-    """The broker is killed by SIGKILL."""
+    """The broker is killed by SIGKILL and down for 20 seconds."""
     return _broker(chaos, "broker_kill", chaos.bench.broker.kill)
 
 
 def broker_cut(chaos: Chaos) -> list[Figure]:
-    """The scorer's connections to the broker are reset in the middle of records, and cannot be made for 3 seconds."""
+    """The scorer's connections to the broker are reset in the middle of records, for 3 seconds."""
 
     def cut(_: Topics) -> None:
         chaos.proxy.cut()
         time.sleep(BETWEEN_S)
-        chaos.proxy.mend()
+        chaos.proxy.restore()
 
     return _outage(chaos, "broker_cut", cut, by_proxy=True)
 
 
 def broker_full(chaos: Chaos) -> list[Figure]:
-    """The broker may write no more, as on a full disk, and ends; 20 seconds later there is room again."""
+    """The broker cannot write, as on a full disk, and exits; 20 s later it can write again."""
     broker = chaos.bench.broker
 
     def fill(_: Topics) -> None:
@@ -58,7 +58,7 @@ def broker_full(chaos: Chaos) -> list[Figure]:
 
 
 def output_forbidden(chaos: Chaos) -> list[Figure]:
-    """For 20 seconds nobody may write answers; then they may again."""
+    """For 20 seconds an ACL denies writing answers."""
     admin = admin_client(chaos.bench.bootstrap)
 
     def forbid(topics: Topics) -> None:
@@ -106,13 +106,13 @@ def _outage(chaos: Chaos, name: str, outage: Callable[[Topics], None], *, by_pro
             outage(scene.topics)
             time.sleep(BETWEEN_S)
 
-        report = scene.drive(meanwhile)
+        report = scene.traffic(meanwhile)
         recovery = scene.seconds_to_recover()
-        # The scorer has to get over it by itself.
-        alive = scene.scorer.stop() == 0
+        # The scorer must recover without a restart.
+        clean = scene.scorer.stop() == 0
     duplicates = chaos.settings.guarantee == "at_least_once"
     return [
         *delivered(report, duplicates=duplicates),
         Figure("seconds_to_recover", recovery, "s", "<=", RECOVERY_S),
-        Figure("clean_end", float(alive), "", ">=", 1),
+        Figure("clean_end", float(clean), "", ">=", 1),
     ]

@@ -1,4 +1,4 @@
-"""Records that are no requests, and requests for a long time."""
+"""Records that are no requests, and traffic for a long time."""
 
 import time
 
@@ -18,13 +18,13 @@ POISON: tuple[bytes | None, ...] = (
     b'{"request_id":"\xff","candidates":[]}',
     b"[" * 100_000,
 )
-"""Records without a request id that an answer could carry."""
+"""Records without a request id for an answer."""
 _POISON_SHARE = 0.05
 _WARM_UP = 0.2
 
 
 def poison(chaos: Chaos) -> list[Figure]:
-    """Records that are no requests among those that are: only they are dead-lettered."""
+    """Records that are no requests among requests: only they are dead-lettered."""
     sent = 0
     with chaos.scene("poison") as scene:
         producer = Producer({"bootstrap.servers": chaos.bench.bootstrap})
@@ -37,9 +37,9 @@ def poison(chaos: Chaos) -> list[Figure]:
                 sent += 1
                 time.sleep(1 / (_POISON_SHARE * chaos.settings.rate))
             if producer.flush(60):
-                raise TimeoutError("the broker does not take the poison")
+                raise TimeoutError("the broker does not accept the poison records")
 
-        report = scene.drive(pour)
+        report = scene.traffic(pour)
     dead = float("nan") if report.dead_letters is None else report.dead_letters
     return [
         *delivered(report, duplicates=False),
@@ -50,7 +50,7 @@ def poison(chaos: Chaos) -> list[Figure]:
 
 
 def soak(chaos: Chaos) -> list[Figure]:
-    """Nothing but time: memory, threads and descriptors stay what they are."""
+    """No fault for a long time: memory, threads and descriptors stay constant."""
     with chaos.scene("soak") as scene:
         report, resident, handles = scene.watch(chaos.settings.seconds)
     first = round(_WARM_UP * SAMPLES)

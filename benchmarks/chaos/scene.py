@@ -1,4 +1,4 @@
-"""What the scenarios share: a broker behind a proxy, a model server, a scorer, traffic, and what must hold of it."""
+"""Resources of the chaos scenarios: proxy, model server, scorer, traffic, common bounds."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -8,34 +8,35 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from benchmarks.common import Bench, Service
+from benchmarks.bench import Bench, Service
 from benchmarks.figures import sent_at
 from benchmarks.report import Figure
-from sandbox.checker import STATUSES
-from sandbox.drive import Topics, drive
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.proxy import Proxy
-from sandbox.ranker import TrafficReport
-from sandbox.requests import RequestFactory
-from sandbox.scorer import ScorerProcess
+from sandbox.broker.topics import Topics
+from sandbox.host.tcp_proxy import TcpProxy
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
+from sandbox.traffic.checker import STATUSES
+from sandbox.traffic.report import TrafficReport
+from sandbox.traffic.run import run_traffic
+from sandbox.world.bid_requests import RequestFactory
 
 BETWEEN_S = 3.0
-"""Traffic before, between and behind faults."""
+"""Seconds of traffic before, between and after faults."""
 OUTAGE_S = 20.0
 RECOVERY_S = 60.0
 SAMPLES = 60
-"""Of the scorer's memory, in a scenario that watches it."""
+"""Number of samples of the scorer's memory in a scenario that watches it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line says.
+    """Options of the command line.
 
     Attributes:
-        rate: requests a second.
-        times: how often a fault is repeated.
-        seconds: how long the soak lasts.
-        budget_ms: of each request.
+        rate: requests per second.
+        times: repetitions of a fault.
+        seconds: duration of the soak.
+        budget_ms: budget of each request.
     """
 
     rate: float
@@ -46,7 +47,7 @@ class Settings:
 
 
 class Watched(NamedTuple):
-    """What came of traffic, and SAMPLES of the scorer meanwhile: bytes resident, descriptors and threads."""
+    """The report of traffic, and SAMPLES of the scorer's memory and of descriptors plus threads."""
 
     report: TrafficReport
     resident: list[int]
@@ -54,22 +55,26 @@ class Watched(NamedTuple):
 
 
 class Chaos:
-    """What the scenarios share. `proxy` stands between the broker and the scorers that are told to go through it."""
+    """The shared resources.
 
-    def __init__(self, bench: Bench, settings: Settings, proxy: Proxy) -> None:
+    `proxy` is between the broker and those scorers that connect through it.
+    """
+
+    def __init__(self, bench: Bench, settings: Settings, proxy: TcpProxy) -> None:
         self.bench, self.settings, self.proxy = bench, settings, proxy
 
     @contextmanager
     def scene(
         self, name: str, *, headroom: float = 4.0, broker_by_proxy: bool = False, model_by_proxy: bool = False
     ) -> Iterator["Scene"]:
-        """A model server that scores `headroom` times the rate, topics and a scorer that is ready; all ended with the
-        block.
+        """Model server, topics and a ready scorer; all are stopped at the end of the block.
+
+        The model server can score `headroom` times the rate.
         """
         bench = self.bench
         topics = bench.topics(f"{name}-{self.settings.guarantee}")
         service = Service.of_capacity(headroom * self.settings.rate, bench.options.candidates, 4)
-        with bench.simulated(service) as server, Proxy(server.port) as to_server:
+        with bench.simulated(service) as server, TcpProxy(server.port) as to_server:
             found = bench.settings(
                 topics,
                 [to_server.address if model_by_proxy else server.address],
@@ -78,7 +83,7 @@ class Chaos:
                     "delivery.guarantee": self.settings.guarantee,
                     "source.budget_ms": self.settings.budget_ms,
                     "source.max_budget_ms": max(60_000.0, self.settings.budget_ms),
-                    # Who comes back under its name has its partitions at once.
+                    # Static membership: a restarted scorer gets its partitions without a rebalance.
                     "kafka.group_instance_id": "first",
                 },
             )
@@ -88,32 +93,32 @@ class Chaos:
 
 @dataclass(slots=True)
 class Scene:
-    """One scenario's parts."""
+    """The processes and topics of one scenario."""
 
     chaos: Chaos
     name: str
     topics: Topics
     overridden: Mapping[str, object]
     server: ModelServerProcess
-    to_server: Proxy
+    to_server: TcpProxy
     scorer: ScorerProcess
-    _drives: int = 0
+    _runs: int = 0
 
-    def drive(
+    def traffic(
         self, meanwhile: Callable[[], None] | None = None, *, seconds: float = 0.0, times_rate: float = 1.0
     ) -> TrafficReport:
-        """Traffic while `meanwhile` runs, or for `seconds`, and until nothing is missing or nothing more comes."""
+        """Sends traffic while `meanwhile` runs, or for `seconds`, and waits for missing answers."""
         bench, settings = self.chaos.bench, self.chaos.settings
-        self._drives += 1
+        self._runs += 1
         factory = RequestFactory(
-            bench.world, candidates=bench.options.candidates, seed=self._drives, prefix=f"{self.name}-{self._drives}"
+            bench.world, candidates=bench.options.candidates, seed=self._runs, prefix=f"{self.name}-{self._runs}"
         )
-        return drive(
+        return run_traffic(
             bench.bootstrap, self.topics, factory, rate=times_rate * settings.rate, seconds=seconds, meanwhile=meanwhile
         )
 
     def watch(self, seconds: float, *, times_rate: float = 1.0) -> Watched:
-        """Traffic for `seconds`, and what the scorer's process holds meanwhile."""
+        """Sends traffic for `seconds` and samples the resources of the scorer's process."""
         process = psutil.Process(self.scorer.pid)
         resident: list[int] = []
         handles: list[int] = []
@@ -124,10 +129,10 @@ class Scene:
                 resident.append(process.memory_info().rss)
                 handles.append(process.num_fds() + process.num_threads())
 
-        return Watched(self.drive(sample, times_rate=times_rate), resident, handles)
+        return Watched(self.traffic(sample, times_rate=times_rate), resident, handles)
 
     def repeat(self, fault: Callable[[], None]) -> Callable[[], None]:
-        """The fault as often as was asked for, with traffic before, between and behind."""
+        """A function that repeats the fault `times` times, with traffic before, between and after."""
 
         def faults() -> None:
             for i in range(self.chaos.settings.times):
@@ -139,21 +144,21 @@ class Scene:
         return faults
 
     def seconds_to_recover(self, times_rate: float = 1.0) -> float:
-        """Until all requests of a second are scored again, to about a second; NaN if that takes over a minute."""
+        """Seconds until all requests of one second are scored, to about 1 s; NaN after a minute."""
         began = time.monotonic()
         while (now := time.monotonic()) - began < RECOVERY_S:
-            report = self.drive(seconds=1.0, times_rate=times_rate)
+            report = self.traffic(seconds=1.0, times_rate=times_rate)
             if set(report.statuses) == {"ok"}:
                 return now - began
         return float("nan")
 
 
 def delivered(report: TrafficReport, *, duplicates: bool) -> list[Figure]:
-    """What every scenario must show; `duplicates` where the guarantee allows them."""
+    """Figures of every scenario; `duplicates`: the guarantee permits them."""
     return [
         Figure("sent", report.requests_sent, "requests"),
         Figure("answered", report.answered, "requests"),
-        Figure("dead_lettered", report.buried, "requests"),
+        Figure("dead_lettered", report.dead_lettered, "requests"),
         Figure("lost", report.lost, "requests", "<=", 0),
         Figure("duplicates", report.duplicates, "answers", *(() if duplicates else ("<=", 0))),
         Figure("wrong", sum(report.wrong.values()) + report.unknown, "answers", "<=", 0),
@@ -162,6 +167,6 @@ def delivered(report: TrafficReport, *, duplicates: bool) -> list[Figure]:
 
 
 def last_unscored(report: TrafficReport, since: float) -> float:
-    """Seconds from `since` (monotonic) to when the last request was sent that was not scored as a whole, at least 0."""
+    """Seconds from `since` (monotonic) to the last request that was not fully scored, or 0."""
     unscored = sent_at(report.times)[report.times.status != STATUSES.index("ok")]
     return max(0.0, float(unscored.max(initial=since)) - since)

@@ -1,4 +1,4 @@
-"""The model server fails, or is asked for more than it can do."""
+"""Faults and overload of the model server."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from benchmarks.chaos.scene import BETWEEN_S, RECOVERY_S, Chaos, delivered, last
 from benchmarks.report import Figure
 from sandbox.model_server.simulated import Fault, set_fault
 
-_AFTERWARDS_S = 8.0
+_AFTER_S = 8.0
 _FAULTS: tuple[Fault, ...] = ("slow", "rows", "nan", "dtype", "refused")
 _OVERLOAD = 3.0
 _OVERLOAD_S = 60.0
@@ -16,14 +16,14 @@ _RESIDENT_MB = 200.0
 
 
 def model_server(chaos: Chaos) -> list[Figure]:
-    """The model server fails in every way that it can; requests are answered in time all the same, and marked."""
+    """The model server fails in every way; requests are still answered in time, without scores."""
     figures = []
     with chaos.scene("model_server", model_by_proxy=True) as scene:
         server, proxy = scene.server, scene.to_server
         faults: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
             ("killed", server.kill, server.start),
             ("hung", server.pause, server.resume),
-            ("reset", proxy.cut, proxy.mend),
+            ("reset", proxy.cut, proxy.restore),
         ]
         faults += [
             (fault, partial(set_fault, server.address, fault), partial(set_fault, server.address, "none"))
@@ -40,9 +40,9 @@ def model_server(chaos: Chaos) -> list[Figure]:
                 time.sleep(BETWEEN_S)
                 end()
                 ended = time.monotonic()
-                time.sleep(_AFTERWARDS_S)
+                time.sleep(_AFTER_S)
 
-            report = scene.drive(fault)
+            report = scene.traffic(fault)
             late = float((report.times.latency_ms > 2 * chaos.settings.budget_ms).sum())
             found = [
                 *delivered(report, duplicates=False),
@@ -59,10 +59,10 @@ def overload(chaos: Chaos) -> list[Figure]:
     with chaos.scene("overload", headroom=1.0) as scene:
         report, resident, _ = scene.watch(_OVERLOAD_S, times_rate=_OVERLOAD)
         recovery = scene.seconds_to_recover(times_rate=0.5)
-        alive = scene.scorer.stop() == 0
+        clean = scene.scorer.stop() == 0
     return [
         *delivered(report, duplicates=False),
         Figure("resident_at_most", max(resident) / 1e6, "MB", "<=", _RESIDENT_MB),
         Figure("seconds_to_recover", recovery, "s", "<=", RECOVERY_S),
-        Figure("clean_end", float(alive), "", ">=", 1),
+        Figure("clean_end", float(clean), "", ">=", 1),
     ]

@@ -1,24 +1,24 @@
-"""The scorer is killed, ended, or has company in its group."""
+"""The scorer is killed, stopped, or gets another member in its group."""
 
 from benchmarks.chaos.scene import Chaos, delivered
 from benchmarks.report import Figure
-from sandbox.scorer import ScorerProcess
+from sandbox.processes.scorer import ScorerProcess
 
 
 def worker_kill(chaos: Chaos) -> list[Figure]:
-    """SIGKILL, and a start anew."""
+    """The scorer is killed by SIGKILL and restarted."""
     with chaos.scene("worker_kill") as scene:
 
         def fault() -> None:
             scene.scorer.kill()
             scene.scorer.start()
 
-        report = scene.drive(scene.repeat(fault))
+        report = scene.traffic(scene.repeat(fault))
     return delivered(report, duplicates=chaos.settings.guarantee == "at_least_once")
 
 
 def sigterm(chaos: Chaos) -> list[Figure]:
-    """A clean end and a start anew: nothing may be repeated either."""
+    """The scorer is stopped by SIGTERM and restarted: no answer may be duplicated."""
     unclean = 0
     with chaos.scene("sigterm") as scene:
 
@@ -27,12 +27,12 @@ def sigterm(chaos: Chaos) -> list[Figure]:
             unclean += scene.scorer.stop() != 0
             scene.scorer.start()
 
-        report = scene.drive(scene.repeat(fault))
+        report = scene.traffic(scene.repeat(fault))
     return [*delivered(report, duplicates=False), Figure("unclean_ends", unclean, "ends", "<=", 0)]
 
 
 def rebalances(chaos: Chaos) -> list[Figure]:
-    """Another member joins and leaves again and again."""
+    """Another member joins and leaves the group, repeatedly."""
     with chaos.scene("rebalances") as scene:
         other = ScorerProcess(
             {**scene.overridden, "kafka.group_instance_id": "second"}, chaos.bench.work / "rebalances-other.log"
@@ -43,7 +43,7 @@ def rebalances(chaos: Chaos) -> list[Figure]:
             other.stop()
 
         try:
-            report = scene.drive(scene.repeat(fault))
+            report = scene.traffic(scene.repeat(fault))
         finally:
             other.stop()
     return delivered(report, duplicates=chaos.settings.guarantee == "at_least_once")

@@ -1,1 +1,1 @@
-"""How good the models are: on rows whose true click probabilities are known, and on public logs."""
+"""Quality of the models on rows with known click probabilities and on public logs."""

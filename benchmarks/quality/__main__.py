@@ -1,6 +1,6 @@
-"""`make quality`: trains the models, judges them, and writes tables and pictures into the docs.
+"""`make quality`: trains and evaluates the models, and writes tables and pictures.
 
-Each run is kept in `build/quality/` and done once; `world/dcn` names one, `tables` what is made of all that are there.
+Each run is done once and kept in `build/quality/`. `world/dcn` names one run; `tables` evaluates all finished runs.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from benchmarks.quality.tables import replaced, section
 from benchmarks.report import Figure, write
 from model_training.errors import TrainingError
 from model_training.runtime import load_tensorflow
-from sandbox.replay.data import MissingDataError
+from sandbox.replay.public_data import MissingDataError
 
 TABLES = "tables"
 _CLOSED = 2 / 3
@@ -28,20 +28,22 @@ _MANY = 2_000
 
 
 def main() -> int:
-    """Exit status 1 if a run fails or the data are not there."""
+    """Runs the named pieces. Exit status 1 if a run fails or the data are missing."""
     pieces = [f"{log}/{model}" for log, found in LOGS.items() for model in found.models]
     parser = argparse.ArgumentParser(prog="benchmarks.quality", description=__doc__)
-    parser.add_argument("piece", nargs="*", help=f"{', '.join(pieces)}, or {TABLES}; all that are missing without one")
-    parser.add_argument("--out", type=Path, default=Path("build/quality"), help="where runs are kept")
-    parser.add_argument("--figures", type=Path, default=Path("build/bench"), help="where figures are written")
-    parser.add_argument("--rows", type=int, default=2_000_000, help="of the world, to train on; 1/10 more to judge by")
+    parser.add_argument("piece", nargs="*", help=f"{', '.join(pieces)}, or {TABLES}; default: all unfinished runs")
+    parser.add_argument("--out", type=Path, default=Path("build/quality"), help="folder of the runs")
+    parser.add_argument("--figures", type=Path, default=Path("build/bench"), help="folder of the figures")
+    parser.add_argument(
+        "--rows", type=int, default=2_000_000, help="training rows of the world; 1/10 more for evaluation"
+    )
     parser.add_argument("--page", type=Path, default=Path("docs/models.md"))
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
     arguments = parser.parse_args()
     chosen = arguments.piece or [*(p for p in pieces if not is_done(arguments.out / _log(p), _model(p))), TABLES]
     unknown = [piece for piece in chosen if piece not in (*pieces, TABLES)]
     if unknown:
-        parser.error(f"no piece {', '.join(map(repr, unknown))}; there are {', '.join(pieces)} and {TABLES}")
+        parser.error(f"unknown piece {', '.join(map(repr, unknown))}; the pieces are {', '.join(pieces)} and {TABLES}")
     console = Console(highlight=False)
     training = [piece for piece in chosen if piece != TABLES]
     try:
@@ -56,16 +58,16 @@ def main() -> int:
 
 
 def run(pieces: Iterable[str], out: Path, world_rows: int, console: Console) -> None:
-    """Trains what `pieces` name and keeps it.
+    """Trains the models that `pieces` name, and saves the runs.
 
     Raises:
         MissingDataError, TrainingError: as reading and training do.
     """
     load_tensorflow()
-    # Only here: tables and pictures need none of it.
+    # Imported here: tables and pictures do not need TensorFlow.
     from benchmarks.quality.training import run_trial  # noqa: PLC0415
 
-    @cache  # drawn or read once for all models of a log
+    @cache  # read once for all models of a log
     def rows(log: str) -> Rows:
         console.print(f"rows of {log} ...")
         return LOGS[log].rows(out / log, world_rows)
@@ -80,7 +82,7 @@ def run(pieces: Iterable[str], out: Path, world_rows: int, console: Console) -> 
 
 
 def publish(out: Path, page: Path, images: Path, figures: Path) -> None:
-    """Judges what is kept, and writes the page's part, the pictures and the figures."""
+    """Evaluates the saved runs; writes the section of the page, the pictures and the figures."""
     found: dict[str, tuple[str, Results, Judgement]] = {}
     for name, log in LOGS.items():
         results = load_results(out / name, log.models)
@@ -94,7 +96,7 @@ def publish(out: Path, page: Path, images: Path, figures: Path) -> None:
 
 
 def figures_of(log: str, results: Results, judgement: Judgement) -> Iterator[Figure]:
-    """AUC and speed of each model; where the truth is known, that deep models close two thirds of the gap."""
+    """AUC and speed of each model, and the share of the gap that it closes, if known."""
     for name, trial in results.trials.items():
         yield Figure(f"{log}_{name}_auc", judgement.judged[name].auc.value, "AUC")
         yield Figure(f"{log}_{name}_seconds", trial.seconds, "s")

@@ -1,4 +1,4 @@
-"""How good the models of one log are, and which of them its rows can tell apart. Pure."""
+"""Evaluates the models of one log, and finds the differences beyond chance. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One model's measures; `calibration_error` in 20 bins of equal count."""
+    """Measures of one model; `calibration_error` in 20 bins of equal count."""
 
     auc: Interval
     log_loss: Interval
@@ -36,14 +36,14 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """All models of a log.
+    """Measures of all models of a log.
 
     Attributes:
-        judged: by model; `truth` among them where it is known.
-        above: pairs (better, worse) of models whose AUC differ beyond chance: the intervals of all pairs' differences
-            together hold with 95 %.
-        pairs: how many pairs there are.
-        judged_users: who have both clicks and non-clicks, and therefore an AUC.
+        judged: by model; includes `truth` if it is known.
+        above: pairs (better, worse) of models with an AUC difference beyond chance: the intervals of all pairs'
+            differences hold together with 95 %.
+        pairs: number of pairs.
+        judged_users: number of users with both clicks and non-clicks: only they have an AUC.
     """
 
     judged: Mapping[str, Judged]
@@ -52,13 +52,13 @@ class Judgement:
     judged_users: int
 
     def closed(self, model: str) -> float:
-        """The share of the way from the baseline's AUC to the truth's that `model` goes."""
+        """The share of the gap between the baseline's AUC and the truth's that `model` closes."""
         low, high = self.judged[BASELINE].auc.value, self.judged[TRUTH].auc.value
         return (self.judged[model].auc.value - low) / (high - low)
 
 
 def judge(results: Results, *, resamples: int, seed: int = 1) -> Judgement:
-    """Judges by bootstrap over users, all models on the same resamples."""
+    """Evaluates by bootstrap over users, with the same resamples for all models."""
     held_out = results.held_out
     scores: dict[str, npt.NDArray[np.floating]] = dict(results.scores)
     if held_out.truth is not None:
@@ -80,7 +80,7 @@ def judge(results: Results, *, resamples: int, seed: int = 1) -> Judgement:
 
 
 def ordered(values: Mapping[str, float], drawn: npt.NDArray[np.float64]) -> tuple[tuple[str, str], ...]:
-    """Pairs (better, worse) whose difference is beyond chance, by its standard error over `drawn` [resamples, models].
+    """Pairs (better, worse) with a difference beyond chance, from `drawn` [resamples, models].
 
     With m pairs each interval has confidence 1 - 0.05 / m (Bonferroni), so that all hold together with 95 %.
     """

@@ -1,4 +1,4 @@
-"""The logs that models are judged on: rows to train on, and later ones that no model has seen."""
+"""The click logs of the evaluation: training rows, and later rows that no model has seen."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from model_training.click_log import Examples
 from model_training.config import TrainingConfig, load_spec
 from model_training.model_config import LogisticRegressionConfig
 from model_training.preparation.config import PrepareConfig, TableSource
-from sandbox.population import F64, Ints
-from sandbox.replay.data import AVAZU, data_file
-from sandbox.world import World
+from sandbox.replay.public_data import AVAZU, data_file
+from sandbox.world.population import F64, Ints
+from sandbox.world.world import World
 from streamer.features import FeatureSpec, Layout
 
 MODELS = ("logistic_regression", "wide_deep", "deepfm", "xdeepfm", "dcn", "dcn_v2")
@@ -20,17 +20,17 @@ _WORLD_SEED, _SHOWN = 7, 4
 _TRAINING_OVER_HELD_OUT = 10
 _CONFIGS = Path("configs/models")
 _SPEC = Path("configs/features/world.yaml")
-# One impression in five is clicked, as in a log whose non-clicks were down-sampled: a row then tells more.
+# One impression in five is clicked, as in a log with down-sampled non-clicks: each row has more information.
 _BASE_CTR = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a model is trained on and judged by.
+    """Rows for training and evaluation.
 
     Attributes:
-        users: [n] of `held_out`, whose impression each is, as numbers from 0.
-        truth: float64 [n], its true click probabilities; None where nobody knows.
+        users: [n], the user of each row of `held_out`, as numbers from 0.
+        truth: float64 [n], true click probabilities of `held_out`; None if they are unknown.
         sampling_rate: share of the non-clicks that `training` kept.
     """
 
@@ -44,13 +44,13 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """One log.
+    """One click log.
 
     Attributes:
-        models: those that are trained on it.
+        models: the models that are trained on it.
         configs: folder of their configs.
-        settings, hidden_units: what the log's size demands in place of what these say; None for nothing.
-        rows: reads it, or draws so many rows to train on; the folder is for what takes long.
+        settings, hidden_units: replacements for values of the configs, because of the log's size; None for no change.
+        rows: reads the log, or draws that number of training rows; the folder is a cache for slow steps.
     """
 
     title: str
@@ -61,7 +61,7 @@ class Log:
     rows: Callable[[Path, int], Rows]
 
     def config(self, model: str) -> TrainingConfig:
-        """How `model` is trained on this log."""
+        """The training config of `model` for this log."""
         config = TrainingConfig.from_yaml(self.configs / f"{model}.yaml")
         chosen = config.model
         if self.hidden_units is not None and not isinstance(chosen, LogisticRegressionConfig):
@@ -70,7 +70,7 @@ class Log:
 
 
 def world_rows(training: int, held_out: int) -> Rows:
-    """So many rows of the sandbox's world, the held-out ones of other requests."""
+    """Training and held-out rows of the sandbox's world, from different requests."""
     world, spec = World(seed=_WORLD_SEED, base_ctr=_BASE_CTR), load_spec(_SPEC)
     drawn, later = (
         draw_rows(world, spec, n // _SHOWN, shown=_SHOWN, seed=i) for i, n in enumerate((training, held_out))
@@ -79,15 +79,15 @@ def world_rows(training: int, held_out: int) -> Rows:
 
 
 def prepared_rows(name: str, file: Path, user_feature: str, folder: Path) -> Rows:
-    """A public log, prepared by `configs/prepare/<name>.yaml` once; judged by validation and test rows together.
+    """A public log, prepared once; its validation and test rows together are held out.
 
-    Nothing is chosen by either, so that both are later rows that no model has seen.
+    Neither split chooses anything, so both are later rows that no model has seen.
 
     Raises:
-        MissingDataError: the log is not there.
+        MissingDataError: a file of the log is missing.
         ConfigError, DataError: as `model-training prepare` does.
     """
-    # Only here: Spark and TensorFlow take seconds to load.
+    # Imported here: Spark and TensorFlow take seconds to load.
     from model_training.evaluation import users_of  # noqa: PLC0415
     from model_training.preparation.prepare import prepare  # noqa: PLC0415
     from model_training.preparation.session import spark_session  # noqa: PLC0415
@@ -121,7 +121,7 @@ def _public(title: str, models: tuple[str, ...], name: str, file: Path, user_fea
     def rows(folder: Path, _: int) -> Rows:
         return prepared_rows(name, file, user_feature, folder)
 
-    # Small layers and batches, as in configs/models/avazu.yaml, because there is little to learn from.
+    # Small layers and batches, as in configs/models/avazu.yaml, because the log is small.
     return Log(title, models, _CONFIGS, {"batch_size": 256, "epochs": 2}, (64, 32), rows)
 
 

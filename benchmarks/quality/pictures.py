@@ -1,4 +1,4 @@
-"""ROC, calibration and learning curves of one log's models, and their AUC with intervals."""
+"""Draws ROC, calibration and learning curves of one log's models, and AUC with intervals."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,14 +15,14 @@ from benchmarks.quality.tables import NAMES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sandbox.population import F64
+    from sandbox.world.population import F64
 
 _BINS = 20
-_FEW_BINS = 8  # where clicks have to stand for the truth, more would show noise
+_FEW_BINS = 8  # for click rates; more bins would show noise
 
 
 def roc(results: Results, judgement: Judgement, axes: "Axes") -> None:
-    """Clicks found over non-clicks taken for one, for every threshold; what lies above another is better there."""
+    """True positive rate over false positive rate for every threshold."""
     given: dict[str, npt.NDArray[np.floating]] = dict(results.scores)
     if results.held_out.truth is not None:
         given[TRUTH] = results.held_out.truth
@@ -35,21 +35,21 @@ def roc(results: Results, judgement: Judgement, axes: "Axes") -> None:
 
 
 def calibration(results: Results, _: Judgement, axes: "Axes") -> None:
-    """In bins of equal count by score: what came true, over what was predicted; 1 is right.
+    """Observed over predicted probability, in bins of equal count by score; 1 is perfect.
 
-    What came true is the mean of the true probabilities where they are known, else the share of clicks.
+    The observed value is the mean of the true probabilities if they are known, else the click rate.
     """
     truth = results.held_out.truth
-    bins, what = (_FEW_BINS, "click rate") if truth is None else (_BINS, "mean true probability")
+    bins, observed = (_FEW_BINS, "click rate") if truth is None else (_BINS, "mean true probability")
     for name, scores in results.scores.items():
         predicted, true = binned(scores, results.held_out.labels if truth is None else truth, bins=bins)
         axes.plot(predicted, true / predicted, "o-", markersize=3, linewidth=1, label=NAMES[name])
     axes.axhline(1, color="grey", linewidth=0.5)
-    axes.set(xlabel="mean score of a bin", ylabel=f"{what} / mean score")
+    axes.set(xlabel="mean score of a bin", ylabel=f"{observed} / mean score")
 
 
 def learning(results: Results, judgement: Judgement, axes: "Axes") -> None:
-    """AUC on the first held-out rows over rows seen."""
+    """AUC on the first held-out rows, over the number of training rows seen."""
     for name, trial in results.trials.items():
         seen, aucs = zip(*trial.curve, strict=True)
         axes.plot(np.array(seen) / 1e6, aucs, "o-", markersize=3, linewidth=1, label=NAMES[name])
@@ -83,11 +83,11 @@ PICTURES: Mapping[str, Mapping[str, tuple[str, Callable[[Results, Judgement, "Ax
         "auc": ("AUC with intervals", intervals),
     },
 }
-"""By log and name: title, and what draws it."""
+"""By log and name: title, and drawing function."""
 
 
 def binned(scores: npt.ArrayLike, truth: npt.ArrayLike, *, bins: int = _BINS) -> "tuple[F64, F64]":
-    """Mean score and mean truth of `bins` bins of equal count, by rising score; float64 [bins] each."""
+    """Mean score and mean truth of `bins` bins of equal count, by score; float64 [bins] each."""
     order = np.argsort(np.asarray(scores), kind="stable")
     given, true = np.asarray(scores, np.float64)[order], np.asarray(truth, np.float64)[order]
     parts = [np.array([part.mean() for part in np.array_split(values, bins)]) for values in (given, true)]
@@ -95,8 +95,8 @@ def binned(scores: npt.ArrayLike, truth: npt.ArrayLike, *, bins: int = _BINS) ->
 
 
 def draw(log: str, title: str, results: Results, judgement: Judgement, images: Path) -> list[tuple[str, str]]:
-    """Draws a log's pictures; file name and title of each."""
-    # Imported here, so that the functions above can be used where it is not installed.
+    """Draws the pictures of a log; returns file name and title of each."""
+    # Imported here, so that the functions above work without matplotlib.
     import matplotlib as mpl  # noqa: PLC0415
 
     mpl.use("Agg")

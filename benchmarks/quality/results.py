@@ -1,4 +1,4 @@
-"""What runs left in `build/quality/<log>/`: for each model a file of facts and one of scores, and the held-out rows."""
+"""Saves and loads runs in `build/quality/<log>/`: facts and scores per model, held-out rows."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sandbox.population import F64, Ints
+from sandbox.world.population import F64, Ints
 from streamer.types import F32, I8
 
 _HELD_OUT = "held_out.npz"
@@ -19,11 +19,11 @@ class Trial:
     """One model, trained on one log.
 
     Attributes:
-        settings: the model's own.
-        rows: that it was trained on, `epochs` times; `clicks` among them.
-        sampling_rate: share of the log's non-clicks that these rows have; scores are corrected for it.
-        seconds: of training alone.
-        curve: examples seen, and the AUC on the first held-out rows then.
+        settings: the model's section of the config.
+        rows: number of training rows, which it saw `epochs` times; clicks: clicked rows among them.
+        sampling_rate: share of the log's non-clicks among these rows; the scores are corrected for it.
+        seconds: time of training alone.
+        curve: pairs of examples seen and AUC on the first held-out rows.
     """
 
     log: str
@@ -40,11 +40,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What models are judged by, n rows of it.
+    """The n held-out rows.
 
     Attributes:
-        users: [n], whose impression each is, as numbers from 0.
-        truth: float64 [n], true click probabilities; None where nobody knows.
+        users: [n], the user of each row, as numbers from 0.
+        truth: float64 [n], true click probabilities; None if they are unknown.
     """
 
     labels: I8
@@ -54,7 +54,7 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """One log's: trials, and their float32 scores [n] of the held-out rows, by model."""
+    """Runs of one log: trials, and float32 scores [n] of the held-out rows, by model."""
 
     held_out: HeldOut
     trials: Mapping[str, Trial]
@@ -62,7 +62,10 @@ class Results:
 
 
 def save_trial(folder: Path, trial: Trial, scores: F32, held_out: HeldOut) -> None:
-    """Keeps a finished run; the facts come last, so a run without them is none."""
+    """Saves a finished run.
+
+    The file of facts is written last, so an interrupted run does not count.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kept = {"labels": held_out.labels, "users": held_out.users, "truth": held_out.truth}
     arrays = {name: array for name, array in kept.items() if array is not None}
@@ -72,7 +75,7 @@ def save_trial(folder: Path, trial: Trial, scores: F32, held_out: HeldOut) -> No
 
 
 def load_results(folder: Path, models: tuple[str, ...]) -> Results | None:
-    """Those of `models` that are there, in that order; None if there are none."""
+    """The finished runs of `models`, in that order; None if there are none."""
     found = [model for model in models if is_done(folder, model)]
     if not found:
         return None
@@ -83,7 +86,7 @@ def load_results(folder: Path, models: tuple[str, ...]) -> Results | None:
 
 
 def is_done(folder: Path, model: str) -> bool:
-    """Whether that run is kept."""
+    """Whether that run is finished."""
     return (folder / f"{model}.json").exists()
 
 

@@ -1,4 +1,4 @@
-"""Tables and the sentences that go with them, as Markdown. Pure."""
+"""Tables and their text, as Markdown. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -20,11 +20,11 @@ NAMES: Mapping[str, str] = {
 def section(
     found: Mapping[str, tuple[str, Results, Judgement]], pictures: Mapping[str, Sequence[tuple[str, str]]]
 ) -> str:
-    """All logs' parts, one after the other.
+    """The parts of all logs, one after the other.
 
     Args:
-        found: by log: its title, results and judgement.
-        pictures: by log: file in `docs/images` and title of each picture.
+        found: title, results and judgement, by log.
+        pictures: file in `docs/images` and title of each picture, by log.
     """
     parts = []
     for name, (title, results, judgement) in found.items():
@@ -35,10 +35,10 @@ def section(
 
 
 def replaced(page: str, made: str) -> str:
-    """`page` with what stands between its marks replaced.
+    """`page` with new text between its marks.
 
     Raises:
-        ValueError: it has no marks.
+        ValueError: the page has no marks.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -48,7 +48,7 @@ def replaced(page: str, made: str) -> str:
 
 
 def log_part(results: Results, judgement: Judgement) -> Iterator[str]:
-    """Paragraphs and the table of one log."""
+    """The paragraphs and the table of one log."""
     trial = next(iter(results.trials.values()))
     held_out = results.held_out
     clicks = int(held_out.labels.sum())
@@ -65,7 +65,7 @@ def log_part(results: Results, judgement: Judgement) -> Iterator[str]:
 
 
 def table(results: Results, judgement: Judgement) -> Iterator[str]:
-    """One row a model; the share of the gap that it closes where the truth is known."""
+    """One row per model; with known probabilities, with the share of the gap that it closes."""
     known = TRUTH in judgement.judged and BASELINE in judgement.judged
     head = [
         "model",
@@ -88,7 +88,7 @@ def table(results: Results, judgement: Judgement) -> Iterator[str]:
 
 
 def order(judgement: Judgement) -> str:
-    """What the intervals say about which model is better, and no more."""
+    """Text about the order of the models that the intervals prove."""
     if not judgement.above:
         return (
             f"**No ranking.** Of the {judgement.pairs} pairs of models none differ in AUC by more than chance"

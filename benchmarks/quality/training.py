@@ -22,7 +22,7 @@ _PREFETCH = 4
 
 
 def run_trial(log: str, rows: Rows, config: TrainingConfig) -> tuple[Trial, F32]:
-    """Trains a model on `rows.training`; its scores of `rows.held_out`, corrected for sampling, are float32 [n].
+    """Trains a model; returns the trial and its corrected scores of held-out rows, float32 [n].
 
     Raises:
         ConfigError, DataError: as training does.
@@ -60,7 +60,7 @@ def run_trial(log: str, rows: Rows, config: TrainingConfig) -> tuple[Trial, F32]
 
 
 def array_batches(examples: Examples, config: TrainingConfig) -> tf.data.Dataset:
-    """Batches of examples in memory, each epoch in an order of its own; the same ones for the same seed."""
+    """Batches of examples in memory, in a new order in each epoch; reproducible by seed."""
     rng = np.random.default_rng(config.seed)
     n, labels = len(examples.labels), examples.labels.astype(np.float32)
 

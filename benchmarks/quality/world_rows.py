@@ -1,6 +1,6 @@
-"""Rows drawn from the sandbox's world, with their true click probabilities: encoded by the million, without documents.
+"""Draws millions of encoded rows of the sandbox's world, with true click probabilities.
 
-Users, slots, moments and ads are encoded once each, by the encoder that serves, and rows are put together from them.
+The encoder of the scorer encodes each user, slot, time and ad once; the rows are combinations of these parts.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ import numpy.typing as npt
 import orjson
 
 from model_training.click_log import Examples
-from sandbox.population import F64, Ints
-from sandbox.world import World, draw_clicks
+from sandbox.world.clicks import draw_clicks
+from sandbox.world.population import F64, Ints
+from sandbox.world.world import World
 from streamer.features import Cross, Encoder, FeatureSpec
 from streamer.features.layout import IdColumns
 from streamer.types import I32
@@ -24,11 +25,11 @@ _BLOCK = 65_536
 
 @dataclass(frozen=True, slots=True)
 class WorldRows:
-    """n impressions, those of one request side by side.
+    """n impressions; those of one request are adjacent.
 
     Attributes:
-        examples: as the encoder makes them.
-        users: [n], whose impression each is.
+        examples: the encoded rows.
+        users: [n], the user of each impression.
         ctr: float64 [n], true click probabilities.
     """
 
@@ -38,17 +39,17 @@ class WorldRows:
 
 
 class WorldEncoder:
-    """Encodes impressions of `world` by a spec of ids without crosses; of moments only hour and weekday are there.
+    """Encodes impressions of `world` by a spec of ids without crosses; times are hour, weekday.
 
     Raises:
-        ValueError: the spec has crosses or numbers.
+        ValueError: the spec has crosses or numeric features.
     """
 
     def __init__(self, world: World, spec: FeatureSpec) -> None:
         encoder = Encoder(spec)
         layout = encoder.layout
         if layout.row_floats or any(layout.crosses(group) for group in layout.ids):
-            raise ValueError(f"spec {spec.name!r}: rows of a world are put together from ids without crosses")
+            raise ValueError(f"spec {spec.name!r}: rows of a world need a spec of ids without crosses")
         self._row_ids = layout.row_ids
         documents: dict[str, Sequence[dict[str, object]]] = {
             "user": _documents("user", world.users.json),
@@ -68,7 +69,7 @@ class WorldEncoder:
             self._parts.append((columns[part], ids[:, columns[part]]))
 
     def rows(self, users: Ints, slots: Ints, hours: Ints, weekdays: Ints, ads: Ints) -> I32:
-        """Ids of m requests of k ads each, `ads` [m, k], the others [m]; int32 [m · k, layout.row_ids]."""
+        """Ids of m requests, `ads` [m, k], the others [m]; int32 [m · k, layout.row_ids]."""
         m, k = ads.shape
         ids = np.empty((m, k, self._row_ids), np.int32)
         for which, (columns, rows) in zip((users, slots, weekdays * _HOURS + hours, ads), self._parts, strict=True):
@@ -77,21 +78,21 @@ class WorldEncoder:
 
 
 def draw_rows(world: World, spec: FeatureSpec, requests: int, *, shown: int = 4, seed: int) -> WorldRows:
-    """Impressions of `requests` requests with `shown` ads each; different seeds are independent samples."""
+    """Impressions of `requests` requests with `shown` ads each; seeds give independent samples."""
     encoder = WorldEncoder(world, spec)
     rng = np.random.default_rng([world.seed, 2, seed])
-    ids, who, truth, clicks = [], [], [], []
+    ids, row_users, truth, clicks = [], [], [], []
     for start in range(0, requests, _BLOCK):
         users, contexts = world.draw_requests(rng, min(_BLOCK, requests - start))
         ads = world.draw_shown(rng, len(users), shown)
         ctr = world.true_ctrs(users, contexts, ads)
         ids.append(encoder.rows(users, contexts.slot, contexts.hour, contexts.weekday, ads))
-        who.append(users.repeat(shown))
+        row_users.append(users.repeat(shown))
         truth.append(ctr.ravel())
         clicks.append(draw_clicks(rng, ctr).ravel())
     labels: npt.NDArray[np.int8] = np.concatenate(clicks)
     examples = Examples(np.concatenate(ids), np.empty((len(labels), 0), np.float32), labels)
-    return WorldRows(examples, np.concatenate(who), np.concatenate(truth))
+    return WorldRows(examples, np.concatenate(row_users), np.concatenate(truth))
 
 
 def _part(columns: IdColumns) -> str:

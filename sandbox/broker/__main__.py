@@ -1,4 +1,4 @@
-"""``python -m sandbox.broker``: a real Apache Kafka in the foreground until SIGTERM or SIGINT."""
+"""`python -m sandbox.broker`: runs Apache Kafka in the foreground until SIGTERM or SIGINT."""
 
 import signal
 import sys
@@ -17,10 +17,8 @@ _WATCH_S = 0.5
 
 
 def main(
-    port: Annotated[int | None, typer.Option(help="Port for clients on 127.0.0.1; a free one if not given.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder that keeps the records; a temporary one if not given.")
-    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port for clients on 127.0.0.1; default: a free port.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for the records; default: a temporary folder.")] = None,
     heap_mb: Annotated[int, typer.Option(help="Java heap in MiB.")] = 512,
     fetch_only: Annotated[bool, typer.Option("--fetch-only", help="Fetch Kafka's jars and exit.")] = False,
 ) -> None:
@@ -30,13 +28,15 @@ def main(
         if fetch_only:
             prefetch(console)
             return
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM then ends as Ctrl-C does, even mid-start
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # SIGTERM then has the effect of Ctrl-C, also during the start
         with KafkaBroker(data, port=port, heap_mb=heap_mb) as broker:
             typer.echo(broker.bootstrap_servers)
             while broker.running:
                 time.sleep(_WATCH_S)
             console.print(log_tail(broker.log_path.read_text("utf-8", "replace")), markup=False, highlight=False)
-            console.print("Apache Kafka ended by itself", style="red")
+            console.print("Apache Kafka exited unexpectedly", style="red")
             sys.exit(1)
     except KeyboardInterrupt:
         return

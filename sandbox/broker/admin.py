@@ -1,4 +1,4 @@
-"""What tests and the demo administer on a broker."""
+"""Administration of a broker: creates topics."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,21 +14,22 @@ _STEP_S = 0.05
 
 
 def admin_client(bootstrap: str) -> AdminClient:
-    """An administration client that keeps librdkafka's chatter about restarting brokers off standard error."""
+    """An administration client that does not log reconnections to standard error."""
     return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2, "socket.timeout.ms": 60_000})
 
 
 def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
-    """Creates a topic with replication factor 1, waits until every partition has a leader, and returns its name.
+    """Creates a topic of one replica, waits for the leaders of its partitions, returns its name.
 
-    Raises BrokerError if the topic exists already, the settings are refused or the broker does not answer.
+    Raises:
+        BrokerError: the topic exists already, or the broker rejects the settings or does not answer.
     """
     client = admin_client(bootstrap)
     if name in _finish(lambda timeout: client.list_topics(timeout=timeout), "list topics").topics:
         raise BrokerError(f"could not create topic {name}: it already exists")
     topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
     created = client.create_topics([topic], operation_timeout=_REQUEST_TIMEOUT_S)[name]
-    # It was not there before: if it is now, the client has repeated a request whose answer was lost on the way.
+    # The topic did not exist before. If it exists now, librdkafka has retried a request whose response was lost.
     _finish(created.result, f"create topic {name}", accept=KafkaError.TOPIC_ALREADY_EXISTS)
     deadline = time.monotonic() + _REQUEST_TIMEOUT_S
     while True:
@@ -36,17 +37,17 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping
         leaders = [partition.leader for partition in described.topics[name].partitions.values()]
         if len(leaders) == partitions and min(leaders) >= 0:
             return name
-        # The controller has made the topic; the broker learns of it a moment later.
+        # The broker receives the metadata of the new topic shortly after the controller has created it.
         if time.monotonic() > deadline:
             raise BrokerError(f"topic {name} has leaders {leaders} instead of {partitions} live partitions")
         time.sleep(_STEP_S)
 
 
-def _finish(call: Callable[[float], Any], what: str, accept: int | None = None) -> Any:
-    """What `call` returns; None where it fails with the error code `accept`."""
+def _finish(call: Callable[[float], Any], action: str, accept: int | None = None) -> Any:
+    """Returns the result of `call`, or None if it fails with the error code `accept`."""
     try:
         return call(_REQUEST_TIMEOUT_S + 5)
     except (KafkaException, TimeoutError) as error:
         if isinstance(error, KafkaException) and error.args[0].code() == accept:
             return None
-        raise BrokerError(f"could not {what}: {error or 'no answer in time'}") from error
+        raise BrokerError(f"could not {action}: {error or 'timeout'}") from error

@@ -1,4 +1,4 @@
-"""librdkafka's embedded mock cluster: the fallback where no real Apache Kafka can run."""
+"""librdkafka's embedded mock cluster: the fallback if this machine cannot run Apache Kafka."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -8,28 +8,28 @@ from confluent_kafka import KafkaException, Producer
 
 from sandbox.broker.errors import BrokerError, BrokerUnsupportedError
 
-# librdkafka gives every topic this many partitions at its first mention; it cannot be changed from Python.
+# librdkafka creates every topic with this number of partitions; Python cannot change it.
 EMBEDDED_PARTITIONS = 4
 _START_TIMEOUT_S = 10.0
 
 
 class EmbeddedBroker:
-    """One mock broker in threads of this process, reachable from other processes of this machine.
+    """One mock broker in threads of this process; other processes of this machine can use it.
 
-    It keeps about 5 MB of each partition and nothing after ``stop``: good for showing the flow, useless for
-    judging loss. Topics appear at their first mention. It cannot be killed, paused or restarted.
+    It keeps about 5 MB of each partition, and nothing after `stop`: it can show the flow, but lost records prove
+    nothing. The first request for a topic creates it. It cannot be killed, paused or restarted.
     """
 
     kind: Literal["embedded"] = "embedded"
 
-    def __init__(self, reason: str = "asked for by name") -> None:
+    def __init__(self, reason: str = "chosen explicitly") -> None:
         self.reason = reason
         self._cluster: Any = None
         self._bootstrap_servers = ""
 
     @property
     def bootstrap_servers(self) -> str:
-        """``host:port``. Raises BrokerError unless started: librdkafka picks the port then."""
+        """`host:port`. Raises BrokerError before `start`, because librdkafka chooses the port then."""
         if self._cluster is None:
             raise BrokerError("the embedded broker has no address before it is started")
         return self._bootstrap_servers
@@ -39,7 +39,7 @@ class EmbeddedBroker:
         return self._cluster is not None
 
     def start(self) -> None:
-        """Starts the cluster; does nothing if it runs. Raises BrokerError if it does not answer in 10 s."""
+        """Starts the cluster unless it runs. Raises BrokerError if it does not answer within 10 s."""
         if self._cluster is not None:
             return
         cluster = Producer({"test.mock.num.brokers": 1, "log_level": 2})
@@ -51,11 +51,11 @@ class EmbeddedBroker:
         self._cluster = cluster
 
     def stop(self) -> None:
-        """Ends the cluster and forgets every record."""
+        """Ends the cluster and deletes every record."""
         self._cluster = None
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> int:
-        """Mentions the topic, so that it exists, and returns its number of partitions: 4, whatever was asked for."""
+        """Requests the topic, which creates it; returns its number of partitions, always 4."""
         del partitions, config
         if self._cluster is None:
             raise BrokerError("the embedded broker is not started")
@@ -90,5 +90,5 @@ class EmbeddedBroker:
         return f"EmbeddedBroker({self._bootstrap_servers if self.running else 'stopped'})"
 
 
-def _unsupported(what: str) -> BrokerUnsupportedError:
-    return BrokerUnsupportedError(f"the embedded broker cannot {what}; use a real Apache Kafka (require_kafka=True)")
+def _unsupported(operation: str) -> BrokerUnsupportedError:
+    return BrokerUnsupportedError(f"the embedded broker cannot {operation}; use Apache Kafka (require_kafka=True)")

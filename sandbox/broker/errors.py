@@ -1,9 +1,11 @@
 """Errors of the sandbox's brokers."""
 
+from sandbox.errors import SandboxError
 
-class BrokerError(Exception):
-    """A broker could not be fetched, started or reached; the message ends with its log, if there is one."""
+
+class BrokerError(SandboxError):
+    """The broker cannot be fetched, started or reached; the message has the tail of its log."""
 
 
 class BrokerUnsupportedError(BrokerError):
-    """This kind of broker cannot do what was asked of it; only a real Apache Kafka can."""
+    """This kind of broker does not support the operation; Apache Kafka does."""

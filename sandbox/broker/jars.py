@@ -1,4 +1,4 @@
-"""Apache Kafka's jars: fetched once by Maven into a cache folder, shared by all processes of this machine."""
+"""Fetches Apache Kafka's jars once by Maven, into a cache folder that all processes share."""
 
 import fcntl
 import functools
@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,12 +15,12 @@ from pathlib import Path
 from rich.console import Console
 
 from sandbox.broker.errors import BrokerError
+from sandbox.host.parent import parent_bound_command
 
 LIBS_VARIABLE = "CTR_KAFKA_LIBS"
-LAUNCHER = Path(__file__).with_name("launcher.py")
 _POM = Path(__file__).with_name("pom.xml")
 _DEFAULT_LIBS = Path(__file__).parents[2] / "build" / "kafka" / "libs"
-# An empty Maven repository on a slow, busy machine takes minutes; a filled one takes seconds.
+# Minutes with an empty Maven repository on a busy machine, seconds with a filled one.
 _FETCH_TIMEOUT_S = 900.0
 _LOG_TAIL_LINES = 25
 _MINIMUM_JAVA = 17
@@ -29,14 +28,14 @@ _MINIMUM_JAVA = 17
 
 @functools.cache
 def kafka_version() -> str:
-    """The version of Apache Kafka that ``pom.xml`` names, such as "4.4.0"."""
+    """The version of Apache Kafka in `pom.xml`, such as "4.4.0"."""
     found = re.search(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([^<]+)</version>", _POM.read_text("utf-8"))
     assert found is not None, "pom.xml names no version of kafka_2.13"
     return found.group(1)
 
 
 def jars_folder() -> Path:
-    """The folder that holds the jars of this version, whether or not they have been fetched."""
+    """The folder for the jars of this version. It exists once they are fetched."""
     return Path(os.environ.get(LIBS_VARIABLE) or _DEFAULT_LIBS).absolute() / f"kafka-{kafka_version()}"
 
 
@@ -45,14 +44,9 @@ def log_tail(text: str, lines: int = _LOG_TAIL_LINES) -> str:
     return "\n".join(text.rstrip().splitlines()[-lines:])
 
 
-def own_group_command(command: list[str]) -> list[str]:
-    """The command line that runs ``command`` so that it dies with the calling thread."""
-    return [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command]
-
-
 @functools.cache
 def _java_major(java: str) -> int | None:
-    """Major version of this ``java``; None if it does not say."""
+    """Major version of this `java`; None if it prints no version."""
     try:
         reply = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -62,7 +56,7 @@ def _java_major(java: str) -> int | None:
 
 
 def missing_requirement() -> str | None:
-    """One sentence about what this machine lacks for a real Apache Kafka, or None if it has everything."""
+    """The first requirement of Apache Kafka that this machine does not meet, as text; else None."""
     java = shutil.which("java")
     if java is None:
         return f"no `java` on PATH (Apache Kafka {kafka_version()} needs Java {_MINIMUM_JAVA} or later)"
@@ -70,21 +64,25 @@ def missing_requirement() -> str | None:
     if major is not None and major < _MINIMUM_JAVA:
         return f"`java` on PATH is version {major}, Apache Kafka {kafka_version()} needs {_MINIMUM_JAVA} or later"
     if not jars_folder().is_dir() and shutil.which("mvn") is None:
-        return f"no `mvn` on PATH to fetch Apache Kafka {kafka_version()} with, and no jars in {jars_folder()}"
+        return f"no `mvn` on PATH to fetch Apache Kafka {kafka_version()}, and no jars in {jars_folder()}"
     return None
 
 
 def prefetch(console: Console | None = None) -> Path:
-    """Fetches the jars unless they are there; returns their folder. Safe to call from several processes at once.
+    """Fetches the jars unless they exist; returns their folder.
 
-    Shows one progress line on ``console`` (default: standard error) if something has to be fetched.
-    Raises BrokerError if Java or Maven is missing, or if Maven fails or takes longer than 15 minutes.
+    Several processes may call it at the same time.
+
+    Shows one progress line on `console` (default: standard error) while Maven fetches.
+
+    Raises:
+        BrokerError: Java or Maven is missing, or Maven fails or takes longer than 15 minutes.
     """
     missing = missing_requirement()
     if missing is not None:
-        raise BrokerError(f"no real Apache Kafka can run here: {missing}")
+        raise BrokerError(f"this machine cannot run Apache Kafka: {missing}")
     folder = jars_folder()
-    if folder.is_dir():  # complete by construction: it appears by rename
+    if folder.is_dir():  # complete by construction: a rename creates it
         return folder
     console = console or Console(stderr=True)
     deadline = time.monotonic() + _FETCH_TIMEOUT_S
@@ -100,7 +98,7 @@ def prefetch(console: Console | None = None) -> Path:
                     _fetch(folder, deadline)
                 console.print(f"fetched Apache Kafka {kafka_version()} in {time.monotonic() - started:.0f} s: {folder}")
     except OSError as error:
-        raise BrokerError(f"cannot keep Apache Kafka's jars in {folder}: {error}") from error
+        raise BrokerError(f"cannot store Apache Kafka's jars in {folder}: {error}") from error
     return folder
 
 
@@ -113,14 +111,14 @@ def _fetch(folder: Path, deadline: float) -> None:
         log = Path(scratch) / "maven.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                own_group_command(command), cwd=scratch, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+                parent_bound_command(command), cwd=scratch, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
             )
             try:
                 status = process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 raise BrokerError(f"Maven took too long:\n{log_tail(log.read_text('utf-8', 'replace'))}") from None
             finally:
-                process.kill()  # a no-op once it has ended; Ctrl-C comes through here too
+                process.kill()  # no effect after its end; necessary after Ctrl-C
                 process.wait()
         if status != 0 or not (fetched / f"kafka_2.13-{kafka_version()}.jar").is_file():
             tail = log_tail(log.read_text("utf-8", "replace"))
@@ -130,7 +128,7 @@ def _fetch(folder: Path, deadline: float) -> None:
 
 @contextmanager
 def _locked(path: Path, deadline: float) -> Iterator[None]:
-    """Holds an exclusive lock on ``path``; the kernel releases it when its holder dies."""
+    """Holds an exclusive lock on `path`; the kernel releases it when the process ends."""
     with path.open("w") as file:
         while True:
             try:
@@ -138,6 +136,6 @@ def _locked(path: Path, deadline: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise BrokerError(f"another process holds {path} and does not finish fetching") from None
+                    raise BrokerError(f"another process holds {path} and has not finished fetching") from None
                 time.sleep(0.1)
         yield

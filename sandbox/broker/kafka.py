@@ -1,4 +1,4 @@
-"""A real Apache Kafka node for one machine: broker and controller in one Java process, loopback only."""
+"""An Apache Kafka node on loopback: broker and controller in one Java process."""
 
 import base64
 import os
@@ -18,65 +18,29 @@ from confluent_kafka import KafkaException
 
 from sandbox.broker.admin import admin_client, create_topic
 from sandbox.broker.errors import BrokerError
-from sandbox.broker.jars import kafka_version, log_tail, own_group_command, prefetch
-from sandbox.broker.ports import LOOPBACK, accepts, free_ports, is_free
+from sandbox.broker.jars import kafka_version, log_tail, prefetch
+from sandbox.broker.properties import Ports, node_properties
+from sandbox.host.parent import parent_bound_command
+from sandbox.host.ports import LOOPBACK, accepts, free_ports, is_free
 
-# Two seconds on an idle machine; over a minute has been seen on a starved one. A broker that ends is noticed at once.
+# 2 s on an idle machine, over a minute on a busy one. An early exit of the process ends the wait.
 _START_TIMEOUT_S = 600.0
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _PORT_ATTEMPTS = 3
 
-_PROPERTIES: Mapping[str, str] = {
-    "process.roles": "broker,controller",
-    "node.id": "1",
-    "controller.listener.names": "CONTROLLER",
-    "inter.broker.listener.name": "INTERNAL",
-    "listener.security.protocol.map": "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
-    "auto.create.topics.enable": "false",
-    "group.initial.rebalance.delay.ms": "0",
-    "group.min.session.timeout.ms": "1000",
-    "message.max.bytes": str(8 << 20),
-    "replica.fetch.max.bytes": str(8 << 20),
-    "default.replication.factor": "1",
-    "offsets.topic.replication.factor": "1",
-    "offsets.topic.num.partitions": "4",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "transaction.state.log.num.partitions": "4",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    "share.coordinator.state.topic.num.partitions": "1",
-    # Retention by size only: replayed records carry timestamps of past years and would vanish under one by time.
-    "log.retention.ms": "-1",
-    "log.retention.bytes": str(1 << 30),
-    "log.segment.bytes": str(128 << 20),
-    "log.index.size.max.bytes": str(1 << 20),
-    "log.cleaner.dedupe.buffer.size": str(16 << 20),
-    "num.network.threads": "2",
-    "num.io.threads": "4",
-    # On a starved machine a heartbeat may come late, and the only broker must not be fenced for it. A killed broker's
-    # return waits as long.
-    "broker.session.timeout.ms": "18000",
-    # An idle broker sleeps: no record twice a second that says nothing.
-    "metadata.max.idle.interval.ms": "0",
-    "background.threads": "2",
-    "group.coordinator.threads": "1",
-    "share.coordinator.threads": "1",
-}
-
 
 class KafkaBroker:
     """One Apache Kafka node in KRaft mode.
 
-    ``data_dir`` keeps its records, settings and log (default: a temporary folder that goes when the context ends or
-    the object does). The port is chosen at the first start unless given, and stays for the object's life.
-    ``config`` overrides broker properties; the listener for clients is named CLIENT, and INTERNAL is one more on
-    loopback that stays plaintext for the broker itself, so CLIENT can be given TLS or SASL alone. With
-    ``advertised_port`` it tells the clients of CLIENT to find it there, at a proxy say.
+    - `data_dir` keeps its records, properties and log. Default: a temporary folder, deleted with the context or object.
+    - The port is fixed by `port` or chosen at the first start, and stays the same over restarts.
+    - `config` overrides properties. The listener of clients is CLIENT. INTERNAL is a plaintext listener for the broker
+      itself, so CLIENT alone can use TLS or SASL.
+    - `advertised_port`: the port of CLIENT in the metadata for clients, for example that of a proxy.
 
-    The process dies with the thread that started it, so start it from one that lives as long as the broker should.
-    Not safe for use from several threads at once.
+    The thread that starts the process must live as long as the broker: its end kills the process.
+    Not safe for use from several threads.
     """
 
     kind: Literal["kafka"] = "kafka"
@@ -99,7 +63,7 @@ class KafkaBroker:
         self.log_path = self.data_dir / "broker.log"
         self._fixed_port = port
         self._advertised_port = advertised_port
-        self._ports: tuple[int, int, int] | None = None  # of CLIENT, INTERNAL and CONTROLLER
+        self._ports: Ports | None = None
         self._heap_mb = heap_mb
         self._start_timeout_s = start_timeout_s
         self._config = dict(config or {})
@@ -107,28 +71,32 @@ class KafkaBroker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """``127.0.0.1:port`` of the CLIENT listener. Raises BrokerError before the first start."""
-        return f"{LOOPBACK}:{self._known_ports()[0]}"
+        """`127.0.0.1:port` of the CLIENT listener. Raises BrokerError before the first start."""
+        return f"{LOOPBACK}:{self._known_ports().client}"
 
     @property
     def internal_servers(self) -> str:
-        """``127.0.0.1:port`` of the plaintext INTERNAL listener. Raises BrokerError before the first start."""
-        return f"{LOOPBACK}:{self._known_ports()[1]}"
+        """`127.0.0.1:port` of the plaintext INTERNAL listener.
+
+        Raises BrokerError before the first start.
+        """
+        return f"{LOOPBACK}:{self._known_ports().internal}"
 
     @property
     def pid(self) -> int | None:
-        """Process id, or None if the broker does not run."""
+        """Process id; None if the broker does not run."""
         return self._process.pid if self._process is not None and self.running else None
 
     @property
     def running(self) -> bool:
-        """Whether the process lives; a paused one does."""
+        """Whether the process exists; true also while it is paused."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Starts the broker and returns when it answers requests; does nothing if it runs.
+        """Starts the broker unless it runs, and returns when it answers requests.
 
-        Raises BrokerError, with the end of its log, if it ends early or is not ready in time; leaves no process then.
+        Raises:
+            BrokerError: it exited or was not ready in time. The message has the tail of its log; no process is left.
         """
         if self.running:
             return
@@ -139,12 +107,12 @@ class KafkaBroker:
             chosen_now = self._ports is None
             if self._ports is None:
                 client, internal, controller = free_ports(3)
-                self._ports = (self._fixed_port or client, internal, controller)
+                self._ports = Ports(self._fixed_port or client, internal, controller)
             taken = [port for port in self._ports if not is_free(port)]
             if taken and not chosen_now:
-                raise BrokerError(f"cannot start on the ports of before: {taken} are taken by another process")
+                raise BrokerError(f"cannot restart on the same ports: another process uses {taken}")
             if self._fixed_port in taken:
-                raise BrokerError(f"port {self._fixed_port} of {LOOPBACK} is taken by another process")
+                raise BrokerError(f"another process uses port {self._fixed_port} of {LOOPBACK}")
             try:
                 self._launch(libs, deadline)
             except BaseException as error:
@@ -158,7 +126,7 @@ class KafkaBroker:
                 return
 
     def stop(self) -> None:
-        """Ends the broker gracefully (SIGTERM); kills it after 30 s. The data stay."""
+        """Sends SIGTERM, and SIGKILL after 30 s. The data are kept."""
         if self._process is None:
             return
         self._signal(signal.SIGCONT)
@@ -171,7 +139,7 @@ class KafkaBroker:
             self.kill()
 
     def kill(self) -> None:
-        """Ends the broker at once (SIGKILL), as a crash would. The data stay."""
+        """Sends SIGKILL, which has the effect of a crash. The data are kept."""
         if self._process is None:
             return
         self._signal(signal.SIGKILL)
@@ -179,12 +147,12 @@ class KafkaBroker:
         self._process = None
 
     def restart(self) -> None:
-        """Stops gracefully, then starts with the same data on the same port."""
+        """Stops with SIGTERM, then starts with the same data on the same port."""
         self.stop()
         self.start()
 
     def pause(self) -> None:
-        """Freezes the process (SIGSTOP): connections stay open and nothing answers."""
+        """Pauses the process (SIGSTOP): connections stay open and requests get no answer."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -192,7 +160,10 @@ class KafkaBroker:
         self._signal(signal.SIGCONT)
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> int:
-        """Creates a topic and returns its number of partitions. Raises BrokerError as ``admin.create_topic`` does."""
+        """Creates a topic and returns its number of partitions.
+
+        Raises BrokerError as `admin.create_topic` does.
+        """
         create_topic(self.internal_servers, name, partitions, config)
         return partitions
 
@@ -215,7 +186,7 @@ class KafkaBroker:
         address = "no port yet" if self._ports is None else self.bootstrap_servers
         return f"KafkaBroker({address}, {'stopped' if self.pid is None else f'pid {self.pid}'}, {self.data_dir})"
 
-    def _known_ports(self) -> tuple[int, int, int]:
+    def _known_ports(self) -> Ports:
         if self._ports is None:
             raise BrokerError("the broker has no port before its first start")
         return self._ports
@@ -226,7 +197,7 @@ class KafkaBroker:
 
     def _launch(self, libs: Path, deadline: float) -> None:
         properties = self._write_properties()
-        # One log for each start, so that its end tells of this start; the one before is kept for crash reports.
+        # One log for each start, so that its tail belongs to this start. The previous log is kept for crash reports.
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".previous.log"))
         if not (self.data_dir / "records" / "meta.properties").exists():
@@ -247,34 +218,28 @@ class KafkaBroker:
         self._spawn(libs, self._heap_mb, "kafka.Kafka", str(properties))
         while not self._answers():
             if not self.running:
-                raise self._failure("Apache Kafka ended while starting")
+                raise self._failure("Apache Kafka exited while starting")
             if time.monotonic() >= deadline:
                 raise self._failure(f"Apache Kafka was not ready within {self._start_timeout_s:.0f} s")
             time.sleep(_POLL_S)
 
     def _write_properties(self) -> Path:
-        client, internal, controller = self._known_ports()
-        names = "CLIENT://{0}:{1},INTERNAL://{0}:{2}"
-        listeners = names.format(LOOPBACK, client, internal)
-        merged = {
-            **_PROPERTIES,
-            "listeners": f"{listeners},CONTROLLER://{LOOPBACK}:{controller}",
-            "advertised.listeners": names.format(LOOPBACK, self._advertised_port or client, internal),
-            # A static quorum, not `--standalone`: the data folder then remembers no port and may be moved to others.
-            "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
-            "log.dirs": str(self.data_dir / "records"),
-            **self._config,
-        }
+        properties = node_properties(
+            self._known_ports(),
+            self.data_dir / "records",
+            advertised_port=self._advertised_port,
+            overrides=self._config,
+        )
         path = self.data_dir / "server.properties"
-        path.write_text("".join(f"{key}={value}\n" for key, value in merged.items()), "utf-8")
+        path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), "utf-8")
         return path
 
     def _spawn(self, libs: Path, heap_mb: int, *program: str) -> None:
         options = [f"-Xms{heap_mb}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"]
-        # A broker for minutes: the second compiler would never earn back what it costs on two cores.
+        # The broker runs for minutes: the second JIT compiler would cost more CPU time than it saves.
         options += ["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
         options += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
-        command = own_group_command(["java", *options, "-cp", f"{libs}/*", *program])
+        command = parent_bound_command(["java", *options, "-cp", f"{libs}/*", *program])
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self.data_dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -288,16 +253,16 @@ class KafkaBroker:
             return None
 
     def _answers(self) -> bool:
-        """Whether the broker is registered, serves metadata and listens for clients."""
-        client, internal, _ = self._known_ports()
-        if not (accepts(internal) and accepts(client)):
+        """Whether the broker is registered, serves metadata and accepts clients."""
+        ports = self._known_ports()
+        if not (accepts(ports.internal) and accepts(ports.client)):
             return False
         try:
             return bool(admin_client(self.internal_servers).list_topics(timeout=2.0).brokers)
         except KafkaException:
             return False
 
-    def _failure(self, what: str) -> BrokerError:
+    def _failure(self, reason: str) -> BrokerError:
         status = None if self._process is None else self._process.poll()
         tail = log_tail(self.log_path.read_text("utf-8", "replace"))
-        return BrokerError(f"{what} (exit status {status}; log {self.log_path}):\n{tail}")
+        return BrokerError(f"{reason} (exit status {status}; log {self.log_path}):\n{tail}")

@@ -1,5 +1,5 @@
-"""A stand-in for `tensorflow_model_server`: TensorFlow Serving's gRPC API on the TensorFlow runtime.
+"""The API of `tensorflow_model_server`, by TensorFlow or by a simulated server.
 
-Start it with `python -m sandbox.model_server --port=8500 --model_name=ctr --model_base_path=/models/ctr`, or from
-Python with `sandbox.model_server.process.ModelServerProcess`. Importing this package loads no TensorFlow.
+`python -m sandbox.model_server --port=8500 --model_name=ctr --model_base_path=/models/ctr` starts it. In: its flags, a
+base path, gRPC calls. Out: TensorFlow Serving's replies and statuses. Imports `host/`, and `streamer`'s features.
 """

@@ -1,4 +1,7 @@
-"""`python -m sandbox.model_server`: the process. SIGTERM or Ctrl-C ends it gracefully with status 0, twice at once."""
+"""`python -m sandbox.model_server`: the process.
+
+SIGTERM or Ctrl-C drains it; the second signal exits.
+"""
 
 import ctypes
 import logging
@@ -10,10 +13,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from types import FrameType
 
+from sandbox.host.parent import end_with_parent
 from sandbox.model_server.config import read_config
 from sandbox.model_server.flags import FlagError, parse_flags
-from sandbox.model_server.process import end_with_parent
-from sandbox.model_server.runtime import keep_tensorflow_lean
+from sandbox.model_server.lean_tensorflow import keep_tensorflow_lean
 from sandbox.model_server.status import StatusError
 
 _M_TRIM_THRESHOLD = -1
@@ -22,7 +25,7 @@ _LARGEST_FROM_HEAP = 32 * 1024 * 1024
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a server to its end and return the exit status: 0 when told to stop, 1 when it cannot serve."""
+    """Runs a server to its end. Exit status: 0 after a signal, 1 if it cannot serve."""
     try:
         flags = parse_flags(arguments)
     except FlagError as error:
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     keep_tensorflow_lean()
     try:
         configs = read_config(flags)
-        # Loads TensorFlow, for which a refusal should not have to wait.
+        # Imported here: it loads TensorFlow, and a wrong flag should fail before that.
         from sandbox.model_server.server import serve  # noqa: PLC0415
 
         serve(flags, configs, stop)
@@ -67,7 +70,7 @@ def _stop_on_signals() -> threading.Event:
 
 
 def _keep_large_messages_on_heap() -> None:
-    """glibc maps each large block afresh, page faults included, until it has learnt better; tell it at once."""
+    """Makes glibc keep large messages on the heap instead of mapping memory for each of them."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_FROM_HEAP)
@@ -78,5 +81,5 @@ if __name__ == "__main__":
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads of gRPC and TensorFlow may still be about to end; nothing of theirs is worth waiting for.
+    # Do not wait for threads of gRPC and TensorFlow that still run.
     os._exit(status)

@@ -1,4 +1,4 @@
-"""What to serve: TensorFlow Serving's `ModelServerConfig`, from a text file, a reload request or two flags."""
+"""Reads TensorFlow Serving's `ModelServerConfig` from a file, a reload request or two flags."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from sandbox.model_server.status import invalid_argument
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One model: its name in requests, the folder of its versions, which of them to serve, and labels for some."""
+    """One model: name in requests, folder of its versions, version policy, and labels."""
 
     name: str
     base_path: Path
@@ -24,7 +24,10 @@ class ModelConfig:
 
 
 def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...]:
-    """The models that the command line asks for. Raises `StatusError` (INVALID_ARGUMENT) for a bad file or path."""
+    """The models of the command line.
+
+    Raises `StatusError` (INVALID_ARGUMENT) for an invalid file or path.
+    """
     if not flags.model_config_file:
         config = ModelServerConfig()
         config.model_config_list.config.add(
@@ -42,7 +45,10 @@ def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...]:
 
 
 def from_proto(config: ModelServerConfig) -> tuple[ModelConfig, ...]:
-    """Check a `ModelServerConfig` and take its models. Raises `StatusError` (INVALID_ARGUMENT)."""
+    """Validates a `ModelServerConfig` and returns its models.
+
+    Raises `StatusError` (INVALID_ARGUMENT).
+    """
     if config.WhichOneof("config") == "custom_model_config":
         raise invalid_argument("custom_model_config is not supported, only model_config_list")
     models: dict[str, ModelConfig] = {}

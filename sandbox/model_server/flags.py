@@ -1,4 +1,4 @@
-"""The command line of `tensorflow_model_server`: the same names and meanings, or a clear refusal."""
+"""The command line of `tensorflow_model_server`; rejects flags that are not implemented."""
 
 import difflib
 import os
@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields
 
 
 class FlagError(Exception):
-    """The command line asks for something that this server cannot do; the message is the line to show."""
+    """The command line is invalid or not implemented; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFlags:
     """One field for each flag, with the defaults of tensorflow_model_server.
 
-    Loads always run on threads of their own: `num_load_threads=0` means one thread here. Zero parallelism is
-    automatic. `port=0` is off in tensorflow_model_server, so a Unix socket must be given then.
+    Models always load on separate threads: `num_load_threads=0` means one thread here. A parallelism of 0 is automatic.
+    `port=0` turns the port off, as in tensorflow_model_server; a Unix socket is necessary then.
     """
 
     port: int = 8500
@@ -43,7 +43,7 @@ class ServerFlags:
     version: bool = False
 
 
-# Flags that tensorflow_model_server has and this server has not, with the values that ask for nothing new.
+# Flags of tensorflow_model_server that are not implemented here, with the values that need no implementation.
 _UNIMPLEMENTED: Mapping[str, frozenset[str]] = {
     "batching_parameters_file": frozenset({""}),
     "enable_batching": frozenset({"false"}),
@@ -90,9 +90,10 @@ _TYPES = {field.name: field.type for field in fields(ServerFlags)}
 
 
 def parse_flags(arguments: Sequence[str]) -> ServerFlags:
-    """Read `--name=value` arguments (`--name` alone is true); the last of equal names counts.
+    """Reads `--name=value` arguments (`--name` alone is true); the last of equal flags counts.
 
-    Raises `FlagError` for an unknown flag, a flag that is not implemented here, and a value of the wrong kind.
+    Raises:
+        FlagError: a flag is unknown or not implemented here, or a value has the wrong type.
     """
     values: dict[str, object] = {}
     for argument in arguments:
@@ -115,7 +116,7 @@ def parse_flags(arguments: Sequence[str]) -> ServerFlags:
 
 
 def to_arguments(flags: Mapping[str, object]) -> list[str]:
-    """The command line of the flags, `{"port": 8500}` → `["--port=8500"]`; booleans in lower case."""
+    """The arguments of the flags: `{"port": 8500}` → `["--port=8500"]`; booleans in lower case."""
     return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in flags.items()]
 
 
@@ -154,7 +155,7 @@ def _checked(flags: ServerFlags) -> ServerFlags:
 
 
 def channel_arguments(flags: ServerFlags) -> list[tuple[str, int | str]]:
-    """`--grpc_channel_arguments`, `a=1,b=x`, as gRPC options; a value that is a number becomes one."""
+    """`--grpc_channel_arguments`, `a=1,b=x`, as gRPC options; a numeric value becomes an int."""
     options: list[tuple[str, int | str]] = []
     for item in filter(None, flags.grpc_channel_arguments.split(",")):
         key, separator, value = item.partition("=")

@@ -1,4 +1,4 @@
-"""Loads, serves and unloads the versions of models while requests go on."""
+"""Loads, serves and unloads versions of models while requests are served."""
 
 import logging
 import threading
@@ -26,13 +26,13 @@ from sandbox.model_server.warmup import warm_up
 
 _log = logging.getLogger(__name__)
 
-# The longest that an old version waits for the requests inside it.
+# An old version waits at most this long for its active calls.
 _UNLOAD_WAIT_S = 600.0
 
 
 @dataclass(slots=True)
 class _Held:
-    """A version in the manager's hands, from the plan that wants it to the end of its unload or of the wish for it."""
+    """A version from the start of its load to the end of its unload, or until it is forgotten."""
 
     id: ServableId
     path: Path
@@ -52,10 +52,10 @@ class _Model:
 class Manager:
     """Keeps the versions that the configuration aspires to loaded.
 
-    A version is either in the table that requests look into, or not loaded. Invariants: (1) the table changes as a
-    whole, so a request sees the old or the new latest version and never none between them; (2) a session is closed
-    only when it is out of the table and its last request has left; (3) loading never takes the lock that requests
-    could wait for: requests take no lock of the manager at all.
+    Invariants:
+    - The table that requests read is replaced as a whole: a request sees the old or the new latest version.
+    - A session is closed only after its version left the table and its last active call ended.
+    - Requests take no lock of the manager, so loading never delays them.
     """
 
     def __init__(self, flags: ServerFlags) -> None:
@@ -71,12 +71,15 @@ class Manager:
         self._poller = threading.Thread(target=self._poll_until_stopped, name="poll", daemon=True)
 
     def start(self, configs: Sequence[ModelConfig]) -> None:
-        """Begin to watch the base paths. Raises `StatusError` if a label may not be assigned yet."""
+        """Starts to poll the base paths. Raises `StatusError` if a label cannot be assigned yet."""
         self._configure(configs)
         self._poller.start()
 
     def reload(self, configs: Sequence[ModelConfig], wait_s: float) -> None:
-        """Replace the configuration, then wait until every new model is available. Raises `StatusError`."""
+        """Replaces the configuration, then waits until every new model is available.
+
+        Raises `StatusError`.
+        """
         with self._changed:
             new = [config.name for config in configs if config.name not in self._wanted]
             self._configure(configs)
@@ -86,9 +89,9 @@ class Manager:
     def wait_until_available(
         self, names: Iterable[str], *, wait_s: float | None = None, cancelled: Callable[[], bool] = lambda: False
     ) -> None:
-        """Return when each model has an available version (or `cancelled()` says so).
+        """Returns when each model has an available version, or when `cancelled()` is true.
 
-        Raises `StatusError`: UNKNOWN when all versions of a model have failed, DEADLINE_EXCEEDED after `wait_s`.
+        Raises `StatusError`: UNKNOWN if all versions of a model have failed, DEADLINE_EXCEEDED after `wait_s`.
         """
         deadline = None if wait_s is None else time.monotonic() + wait_s
         waiting = set(names)
@@ -103,7 +106,10 @@ class Manager:
                 self._changed.wait(0.1)
 
     def acquire(self, name: str, version: int | None) -> Servable:
-        """Enter a version (None: the latest available); the caller must `release()` it. Raises NOT_FOUND."""
+        """A version to call (None: the latest available); the caller must `release()` it.
+
+        Raises NOT_FOUND.
+        """
         while True:
             servable = self._table.get((name, version))
             if servable is None:
@@ -119,7 +125,10 @@ class Manager:
         return version
 
     def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
-        """What is known of a model's versions, newest first, those that have ended too. Raises NOT_FOUND."""
+        """Statuses of a model's versions, newest first, including unloaded versions.
+
+        Raises NOT_FOUND.
+        """
         with self._changed:
             known = self._statuses.get(name, {})
             if version is not None and version not in known:
@@ -129,7 +138,7 @@ class Manager:
             return [known[number] for number in sorted(known, reverse=True) if version in {None, number}]
 
     def close(self, wait_s: float) -> None:
-        """Stop polling and loading, then free every version; requests inside have `wait_s` to leave."""
+        """Stops polling and loading, then closes every version; active calls have `wait_s` to end."""
         deadline = time.monotonic() + wait_s
         self._stopping.set()
         with self._changed:
@@ -197,7 +206,7 @@ class Manager:
                 on_disk = versions_of(path.name for path in model.config.base_path.iterdir())
                 complaint = "" if on_disk else f"No versions of servable {model.config.name} found under base path"
             except OSError as error:
-                # A base path that cannot be read says nothing about its versions: keep what is loaded.
+                # A base path that cannot be read does not show which versions exist: keep the loaded versions.
                 on_disk, complaint = None, f"Could not find base path for servable {model.config.name}: {error}"
             if complaint and complaint != model.complaint:
                 _log.warning("%s %s", complaint, model.config.base_path)
@@ -208,7 +217,7 @@ class Manager:
                     self._reconcile(model)
 
     def _reconcile(self, model: _Model) -> None:
-        """Begin what the plan says; the caller holds the lock."""
+        """Starts the actions of the plan; the caller holds the lock."""
         if self._stopping.is_set():
             return
         phases = {version: held.phase for version, held in model.held.items()}

@@ -1,4 +1,7 @@
-"""Which versions of a model to load and which to unload: TensorFlow Serving's policies, as pure functions."""
+"""TensorFlow Serving's version policies: which versions of a model to load and to unload.
+
+Pure.
+"""
 
 import enum
 from collections.abc import Collection, Iterable, Mapping
@@ -7,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class VersionPolicy:
-    """Which of the versions on disk shall be served: the `latest` newest, the `specific` ones, or with neither all."""
+    """The versions to serve: the `latest` newest, the `specific` ones, or all if both are empty."""
 
     latest: int | None = 1
     specific: frozenset[int] = field(default_factory=frozenset)
@@ -24,7 +27,7 @@ ALL_VERSIONS = VersionPolicy(latest=None)
 
 
 class Phase(enum.Enum):
-    """Where a version that the manager holds stands."""
+    """State of a version that the manager holds."""
 
     LOADING = "loading"
     READY = "ready"
@@ -34,7 +37,10 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do now. `load` is in the order of loading; `forget` are failed versions nobody wants any more."""
+    """The next actions.
+
+    `load` is in the order of loading; `forget` has failed versions that are no longer aspired.
+    """
 
     load: tuple[int, ...] = ()
     unload: tuple[int, ...] = ()
@@ -42,11 +48,13 @@ class Plan:
 
 
 def plan(on_disk: Collection[int], held: Mapping[int, Phase], policy: VersionPolicy) -> Plan:
-    """TensorFlow Serving's AvailabilityPreservingPolicy: load the new before the old is unloaded.
+    """TensorFlow Serving's AvailabilityPreservingPolicy: load the new version, unload the old.
 
-    Invariants: (1) while an aspired version exists and none is ready, one ready old version stays; (2) no version
-    is in two lists; (3) what is already held is not loaded again, so a failed version stays failed until it is gone
-    from disk; (4) once all is done, a further plan is empty.
+    Invariants:
+    - While an aspired version exists and none is ready, one ready old version stays.
+    - No version is in two lists.
+    - A held version is not loaded again: a failed version stays failed until it disappears from disk.
+    - When all actions are done, the next plan is empty.
     """
     aspired = policy.aspired(on_disk)
     load = tuple(sorted(aspired - held.keys(), reverse=True))
@@ -58,5 +66,5 @@ def plan(on_disk: Collection[int], held: Mapping[int, Phase], policy: VersionPol
 
 
 def versions_of(names: Iterable[str]) -> dict[int, str]:
-    """Version → folder name, of the names that are whole numbers (zero-padded ones too); others are skipped."""
+    """Version → folder name for names that are integers, zero-padded or not; skips other names."""
     return {int(name): name for name in sorted(names) if name.isascii() and name.isdigit() and int(name) < 2**63}

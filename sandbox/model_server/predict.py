@@ -1,4 +1,4 @@
-"""Predict: request message → arrays → run → response message, with TensorFlow Serving's checks and texts."""
+"""Predict: request → arrays → run → response, with TensorFlow Serving's checks and messages."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,10 @@ DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(servable: Servable, request: PredictRequest, *, remaining_s: float, as_content: bool) -> PredictResponse:
-    """Answer a request from one loaded version. Raises `StatusError`; without a deadline `remaining_s` is infinite."""
+    """Runs a request on one loaded version.
+
+    `remaining_s` is infinite without a deadline. Raises `StatusError`.
+    """
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(name)
     if signature is None:

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC API without TensorFlow: replies in its form, and the handlers of whoever makes them up."""
+"""TensorFlow Serving's gRPC API without TensorFlow: messages, and handlers of a servicer."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Servicer(Protocol):
-    """Answers the calls that a scorer makes; messages are TensorFlow Serving's."""
+    """Answers the calls of a scorer with TensorFlow Serving's messages."""
 
     async def predict(self, request: Any, context: Context) -> Any: ...
     async def metadata(self, request: Any, context: Context) -> Any: ...
@@ -22,7 +22,7 @@ class Servicer(Protocol):
 
 
 def handlers(servicer: Servicer) -> "tuple[grpc.GenericRpcHandler[Any, Any], ...]":
-    """What a `grpc.aio` server needs to offer the servicer as PredictionService and ModelService."""
+    """Handlers that offer the servicer as PredictionService and ModelService."""
     prediction = {
         "Predict": grpc.unary_unary_rpc_method_handler(
             servicer.predict,
@@ -49,7 +49,7 @@ def handlers(servicer: Servicer) -> "tuple[grpc.GenericRpcHandler[Any, Any], ...
 
 
 def scores_reply(ctr: F32, dtype: int = types_pb2.DT_FLOAT, *, as_content: bool = True) -> Any:
-    """A PredictResponse with scores, [n]; as `float_val` where not `as_content`: servers do either."""
+    """A PredictResponse with scores [n], in `tensor_content` or in `float_val`."""
     reply = predict_pb2.PredictResponse()
     tensor = reply.outputs["ctr"]
     tensor.dtype = dtype
@@ -62,7 +62,7 @@ def scores_reply(ctr: F32, dtype: int = types_pb2.DT_FLOAT, *, as_content: bool 
 
 
 def spec_reply(spec: str) -> Any:
-    """What the signature `feature_spec` returns: the spec as JSON."""
+    """The PredictResponse of the signature `feature_spec`: the spec as JSON."""
     reply = predict_pb2.PredictResponse()
     tensor = reply.outputs["spec"]
     tensor.dtype = types_pb2.DT_STRING
@@ -71,7 +71,7 @@ def spec_reply(spec: str) -> Any:
 
 
 def metadata_reply(spec: str) -> Any:
-    """A GetModelMetadataResponse with the inputs of the signature `score` of a spec, given as JSON."""
+    """A GetModelMetadataResponse with the inputs of the signature `score`; `spec` is JSON."""
     signatures = get_model_metadata_pb2.SignatureDefMap()
     for name, (dtype, width) in _inputs_of(spec).items():
         info = signatures.signature_def["score"].inputs[name]
@@ -85,7 +85,7 @@ def metadata_reply(spec: str) -> Any:
 
 
 def status_reply(versions: Sequence[int]) -> Any:
-    """A GetModelStatusResponse that calls these versions AVAILABLE."""
+    """A GetModelStatusResponse in which these versions are AVAILABLE."""
     reply = get_model_status_pb2.GetModelStatusResponse()
     for version in versions:
         found = reply.model_version_status.add()

@@ -1,4 +1,4 @@
-"""One loaded version of a model: a session, its signatures, and the count of requests in it."""
+"""One loaded version of a model: a session, its signatures, its number of active calls."""
 
 import math
 import threading
@@ -18,7 +18,7 @@ from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.status import StatusError, code_of_number, invalid_argument
 
-# Longer than this is no limit.
+# A longer remaining time counts as no limit.
 _LONGEST_LIMIT_S = 86_400.0
 
 
@@ -32,10 +32,12 @@ class ServableId:
 
 
 class Signature:
-    """A signature that can be run: arrays in the order of `inputs`, results in the order of the chosen outputs.
+    """A signature that can be run, with inputs and outputs as lists of arrays.
 
-    It calls the session below `Session.run`, whose checks of names and shapes would cost more than a small model and
-    refuse a (1,) where (None, 1) is declared, which TensorFlow Serving leaves to the graph.
+    Arrays are in the order of `inputs`, results in the order of the chosen outputs.
+
+    It calls the session below `Session.run`. That method checks names and shapes, which costs more than a small model,
+    and it rejects shape (1,) for a declared (None, 1), which TensorFlow Serving passes to the graph.
     """
 
     def __init__(self, session: Any, name: str, definition: SignatureDef) -> None:
@@ -45,19 +47,19 @@ class Signature:
             (alias, _without_reference(definition.inputs[alias].dtype)) for alias in sorted(definition.inputs)
         )
         self.outputs: tuple[str, ...] = tuple(sorted(definition.outputs))
-        self._run = session._call_tf_sessionrun  # noqa: SLF001  # no public way leads there
+        self._run = session._call_tf_sessionrun  # noqa: SLF001  # there is no public method
         self._feeds = [_tensor(session.graph, definition.inputs[alias].name) for alias, _ in self.inputs]
         self._fetches = {alias: _tensor(session.graph, info.name) for alias, info in definition.outputs.items()}
 
     def run(self, arrays: Sequence[Any], outputs: tuple[str, ...], remaining_s: float) -> list[Any]:
-        """Run the graph once. Raises `StatusError` with TensorFlow's code and text.
+        """Runs the graph once. Raises `StatusError` with TensorFlow's code and message.
 
-        TensorFlow stops the run between two operations when `remaining_s` (infinite: no limit) is over.
+        TensorFlow stops the run between two operations after `remaining_s` (infinite: no limit).
         """
         fetches = [self._fetches[alias] for alias in outputs]
         feeds = dict(zip(self._feeds, arrays, strict=True))
         if None in fetches or None in feeds:
-            raise invalid_argument(f"signature {self.name} has inputs or outputs that are no tensors of the graph")
+            raise invalid_argument(f"signature {self.name} has inputs or outputs that are not tensors of the graph")
         options = None
         if remaining_s < _LONGEST_LIMIT_S:
             limit = RunOptions(timeout_in_ms=max(math.ceil(remaining_s * 1e3), 1))
@@ -73,12 +75,12 @@ class Signature:
 
 
 def _without_reference(dtype: int) -> int:
-    """TensorFlow 1 marks references to variables by adding 100 to the type."""
+    """The data type without the 100 that TensorFlow 1 adds for a reference to a variable."""
     return dtype % 100
 
 
 def _tensor(graph: Any, name: str) -> Any:
-    """The graph's handle of a tensor, None where the name is an operation's or nobody's."""
+    """The graph's handle of a tensor; None if the name is unknown or belongs to an operation."""
     try:
         return graph.as_graph_element(name, allow_operation=False)._as_tf_output()  # noqa: SLF001
     except (KeyError, TypeError, ValueError):
@@ -86,9 +88,11 @@ def _tensor(graph: Any, name: str) -> Any:
 
 
 class Servable:
-    """A loaded version. Between `acquire()` and `release()` it stays open; `close` waits for those inside.
+    """A loaded version.
 
-    Invariant: after `acquire()` has returned False once, it never returns True again.
+    It stays open between `acquire()` and `release()`; `close` waits for active calls.
+
+    Invariant: after `acquire()` has returned False, it never returns True again.
     """
 
     def __init__(self, servable_id: ServableId, session: Any, definitions: Mapping[str, SignatureDef]) -> None:
@@ -97,33 +101,33 @@ class Servable:
         self.signatures = {name: Signature(session, name, definition) for name, definition in definitions.items()}
         self._session = session
         self._condition = threading.Condition()
-        self._inside = 0
+        self._active = 0
         self._closing = False
 
     def acquire(self) -> bool:
-        """Enter; False if this version is on its way out, so that the caller looks for another."""
+        """Starts a call; returns False if this version closes: use another version then."""
         with self._condition:
             if self._closing:
                 return False
-            self._inside += 1
+            self._active += 1
             return True
 
     def release(self) -> None:
         with self._condition:
-            self._inside -= 1
-            if self._closing and not self._inside:
+            self._active -= 1
+            if self._closing and not self._active:
                 self._condition.notify_all()
 
     def close(self, wait_s: float) -> None:
-        """Let no one in any more, wait for those inside (at most `wait_s`), then free the session."""
+        """Rejects new calls, waits at most `wait_s` for active calls, then closes the session."""
         with self._condition:
             self._closing = True
-            self._condition.wait_for(lambda: not self._inside, wait_s)
+            self._condition.wait_for(lambda: not self._active, wait_s)
         self._session.close()
 
 
 def session_config(flags: ServerFlags) -> ConfigProto:
-    """`--tensorflow_session_parallelism` sets both kinds of threads; the other two flags override it."""
+    """The session's numbers of threads; `--tensorflow_session_parallelism` sets both defaults."""
     both = flags.tensorflow_session_parallelism
     return ConfigProto(
         intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism or both,
@@ -133,7 +137,7 @@ def session_config(flags: ServerFlags) -> ConfigProto:
 
 
 def load(servable_id: ServableId, path: Path, flags: ServerFlags) -> Servable:
-    """Load a SavedModel of TensorFlow 1 or 2. Raises `StatusError` with the code that TensorFlow gives."""
+    """Loads a SavedModel of TensorFlow 1 or 2. Raises `StatusError` with TensorFlow's code."""
     if not any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
         text = f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
         raise StatusError(code_of_number(5), text)

@@ -1,4 +1,4 @@
-"""The gRPC side: PredictionService and ModelService over a `Manager`, and the life of one server process."""
+"""The gRPC services on a `Manager`, and the run of one server process."""
 
 import logging
 import math
@@ -27,13 +27,16 @@ from sandbox.model_server.status import StatusError, code_number, invalid_argume
 
 _log = logging.getLogger(__name__)
 
-# In-flight requests have this long when the server is told to stop.
+# Active calls have this long to end after the signal to stop.
 GRACE_S = 10.0
 _RELOAD_WAIT_S = 300.0
 
 
 class Services:
-    """The RPCs. Each method takes a request message and returns the response or raises `StatusError`."""
+    """The RPCs.
+
+    Each method takes a request message and returns the response or raises `StatusError`.
+    """
 
     def __init__(self, manager: Manager, flags: ServerFlags) -> None:
         self._manager = manager
@@ -44,7 +47,7 @@ class Services:
             raise invalid_argument("Missing ModelSpec")
         servable = self._acquire(request.model_spec)
         try:
-            # Read last: the time in the queue counts, and whoever waits no longer costs no inference.
+            # Read last: the time in the queue counts, and an expired call must cost no inference.
             remaining_s = _remaining_s(context)
             if remaining_s <= 0.0 or not context.is_active():
                 raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
@@ -74,7 +77,7 @@ class Services:
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
         spec = request.model_spec
-        # A label is passed over, as by the real server: all versions are told of.
+        # A label is ignored, as by tensorflow_model_server: the response has all versions.
         version = spec.version.value if spec.HasField("version") else None
         response = GetModelStatusResponse()
         for status in self._manager.statuses(spec.name, version):
@@ -108,7 +111,7 @@ class Services:
 
 
 def _remaining_s(context: grpc.ServicerContext) -> float:
-    """Seconds to the caller's deadline, infinite without one."""
+    """Seconds to the caller's deadline; infinite without a deadline."""
     remaining: float | None = context.time_remaining()
     return math.inf if remaining is None else remaining
 
@@ -125,8 +128,8 @@ def _answering(method: Callable[[Any, grpc.ServicerContext], Any], request: Any,
     )
 
 
-def _handlers(services: Services) -> "list[grpc.GenericRpcHandler[Any, Any]]":  # generic in its stubs only
-    # The services' own stubs name methods in camel case and take classes; a table is all that is needed.
+def _handlers(services: Services) -> "list[grpc.GenericRpcHandler[Any, Any]]":  # generic only in its stubs
+    # The generated servicer classes need methods in camel case; a table of handlers is enough.
     prediction = {
         "Predict": _answering(services.predict, PredictRequest, PredictResponse),
         "GetModelMetadata": _answering(services.get_model_metadata, GetModelMetadataRequest, GetModelMetadataResponse),
@@ -144,10 +147,11 @@ def _handlers(services: Services) -> "list[grpc.GenericRpcHandler[Any, Any]]":  
 
 
 def serve(flags: ServerFlags, configs: Sequence[ModelConfig], stop: threading.Event) -> None:
-    """Load the models, then open the port, then serve until `stop` is set, then end gracefully.
+    """Loads the models, opens the port, serves until `stop` is set, then drains.
 
-    Raises `StatusError` if a label may not be assigned or no version of a model can be loaded, RuntimeError if the
-    port is taken.
+    Raises:
+        StatusError: a label cannot be assigned, or no version of a model can be loaded.
+        RuntimeError: another process uses the port.
     """
     manager = Manager(flags)
     try:
@@ -162,7 +166,7 @@ def serve(flags: ServerFlags, configs: Sequence[ModelConfig], stop: threading.Ev
 
 
 def _reread_config(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:
-    """Takes over what the file says; what it cannot yet, such as a label of a version that loads, the next time."""
+    """Applies the file at each poll; a failed change is retried at the next poll."""
     while not stop.wait(flags.model_config_file_poll_wait_seconds):
         try:
             manager.reload(read_config(flags), _RELOAD_WAIT_S)
@@ -187,6 +191,6 @@ def _serve(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:
         _log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
     server.start()
     stop.wait()
-    _log.info("Stopping: requests in flight have %.0f s", GRACE_S)
+    _log.info("Stopping: active calls have %.0f s to end", GRACE_S)
     server.stop(GRACE_S).wait(GRACE_S + 1.0)
     threads.shutdown(wait=False, cancel_futures=True)

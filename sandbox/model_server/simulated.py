@@ -1,8 +1,8 @@
-"""A stand-in for a model server that is nothing but slow: each call takes a fixed time and one for each row.
+"""A simulated model server: a call takes a fixed time plus a time per row, and no CPU time.
 
-It computes no model. It is for measuring a scorer (overload, replicas, cache) where a real model would compete with it
-for the same cores, and where the server's capacity must be known beforehand. Figures found with it say nothing of
-TensorFlow Serving. `python -m sandbox.model_server.simulated --spec SPEC.yaml --fixed-ms 4 --per-row-us 10`.
+It computes no model. It measures a scorer (overload, replicas, cache) without a real model that competes for the same
+cores, and with a known capacity. Such figures say nothing about TensorFlow Serving.
+`python -m sandbox.model_server.simulated --spec SPEC.yaml --fixed-ms 4 --per-row-us 10`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import grpc.aio
 import numpy as np
 import uvloop
 
-from sandbox.model_server.process import end_with_parent
+from sandbox.host.parent import end_with_parent
 from sandbox.model_server.replies import Context, handlers, metadata_reply, scores_reply, spec_reply, status_reply
 from streamer.features import FeatureSpec
 from streamer.serving.protos import types_pb2
@@ -33,16 +33,17 @@ _LOWEST, _STEP, _STEPS = np.float32(0.01), np.float32(0.001), 97
 
 
 Fault = Literal["none", "slow", "rows", "nan", "dtype", "refused"]
-"""What is wrong with `score`: a second more, one score too many, a NaN, doubles, an error instead of scores."""
+"""Fault of `score`: 1 s of delay, one score too many, NaN in half of the scores, doubles, an error status."""
 
 
 @dataclass(slots=True)
 class SimulatedServer:
-    """Answers `score` and `feature_spec` of one spec (JSON) under any model's name.
+    """Answers `score` and `feature_spec` of one spec (JSON) under any model name.
 
-    `workers` calls at once take `fixed_s + per_row_s · rows` each, the others wait in order of arrival. As in a real
-    server, work that has been taken on is done to its end, also when its caller has given up: whoever sends more than
-    it can use wastes capacity. `calls` counts those of `score`, `fault` is what is wrong with them for now.
+    - `workers` calls at the same time take `fixed_s + per_row_s · rows` each; other calls wait in order of arrival.
+    - As in a real server, an accepted call is completed even if its caller has cancelled it, so cancelled calls waste
+      capacity.
+    - `calls` is the number of `score` calls; `fault` is their current fault.
     """
 
     spec: str
@@ -59,7 +60,7 @@ class SimulatedServer:
         self._free_at = [0.0] * self.workers
 
     async def predict(self, request: Any, context: Context) -> Any:
-        """A PredictResponse. Statuses: NOT_FOUND for another version, INVALID_ARGUMENT for another signature."""
+        """A PredictResponse; status NOT_FOUND or INVALID_ARGUMENT for another version or signature."""
         model = request.model_spec
         if model.HasField("version") and model.version.value != self.version:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found: version {model.version.value}")
@@ -69,21 +70,21 @@ class SimulatedServer:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no signature {model.signature_name!r} of that form")
         rows = request.inputs["row_to_request"].tensor_shape.dim[0].size
         self.calls += 1
-        await self.sleep(self.take_on(rows, asyncio.get_running_loop().time()))
+        await self.sleep(self.accept(rows, asyncio.get_running_loop().time()))
         if self.fault == "slow":
             await self.sleep(_SLOW_S)
         if self.fault == "refused":
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the batch scheduling queue is full")
-        return _spoilt(_scores(request, rows), self.fault)
+        return _reply(_scores(request, rows), self.fault)
 
-    def take_on(self, rows: int, now: float) -> float:
-        """Gives a call to the worker that is free first; returns the seconds until it is done."""
+    def accept(self, rows: int, now: float) -> float:
+        """Assigns a call to the first free worker; returns the seconds until it is complete."""
         done = max(now, self._free_at[0]) + self.fixed_s + self.per_row_s * rows
         heapq.heapreplace(self._free_at, done)
         return done - now
 
     def stall(self, now: float, seconds: float) -> None:
-        """Everything stands still for so long: what is worked on, and what waits."""
+        """Delays all active and waiting calls by `seconds`."""
         self._free_at = [max(now, free) + seconds for free in self._free_at]
 
     async def metadata(self, _: Any, __: Context) -> Any:
@@ -95,19 +96,19 @@ class SimulatedServer:
         return status_reply((self.version,))
 
     async def count(self, _: bytes, __: Context) -> bytes:
-        """How many `score` calls have come, in digits."""
+        """The number of `score` calls, as decimal digits."""
         return str(self.calls).encode()
 
     async def set_fault(self, name: bytes, context: Context) -> bytes:
-        """From now on `score` is faulty in that way. INVALID_ARGUMENT for one that there is not."""
+        """Sets the fault of `score`. Status INVALID_ARGUMENT for an unknown fault."""
         fault = name.decode()
         if fault not in get_args(Fault):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no fault {fault!r}")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"unknown fault {fault!r}")
         self.fault = cast(Fault, fault)
         return b""
 
     def listen(self, port: int) -> tuple[grpc.aio.Server, int]:
-        """A gRPC server on 127.0.0.1, not started yet, and its port; port 0 takes a free one."""
+        """A gRPC server on 127.0.0.1, not started yet, and its port; port 0 chooses a free port."""
         limits = [(f"grpc.max_{way}_message_length", _MAX_MESSAGE_BYTES) for way in ("send", "receive")]
         server = grpc.aio.server(options=limits)
         control = {
@@ -119,10 +120,10 @@ class SimulatedServer:
 
 
 def calls_of(address: str) -> int:
-    """How many `score` calls a running simulated server has got since its start.
+    """The number of `score` calls of a running simulated server since its start.
 
     Raises:
-        grpc.RpcError: it does not answer.
+        grpc.RpcError: the server does not answer.
     """
     with grpc.insecure_channel(address) as channel:
         ask = channel.unary_unary(f"/{_SERVICE}/Calls", request_serializer=bytes, response_deserializer=bytes)
@@ -130,18 +131,18 @@ def calls_of(address: str) -> int:
 
 
 def set_fault(address: str, fault: Fault) -> None:
-    """Has a running server fail in some way, or work again.
+    """Sets or clears the fault of a running server.
 
     Raises:
-        grpc.RpcError: it does not answer.
+        grpc.RpcError: the server does not answer.
     """
     with grpc.insecure_channel(address) as channel:
         tell = channel.unary_unary(f"/{_SERVICE}/SetFault", request_serializer=bytes, response_deserializer=bytes)
         tell(fault.encode(), timeout=_CONTROL_S, wait_for_ready=True)
 
 
-def _spoilt(ctr: F32, fault: Fault) -> Any:
-    """The reply with these scores, or what the fault makes of it."""
+def _reply(ctr: F32, fault: Fault) -> Any:
+    """The reply with these scores, changed by the fault."""
     match fault:
         case "rows":
             return scores_reply(np.append(ctr, _LOWEST))
@@ -155,7 +156,7 @@ def _spoilt(ctr: F32, fault: Fault) -> Any:
 
 
 def _scores(request: Any, rows: int) -> F32:
-    """Scores between 1 % and 11 % that depend on nothing but the candidate, so that repeats have the same ones."""
+    """Scores between 1 % and 11 % that depend only on the candidate."""
     ids = np.frombuffer(request.inputs["candidate_ids"].tensor_content, dtype=np.int32)
     if not rows or not len(ids):
         return np.full(rows, _LOWEST, dtype=np.float32)
@@ -177,9 +178,9 @@ def main() -> None:
     """Runs until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spec", type=Path, required=True, help="feature spec, YAML")
-    parser.add_argument("--fixed-ms", type=float, default=0.0, help="milliseconds of each call")
-    parser.add_argument("--per-row-us", type=float, default=0.0, help="microseconds of each row of a call")
-    parser.add_argument("--workers", type=int, default=1, help="calls that are worked on at once")
+    parser.add_argument("--fixed-ms", type=float, default=0.0, help="milliseconds per call")
+    parser.add_argument("--per-row-us", type=float, default=0.0, help="microseconds per row of a call")
+    parser.add_argument("--workers", type=int, default=1, help="calls that run at the same time")
     parser.add_argument("--port", type=int, default=8500)
     arguments = parser.parse_args()
     end_with_parent()

@@ -1,4 +1,4 @@
-"""What callers are told: an RPC's error, and the state of a version."""
+"""The status of a failed call, and the state of a version."""
 
 import enum
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class StatusError(Exception):
-    """The caller gets `code` and `message` as the RPC's status."""
+    """The call fails with status `code` and `message`."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ def not_found(message: str) -> StatusError:
 
 
 def code_number(code: grpc.StatusCode) -> int:
-    """The number of a code, which is the same in gRPC and in TensorFlow."""
+    """The number of a status code; gRPC and TensorFlow use the same numbers."""
     number: int = code.value[0]
     return number
 

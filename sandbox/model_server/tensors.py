@@ -1,7 +1,7 @@
-"""TensorProto ↔ numpy, without TensorFlow's slow general path.
+"""Converts TensorProto ↔ numpy faster than TensorFlow's general functions.
 
-Semantics are those of TensorFlow's `Tensor::FromProto`: `tensor_content` if there is any, else the typed field, whose
-last value fills what is missing (zero or the empty string if it is empty).
+The semantics are those of TensorFlow's `Tensor::FromProto`: `tensor_content` if it is not empty, else the typed field,
+whose last value is repeated to fill the shape (0 or the empty string if the field is empty).
 """
 
 import math
@@ -42,7 +42,9 @@ def type_name(number: int) -> str:
 
 
 def decode(proto: TensorProto) -> NDArray[Any]:
-    """The array of a TensorProto; strings as an array of bytes objects. Raises ValueError if it is malformed.
+    """The array of a TensorProto; strings become an array of bytes objects.
+
+    Raises ValueError if it is malformed.
 
     The array may be a read-only view of the message's bytes.
     """
@@ -73,12 +75,12 @@ def decode(proto: TensorProto) -> NDArray[Any]:
     return array[:size].view(dtype).reshape(shape)
 
 
-# A message of a few bytes could otherwise ask for terabytes of the last value.
+# Without this limit a message of a few bytes could allocate terabytes of its last value.
 _MOST_FILLED = 1 << 26
 
 
 def encode(value: object, proto: TensorProto, *, as_content: bool) -> None:
-    """Write an output of a session into `proto`, as typed values or (`as_content`, not for strings) as raw bytes."""
+    """Writes an output into `proto`: typed values, or with `as_content` raw bytes (not strings)."""
     array = np.asarray(value)
     dtype = array.dtype if array.dtype.kind not in "SU" else np.dtype(np.object_)
     number = _NUMBERS[dtype]
@@ -103,5 +105,5 @@ def _reshape(array: NDArray[Any], shape: list[int]) -> NDArray[Any]:
 
 
 def _strings(content: bytes) -> NDArray[Any]:
-    """TensorFlow's packed strings cannot be told apart without their count, and no client library sends them."""
+    """Rejects packed strings: they cannot be split, and no client library sends them."""
     raise ValueError(f"{len(content)} bytes of tensor_content for strings: send string_val")

@@ -1,4 +1,4 @@
-"""Replay of the requests that a SavedModel carries in `assets.extra/tf_serving_warmup_requests`."""
+"""Replays the warm-up requests in a SavedModel's `assets.extra/tf_serving_warmup_requests`."""
 
 import math
 from pathlib import Path
@@ -17,10 +17,13 @@ MAX_RECORDS = 1000
 
 
 def warm_up(servable: Servable, path: Path, iterations: int = 1) -> int:
-    """Run each recorded Predict request `iterations` times and return how many records there were.
+    """Runs each recorded Predict request `iterations` times; returns the number of records.
 
-    `path` is the version's folder; without a file of requests nothing is done. Raises `StatusError` if the file is
-    no TFRecord of PredictionLog, holds more than 1,000 records or another kind of request, or if a request fails.
+    `path` is the folder of the version. Without the file nothing is run.
+
+    Raises:
+        StatusError: the file is not a TFRecord of PredictionLog, has more than 1,000 records or another kind of
+            request, or a request fails.
     """
     file = path / WARMUP_REQUESTS
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""The Avazu click log (Kaggle, 2014) as requests of one candidate each: the ad that was shown."""
+"""The Avazu click log (Kaggle, 2014) as requests with one candidate each, the shown ad."""
 
 import csv
 import gzip
@@ -25,7 +25,7 @@ AD = ("C14", "C15", "C16", "C17", "C18", "C19", "C20", "C21")
 
 @dataclass(frozen=True, slots=True)
 class Impression:
-    """One row of the log; the documents are those that `configs/features/avazu.yaml` reads."""
+    """One row of the log, in the form that `configs/features/avazu.yaml` reads."""
 
     row_id: str
     timestamp_ms: int
@@ -35,7 +35,7 @@ class Impression:
 
 
 def read_impressions(path: Path) -> Iterator[Impression]:
-    """The rows in the file's order, which is that of time."""
+    """The rows of the file, which is ordered by time."""
     with gzip.open(path, "rt", newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             moment = datetime.strptime(row["hour"], "%y%m%d%H").replace(tzinfo=UTC)
@@ -44,14 +44,14 @@ def read_impressions(path: Path) -> Iterator[Impression]:
                 row["id"],
                 int(moment.timestamp()) * 1000,
                 {"user": {name: row[name] for name in USER}, "context": context},
-                # Avazu does not name its ads; C14 is the nearest to a creative's id.
+                # Avazu has no ad ids; C14 is the column most like the id of a creative.
                 {"ad_id": row["C14"]} | {name: row[name] for name in AD},
                 int(row["click"]),
             )
 
 
 def write_click_log(impressions: list[Impression], path: Path) -> None:
-    """Writes them as the click log that `model-training train` reads."""
+    """Writes the click log that `model-training train` reads."""
     with path.open("wb") as file:
         for shown in impressions:
             line = {
@@ -64,5 +64,5 @@ def write_click_log(impressions: list[Impression], path: Path) -> None:
 
 
 def bid_request(shown: Impression) -> bytes:
-    """The request of one impression, as a bidder would have sent it."""
+    """The request of one impression, as a bidder sends it."""
     return orjson.dumps({"request_id": shown.row_id, **shown.request, "candidates": [shown.candidate]})

@@ -1,4 +1,4 @@
-"""Raw OpenRTB and AdX bid requests with candidates attached, as a bidder attaches its campaigns."""
+"""Raw OpenRTB and AdX bid requests with candidates, which a bidder adds from its campaigns."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ _SIZES = ((300, 250), (320, 50), (728, 90), (160, 600), (970, 250))
 
 
 def read_requests(paths: tuple[Path, ...], candidates: int = 20) -> list[bytes]:
-    """The lines of all files, each as it is but for the candidates."""
+    """The lines of all files, each with added candidates and otherwise unchanged."""
     attached = orjson.dumps([_ad(i) for i in range(candidates)])
     return [attach(line, attached) for path in paths for line in path.read_bytes().splitlines() if line.strip()]
 
 
 def attach(request: bytes, candidates: bytes) -> bytes:
-    """Writes `candidates` before the closing brace, so that the rest stays byte by byte; what is no object stays."""
+    """Inserts `candidates` before the closing brace; a line that is no object stays unchanged."""
     body = request.rstrip()
     if not body.endswith(b"}"):
         return request

@@ -1,11 +1,10 @@
-"""Both replays from their files to a verdict: they start a broker, a model server and a scorer of their own."""
+"""Both replays, from the files to a verdict, with their own models and processes."""
 
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,35 +12,33 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.broker import Broker, open_broker
-from sandbox.drive import Topics
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.progress import step
+from sandbox.broker.broker import Broker
+from sandbox.broker.topics import Topics
+from sandbox.errors import SandboxError
+from sandbox.processes.progress import step
+from sandbox.processes.system import model_base, running_system
 from sandbox.replay.avazu import Impression, bid_request, read_impressions, write_click_log
-from sandbox.replay.data import AVAZU, BID_REQUESTS, data_file
 from sandbox.replay.openrtb import read_requests
+from sandbox.replay.public_data import AVAZU, BID_REQUESTS, data_file
 from sandbox.replay.stream import Outcome, stream
-from sandbox.scorer import ScorerProcess
-from sandbox.world import auc
+from sandbox.world.clicks import auc
 from streamer.types import F32, I8
 
-MODEL = "ctr"
-PARTITIONS = 4
 HOLDOUT = 0.2
 MAX_SCORE_DIFFERENCE = 1e-6
 MAX_AUC_DIFFERENCE = 1e-5
 
 
-class ReplayError(Exception):
+class ReplayError(SandboxError):
     """A step of a replay failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class AvazuReport:
-    """Streamed scores beside those that training computed of the same rows.
+    """Streamed scores compared with the scores that training computed for the same rows.
 
     Attributes:
-        rows: impressions of the last 20 % by time; scored: those answered by the model, each exactly once.
+        rows: impressions of the last 20 % by time; scored: those that the model answered, each exactly once.
         max_difference: largest |streamed - offline| of a row's click probability.
         streamed_auc, offline_auc, logistic_regression_auc: on the clicks of these rows.
     """
@@ -55,7 +52,7 @@ class AvazuReport:
 
     @property
     def healthy(self) -> bool:
-        """Every row was scored, and as offline."""
+        """Whether every row was scored, and as in training."""
         return (
             self.scored == self.rows
             and self.max_difference <= MAX_SCORE_DIFFERENCE
@@ -65,11 +62,12 @@ class AvazuReport:
 
 @dataclass(frozen=True, slots=True)
 class BidRequestReport:
-    """What became of raw bid requests.
+    """Answers to raw bid requests.
 
     Attributes:
-        sent: records; statuses: answers by status; reasons: of answers that are not `ok`, and of dead letters.
-        unsettled: keys of the records that have not exactly one answer or one dead letter.
+        sent: number of records; statuses: number of answers by status.
+        reasons: number of answers that are not `ok`, and of dead letters, by reason.
+        unsettled: keys of the records without exactly one answer or one dead letter.
     """
 
     sent: int
@@ -80,18 +78,18 @@ class BidRequestReport:
 
     @property
     def healthy(self) -> bool:
-        """Each record has exactly one answer or one dead letter, and whatever was not scored says why."""
-        refused = sum(n for status, n in self.statuses.items() if status != "ok") + self.dead_letters
-        return not self.unsettled and sum(self.reasons.values()) == refused and "" not in self.reasons
+        """Whether each record has one answer or dead letter, and each unscored record a reason."""
+        unscored = sum(n for status, n in self.statuses.items() if status != "ok") + self.dead_letters
+        return not self.unsettled and sum(self.reasons.values()) == unscored and "" not in self.reasons
 
 
 def replay_avazu(console: Console, out: Path, data: Path | None = None, *, broker: Broker | None = None) -> AvazuReport:
-    """Trains on the first 80 % by time, streams the rest through Kafka and the scorer, compares.
+    """Trains on the first 80 % by time, streams the rest, and compares the scores.
 
-    Without a started `broker` it starts one of its own.
+    `broker` is a running broker; without it, the replay starts one.
 
     Raises:
-        MissingDataError, ReplayError, BrokerError, ModelServerError, ScorerError, StreamError: a step failed.
+        SandboxError: a file is missing, or a step failed.
     """
     path = data_file(AVAZU, data)
     out.mkdir(parents=True, exist_ok=True)
@@ -124,7 +122,7 @@ def replay_avazu(console: Console, out: Path, data: Path | None = None, *, broke
 
 
 def compare(streamed: list[Impression], outcome: Outcome, labels: I8, offline: F32, baseline: F32) -> AvazuReport:
-    """Puts the streamed scores beside the offline ones, row by row in the order of `streamed`."""
+    """Compares the streamed scores with the offline ones, row by row in the order of `streamed`."""
     ctr = np.array([_only_score(outcome.answers.get(shown.row_id, [])) for shown in streamed])
     known = ~np.isnan(ctr)
     if not known.any():
@@ -142,20 +140,20 @@ def compare(streamed: list[Impression], outcome: Outcome, labels: I8, offline: F
 def replay_bid_requests(
     console: Console, out: Path, data: Path | None = None, *, broker: Broker | None = None
 ) -> BidRequestReport:
-    """Sends all OpenRTB and AdX requests, raw as they are with candidates attached, through the scorer.
+    """Sends all OpenRTB and AdX requests, raw but with added candidates, through the scorer.
 
-    They come without clicks, so the model is an untrained one: this is about what the scorer can read, not about CTR.
-    Without a started `broker` it starts one of its own.
+    They have no clicks, so the model is untrained: the replay tests what the scorer can read, not the quality of CTR.
+    `broker` is a running broker; without it, the replay starts one.
 
     Raises:
-        MissingDataError, ReplayError, BrokerError, ModelServerError, ScorerError, StreamError: a step failed.
+        SandboxError: a file is missing, or a step failed.
     """
     requests = read_requests(tuple(data_file(name, data) for name in BID_REQUESTS))
     out.mkdir(parents=True, exist_ok=True)
     with step(console, "exporting an untrained model of the OpenRTB spec"):
         spec = ("--spec", "configs/features/openrtb.yaml")
         _model_training("init", *spec, "--export-to", str(_fresh_version(out)))
-    # Many of them share an id, so the key is the line's number.
+    # Many requests have the same id, so the key is the line number.
     records = {f"line-{i}": request for i, request in enumerate(requests)}
     outcome = _through_the_scorer(console, out, "bidreq", records, broker)
     answers = [answer for found in outcome.answers.values() for answer in found]
@@ -184,43 +182,28 @@ def replay_bid_requests(
 def _through_the_scorer(
     console: Console, out: Path, name: str, records: Mapping[str, bytes], broker: Broker | None
 ) -> Outcome:
-    """Streams records through topics named after the data set."""
+    """Streams records through topics whose names have the name of the data set."""
 
     def progress(settled: int) -> None:
         console.print(f"  {settled:,} settled")
 
     topics = Topics(f"{name}-requests", f"{name}-scores", f"{name}-dead-letters")
-    with ExitStack() as stack:
-        if broker is None:
-            with step(console, "broker"):
-                broker = stack.enter_context(open_broker())
-            console.print(f"  {broker.kind}: {broker.reason}", markup=False)
-        for topic in topics:
-            broker.create_topic(topic, PARTITIONS)
-        with step(console, "model server (a stand-in that speaks TensorFlow Serving's API)"):
-            server = ModelServerProcess(out / "models" / MODEL, MODEL, log_path=out / "model_server.log")
-            stack.enter_context(server)
-        settings = {
-            "kafka.bootstrap_servers": broker.bootstrap_servers,
-            "kafka.group_id": f"replay-{name}",
-            "source.topic": topics.requests,
-            "sink.topic": topics.scores,
-            "sink.dead_letter_topic": topics.dead_letters,
-            "predictor.addresses": [server.address],
-            "predictor.models": [MODEL],
-            # A replay is not about time: whatever is sent shall be scored.
-            "source.budget_ms": 600_000,
-            "source.max_budget_ms": 600_000,
-        }
-        with step(console, "scorer"):
-            stack.enter_context(ScorerProcess(settings, out / "scorer.log"))
-        with step(console, f"streaming {len(records):,} requests through Kafka"):
-            return stream(broker.bootstrap_servers, topics, records, progress=progress)
+    settings = {
+        "kafka.group_id": f"replay-{name}",
+        # A replay does not measure time: every record must be scored.
+        "source.budget_ms": 600_000,
+        "source.max_budget_ms": 600_000,
+    }
+    with (
+        running_system(console, out, topics, broker=broker, settings=settings) as system,
+        step(console, f"streaming {len(records):,} requests through Kafka"),
+    ):
+        return stream(system.broker.bootstrap_servers, topics, records, progress=progress)
 
 
 def _fresh_version(out: Path) -> Path:
-    """The base path, where version 1 of an earlier run has made room."""
-    base = out / "models" / MODEL
+    """The base path, without the versions of an earlier run."""
+    base = model_base(out)
     shutil.rmtree(base, ignore_errors=True)
     return base
 
@@ -228,11 +211,11 @@ def _fresh_version(out: Path) -> Path:
 def _model_training(*arguments: str) -> None:
     status = subprocess.run([sys.executable, "-m", "model_training", *arguments], check=False).returncode
     if status:
-        raise ReplayError(f"model-training {arguments[0]} ended with status {status}; its message is above")
+        raise ReplayError(f"model-training {arguments[0]} exited with status {status}; its message is above")
 
 
 def _only_score(answers: list[dict[str, object]]) -> float:
-    """The score of a row that was answered once, by the model; else NaN."""
+    """The score of a row with exactly one answer, from the model; else NaN."""
     if len(answers) != 1 or answers[0]["status"] != "ok":
         return float("nan")
     ctr = answers[0]["ctr"]

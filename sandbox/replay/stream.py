@@ -1,4 +1,4 @@
-"""Records through the scorer, each followed to its answer or dead letter by its key."""
+"""Streams records through the scorer; follows each by its key to its answer or dead letter."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from sandbox.dead_letters import reason_of
-from sandbox.drive import Topics
+from sandbox.broker.topics import Topics
+from sandbox.errors import SandboxError
+from sandbox.traffic.dead_letters import reason_of
 
 _POLL_S = 0.2
 _FLUSH_S = 60.0
@@ -16,16 +17,16 @@ _METADATA_S = 30.0
 _REPORT_S = 5.0
 
 
-class StreamError(Exception):
-    """The broker did not take a record, or a topic cannot be read."""
+class StreamError(SandboxError):
+    """The broker did not accept a record, or a topic cannot be read."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the records, by key.
+    """Answers and dead letters by the key of the record.
 
     Attributes:
-        answers: the answers to each, in order of receipt.
+        answers: the answers to each record, in order of receipt.
         dead_letters: the reasons of its dead letters.
     """
 
@@ -34,11 +35,11 @@ class Outcome:
 
     @property
     def settled(self) -> int:
-        """Records with an answer or a dead letter."""
+        """Number of records with an answer or a dead letter."""
         return len(self.answers.keys() | self.dead_letters.keys())
 
     def unsettled(self, keys: Mapping[str, object]) -> list[str]:
-        """Those of `keys` that have not exactly one answer or one dead letter."""
+        """The `keys` of records without exactly one answer or one dead letter."""
         return [k for k in keys if len(self.answers.get(k, ())) + len(self.dead_letters.get(k, ())) != 1]
 
 
@@ -50,19 +51,19 @@ def stream(
     timeout_s: float = 600.0,
     progress: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Sends all records as fast as the broker takes them, and reads until each has an answer or a dead letter.
+    """Sends all records, and reads until each has an answer or a dead letter.
 
-    The output topics are read from their beginning. Whoever lacks an answer after `timeout_s` is simply missing from
-    the outcome.
+    The output topics are read from their beginning. The outcome does not have records without an answer after
+    `timeout_s`.
 
     Raises:
-        StreamError: a record was not taken, or a topic cannot be read.
+        StreamError: the broker did not accept a record, or a topic cannot be read.
     """
     _send(bootstrap, topics.requests, records)
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
-            "group.id": "replay",  # librdkafka wants one; it is never joined
+            "group.id": "replay",  # librdkafka requires one; no group is joined
             "enable.auto.commit": False,
             "log_level": 2,
         }
@@ -85,7 +86,7 @@ def stream(
             if progress is not None and now >= report_at:
                 progress(outcome.settled)
                 report_at = now + _REPORT_S
-        # One more look: a second answer would come right behind the first.
+        # One more read: a duplicate answer arrives shortly after the first.
         for message in consumer.consume(500, timeout=1.0):
             _receive(message, topics, outcome)
     except KafkaException as error:
@@ -112,7 +113,7 @@ def _send(bootstrap: str, topic: str, records: Mapping[str, bytes]) -> None:
                 producer.poll(_POLL_S)
     left = producer.flush(_FLUSH_S)
     if left or failures:
-        raise StreamError(f"{left + len(failures)} records were not taken: {failures[:1] or 'no acknowledgement'}")
+        raise StreamError(f"{left + len(failures)} records were not accepted: {failures[:1] or 'no acknowledgement'}")
 
 
 def _receive(message: Message, topics: Topics, outcome: Outcome) -> None:
@@ -120,7 +121,7 @@ def _receive(message: Message, topics: Topics, outcome: Outcome) -> None:
     if error is not None:
         if error.fatal():
             raise KafkaException(error)
-        return  # librdkafka retries what can be retried
+        return  # librdkafka retries the others
     key = (message.key() or b"").decode()
     if message.topic() == topics.scores:
         outcome.answers.setdefault(key, []).append(orjson.loads(message.value() or b""))

@@ -1,4 +1,4 @@
-"""What counts as lost, repeated or wrong under faults, and that each scenario has its page."""
+"""Lost, duplicate and wrong answers under faults; every scenario is documented."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +7,12 @@ import pytest
 
 from benchmarks.chaos.__main__ import SCENARIOS
 from benchmarks.chaos.scene import delivered, last_unscored
-from sandbox.checker import Checker
-from sandbox.ledger import Ledger
-from sandbox.ranker import TrafficReport, report_of
+from sandbox.traffic.checker import Checker
+from sandbox.traffic.report import TrafficReport, report_of
+from sandbox.traffic.sent_requests import SentRequests
 from tests.benchmarks.test_figures import times_of
 
-REPORT = report_of(Checker(Ledger(), []), Ledger())
+REPORT = report_of(Checker(SentRequests(), []), SentRequests())
 
 
 def _broken(report: TrafficReport, *, duplicates: bool = False) -> list[str]:
@@ -29,7 +29,7 @@ def _broken(report: TrafficReport, *, duplicates: bool = False) -> list[str]:
         (replace(REPORT, wrong={"bad_json": 2}), ["wrong"]),
     ],
 )
-def test_one_fault_is_enough(report: TrafficReport, broken: list[str]) -> None:
+def test_one_fault_breaks_the_bound(report: TrafficReport, broken: list[str]) -> None:
     assert _broken(report) == broken
 
 
@@ -39,7 +39,7 @@ def test_duplicates_are_counted_but_allowed_at_least_once() -> None:
     assert [f.value for f in delivered(report, duplicates=True) if f.name == "duplicates"] == [3]
 
 
-def test_recovery_lasts_until_the_last_request_that_was_not_scored() -> None:
+def test_recovery_lasts_until_the_last_unscored_request() -> None:
     times = times_of([(10.0, 5.0, "ok"), (11.0, 5.0, "fallback"), (13.5, 900.0, "partial"), (14.0, 5.0, "ok")])
     report = replace(REPORT, times=times)
     assert last_unscored(report, 12.0) == pytest.approx(1.5)

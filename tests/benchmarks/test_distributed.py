@@ -1,4 +1,4 @@
-"""What the figures of distributed training are made of, and the program that makes a worker slow."""
+"""The figures of distributed training, and the program that slows a worker down."""
 
 import math
 import os
@@ -21,7 +21,7 @@ def _runs(rate: float, auc: float) -> list[Trained]:
     return [Trained(rate / 256, rate, auc, running_share=0.2)] * 3
 
 
-def test_modes_stand_beside_single_processes_and_stragglers_beside_their_mode() -> None:
+def test_modes_are_compared_with_single_processes_and_stragglers_with_their_mode() -> None:
     runs = {name: _runs(1000.0, 0.715) for name in MODES} | {"async": _runs(2000.0, 0.60)}
     runs |= {"sync_straggler": _runs(300.0, 0.7), "backup_straggler": _runs(900.0, 0.7)}
     single = {name: [Trained(1.0, 5000.0, auc) for auc in _SPREAD] for name in MODES}
@@ -36,9 +36,9 @@ def test_modes_stand_beside_single_processes_and_stragglers_beside_their_mode() 
     assert len(figures) == 6 * len(MODES) + 4 * len(STRAGGLING) + 1
 
 
-def test_noise_is_what_means_of_equal_spread_differ_by() -> None:
+def test_noise_is_the_difference_of_means_of_equal_variance() -> None:
     squares = 2 * 0.01**2 + 2 * 0.02**2
-    expected = 2.447 * math.sqrt(squares / 6 * (1 / 5 + 1 / 3))  # Student's with six degrees of freedom
+    expected = 2.447 * math.sqrt(squares / 6 * (1 / 5 + 1 / 3))  # Student's t with six degrees of freedom
     assert auc_noise(_SPREAD, [0.74, 0.72, 0.70]) == pytest.approx(expected, rel=1e-3)
     assert auc_noise(_SPREAD, [0.6]) == pytest.approx(2.776 * math.sqrt(2 * 0.01**2 / 4 * (1 / 5 + 1)), rel=1e-3)
 
@@ -52,7 +52,7 @@ def test_only_our_own_placement_has_a_bound() -> None:
     ]
 
 
-def test_speed_counts_from_when_all_take_part() -> None:
+def test_speed_counts_once_all_workers_take_part() -> None:
     heard = Listener(workers=2)
     for now, task, line in (
         (0.0, _CHIEF, "step 1/1,000, loss 0.7000, first after 9 s"),
@@ -74,7 +74,7 @@ def _slowed(*arguments: str, program: str) -> list[str]:
     return [sys.executable, "-m", "benchmarks.slowed", *arguments, "--", sys.executable, "-c", program]
 
 
-def test_a_slowed_program_gets_its_share_of_the_time_once_it_has_said_the_words() -> None:
+def test_a_slowed_program_gets_its_share_of_the_time_after_it_printed_the_words() -> None:
     works = """
 import time
 def work(seconds):
@@ -91,7 +91,7 @@ raise SystemExit(3)
     assert found.returncode == 3, found.stderr
     now, used, share = found.stdout.splitlines()
     assert now == "now"
-    # The first moments are its own until the other program has read the word.
+    # It runs at full speed until the other program has read the word.
     assert float(used) < 0.4
     (ran,) = re.findall(r"slowed: ran (\d\.\d+) of the time", share)
     assert float(ran) == pytest.approx(0.2, abs=0.05)

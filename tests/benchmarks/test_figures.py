@@ -1,4 +1,4 @@
-"""What figures are made of, on answers made by hand."""
+"""The computation of figures, from constructed answers."""
 
 import math
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from benchmarks.figures import around_switch, faults, hit_ratio, ok_share, percentile, sent_at, under_load
-from sandbox.checker import STATUSES, AnswerTimes
-from sandbox.ranker import report_of
-from tests.sandbox.answers import Bench, answer_to
+from sandbox.traffic.checker import STATUSES, AnswerTimes
+from sandbox.traffic.report import report_of
+from tests.sandbox.traffic.answers import Bench, answer_to
 
 NAN = float("nan")
 
@@ -36,8 +36,8 @@ def times_of(
     )
 
 
-def test_goodput_counts_what_is_whole_and_in_time() -> None:
-    """A request each second for ten seconds, budget 500 ms; counted is second 2 to second 10."""
+def test_goodput_counts_complete_answers_in_time() -> None:
+    """One request per second for 10 s, budget 500 ms; the window is from second 2 to second 10."""
     answers = [(float(second), 100.0, "ok") for second in range(11)]
     answers[0] = (0.0, 400.0, "ok")  # before the window
     answers[3] = (3.0, 501.0, "ok")  # too late
@@ -45,7 +45,7 @@ def test_goodput_counts_what_is_whole_and_in_time() -> None:
     answers[5] = (5.0, 10.0, "expired")
     answers[6] = (6.0, 10.0, "fallback")
     answers[7] = (7.0, 10.0, "partial")
-    answers[10] = (10.0, 100.0, "ok")  # received when nobody sends any more
+    answers[10] = (10.0, 100.0, "ok")  # received after the last send
     seen = under_load(times_of(answers), 500.0, skip_s=2.0)
     assert seen.goodput == 4 / 8  # seconds 2, 4, 8, 9
     assert seen.offered == 9 / 8
@@ -60,11 +60,11 @@ def test_batches_are_those_of_answers_in_time() -> None:
 
 
 @pytest.mark.parametrize("answers", [[], [(1.0, 10.0, "ok")], [(1.0, 10.0, "ok"), (1.5, 10.0, "ok")]])
-def test_too_little_traffic_gives_no_figure(answers: list[tuple[float, float, str]]) -> None:
+def test_too_little_traffic_gives_nan(answers: list[tuple[float, float, str]]) -> None:
     assert math.isnan(under_load(times_of(answers), 500.0, skip_s=1.0).goodput)
 
 
-def test_overload_without_any_answer_in_time_is_a_goodput_of_nought() -> None:
+def test_without_an_answer_in_time_the_goodput_is_zero() -> None:
     seen = under_load(times_of([(float(i), 10.0, "expired") for i in range(5)]), 500.0, skip_s=1.0)
     assert seen.goodput == 0.0
     assert math.isnan(seen.p99)
@@ -78,8 +78,8 @@ def test_the_share_of_ok_is_that_of_the_requests_sent_in_the_window() -> None:
     assert math.isnan(ok_share(times, 5.0, 9.0))
 
 
-def test_a_switch_is_cut_where_its_phases_begin_and_end() -> None:
-    """One answer a second, received at 0, 1 … 39. Folder at 10, AVAILABLE at 14; both versions answer from 16 to 21."""
+def test_a_switch_is_split_at_the_limits_of_its_phases() -> None:
+    """Answers at 0 … 39; folder at 10, AVAILABLE at 14; both versions answer from 16 to 21."""
     at = np.arange(40.0)
     total = np.full(40, 2.0)
     total[10:14] = 50.0
@@ -90,30 +90,30 @@ def test_a_switch_is_cut_where_its_phases_begin_and_end() -> None:
     assert (found.before, found.loading) == (2.0, 50.0)
     assert (found.first_new, found.last_old, found.ramp_s) == (16.0, 21.0, 5.0)
     assert found.answers == (10, 16)  # 0 … 9, and 11 … 26
-    assert found.around > 40.0  # the end of the loading is inside
+    assert found.around > 40.0  # the end of the loading is in it
     assert 2.9 < found.around_loaded <= 3.0
 
 
-def test_a_switch_at_once_has_a_ramp_of_nought() -> None:
+def test_an_immediate_switch_has_a_ramp_of_zero() -> None:
     times = times_of([(float(i), 0.0, "ok") for i in range(20)], versions=[1.0] * 10 + [2.0] * 10)
     found = around_switch(times, 2, folder_at=5.0, available_at=6.0, margin_s=2.0)
     assert (found.first_new, found.last_old, found.ramp_s) == (10.0, 9.0, 0.0)
     assert found.answers == (5, 5)  # 0 … 4, and 8 … 12
 
 
-def test_a_switch_that_did_not_happen_gives_no_figure() -> None:
+def test_a_missing_switch_gives_nan() -> None:
     times = times_of([(float(i), 0.0, "ok") for i in range(20)])
     found = around_switch(times, 2, folder_at=5.0, available_at=6.0)
     assert math.isnan(found.around)
     assert found.answers == (5, 0)
 
 
-def test_percentiles_leave_out_what_is_not_known() -> None:
+def test_percentiles_ignore_nan() -> None:
     assert percentile(np.array([1.0, NAN, 3.0]), 50) == 2.0
     assert math.isnan(percentile(np.array([NAN]), 50))
 
 
-def test_what_was_sent_when_is_known_from_the_answer() -> None:
+def test_the_send_time_follows_from_the_answer() -> None:
     assert sent_at(times_of([(3.0, 250.0, "ok")])).tolist() == pytest.approx([3.0])
 
 
@@ -121,11 +121,11 @@ def test_faults_and_hits_of_a_report() -> None:
     bench = Bench()
     records = [bench.ask() for _ in range(3)]
     bench.checker.check(orjson.dumps(answer_to(records[0])), 1.0)
-    report = report_of(bench.checker, bench.ledger)
+    report = report_of(bench.checker, bench.sent_requests)
     assert faults(report) == 2
     assert hit_ratio(report) == 1 / 20
     bench.checker.check(orjson.dumps(answer_to(records[0])), 1.0)
     bench.checker.check(orjson.dumps(answer_to(records[1], ctr=None)), 1.0)
-    report = report_of(bench.checker, bench.ledger)
-    assert faults(report) == 3  # one lost, one twice, one wrong
+    report = report_of(bench.checker, bench.sent_requests)
+    assert faults(report) == 3  # one lost, one duplicate, one wrong
     assert math.isnan(hit_ratio(replace(report, sources={})))

@@ -1,4 +1,4 @@
-"""Following a program that does not do its work."""
+"""A measured program that exits too early."""
 
 import subprocess
 import sys
@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from benchmarks.programs import follow
-from sandbox.broker.ports import LOOPBACK, free_ports
+from sandbox.host.ports import LOOPBACK, free_ports
 
 
-def test_a_program_that_has_ended_is_not_waited_for() -> None:
+def test_an_exited_program_raises_an_error_immediately() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    with ended, pytest.raises(RuntimeError, match=rf"process {ended.pid} ended after 0 of 7 answers on scores"):
+    with ended, pytest.raises(RuntimeError, match=rf"process {ended.pid} exited after 0 of 7 answers on scores"):
         follow(ended.pid, f"{LOOPBACK}:{free_ports(1)[0]}", "scores", 7)

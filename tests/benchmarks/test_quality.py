@@ -1,4 +1,4 @@
-"""How models are judged: rows of the world, intervals and what they allow, tables, pictures, and the command."""
+"""Evaluation of models: rows of the world, intervals, tables, pictures, and the command."""
 
 import subprocess
 import sys
@@ -16,11 +16,11 @@ from benchmarks.quality.results import HeldOut, Results, Trial, is_done, load_re
 from benchmarks.quality.tables import BEGIN, END, replaced, section
 from benchmarks.quality.world_rows import WorldEncoder, draw_rows
 from model_training.config import load_spec
-from sandbox.replay.data import AVAZU
-from sandbox.world import auc
+from sandbox.replay.public_data import AVAZU
+from sandbox.world.clicks import auc
 from streamer.features import Encoder, FeatureSpec
 from tests.public_data import require_data
-from tests.sandbox.worlds import small_world
+from tests.sandbox.world.small import small_world
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def spec() -> FeatureSpec:
     return load_spec(Path("configs/features/world.yaml"))
 
 
-def test_rows_put_together_are_those_of_the_encoder(spec: FeatureSpec) -> None:
+def test_combined_rows_equal_those_of_the_encoder(spec: FeatureSpec) -> None:
     world, rng = small_world(), np.random.default_rng(1)
     users, contexts = world.draw_requests(rng, 40)
     ads = world.draw_shown(rng, 40, 3)
@@ -41,7 +41,7 @@ def test_rows_put_together_are_those_of_the_encoder(spec: FeatureSpec) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_rows_are_drawn_with_their_truth(spec: FeatureSpec) -> None:
+def test_rows_have_their_true_probabilities(spec: FeatureSpec) -> None:
     world = small_world()
     one, again, other = (draw_rows(world, spec, 5_000, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.examples.ids, again.examples.ids)
@@ -53,13 +53,13 @@ def test_rows_are_drawn_with_their_truth(spec: FeatureSpec) -> None:
 
 
 @pytest.mark.parametrize("name", ["reference", "openrtb"])
-def test_specs_with_crosses_or_numbers_are_refused(name: str) -> None:
+def test_specs_with_crosses_or_numbers_are_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="without crosses"):
         WorldEncoder(small_world(), load_spec(Path(f"configs/features/{name}.yaml")))
 
 
 def _results(*, known: bool = True) -> Results:
-    """Three models of one truth: one knows nothing of a half of it, two know all and differ by a little noise."""
+    """Three models of one truth: one ignores half of it, two differ from it by a little noise."""
     rng = np.random.default_rng(3)
     main, hidden = rng.standard_normal((2, 8_000))
     truth = 1 / (1 + np.exp(1.5 - main - hidden))
@@ -89,15 +89,15 @@ def test_the_gap_is_measured_from_the_baseline_to_the_truth(judgement: Judgement
     assert judgement.judged[BASELINE].calibration_error > judgement.judged[TRUTH].calibration_error
 
 
-def test_only_what_differs_beyond_chance_is_ordered(judgement: Judgement) -> None:
+def test_only_differences_beyond_chance_are_ordered(judgement: Judgement) -> None:
     assert set(judgement.above) == {("dcn", BASELINE), ("dcn_v2", BASELINE)}
     assert judgement.pairs == 3
 
 
-def test_the_more_pairs_the_wider_the_intervals() -> None:
+def test_intervals_widen_with_the_number_of_pairs() -> None:
     rng = np.random.default_rng(1)
     drawn = rng.normal(0, 0.01, (4_000, 2)) + np.array([0.7, 0.73])
-    # The difference is 2.1 of its standard errors: beyond one interval of 95 %, within one of fifteen.
+    # The difference is 2.1 standard errors: outside a single 95 % interval, inside one of fifteen.
     assert ordered({"a": 0.7, "b": 0.73}, drawn) == (("b", "a"),)
     many = np.hstack([drawn, drawn[:, :1].repeat(4, axis=1)])
     assert ordered({"a": 0.7, "b": 0.73, **dict.fromkeys("cdef", 0.7)}, many) == ()
@@ -111,7 +111,7 @@ def test_bins_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(predicted, reference[1], atol=1e-3)
 
 
-def test_tables_say_what_the_intervals_allow(judgement: Judgement) -> None:
+def test_tables_state_only_what_the_intervals_prove(judgement: Judgement) -> None:
     made = section({"world": ("A world", _results(), judgement)}, {"world": [("a.png", "ROC, A world")]})
     assert "### A world" in made
     assert "4,000 rows to train on, 800 of them clicked; judged on 8,000 others" in made
@@ -149,7 +149,7 @@ def test_one_model_alone_is_compared_with_chance() -> None:
         assert "80 of them clicked, with 10 % of the non-clicks; judged" in made
 
 
-def test_only_what_stands_between_the_marks_is_replaced() -> None:
+def test_only_text_between_the_marks_is_replaced() -> None:
     page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     once = replaced(page, "new")
     assert once == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
@@ -158,7 +158,7 @@ def test_only_what_stands_between_the_marks_is_replaced() -> None:
         replaced("a page", "new")
 
 
-def test_finished_runs_are_kept(tmp_path: Path) -> None:
+def test_finished_runs_are_saved(tmp_path: Path) -> None:
     results = _results()
     assert load_results(tmp_path, MODELS) is None
     for name in ("dcn", BASELINE):
@@ -192,7 +192,7 @@ def test_each_model_of_each_log_has_a_config() -> None:
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.tensorflow
-def test_the_command_trains_judges_and_writes_the_page(tmp_path: Path) -> None:
+def test_the_command_trains_evaluates_and_writes_the_page(tmp_path: Path) -> None:
     require_data(AVAZU)
     page = tmp_path / "models.md"
     page.write_text(f"# Models\n\n{BEGIN}\n{END}\n")

@@ -1,4 +1,4 @@
-"""The form of a result, what it is made of, the pictures, and the command line."""
+"""The format of a result, its parts, the pictures, and the command line."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import cache, input_pipeline, overload, workers
 from benchmarks.__main__ import SCENARIOS, main
-from benchmarks.common import Bench, Service
+from benchmarks.bench import Bench, Service
 from benchmarks.figures import Load
 from benchmarks.hit_ratio import HitRatios, hit_ratios, zipf_trace
 from benchmarks.plots import PICTURES, draw, series, values_of
@@ -23,7 +23,7 @@ from streamer.settings.sections import BatchingSettings, CacheSettings
 NAN = float("nan")
 
 
-def test_a_result_has_the_documented_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_has_the_documented_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = [
         Figure("kept", 1.23456, "ms", "<=", 2.0),
         Figure("broken", 0.5, "ratio", ">=", 0.8),
@@ -45,7 +45,7 @@ def test_a_result_has_the_documented_form(tmp_path: Path, capsys: pytest.Capture
     assert "not measured" in shown
 
 
-def test_a_service_of_some_capacity_has_it_in_full_batches() -> None:
+def test_a_service_has_its_capacity_in_full_batches() -> None:
     rows = BatchingSettings().max_batch_rows
     service = Service.of_capacity(40.0, 300, workers=2)
     call_s = (service.fixed_ms + service.per_row_us * rows / 1e3) / 1e3
@@ -68,13 +68,13 @@ def test_overload_without_goodput_has_no_ratio() -> None:
     assert figures[0].holds is False
 
 
-def test_the_worst_size_counts_against_the_ideal() -> None:
+def test_the_largest_difference_from_the_ideal_counts() -> None:
     figures = {f.name: f.value for f in cache.figures_of({64: HitRatios(0.5, 0.508), 256: HitRatios(0.703, 0.7)})}
     assert figures["hit_ratio_off_ideal"] == pytest.approx(0.8)
     assert (figures["hit_ratio_64_kib"], figures["ideal_hit_ratio_256_kib"]) == (0.5, 0.7)
 
 
-def test_a_zipf_trace_asks_for_the_first_rows_most() -> None:
+def test_a_zipf_trace_requests_the_first_rows_most() -> None:
     trace = zipf_trace(50, 400, 20)
     asked = Counter(trace.ravel().tolist())
     assert trace.shape == (400, 20)
@@ -84,7 +84,7 @@ def test_a_zipf_trace_asks_for_the_first_rows_most() -> None:
     np.testing.assert_array_equal(trace, zipf_trace(50, 400, 20))
 
 
-def test_a_trace_that_hardly_fills_the_cache_is_refused() -> None:
+def test_a_trace_too_short_for_the_cache_is_rejected() -> None:
     small = ScoreCache(CacheSettings(max_bytes=2**16, ttl_s=1e6))
     with pytest.raises(ValueError, match="too short"):
         hit_ratios(small, zipf_trace(100, 30, 20))
@@ -107,7 +107,7 @@ def test_series_are_read_from_names() -> None:
     assert series(values, "goodput_") == ([], [])
 
 
-def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
+def test_pictures_are_drawn_for_measured_scenarios(tmp_path: Path) -> None:
     figures, images = tmp_path / "bench", tmp_path / "images"
     assert draw(figures, images) == []
     loads = {load: Load(load, 0.0 if load == 25 else load, 1.0, NAN, 300.0) for load in overload.LOADS}
@@ -122,18 +122,18 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in images.iterdir())
 
 
-def test_workers_are_compared_turn_by_turn() -> None:
+def test_workers_are_compared_by_round() -> None:
     def run(cpu_ms: float) -> Run:
         return Run(requests_per_second=100.0, cpu_ms=cpu_ms, resident_mb=100.0, scores={})
 
-    # The machine is twice as slow in the second turn; two workers cost 5 % more in each.
+    # The machine is half as fast in the second round; two workers cost 5 % more in each.
     figures = {f.name: f for f in workers.figures_of({1: [run(1.0), run(2.0)], 2: [run(1.05), run(2.1)]})}
     assert figures["cpu_of_two_over_one"].value == pytest.approx(1.05)
     assert figures["cpu_of_two_over_one"].holds
     assert not {f.name: f for f in workers.figures_of({1: [run(1.0)], 2: [run(1.2)]})}["cpu_of_two_over_one"].holds
 
 
-def test_an_unknown_scenario_is_refused_with_those_there_are(
+def test_an_unknown_scenario_is_rejected_with_the_known_ones(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["benchmarks", "overlord"])

@@ -1,4 +1,4 @@
-"""The project's compose file as Docker Compose itself reads it (no engine is needed for that)."""
+"""The project's compose file as Docker Compose reads it, which needs no engine."""
 
 import json
 import os
@@ -17,20 +17,20 @@ Compose = dict[str, Any]
 
 
 def script(name: str) -> str:
-    """Path of a console script, this environment's own first.
+    """Path of a console script, first in this environment.
 
     Raises:
-        FileNotFoundError: It is nowhere; `pip install -e .[dev]` brings every one that the tests use.
+        FileNotFoundError: it is not installed; `make setup` installs all scripts that the tests use.
     """
     own = Path(sys.executable).parent / name
     found = str(own) if own.exists() else shutil.which(name)
     if found is None:
-        raise FileNotFoundError(f"{name} is not installed: pip install -e .[dev]")
+        raise FileNotFoundError(f"{name} is not installed: run `make setup`")
     return found
 
 
 def compose(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Docker Compose on `file` as if it lay in the repository's root, with no variable of the caller's set."""
+    """Runs Docker Compose on `file` as in the root of the repository, without our variables."""
     return subprocess.run(
         [script("docker-compose"), "--project-directory", str(ROOT), "--file", str(file), *arguments],
         env={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(file.parent)},

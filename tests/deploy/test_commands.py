@@ -1,4 +1,4 @@
-"""Every command that the compose file gives to our own images is one that this project understands."""
+"""Every command that the compose file gives to our own images is a command of this project."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ def run(*command: str, environment: dict[str, str] | None = None) -> subprocess.
     return subprocess.run(
         [script(command[0]), *command[1:]],
         cwd=ROOT,
-        # Wide and plain, so that a help page cuts no option in two.
+        # Wide and plain, so that a help page does not split an option.
         env={
             **os.environ,
             "COLUMNS": "200",
@@ -31,14 +31,16 @@ def run(*command: str, environment: dict[str, str] | None = None) -> subprocess.
     )
 
 
-def test_ours_are_the_services_that_are_built_here(services: dict[str, Compose]) -> None:
+def test_our_images_are_those_that_are_built_here(services: dict[str, Compose]) -> None:
     assert {name for name, service in services.items() if "build" in service} == set(OURS)
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_console_script_is_the_projects(services: dict[str, Compose], name: str) -> None:
+def test_the_command_belongs_to_the_project(services: dict[str, Compose], name: str) -> None:
+    """It is a console script of the wheel, or `python -m sandbox` of the sandbox's image."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert services[name]["command"][0] in scripts
+    command = services[name]["command"]
+    assert command[0] in scripts or command[:3] == ["python", "-m", "sandbox"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -52,7 +54,7 @@ def test_the_command_and_its_options_exist(services: dict[str, Compose], name: s
 
 @pytest.mark.parametrize("name", ["topics", "streamer"])
 def test_the_settings_accept_the_environment(services: dict[str, Compose], name: str) -> None:
-    """Unknown settings are refused, so this also finds a misspelt variable."""
+    """Unknown settings are rejected, so this also finds a misspelt variable."""
     result = run(
         "streamer", "check-config", "--config", "configs/streamer.yaml", environment=services[name]["environment"]
     )

@@ -1,4 +1,4 @@
-"""The container set-up: valid for Docker Compose itself, pinned, on loopback only, and every file it names exists."""
+"""The containers: valid for Docker Compose, pinned, on loopback; every named file exists."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ def set_unknown_key(file: Compose) -> None:
     file["services"]["streamer"]["helth_check"] = {}
 
 
-def depend_on_nobody(file: Compose) -> None:
+def depend_on_unknown_service(file: Compose) -> None:
     file["services"]["streamer"]["depends_on"]["zookeeper"] = {"condition": "service_healthy"}
 
 
@@ -57,7 +57,7 @@ def test_compose_accepts_the_file() -> None:
 
 
 def test_an_unchanged_copy_is_accepted(tmp_path: Path) -> None:
-    """Without it a mutation could be refused for being a copy."""
+    """Proves that a mutated copy is not rejected only because it is a copy."""
     file = tmp_path / "docker-compose.yml"
     file.write_text(yaml.safe_dump(load()))
     result = compose(file, "config", "--quiet")
@@ -68,7 +68,7 @@ def test_an_unchanged_copy_is_accepted(tmp_path: Path) -> None:
     ("mutate", "complaint"),
     [
         (set_unknown_key, "helth_check"),
-        (depend_on_nobody, "zookeeper"),
+        (depend_on_unknown_service, "zookeeper"),
         (use_undefined_volume, "undefined volume nowhere"),
         (depend_in_a_circle, "cycle"),
         (wait_for_unknown_condition, "condition"),
@@ -76,7 +76,7 @@ def test_an_unchanged_copy_is_accepted(tmp_path: Path) -> None:
         (stop_after_bad_duration, "half a minute"),
     ],
 )
-def test_compose_refuses_a_broken_copy(mutate: Callable[[Compose], None], complaint: str, tmp_path: Path) -> None:
+def test_compose_rejects_a_broken_copy(mutate: Callable[[Compose], None], complaint: str, tmp_path: Path) -> None:
     broken = copy.deepcopy(load())
     mutate(broken)
     file = tmp_path / "docker-compose.yml"
@@ -93,14 +93,14 @@ def test_every_image_is_pinned_to_a_patch_version(services: dict[str, Compose]) 
     assert {image for image in images if not PINNED.fullmatch(image)} == set()
 
 
-def test_images_built_here_carry_the_projects_version(services: dict[str, Compose]) -> None:
+def test_images_built_here_have_the_projects_version(services: dict[str, Compose]) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     tags = {service["image"].split(":")[1] for service in services.values() if "build" in service}
     assert tags == {version}
 
 
 def test_services_sharing_an_image_share_its_build(services: dict[str, Compose]) -> None:
-    """Else Compose would try to pull the image for the one that cannot build it."""
+    """Otherwise Compose pulls the image for the service without a build."""
     for service in services.values():
         if service["image"].startswith("ctr-streamer"):
             dockerfile = service["build"]["dockerfile"]
@@ -123,7 +123,7 @@ def test_every_service_has_limits(services: dict[str, Compose]) -> None:
         assert int(limits["memory"]) > 0, name
 
 
-def test_a_dependency_is_waited_for_until_it_is_healthy_or_done(services: dict[str, Compose]) -> None:
+def test_a_service_waits_for_its_dependencies_to_be_healthy_or_done(services: dict[str, Compose]) -> None:
     for name, service in services.items():
         for target, how in service.get("depends_on", {}).items():
             wanted = "service_completed_successfully" if target in ONE_SHOT else "service_healthy"
@@ -143,7 +143,7 @@ def test_every_file_that_is_mounted_exists(services: dict[str, Compose]) -> None
 
 
 def test_config_paths_in_commands_are_mounted(services: dict[str, Compose]) -> None:
-    """Each /etc path that an argument names is a file of this repository."""
+    """Each /etc path in an argument is a file of this repository."""
     named = 0
     for service in services.values():
         binds = {

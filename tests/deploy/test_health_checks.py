@@ -1,4 +1,4 @@
-"""The health checks, run outside of containers against a stand-in that is well, unwell or gone."""
+"""The health checks, against a local server that is healthy, unhealthy or down."""
 
 import asyncio
 import shutil
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the checks are 
 
 @asynccontextmanager
 async def serving(status: int, body: str) -> AsyncIterator[int]:
-    """A server on a free port of 127.0.0.1 that gives every GET the same answer; yields the port."""
+    """A server on a free port that answers every GET in the same way; yields the port."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=status, text=body)
@@ -40,7 +40,7 @@ async def serving(status: int, body: str) -> AsyncIterator[int]:
 
 
 def command(service: Compose, port: str, replacement: str) -> list[str]:
-    """The check's command line, pointed at another port."""
+    """The command line of the check, for another port."""
     kind, *words = service["healthcheck"]["test"]
     assert any(port in word for word in words)
     words = [word.replace(port, replacement) for word in words]

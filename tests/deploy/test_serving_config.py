@@ -1,4 +1,4 @@
-"""The text protos that TensorFlow Serving reads: right names, right types, and the values the scorer relies on."""
+"""The text protos of TensorFlow Serving: names, types, and the values that the scorer needs."""
 
 import importlib
 from typing import Any
@@ -21,8 +21,8 @@ TYPES = {
 def message(name: str, **messages: dict[str, str]) -> Any:
     """An empty message `name` of a schema given as message → field → type.
 
-    tensorflow-serving-api carries no messages for these two files, so their schema (monitoring_config.proto and
-    session_bundle_config.proto of TensorFlow Serving, as far as used) stands in the tests.
+    tensorflow-serving-api has no messages for these two files, so the tests define the used part of their schema
+    (monitoring_config.proto and session_bundle_config.proto of TensorFlow Serving).
     """
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package=f"{PACKAGE}.{name}", syntax="proto3")
     for message_name, fields in messages.items():
@@ -52,7 +52,7 @@ def test_models_config_serves_three_versions_of_ctr(services: dict[str, Compose]
     assert model.name == "ctr"
     assert model.model_platform == "tensorflow"
     assert model.model_version_policy.latest.num_versions == 3
-    # The trainer writes where the server looks.
+    # The trainer writes to the base path of the server.
     assert model.base_path == services["model"]["command"][services["model"]["command"].index("--models") + 1]
 
 

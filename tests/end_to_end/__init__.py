@@ -1,1 +1,1 @@
-"""The whole way on real parts: Kafka, the scorer as a process, the model server, a trained graph."""
+"""The whole system with real parts: Kafka, scorer process, model server, trained graph."""

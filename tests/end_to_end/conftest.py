@@ -1,4 +1,4 @@
-"""A model of a small spec, a server for it, and scorers on topics of their own."""
+"""A model of a small spec, a server for it, and scorers on their own topics."""
 
 import subprocess
 import sys
@@ -13,9 +13,9 @@ import pytest
 import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from sandbox.broker import KafkaBroker
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.scorer import ScorerProcess
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
 from tests.kafka_fixtures import FreshTopic
 from tests.model_training.conftest import SPEC
 
@@ -65,7 +65,7 @@ class System:
         headers: list[tuple[str, bytes]] | None = None,
         compression: str = "none",
     ) -> None:
-        """Produces records in this order, all with the same key or each with its own."""
+        """Produces records in this order, with one key or with one key per record."""
         producer = Producer(
             {
                 "bootstrap.servers": self.bootstrap,
@@ -79,7 +79,7 @@ class System:
         assert producer.flush(30) == 0
 
     def read(self, topic: str, n: int, timeout_s: float = ANSWER_S) -> list[Message]:
-        """The first n messages of a topic; fewer if they do not come in time."""
+        """The first n messages of a topic; fewer after `timeout_s`."""
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "enable.auto.commit": False})
         consumer.assign([TopicPartition(topic, 0, 0)])
         found: list[Message] = []
@@ -94,7 +94,7 @@ class System:
         return found
 
     def answers(self, n: int, timeout_s: float = ANSWER_S) -> dict[str, dict[str, Any]]:
-        """The first n answers by request id; fails on a request that was answered twice."""
+        """The first n answers by request id; fails on a duplicate answer."""
         found = [message.json for message in self.read(self.scores, n, timeout_s)]
         by_id = {answer["request_id"]: answer for answer in found}
         assert len(by_id) == len(found) == n, f"{len(found)} answers to {len(by_id)} requests, {n} expected"
@@ -114,7 +114,7 @@ def model_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model_server(model_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServerProcess]:
-    """One server for the tests that neither stop it nor change its versions."""
+    """One server for tests that neither stop it nor change its versions."""
     log = tmp_path_factory.mktemp("model-server") / "log"
     with ModelServerProcess(model_base, "ctr", log_path=log) as server:
         yield server
@@ -122,7 +122,7 @@ def model_server(model_base: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def simulated_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServerProcess]:
-    """A server that answers any rows, for tests where it does not matter what is scored."""
+    """A server that answers any rows, for tests in which the scores do not matter."""
     folder = tmp_path_factory.mktemp("simulated")
     spec = folder / "spec.yaml"
     spec.write_text(yaml.safe_dump(SPEC), encoding="utf-8")
@@ -149,8 +149,8 @@ def make_system(kafka: KafkaBroker, fresh_topic: FreshTopic, tmp_path: Path) -> 
             "sink.dead_letter_topic": dead,
             "sink.shadow_topic": shadow,
             "sink.feature_log_topic": features,
-            # A starved machine must not turn answers into `expired`, nor a pause into a rebalance: tests of time set
-            # their own.
+            # On a busy machine answers must not become `expired`, and a pause must not cause a rebalance. Tests of time
+            # override these settings.
             "source.budget_ms": 600_000,
             "source.max_budget_ms": 600_000,
             "kafka.request_timeout_ms": 60_000,
@@ -173,7 +173,7 @@ def system(make_system: Callable[[str], System], model_server: ModelServerProces
 
 
 def request(request_id: str, ads: Sequence[str] = ("a1", "a2", "a3"), **more: object) -> bytes:
-    """A good request."""
+    """A valid request."""
     document = {
         "request_id": request_id,
         "user": {"id": "u1", "tags": ["a", "b"], "age": 31},

@@ -1,6 +1,6 @@
-"""`python -m tests.end_to_end.foreign_model FOLDER`: a SavedModel as somebody else may have trained it.
+"""`python -m tests.end_to_end.foreign_model FOLDER`: a SavedModel of another project.
 
-Its one signature takes the inputs of docs/bring-your-own-model.md; its scores tell what it was given.
+Its one signature has the inputs of docs/bring-your-own-model.md; its scores show the inputs that it received.
 """
 
 import sys
@@ -17,7 +17,7 @@ INPUTS = [
 
 
 class Model(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """probability = (sex + 10 (likes that are no padding) + 100 (hour + bid)) / 10,000, or 0 for a missing ad."""
+    """probability = (sex + 10 (number of likes) + 100 (hour + bid)) / 10,000; 0 without ad."""
 
     @tf.function(input_signature=INPUTS)  # type: ignore[untyped-decorator]
     def predict(self, sex: Any, likes: Any, ad: Any, numbers: Any) -> dict[str, Any]:

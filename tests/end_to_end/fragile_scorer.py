@@ -1,6 +1,6 @@
-"""`streamer` with a flaw: a request whose id begins with "kills" ends the process, as a fault in native code would.
+"""`streamer` with a fault: a request id that begins with "kills" ends the process.
 
-`python -m tests.end_to_end.fragile_scorer run` takes what `streamer run` takes.
+`python -m tests.end_to_end.fragile_scorer run` has the options of `streamer run`.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Every kind of bad record between good ones: one answer or one dead letter each, and the good ones are scored."""
+"""Every kind of bad record between good ones: each has one answer or one dead letter."""
 
 import orjson
 import pytest
@@ -59,7 +59,7 @@ SCORED: dict[str, bytes] = {
 }
 
 
-def test_each_bad_record_has_its_outcome_and_harms_no_neighbour(system: System) -> None:
+def test_each_bad_record_has_its_outcome_and_affects_no_other_record(system: System) -> None:
     bad: list[bytes | None] = [value for value, _ in INVALID.values()]
     bad += [*DEAD.values(), *SCORED.values()]
     good = [request(f"good {i}") for i in range(len(bad) + 1)]
@@ -95,7 +95,7 @@ def test_each_bad_record_has_its_outcome_and_harms_no_neighbour(system: System) 
         assert letter.headers["dead_letter.reason"], name
 
 
-def test_an_id_in_the_headers_turns_a_dead_letter_into_an_answer(system: System) -> None:
+def test_with_an_id_in_the_headers_a_bad_record_is_answered(system: System) -> None:
     with system.scorer():
         system.send([b"{nonsense"], key=None, headers=[("request_id", b"h1"), ("trace", b"\x01\x02")])
         (answer,) = system.read(system.scores, 1)

@@ -1,4 +1,4 @@
-"""`streamer check-config --live`: what contradicts the live topics or the live model is named, exit status 2."""
+"""`streamer check-config --live` names contradictions to topics and model; exit status 2."""
 
 import asyncio
 import subprocess
@@ -24,7 +24,7 @@ SPEC = small_spec().to_json()
 
 
 def signatures(change: Callable[[Any], None]) -> Any:
-    """The signatures of the spec's model, but for a change of `score`."""
+    """The signatures of the spec's model, with a change of `score`."""
     reply = metadata_reply(SPEC)
     found = get_model_metadata_pb2.SignatureDefMap()
     reply.metadata["signature_def"].Unpack(found)
@@ -46,7 +46,7 @@ def one_input_more(score: Any) -> None:
 
 
 async def check(system: System, server: Server, tmp_path: Path, **more: object) -> subprocess.CompletedProcess[str]:
-    """`streamer check-config --live` against the system's broker and this server."""
+    """Runs `streamer check-config --live` against the system's broker and this server."""
     file = tmp_path / "streamer.yaml"
     document: dict[str, dict[str, object]] = {"predictor": {"addresses": [server.address]}}
     for name, value in {**system.settings, **more}.items():
@@ -66,7 +66,7 @@ async def test_topics_and_a_model_that_agree(make_system: Callable[[str], System
     assert f"model ctr: versions 1, 4; spec small, hash {small_spec().hash}" in found.stdout
 
 
-async def test_the_version_that_a_label_leads_to_is_named(make_system: Callable[[str], System], tmp_path: Path) -> None:
+async def test_the_version_of_a_label_is_named(make_system: Callable[[str], System], tmp_path: Path) -> None:
     async with Server(versions=(1, 4), spec=SPEC, labels={"stable": 1}).running() as server:
         found = await check(make_system(server.address), server, tmp_path, **{"predictor.labels": {"ctr": "stable"}})
     assert found.returncode == 0, found.stderr
@@ -87,7 +87,7 @@ async def test_the_version_that_a_label_leads_to_is_named(make_system: Callable[
     ],
     ids=["dtype", "shape", "inputs", "spec", "no version", "label", "topic", "unknown setting"],
 )
-async def test_what_disagrees_is_named(
+async def test_each_contradiction_is_named(
     make_system: Callable[[str], System], tmp_path: Path, server: Server, settings: dict[str, object], message: str
 ) -> None:
     async with server.running():
@@ -97,7 +97,7 @@ async def test_what_disagrees_is_named(
     assert "Traceback" not in found.stderr
 
 
-def test_the_hash_of_a_spec_tells_specs_apart() -> None:
+def test_different_specs_have_different_hashes() -> None:
     narrow = FeatureSpec.from_mapping({**SMALL, "embedding_dim": 5})
     assert narrow.hash != small_spec().hash
     assert FeatureSpec.from_mapping(orjson.loads(SPEC)).hash == small_spec().hash

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from typer.testing import CliRunner
 
-from sandbox.broker import KafkaBroker
+from sandbox.broker.kafka import KafkaBroker
 from streamer.commands import app
 from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.dead_letters import headers_of
@@ -25,9 +25,9 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def topics(kafka: KafkaBroker, fresh_topic: FreshTopic) -> tuple[str, str]:
-    """A topic with four dead letters, and the topic that they came from, now empty.
+    """A topic with four dead letters, and the empty topic of their origin.
 
-    The third one has unusual parts: text in brackets, a time in nanoseconds, a header without a value.
+    The third has unusual content: text in brackets, a time in nanoseconds, a header without a value.
     """
     dead, requests = fresh_topic(prefix="dead"), fresh_topic(prefix="requests")
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})

@@ -1,4 +1,4 @@
-"""Answers after a crash, for each `delivery.guarantee`, on a real broker and a simulated model server."""
+"""Answers after a crash, for each `delivery.guarantee`, on a real broker."""
 
 import asyncio
 import os
@@ -13,9 +13,9 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as ReadPartition
 
-from sandbox.broker import KafkaBroker
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.scorer import ScorerProcess
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import ANSWER_S, System, request
 from tests.end_to_end.fragile_scorer import STATUS
 from tests.kafka_fixtures import FreshTopic
@@ -34,9 +34,9 @@ def system(make_system: Callable[[str], System], simulated_server: ModelServerPr
 
 
 def _committed(system: System) -> OffsetAndMetadata:
-    """The group's commit: its offset, below 0 if there is none, and its metadata.
+    """The group's commit: its offset, below 0 without a commit, and its metadata.
 
-    Not with librdkafka's Python client: it reads beyond the end of the metadata.
+    librdkafka's Python client cannot read it: it reads beyond the end of the metadata.
     """
     partition = TopicPartition(system.requests, 0)
 
@@ -124,7 +124,7 @@ def test_a_fenced_worker_stops_with_one_line_and_its_successor_answers(system: S
 
 @pytest.mark.slow
 def test_a_worker_that_comes_back_after_its_session_ended_adds_nothing(system: System) -> None:
-    """It is stopped within a transaction for longer than its session; a second worker takes over."""
+    """It is stopped in a transaction, longer than its session; a second worker takes over."""
     total = 150
     settings = {"cache__enabled": False, "delivery__guarantee": "exactly_once", "kafka__session_timeout_ms": 6000}
     slowly = {"delivery__transaction_interval_ms": 1, "delivery__max_transaction_records": 3}
@@ -149,7 +149,7 @@ def test_a_worker_that_comes_back_after_its_session_ended_adds_nothing(system: S
 
 @pytest.mark.slow
 @pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
-def test_a_worker_leaves_in_time_though_the_broker_is_gone(
+def test_a_worker_stops_in_time_although_the_broker_is_down(
     simulated_server: ModelServerProcess, tmp_path: Path, guarantee: str
 ) -> None:
     topics = {"source.topic": "requests", "sink.topic": "scores", "sink.dead_letter_topic": "dead"}

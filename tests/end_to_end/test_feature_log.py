@@ -1,4 +1,4 @@
-"""What the feature log holds is what was served; and it is nobody's trouble but its own."""
+"""The feature log has the served rows; its failures affect no answer."""
 
 import time
 
@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-from sandbox.model_server.process import ModelServerProcess
+from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec, ServedRows, decode_served
 from streamer.side_outputs.feature_log import is_sampled
 from streamer.types import BidRequest
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
 
 
 @pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
-def test_logged_rows_are_what_the_encoder_gives_and_what_the_model_was_asked(
+def test_logged_rows_are_those_of_the_encoder_and_of_the_model_call(
     system: System, model_server: ModelServerProcess, guarantee: str
 ) -> None:
     encoder = Encoder(FeatureSpec.from_mapping(SPEC))
@@ -30,7 +30,7 @@ def test_logged_rows_are_what_the_encoder_gives_and_what_the_model_was_asked(
         system.send(list(values.values()))
         answers = system.answers(len(values))
         logged = system.read(system.feature_log, len(sampled))
-        # They were published before their count; the page is asked until it says so.
+        # They are published before they are counted, so the page is polled.
         deadline = time.monotonic() + 60
         while scorer.metric("streamer_feature_log_requests_total", outcome="published") < len(sampled):
             assert time.monotonic() < deadline
@@ -56,7 +56,7 @@ def test_logged_rows_are_what_the_encoder_gives_and_what_the_model_was_asked(
         np.testing.assert_allclose(answers[request_id]["ctr"], scores, rtol=0, atol=1e-6)
 
 
-def test_a_topic_that_takes_nothing_costs_no_answer(system: System, fresh_topic: FreshTopic) -> None:
+def test_a_topic_that_rejects_records_costs_no_answer(system: System, fresh_topic: FreshTopic) -> None:
     narrow = fresh_topic(config={"max.message.bytes": "300"}, prefix="narrow")
     total = 50
     with system.scorer(feature_log__share=1.0, sink__feature_log_topic=narrow, feature_log__max_waiting=1) as scorer:
@@ -76,7 +76,7 @@ def test_a_topic_that_takes_nothing_costs_no_answer(system: System, fresh_topic:
     assert system.read(narrow, 1, timeout_s=1) == []
 
 
-def test_a_log_without_its_topic_is_one_clear_line(system: System) -> None:
+def test_a_missing_topic_of_the_log_is_one_line(system: System) -> None:
     scorer = system.scorer(feature_log__share=0.1, sink__feature_log_topic="nowhere")
     scorer.spawn()
     assert scorer.wait(300) == 2

@@ -1,4 +1,4 @@
-"""docs/bring-your-own-model.md, followed to the letter."""
+"""The steps of docs/bring-your-own-model.md."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from sandbox.model_server.process import ModelServerProcess
+from sandbox.processes.model_server import ModelServerProcess
 from tests.end_to_end.conftest import System
 
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
@@ -17,9 +17,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bring-your-own-model.md"
 
 
-def test_a_model_with_nothing_but_serving_default_is_served(
-    make_system: Callable[[str], System], tmp_path: Path
-) -> None:
+def test_a_model_with_only_serving_default_is_served(make_system: Callable[[str], System], tmp_path: Path) -> None:
     (text,) = re.findall(r"```yaml\n(# my-model.yaml\n.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     spec = tmp_path / "my-model.yaml"
     spec.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Versions with different feature specs, switched under traffic, and an operator's word to a running worker."""
+"""Versions with different feature specs, switched by traffic and by an operator."""
 
 import json
 import shutil
@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from model_training.labels import set_label
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.scorer import ScorerProcess
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request
 from tests.model_training.conftest import SPEC
-from tests.sandbox.model_server_client import eventually
+from tests.sandbox.model_server.client import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -32,7 +32,7 @@ _CONFIG = (
 
 @pytest.fixture(scope="module")
 def narrow_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A version of a spec that reads less of the same requests."""
+    """A version whose spec reads fewer paths of the same requests."""
     folder = tmp_path_factory.mktemp("narrow")
     model = {"kind": "wide_deep", "hidden_units": [8, 4], "embedding_stddev": 1.0}
     (folder / "spec.yaml").write_text(yaml.safe_dump(NARROW), encoding="utf-8")
@@ -44,7 +44,7 @@ def narrow_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def served(model_base: Path, tmp_path: Path) -> Iterator[tuple[ModelServerProcess, Path]]:
-    """A server that keeps all versions it finds, and where it looks for them; version 1 is there."""
+    """A server that keeps all versions, and its base path, which has version 1."""
     base = tmp_path / "ctr"
     shutil.copytree(model_base, base)
     config = tmp_path / "models.config"
@@ -54,13 +54,13 @@ def served(model_base: Path, tmp_path: Path) -> Iterator[tuple[ModelServerProces
 
 
 def publish(version: Path, base: Path) -> None:
-    """Lets a version appear whole."""
+    """Publishes a version by a rename."""
     shutil.copytree(version, base / "arriving")
     (base / "arriving").rename(base / version.name)
 
 
 class Traffic:
-    """Sends small requests of many users all the while, until it is left."""
+    """Sends small requests of many users until the end of the block."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -82,13 +82,13 @@ class Traffic:
             self.sent += 1
 
     def version_of_the_next(self) -> int:
-        """Which version answers now."""
+        """The version that answers the next request."""
         version: int = self._system.read(self._system.scores, self.sent + 2)[-1].json["model"]["version"]
         return version
 
 
 def operator(scorer: ScorerProcess, *words: str) -> str:
-    """`streamer model …` to a running worker; what it prints."""
+    """Runs `streamer model …` against a running worker; returns its output."""
     command = [sys.executable, "-m", "streamer", "model", *words, "--ops", f"127.0.0.1:{scorer.port}"]
     return subprocess.run(command, check=True, timeout=300, capture_output=True, text=True).stdout
 
@@ -126,7 +126,7 @@ def test_an_operator_pins_unpins_rolls_back_and_gives_a_share_to_a_canary(
     with system.scorer(predictor__poll_interval_ms=200, rollout__ramp_s=0.0, guard__watched_calls=0) as scorer:
 
         def ask() -> list[int]:
-            """Which version answers each of the users."""
+            """The version that answers each of the users."""
             nonlocal sent
             keys = [f"user-{user}".encode() for user in range(users)]
             system.send([request(f"r{sent + user}") for user in range(users)], keys=keys)
@@ -151,15 +151,15 @@ def test_an_operator_pins_unpins_rolls_back_and_gives_a_share_to_a_canary(
             assert sent < 600 * users, "the newest version never came back"
         assert "rolled back: [2]" in operator(scorer, "rollback")
         assert set(ask()) == {1}
-        refused = subprocess.run(
+        rejected = subprocess.run(
             [sys.executable, "-m", "streamer", "model", "pin", "9", "--ops", f"127.0.0.1:{scorer.port}"],
             check=False, timeout=300, capture_output=True, text=True,
         )  # fmt: skip
-        assert refused.returncode == 1
-        assert "version 9 of 'ctr' is not AVAILABLE" in refused.stderr
+        assert rejected.returncode == 1
+        assert "version 9 of 'ctr' is not AVAILABLE" in rejected.stderr
 
 
-def test_a_label_that_moves_moves_the_scorer_and_its_canary(
+def test_a_moved_label_moves_the_scorer_and_its_canary(
     make_system: Callable[[str], System], served: tuple[ModelServerProcess, Path]
 ) -> None:
     server, base = served

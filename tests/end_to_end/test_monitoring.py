@@ -1,4 +1,4 @@
-"""Dashboard, alerts and documentation name metrics and labels that a running scorer really has."""
+"""Dashboard, alerts and documentation use only metrics and labels of a running scorer."""
 
 import json
 import re
@@ -10,14 +10,14 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from sandbox.model_server.process import ModelServerProcess
 from sandbox.model_server.simulated import set_fault
+from sandbox.processes.model_server import ModelServerProcess
 from tests.end_to_end.conftest import System, request
 
 pytestmark = pytest.mark.kafka
 
 ROOT = Path(__file__).parents[2]
-# What Prometheus itself adds, and a histogram's bounds.
+# Labels that Prometheus adds, and the bounds of a histogram.
 _ADDED = {"instance", "job", "le", "alertname", "alertstate"}
 _NAME = re.compile(r"\b(?:streamer|process)_[a-z_]+")
 _MATCHED = re.compile(r"(\w+)\s*(?:=~|!=|!~|=)\s*\"")
@@ -40,7 +40,7 @@ def _panels() -> Iterator[tuple[str, str, str]]:
 
 @pytest.fixture
 def labels(make_system: Callable[[str], System], simulated_server: ModelServerProcess) -> Mapping[str, set[str]]:
-    """The labels of each sample name, as two workers under a supervisor tell them after some good and some bad work."""
+    """The labels of each sample name of two workers, after good and bad records."""
     system = make_system(simulated_server.address)
     with system.scorer(supervisor__workers=2, delivery__guarantee="exactly_once") as scorer:
         system.send([request("good"), b"{nonsense"])
@@ -56,16 +56,16 @@ def labels(make_system: Callable[[str], System], simulated_server: ModelServerPr
     found: dict[str, set[str]] = defaultdict(set)
     for family in text_string_to_metric_families(text):
         if family.name.endswith("_created"):
-            continue  # when a counter began, which the library adds
+            continue  # the start time of a counter, which the library adds
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
         for suffix in suffixes:
-            found[family.name + suffix]  # one without samples so far exists, too
+            found[family.name + suffix]  # a metric without samples exists, too
         for sample in family.samples:
             found[sample.name] |= set(sample.labels)
     return found
 
 
-def test_what_is_watched_exists_and_all_that_exists_is_documented(labels: Mapping[str, set[str]]) -> None:
+def test_watched_metrics_exist_and_all_metrics_are_documented(labels: Mapping[str, set[str]]) -> None:
     somewhere = set().union(*labels.values())
     for where, expression, shown in (*_alerts(), *_panels()):
         names = set(_NAME.findall(expression))
@@ -74,8 +74,8 @@ def test_what_is_watched_exists_and_all_that_exists_is_documented(labels: Mappin
         grouped = {label.strip() for group in _GROUPED.findall(expression) for label in group.split(",")}
         used = (set(_MATCHED.findall(expression)) | grouped) - _ADDED
         assert used <= known, f"{where}: {used - known}"
-        told = set(shown.split()) - _ADDED
-        assert told <= (grouped or known), f"{where} shows {told - grouped}"
+        shown_metrics = set(shown.split()) - _ADDED
+        assert shown_metrics <= (grouped or known), f"{where} shows {shown_metrics - grouped}"
 
     documented = (ROOT / "docs/operations.md").read_text()
     stems = {re.sub(r"_(bucket|sum|count)$", "", name) for name in labels if name.startswith("streamer_")}

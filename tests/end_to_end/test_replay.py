@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sandbox.broker import KafkaBroker
-from sandbox.replay.data import AVAZU, BID_REQUESTS
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.replay.public_data import AVAZU, BID_REQUESTS
 from sandbox.replay.run import replay_avazu, replay_bid_requests
 from tests.public_data import require_data
 
@@ -18,7 +18,7 @@ def _data() -> None:
     require_data(AVAZU, *BID_REQUESTS)
 
 
-def test_streamed_avazu_scores_are_the_offline_ones(kafka: KafkaBroker, tmp_path: Path) -> None:
+def test_streamed_avazu_scores_equal_the_offline_scores(kafka: KafkaBroker, tmp_path: Path) -> None:
     report = replay_avazu(Console(), tmp_path, broker=kafka)
     assert report.rows == round(23_299 * 0.2)
     assert report.scored == report.rows

@@ -1,4 +1,4 @@
-"""What is answered, by whom, when; and that nothing is lost at the end."""
+"""Answers: their scores, versions and times; and no loss at the end."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pytest
 
-from sandbox.model_server.process import ModelServerProcess
+from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec
 from streamer.serving.protos import predict_pb2, types_pb2
 from streamer.types import F32, I32
@@ -24,14 +24,14 @@ pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
 
 
 def _flat_scores(address: str, value: bytes) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """The `serving_default` signature's scores of a request, one flat row a candidate."""
+    """Scores of the signature `serving_default` for a request, one flat row per candidate."""
     document = orjson.loads(value)
     encoder = Encoder(FeatureSpec.from_mapping(SPEC))
     return flat_scores(address, encoder.encode_log([document], document["candidates"], [len(document["candidates"])]))
 
 
 def flat_scores(address: str, rows: tuple[I32, F32]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """The `serving_default` signature's scores of flat rows."""
+    """Scores of the signature `serving_default` for flat rows."""
     message = predict_pb2.PredictRequest()
     message.model_spec.name = "ctr"
     for name, array in zip(("ids", "floats"), rows, strict=True):
@@ -50,7 +50,7 @@ def flat_scores(address: str, rows: tuple[I32, F32]) -> np.ndarray[tuple[int], n
     return np.array(reply.outputs["ctr"].float_val, dtype=np.float32)
 
 
-def test_scores_are_the_models_own_and_a_repeat_comes_from_the_cache(
+def test_scores_are_those_of_the_model_and_a_repeat_comes_from_the_cache(
     system: System, model_server: ModelServerProcess
 ) -> None:
     many = request("many", [f"ad{i}" for i in range(700)])
@@ -73,17 +73,17 @@ def test_scores_are_the_models_own_and_a_repeat_comes_from_the_cache(
     assert "tensorflow" not in maps, "the scorer's process must not load the TensorFlow runtime"
 
 
-def test_requests_are_read_whatever_their_producer_compresses_by(system: System) -> None:
+def test_requests_of_every_compression_are_read(system: System) -> None:
     codecs = ("gzip", "lz4", "snappy", "zstd")
     for codec in codecs:
-        # Many, because librdkafka sends what compression does not make smaller as it is.
+        # Many, because librdkafka sends a batch uncompressed if compression does not make it smaller.
         system.send([request(f"{codec}-{i}") for i in range(20)], compression=codec)
     with system.scorer():
         answers = system.answers(20 * len(codecs))
     assert {answer["status"] for answer in answers.values()} == {"ok"}
 
 
-def test_what_is_expired_costs_no_inference(system: System) -> None:
+def test_an_expired_request_costs_no_inference(system: System) -> None:
     with system.scorer() as scorer:
         system.send([request("late", deadline_ms=0.001)])
         system.send([b"not even JSON"], headers=[("request_id", b"unparsed"), ("deadline_ms", b"0.001")])
@@ -93,7 +93,7 @@ def test_what_is_expired_costs_no_inference(system: System) -> None:
     assert all("ctr" not in answer for answer in answers.values())
 
 
-def test_sigterm_loses_nothing_and_repeats_nothing(system: System) -> None:
+def test_sigterm_loses_and_duplicates_no_answer(system: System) -> None:
     total = 400
     values = [request(f"r{i}", [f"ad{j}" for j in range(50)]) for i in range(total)]
     scorer = system.scorer(cache__enabled=False, source__max_in_flight_records=8)
@@ -126,12 +126,12 @@ def test_without_the_model_server_requests_are_answered_with_the_prior(
                 n += 1
                 if system.answers(n)[f"after {n - 1}"]["status"] == "ok":
                     break
-                # Not so many tries: while no server is asked, answers come at once.
+                # By time, not by count: while the circuit is open, answers are immediate.
                 assert time.monotonic() < until, "the scorer does not come back to the model server"
             assert scorer.stop() == 0
     assert without["status"] == "fallback"
     assert set(without["source"]) == {"prior"}
-    # The first two have priors of their own, learnt from their last scores; the third has the spec's.
+    # The first two ads have their own priors, from their last scores; the third has the prior of the spec.
     assert without["ctr"] == pytest.approx([*before["ctr"][:2], 0.01])
     assert without["reason"]
 
@@ -160,7 +160,7 @@ def test_a_newer_version_serves_without_a_restart(
                 assert n < 600, "version 2 never served"
 
 
-def test_models_side_by_side_and_a_version_in_the_shadow(
+def test_two_models_and_a_shadow_version(
     make_system: Callable[[str], System], model_base: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "models.config"
@@ -205,7 +205,7 @@ def test_two_workers_share_the_work_behind_one_port(system: System) -> None:
     assert not system.read(system.scores, total + 1, timeout_s=5)[total:], "a request was answered twice"
 
 
-def test_a_missing_topic_is_one_clear_line(system: System) -> None:
+def test_a_missing_topic_is_one_line(system: System) -> None:
     scorer = system.scorer(source__topic="there-is-no-such-topic")
     scorer.spawn()
     assert scorer.wait(300) == 2
@@ -226,9 +226,9 @@ def test_check_config_topics_create_and_explain(system: System, tmp_path: Path) 
         command = [sys.executable, "-m", "streamer", *arguments, "--config", str(config)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
-    refused = streamer("check-config", "--live")
-    assert refused.returncode == 2
-    assert "made-in" in refused.stderr
+    rejected = streamer("check-config", "--live")
+    assert rejected.returncode == 2
+    assert "made-in" in rejected.stderr
     assert streamer("topics", "create").stdout.count(": created") == 4
     assert streamer("topics", "create").stdout.count(": already exists") == 4
     accepted = streamer("check-config", "--live")
@@ -242,6 +242,6 @@ def test_check_config_topics_create_and_explain(system: System, tmp_path: Path) 
     for part in ("request explained: 3 candidates", "hour_x_ad", "crossed with candidate 0", "a3", "predict"):
         assert part in explained.stdout
     one.write_bytes(request("explained", candidates=[]))
-    refused = streamer("explain", str(one))
-    assert refused.returncode == 2
-    assert "this record would be answered `invalid`: candidates: empty" in refused.stderr
+    rejected = streamer("explain", str(one))
+    assert rejected.returncode == 2
+    assert "this record would be answered `invalid`: candidates: empty" in rejected.stderr

@@ -1,4 +1,4 @@
-"""TLS, SCRAM and ACLs on a real broker, and what a person reads when they are wrong."""
+"""TLS, SCRAM and ACLs on a real broker, and the messages if they are wrong."""
 
 import base64
 import datetime as dt
@@ -26,10 +26,10 @@ from confluent_kafka.admin import (
 from cryptography.hazmat.primitives import serialization
 from typer.testing import CliRunner
 
-from sandbox.broker import KafkaBroker
 from sandbox.broker.admin import admin_client
-from sandbox.model_server.process import ModelServerProcess
-from sandbox.scorer import ScorerProcess
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
 from streamer.commands import app
 from streamer.errors import ConfigError
 from tests.streamer.ops.test_worker_handlers import ask
@@ -37,7 +37,7 @@ from tests.streamer.ops.test_worker_handlers import ask
 pytestmark = [
     pytest.mark.kafka,
     pytest.mark.slow,
-    # aiokafka leaves a connection whose login was refused to the garbage collector.
+    # After a failed login aiokafka leaves the connection to the garbage collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -50,7 +50,7 @@ WAIT_S = 120
 
 @dataclass(frozen=True, slots=True)
 class Secured:
-    """A broker that wants TLS, a client certificate and a login; files of certificates; settings that fit."""
+    """A broker with TLS, client certificates and logins; certificate files; settings for it."""
 
     broker: KafkaBroker
     folder: Path
@@ -58,7 +58,7 @@ class Secured:
 
 
 def pem_pair(certificate: trustme.LeafCert, folder: Path, name: str) -> dict[str, str]:
-    """Writes a certificate and its key, the key in PKCS #8, which is what Kafka reads."""
+    """Writes a certificate and its key; the key is in PKCS #8, the format that Kafka reads."""
     key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
     pkcs8 = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -100,7 +100,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         f"{listener}scram-sha-256.sasl.jaas.config": f"{scram} required;",
         f"{listener}plain.sasl.jaas.config": f'{plain} required user_{USER}="{PASSWORD}";',
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        # The broker itself, and the tests' own administration on the plaintext listener.
+        # The broker itself, and the administration of the tests on the plaintext listener.
         "super.users": "User:ANONYMOUS",
     }
     with KafkaBroker(config=config) as broker:
@@ -150,7 +150,7 @@ def dlq_list(secured: Secured, tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_who_has_certificate_and_password_is_let_in(dlq_list: Callable[..., Any], mechanism: str) -> None:
+def test_a_client_with_certificate_and_password_is_accepted(dlq_list: Callable[..., Any], mechanism: str) -> None:
     found = dlq_list(sasl_mechanism=mechanism)
     assert found.exit_code == 0, (found.output, found.exception)
     assert "0 dead letters" in found.output
@@ -186,7 +186,7 @@ def test_who_has_certificate_and_password_is_let_in(dlq_list: Callable[..., Any]
         ({"topic": "forbidden"}, f"topic forbidden is forbidden to '{USER}'"),
     ],
 )
-def test_who_has_not_reads_one_clear_line(
+def test_a_client_without_them_prints_one_line(
     secured: Secured, dlq_list: Callable[..., Any], changes: dict[str, Any], message: str
 ) -> None:
     in_folder = {
@@ -207,7 +207,7 @@ ENDS_S = 120
 
 @pytest.fixture
 def scorer(secured: Secured, simulated_server: ModelServerProcess, tmp_path: Path) -> Callable[..., ScorerProcess]:
-    """A scorer that logs everything and has each secret in its environment; `changes` are settings by dotted name."""
+    """A scorer with debug logs and secrets in its environment; `changes` are settings."""
 
     def make(**changes: object) -> ScorerProcess:
         kafka = {f"kafka.{name}": value for name, value in secured.settings.items() if name != "sasl_password_file"}
@@ -241,7 +241,7 @@ def scorer(secured: Secured, simulated_server: ModelServerProcess, tmp_path: Pat
         ),
     ],
 )
-def test_a_scorer_that_is_refused_says_why_in_a_line_and_ends(
+def test_a_rejected_scorer_logs_the_reason_in_one_line_and_exits(
     secured: Secured, scorer: Callable[..., ScorerProcess], changes: dict[str, str], message: str
 ) -> None:
     in_folder = {name: str(secured.folder / v) if name.endswith("_file") else v for name, v in changes.items()}
@@ -259,8 +259,8 @@ def test_a_scorer_that_is_refused_says_why_in_a_line_and_ends(
         assert secret not in log, log
 
 
-async def test_secrets_are_nowhere_to_be_read(scorer: Callable[..., ScorerProcess]) -> None:
-    """Two workers with everything logged, by a login that sends the password: no page, log or process list knows it."""
+async def test_secrets_are_not_visible(scorer: Callable[..., ScorerProcess]) -> None:
+    """Two workers with debug logs: no page, log or process list has the password."""
     with scorer(supervisor__workers=2, kafka__sasl_mechanism="PLAIN") as running:
         found = {}
         for path in ("/healthz", "/readyz", "/metrics", "/status", "/config", "/model"):
@@ -281,7 +281,7 @@ async def test_secrets_are_nowhere_to_be_read(scorer: Callable[..., ScorerProces
 
 
 def token(*, expires_in_s: int) -> str:
-    """A JSON web token without a signature, as Kafka's own validator for developers takes it."""
+    """A JSON web token without a signature, which Kafka's validator for development accepts."""
     now = int(time.time())
     parts = {"alg": "none"}, {"sub": USER, "iat": now - 7200, "exp": now + expires_in_s}
     encoded = (base64.urlsafe_b64encode(orjson.dumps(part)).rstrip(b"=").decode() for part in parts)
@@ -299,7 +299,9 @@ def stale_token() -> str:
     return token(expires_in_s=-3600)
 
 
-def test_a_token_lets_in_and_a_stale_one_does_not(simulated_server: ModelServerProcess, tmp_path: Path) -> None:
+def test_a_token_is_accepted_and_an_expired_one_is_rejected(
+    simulated_server: ModelServerProcess, tmp_path: Path
+) -> None:
     listener, login = "listener.name.client.", "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
     config = {
         "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",

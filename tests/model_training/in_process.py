@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import tensorflow as tf
 
 from model_training.distributed.cluster import Cluster, Task
-from sandbox.broker.ports import LOOPBACK, free_ports
+from sandbox.host.ports import LOOPBACK, free_ports
 
 Servers = dict[Task, tf.distribute.Server]
 

@@ -27,7 +27,7 @@ from model_training.models.wide_deep import WideDeep
 from model_training.servable import Servable
 from model_training.versions import new_version, remove_old, versions_in
 from model_training.warmup import WARMUP
-from sandbox.model_server.process import ModelServerProcess
+from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec, Layout
 from tests.model_training.conftest import SPEC
 

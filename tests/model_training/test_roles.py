@@ -18,7 +18,7 @@ from model_training.distributed.run import Run
 from model_training.errors import PeerError, TrainingError
 from model_training.loop import Progress
 from model_training.records import write_records
-from sandbox.broker.ports import LOOPBACK, free_ports
+from sandbox.host.ports import LOOPBACK, free_ports
 from streamer.features import Encoder, FeatureSpec
 from tests.model_training.launched import write_config
 

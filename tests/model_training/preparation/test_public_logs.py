@@ -13,7 +13,7 @@ from model_training.preparation.config import PrepareConfig, TableSource
 from model_training.preparation.prepare import prepare
 from model_training.workflow import read_examples
 from sandbox.replay.avazu import read_impressions
-from sandbox.replay.data import AVAZU
+from sandbox.replay.public_data import AVAZU
 from streamer.features import Encoder
 from tests.model_training.preparation.conftest import SPARK_LEAVES_SOCKETS
 from tests.model_training.preparation.test_prepare import rows_of

@@ -9,7 +9,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from sandbox.broker import KafkaBroker
+from sandbox.broker.kafka import KafkaBroker
 from streamer.kafka import aiokafka_patches
 
 

@@ -10,8 +10,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from sandbox.broker import KafkaBroker
 from sandbox.broker.admin import admin_client
+from sandbox.broker.kafka import KafkaBroker
 from streamer.errors import MessageTooLargeError
 from streamer.kafka import clients
 from streamer.kafka.sink import Sink

@@ -11,7 +11,7 @@ from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError
 from confluent_kafka import Producer
 
-from sandbox.broker import KafkaBroker
+from sandbox.broker.kafka import KafkaBroker
 from streamer.kafka import clients
 from streamer.settings import Settings
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup

@@ -1,0 +1,147 @@
+"""`make demo`: the whole system on one machine, from an empty folder to a report."""
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from sandbox.broker.broker import Broker
+from sandbox.demos.load import OFFERED_AGAIN, SAME_CANDIDATES, TOPICS, find_budget, saturated_rate, send
+from sandbox.demos.model import logistic_regression, train
+from sandbox.demos.report import DemoReport, make_report, plot
+from sandbox.errors import SandboxError
+from sandbox.host.priority import real_time_priority
+from sandbox.processes.model_server import ONE_THREAD_PER_CALL
+from sandbox.processes.progress import step
+from sandbox.processes.system import running_broker, running_system
+from sandbox.traffic.report import TrafficReport
+from sandbox.world.world import World
+from streamer.settings import Settings
+
+LOG_REQUESTS, LOG_SHOWN = 50_000, 4
+_SHARE = 0.3
+_RATES = (10.0, 150.0)
+
+
+def main() -> int:
+    """Runs the demo.
+
+    Exit status: 0 every answer is correct, 1 an answer is missing or wrong or a step failed, 130
+    interrupted.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, help="requests per second (default: 30 %% of the measured capacity)")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--candidates", type=int, default=300)
+    parser.add_argument("--out", type=Path, default=Path("build/demo"))
+    arguments = parser.parse_args()
+    console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        report = run(console, arguments.rate, arguments.seconds, arguments.candidates, arguments.out)
+    except SandboxError as error:
+        console.print(f"demo: {error}", style="red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; all processes are stopped")
+        return 130
+    return 0 if report.healthy else 1
+
+
+def run(console: Console, rate: float | None, seconds: float, candidates: int, out: Path) -> DemoReport:
+    """Runs all steps and writes `report.json` and `report.png` to `out`.
+
+    Raises:
+        SandboxError: a step failed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with running_broker(console) as broker:
+        with step(console, f"world and click log of {LOG_REQUESTS * LOG_SHOWN:,} impressions"):
+            world = World(seed=7)
+            log = world.draw_log(out / "clicks.jsonl", LOG_REQUESTS, LOG_SHOWN)
+        console.print(f"  {log.clicked.mean():.1%} clicked; AUC of the true probabilities: {log.bayes_auc:.4f}")
+        train(console, log.path, out)
+        traffic, cache_hit_ratio, settings = _score(
+            console, broker, world, out, rate=rate, seconds=seconds, candidates=candidates
+        )
+        with step(console, "quality: served scores, true probabilities, logistic regression"):
+            report = make_report(
+                traffic,
+                world=world,
+                baseline=logistic_regression(log.path),
+                broker=broker.kind,
+                seconds=seconds,
+                cache_hit_ratio=cache_hit_ratio,
+                settings=settings,
+            )
+    (out / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
+    plot(traffic, out / "report.png")
+    show(console, report, out)
+    return report
+
+
+def _score(
+    console: Console,
+    broker: Broker,
+    world: World,
+    out: Path,
+    *,
+    rate: float | None,
+    seconds: float,
+    candidates: int,
+) -> tuple[TrafficReport, float, dict[str, object]]:
+    """Runs the system under traffic; returns the report, the hit ratio and the settings."""
+    with running_system(console, out, TOPICS, broker=broker, server_flags=ONE_THREAD_PER_CALL) as system:
+        bootstrap, scorer = broker.bootstrap_servers, system.scorer
+        with step(console, "capacity: requests per second that this machine can score"):
+            saturated = saturated_rate(world, bootstrap, candidates)
+        if rate is None:
+            rate = min(max(saturated * _SHARE, _RATES[0]), _RATES[1])
+        console.print(f"  {saturated:.0f} requests/s; sending {rate:.0f}/s with {candidates} candidates each")
+        with real_time_priority(scorer.pid, system.server.pid) as prioritised:
+            if prioritised:
+                console.print(
+                    "  scorer and model server have priority over broker, bidder and ranker, which run"
+                    " on other machines in production"
+                )
+            with step(console, "budget: the time within which it answers at that rate"):
+                budget_ms, share = find_budget(world, bootstrap, rate, candidates)
+            console.print(f"  {share:.0%} of the requests are scored within {budget_ms:.0f} ms, the budget from now on")
+            before = {name: scorer.metric(f"streamer_cache_{name}_total") for name in ("hits", "misses")}
+            traffic = send(
+                console, world, bootstrap, rate=rate, seconds=seconds, candidates=candidates, budget_ms=budget_ms
+            )
+            hits, misses = (scorer.metric(f"streamer_cache_{name}_total") - before[name] for name in ("hits", "misses"))
+    settings: dict[str, object] = {
+        "rate": round(rate, 1),
+        "seconds": seconds,
+        "candidates": candidates,
+        "budget_ms": budget_ms,
+        "offered_again": OFFERED_AGAIN,
+        "same_candidates": SAME_CANDIDATES,
+        "saturated_requests_per_second": round(saturated, 1),
+        "streamer": {**Settings().model_dump(mode="json"), "overridden": system.settings},
+    }
+    return traffic, hits / (hits + misses) if hits + misses else 0.0, settings
+
+
+def show(console: Console, report: DemoReport, out: Path) -> None:
+    """Prints the summary."""
+    table = Table("", "", box=None, show_header=False, title="results", title_justify="left")
+    for name, value in report.summary():
+        table.add_row(name, value)
+    console.print()
+    console.print(table)
+    console.print(f"\n{out / 'report.json'} and {out / 'report.png'} have the details.")
+    if report.healthy:
+        console.print("No request lost, no answer duplicated, every answer correct.", style="green")
+    else:
+        console.print("FAILED: answers are missing, duplicated or wrong; see above.", style="red bold")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Starts broker, model server and scorer together, and stops them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from sandbox.broker.broker import Broker, open_broker
+from sandbox.broker.topics import Topics
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.progress import step
+from sandbox.processes.scorer import ScorerProcess
+
+MODEL = "ctr"
+_PARTITIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running broker, model server and scorer.
+
+    Attributes:
+        settings: the settings of the scorer that differ from the defaults, by dotted name.
+    """
+
+    broker: Broker
+    server: ModelServerProcess
+    scorer: ScorerProcess
+    settings: Mapping[str, object]
+
+
+@contextmanager
+def running_broker(console: Console) -> Iterator[Broker]:
+    """A running broker; prints its kind and address. Raises BrokerError."""
+    with ExitStack() as stack:
+        with step(console, "broker"):
+            broker = stack.enter_context(open_broker())
+        kind = "Apache Kafka" if broker.kind == "kafka" else f"librdkafka's embedded cluster ({broker.reason})"
+        console.print(f"  {kind} at {broker.bootstrap_servers}", markup=False)
+        yield broker
+
+
+@contextmanager
+def running_system(
+    console: Console,
+    folder: Path,
+    topics: Topics,
+    *,
+    broker: Broker | None = None,
+    settings: Mapping[str, object] | None = None,
+    server_flags: Mapping[str, object] | None = None,
+) -> Iterator[System]:
+    """Starts broker, model server and scorer, and stops them in the reverse order at the end.
+
+    Args:
+        folder: has the versions of the model in `models/ctr`; receives the logs.
+        topics: the topics of the scorer, which this function creates.
+        broker: a running broker, which this function does not stop; None: it starts one.
+        settings: further settings of the scorer, by dotted name.
+        server_flags: further flags of the model server.
+
+    Raises:
+        BrokerError, ModelServerError, ScorerError: a topic cannot be created, or a process cannot be started.
+    """
+    with ExitStack() as stack:
+        if broker is None:
+            broker = stack.enter_context(running_broker(console))
+        for topic in topics:
+            broker.create_topic(topic, _PARTITIONS)
+        with step(console, "model server (a replacement that speaks TensorFlow Serving's API)"):
+            server = stack.enter_context(
+                ModelServerProcess(model_base(folder), MODEL, flags=server_flags, log_path=folder / "model_server.log")
+            )
+        all_settings = {
+            "kafka.bootstrap_servers": broker.bootstrap_servers,
+            "source.topic": topics.requests,
+            "sink.topic": topics.scores,
+            "sink.dead_letter_topic": topics.dead_letters,
+            "predictor.addresses": [server.address],
+            "predictor.models": [MODEL],
+            **(settings or {}),
+        }
+        with step(console, "scorer"):
+            scorer = stack.enter_context(ScorerProcess(all_settings, folder / "scorer.log"))
+        yield System(broker, server, scorer, all_settings)
+
+
+def model_base(folder: Path) -> Path:
+    """The base path of the model's versions in the folder of a system."""
+    return folder / "models" / MODEL

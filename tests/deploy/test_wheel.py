@@ -1,0 +1,87 @@
+"""The wheel has the product, its data and its console scripts, and nothing else."""
+
+import configparser
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.compose import ROOT, TIMEOUT_S
+
+PRODUCT = ("streamer", "model_training")
+OTHERS = ("sandbox", "benchmarks", "tests")
+_BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+
+
+def files_of(package: str) -> set[str]:
+    """Paths of a package's files, relative to the root of the repository."""
+    return {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel of a copy of the repository, built by this environment without a download."""
+    copy, out = tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    for name in (*PRODUCT, *OTHERS):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    built = subprocess.run(
+        [sys.executable, "-c", _BUILD, str(out)],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    (file,) = out.glob("*.whl")
+    return zipfile.ZipFile(file)
+
+
+def test_every_file_of_the_product_is_in_it(wheel: zipfile.ZipFile) -> None:
+    expected = files_of("streamer") | files_of("model_training")
+    assert {"streamer/testing/__init__.py", "streamer/py.typed", "model_training/py.typed"} <= expected
+    assert {path for path in expected if path.endswith(".properties")}
+    assert expected - set(wheel.namelist()) == set()
+
+
+def test_nothing_else_is_in_it(wheel: zipfile.ZipFile) -> None:
+    top = {name.partition("/")[0] for name in wheel.namelist()}
+    assert {name for name in top if not name.endswith(".dist-info")} == set(PRODUCT)
+
+
+def test_its_console_scripts_are_those_of_the_product(wheel: zipfile.ZipFile) -> None:
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
+    points = configparser.ConfigParser()
+    points.read_string(wheel.read(name).decode())
+    scripts = dict(points["console_scripts"])
+    assert set(scripts) == {"streamer", "model-training"}
+    assert {target.partition(".")[0] for target in scripts.values()} == set(PRODUCT)
+
+
+def test_the_scorer_starts_from_the_wheel_alone(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """`streamer --help` runs from the unpacked wheel alone."""
+    wheel.extractall(tmp_path)
+    program = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv = ['streamer', '--help']\n"
+        "from streamer.commands import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, str(tmp_path)],
+        cwd=tmp_path,
+        env={"PATH": "", "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "check-config" in done.stdout

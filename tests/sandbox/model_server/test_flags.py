@@ -1,0 +1,129 @@
+"""Command line and version policy of the model server: no process, no TensorFlow."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.model_server.flags import FlagError, ServerFlags, channel_arguments, parse_flags, to_arguments
+from sandbox.model_server.policy import ALL_VERSIONS, Phase, Plan, VersionPolicy, plan, versions_of
+
+MODEL = "--model_base_path=/models/ctr"
+VERSIONS = st.integers(0, 5)
+POLICIES = st.one_of(
+    st.builds(VersionPolicy, st.integers(1, 3)),
+    st.just(ALL_VERSIONS),
+    st.builds(lambda chosen: VersionPolicy(None, chosen), st.frozensets(VERSIONS, min_size=1)),
+)
+
+
+def test_defaults_are_those_of_tensorflow_model_server() -> None:
+    flags = parse_flags([MODEL])
+    assert (flags.port, flags.model_name, flags.max_num_load_retries) == (8500, "default", 5)
+    assert (flags.file_system_poll_wait_seconds, flags.enable_model_warmup) == (1, True)
+    assert not flags.enable_serialization_as_tensor_content
+
+
+def test_values_of_each_kind_are_read_and_the_last_of_equal_flags_counts() -> None:
+    flags = parse_flags([MODEL, "--port=1", "--port=2", "--enable_model_warmup=false", "--model_name=a=b"])
+    assert (flags.port, flags.enable_model_warmup, flags.model_name) == (2, False, "a=b")
+    assert parse_flags([MODEL, "--enable_serialization_as_tensor_content"]).enable_serialization_as_tensor_content
+
+
+def test_arguments_are_read_back_as_they_were_written() -> None:
+    written = to_arguments({"model_base_path": "/m", "port": 7, "enable_model_warmup": False})
+    assert parse_flags(written) == ServerFlags(model_base_path="/m", port=7, enable_model_warmup=False)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--no_such_flag=1", "unknown argument: --no_such_flag=1"),
+        ("--model_nme=x", "did you mean --model_name?"),
+        ("8500", "flags are written as --name=value"),
+        ("--port", "--port needs a value"),
+        ("--port=abc", "must be a whole number"),
+        ("--port=70000", "0 to 65535"),
+        ("--enable_model_warmup=maybe", "must be true or false"),
+        ("--enable_batching", "--enable_batching=true is a flag of tensorflow_model_server that this server does not"),
+        ("--monitoring_config_file=/m.config", "this server does not have"),
+        ("--rest_api_port=8501", "no HTTP/REST API"),
+        ("--file_system_poll_wait_seconds=-1", "must not be negative"),
+        ("--grpc_max_threads=0", "at least one thread"),
+        ("--grpc_channel_arguments=abc", "is not key=value"),
+        ("--model_base_path=", "give --model_base_path or --model_config_file"),
+    ],
+)
+def test_an_invalid_flag_is_rejected_in_one_line(argument: str, message: str) -> None:
+    with pytest.raises(FlagError) as rejection:
+        parse_flags([MODEL, argument])
+    assert message in str(rejection.value)
+    assert "\n" not in str(rejection.value)
+
+
+def test_an_unimplemented_flag_without_effect_is_accepted() -> None:
+    assert parse_flags([MODEL, "--enable_batching=false", "--rest_api_port=0"]) == parse_flags([MODEL])
+
+
+def test_numeric_channel_arguments_become_numbers() -> None:
+    flags = parse_flags([MODEL, "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.a=b"])
+    assert channel_arguments(flags) == [("grpc.max_connection_age_ms", 2000), ("grpc.a", "b")]
+
+
+def test_the_process_rejects_a_flag_with_a_line_and_a_status_without_loading_tensorflow() -> None:
+    command = [sys.executable, "-m", "sandbox.model_server", MODEL, "--ssl_config_file=x"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "model_server: --ssl_config_file=x is a flag of tensorflow_model_server that this server does not have"
+    ]
+
+
+def test_versions_are_the_folders_with_whole_numbers_as_names() -> None:
+    assert versions_of(["1", "00000123", "tmp-4", "x", "1.5", "-1", "", "²"]) == {1: "1", 123: "00000123"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "aspired"),
+    [
+        (VersionPolicy(), {9}),
+        (VersionPolicy(latest=2), {7, 9}),
+        (ALL_VERSIONS, {1, 7, 9}),
+        (VersionPolicy(None, frozenset({1, 8})), {1}),
+    ],
+)
+def test_each_policy_aspires_to_its_versions(policy: VersionPolicy, aspired: set[int]) -> None:
+    assert policy.aspired([1, 7, 9]) == aspired
+
+
+def test_the_old_version_stays_until_the_new_one_is_ready() -> None:
+    latest = VersionPolicy()
+    assert plan([1, 2], {1: Phase.READY}, latest) == Plan(load=(2,))
+    assert plan([1, 2], {1: Phase.READY, 2: Phase.LOADING}, latest) == Plan()
+    assert plan([1, 2], {1: Phase.READY, 2: Phase.FAILED}, latest) == Plan()
+    assert plan([1, 2], {1: Phase.READY, 2: Phase.READY}, latest) == Plan(unload=(1,))
+    assert plan([], {2: Phase.READY}, latest) == Plan(unload=(2,))
+    assert plan([1], {1: Phase.UNLOADING}, latest) == Plan()
+
+
+@settings(deadline=None)
+@given(on_disk=st.frozensets(VERSIONS), held=st.dictionaries(VERSIONS, st.sampled_from(Phase)), policy=POLICIES)
+def test_a_plan_keeps_the_last_version_and_terminates(
+    on_disk: frozenset[int], held: dict[int, Phase], policy: VersionPolicy
+) -> None:
+    todo = plan(on_disk, held, policy)
+    aspired = policy.aspired(on_disk)
+    ready = {version for version, phase in held.items() if phase is Phase.READY}
+    assert not {*todo.load} & held.keys()
+    assert {*todo.load} <= aspired
+    assert {*todo.unload} <= ready - aspired
+    if aspired and ready:
+        assert ready - {*todo.unload}
+    settled = {version: phase for version, phase in held.items() if version not in todo.forget}
+    for version in todo.unload:
+        settled[version] = Phase.UNLOADING
+    for version in todo.load:
+        settled[version] = Phase.LOADING
+    assert plan(on_disk, settled, policy) == Plan()
