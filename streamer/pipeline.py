@@ -14,6 +14,7 @@ from streamer.prepared_version import PreparedVersion
 from streamer.rollout.models import Models
 from streamer.scoring.scores import Scores
 from streamer.side_outputs.feature_log import FeatureLog
+from streamer.side_outputs.shadow import Shadow
 from streamer.types import (
     FROM_PRIOR,
     BadRecord,
@@ -21,7 +22,6 @@ from streamer.types import (
     DeadLetter,
     EncodedRequest,
     Header,
-    ModelVersion,
     Origin,
     Record,
     ScoreMessage,
@@ -39,12 +39,6 @@ class Records(Protocol):
 
     def answered(self) -> None: ...
     def acknowledged(self, origin: Origin) -> None: ...
-
-
-class AnsweredRecords(Protocol):
-    """Takes records after their answers; an answer never waits for it."""
-
-    def offer(self, record: Record, answered_by: ModelVersion | None) -> None: ...
 
 
 class Answers(Protocol):
@@ -82,7 +76,7 @@ class Pipeline:
     models: Models
     scores: Scores
     answers: Answers
-    shadow: AnsweredRecords
+    shadow: Shadow
     feature_log: FeatureLog
     metrics: Metrics
     log: FilteringBoundLogger
