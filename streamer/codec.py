@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import orjson
 
+from streamer.features.hashing import to_float
 from streamer.features.paths import column_getter, getter, parse_path
 from streamer.settings.sections import CodecSettings
 from streamer.types import SOURCES, BadRecord, BidRequest, Header, RequestPaths, ScoreMessage
@@ -64,9 +65,8 @@ class Codec:
         if request_id is None:
             request_id = known_id
         if not isinstance(request_id, str) or not request_id:
-            return BadRecord(
-                known_id, f"{self.paths.request_id}: expected a non-empty string, got {_shown(request_id)}"
-            )
+            reason = f"{self.paths.request_id}: expected a non-empty string, got {_shown(request_id)}"
+            return BadRecord(known_id, reason)
         try:
             return self._request(request_id, fields, candidates, headers)
         except _RejectedError as error:
@@ -91,32 +91,21 @@ class Codec:
             raise _RejectedError(f"{name}: expected a list of objects or columns, got {_shown(candidates)}")
         if not size:
             raise _RejectedError(f"{name}: empty")
-        if size > self._settings.max_candidates:
-            raise _RejectedError(
-                f"{name}: {size} of them, more than codec.max_candidates = {self._settings.max_candidates}"
-            )
+        limit = self._settings.max_candidates
+        if size > limit:
+            raise _RejectedError(f"{name}: {size} of them, more than codec.max_candidates = {limit}")
         model = self._model(fields)
         if model is not None and not isinstance(model, str):
             raise _RejectedError(f"{self.paths.model}: expected a string, got {_shown(model)}")
         deadline = self._deadline(fields)
         if deadline is None:
             deadline = header_text(headers, DEADLINE_HEADER)
-        return BidRequest(
-            request_id=request_id,
-            fields=fields,
-            size=size,
-            rows=rows,
-            columns=columns,
-            deadline_ms=None if deadline is None else self._milliseconds(deadline),
-            model=model,
-        )
+        deadline_ms = None if deadline is None else self._milliseconds(deadline)
+        return BidRequest(request_id, fields, size, rows, columns, deadline_ms, model)
 
     def _milliseconds(self, value: object) -> float:
-        try:
-            number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-        except (ValueError, OverflowError):
-            number = math.nan
-        if not number > 0 or math.isinf(number):
+        number = math.nan if isinstance(value, bool) else to_float(value)
+        if not 0 < number < math.inf:
             raise _RejectedError(f"{self.paths.deadline_ms}: expected milliseconds above 0, got {_shown(value)}")
         return number
 
@@ -150,11 +139,7 @@ def header_text(headers: Sequence[Header], name: str) -> str | None:
 
 def header_milliseconds(headers: Sequence[Header]) -> float | None:
     """The budget in a record's headers, in milliseconds; None if missing or not above 0."""
-    text = header_text(headers, DEADLINE_HEADER)
-    try:
-        number = float(text) if text else math.nan
-    except ValueError:
-        return None
+    number = to_float(header_text(headers, DEADLINE_HEADER))
     return number if 0 < number < math.inf else None
 
 

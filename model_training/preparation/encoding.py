@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served
-from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric, to_float
+from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric
+from streamer.features.hashing import to_float
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

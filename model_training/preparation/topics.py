@@ -14,7 +14,9 @@ from pyspark.sql import functions as f
 
 from model_training.preparation.config import TopicsSource
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served, Values, data_errors
-from streamer.features import Cross, FeatureSpec, Layout, column_getter, decode_served, getter
+from streamer.features import Cross, FeatureSpec, Layout
+from streamer.features.paths import column_getter, getter
+from streamer.features.served import decode_served
 from streamer.types import BadRecord
 
 if TYPE_CHECKING:

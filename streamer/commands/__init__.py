@@ -39,9 +39,6 @@ def main() -> None:
     """Runs a command. Exit status: 0 success, 1 failure, 2 wrong settings or arguments."""
     try:
         app()
-    except ConfigError as error:
-        Console(stderr=True, highlight=False).print(f"streamer: {error}", markup=False, soft_wrap=True)
-        sys.exit(2)
     except StreamerError as error:
         Console(stderr=True, highlight=False).print(f"streamer: {error}", markup=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)

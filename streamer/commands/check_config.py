@@ -1,7 +1,6 @@
 """`streamer check-config`: validates the settings, also against brokers and models."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,14 +8,15 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from streamer.errors import ConfigError, PredictError, SpecError, UnreachableError
+from streamer.commands.options import Config
+from streamer.errors import UnreachableError
 from streamer.settings import Settings, load_settings
 
 _ATTEMPTS, _RETRY_S = 10, 1.0
 
 
 def check_config(
-    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")] = None,
+    config: Config = None,
     live: Annotated[bool, typer.Option("--live", help="Also check the topics, the group and the models.")] = False,
 ) -> None:
     """Validate and show the settings. Exit status 2 if one is wrong."""
@@ -40,9 +40,8 @@ def _table(settings: Settings) -> Table:
 
 
 async def _ask(settings: Settings) -> list[str]:
-    from streamer.commands.live_model import served  # noqa: PLC0415
+    from streamer.commands.live_model import connected, served  # noqa: PLC0415
     from streamer.kafka import groups, topics  # noqa: PLC0415
-    from streamer.serving.predictor import Predictor  # noqa: PLC0415
 
     await topics.check_topics(settings, topics.required_topics(settings))
     # A new cluster creates the topic for its groups at the first query.
@@ -55,16 +54,11 @@ async def _ask(settings: Settings) -> list[str]:
                 raise
             await asyncio.sleep(_RETRY_S)
     lines = [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
-    predictor = Predictor(settings.predictor)
-    try:
+    async with connected(settings) as predictor:
         for name in settings.predictor.models:
             serving, versions = await served(predictor.control, settings, name)
             spec, numbers = serving.encoder.spec, ", ".join(map(str, versions))
             label = settings.predictor.labels.get(name)
             led_to = "" if label is None else f"; label {label} leads to {serving.version.version}"
             lines.append(f"model {name}: versions {numbers}{led_to}; spec {spec.name}, hash {spec.hash}")
-    except (PredictError, SpecError) as error:
-        raise ConfigError(f"predictor: {error}") from error
-    finally:
-        await predictor.close()
     return lines

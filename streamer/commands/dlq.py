@@ -4,15 +4,16 @@ import asyncio
 import json
 import re
 import time
+from bisect import insort
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from streamer.commands.options import Config
 from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.dead_letters import DeadLetterFilter, StoredDeadLetter
 from streamer.settings import Settings, load_settings
@@ -21,7 +22,9 @@ app = typer.Typer(no_args_is_help=True, help="List, show and replay dead letters
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-Config = Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")]
+Position = Annotated[str, typer.Argument(help="PARTITION:OFFSET, as `list` shows it.")]
+Positions = Annotated[list[str] | None, typer.Argument(help="PARTITION:OFFSET …; without any, all that match.")]
+Target = Annotated[str | None, typer.Option(help="Topic to produce them to; by default the one that they came from.")]
 Reason = Annotated[str, typer.Option(help="Only dead letters whose reason contains this text.")]
 Stage = Annotated[str | None, typer.Option(help="Only those of one stage: decode, encode, pipeline, publish, crash.")]
 Topic = Annotated[str | None, typer.Option(help="Only those whose record came from this topic.")]
@@ -47,22 +50,18 @@ def show_all(
     found, count = asyncio.run(_newest(settings, wanted, limit))
     table = Table("position", "when", "came from", "stage", "reason", "bytes", box=None)
     for stored in found:
-        letter = stored.letter
+        letter, origin = stored.letter, stored.letter.origin
         size = stored.value_bytes if stored.value_bytes is not None else len(letter.value or b"")
-        origin = letter.origin
         came_from = f"{origin.topic}/{origin.partition}@{origin.offset}"
         table.add_row(stored.position, _time(stored.at_ms), came_from, letter.stage, letter.reason, str(size))
     console = Console(highlight=False, markup=False)
     console.print(table)
-    console.print(
-        f"{count} dead letters in {settings.sink.dead_letter_topic}" + f", the newest {limit}" * (count > limit)
-    )
+    newest = f", the newest {limit}" if count > limit else ""
+    console.print(f"{count} dead letters in {settings.sink.dead_letter_topic}{newest}")
 
 
 @app.command()
-def show(
-    position: Annotated[str, typer.Argument(help="PARTITION:OFFSET, as `list` shows it.")], config: Config = None
-) -> None:
+def show(position: Position, config: Config = None) -> None:
     """Show one dead letter: its reason, origin, headers, key and value."""
     settings = load_settings(config)
     found, _ = asyncio.run(_newest(settings, DeadLetterFilter(positions=_positions([position])), 1))
@@ -86,17 +85,13 @@ def show(
 
 @app.command()
 def replay(
-    positions: Annotated[
-        list[str] | None, typer.Argument(help="PARTITION:OFFSET …; without any, all that match.")
-    ] = None,
+    positions: Positions = None,
     *,
     reason: Reason = "",
     stage: Stage = None,
     topic: Topic = None,
     since: Since = None,
-    to: Annotated[
-        str | None, typer.Option(help="Topic to produce them to; by default the one that they came from.")
-    ] = None,
+    to: Target = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the matches and replay nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     config: Config = None,
@@ -122,10 +117,9 @@ async def _newest(settings: Settings, wanted: DeadLetterFilter, limit: int) -> t
     count = 0
     async for stored in _stored(settings, wanted):
         count += 1
-        found.append(stored)
-        if len(found) > 2 * limit:
-            found = sorted(found, key=lambda each: each.at_ms)[-limit:]
-    return sorted(found, key=lambda each: each.at_ms)[-limit:], count
+        insort(found, stored, key=lambda each: each.at_ms)
+        del found[:-limit]
+    return found, count
 
 
 async def _replay(settings: Settings, wanted: DeadLetterFilter, to: str | None) -> tuple[int, int]:

@@ -10,18 +10,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from streamer.errors import ConfigError, InvalidRequestError, PredictError, SpecError
+from streamer.commands.options import Config
+from streamer.errors import ConfigError, InvalidRequestError
 from streamer.settings import Settings, load_settings
+from streamer.types import F32, I32, BadRecord, BatchInputs, BidRequest, EncodedRequest, ModelVersion
 
 if TYPE_CHECKING:
     from streamer.features import Layout
     from streamer.features.spec import Group
-    from streamer.types import F32, I32, EncodedRequest, ModelVersion
 
 
 def explain(
     request: Annotated[Path, typer.Argument(help="A request as JSON. - reads standard input.")],
-    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")] = None,
+    config: Config = None,
     candidates: Annotated[int, typer.Option(help="Number of candidates to show.")] = 5,
 ) -> None:
     """Encode and score one request with the serving model, and show each step.
@@ -38,12 +39,9 @@ def explain(
 
 async def _explain(console: Console, settings: Settings, value: bytes, shown: int) -> None:
     # Imported here, so that --help does not wait for gRPC.
-    from streamer.commands.live_model import served  # noqa: PLC0415
-    from streamer.serving.predictor import Predictor  # noqa: PLC0415
-    from streamer.types import BadRecord, BatchInputs, BidRequest  # noqa: PLC0415
+    from streamer.commands.live_model import connected, served  # noqa: PLC0415
 
-    predictor = Predictor(settings.predictor)
-    try:
+    async with connected(settings) as predictor:
         serving, available = await served(predictor.control, settings, settings.predictor.models[0])
         start = time.perf_counter()
         decoded = serving.codec.decode(value, ())
@@ -55,17 +53,14 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
             outcome = "answered `invalid`" if decoded.request_id else "dead-lettered"
             raise ConfigError(f"this record would be {outcome}: {decoded.reason}")
         parsed = time.perf_counter()
-        encoded = serving.encoder.encode(decoded)
+        try:
+            encoded = serving.encoder.encode(decoded)
+        except InvalidRequestError as error:
+            raise ConfigError(f"this record would be answered `invalid`: {error}") from error
         done = time.perf_counter()
         timeout_s = settings.predictor.control_timeout_ms / 1e3
         ctr = await predictor.score(serving.version, BatchInputs.whole(encoded), timeout_s)
         replied = time.perf_counter()
-    except InvalidRequestError as error:
-        raise ConfigError(f"this record would be answered `invalid`: {error}") from error
-    except (PredictError, SpecError) as error:
-        raise ConfigError(f"predictor: {error}") from error
-    finally:
-        await predictor.close()
     version, layout = serving.version, serving.encoder.layout
     budget = decoded.deadline_ms or settings.source.budget_ms
     console.print(f"request {decoded.request_id}: {encoded.size} candidates, budget {budget:g} ms, model {version}")
@@ -78,7 +73,7 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
     _note_version(console, version, available)
 
 
-def _features(layout: "Layout", encoded: "EncodedRequest") -> Table:
+def _features(layout: "Layout", encoded: EncodedRequest) -> Table:
     """The embedding rows and numbers of the request's and the first candidate's features."""
     table = Table("feature", "side", "rows of the fused table, or number", box=None)
     parts: tuple[tuple[Group, str, I32, F32 | None], ...] = (
@@ -96,7 +91,7 @@ def _features(layout: "Layout", encoded: "EncodedRequest") -> Table:
     return table
 
 
-def _candidates(layout: "Layout", encoded: "EncodedRequest", ctr: list[float], shown: int) -> Table:
+def _candidates(layout: "Layout", encoded: EncodedRequest, ctr: list[float], shown: int) -> Table:
     table = Table("candidate", "ad", "cache key", "ctr", "ratio to the spec's prior", box=None)
     for i in range(min(shown, encoded.size)):
         key = "".join(f"{half:016x}" for half in encoded.keys[i].tolist())
@@ -104,7 +99,7 @@ def _candidates(layout: "Layout", encoded: "EncodedRequest", ctr: list[float], s
     return table
 
 
-def _note_version(console: Console, version: "ModelVersion", available: list[int]) -> None:
+def _note_version(console: Console, version: ModelVersion, available: list[int]) -> None:
     if len(available) > 1:
         which = "the newest one" if version.version == available[-1] else "the labelled one"
         console.print(f"versions {', '.join(map(str, available))} are available; this is {version.version}, {which}")

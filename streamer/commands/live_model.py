@@ -1,10 +1,26 @@
 """The model that serves now, for commands that look at it."""
 
-from streamer.errors import ConfigError
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from streamer.errors import ConfigError, PredictError, SpecError
 from streamer.prepared_version import PreparedVersion
+from streamer.serving.predictor import Predictor
 from streamer.serving.preparation import ModelServers, read_serving
 from streamer.settings import Settings
 from streamer.types import ModelVersion
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Predictor]:
+    """A client of the model servers for the block. Errors of servers and models become a ConfigError."""
+    predictor = Predictor(settings.predictor)
+    try:
+        yield predictor
+    except (PredictError, SpecError) as error:
+        raise ConfigError(f"predictor: {error}") from error
+    finally:
+        await predictor.close()
 
 
 async def served(servers: ModelServers, settings: Settings, name: str) -> tuple[PreparedVersion, list[int]]:

@@ -17,10 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Show and select the model versions
 _TIMEOUT_S = 60.0
 
 Version = Annotated[int, typer.Argument(min=1)]
-VersionOrLabel = Annotated[
-    str,
-    typer.Argument(metavar="VERSION|LABEL", help="Version number or version label."),
-]
+VersionOrLabel = Annotated[str, typer.Argument(metavar="VERSION|LABEL", help="Version number or version label.")]
 Share = Annotated[float, typer.Argument(min=0, max=1, help="Share of the users, selected by record key.")]
 Config = Annotated[Path | None, typer.Option(help="Settings (YAML) with the address of the operations port.")]
 Model = Annotated[str | None, typer.Option(help="Name of the model. Default: the worker's first model.")]

@@ -1,12 +1,11 @@
 """`streamer topics create`: creates the topics that the scorer reads and writes."""
 
 import asyncio
-from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from streamer.commands.options import Config
 from streamer.settings import load_settings
 
 app = typer.Typer(help="Topics.", no_args_is_help=True)
@@ -18,9 +17,7 @@ def topics() -> None:
 
 
 @app.command()
-def create(
-    config: Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")] = None,
-) -> None:
+def create(config: Config = None) -> None:
     """Create missing topics, with the partitions and the retention of the `topics` settings."""
     from streamer.kafka.topics import create_topics  # noqa: PLC0415
 

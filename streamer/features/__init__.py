@@ -7,32 +7,8 @@ Unknown and missing values take defaults. Equal spec hashes mean interchangeable
 
 from streamer.errors import SpecError
 from streamer.features.encoder import Encoder
-from streamer.features.kinds import Bucketised, Categorical, Cross, Feature, MultiValued, Numeric
-from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout
-from streamer.features.paths import column_getter, getter
-from streamer.features.served import ServedRows, decode_served, encode_served
-from streamer.features.side import to_float
+from streamer.features.kinds import Bucketised, Cross, Numeric
+from streamer.features.layout import GROUPS, Layout
 from streamer.features.spec import FeatureSpec, Group
 
-__all__ = [
-    "GROUPS",
-    "Bucketised",
-    "Categorical",
-    "Cross",
-    "Encoder",
-    "Feature",
-    "FeatureSpec",
-    "FloatColumn",
-    "Group",
-    "IdColumns",
-    "Layout",
-    "MultiValued",
-    "Numeric",
-    "ServedRows",
-    "SpecError",
-    "column_getter",
-    "decode_served",
-    "encode_served",
-    "getter",
-    "to_float",
-]
+__all__ = ["GROUPS", "Bucketised", "Cross", "Encoder", "FeatureSpec", "Group", "Layout", "Numeric", "SpecError"]

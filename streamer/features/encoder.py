@@ -8,12 +8,11 @@ import orjson
 
 from streamer.errors import InvalidRequestError
 from streamer.features.hashing import PADDING, TextHasher, join, mix64, prepare
-from streamer.features.kinds import MultiValued
 from streamer.features.layout import Layout
 from streamer.features.paths import column_getter, getter
 from streamer.features.side import SideEncoder, SideRows
 from streamer.features.spec import FeatureSpec
-from streamer.types import F32, I32, U64, BidRequest, EncodedRequest
+from streamer.types import F32, I32, U64, BidRequest, EncodedRequest, RequestPaths
 
 _EVICTED_SHARE = 8
 
@@ -31,13 +30,13 @@ class Encoder:
         hasher = TextHasher()
         self._request = SideEncoder(self.layout, candidates=False, hasher=hasher)
         self._candidate = SideEncoder(self.layout, candidates=True, hasher=hasher)
-        self._memoised = _MemoisedAds(self._candidate, spec.request.ad_id, self.layout, memoised_ads)
+        self._memoised = _MemoisedAds(self._candidate, spec.request, memoised_ads)
         self._ad_ids = column_getter(spec.request.ad_id)
         self._columns = tuple(column_getter(f.path) for f in self._candidate.features)
         pairs = self.layout.crosses("pair")
         self._pair_modulus = np.array([c.buckets for at, c in pairs for _ in range(at.width)], dtype=np.uint64)
         self._pair_base = np.array([at.offset for at, _ in pairs for _ in range(at.width)], dtype=np.int32)
-        self._pairs_are_padded = any(isinstance(p, MultiValued) for _, c in pairs for p in spec.parents(c))
+        self._pairs_are_padded = any(spec.is_padded(cross) for _, cross in pairs)
 
     def encode(self, request: BidRequest) -> EncodedRequest:
         """Encodes one request of n candidates.
@@ -95,12 +94,9 @@ class Encoder:
 
     def flat_rows(self, encoded: EncodedRequest) -> tuple[I32, F32]:
         """Flat rows of a request: int32 [n, layout.row_ids] and float32 [n, layout.row_floats]."""
-        n = encoded.size
-        ids = [np.broadcast_to(encoded.request_ids, (n, encoded.request_ids.shape[1]))]
-        floats = [np.broadcast_to(encoded.request_floats, (n, encoded.request_floats.shape[1]))]
-        return np.hstack([*ids, encoded.candidate_ids, encoded.pair_ids]), np.hstack(
-            [*floats, encoded.candidate_floats]
-        )
+        ids = encoded.request_ids.repeat(encoded.size, axis=0)
+        floats = encoded.request_floats.repeat(encoded.size, axis=0)
+        return np.hstack([ids, encoded.candidate_ids, encoded.pair_ids]), np.hstack([floats, encoded.candidate_floats])
 
     def _flat_rows(self, request: SideRows, candidate: SideRows) -> tuple[I32, F32]:
         pairs = self._pair_ids(request.halves, candidate.halves)
@@ -115,24 +111,22 @@ class Encoder:
 
     def _encode_columns(self, request: BidRequest) -> tuple[Sequence[str], SideRows]:
         columns, n = request.columns, request.size
+        paths = self.spec.request
         absent: Sequence[object] = [None] * n
         ad_ids = self._ad_ids(columns)
         if not isinstance(ad_ids, list) or len(ad_ids) != n:
-            raise InvalidRequestError(
-                f"{self.spec.request.candidates}.{self.spec.request.ad_id}", f"expected a list of {n} ad ids"
-            )
+            raise InvalidRequestError(f"{paths.candidates}.{paths.ad_id}", f"expected a list of {n} ad ids")
         for i, ad_id in enumerate(ad_ids):
             if not isinstance(ad_id, str) or not ad_id:
-                raise _bad_ad_id(self.spec, i, ad_id)
+                raise _bad_ad_id(paths, i, ad_id)
         values: list[Sequence[object]] = []
         for feature, get in zip(self._candidate.features, self._columns, strict=True):
             column = get(columns)
             if column is None:
                 column = absent
             elif not isinstance(column, list) or len(column) != n:
-                raise InvalidRequestError(
-                    f"{self.spec.request.candidates}.{feature.path}", f"expected a list of {n} values, one per ad id"
-                )
+                place = f"{paths.candidates}.{feature.path}"
+                raise InvalidRequestError(place, f"expected a list of {n} values, one per ad id")
             values.append(column)
         return ad_ids, self._candidate.encode(values, n)
 
@@ -143,18 +137,16 @@ class _MemoisedAds:
     Invariant: no request evicts a slot that it uses itself.
     """
 
-    def __init__(self, side: SideEncoder, ad_id_path: str, layout: Layout, capacity: int) -> None:
+    def __init__(self, side: SideEncoder, paths: RequestPaths, capacity: int) -> None:
         self._side = side
-        self._spec = layout.spec
-        self._ad_id = getter(ad_id_path)
+        self._paths = paths
+        self._ad_id = getter(paths.ad_id)
         self._capacity = capacity
         self._slots: dict[bytes, int] = {}
         self._free = list(range(capacity - 1, -1, -1))
         self._ad_ids: list[str] = [""] * capacity
-        none = side.encode_documents([])
-        self._ids, self._floats, self._halves, self._keys = (
-            np.zeros((capacity, part.shape[1]), dtype=part.dtype)
-            for part in (none.ids, none.floats, none.halves, none.keys)
+        self._rows = SideRows._make(
+            np.zeros((capacity, part.shape[1]), part.dtype) for part in side.encode_documents([])
         )
 
     def encode(self, rows: Sequence[bytes]) -> tuple[Sequence[str], SideRows]:
@@ -168,9 +160,7 @@ class _MemoisedAds:
             slots = [self._slots[row] for row in rows]
         index = np.array(slots, dtype=np.intp)
         known = self._ad_ids
-        return [known[slot] for slot in slots], SideRows(
-            self._ids[index], self._floats[index], self._halves[index], self._keys[index]
-        )
+        return [known[slot] for slot in slots], SideRows._make(part[index] for part in self._rows)
 
     def _add(self, unknown: Sequence[tuple[int, bytes]]) -> None:
         first: dict[bytes, int] = {}  # a candidate that occurs twice is encoded once
@@ -181,8 +171,8 @@ class _MemoisedAds:
         for row, slot, ad_id in zip(first, taken, ad_ids, strict=True):
             self._slots[row] = slot
             self._ad_ids[slot] = ad_id
-        self._ids[taken], self._floats[taken] = new.ids, new.floats
-        self._halves[taken], self._keys[taken] = new.halves, new.keys
+        self._rows.ids[taken], self._rows.floats[taken] = new.ids, new.floats
+        self._rows.halves[taken], self._rows.keys[taken] = new.halves, new.keys
 
     def _encode_new(self, rows: Sequence[bytes], positions: Sequence[int]) -> tuple[Sequence[str], SideRows]:
         documents: list[object] = []
@@ -191,12 +181,12 @@ class _MemoisedAds:
             try:
                 document = orjson.loads(row)
             except orjson.JSONDecodeError as error:
-                raise InvalidRequestError(f"{self._spec.request.candidates}[{i}]", f"not valid JSON: {error}") from None
+                raise InvalidRequestError(f"{self._paths.candidates}[{i}]", f"not valid JSON: {error}") from None
             if not isinstance(document, dict):
-                raise InvalidRequestError(f"{self._spec.request.candidates}[{i}]", "expected an object")
+                raise InvalidRequestError(f"{self._paths.candidates}[{i}]", "expected an object")
             ad_id = self._ad_id(document)
             if not isinstance(ad_id, str) or not ad_id:
-                raise _bad_ad_id(self._spec, i, ad_id)
+                raise _bad_ad_id(self._paths, i, ad_id)
             documents.append(document)
             ad_ids.append(ad_id)
         return ad_ids, self._side.encode_documents(documents)
@@ -206,8 +196,6 @@ class _MemoisedAds:
             self._free.append(self._slots.pop(row))
 
 
-def _bad_ad_id(spec: FeatureSpec, i: int, ad_id: object) -> InvalidRequestError:
+def _bad_ad_id(paths: RequestPaths, i: int, ad_id: object) -> InvalidRequestError:
     got = "nothing" if ad_id is None else f"{ad_id!r:.40}"
-    return InvalidRequestError(
-        f"{spec.request.candidates}[{i}].{spec.request.ad_id}", f"expected a non-empty string, got {got}"
-    )
+    return InvalidRequestError(f"{paths.candidates}[{i}].{paths.ad_id}", f"expected a non-empty string, got {got}")

@@ -37,7 +37,7 @@ def canonical(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value) if -(2**63) <= value < 2**64 else repr(_rounded(value))
+        return str(value) if -(2**63) <= value < 2**64 else repr(to_float(value))
     if isinstance(value, float):
         if value != value:  # noqa: PLR0124  only NaN differs from itself
             return None
@@ -47,11 +47,14 @@ def canonical(value: object) -> str | None:
     return None
 
 
-def _rounded(value: int) -> float:
+def to_float(value: object) -> float:
+    """The number of a JSON value (a number or its text), otherwise NaN. It never raises."""
     try:
-        return float(value)
+        return float(value) if isinstance(value, int | float | str) else float("nan")
     except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
+        return float("inf") if isinstance(value, int) and value > 0 else float("-inf")
+    except ValueError:
+        return float("nan")
 
 
 def hash64(text: str) -> int:

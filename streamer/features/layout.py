@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from streamer.features.kinds import Cross, Feature, MultiValued, Numeric
 from streamer.features.spec import FeatureSpec, Group
@@ -50,16 +51,10 @@ class Layout:
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
         used = [f for f in spec.features if f.wide or f.deep]
-        offsets: dict[str, int] = {}
-        next_row = 1
-        for deep in (True, False):
-            for feature in used:
-                if not isinstance(feature, Numeric) and feature.deep is deep:
-                    offsets[feature.name] = next_row
-                    next_row += feature.rows
-            if deep:
-                self.embedded_rows = next_row
-        self.table_rows = next_row
+        in_table = sorted((f for f in used if not isinstance(f, Numeric)), key=lambda f: not f.deep)
+        *starts, self.table_rows = accumulate((f.rows for f in in_table), initial=1)
+        offsets = dict(zip((f.name for f in in_table), starts, strict=True))
+        self.embedded_rows = 1 + sum(f.rows for f in in_table if f.deep)
         self.ids: dict[Group, tuple[IdColumns, ...]] = {}
         self.floats: dict[Group, tuple[FloatColumn, ...]] = {}
         for group in GROUPS:

@@ -40,7 +40,8 @@ def getter(path: str) -> Getter:
     """A function that returns a document's value at `path`, otherwise None. It never raises."""
     steps = parse_path(path)
     if len(steps) == 1:
-        return _key(steps[0])
+        key = steps[0]
+        return lambda doc: doc.get(key) if isinstance(doc, dict) else None
     if len(steps) == 2 and isinstance(steps[1], str) and steps[1] != "*":
         return _key_in_key(*steps)
     return lambda doc: _fetch(doc, steps, 0)
@@ -77,13 +78,6 @@ def nested(path: str, value: object) -> object:
         else:
             value = {step: value}
     return value
-
-
-def _key(key: str | int) -> Getter:
-    def get(doc: object) -> object:
-        return doc.get(key) if isinstance(doc, dict) else None
-
-    return get
 
 
 def _key_in_key(outer: str | int, inner: str | int) -> Getter:

@@ -12,6 +12,8 @@ from streamer.features.layout import GROUPS, Layout
 from streamer.features.spec import Group
 from streamer.types import F32, I32, BadRecord, EncodedRequest, ModelVersion
 
+_MATRICES = ("request_ids", "request_floats", "candidate_ids", "candidate_floats", "pair_ids")
+
 
 @dataclass(frozen=True, slots=True)
 class ServedRows:
@@ -38,20 +40,13 @@ class ServedRows:
 
 def encode_served(request_id: str, spec_hash: str, version: ModelVersion, encoded: EncodedRequest) -> bytes:
     """Writes a line: JSON with the bytes of each matrix in base64, little-endian and row by row."""
-    matrices = {
-        "request_ids": encoded.request_ids,
-        "request_floats": encoded.request_floats,
-        "candidate_ids": encoded.candidate_ids,
-        "candidate_floats": encoded.candidate_floats,
-        "pair_ids": encoded.pair_ids,
-    }
     return orjson.dumps(
         {
             "request_id": request_id,
             "spec_hash": spec_hash,
             "model": {"name": version.name, "version": version.version},
             "ad_id": encoded.ad_ids,
-            **{name: b64encode(np.ascontiguousarray(m).tobytes()).decode() for name, m in matrices.items()},
+            **{name: b64encode(getattr(encoded, name).tobytes()).decode() for name in _MATRICES},
         }
     )
 
@@ -67,15 +62,11 @@ def decode_served(line: str | bytes, layout: Layout) -> ServedRows | BadRecord:
         floats: dict[Group, F32] = {}
         for group in GROUPS:
             n = 1 if group == "request" else len(ad_ids)
-            ids[group] = np.frombuffer(b64decode(content[f"{group}_ids"], validate=True), "<i4").reshape(
-                n, layout.id_width(group)
-            )
             width = layout.float_width(group)
-            floats[group] = (
-                np.frombuffer(b64decode(content[f"{group}_floats"], validate=True), "<f4").reshape(n, width)
-                if width
-                else np.empty((n, 0), np.float32)
-            )
+            id_bytes = b64decode(content[f"{group}_ids"], validate=True)
+            float_bytes = b64decode(content[f"{group}_floats"], validate=True) if width else b""
+            ids[group] = np.frombuffer(id_bytes, "<i4").reshape(n, layout.id_width(group))
+            floats[group] = np.frombuffer(float_bytes, "<f4").reshape(n, width)
     except (ValueError, KeyError, TypeError, binascii.Error):
         return BadRecord(None, "line of the feature log that cannot be read")
     return ServedRows(request_id, spec_hash, ad_ids, ids, floats)

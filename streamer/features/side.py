@@ -2,13 +2,13 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise, product
 from math import isnan
+from typing import NamedTuple
 
 import numpy as np
 
-from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, hash64, join, mix64, prepare
+from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, hash64, join, mix64, prepare, to_float
 from streamer.features.kinds import Bucketised, Categorical, Cross, HashedFeature, MultiValued
 from streamer.features.layout import Layout
 from streamer.features.paths import getter
@@ -20,8 +20,7 @@ _MISSING = np.uint64(MISSING)
 _STEPS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class SideRows:
+class SideRows(NamedTuple):
     """n encoded rows of one end.
 
     Attributes:
@@ -38,22 +37,7 @@ class SideRows:
 
     def repeated(self, counts: Sequence[int]) -> "SideRows":
         """Row i repeated counts[i] times; sum(counts) rows."""
-        return SideRows(
-            ids=self.ids.repeat(counts, axis=0),
-            floats=self.floats.repeat(counts, axis=0),
-            halves=self.halves.repeat(counts, axis=0),
-            keys=self.keys.repeat(counts, axis=0),
-        )
-
-
-def to_float(value: object) -> float:
-    """The number of a JSON value (a number or its text), otherwise NaN. It never raises."""
-    try:
-        return float(value) if isinstance(value, int | float | str) else float("nan")
-    except OverflowError:
-        return float("inf") if isinstance(value, int) and value > 0 else float("-inf")
-    except ValueError:
-        return float("nan")
+        return SideRows._make(part.repeat(counts, axis=0) for part in self)
 
 
 class _Fold:
@@ -112,9 +96,7 @@ class SideEncoder:
             for which in (group, "pair")
         )
         self._local_crosses = len(local)
-        first_multi = len(self._categorical)
-        first_bucketised = at - len(self._bucketised)
-        self._fold = _Fold(local + halves, padded=range(first_multi, first_bucketised))
+        self._fold = _Fold(local + halves, padded=range(len(self._categorical), at - len(self._bucketised)))
         self._plan_ids(layout, group)
         self._plan_values()
         self._salts = mix64(np.arange(1, 2 * (at + len(self._numeric)) + 1, dtype=np.uint64)).reshape(2, -1)

@@ -48,6 +48,10 @@ class Window:
         old = 0.0 if self.before is None else self.before.values.get(name, {}).get(key, 0.0)
         return new - old if new >= old else new  # A smaller value: the worker has restarted.
 
+    def increases(self, name: str, label: str) -> dict[str, float]:
+        """The increase of a counter for each value of its label."""
+        return {value: self.increase(name, **{label: value}) for value in self.label_values(name, label)}
+
     def rate(self, name: str, **labels: str) -> float | None:
         """The increase of a counter per second."""
         return self.increase(name, **labels) / self.seconds if self.seconds else None

@@ -60,12 +60,9 @@ class StatusPage:
         span = max((window.seconds for window in windows.values()), default=0.0)
         over = f"the last {span:.0f} s" if span else "the time since the start"
         head = "".join(f"<td>worker {escape(worker)}</td>" for worker in states) if "" not in states else ""
-        sections: dict[str, dict[str, dict[str, Cell]]] = {
-            "": {
-                "state": {worker: (state, state != "RUNNING") for worker, state in states.items()},
-                "uptime": {worker: _uptime(window, now) for worker, window in windows.items()},
-            }
-        }
+        state = {worker: (text, text != "RUNNING") for worker, text in states.items()}
+        uptime = {worker: _uptime(window, now) for worker, window in windows.items()}
+        sections: dict[str, dict[str, dict[str, Cell]]] = {"": {"state": state, "uptime": uptime}}
         for title, rows in _SECTIONS.items():
             cells = sections.setdefault(title, {})
             for worker, window in windows.items():
@@ -115,8 +112,7 @@ def _lag(window: Window) -> Rows:
 
 
 def _answers(window: Window) -> Rows:
-    name = "streamer_sink_answers_total"
-    answers = {status: window.increase(name, status=status) for status in window.label_values(name, "status")}
+    answers = window.increases("streamer_sink_answers_total", "status")
     for status, count in answers.items():
         yield f"answers: {status}", _share(count, sum(answers.values()), bad=status != "ok")
     late = window.increase("streamer_sink_late_answers_total")
@@ -141,11 +137,10 @@ def _models(window: Window) -> Rows:
     for address in window.label_values("streamer_predictor_circuit_open", "address"):
         is_open = bool(window.value("streamer_predictor_circuit_open", address=address))
         yield f"circuit of {address}", ("open" if is_open else "closed", is_open)
-    for code in window.label_values("streamer_predictor_errors_total", "code"):
-        yield f"failed calls: {code}", _number(window.increase("streamer_predictor_errors_total", code=code), bad=True)
+    for code, count in window.increases("streamer_predictor_errors_total", "code").items():
+        yield f"failed calls: {code}", _number(count, bad=True)
     yield "retries", _number(window.increase("streamer_predictor_retries_total"))
-    for outcome in window.label_values("streamer_shadow_requests_total", "outcome"):
-        count = window.increase("streamer_shadow_requests_total", outcome=outcome)
+    for outcome, count in window.increases("streamer_shadow_requests_total", "outcome").items():
         yield f"requests to the shadow version: {outcome}", _number(count, bad=outcome == "failed")
 
 
@@ -154,8 +149,8 @@ def _batches(window: Window) -> Rows:
     yield "queued rows", _number(window.value("streamer_batching_queued_rows"))
     rows = window.quantile("streamer_batching_rows", 0.5)
     yield "rows per batch: median", _NOTHING if rows is None else _number(rows[1])
-    for reason in window.label_values("streamer_batching_batches_total", "reason"):
-        yield f"batches: {reason}", _number(window.increase("streamer_batching_batches_total", reason=reason))
+    for reason, count in window.increases("streamer_batching_batches_total", "reason").items():
+        yield f"batches: {reason}", _number(count)
     hits, *others = (window.increase(f"streamer_cache_{n}_total") for n in ("hits", "misses", "single_flight"))
     looked_up = hits + sum(others)
     yield "cache hit ratio", (f"{hits / looked_up:.1%}", False) if looked_up else _NOTHING
@@ -163,15 +158,13 @@ def _batches(window: Window) -> Rows:
 
 def _failures(window: Window) -> Rows:
     yield "commits", _number(window.increase("streamer_offsets_commits_total"))
-    for outcome in window.label_values("streamer_delivery_transactions_total", "outcome"):
-        count = window.increase("streamer_delivery_transactions_total", outcome=outcome)
+    for outcome, count in window.increases("streamer_delivery_transactions_total", "outcome").items():
         yield f"transactions: {outcome}", _number(count, bad=outcome != "committed")
     yield "isolated partitions", _number(window.value("streamer_delivery_isolated_partitions"), bad=True)
     for name, metric in _FAILURES.items():
         counts = [window.increase(metric, **dict(labels)) for labels in window.now.values.get(metric, {})]
         yield name, _number(sum(counts), bad=True)
-    for stage in window.label_values("streamer_sink_dead_letters_total", "stage"):
-        count = window.increase("streamer_sink_dead_letters_total", stage=stage)
+    for stage, count in window.increases("streamer_sink_dead_letters_total", "stage").items():
         yield f"dead letters: {stage}", _number(count, bad=True)
 
 

@@ -45,9 +45,9 @@ class Supervisor:
                 number,
                 command,
                 {**environment, **_worker_environment(settings, number, socket)},
-                socket=socket,
-                settings=settings.supervisor,
-                log=log,
+                socket,
+                settings.supervisor,
+                log.bind(worker=number),
             )
             for number, socket in sockets.items()
         ]

@@ -7,10 +7,10 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.registry import Collector
 
 from streamer.ops.status_page import StatusPage
-from streamer.ops.worker_client import WorkerClient
+from streamer.ops.worker_client import Reply, WorkerClient
 
 _CONTROL_S = 120.0
 
@@ -40,14 +40,11 @@ class SupervisorHandlers:
 
     async def _health(self, request: web.Request) -> web.Response:
         """The highest status of all workers; a line for each worker."""
-        found = await self._workers.send_all("GET", request.path)
-        lines = (f"worker {number}: {text.strip()}\n" for number, (_, text) in found.items())
-        return web.Response(text="".join(lines), status=max(status for status, _ in found.values()))
+        return _listed(await self._workers.send_all("GET", request.path))
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        registry = CollectorRegistry()
-        registry.register(await self._merged())
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        body = generate_latest(await self._merged())
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _status(self, _: web.Request) -> web.Response:
         replies = await self._workers.send_all("GET", "/readyz")
@@ -67,13 +64,18 @@ class SupervisorHandlers:
         """
         name = "config" if request.path == "/config" else "models"
         found = await self._workers.send_all(request.method, request.path_qs, _CONTROL_S)
-        failed = {n: (status, text) for n, (status, text) in found.items() if status != HTTPStatus.OK}
+        failed = {number: reply for number, reply in found.items() if reply[0] != HTTPStatus.OK}
         if failed:
-            lines = (f"worker {number}: {text.strip()}\n" for number, (_, text) in failed.items())
-            return web.Response(text="".join(lines), status=max(status for status, _ in failed.values()))
+            return _listed(failed)
         # Each text is a JSON document already.
         parts = (f'{{"worker": {n}, "{name}": {text}}}' for n, (_, text) in found.items())
         return web.Response(text=f"[{', '.join(parts)}]", content_type="application/json")
+
+
+def _listed(replies: Mapping[int, Reply]) -> web.Response:
+    """A line for each reply, with the highest status."""
+    lines = (f"worker {number}: {text.strip()}\n" for number, (_, text) in replies.items())
+    return web.Response(text="".join(lines), status=max(status for status, _ in replies.values()))
 
 
 class _MergedMetrics(Collector):

@@ -1,6 +1,7 @@
 """Request handlers of a worker's operations port."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import web
@@ -36,31 +37,23 @@ class ModelControls(Protocol):
     def describe(self) -> list[dict[str, object]]: ...
 
 
+@dataclass(slots=True, eq=False)
 class WorkerHandlers:
     """Answers /healthz, /readyz, /metrics, /status, /config and /model.
 
-    Args:
+    Attributes:
         state: the state of the worker's life cycle.
         not_ready: the reason why the worker does not score records; None if it does.
         models: None before a model is prepared.
         config: the settings in use as JSON, without secrets.
     """
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        state: Callable[[], str],
-        not_ready: Callable[[], str | None],
-        models: Callable[[], ModelControls | None] = lambda: None,
-        *,
-        config: str = "{}",
-    ) -> None:
-        self._registry = registry
-        self._state = state
-        self._not_ready = not_ready
-        self._models = models
-        self._config = config
-        self._page = StatusPage()
+    registry: CollectorRegistry
+    state: Callable[[], str]
+    not_ready: Callable[[], str | None]
+    models: Callable[[], ModelControls | None] = lambda: None
+    config: str = field(default="{}", kw_only=True)
+    _page: StatusPage = field(default_factory=StatusPage, init=False)
 
     def routes(self) -> list[web.RouteDef]:
         """The routes of all pages."""
@@ -79,22 +72,22 @@ class WorkerHandlers:
         ]
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text=f"{self._state()}\n")
+        return web.Response(text=f"{self.state()}\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        reason = self._not_ready()
+        reason = self.not_ready()
         return web.Response(text=f"{reason or 'ready'}\n", status=200 if reason is None else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _status(self, _: web.Request) -> web.Response:
-        reason = self._not_ready()
-        state = self._state() if reason is None else f"{self._state()}: {reason}"
-        return web.Response(text=self._page.render({"": state}, self._registry.collect()), content_type="text/html")
+        reason = self.not_ready()
+        state = self.state() if reason is None else f"{self.state()}: {reason}"
+        return web.Response(text=self._page.render({"": state}, self.registry.collect()), content_type="text/html")
 
     async def _describe_config(self, _: web.Request) -> web.Response:
-        return web.Response(text=self._config, content_type="application/json")
+        return web.Response(text=self.config, content_type="application/json")
 
     async def _describe_models(self, _: web.Request) -> web.Response:
         return web.json_response(self._all().describe())
@@ -139,7 +132,7 @@ class WorkerHandlers:
         return control
 
     def _all(self) -> ModelControls:
-        models = self._models()
+        models = self.models()
         if models is None:
             raise web.HTTPServiceUnavailable(text="no model yet\n")
         return models

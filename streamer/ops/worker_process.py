@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -17,6 +18,7 @@ from streamer.tasks import set_within
 _WRONG_SETTINGS = 2
 
 
+@dataclass(slots=True, eq=False)
 class WorkerProcess:
     """A child process that is restarted when it ends without a command to stop.
 
@@ -24,26 +26,16 @@ class WorkerProcess:
     window the worker stays down.
     """
 
-    def __init__(
-        self,
-        number: int,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        *,
-        socket: Path,
-        settings: SupervisorSettings,
-        log: FilteringBoundLogger,
-    ) -> None:
-        self.number = number
-        self.socket = socket
-        self._command = command
-        self._environment = environment
-        self._settings = settings
-        self._log = log.bind(worker=number)
-        self._process: asyncio.subprocess.Process | None = None
-        self._stop = asyncio.Event()
-        self._reloading = False
-        self._ends: deque[float] = deque()
+    number: int
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(repr=False)
+    socket: Path
+    settings: SupervisorSettings
+    log: FilteringBoundLogger
+    _process: asyncio.subprocess.Process | None = field(default=None, init=False)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _reloading: bool = field(default=False, init=False)
+    _ends: deque[float] = field(default_factory=deque, init=False)
 
     @property
     def pid(self) -> int | None:
@@ -61,9 +53,9 @@ class WorkerProcess:
                 continue
             pause_s = self._restart_pause()
             if pause_s is None:
-                self._log.error("worker ended too often, not restarted", status=status)
+                self.log.error("worker ended too often, not restarted", status=status)
                 return status
-            self._log.error("worker ended, will be restarted", status=status, pause_s=pause_s)
+            self.log.error("worker ended, will be restarted", status=status, pause_s=pause_s)
             if await set_within(self._stop, pause_s):
                 return status
 
@@ -84,15 +76,15 @@ class WorkerProcess:
         self._reloading = old is not None
         self._send(signal.SIGTERM)
         while self.pid in (old, None) or not await is_ready(self.number):
-            if await set_within(self._stop, self._settings.poll_ms / 1e3):
+            if await set_within(self._stop, self.settings.poll_ms / 1e3):
                 return
 
     async def _run_once(self) -> int:
         self.socket.unlink(missing_ok=True)
         # In its own process group: Ctrl-C on a terminal reaches only the supervisor, which then stops the workers.
-        self._process = await asyncio.create_subprocess_exec(*self._command, env=self._environment, process_group=0)
-        self._log.info("worker started", pid=self._process.pid)
-        if self._settings.pin_to_cores:
+        self._process = await asyncio.create_subprocess_exec(*self.command, env=self.environment, process_group=0)
+        self.log.info("worker started", pid=self._process.pid)
+        if self.settings.pin_to_cores:
             cores = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(self._process.pid, {cores[self.number % len(cores)]})
         if self._stop.is_set():
@@ -107,12 +99,12 @@ class WorkerProcess:
     def _restart_pause(self) -> float | None:
         """Seconds until the next start; None after too many ends within the window."""
         now = time.monotonic()
-        while self._ends and self._ends[0] < now - self._settings.restart_window_s:
+        while self._ends and self._ends[0] < now - self.settings.restart_window_s:
             self._ends.popleft()
         self._ends.append(now)
-        if len(self._ends) > self._settings.max_restarts:
+        if len(self._ends) > self.settings.max_restarts:
             return None
-        return self._settings.restart_pause_ms / 1e3 * 2.0 ** (len(self._ends) - 1)
+        return self.settings.restart_pause_ms / 1e3 * 2.0 ** (len(self._ends) - 1)
 
     def _send(self, number: signal.Signals) -> None:
         # Not `Process.send_signal`: if the worker ends at this moment, that method reaps it, and the event loop then

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.errors import SpecError
-from streamer.features import GROUPS, FeatureSpec, FloatColumn, IdColumns, Layout
+from streamer.features import FeatureSpec
+from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout
 from streamer.features.spec import FlatServing
 from streamer.types import F32, I32, BatchInputs, SignatureInfo, Tensor, TensorInfo
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import xxhash
 
-from streamer.features import encode_served
+from streamer.features.served import encode_served
 from streamer.prepared_version import PreparedVersion
 from streamer.side_outputs.side_output import SideOutput
 from streamer.types import EncodedRequest

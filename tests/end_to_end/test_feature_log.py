@@ -7,7 +7,8 @@ import orjson
 import pytest
 
 from sandbox.processes.model_server import ModelServerProcess
-from streamer.features import Encoder, FeatureSpec, ServedRows, decode_served
+from streamer.features import Encoder, FeatureSpec
+from streamer.features.served import ServedRows, decode_served
 from streamer.side_outputs.feature_log import is_sampled
 from streamer.types import BidRequest
 from tests.end_to_end.conftest import System, request
@@ -59,7 +60,9 @@ def test_logged_rows_are_those_of_the_encoder_and_of_the_model_call(
 def test_a_topic_that_rejects_records_costs_no_answer(system: System, fresh_topic: FreshTopic) -> None:
     narrow = fresh_topic(config={"max.message.bytes": "300"}, prefix="narrow")
     total = 50
-    with system.scorer(feature_log__share=1.0, sink__feature_log_topic=narrow, feature_log__max_waiting=1) as scorer:
+    with system.scorer(
+        feature_log__share=1.0, sink__feature_log_topic=narrow, feature_log__max_queued_requests=1
+    ) as scorer:
         system.send([request(f"r{i}") for i in range(total)])
         answers = system.answers(total)
         assert {answer["status"] for answer in answers.values()} == {"ok"}

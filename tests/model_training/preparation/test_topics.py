@@ -16,7 +16,8 @@ from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS
 from model_training.preparation.statistics import STATISTICS
 from model_training.preparation.topics import RequestReader, read_topics
 from model_training.workflow import read_examples
-from streamer.features import Encoder, FeatureSpec, encode_served
+from streamer.features import Encoder, FeatureSpec
+from streamer.features.served import encode_served
 from streamer.types import BidRequest, ModelVersion
 from tests.model_training.preparation.conftest import SPARK_LEAVES_SOCKETS, write_config
 

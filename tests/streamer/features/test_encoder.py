@@ -12,20 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import InvalidRequestError
-from streamer.features import (
-    GROUPS,
-    Bucketised,
-    Categorical,
-    Cross,
-    Encoder,
-    Feature,
-    FeatureSpec,
-    MultiValued,
-    Numeric,
-)
-from streamer.features.hashing import MISSING, canonical, hash64
+from streamer.features import GROUPS, Bucketised, Cross, Encoder, FeatureSpec, Numeric
+from streamer.features.hashing import MISSING, canonical, hash64, to_float
+from streamer.features.kinds import Categorical, Feature, MultiValued
 from streamer.features.paths import getter
-from streamer.features.side import to_float
 from streamer.types import F32, BidRequest, EncodedRequest
 from tests.streamer.features.test_hashing import join_plainly, mix_plainly
 from tests.streamer.specs import candidates, documents, requests, scalars, small_spec

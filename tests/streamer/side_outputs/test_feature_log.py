@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from streamer.codec import Codec
 from streamer.errors import MessageTooLargeError
-from streamer.features import Encoder, FeatureSpec, ServedRows, decode_served, encode_served
+from streamer.features import Encoder, FeatureSpec
+from streamer.features.served import ServedRows, decode_served, encode_served
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.settings.sections import CodecSettings, FeatureLogSettings
