@@ -21,6 +21,7 @@ from sandbox.model_server.simulated import SimulatedServer
 from streamer.deadline import Deadline
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
+from streamer.scoring.batching import Ticket
 from streamer.scoring.dispatcher import Dispatcher
 from streamer.serving.replicas import Replicas
 from streamer.settings.sections import BatchingSettings, PredictorSettings
@@ -134,7 +135,7 @@ class _Run:
     async def _request(self, encoded: EncodedRequest, rows: Any, *, is_counted: bool) -> None:
         start = self._loop.time()
         deadline = Deadline.after(start, self._setting.budget_s * 1e3)
-        found = await self._dispatcher.score(_VERSION, encoded, rows, deadline)
+        found = await self._dispatcher.score(Ticket(_VERSION, encoded, rows, deadline, start))
         if is_counted and found.done.all():
             self._latency_ms.append((self._loop.time() - start) * 1e3)
             self._rows.append(found.batch_rows)

@@ -112,7 +112,7 @@ class BatchQueue:
 
     def __init__(self, settings: BatchingSettings) -> None:
         self._settings = settings
-        self._margin_s = settings.answer_margin_ms / 1e3
+        self.margin_s = settings.answer_margin_ms / 1e3
         self._heap: list[tuple[float, int, Ticket]] = []
         self._order = itertools.count()
         self._draining = False
@@ -146,9 +146,11 @@ class BatchQueue:
         that the model has become faster.
         """
         shed: list[tuple[Ticket, Rows]] = []
+        max_rows = self._settings.max_batch_rows
         while self._heap:
             ticket = self._heap[0][2]
-            if self._meets_deadline(ticket, now) or (idle and ticket.queued == self.queued_rows):
+            needed_rows = max_rows if self.queued_rows > max_rows else 1
+            if self._rows_in_time(ticket, now) >= needed_rows or (idle and ticket.queued == self.queued_rows):
                 break
             shed.append((ticket, ticket.rows[ticket.sent :]))
             self.discard(ticket)
@@ -184,14 +186,15 @@ class BatchQueue:
         reason = self._reason(now)
         if reason is None:
             return None
-        room = max_rows = self._max_rows(now)
+        first = self._heap[0][2]
+        # The row limit, at least 1: the most urgent request has time for these rows.
+        room = max_rows = max(1, int(min(self._settings.max_batch_rows, self._rows_in_time(first, now))))
         parts: list[tuple[Ticket, Rows]] = []
         others: list[tuple[float, int, Ticket]] = []
-        version = self._heap[0][2].version
         while self._heap and room:
             entry = heapq.heappop(self._heap)
             ticket = entry[2]
-            if ticket.version == version and ticket.queued:
+            if ticket.version == first.version and ticket.queued:
                 rows = ticket.send(room)
                 room -= len(rows)
                 parts.append((ticket, rows))
@@ -201,7 +204,7 @@ class BatchQueue:
             heapq.heappush(self._heap, entry)
         self.queued_rows -= max_rows - room
         self._pop_empty()
-        return Batch(version, parts, reason, max_rows - room, max(ticket.deadline for ticket, _ in parts))
+        return Batch(first.version, parts, reason, max_rows - room, max(ticket.deadline for ticket, _ in parts))
 
     def next_wakeup(self) -> float | None:
         """When the batch delay ends and `next_batch` returns a batch; None: no delay is running."""
@@ -224,22 +227,12 @@ class BatchQueue:
             return "slot_free"
         return "deadline" if now >= self._latest_start() else None
 
-    def _meets_deadline(self, ticket: Ticket, now: float) -> bool:
-        """Whether a batch that leaves now would answer the ticket in time, at least in part."""
-        max_rows = self._settings.max_batch_rows
-        rows = max_rows if self.queued_rows > max_rows else 1
-        return self._rows_in_time(ticket, now) >= rows
-
-    def _max_rows(self, now: float) -> int:
-        """The row limit of the next batch, at least 1: its most urgent request has time for them."""
-        return max(1, int(min(self._settings.max_batch_rows, self._rows_in_time(self._heap[0][2], now))))
-
     def _rows_in_time(self, ticket: Ticket, now: float) -> float:
         return self.latency(ticket.version).rows_within(self._call_budget_s(ticket.deadline, now))
 
     def _call_budget_s(self, deadline: Deadline, now: float) -> float:
         """The longest expected latency, in seconds, of a call that starts now and is in time."""
-        return (deadline.remaining(now) - self._margin_s) / _LATENCY_MARGIN
+        return (deadline.remaining(now) - self.margin_s) / _LATENCY_MARGIN
 
     def _delay_end(self) -> float:
         oldest = min((t.added for _, _, t in self._heap if t.queued), default=math.inf)
@@ -249,7 +242,7 @@ class BatchQueue:
         """When the call of the most urgent request must start."""
         first = self._heap[0][2]
         call_s = self.latency(first.version).estimate(min(self.queued_rows, self._settings.max_batch_rows))
-        return first.deadline.at - self._margin_s - _DELAY_MARGIN * call_s
+        return first.deadline.at - self.margin_s - _DELAY_MARGIN * call_s
 
     def _pop_empty(self) -> None:
         """Removes tickets without queued rows from the top of the heap."""

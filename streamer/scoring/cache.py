@@ -44,15 +44,14 @@ class Reservation:
     Attributes:
         rows: [k], the row that each entry is for.
         low, high: uint64 [k], the keys.
-        sets, ways: [k], the positions of the entries in the table.
+        at: the positions of the entries in the table: their sets, [k], and ways, [k].
     """
 
     leader: np.uint32
     rows: Positions
     low: U64
     high: U64
-    sets: Positions
-    ways: Positions
+    at: tuple[Positions, Positions]
 
 
 class ScoreCache:
@@ -113,49 +112,43 @@ class ScoreCache:
         later = np.flatnonzero(nth)
         nth = np.minimum(nth[later], _WAYS - 1)
         victims[later] = np.argsort(use[later], axis=1, kind="stable")[np.arange(len(later)), nth]
-        ways = np.where(same, ways, victims)
-        self._low[sets, ways], self._high[sets, ways] = low, high
-        self._expires[sets, ways] = max(self._tick(until), tick + np.uint32(1))
-        self._used[sets, ways] = tick
-        self._leader[sets, ways] = leader
-        return Reservation(np.uint32(leader), rows, low, high, sets, ways)
+        at = sets, np.where(same, ways, victims)
+        self._low[at], self._high[at] = low, high
+        self._expires[at] = max(self._tick(until), tick + np.uint32(1))
+        self._used[at] = tick
+        self._leader[at] = leader
+        return Reservation(np.uint32(leader), rows, low, high, at)
 
     def fill(self, reservation: Reservation, ctr: F32, done: Bools, now: float) -> None:
         """Stores a leader's scores, float32 [n], where `done`, bool [n]; frees its other entries.
 
         An entry that another row has replaced in the meantime is not changed.
         """
-        sets, ways, low = reservation.sets, reservation.ways, reservation.low
-        ours = (
-            (self._leader[sets, ways] == reservation.leader)
-            & (self._low[sets, ways] == low)
-            & (self._high[sets, ways] == reservation.high)
-        )
-        sets, ways, low, rows = sets[ours], ways[ours], low[ours], reservation.rows[ours]
+        at, low = reservation.at, reservation.low
+        ours = (self._leader[at] == reservation.leader) & (self._low[at] == low) & (self._high[at] == reservation.high)
+        sets, ways = at
+        at, low, rows = (sets[ours], ways[ours]), low[ours], reservation.rows[ours]
         tick = self._tick(now)
         lifetime = self._ttl * (1 - self._jitter * (low & _JITTER_BITS).astype(np.float64) / 2**24)
         expires = np.minimum(tick + lifetime, _NEVER).astype(np.uint32)
-        self._ctr[sets, ways] = ctr[rows]
-        self._expires[sets, ways] = np.where(done[rows], expires, np.uint32(0))
-        self._leader[sets, ways] = _NO_LEADER
+        self._ctr[at] = ctr[rows]
+        self._expires[at] = np.where(done[rows], expires, np.uint32(0))
+        self._leader[at] = _NO_LEADER
 
     def drop(self, version: ModelVersion) -> None:
         """Forgets all scores of a version; new rows replace its entries over time."""
         self._drops += 1
-        self._salts[version] = self._salt(version)
+        self._salts.pop(version, None)
 
     @property
     def capacity(self) -> int:
         """The number of entries in the table."""
         return self._sets * _WAYS
 
-    def _salt(self, version: ModelVersion) -> np.uint64:
-        return np.uint64(xxhash.xxh3_64_intdigest(f"{version}#{self._drops}".encode()))
-
     def _place(self, version: ModelVersion, keys: U64) -> tuple[U64, Positions]:
         salt = self._salts.get(version)
         if salt is None:
-            salt = self._salts[version] = self._salt(version)
+            salt = self._salts[version] = np.uint64(xxhash.xxh3_64_intdigest(f"{version}#{self._drops}".encode()))
         low = keys[:, 0] ^ salt
         return low, ((low >> _HALF) * np.uint64(self._sets) >> _HALF).astype(np.intp)
 

@@ -14,7 +14,7 @@ from streamer.scoring.cache import Bools
 from streamer.scoring.concurrency import ConcurrencyLimit
 from streamer.settings.sections import BatchingSettings
 from streamer.tasks import Spawn
-from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
+from streamer.types import F32, BatchInputs, ModelVersion
 
 Predict = Callable[[ModelVersion, BatchInputs, Deadline], Awaitable[F32]]
 
@@ -86,10 +86,9 @@ class Dispatcher:
         self.clock = clock
         self.metrics = metrics
         self.queue = BatchQueue(settings)
-        self.margin_s = settings.answer_margin_ms / 1e3
         self.active_calls = 0
         self._limit = ConcurrencyLimit(settings.max_concurrent_calls) if settings.concurrency == "adaptive" else None
-        self._max_concurrent_calls = settings.max_concurrent_calls if self._limit is None else self._limit.calls
+        self.max_concurrent_calls = settings.max_concurrent_calls if self._limit is None else self._limit.calls
         self._calls_started = 0
         self._pending: dict[Ticket, PendingScores] = {}
         self._pump_due = False
@@ -97,31 +96,19 @@ class Dispatcher:
         metrics.queued_rows.set_function(lambda: self.queue.queued_rows)
         metrics.concurrency_limit.set(settings.max_concurrent_calls)
 
-    async def score(
-        self,
-        version: ModelVersion,
-        encoded: EncodedRequest,
-        rows: Rows,
-        deadline: Deadline,
-        *,
-        priority: Callable[[], F32] | None = None,
-    ) -> PendingScores:
-        """Scores the candidates at positions `rows`, intp [k], rising, k > 0, as far as time allows.
-
-        If there is not time for all rows, those with the highest `priority()`, float32 [size of the request], go first.
-        """
+    async def score(self, ticket: Ticket) -> PendingScores:
+        """Scores a new ticket's rows, one at least, as far as time allows."""
         loop = asyncio.get_running_loop()
-        now = self.clock()
-        ctr = np.zeros(encoded.size, dtype=np.float32)
-        pending = PendingScores(ctr, np.zeros(encoded.size, dtype=np.bool_), len(rows), loop.create_future())
-        ticket = Ticket(version, encoded, rows, deadline, now, priority)
+        ctr = np.zeros(ticket.encoded.size, dtype=np.float32)
+        pending = PendingScores(ctr, np.zeros(len(ctr), dtype=np.bool_), len(ticket.rows), loop.create_future())
         try:
             self.queue.add(ticket)
         except QueueFullError as error:
-            pending.fail(rows, str(error), now)
+            pending.fail(ticket.rows, str(error), ticket.added)
             return pending
         self._pending[ticket] = pending
-        timer = loop.call_later(max(0.0, deadline.remaining(now) - self.margin_s), pending.expire)
+        left = ticket.deadline.remaining(ticket.added) - self.queue.margin_s
+        timer = loop.call_later(max(0.0, left), pending.expire)
         self._pump_soon()
         try:
             await pending.settled
@@ -130,10 +117,6 @@ class Dispatcher:
             self.queue.discard(ticket)
             del self._pending[ticket]
         return pending
-
-    def would_miss_deadline(self, version: ModelVersion, deadline: Deadline) -> bool:
-        """Whether the rows of a request that joins the queue now would leave too late."""
-        return self.queue.would_miss_deadline(version, deadline, self.clock(), calls=self._max_concurrent_calls)
 
     def drain(self) -> None:
         """Ends the batch delay: queued rows leave as soon as a call may start."""
@@ -149,7 +132,7 @@ class Dispatcher:
     def _pump(self) -> None:
         """Starts as many calls as the limit and the queue allow."""
         self._pump_due = False
-        while self.active_calls < self._max_concurrent_calls:
+        while self.active_calls < self.max_concurrent_calls:
             now = self.clock()
             shed = self.queue.shed(now, idle=not self.active_calls)
             if shed:
@@ -198,8 +181,8 @@ class Dispatcher:
             if self._limit is not None:
                 alone = started_alone and number == self._calls_started
                 self._limit.observe(batch.version, batch.rows, now - start, alone=alone)
-                self._max_concurrent_calls = self._limit.calls
-                self.metrics.concurrency_limit.set(self._max_concurrent_calls)
+                self.max_concurrent_calls = self._limit.calls
+                self.metrics.concurrency_limit.set(self.max_concurrent_calls)
             first = 0
             for ticket, rows in batch.parts:
                 if (pending := self._pending.get(ticket)) is not None:

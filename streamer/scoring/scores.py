@@ -12,6 +12,7 @@ import xxhash
 
 from streamer.deadline import Deadline
 from streamer.metrics import Metrics
+from streamer.scoring.batching import Ticket
 from streamer.scoring.cache import Leaders, Positions, ScoreCache
 from streamer.scoring.dispatcher import DEADLINE_PASSED, Dispatcher
 from streamer.scoring.priors import Priors
@@ -96,7 +97,8 @@ class Scores:
         """Whether a new request would get no score in time; False if the cache may have its scores."""
         if self.cache is not None and self.hit_ratio.is_sufficient:
             return False
-        return self.dispatcher.would_miss_deadline(version, deadline)
+        calls = self.dispatcher.max_concurrent_calls
+        return self.dispatcher.queue.would_miss_deadline(version, deadline, self.clock(), calls=calls)
 
     async def score(
         self, version: ModelVersion, encoded: EncodedRequest, deadline: Deadline, default_prior: float
@@ -138,7 +140,7 @@ class Scores:
                 return
             rows = rows[followed]
             self.metrics.cache_single_flight.inc(len(rows))
-            left = scored.deadline.remaining(self.clock()) - self.dispatcher.margin_s
+            left = scored.deadline.remaining(self.clock()) - self.dispatcher.queue.margin_s
             _, late = await asyncio.wait(active.values(), timeout=max(0.0, left))
             rows, leaders = self._look_up(scored, cache, rows, scored.encoded.keys[rows])
             if late:
@@ -171,9 +173,9 @@ class Scores:
 
     async def _call_model(self, scored: ScoredRequest, rows: Positions) -> None:
         start = self.clock()
-        encoded = scored.encoded
-        priority = partial(self._priors[scored.version.name].lookup, encoded.ad_keys, 0.0)
-        pending = await self.dispatcher.score(scored.version, encoded, rows, scored.deadline, priority=priority)
+        priority = partial(self._priors[scored.version.name].lookup, scored.encoded.ad_keys, 0.0)
+        ticket = Ticket(scored.version, scored.encoded, rows, scored.deadline, start, priority)
+        pending = await self.dispatcher.score(ticket)
         scored.ctr[pending.done] = pending.ctr[pending.done]
         scored.sources[pending.done] = FROM_MODEL
         scored.reason = pending.reason or scored.reason

@@ -1,6 +1,5 @@
 """gRPC channels to model servers: options, credentials, and calls that raise PredictError."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -62,8 +61,6 @@ class Channel:
             raise kind(error.code().name, error.details() or "no details") from None
         except grpc.aio.UsageError as error:
             raise PredictError("CLOSED", str(error)) from None
-        except asyncio.CancelledError:
-            raise
         except grpc.RpcError as error:
             raise PredictError("UNKNOWN", str(error)) from None
 

@@ -5,16 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from streamer.errors import PredictError, VersionGoneError
+from streamer.serving import messages
 from streamer.serving.channel import Channel, Rpc
-from streamer.serving.messages import (
-    SPEC,
-    metadata_request,
-    predict_request,
-    read_scores,
-    read_signature,
-    read_spec,
-    score_request,
-)
 from streamer.serving.protos import get_model_status_pb2
 from streamer.serving.replicas import SERVER_FAULTS
 from streamer.types import BatchInputs, ModelVersion, SignatureInfo
@@ -57,7 +49,7 @@ class Control:
             PredictError: no server answers, a server does not have the label or its version, or the servers differ.
         """
         # GetModelStatus ignores labels and returns all versions.
-        request = metadata_request(name=model, version_label=label)
+        request = messages.metadata_request(name=model, version_label=label)
         found, failures = await self._call_all(
             "GetModelMetadata", request, lambda reply: int(reply.model_spec.version.value)
         )
@@ -78,7 +70,8 @@ class Control:
             BadReplyError: the reply holds no spec.
             PredictError: the version has no such signature, or no server answers.
         """
-        return read_spec(await self._call_any("Predict", predict_request(version, SPEC, {})), version)
+        request = messages.predict_request(version, messages.SPEC, {})
+        return messages.read_spec(await self._call_any("Predict", request), version)
 
     async def signature(self, version: ModelVersion, name: str) -> SignatureInfo:
         """The inputs and outputs of a signature of the version.
@@ -87,8 +80,8 @@ class Control:
             BadReplyError: the version has no such signature.
             PredictError: no server answers.
         """
-        request = metadata_request(name=version.name, version={"value": version.version})
-        return read_signature(await self._call_any("GetModelMetadata", request), version, name)
+        request = messages.metadata_request(name=version.name, version={"value": version.version})
+        return messages.read_signature(await self._call_any("GetModelMetadata", request), version, name)
 
     async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
         """Scores rows on every server and discards the scores: a version's first call is slow.
@@ -96,9 +89,9 @@ class Control:
         Raises:
             BadReplyError, PredictError: as `Predictor.score`, if no server succeeds.
         """
-        request, output = score_request(version, inputs)
+        request, output = messages.score_request(version, inputs)
         scored, failures = await self._call_all(
-            "Predict", request, lambda reply: read_scores(reply, output, inputs.rows)
+            "Predict", request, lambda reply: messages.read_scores(reply, output, inputs.rows)
         )
         if not scored:
             raise _main_failure(failures)

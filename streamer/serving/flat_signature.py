@@ -46,10 +46,8 @@ class FlatSignature:
 
     def __init__(self, layout: Layout, serving: FlatServing, found: SignatureInfo) -> None:
         """Raises SpecError if the spec's inputs or its output do not fit the signature `found`."""
-        columns: dict[str, _Column] = {}
-        for group in GROUPS:
-            columns |= {c.feature.name: c for c in layout.ids[group]}
-            columns |= {c.feature.name: c for c in layout.floats[group]}
+        columns: dict[str, _Column] = {c.feature.name: c for group in GROUPS for c in layout.ids[group]}
+        columns |= {c.feature.name: c for group in GROUPS for c in layout.floats[group]}
         self.name = serving.signature
         self.output = serving.output
         if set(serving.inputs) != set(found.inputs):
@@ -74,10 +72,9 @@ def _input(name: str, columns: tuple[_Column, ...], info: TensorInfo, spec: Feat
     is_vector = len(info.dims) == 1
     if len(info.dims) > 2 or (is_vector and width > 1) or (not is_vector and info.dims[1] not in (-1, width)):
         raise SpecError(f"{where}: {width} columns, but the model takes shape {list(info.dims)}")
-    if info.dtype == "float32":
-        wrong = next((c.feature.name for c in columns if isinstance(c, IdColumns)), None)
-        if wrong is not None:
-            raise SpecError(f"{where}: {wrong!r} is not a numeric feature, but the model takes float32")
+    not_numeric = [c.feature.name for c in columns if isinstance(c, IdColumns)]
+    if info.dtype == "float32" and not_numeric:
+        raise SpecError(f"{where}: {not_numeric[0]!r} is not a numeric feature, but the model takes float32")
     read = tuple(_ids(c, padded=spec.is_padded(c.feature)) if isinstance(c, IdColumns) else _number(c) for c in columns)
     return _Input(name, _INTEGERS.get(info.dtype, np.float32), is_vector, read)
 

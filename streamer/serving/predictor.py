@@ -55,8 +55,7 @@ class Predictor:
         for _ in range(max(2, len(self._channels))):
             left = deadline - self._clock()
             if left <= 0:
-                failure = failure or PredictError("DEADLINE_EXCEEDED", "no time was left for the call")
-                break
+                raise failure or PredictError("DEADLINE_EXCEEDED", "no time was left for the call")
             index = self._replicas.pick(self._clock(), tried)
             if index is None:
                 break

@@ -59,10 +59,9 @@ class Replicas:
 
     def pick(self, now: float, tried: Collection[int] = ()) -> int | None:
         """The index of the server for the next call; None: each was tried or has an open circuit."""
-        callable_now = [i for i, replica in enumerate(self.replicas) if i not in tried and replica.may_call(now)]
-        if not callable_now:
-            return None
-        return min(callable_now, key=lambda i: ((self.replicas[i].active_calls + 1) * self.replicas[i].latency_s, i))
+        replicas = self.replicas
+        callable_now = (i for i, replica in enumerate(replicas) if i not in tried and replica.may_call(now))
+        return min(callable_now, key=lambda i: (replicas[i].active_calls + 1) * replicas[i].latency_s, default=None)
 
     def started(self, index: int) -> None:
         """A call was sent."""

@@ -6,11 +6,14 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from streamer.types import Partition
+
+_record = partial(ConsumerRecord, timestamp_type=0, key=None, checksum=None, serialized_key_size=-1, headers=())
 
 
 class FakeGroup:
@@ -25,27 +28,13 @@ class FakeGroup:
         self.commits: dict[TopicPartition, tuple[int, str]] = {}
         self.appended = asyncio.Event()
         self._rebalancing = asyncio.Lock()
-        self._members: list[FakeConsumer] = []
+        self.members: list[FakeConsumer] = []
 
     def produce(self, number: int, value: bytes, timestamp_ms: int = 0) -> None:
         """Appends a record to a partition; `timestamp_ms` is -1 if its producer set none."""
         top = self.tops[number]
         log = self.logs[top]
-        log.append(
-            ConsumerRecord(
-                topic=top.topic,
-                partition=number,
-                offset=len(log),
-                timestamp=timestamp_ms,
-                timestamp_type=0,
-                key=None,
-                value=value,
-                checksum=None,
-                serialized_key_size=-1,
-                serialized_value_size=len(value),
-                headers=(),
-            )
-        )
+        log.append(_record(*top, len(log), timestamp_ms, value=value, serialized_value_size=len(value)))
         self.appended.set()
 
     async def commits_of(self, partitions: Iterable[Partition]) -> Mapping[Partition, tuple[int, str]]:
@@ -60,19 +49,10 @@ class FakeGroup:
     async def rebalance(self, members: "Iterable[FakeConsumer]") -> None:
         """Revokes all partitions and assigns them to these members, round robin."""
         async with self._rebalancing:
-            before, self._members = self._members, list(members)
-            await asyncio.gather(*(member.revoke() for member in {*before, *self._members}))
-            shares = (self.tops[i :: len(self._members)] for i in range(len(self._members)))
-            await asyncio.gather(*(m.assign(share) for m, share in zip(self._members, shares, strict=True)))
-
-    async def join(self, member: "FakeConsumer") -> None:
-        """Adds a member and rebalances."""
-        await self.rebalance([*self._members, member])
-
-    async def leave(self, member: "FakeConsumer") -> None:
-        """Removes a member and rebalances; the member loses its partitions without a callback."""
-        member.lose()
-        await self.rebalance([other for other in self._members if other is not member])
+            before, self.members = self.members, list(members)
+            await asyncio.gather(*(member.revoke() for member in {*before, *self.members}))
+            count = len(self.members)
+            await asyncio.gather(*(member.assign(self.tops[i::count]) for i, member in enumerate(self.members)))
 
 
 class FakeConsumer:
@@ -95,10 +75,12 @@ class FakeConsumer:
         self._listener = listener
 
     async def start(self) -> None:
-        await self._group.join(self)
+        await self._group.rebalance([*self._group.members, self])
 
     async def stop(self) -> None:
-        await self._group.leave(self)
+        """Leaves the group; the partitions are lost without a callback."""
+        self.lose()
+        await self._group.rebalance([member for member in self._group.members if member is not self])
 
     def assignment(self) -> set[TopicPartition]:
         return set(self._positions)
@@ -158,7 +140,6 @@ class FakeConsumer:
 
     async def assign(self, tops: Iterable[TopicPartition]) -> None:
         """Assigns these partitions; they are read from the group's commits on."""
-        self._paused = set()
         self._positions = {top: self._group.commits.get(top, (0, ""))[0] for top in tops}
         self._is_revoking = False
         if self._listener is not None:

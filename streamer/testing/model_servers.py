@@ -28,8 +28,7 @@ class Loaded:
 
     def takes(self, inputs: BatchInputs) -> bool:
         """Whether the rows were encoded with the version's spec."""
-        arrays = {name: getattr(inputs, name) for name in self.inputs()}
-        return all(a.ndim == 1 or a.shape[1] == self.inputs()[name].dims[1] for name, a in arrays.items())
+        return all(getattr(inputs, name).shape[1:] == info.dims[1:] for name, info in self.inputs().items())
 
 
 @dataclass
@@ -64,7 +63,6 @@ class VirtualServers:
     calls: list[Call] = field(default_factory=list)
     warmed: list[int] = field(default_factory=list)
     misfits: int = 0
-    _turn: int = 0
 
     async def available(self, model: str) -> frozenset[int]:
         """The versions that every server has."""
@@ -113,14 +111,12 @@ class VirtualServers:
             raise PredictError("INVALID_ARGUMENT", f"the rows do not fit the spec of {version}")
         return score_of(version.version, inputs)
 
-    async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
-        """Scores as `score` does: these servers have no circuits."""
-        return await self.score(version, inputs, seconds)
+    # These servers have no circuits.
+    score_shadow = score
 
     def _loaded(self, version: ModelVersion) -> Loaded:
-        """The version on the next server that has it, in rotation."""
-        self._turn += 1
-        for server in (*self.servers[self._turn % len(self.servers) :], *self.servers):
+        """The version on the first server that has it."""
+        for server in self.servers:
             if version.version in server:
                 return server[version.version]
         raise VersionGoneError("NOT_FOUND", f"no server has {version}")

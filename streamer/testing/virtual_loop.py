@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -30,33 +30,26 @@ def run_virtual(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     Raises:
         RuntimeError: the loop waits, and no timer is set.
     """
-    selector = _VirtualSelector()
-    loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.now  # type: ignore[method-assign]
-    try:
-        return loop.run_until_complete(_cancel_rest(main))
-    finally:
-        loop.close()
+
+    async def run() -> _T:
+        return await main()
+
+    with asyncio.Runner(loop_factory=_virtual_loop) as runner:
+        return runner.run(run())
 
 
-def virtual(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
     """A decorator that runs a test on the virtual clock."""
 
     def run() -> None:
-        async def main() -> None:
-            await test()
-
-        run_virtual(main)
+        run_virtual(test)
 
     run.__name__ = test.__name__
     return run
 
 
-async def _cancel_rest(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    try:
-        return await main()
-    finally:
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+def _virtual_loop() -> asyncio.AbstractEventLoop:
+    selector = _VirtualSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    return loop

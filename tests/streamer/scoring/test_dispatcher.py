@@ -9,6 +9,7 @@ import pytest
 from streamer.deadline import Deadline
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
+from streamer.scoring.batching import Ticket
 from streamer.scoring.dispatcher import Dispatcher, PendingScores
 from streamer.settings.sections import BatchingSettings
 from streamer.testing.virtual_loop import virtual
@@ -72,9 +73,9 @@ class Rig:
     def score(
         self, request: EncodedRequest, *, budget_ms: float = 1000.0, version: ModelVersion = A
     ) -> asyncio.Task[PendingScores]:
-        deadline = Deadline.after(self.loop.time(), budget_ms)
-        rows = np.arange(request.size)
-        return self.loop.create_task(self.dispatcher.score(version, request, rows, deadline))
+        now = self.loop.time()
+        ticket = Ticket(version, request, np.arange(request.size), Deadline.after(now, budget_ms), now)
+        return self.loop.create_task(self.dispatcher.score(ticket))
 
 
 async def turns(count: int = 6) -> None:
@@ -207,7 +208,8 @@ async def test_only_the_requested_rows_are_sent() -> None:
     rig = Rig(model_s=0.001)
     request = encoded(1, 6)
     some = np.array([1, 4])
-    pending = await rig.dispatcher.score(A, request, some, Deadline.after(rig.loop.time(), 1000))
+    now = rig.loop.time()
+    pending = await rig.dispatcher.score(Ticket(A, request, some, Deadline.after(now, 1000), now))
     assert rig.calls[0].inputs.candidate_ids[:, 0].tolist() == [10_001, 10_004]
     assert pending.done.tolist() == [False, True, False, False, True, False]
     assert np.array_equal(pending.ctr[some], score_of(request.candidate_ids)[some])
@@ -370,8 +372,7 @@ async def test_after_the_model_became_slower_requests_are_scored_in_part() -> No
     scored: list[bool] = []
 
     async def one(tag: int) -> None:
-        deadline = Deadline.after(rig.loop.time(), 30.0)
-        pending = await rig.dispatcher.score(A, encoded(tag, 30), np.arange(30), deadline)
+        pending = await rig.score(encoded(tag, 30), budget_ms=30.0)
         scored.append(bool(pending.done.any()))
 
     waiting: list[asyncio.Task[None]] = []
