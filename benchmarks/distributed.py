@@ -12,14 +12,14 @@ import yaml
 from benchmarks.bench import MODEL_CONFIG, SPEC, Bench
 from benchmarks.report import Figure, write
 from benchmarks.training_runs import train_distributed
-from model_training.config import TrainingConfig
-from model_training.distributed.placement import greedy, imbalance, loads, round_robin
+from model_training.config.training import TrainingConfig
+from model_training.distributed.parameter_servers.placement import greedy, imbalance, loads, round_robin
 from model_training.runtime import load_tensorflow
 from streamer.features import FeatureSpec
 
 if TYPE_CHECKING:
+    from model_training.data.training_data import TrainingData
     from model_training.models.model import Model
-    from model_training.workflow import TrainingData
 
 _REQUESTS, _SHOWN, _BATCH = 15_000, 4, 256
 _PASSES = 2
@@ -31,7 +31,7 @@ _PLACEMENT_BOUND, _KEPT_BOUND = 1.1, 0.8
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How processes train together; see `model_training.config.DistributedConfig`."""
+    """How processes train together; see `model_training.config.training.DistributedConfig`."""
 
     mode: str
     backup_workers: int = 0
@@ -60,7 +60,7 @@ class Trained:
 def run(bench: Bench) -> None:
     """Single processes with each mode's step size; then all runs in turns, one seed per round."""
     load_tensorflow()
-    from model_training.workflow import split_log  # noqa: PLC0415 - loads TensorFlow, needed only for this scenario
+    from model_training.data.training_data import split_log  # noqa: PLC0415 - loads TensorFlow, needed only for this scenario
 
     spec = FeatureSpec.from_yaml(Path(SPEC))
     work = bench.work / "distributed"
@@ -165,7 +165,7 @@ def _name(mode: str, straggler: bool) -> str:
 
 
 def _placements(spec: FeatureSpec) -> dict[int, dict[str, float]]:
-    from model_training.distributed.variables import bytes_by_variable  # noqa: PLC0415 - loads TensorFlow
+    from model_training.distributed.parameter_servers.variables import bytes_by_variable  # noqa: PLC0415 - loads TensorFlow
 
     config = TrainingConfig.from_yaml(Path(MODEL_CONFIG))
     cut, whole = bytes_by_variable(config, spec), bytes_by_variable(config, spec, shards=1)
@@ -200,7 +200,7 @@ def _distributed(
 
 
 def _single(data: "TrainingData", spec: FeatureSpec, mode: Mode, seed: int) -> Trained:
-    from model_training.workflow import train_records  # noqa: PLC0415 - loads TensorFlow
+    from model_training.training.single_process import train_records  # noqa: PLC0415 - loads TensorFlow
 
     config = TrainingConfig.from_yaml(Path(MODEL_CONFIG))
     config = config.model_copy(update={"batch_size": mode.aggregated * _BATCH, "epochs": _PASSES, "seed": seed})
@@ -209,7 +209,7 @@ def _single(data: "TrainingData", spec: FeatureSpec, mode: Mode, seed: int) -> T
 
 
 def _auc(model: "Model", spec: FeatureSpec, data: "TrainingData") -> float:
-    from model_training.metrics import evaluate  # noqa: PLC0415 - loads scikit-learn
-    from model_training.train import predict  # noqa: PLC0415 - loads TensorFlow
+    from model_training.evaluation.metrics import evaluate  # noqa: PLC0415 - loads scikit-learn
+    from model_training.training.prediction import predict  # noqa: PLC0415 - loads TensorFlow
 
     return evaluate(data.holdout.labels, predict(model, spec, data.holdout.ids, data.holdout.floats)).auc

@@ -10,12 +10,12 @@ import numpy as np
 
 from benchmarks.bench import SPEC, Bench
 from benchmarks.report import Figure, write
-from model_training.click_log import Examples
+from model_training.data.examples import Examples
 from model_training.runtime import load_tensorflow
 from streamer.features import FeatureSpec, Layout
 
 if TYPE_CHECKING:
-    from model_training.manifest import Manifest
+    from model_training.data.manifest import Manifest
 
 _EXAMPLES, _SHARDS, _BATCH, _SHUFFLE = 163_840, 8, 1024, 20_480
 _BOUND = 100_000
@@ -26,7 +26,7 @@ _WHOLE = ("batches", "batches_in_any_order")
 def run(bench: Bench) -> None:
     """Compressed shards of the reference spec: all steps together, and each step alone."""
     load_tensorflow()  # only this scenario needs it
-    from model_training.records import write_records  # noqa: PLC0415
+    from model_training.data.records import write_records  # noqa: PLC0415
 
     spec = FeatureSpec.from_yaml(Path(SPEC))
     bench.console.print(f"writing {_EXAMPLES:,} examples ...")
@@ -69,7 +69,7 @@ def random_examples(spec: FeatureSpec, n: int, *, seed: int = 3) -> Examples:
 
 
 def _rates(directory: Path, manifest: "Manifest", seconds: float) -> dict[str, float]:
-    from model_training.input_pipeline import batches, parser, records  # noqa: PLC0415
+    from model_training.data.input_pipeline import batches, parser, records  # noqa: PLC0415
 
     serialized = records(directory, manifest).batch(_BATCH // manifest.rows_per_record, drop_remainder=True)
     in_memory = [part for _, part in zip(range(8), serialized, strict=False)]

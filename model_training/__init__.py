@@ -1,1 +1,19 @@
-"""Turns click logs into models and models into servable versions."""
+"""Click logs become models, and models become versions that TensorFlow Serving serves.
+
+    log ─▶ preparation ─▶ data ─▶ training ─▶ export ─▶ publishing ─▶ TensorFlow Serving
+                                     ▲
+                       models ◀─ parts ◀─ layers
+
+A package imports only from lines below its own; packages of one line never import each other.
+
+    commands/                                the command line, one file per command
+    preparation/ distributed/ publishing/    Spark; several processes; the gate, versions and their labels
+    training/                                one process: steps, optimizers, the loop
+    early_stopping/                          the stopping rule, its examples, and the best model so far
+    checkpoints  evaluation/  export/        a run on disk; quality of scores; SavedModel versions
+    data/  models/                           examples in memory and on disk; one model per file
+    parts/                                   layers together with their variables
+    layers/                                  one equation per file
+    columns  config/  runtime                columns of encoded rows; config files; how TensorFlow is loaded
+    errors                                   all errors, sorted by the next action
+"""

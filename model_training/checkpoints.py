@@ -1,6 +1,6 @@
-"""Where a run stands, on disk, so that it can go on: the folder's identity, and checkpoints of whole models.
+"""A run's state on disk, from which it continues: the folder's identity, and checkpoints of whole models.
 
-Parameter servers write checkpoints of their own, of tables in shards; the folder is the same.
+Parameter servers write checkpoints in another format, with tables in shards, into the same kind of folder.
 """
 
 import json
@@ -9,8 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from model_training.best import Best
-from model_training.config import TrainingConfig
+from model_training.config.training import TrainingConfig
 from model_training.errors import ConfigError, DataError, ExportError, in_a_line
 from model_training.models.model import Model
 from streamer.features import FeatureSpec
@@ -20,28 +19,28 @@ _KEPT = 3
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 _SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
 _UNREADABLE = (AssertionError, ValueError, LookupError, RuntimeError, tf.errors.OpError)
-"""What TensorFlow raises where a checkpoint is damaged, or has other variables or shapes."""
+"""TensorFlow's errors for a checkpoint that is damaged, or has other variables or shapes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a run has come, over all its processes."""
+    """Progress of a run, over all its processes."""
 
     steps: int = 0
     examples: int = 0
 
 
 def claim(directory: Path, config: TrainingConfig, spec: FeatureSpec, *, shards: int | None) -> str | None:
-    """Takes a folder for a run's checkpoints: a new one, or one of a run with the same model, which then goes on.
+    """Reserves a folder for a run's checkpoints: a new folder, or one of a run with the same model, to continue it.
 
     Args:
-        shards: pieces that tables are cut into; None for whole ones.
+        shards: number of shards per table; None for whole tables.
 
     Returns:
-        The checkpoint from which the run goes on, if there is one.
+        The checkpoint from which the run continues, if there is one.
 
     Raises:
-        ConfigError: it holds checkpoints of another model or spec, or cannot be written.
+        ConfigError: the folder has checkpoints of another model or spec, or cannot be written.
     """
     path = directory / _IDENTITY
     identity = {"spec": spec.hash, "model": config.model.model_dump(mode="json"), "table_shards": shards}
@@ -61,20 +60,19 @@ def claim(directory: Path, config: TrainingConfig, spec: FeatureSpec, *, shards:
 
 
 class Checkpoints:
-    """Checkpoints of a whole model, its optimizer's slots, and the position; beside them numbers for TensorBoard.
+    """Checkpoints of a whole model, its optimizer's slots and the position, and summaries for TensorBoard.
 
-    Invariant: the last checkpoint is whole, whenever its process was ended.
+    Invariant: the last checkpoint is complete, whenever the process ends.
 
     Args:
         every_seconds: time between checkpoints.
         now: seconds, monotonic.
-        writes: whether this process is the one that writes them; the others only go on from them.
+        writes: whether this process writes the checkpoints; the other processes of a run only read them.
     """
 
     def __init__(self, directory: Path, *, every_seconds: float, now: float, writes: bool = True) -> None:
         self.directory = directory
         self.writes = writes
-        self.best = Best(directory)
         self._every, self._due = every_seconds, now + every_seconds
         self._last = tf.train.latest_checkpoint(str(directory))
         self._steps, self._examples = (tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(2))
@@ -83,10 +81,10 @@ class Checkpoints:
 
     @property
     def position(self) -> Position:
-        """That of the last checkpoint when this was made; the start of a run, if there was none.
+        """The position of the last checkpoint when this object was created; without one, the start of a run.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: the checkpoint cannot be read.
         """
         if self._last is None:
             return Position()
@@ -99,7 +97,7 @@ class Checkpoints:
         return Position(steps, examples)
 
     def attach(self, model: Model, optimizer: tf.Module) -> None:
-        """Says what is saved, and sets it to what the last checkpoint holds.
+        """Sets the objects to save, and restores them from the last checkpoint.
 
         Raises:
             DataError: the checkpoint is of another model or cannot be read.
@@ -110,18 +108,18 @@ class Checkpoints:
         self._manager = tf.train.CheckpointManager(checkpoint, str(self.directory), max_to_keep=_KEPT)
 
     def is_due(self, now: float) -> bool:
-        """Whether it is time for another one."""
+        """Whether the next checkpoint is due."""
         return self.writes and now >= self._due
 
     def save(self, position: Position, now: float) -> None:
         """Writes a checkpoint.
 
         Raises:
-            ExportError: it cannot be written.
+            ExportError: the checkpoint cannot be written.
         """
         if not self.writes:
             return
-        assert self._manager is not None, "attach comes first"
+        assert self._manager is not None, "attach must be called before save"
         self._steps.assign(position.steps)
         self._examples.assign(position.examples)
         try:
@@ -130,11 +128,11 @@ class Checkpoints:
             raise not_written(self.directory, error) from error
         self._due = now + self._every
 
-    def tell(self, tag: str, value: float, steps: int) -> None:
-        """Writes a number for TensorBoard, which need not be installed for it.
+    def summarise(self, tag: str, value: float, steps: int) -> None:
+        """Writes a number for TensorBoard, which need not be installed.
 
         Raises:
-            ExportError: it cannot be written.
+            ExportError: the number cannot be written.
         """
         if not self.writes:
             return
@@ -148,35 +146,21 @@ class Checkpoints:
 
 
 def save_model(model: Model, path: str) -> None:
-    """Writes a checkpoint of a whole model alone."""
+    """Writes a checkpoint that contains a whole model and nothing else."""
     tf.train.Checkpoint(model=model).write(path)
 
 
 def load_model(model: Model, path: str) -> None:
-    """Sets `model` to that of a checkpoint, whatever else this holds.
+    """Restores `model` from a checkpoint, and ignores the checkpoint's other content.
 
     Raises:
-        DataError: it is of another model or cannot be read.
+        DataError: the checkpoint is of another model or cannot be read.
     """
     _restore(tf.train.Checkpoint(model=model), path)
 
 
-def chosen(directory: Path, config: TrainingConfig) -> str:
-    """The checkpoint that is a run's result: with early stopping that of the best model, else the last.
-
-    Raises:
-        DataError: there is none.
-    """
-    if config.early_stopping is not None and (standing := Best(directory).read()) is not None:
-        return Best(directory).checkpoint(standing)
-    last = tf.train.latest_checkpoint(str(directory))
-    if last is None:
-        raise DataError(f"{directory}: holds no checkpoint")
-    return str(last)
-
-
 def not_written(directory: Path, error: Exception) -> ExportError:
-    """What to say where a run's folder cannot be written."""
+    """The error for a run's folder that cannot be written."""
     return ExportError(f"{directory}: cannot be written: {in_a_line(error)}")
 
 

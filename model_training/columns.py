@@ -1,4 +1,4 @@
-"""Which columns of a request's and a candidate's row feed which part of a model, worked out once from a layout."""
+"""Columns of the request matrix and the candidate matrix by the model part that reads them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Pooling = Literal["mean", "sum"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`width` adjacent id columns of one embedded feature, pooled into one vector if there may be several values."""
+    """`width` adjacent id columns of one embedded feature; several values are pooled into one vector."""
 
     start: int
     width: int
@@ -21,22 +21,22 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class LinearColumns:
-    """Column indices of what a linear model reads: in the matrix of ids and in that of floats."""
+    """Column indices that a linear model reads, in the id matrix and in the float matrix."""
 
     ids: tuple[int, ...]
     floats: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class EndColumns:
-    """The columns of one end of a request, which are encoded and travel together.
+class InputColumns:
+    """The columns of one input: of the request, or of the candidate.
 
     Attributes:
-        id_width, float_width: widths of the end's matrices.
+        id_width, float_width: widths of the input's two matrices.
         embedded: the deep features that have an embedding.
         deep_floats: column indices of the deep numbers.
-        wide: the wide features, crosses among them.
-        single: all features but crosses, wide or deep.
+        wide: the wide features, including crosses.
+        single: all features except crosses, wide or deep.
     """
 
     id_width: int
@@ -48,41 +48,41 @@ class EndColumns:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no column travels on this end."""
+        """Whether the input has no column."""
         return self.id_width + self.float_width == 0
 
     def deep_width(self, dim: int) -> int:
-        """Inputs of the first dense layer from this end, with embeddings of `dim` dimensions."""
+        """Width of this input for the first dense layer, with embeddings of `dim` dimensions."""
         return len(self.embedded) * dim + len(self.deep_floats)
 
 
-Ends = tuple[EndColumns, EndColumns]
-"""The request's, then the candidate's."""
+ColumnPair = tuple[InputColumns, InputColumns]
+"""The request's columns, then the candidate's."""
 
 
-def both_ends(layout: Layout) -> Ends:
-    """The columns of both ends.
+def input_columns(layout: Layout) -> ColumnPair:
+    """The columns of the request and of the candidate.
 
     Raises:
-        ConfigError: one of them has none.
+        ConfigError: one of the two inputs has no column.
     """
-    ends = request_end(layout), candidate_end(layout)
-    if any(end.is_empty for end in ends):
+    columns = request_columns(layout), candidate_columns(layout)
+    if any(part.is_empty for part in columns):
         raise ConfigError(f"spec {layout.spec.name!r}: needs features of user or context, and of candidates")
-    return ends
+    return columns
 
 
-def request_end(layout: Layout) -> EndColumns:
-    """Columns of user and context: one row a request."""
-    return _end(layout, ("request",))
+def request_columns(layout: Layout) -> InputColumns:
+    """Columns of user and context: one row per request."""
+    return _input_columns(layout, ("request",))
 
 
-def candidate_end(layout: Layout) -> EndColumns:
-    """Columns that differ between candidates: the candidate's own, then the crosses of both ends."""
-    return _end(layout, ("candidate", "pair"))
+def candidate_columns(layout: Layout) -> InputColumns:
+    """Columns that differ between candidates: the candidate's own, then crosses of request and candidate."""
+    return _input_columns(layout, ("candidate", "pair"))
 
 
-def _end(layout: Layout, groups: Sequence[Group]) -> EndColumns:
+def _input_columns(layout: Layout, groups: Sequence[Group]) -> InputColumns:
     embedded: list[Field] = []
     wide_ids: list[int] = []
     single_ids: list[int] = []
@@ -108,7 +108,7 @@ def _end(layout: Layout, groups: Sequence[Group]) -> EndColumns:
                 deep_floats.append(floats + column.start)
         ids += layout.id_width(group)
         floats += layout.float_width(group)
-    return EndColumns(
+    return InputColumns(
         ids,
         floats,
         tuple(embedded),

@@ -1,4 +1,4 @@
-"""Errors of training, sorted by who can mend them. Each message is one line for a person."""
+"""Errors of training, sorted by the next action. Each message is one line for a person."""
 
 import re
 from typing import ClassVar
@@ -7,31 +7,31 @@ _OPERATION = re.compile(r"\{\{\w+ [^}]*\}\}|\[Op:\w+\]( name:.*)?")
 
 
 class TrainingError(Exception):
-    """Base of all errors that this package raises on purpose. Next: stop with `status`; nothing is half-written."""
+    """Base of all errors that this package raises. Next: stop with `status`; nothing is half-written."""
 
     status: ClassVar[int] = 2
-    """The command's exit status: another start would end the same way."""
+    """The command's exit status. Status 2 means that a restart would fail in the same way."""
 
 
 class ConfigError(TrainingError):
-    """A config or feature spec that is unknown, impossible, or does not fit the data."""
+    """A config or feature spec is unknown, impossible, or does not fit the data."""
 
 
 class DataError(TrainingError):
-    """A log or records that cannot be trained on; names file, line and field where there are any."""
+    """A log or records cannot be used for training; names file, line and field where possible."""
 
 
 class ExportError(TrainingError):
-    """A model, or a checkpoint of one, that cannot be written where it was asked for."""
+    """A model or a checkpoint cannot be written to the given path."""
 
 
 class PeerError(TrainingError):
-    """A process without which the others cannot go on is gone. Next: start all again, from the last checkpoint."""
+    """A process that the others need has ended. Next: restart all processes from the last checkpoint."""
 
     status: ClassVar[int] = 1
 
 
 def in_a_line(error: BaseException) -> str:
-    """What an error of the system or of TensorFlow says, without line breaks and names of operations."""
+    """The message of a system or TensorFlow error, without line breaks and names of operations."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else getattr(error, "message", str(error))
     return " ".join(_OPERATION.sub("", str(reason)).split())

@@ -1,4 +1,4 @@
-"""How TensorFlow is loaded where a person reads what the process writes."""
+"""Loads TensorFlow without its messages, for processes whose output a person reads."""
 
 import importlib
 import os
@@ -7,9 +7,9 @@ import tempfile
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow without the greeting that it writes to file descriptor 2, whatever its log level.
+    """Imports TensorFlow and suppresses the greeting that it writes to file descriptor 2 at every log level.
 
-    What it had to say is shown if the import fails.
+    If the import fails, the suppressed output is written to standard error.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as said:

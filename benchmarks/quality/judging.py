@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.quality.results import Results
-from model_training.comparison import Measures, calibration_error, resampled
+from model_training.evaluation.comparison import Measures, calibration_error, resampled
 
 BASELINE, TRUTH = "logistic_regression", "truth"
 _CONFIDENCE = 0.95

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.quality.world_rows import draw_rows
-from model_training.click_log import Examples
-from model_training.config import TrainingConfig, load_spec
-from model_training.model_config import LogisticRegressionConfig
-from model_training.preparation.config import PrepareConfig, TableSource
+from model_training.config.model import LogisticRegressionConfig
+from model_training.config.preparation import PrepareConfig, TableSource
+from model_training.config.training import TrainingConfig, load_spec
+from model_training.data.examples import Examples
 from sandbox.replay.public_data import AVAZU, data_file
 from sandbox.world.population import F64, Ints
 from sandbox.world.world import World
@@ -88,10 +88,11 @@ def prepared_rows(name: str, file: Path, user_feature: str, folder: Path) -> Row
         ConfigError, DataError: as `model-training prepare` does.
     """
     # Imported here: Spark and TensorFlow take seconds to load.
-    from model_training.evaluation import users_of  # noqa: PLC0415
+    from model_training.data.examples import joined  # noqa: PLC0415
+    from model_training.data.training_data import open_prepared  # noqa: PLC0415
+    from model_training.evaluation.users import users_of  # noqa: PLC0415
     from model_training.preparation.prepare import prepare  # noqa: PLC0415
     from model_training.preparation.session import spark_session  # noqa: PLC0415
-    from model_training.workflow import joined, open_prepared  # noqa: PLC0415
 
     config = PrepareConfig.from_yaml(Path(f"configs/prepare/{name}.yaml"))
     spec = load_spec(config.spec)

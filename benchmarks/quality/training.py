@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from benchmarks.quality.logs import Rows
 from benchmarks.quality.results import Trial
-from model_training.build import build_model
-from model_training.click_log import Examples
-from model_training.config import TrainingConfig
-from model_training.loop import Progress
-from model_training.metrics import evaluate, recalibrated
-from model_training.train import predict, train
+from model_training.config.training import TrainingConfig
+from model_training.data.examples import Examples
+from model_training.evaluation.metrics import evaluate, recalibrated
+from model_training.models.build import build_model
+from model_training.training.loop import Progress
+from model_training.training.prediction import predict
+from model_training.training.single_process import train
 from streamer.types import F32
 
 _CURVE_POINTS, _CURVE_ROWS = 12, 50_000

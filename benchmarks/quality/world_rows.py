@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from model_training.click_log import Examples
+from model_training.data.examples import Examples
 from sandbox.world.clicks import draw_clicks
 from sandbox.world.population import F64, Ints
 from sandbox.world.world import World

@@ -1,4 +1,4 @@
-"""`model-training` as a file that `spark-submit` takes: it knows a Python program by its ending."""
+"""`model-training` as a Python file, which `spark-submit` requires."""
 
 from model_training.commands import main
 

@@ -1,8 +1,12 @@
-"""`model-training`: from a log to a version that TensorFlow Serving can load."""
+"""The command line `model-training`, one file per command.
+
+Guarantees: an error is one line on standard error and an exit status; a wrong setting fails before TensorFlow loads.
+In: options and config files. Out: exit status, tables, files. May import: everything below.
+"""
 
 import os
 
-# TensorFlow greets on standard error unless told before it is loaded.
+# TensorFlow writes a greeting to standard error unless this is set before it is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer

@@ -1,4 +1,4 @@
-"""The data that `train` and `launch` are told to train on, opened."""
+"""Options of `train` and `launch` for their data, and opening the data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -6,25 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from model_training.commands.output import console
-from model_training.config import TrainingConfig
+from model_training.config.training import TrainingConfig
 from model_training.errors import ConfigError
 
 if TYPE_CHECKING:
-    from model_training.manifest import Damage
-    from model_training.workflow import TrainingData
+    from model_training.data.manifest import Damage
+    from model_training.data.training_data import TrainingData
     from streamer.features import FeatureSpec
 
-LogOption = Annotated[
-    Path | None, typer.Option(help="Click log: JSON lines, one a request; may be compressed by gzip.")
-]
+LogOption = Annotated[Path | None, typer.Option(help="Click log: JSON lines, one per request; gzip is allowed.")]
 PreparedOption = Annotated[
-    Path | None, typer.Option(help="Folder that `prepare` made; its manifest knows the sampling rate.")
+    Path | None, typer.Option(help="Folder that `prepare` made; its manifest has the sampling rate.")
 ]
 Kind = Literal["log", "prepared", "records"]
 JudgeBy = Literal["validation", "test"]
-JudgeByOption = Annotated[JudgeBy, typer.Option(help="Split of prepared data to judge the model by.")]
-HoldoutOption = Annotated[float, typer.Option(help="Share of the log, its last lines, to judge the model by.")]
-SamplingOption = Annotated[float, typer.Option(help="Share of the non-clicks that the log kept.")]
+JudgeByOption = Annotated[JudgeBy, typer.Option(help="Split of prepared data to evaluate the model on.")]
+HoldoutOption = Annotated[float, typer.Option(help="Share of the log, its last lines, to evaluate the model on.")]
+SamplingOption = Annotated[float, typer.Option(help="Share of the non-clicks that the log contains.")]
 
 
 _NOT_FOR: dict[Kind, tuple[str, ...]] = {
@@ -32,29 +30,29 @@ _NOT_FOR: dict[Kind, tuple[str, ...]] = {
     "prepared": ("records", "holdout", "negative_sampling_rate"),
     "records": ("judge_by", "holdout", "negative_sampling_rate"),
 }
-"""Options that mean nothing for data of a kind: a log has no splits, the others are split already."""
+"""Options without a meaning for a kind of data: a log has no splits, the other kinds are already split."""
 
 
 def check_options(context: typer.Context, kind: Kind) -> None:
-    """Refuses an option of the command line that would be passed over for data of this `kind`.
+    """Rejects an option on the command line that would be ignored for data of this `kind`.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: there is such an option.
     """
     for name in _NOT_FOR[kind]:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(f"--{name.replace('_', '-')}: means nothing with --{kind}")
+            raise ConfigError(f"--{name.replace('_', '-')}: has no meaning with --{kind}")
 
 
 def check_log_or_prepared(context: typer.Context, log: Path | None, prepared: Path | None) -> None:
-    """Refuses commands with both or neither, and options that mean nothing for the one that there is.
+    """Requires either --log or --prepared, and rejects options that have no meaning for it.
 
     Raises:
-        ConfigError: there is something to refuse.
+        ConfigError: both are given, or neither, or such an option.
     """
     if (log is None) is (prepared is None):
-        raise ConfigError("--log or --prepared: one of them is needed")
+        raise ConfigError("--log or --prepared: exactly one is needed")
     check_options(context, "log" if prepared is None else "prepared")
 
 
@@ -67,12 +65,12 @@ def open_log(
     holdout: float,
     negative_sampling_rate: float,
 ) -> "TrainingData":
-    """A log, encoded into `directory`, with examples for early stopping if `config` has it.
+    """Encodes a log into `directory`, with validation examples if `config` has early stopping.
 
     Raises:
-        TrainingError: see `model_training.workflow.split_log`.
+        TrainingError: see `model_training.data.training_data.split_log`.
     """
-    from model_training.workflow import split_log  # noqa: PLC0415 - loads TensorFlow
+    from model_training.data.training_data import split_log  # noqa: PLC0415 - loads TensorFlow
 
     with console.status(f"encoding {log}"):
         return split_log(
@@ -86,22 +84,22 @@ def open_log(
 
 
 def open_prepared(prepared: Path, judge_by: JudgeBy, config: TrainingConfig) -> "TrainingData":
-    """What `prepare` made; says what is missing from it.
+    """Opens a folder that `prepare` made, and prints the damage.
 
     Raises:
-        TrainingError: see `model_training.workflow.open_prepared`.
+        TrainingError: see `model_training.data.training_data.open_prepared`.
     """
-    from model_training import workflow  # noqa: PLC0415 - loads TensorFlow
+    from model_training.data import training_data  # noqa: PLC0415 - loads TensorFlow
 
-    data = workflow.open_prepared(prepared, judge_by, max_lost_share=config.max_lost_share)
+    data = training_data.open_prepared(prepared, judge_by, max_lost_share=config.max_lost_share)
     if data.damage is not None:
-        tell_damage(data.damage)
+        print_damage(data.damage)
     return data
 
 
-def tell_damage(damage: "Damage") -> None:
-    """Says what is missing from records, if anything is."""
+def print_damage(damage: "Damage") -> None:
+    """Prints the lost shards, if there are any."""
     if damage.shards:
         console.print(
-            f"lost {damage.examples:,} examples of damaged shards: {', '.join(damage.shards)}", soft_wrap=True
+            f"lost {damage.examples:,} examples in damaged shards: {', '.join(damage.shards)}", soft_wrap=True
         )

@@ -1,4 +1,4 @@
-"""`model-training evaluate`: a candidate beside what is served."""
+"""`model-training evaluate`: compares a candidate with the served version."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -17,22 +17,22 @@ from model_training.commands.data import (
     check_log_or_prepared,
 )
 from model_training.commands.output import console, fail_clearly
+from model_training.config.gate import GateConfig
 from model_training.errors import ConfigError, DataError, ExportError
-from model_training.gate_config import GateConfig
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
-    from model_training.click_log import Examples
-    from model_training.evaluation import Evaluation, Judged
-    from model_training.servable import Servable
+    from model_training.data.examples import Examples
+    from model_training.export.servable import Servable
+    from model_training.publishing.candidate import Evaluation, ModelEvaluation
     from streamer.features import FeatureSpec
 
 CandidateArgument = Annotated[Path, typer.Argument(help="Folder of an exported version.")]
-GateOption = Annotated[Path, typer.Option(help="Limits of the gate, and how intervals are made.")]
+GateOption = Annotated[Path, typer.Option(help="Limits of the gate, and the settings of intervals.")]
 UserOption = Annotated[
-    str | None, typer.Option(help="Feature that tells users apart: adds GAUC, and whole users are resampled.")
+    str | None, typer.Option(help="Feature that identifies users: adds GAUC, and resamples whole users.")
 ]
-ReportOption = Annotated[Path | None, typer.Option(help="File for all figures, as JSON.")]
+ReportOption = Annotated[Path | None, typer.Option(help="JSON file for all figures.")]
 GATE = Path("configs/gate.yaml")
 
 
@@ -41,7 +41,7 @@ def evaluate(
     candidate: CandidateArgument,
     *,
     against: Annotated[
-        Path | None, typer.Option(help="Folder of the version that is served, or of all versions: the newest.")
+        Path | None, typer.Option(help="Folder of the served version; or the base path, for its newest version.")
     ] = None,
     log: LogOption = None,
     prepared: PreparedOption = None,
@@ -51,11 +51,11 @@ def evaluate(
     gate: GateOption = GATE,
     report: ReportOption = None,
 ) -> None:
-    """Compares an exported version with the one that is served, on later examples that neither has seen."""
+    """Compares an exported version with the served one, on later examples that neither has seen."""
     with fail_clearly():
         limits = GateConfig.from_yaml(gate)
         load_tensorflow()
-        from model_training.publishing import newest  # noqa: PLC0415
+        from model_training.publishing.publish import newest  # noqa: PLC0415
 
         served = against if against is None or (against / "saved_model.pb").exists() else newest(against)
         if against is not None and served is None:
@@ -89,32 +89,32 @@ def evaluated(
     user_feature: str | None,
     expected: "FeatureSpec | None" = None,
 ) -> tuple["Servable", "Evaluation"]:
-    """Loads both versions, encodes the examples by the spec of each, and judges.
+    """Loads both versions, encodes the examples with each version's spec, and evaluates.
 
     Args:
-        context: of the command whose options the others are.
-        expected: the spec that the candidate must be of.
+        context: the context of the command that has these options.
+        expected: the spec that the candidate must have.
 
     Raises:
-        TrainingError: see `model_training.evaluation.evaluate`.
+        TrainingError: see `model_training.publishing.candidate.evaluate`.
     """
     check_log_or_prepared(context, log, prepared)
-    from model_training import workflow  # noqa: PLC0415
-    from model_training.evaluation import evaluate as judge  # noqa: PLC0415
-    from model_training.servable import Servable  # noqa: PLC0415
+    from model_training.data.training_data import later_lines, prepared_split  # noqa: PLC0415
+    from model_training.export.servable import Servable  # noqa: PLC0415
+    from model_training.publishing.candidate import evaluate as evaluate_candidate  # noqa: PLC0415
 
     def examples(spec: "FeatureSpec") -> "Examples":
         if prepared is not None:
-            return workflow.prepared_split(prepared, judge_by, spec)
+            return prepared_split(prepared, judge_by, spec)
         assert log is not None
-        return workflow.later_lines(log, spec, holdout=holdout)
+        return later_lines(log, spec, holdout=holdout)
 
     with console.status("loading and scoring"):
         models = [Servable.load(path) for path in (candidate, served) if path is not None]
         if expected is not None and models[0].spec.hash != expected.hash:
-            raise ExportError(f"{candidate}: is of spec {models[0].spec.hash}, not of {expected.hash}")
+            raise ExportError(f"{candidate}: has spec {models[0].spec.hash}, expected {expected.hash}")
         by_spec = {spec.hash: examples(spec) for spec in {model.spec.hash: model.spec for model in models}.values()}
-        found = judge(
+        found = evaluate_candidate(
             models[0],
             models[1] if served is not None else None,
             by_spec,
@@ -126,7 +126,7 @@ def evaluated(
 
 
 def show(found: "Evaluation") -> None:
-    """Prints both models side by side."""
+    """Prints the figures of both models side by side."""
     users = "" if found.users is None else f" of {found.users:,} users"
     console.print(f"{found.examples:,} examples{users}, {found.clicks:,} clicks")
     table = Table("", "candidate", "served", "candidate - served")
@@ -145,7 +145,7 @@ def show(found: "Evaluation") -> None:
             table.add_row(title, f"{getattr(found.candidate, name):{form}}", "", "")
 
     def row(title: str, name: str, form: str) -> None:
-        models: list[Judged | None] = [found.candidate, found.served]
+        models: list[ModelEvaluation | None] = [found.candidate, found.served]
         table.add_row(title, *("" if model is None else f"{getattr(model, name):{form}}" for model in models), "")
 
     row("calibration error", "calibration_error", ".4f")
@@ -163,7 +163,7 @@ def write_report(path: Path, content: object) -> None:
     """Writes JSON.
 
     Raises:
-        DataError: it cannot be written.
+        DataError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

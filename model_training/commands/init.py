@@ -1,4 +1,4 @@
-"""`model-training init`: an untrained version, to try the serving of a spec before there is a click log."""
+"""`model-training init`: exports an untrained version, to test serving before there is a click log."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from model_training.commands.output import export_described, fail_clearly
-from model_training.config import TrainingConfig, load_spec
+from model_training.config.training import TrainingConfig, load_spec
 from model_training.runtime import load_tensorflow
 
 
@@ -14,15 +14,15 @@ def init(
     *,
     export_to: Annotated[Path, typer.Option(help="Base path of the model's versions.")],
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
-    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
 ) -> None:
-    """Exports a model with random weights: of its real size and speed, with scores that mean nothing."""
+    """Exports a model with random weights: its size and speed are real, its scores have no meaning."""
     with fail_clearly():
         parsed = TrainingConfig.from_yaml(config)
         features = load_spec(spec or parsed.spec)
-        # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
+        # Loading TensorFlow takes seconds; a wrong setting must fail before.
         load_tensorflow()
-        from model_training.build import build_model  # noqa: PLC0415
+        from model_training.models.build import build_model  # noqa: PLC0415
 
         export_described(build_model(parsed, features), features, export_to, version)

@@ -1,4 +1,4 @@
-"""`model-training label`: gives a name to a version that is there already."""
+"""`model-training label`: assigns a label to an existing version."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,15 +15,15 @@ ModelConfigOption = Annotated[
 
 def label(
     name: Annotated[str, typer.Argument(help="The label, such as stable.")],
-    version: Annotated[int, typer.Argument(help="The version that it is to lead to.")],
+    version: Annotated[int, typer.Argument(help="The version that gets the label.")],
     *,
-    to: Annotated[Path, typer.Option(help="Base path of the versions; its name is the model's in the file.")],
+    to: Annotated[Path, typer.Option(help="Base path of the versions; the folder has the model's name.")],
     model_config: Annotated[Path, typer.Option(help="Model config file of TensorFlow Serving.")],
 ) -> None:
-    """Has a label lead to a version, in the file that a server rereads."""
+    """Assigns a label to a version, in the model config file that a server polls."""
     with fail_clearly():
         load_tensorflow()
-        from model_training.labels import set_label  # noqa: PLC0415 - loads TensorFlow
+        from model_training.publishing.version_labels import set_label  # noqa: PLC0415 - loads TensorFlow
 
         set_label(model_config, to, name, version)
-        console.print(f"{name} is version {version}", style="green")
+        console.print(f"label {name}: version {version}", style="green")

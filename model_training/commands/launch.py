@@ -18,17 +18,17 @@ from model_training.commands.data import (
     check_options,
     open_log,
     open_prepared,
-    tell_damage,
+    print_damage,
 )
-from model_training.commands.judgement import check_judgeable, judge
 from model_training.commands.output import console, export_described, fail_clearly
+from model_training.commands.quality import check_evaluable, print_quality
 from model_training.commands.role import BackupOption, ModeOption, distributed_config
-from model_training.config import load_spec
+from model_training.config.training import load_spec
 from model_training.distributed.cluster import Schedule, Task, check_mode
 from model_training.distributed.launcher import Launcher, local_cluster
 from model_training.errors import ConfigError
+from model_training.export.versions import check_free
 from model_training.runtime import load_tensorflow
-from model_training.versions import check_free
 
 
 def launch(
@@ -39,26 +39,26 @@ def launch(
     prepared: PreparedOption = None,
     judge_by: JudgeByOption = "validation",
     records: Annotated[
-        Path | None, typer.Option(help="Folder to keep the log's encoded records in, or that holds some.")
+        Path | None, typer.Option(help="Folder for the log's encoded records, or a folder of existing records.")
     ] = None,
-    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
     ps: Annotated[
-        int | None, typer.Option(min=0, help="Parameter servers; by default 2, and none in mode mirrored.")
+        int | None, typer.Option(min=0, help="Number of parameter servers; by default 2, and 0 in mode mirrored.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that compute, the chief among them.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Number of computing processes, including the chief.")] = 2,
     mode: ModeOption = None,
     backup: BackupOption = None,
-    restarts: Annotated[int, typer.Option(min=0, help="How often processes that die are started again.")] = 3,
+    restarts: Annotated[int, typer.Option(min=0, help="Total number of restarts of processes that die.")] = 3,
     checkpoints: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints, from which a later run goes on; by default a passing one."),
+        typer.Option(help="Folder for checkpoints, from which a later run continues; by default temporary."),
     ] = None,
     export_to: Annotated[Path | None, typer.Option(help="Base path of the model's versions.")] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
     holdout: HoldoutOption = 0.1,
     negative_sampling_rate: SamplingOption = 1.0,
 ) -> None:
-    """Trains by several processes on this machine, with or without parameter servers, judges the model, exports it."""
+    """Trains with several processes on this machine, evaluates the model and exports it."""
     with fail_clearly():
         parsed = distributed_config(config, mode, backup)
         if ps is None:
@@ -66,15 +66,15 @@ def launch(
         check_mode(parsed.distributed.mode, servers=ps)
         features = load_spec(spec or parsed.spec)
         if (log is not None) + (prepared is not None) > 1 or not (log or prepared or records):
-            raise ConfigError("--log, --prepared or --records: one of them is needed")
+            raise ConfigError("--log, --prepared or --records: one is needed")
         check_options(context, "log" if log else "prepared" if prepared else "records")
         if export_to is not None:
             check_free(export_to, version)
-        # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
+        # Loading TensorFlow takes seconds; a wrong setting must fail before.
         load_tensorflow()
+        from model_training.data.manifest import without_damaged  # noqa: PLC0415
+        from model_training.data.prepared import read_training_records  # noqa: PLC0415
         from model_training.distributed.result import trained_model  # noqa: PLC0415
-        from model_training.manifest import without_damaged  # noqa: PLC0415
-        from model_training.preparation.prepared import read_training_records  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory() as scratch:
             kept = checkpoints or Path(scratch, "checkpoints")
@@ -87,12 +87,12 @@ def launch(
                     log, directory, features, parsed, holdout=holdout, negative_sampling_rate=negative_sampling_rate
                 )
             if data is not None:
-                check_judgeable(data)
+                check_evaluable(data)
                 manifest = data.manifest
             else:
                 whole = read_training_records(directory)
                 manifest, damage = without_damaged(directory, whole, max_lost_share=parsed.max_lost_share)
-                tell_damage(damage)
+                print_damage(damage)
                 manifest.check_classes("examples")
             manifest.check(features)
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
@@ -110,7 +110,7 @@ def launch(
             asyncio.run(Launcher(cluster, lambda _: command, _say, restarts=restarts).run())
             model = trained_model(kept, parsed, features)
         if data is not None:
-            judge(model, parsed, features, data)
+            print_quality(model, parsed, features, data)
         if export_to is not None:
             rate = manifest.negative_sampling_rate
             export_described(model, features, export_to, version, negative_sampling_rate=rate)

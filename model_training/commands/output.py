@@ -1,4 +1,4 @@
-"""What the commands have in common: how they fail, and what they say of an export."""
+"""Output that the commands share: errors, and the description of an export."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @contextmanager
 def fail_clearly() -> Iterator[None]:
-    """Turns a `TrainingError` into one line on standard error and its exit status."""
+    """Converts a `TrainingError` to one line on standard error and its exit status."""
     try:
         yield
     except TrainingError as error:
@@ -34,9 +34,9 @@ def export_described(
     """Exports a version and prints its size.
 
     Raises:
-        ExportError: it cannot be exported.
+        ExportError: the version cannot be written.
     """
-    from model_training.export import export, model_size  # noqa: PLC0415 - loads TensorFlow
+    from model_training.export.saved_model import export, model_size  # noqa: PLC0415 - loads TensorFlow
 
     path = export(model, spec, base_path, version, negative_sampling_rate=negative_sampling_rate)
     size = model_size(model, path)

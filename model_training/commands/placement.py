@@ -1,4 +1,4 @@
-"""`model-training placement`: what each parameter server would hold, before a run."""
+"""`model-training placement`: the bytes on each parameter server, before a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,23 +7,23 @@ import typer
 from rich.table import Table
 
 from model_training.commands.output import console, fail_clearly
-from model_training.config import TrainingConfig, load_spec
-from model_training.distributed.placement import greedy, imbalance, loads, round_robin
+from model_training.config.training import TrainingConfig, load_spec
+from model_training.distributed.parameter_servers.placement import greedy, imbalance, loads, round_robin
 from model_training.runtime import load_tensorflow
 
 
 def placement(
     *,
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
-    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
-    ps: Annotated[int, typer.Option(min=1, help="Parameter servers.")] = 2,
+    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
+    ps: Annotated[int, typer.Option(min=1, help="Number of parameter servers.")] = 2,
 ) -> None:
-    """Shows how a model's variables, with the optimizer's slots, spread over parameter servers."""
+    """Shows how a model's variables and optimizer slots are spread over parameter servers."""
     with fail_clearly():
         parsed = TrainingConfig.from_yaml(config)
         features = load_spec(spec or parsed.spec)
         load_tensorflow()
-        from model_training.distributed.variables import bytes_by_variable  # noqa: PLC0415
+        from model_training.distributed.parameter_servers.variables import bytes_by_variable  # noqa: PLC0415
 
         table = Table("tables", "placement", "bytes by server", "fullest / mean")
         shards = parsed.distributed.table_shards

@@ -1,4 +1,4 @@
-"""`model-training prepare`: from a log to training data, by Spark."""
+"""`model-training prepare`: makes training data from a log, with Spark."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,31 +8,31 @@ import typer
 from rich.table import Table
 
 from model_training.commands.output import console, fail_clearly
-from model_training.config import load_spec
+from model_training.config.preparation import PrepareConfig
+from model_training.config.training import load_spec
 from model_training.errors import ConfigError
-from model_training.preparation.config import PrepareConfig
 
 if TYPE_CHECKING:
-    from model_training.preparation.prepared import Prepared
+    from model_training.data.prepared import Prepared
 
 
 def prepare(
     *,
-    config: Annotated[Path, typer.Option(help="What to read, and how it feeds features: configs/prepare/*.yaml.")],
-    output: Annotated[Path, typer.Option(help="Folder to make.")],
-    overwrite: Annotated[bool, typer.Option(help="Replace the folder if it is there.")] = False,
-    master: Annotated[str, typer.Option(help="Spark master; under spark-submit that one's.")] = "local[2]",
+    config: Annotated[Path, typer.Option(help="Preparation config: configs/prepare/*.yaml.")],
+    output: Annotated[Path, typer.Option(help="Output folder.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing output folder.")] = False,
+    master: Annotated[str, typer.Option(help="Spark master; ignored under spark-submit.")] = "local[2]",
     fitted_spec: Annotated[
-        Path | None, typer.Option(help="File for the spec with the numbers' statistics of this log (JSON).")
+        Path | None, typer.Option(help="JSON file for the spec with statistics of this log's numbers.")
     ] = None,
 ) -> None:
-    """Makes training data of a log: labelled, split by time, encoded as in serving."""
+    """Makes training data from a log: labelled, split by time, encoded as in serving."""
     with fail_clearly():
         parsed = PrepareConfig.from_yaml(config)
         spec = load_spec(parsed.spec)
         if fitted_spec is not None and parsed.is_encoded:
-            raise ConfigError("--fitted-spec: a feature log holds encoded rows, of which nothing can be fitted")
-        # Only now: a mistyped setting should not take as long as the start of Spark.
+            raise ConfigError("--fitted-spec: a feature log has encoded rows, which have no values for statistics")
+        # Starting Spark takes seconds; a wrong setting must fail before.
         from model_training.preparation.prepare import prepare as run  # noqa: PLC0415
         from model_training.preparation.session import spark_session  # noqa: PLC0415
         from model_training.preparation.statistics import STATISTICS, fitted  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`model-training publish`: the gate, then the new version."""
+"""`model-training publish`: applies the gate, and publishes the new version."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -19,47 +19,47 @@ from model_training.commands.evaluate import (
 )
 from model_training.commands.label import ModelConfigOption
 from model_training.commands.output import console, fail_clearly
-from model_training.config import load_spec
+from model_training.config.gate import GateConfig
+from model_training.config.training import load_spec
+from model_training.data.manifest import load_manifest
 from model_training.errors import ConfigError
-from model_training.gate_config import GateConfig
-from model_training.manifest import load_manifest
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
-    from model_training.gate import Verdict
+    from model_training.publishing.gate import Verdict
 
-_REFUSED = 3
+_REJECTED = 3
 
 
 def publish(
     context: typer.Context,
     candidate: CandidateArgument,
     *,
-    to: Annotated[Path, typer.Option(help="Base path of the versions that are served.")],
+    to: Annotated[Path, typer.Option(help="Base path of the served versions.")],
     log: LogOption = None,
     prepared: PreparedOption = None,
     judge_by: JudgeByOption = "test",
     holdout: HoldoutOption = 0.1,
     user_feature: UserOption = None,
     gate: GateOption = GATE,
-    spec: Annotated[Path | None, typer.Option(help="Feature spec that the candidate must be of.")] = None,
-    version: Annotated[int | None, typer.Option(help="Number to publish as; by default the next one.")] = None,
-    keep: Annotated[int, typer.Option(min=2, help="Versions that stay, this one included.")] = 3,
-    force: Annotated[bool, typer.Option(help="Publish although the gate refuses; the model card says so.")] = False,
-    label: Annotated[str | None, typer.Option(help="Label that is to lead to it, such as stable.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="Feature spec that the candidate must have.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version number; by default the newest + 1.")] = None,
+    keep: Annotated[int, typer.Option(min=2, help="Number of versions that remain, including the new one.")] = 3,
+    force: Annotated[bool, typer.Option(help="Publish a rejected candidate too; the model card records it.")] = False,
+    label: Annotated[str | None, typer.Option(help="Label for the new version, such as stable.")] = None,
     model_config: ModelConfigOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Compares a candidate with the newest version and publishes it if the gate lets it pass; else exit status 3."""
+    """Compares a candidate with the newest version and publishes it if it passes the gate; else exit status 3."""
     with fail_clearly():
         if (label is None) is not (model_config is None):
-            raise ConfigError("--label and --model-config go together")
+            raise ConfigError("--label and --model-config must be used together")
         limits = GateConfig.from_yaml(gate)
         expected = None if spec is None else load_spec(spec)
         load_tensorflow()
-        from model_training.gate import decide  # noqa: PLC0415
-        from model_training.publishing import Labelling, newest  # noqa: PLC0415
-        from model_training.publishing import publish as put  # noqa: PLC0415
+        from model_training.publishing.gate import decide  # noqa: PLC0415
+        from model_training.publishing.publish import Labelling, newest  # noqa: PLC0415
+        from model_training.publishing.publish import publish as put  # noqa: PLC0415
 
         served = newest(to)
         servable, found = evaluated(
@@ -77,7 +77,7 @@ def publish(
         show(found)
         verdicts = decide(found, limits)
         for verdict in verdicts:
-            _tell(verdict)
+            _print(verdict)
         card = {
             "gate": {"limits": limits.model_dump(mode="json"), "verdicts": [asdict(v) for v in verdicts]},
             "evaluation": asdict(found),
@@ -87,15 +87,15 @@ def publish(
         if report is not None:
             write_report(report, card)
         if not force and not all(v.holds for v in verdicts):
-            console.print("refused: nothing is published", style="red")
-            raise typer.Exit(_REFUSED)
+            console.print("rejected: nothing is published", style="red")
+            raise typer.Exit(_REJECTED)
         labelling = None if label is None or model_config is None else Labelling(model_config, label)
-        path, gone = put(servable, to, card, judged_against=served, version=version, keep=keep, labelling=labelling)
+        path, removed = put(servable, to, card, compared_with=served, version=version, keep=keep, labelling=labelling)
         console.print(f"published {path}{f' as {label}' if label else ''}", style="green", soft_wrap=True)
-        if gone:
-            console.print(f"removed versions {', '.join(map(str, gone))}")
+        if removed:
+            console.print(f"removed versions {', '.join(map(str, removed))}")
 
 
-def _tell(verdict: "Verdict") -> None:
+def _print(verdict: "Verdict") -> None:
     sign = "[green]holds [/green]" if verdict.holds else "[red]beyond[/red]"
     console.print(f"{sign} {verdict.limit} {verdict.bound:g}: {verdict.value:.4g}")

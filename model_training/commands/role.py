@@ -1,4 +1,4 @@
-"""One process's part in a distributed run, and what `train` and `launch` have in common for it."""
+"""One process of a distributed run, and the options that `train` and `launch` share for it."""
 
 import logging
 import os
@@ -9,37 +9,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_training.commands.data import tell_damage
+from model_training.commands.data import print_damage
 from model_training.commands.output import console, export_described
-from model_training.config import Mode, TrainingConfig, load_spec
+from model_training.config.training import Mode, TrainingConfig, load_spec
 from model_training.distributed.cluster import Cluster, Task, check_mode
 from model_training.distributed.lifeline import end_with_launcher
 from model_training.distributed.pace import Pace
 from model_training.errors import ConfigError
+from model_training.export.versions import check_free
 from model_training.runtime import load_tensorflow
-from model_training.versions import check_free
 
 if TYPE_CHECKING:
     from model_training.distributed.run import Run
-    from model_training.loop import Progress
+    from model_training.training.loop import Progress
 
 ModeOption = Annotated[
-    Mode | None, typer.Option(help="How processes train together, instead of the config's mode; mirrored: without ps.")
+    Mode | None, typer.Option(help="Mode of distributed training, instead of the config's; mirrored has no ps.")
 ]
 BackupOption = Annotated[
-    int | None, typer.Option(help="How many processes a step does not wait for, instead of the config's number.")
+    int | None, typer.Option(help="Number of backup workers, which a step does not wait for, instead of the config's.")
 ]
 
 
 def distributed_config(path: Path, mode: Mode | None, backup: int | None) -> TrainingConfig:
-    """A config, with what the command line says of the distributed run in place of the file's.
+    """Reads a config and replaces settings of the distributed run by options of the command line.
 
     Raises:
-        ConfigError: the config, or what the two make together, is wrong.
+        ConfigError: the config is wrong, or the options contradict it.
     """
     config = TrainingConfig.from_yaml(path)
-    said = {"mode": mode, "backup_workers": backup}
-    given = {key: value for key, value in said.items() if value is not None}
+    options = {"mode": mode, "backup_workers": backup}
+    given = {key: value for key, value in options.items() if value is not None}
     return config.with_distributed(given)
 
 
@@ -54,10 +54,10 @@ def play_role(
     export_to: Path | None,
     version: int,
 ) -> None:
-    """Serves or computes until the run is over; the chief exports what has been trained, if it is told where to.
+    """Serves or computes until the run ends; the chief then exports the model, if `export_to` is given.
 
     Raises:
-        TrainingError: see `model_training.distributed.roles`.
+        TrainingError: see `compute` of the mode.
     """
     end_with_launcher(os.environ)
     if records is None or checkpoints is None:
@@ -67,14 +67,15 @@ def play_role(
     if export_to is not None and task.role == "chief":
         check_free(export_to, version)
     load_tensorflow()
-    # At its level for warnings TensorFlow says, in every process, that its graph runtime is deprecated.
+    # At the level of warnings, TensorFlow reports in every process that its graph runtime is deprecated.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    from model_training.data.manifest import without_damaged  # noqa: PLC0415
+    from model_training.data.prepared import read_training_records  # noqa: PLC0415
     from model_training.distributed import mirrored  # noqa: PLC0415
+    from model_training.distributed.parameter_servers.computing import compute  # noqa: PLC0415
+    from model_training.distributed.parameter_servers.serving import serve  # noqa: PLC0415
     from model_training.distributed.result import claim_run, trained_model  # noqa: PLC0415
-    from model_training.distributed.roles import compute, serve  # noqa: PLC0415
     from model_training.distributed.run import Run  # noqa: PLC0415
-    from model_training.manifest import without_damaged  # noqa: PLC0415
-    from model_training.preparation.prepared import read_training_records  # noqa: PLC0415
 
     whole = read_training_records(records)
     whole.check(spec)
@@ -88,9 +89,9 @@ def play_role(
     if task.role == "worker":
         learn(run, _joined())
         return
-    tell_damage(damage)
+    print_damage(damage)
     if last := claim_run(checkpoints, config, spec):
-        console.print(f"goes on from {last}", soft_wrap=True)
+        console.print(f"continues from {last}", soft_wrap=True)
     learn(run, _reporter(run))
     if export_to is not None:
         model = trained_model(checkpoints, config, spec)
@@ -98,13 +99,13 @@ def play_role(
 
 
 def _joined() -> Callable[["Progress"], None]:
-    """Says once that a worker takes part; how far the run is, is for the chief to say."""
-    said = False
+    """Reports once that a worker takes part; the chief reports the progress of the run."""
+    has_reported = False
 
     def report(progress: "Progress") -> None:
-        nonlocal said
-        if not said:
-            said = True
+        nonlocal has_reported
+        if not has_reported:
+            has_reported = True
             console.print(f"takes part, at step {progress.steps:,}", soft_wrap=True)
 
     return report

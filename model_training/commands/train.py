@@ -1,4 +1,4 @@
-"""`model-training train`: takes a log or prepared data, trains, judges, exports."""
+"""`model-training train`: trains on a log or prepared data, evaluates the model and exports it."""
 
 import os
 import tempfile
@@ -22,16 +22,16 @@ from model_training.commands.data import (
     open_log,
     open_prepared,
 )
-from model_training.commands.judgement import check_judgeable, judge
 from model_training.commands.output import console, export_described, fail_clearly
+from model_training.commands.quality import check_evaluable, print_quality
 from model_training.commands.role import BackupOption, ModeOption, distributed_config, play_role
-from model_training.config import TrainingConfig, load_spec
+from model_training.config.training import TrainingConfig, load_spec
 from model_training.distributed.cluster import read_tf_config
+from model_training.export.versions import check_free
 from model_training.runtime import load_tensorflow
-from model_training.versions import check_free
 
 if TYPE_CHECKING:
-    from model_training.loop import Progress, TrainResult
+    from model_training.training.loop import Progress, TrainResult
 
 
 def train(
@@ -40,27 +40,27 @@ def train(
     log: LogOption = None,
     prepared: PreparedOption = None,
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
-    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one that the config names.")] = None,
-    records: Annotated[Path | None, typer.Option(help="Folder to keep the encoded records in.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
+    records: Annotated[Path | None, typer.Option(help="Folder for the encoded records.")] = None,
     export_to: Annotated[Path | None, typer.Option(help="Base path of the model's versions.")] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
     judge_by: JudgeByOption = "validation",
     holdout: HoldoutOption = 0.1,
     negative_sampling_rate: SamplingOption = 1.0,
-    baseline: Annotated[bool, typer.Option(help="Judge a logistic regression without crosses too.")] = False,
+    baseline: Annotated[bool, typer.Option(help="Also evaluate a logistic regression without crosses.")] = False,
     predictions: Annotated[
-        Path | None, typer.Option(help="File (.npz) for the labels and scores of the lines judged by.")
+        Path | None, typer.Option(help="File (.npz) for labels and scores of the evaluation examples.")
     ] = None,
     checkpoints: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints, from which a later run goes on; with TF_CONFIG the same for all."),
+        typer.Option(help="Folder for checkpoints, from which a later run continues; with TF_CONFIG the same for all."),
     ] = None,
     mode: ModeOption = None,
     backup: BackupOption = None,
 ) -> None:
-    """Trains a model on a click log or prepared data, judges it on what came later and exports it.
+    """Trains a model on a click log or prepared data, evaluates it on later examples and exports it.
 
-    With TF_CONFIG in the environment it is one process of a distributed run instead, on records that are there already.
+    With TF_CONFIG in the environment it is instead one process of a distributed run on existing records.
     """
     with fail_clearly():
         member = read_tf_config(os.environ)
@@ -113,9 +113,9 @@ def _train(
     spec = load_spec(spec_path or config.spec)
     if export_to is not None:
         check_free(export_to, version)
-    # Only now: loading TensorFlow takes seconds, and a mistyped setting should not.
+    # Loading TensorFlow takes seconds; a wrong setting must fail before.
     load_tensorflow()
-    from model_training import workflow  # noqa: PLC0415
+    from model_training.training.single_process import train_records  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as scratch:
         if prepared is not None:
@@ -130,33 +130,31 @@ def _train(
                 holdout=holdout,
                 negative_sampling_rate=negative_sampling_rate,
             )
-        check_judgeable(data)
+        check_evaluable(data)
         manifest = data.manifest
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
         with _progress(manifest.examples * config.epochs) as report:
-            model, result = workflow.train_records(
-                data.directory, manifest, spec, config, report, checkpoints=checkpoints
-            )
+            model, result = train_records(data.directory, manifest, spec, config, report, checkpoints=checkpoints)
     console.print(_outcome(result, config))
-    judge(model, config, spec, data, baseline=baseline, predictions=predictions)
+    print_quality(model, config, spec, data, baseline=baseline, predictions=predictions)
     if export_to is not None:
         export_described(model, spec, export_to, version, negative_sampling_rate=manifest.negative_sampling_rate)
 
 
 def _outcome(result: "TrainResult", config: TrainingConfig) -> str:
-    said = "all steps had been made before"
+    outcome = "no steps: an earlier run has made all of them"
     if result.steps:
-        said = (
+        outcome = (
             f"{result.steps:,} steps in {result.seconds:.1f} s, {result.examples_per_second:,.0f} examples/s,"
             f" log loss {result.loss:.4f}"
         )
     if config.early_stopping is not None and (best := result.best) is not None:
-        said += (
+        outcome += (
             f"; best of validation: {config.early_stopping.metric} {best.value:.4f} after {best.examples:,} examples"
         )
         if best.ends(config.early_stopping):
-            said += f", stopped after {best.evaluated:,}"
-    return said
+            outcome += f", stopped after {best.evaluated:,}"
+    return outcome
 
 
 @contextmanager

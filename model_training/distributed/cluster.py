@@ -1,11 +1,11 @@
-"""Who takes part in a training run, by the environment variable `TF_CONFIG` as TensorFlow's own tools set it.
+"""The processes of a training run, read from the environment variable `TF_CONFIG` of TensorFlow's own tools.
 
     {"cluster": {"ps": ["h1:2222"], "chief": ["h2:2222"], "worker": ["h3:2222"]},
      "task": {"type": "worker", "index": 0}}
 
-The chief computes gradients like a worker; besides, it gives the variables their first values, applies the gradients
-that `sync` has gathered, and writes checkpoints. Without parameter servers, in mode `mirrored`, each process holds all
-variables; where such a cluster names no chief, the first worker is it.
+The chief computes gradients like a worker. It also initialises the variables, applies the gradients of mode `sync`, and
+writes checkpoints. In mode `mirrored` there are no parameter servers and each process holds all variables; if such a
+cluster has no chief, its first worker is the chief.
 """
 
 import json
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from model_training.config import DistributedConfig, Mode
+from model_training.config.training import DistributedConfig, Mode
 from model_training.errors import ConfigError
 
 Role = Literal["ps", "chief", "worker"]
@@ -32,13 +32,13 @@ class Task:
 
     @property
     def device(self) -> str:
-        """The prefix of its devices' names in graphs."""
+        """The prefix of the process's device names in graphs."""
         return f"/job:{self.role}/task:{self.index}"
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Addresses, `host:port`, of all processes of a run; `ps` are none in mode `mirrored`."""
+    """Addresses, `host:port`, of all processes of a run; `ps` is empty in mode `mirrored`."""
 
     ps: tuple[str, ...]
     chief: str
@@ -46,45 +46,45 @@ class Cluster:
 
     @property
     def jobs(self) -> dict[str, list[str]]:
-        """As TensorFlow wants it; jobs without tasks are left out."""
+        """The cluster in TensorFlow's form; jobs without tasks are omitted."""
         jobs = {"ps": list(self.ps), "chief": [self.chief], "worker": list(self.workers)}
         return {job: addresses for job, addresses in jobs.items() if addresses}
 
     @property
     def tasks(self) -> list[Task]:
-        """All, parameter servers first."""
+        """All tasks, parameter servers first."""
         return [Task(role, i) for role in ROLES for i in range(len(self.jobs.get(role, ())))]
 
     @property
     def computing(self) -> list[Task]:
-        """Those that compute gradients: the chief first."""
+        """The tasks that compute gradients, the chief first."""
         return [task for task in self.tasks if task.role != "ps"]
 
     def tf_config(self, task: Task) -> str:
-        """`TF_CONFIG` for `task`."""
+        """The value of `TF_CONFIG` for `task`."""
         return json.dumps({"cluster": self.jobs, "task": {"type": task.role, "index": task.index}})
 
 
 def check_mode(mode: Mode, *, servers: int) -> None:
-    """Refuses a mode that does not go with so many parameter servers.
+    """Rejects a mode that does not fit the number of parameter servers.
 
     Raises:
-        ConfigError: `mirrored` with some, or another mode with none.
+        ConfigError: mode `mirrored` with parameter servers, or another mode without.
     """
     if mode == "mirrored" and servers:
-        raise ConfigError(f"mode 'mirrored' has no parameter servers, and there are {servers}")
+        raise ConfigError(f"mode 'mirrored' uses no parameter servers, but there are {servers}")
     if mode != "mirrored" and not servers:
-        raise ConfigError(f"mode {mode!r} needs a parameter server (ps); without any, the mode is 'mirrored'")
+        raise ConfigError(f"mode {mode!r} needs a parameter server (ps); without one, use mode 'mirrored'")
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How many gradients make a step, and how many steps a run.
+    """The number of gradients per step, and of steps per run.
 
     Attributes:
-        aggregated: gradients, each of one batch, that a step waits for and applies together.
-        total: workers and chief; those beyond `aggregated` are backups.
-        steps: in the whole run, so that as many examples are applied as a single process would.
+        aggregated: number of gradients, each of one batch, that a step waits for and applies together.
+        total: number of computing processes; those beyond `aggregated` are backup workers.
+        steps: number of steps of the run, so that it applies as many examples as a single process would.
     """
 
     aggregated: int
@@ -93,25 +93,25 @@ class Schedule:
 
     @classmethod
     def of(cls, config: DistributedConfig, computing: int, examples: int, batch_size: int) -> "Schedule":
-        """The schedule for `computing` processes and `examples` examples, all epochs counted.
+        """The schedule for `computing` processes and `examples` examples over all epochs.
 
         Raises:
-            ConfigError: there are as many backups as processes, or more.
+            ConfigError: not fewer backup workers than computing processes.
         """
         if config.backup_workers >= computing:
             raise ConfigError(
-                f"distributed.backup_workers {config.backup_workers}: must be less than the {computing} that compute,"
-                " the chief among them"
+                f"distributed.backup_workers {config.backup_workers}: must be less than the {computing} computing"
+                " processes, which include the chief"
             )
         aggregated = 1 if config.mode == "async" else computing - config.backup_workers
         return cls(aggregated, computing, -(-examples // (batch_size * aggregated)))
 
 
 def read_tf_config(environment: Mapping[str, str]) -> tuple[Cluster, Task] | None:
-    """The cluster and this process's task in it; None where `TF_CONFIG` is not set or empty.
+    """The cluster and this process's task in it; None if `TF_CONFIG` is not set or empty.
 
     Raises:
-        ConfigError: it cannot be read, or there is no such task, or a role that this program does not know.
+        ConfigError: the variable cannot be read, its task is not in its cluster, or it has an unknown role.
     """
     text = environment.get("TF_CONFIG")
     if not text:
@@ -132,7 +132,7 @@ def read_tf_config(environment: Mapping[str, str]) -> tuple[Cluster, Task] | Non
         if kind == "worker":
             task = Task("worker", index - 1) if index else Task("chief", 0)
     if len(chief) != 1:
-        raise ConfigError("TF_CONFIG: a cluster has one chief; only without ps may the first worker be it")
+        raise ConfigError("TF_CONFIG: a cluster needs one chief; only without ps the first worker can be the chief")
     cluster = Cluster(ps, chief[0], workers)
     if task not in cluster.tasks:
         raise ConfigError(f"TF_CONFIG: there is no {kind} {index} in the cluster")

@@ -1,4 +1,4 @@
-"""All processes of a run on this machine: started, watched, restarted, ended."""
+"""Runs all processes of a run on this machine: starts, monitors, restarts and ends them."""
 
 import asyncio
 import contextlib
@@ -23,13 +23,13 @@ Say = Callable[[Task, str], None]
 
 
 class InterruptedRunError(TrainingError):
-    """The run was asked to stop before its end."""
+    """A signal stopped the run before its end."""
 
 
 def local_cluster(servers: int, computing: int) -> Cluster:
-    """A cluster on free ports of the loopback interface; of the `computing` processes one is the chief."""
+    """A cluster on free ports of the loopback interface; one of the `computing` processes is the chief."""
     with contextlib.ExitStack() as stack:
-        # All are held until the last one is known, so that none is given twice.
+        # All ports stay bound until the last one is known, so no port is chosen twice.
         holders = [stack.enter_context(socket.socket()) for _ in range(servers + computing)]
         for holder in holders:
             holder.bind(("127.0.0.1", 0))
@@ -44,7 +44,7 @@ class _Child:
     last: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
 
     async def follow(self, say: Say) -> int:
-        """Passes on what it writes, line by line, and returns its exit status."""
+        """Passes on the process's output, line by line, and returns its exit status."""
         assert self.process.stdout is not None
         rest = b""
         while chunk := await self.process.stdout.read(1 << 16):
@@ -65,22 +65,23 @@ class _Child:
             say(self.task, text)
 
     def signal(self, number: int) -> None:
-        """Sends a signal to it and to what it has started, if it still runs."""
+        """Sends a signal to the process and its children, if it still runs."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
 
 
 class Launcher:
-    """Runs a cluster's processes to the end of the training.
+    """Runs a cluster's processes until the training ends.
 
-    Nothing that it started outlives `run`, however that ends, and SIGINT and SIGTERM do then what they did before.
+    Invariants: (1) no process that it started outlives `run`, however `run` ends; (2) after `run`, SIGINT and SIGTERM
+    have their previous handlers.
 
     Args:
-        command: the arguments that start a task; `TF_CONFIG` is in its environment.
-        say: told each line that a task writes, and what becomes of it.
-        restarts: how often processes that died are started again, in all.
-        termination_seconds: what a process has to end by itself when it is told to.
+        command: the arguments that start a task, with `TF_CONFIG` in its environment.
+        say: receives each line that a task writes, and each restart.
+        restarts: the total number of restarts of processes that died.
+        termination_seconds: time for a process to end after SIGTERM; then it gets SIGKILL.
     """
 
     def __init__(
@@ -101,8 +102,8 @@ class Launcher:
         """Returns when the model is trained and saved, and all processes have ended.
 
         Raises:
-            InterruptedRunError: by SIGINT or SIGTERM.
-            TrainingError: a process has died for good; with its name and last lines.
+            InterruptedRunError: SIGINT or SIGTERM arrived.
+            TrainingError: a process has died and is not restarted; names it and has its last lines.
         """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -130,7 +131,7 @@ class Launcher:
             if not done:
                 return
             for follower in done & self._running.keys():
-                # It is there no more if all were started again, because of another one that ended at the same time.
+                # Absent if all were restarted because another process ended at the same time.
                 child = self._running.pop(follower, None)
                 if child is not None and await self._ended(child, follower.result()):
                     return
@@ -138,19 +139,19 @@ class Launcher:
                 ends = time.monotonic() + _SIGN_OFF_SECONDS
 
     async def _ended(self, child: _Child, status: int) -> bool:
-        """Does what the supervision says; whether that is the end."""
+        """Executes the supervision's action; returns whether the run is finished."""
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         match self._supervision.ended(child.task, status):
             case "restart":
-                self._say(child.task, f"{how}; it is started again")
+                self._say(child.task, f"{how}; it is restarted")
                 await self._start([child.task])
             case "restart_all":
-                self._say(child.task, f"{how}; all are started again, from the last checkpoint")
+                self._say(child.task, f"{how}; all processes are restarted from the last checkpoint")
                 await self._end()
                 await self._start(self._cluster.tasks)
             case "fail":
                 last = "".join(f"\n    {line}" for line in child.last) or " nothing"
-                raise TrainingError(f"{child.task}: {how}; the last that it wrote:{last}")
+                raise TrainingError(f"{child.task}: {how}; its last output:{last}")
             case "finish":
                 return True
             case "go_on":
@@ -161,7 +162,7 @@ class Launcher:
         for task in tasks:
             process = await asyncio.create_subprocess_exec(
                 *self._command(task),
-                # Nothing is ever written to it: its end says that this process is gone.
+                # Nothing is written to it; its end means that this process has ended.
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -171,14 +172,14 @@ class Launcher:
                     "PYTHONUNBUFFERED": "1",
                     LIFELINE: "1",
                 },
-                # Ctrl-C is for the launcher, which ends the others in order.
+                # Ctrl-C must reach the launcher only, which ends the other processes in order.
                 start_new_session=True,
             )
             child = _Child(task, process)
             self._running[asyncio.create_task(child.follow(self._say), name=str(task))] = child
 
     async def _end(self) -> None:
-        """Ends what still runs: asks all first, then makes them."""
+        """Ends the processes that still run: SIGTERM first, then SIGKILL."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for child in self._running.values():
                 child.signal(number)

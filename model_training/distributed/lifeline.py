@@ -1,6 +1,6 @@
-"""What ties a launched process to its launcher: a standard input that stays open for as long as the launcher lives.
+"""Ends a launched process together with its launcher, through a standard input that the launcher keeps open.
 
-The operating system closes it whatever the launcher dies of, so that even SIGKILL leaves nobody behind.
+The operating system closes the standard input when the launcher dies, also by SIGKILL, so no process is left over.
 """
 
 import os
@@ -8,13 +8,13 @@ import threading
 from collections.abc import Mapping
 
 LIFELINE = "MODEL_TRAINING_LIFELINE"
-"""Set in the environment of a process that is to end when its standard input does."""
+"""Set in the environment of a process that must end when its standard input ends."""
 
 _ORPHANED = 1
 
 
 def end_with_launcher(environment: Mapping[str, str]) -> None:
-    """Ends this process, from a thread of its own, once its standard input has ended; nothing if nobody asks for it."""
+    """If `LIFELINE` is set, starts a thread that ends this process when its standard input ends."""
     if environment.get(LIFELINE):
         threading.Thread(target=_await_end, name="lifeline", daemon=True).start()
 
@@ -22,5 +22,5 @@ def end_with_launcher(environment: Mapping[str, str]) -> None:
 def _await_end() -> None:
     while os.read(0, 1):
         pass
-    # Not by an exception: the main thread may wait in TensorFlow for processes that are gone as well.
+    # Not by an exception: the main thread may be inside TensorFlow, waiting for processes that have ended too.
     os._exit(_ORPHANED)

@@ -1,7 +1,7 @@
-"""Synchronous data parallel training: each process holds all variables, and a step is that of all batches together.
+"""Mode `mirrored`, synchronous data parallelism: each process holds all variables, and a step uses the batches of all.
 
-TensorFlow's `MultiWorkerMirroredStrategy`: gradients are summed by collective operations, those of tables as the rows
-that the batches name and no others, and each process then makes the same update of its own copy.
+TensorFlow's `MultiWorkerMirroredStrategy` sums gradients by collective operations. Of tables it sums only the rows that
+the batches name. Each process then makes the same update of its own copy.
 """
 
 import time
@@ -9,40 +9,42 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from model_training.build import build_model
 from model_training.checkpoints import Checkpoints
+from model_training.data.input_pipeline import training_batches
 from model_training.distributed.run import Run
+from model_training.early_stopping.stopping import EarlyStopping
+from model_training.early_stopping.validation import read_validation
 from model_training.errors import ConfigError, PeerError, TrainingError, in_a_line
-from model_training.input_pipeline import training_batches
-from model_training.loop import Report, Step, TrainResult, run_steps
+from model_training.models.build import build_model
 from model_training.models.model import Model
-from model_training.optimizers import WideDeepOptimizer, sum_by_row
-from model_training.stopping import EarlyStopping
-from model_training.train import batch_signature, loss_and_gradients, predictor
-from model_training.workflow import read_validation
+from model_training.training.loop import Report, Step, TrainResult, run_steps
+from model_training.training.optimizers import WideDeepOptimizer, sum_by_row
+from model_training.training.prediction import predictor
+from model_training.training.step import batch_signature, loss_and_gradients
 from streamer.features import Layout
 
 _REPORT_SECONDS = 2.0
 
 
 def compute(run: Run, report: Report | None = None) -> TrainResult:
-    """Makes the run's steps together with all other processes; the chief keeps checkpoints and the best model.
+    """Makes the run's steps together with all other processes; the chief writes checkpoints and the best model.
 
-    Where `run.checkpoints` holds a checkpoint already, the run goes on from there. All return when the chief has saved.
+    The run continues from the last checkpoint in `run.checkpoints`, if there is one. All processes return after the
+    chief has written the last checkpoint.
 
     Raises:
         ConfigError: the spec does not suit the model, or this process sees several accelerators.
-        DataError: the loss is no longer finite, the records cannot be read, or are fewer than the processes.
+        DataError: the loss is no longer finite, or the records cannot be read or are fewer than the processes.
         ExportError: a checkpoint cannot be written.
-        PeerError: another process is gone.
-        TrainingError: the address cannot be listened on.
+        PeerError: another process has ended.
+        TrainingError: this process cannot listen on its address.
     """
-    # First of all: TensorFlow's runtime joins the cluster when it starts.
+    # This must come first: TensorFlow's runtime joins the cluster when it starts.
     strategy = _strategy(run)
     try:
         return _train(run, strategy, report)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-        raise PeerError(f"{run.task}: another process of the run is gone: {in_a_line(error)[:200]}") from error
+        raise PeerError(f"{run.task}: another process of the run has ended: {in_a_line(error)[:200]}") from error
 
 
 def _strategy(run: Run) -> tf.distribute.MultiWorkerMirroredStrategy:
@@ -56,7 +58,7 @@ def _strategy(run: Run) -> tf.distribute.MultiWorkerMirroredStrategy:
         address = run.cluster.jobs[task.role][task.index]
         raise TrainingError(f"{task}: cannot join the cluster at {address}: {in_a_line(error)}") from error
     if strategy.num_replicas_in_sync != computing:
-        raise ConfigError(f"{task}: sees several accelerators; show each process one of them (CUDA_VISIBLE_DEVICES)")
+        raise ConfigError(f"{task}: sees several accelerators; make one visible to each process (CUDA_VISIBLE_DEVICES)")
     return strategy
 
 
@@ -82,7 +84,7 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
             model=model,
             predict=predictor(model, run.spec),
             checkpoints=checkpoints,
-            # One judges for all, while the others wait for its verdict.
+            # The chief evaluates for all; the others wait for its decision.
             validation=read_validation(run.records, run.manifest, run.spec, config) if is_chief else None,
             agree=agree,
         )
@@ -99,13 +101,13 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
         replicas=replicas,
         report_seconds=_REPORT_SECONDS,
     )
-    # Nobody leaves before the last checkpoint is written: the others would take it for a failure.
+    # All wait for the last checkpoint: the others would take a process that ends for a failure.
     agree(False)
     return result
 
 
 def _step(strategy: tf.distribute.Strategy, model: Model, layout: Layout, optimizer: WideDeepOptimizer) -> Step:
-    """The step that one process would make of the batches of all, which are of equal size."""
+    """The step that one process would make of the batches of all processes, which have equal size."""
     replicas = strategy.num_replicas_in_sync
 
     def replica(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -124,25 +126,25 @@ def _step(strategy: tf.distribute.Strategy, model: Model, layout: Layout, optimi
 def _over(gradient: tf.Tensor | tf.IndexedSlices, replicas: int) -> tf.Tensor | tf.IndexedSlices:
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient / replicas
-    # Each row travels once.
+    # Each row is sent once.
     rows, sums = sum_by_row(gradient)
     return tf.IndexedSlices(sums / replicas, rows, gradient.dense_shape)
 
 
 def _summed(values: Sequence[tf.Tensor | tf.IndexedSlices]) -> list[tf.Tensor | tf.IndexedSlices]:
-    """Sums over all processes; sparse ones stay sparse: the rows of all, one process's after another's."""
+    """Sums over all processes; a sparse value becomes the concatenation of all processes' rows."""
     context = tf.distribute.get_replica_context()
-    # Variables without elements have nothing to sum, and collective operations do not take them.
+    # Collective operations reject variables without elements.
     sent = [i for i, value in enumerate(values) if value.shape.num_elements() != 0]
     found = dict(zip(sent, context.all_reduce(tf.distribute.ReduceOp.SUM, [values[i] for i in sent]), strict=True))
     return [found.get(i, value) for i, value in enumerate(values)]
 
 
 def _agreement(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
-    """A function that says whether it is told so in any process; all must ask at the same point."""
+    """A function that returns whether any process passed True; all processes must call it at the same point."""
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.float32)])  # type: ignore[untyped-decorator]
-    def count(said: tf.Tensor) -> tf.Tensor:
-        return strategy.run(lambda own: _summed([tf.identity(own)])[0], args=(said,))
+    def count(flag: tf.Tensor) -> tf.Tensor:
+        return strategy.run(lambda own: _summed([tf.identity(own)])[0], args=(flag,))
 
-    return lambda said: float(count(tf.constant(float(said)))) > 0
+    return lambda flag: float(count(tf.constant(float(flag)))) > 0

@@ -1,10 +1,10 @@
-"""How fast a run goes and when it will be done; pure."""
+"""Speed and remaining time of a run; pure."""
 
 
 class Pace:
-    """Speed since the report before, and the time that the rest takes at this speed.
+    """Speed since the previous report, and the remaining time at this speed.
 
-    The first report tells no speed: a run that goes on from a checkpoint begins with steps that it has not made itself.
+    The first report has no speed, because a continued run starts with steps that this process did not make.
     """
 
     def __init__(self, steps: int, *, started: float) -> None:
@@ -17,7 +17,7 @@ class Pace:
 
         Args:
             steps, examples: done so far in the whole run.
-            loss: mean log loss since the report before.
+            loss: mean log loss since the previous report.
             now: seconds, monotonic.
         """
         parts = [f"step {steps:,}/{self._steps:,}", f"loss {loss:.4f}"]

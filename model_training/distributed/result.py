@@ -1,31 +1,32 @@
-"""What a distributed run leaves behind: checkpoints of one model, and that model."""
+"""The result of a distributed run: its folder of checkpoints, and the trained model."""
 
 from pathlib import Path
 
-from model_training.build import build_model
-from model_training.checkpoints import chosen, claim, load_model
-from model_training.config import TrainingConfig
-from model_training.distributed.variables import restore
+from model_training.checkpoints import claim, load_model
+from model_training.config.training import TrainingConfig
+from model_training.distributed.parameter_servers.variables import restore
+from model_training.early_stopping.best_model import result_checkpoint
+from model_training.models.build import build_model
 from model_training.models.model import Model
 from streamer.features import FeatureSpec
 
 
 def claim_run(checkpoints: Path, config: TrainingConfig, spec: FeatureSpec) -> str | None:
-    """Takes a folder for a run's checkpoints: see `model_training.checkpoints.claim`."""
+    """Reserves a folder for a run's checkpoints: see `model_training.checkpoints.claim`."""
     distributed = config.distributed
     shards = None if distributed.mode == "mirrored" else distributed.table_shards
     return claim(checkpoints, config, spec, shards=shards)
 
 
 def trained_model(checkpoints: Path, config: TrainingConfig, spec: FeatureSpec) -> Model:
-    """The model that a run has left, whole, as a single process would have trained it.
+    """The model of a finished run, with whole tables as a single process would have them.
 
-    With early stopping it is the best one, else that of the last checkpoint.
+    With early stopping it is the best model, otherwise the model of the last checkpoint.
 
     Raises:
-        DataError: there is no checkpoint, or one of another model.
+        DataError: there is no checkpoint, or it is of another model.
     """
-    model, path = build_model(config, spec), chosen(checkpoints, config)
+    model, path = build_model(config, spec), result_checkpoint(checkpoints, config)
     load = load_model if config.distributed.mode == "mirrored" else restore
     load(model, path)
     return model

@@ -1,23 +1,23 @@
-"""One process's part in a distributed run, as it is told."""
+"""The part of one process in a distributed run."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_training.config import TrainingConfig
+from model_training.config.training import TrainingConfig
+from model_training.data.manifest import Manifest
 from model_training.distributed.cluster import Cluster, Schedule, Task
 from model_training.errors import DataError
-from model_training.manifest import Manifest
 from streamer.features import FeatureSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One process's part in a run.
+    """The part of one process in a run.
 
     Attributes:
-        records, manifest: what is trained on; the folder is the same for all.
-        checkpoints: a folder that the chief and all parameter servers reach under this name; without parameter servers,
-            all processes.
+        records, manifest: the training records; the folder is the same for all processes.
+        checkpoints: a folder that the chief and all parameter servers reach under this path; without parameter servers,
+            a folder that all processes reach.
     """
 
     cluster: Cluster
@@ -30,10 +30,10 @@ class Run:
 
     @property
     def schedule(self) -> Schedule:
-        """Steps of the whole run.
+        """The schedule of the whole run.
 
         Raises:
-            ConfigError: too many backups.
+            ConfigError: too many backup workers.
         """
         examples = self.manifest.examples * self.config.epochs
         computing = len(self.cluster.computing)
@@ -41,7 +41,7 @@ class Run:
 
     @property
     def share(self) -> tuple[int, int]:
-        """Which part of the examples is this process's: see `input_pipeline.batches`.
+        """This process's part of the examples: see `data.input_pipeline.batches`.
 
         Raises:
             DataError: there are fewer examples than processes.

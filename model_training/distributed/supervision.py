@@ -1,4 +1,4 @@
-"""What to do when a process of a run has ended; pure, the launcher acts on it."""
+"""The action after the end of a process of a run; pure, the launcher executes it."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,17 +7,19 @@ from model_training.distributed.cluster import Task
 
 Action = Literal["go_on", "restart", "restart_all", "finish", "fail"]
 
-REFUSED = 2
-"""Exit status of a process that says what is wrong in one line: another start would say it again."""
+FATAL = 2
+"""Exit status of an error that a restart would meet again."""
 
 
 class Supervision:
-    """Decides, exit by exit, until the run is finished or has failed.
+    """Decides the action after each exit, until the run is finished or has failed.
 
-    Invariants: (1) at most `restarts` restarts, of one process or of all, in a run; (2) a worker's death restarts that
-    worker alone; that of the chief or of a parameter server, which hold what nobody else has, restarts all processes,
-    from the last checkpoint, and so does any death where there are no parameter servers, because all wait for all;
-    (3) the run is finished when all that compute have ended, the chief well, and only then.
+    Invariants:
+    (1) A run has at most `restarts` restarts, each of one process or of all.
+    (2) The death of a worker restarts only this worker. The death of the chief or of a parameter server, whose state no
+        other process has, restarts all processes from the last checkpoint. Without parameter servers every death
+        restarts all processes, because each process waits for all others.
+    (3) The run is finished when all computing processes have ended, the chief with status 0, and not before.
     """
 
     def __init__(self, tasks: Sequence[Task], *, restarts: int) -> None:
@@ -28,22 +30,22 @@ class Supervision:
 
     @property
     def chief_is_done(self) -> bool:
-        """Whether the model is trained and saved, whatever the others do."""
+        """Whether the model is trained and saved; the other processes no longer matter."""
         return any(task.role == "chief" for task in self._done)
 
     def ended(self, task: Task, status: int) -> Action:
-        """What follows from the exit of `task` with `status`, negative for a signal."""
+        """The action after the exit of `task` with `status`, which is negative for a signal."""
         if task.role == "ps":
-            # Parameter servers leave when all have signed off, which may be noticed before the exits of those are.
+            # A parameter server ends when all have signed off; its exit may be seen before theirs.
             return "go_on" if status == 0 or self.chief_is_done else self._restart("restart_all", status)
         if status != 0 and not self.chief_is_done:
             return self._restart("restart_all" if task.role == "chief" else self._alone, status)
-        # With the model saved, a worker that dies is as good as one that is done.
+        # The model is saved, so the death of a worker counts as its end.
         self._done.add(task)
         return "finish" if self._done == self._computing else "go_on"
 
     def _restart(self, action: Action, status: int) -> Action:
-        if status == REFUSED or not self._left:
+        if status == FATAL or not self._left:
             return "fail"
         self._left -= 1
         if action == "restart_all":

@@ -1,13 +1,13 @@
-"""Cross layers, version 1, and the number that a linear output u makes of the last one.
+"""Cross layers, version 1, with a linear output u of the last layer.
 
     x_(l+1) = x_0 (x_l · w_l) + b_l + x_l,   l = 0 … L-1;      y = x_L · u
 
-By induction x_l = α_l x_0 + β_l with β_l = b_0 + … + b_(l-1), so that no x_l has to be held:
+By induction x_l = α_l x_0 + β_l with β_l = b_0 + … + b_(l-1), so no x_l is stored:
 
     α_0 = 1,   α_(l+1) = α_l (1 + x_0 · w_l) + β_l · w_l,      y = α_L (x_0 · u) + β_L · u
 
-All that reads x_0 is one product with the kernel K = [w_0 … w_(L-1) u] [width, L+1]; over the columns of a request and
-of a candidate it is a sum, so a request's L+1 numbers serve all of its candidates.
+x_0 enters only through its product with the kernel K = [w_0 … w_(L-1) u] [width, L+1]. This product is the sum of a
+request's and a candidate's share, so all candidates of a request use the same L+1 numbers.
 Wang, Fu, Fu, Wang: Deep & Cross Network for Ad Click Predictions (2017), section 2.2.
 """
 
@@ -30,7 +30,7 @@ def cross_v1(products: tf.Tensor, constants: tf.Tensor) -> tf.Tensor:
 
     Args:
         products: x_0 K, float32 [n, L+1].
-        constants: as `bias_products` gives them, float32 [L+1].
+        constants: result of `bias_products`, float32 [L+1].
     """
     *inner, output = tf.unstack(products, axis=1)
     *added, last = tf.unstack(constants)

@@ -1,11 +1,11 @@
-"""A cross layer, version 2: a matrix weighs the products of each input with every other.
+"""A cross layer, version 2: a matrix weights the product of each input with every other input.
 
     x_(l+1) = x_0 ⊙ (W_l x_l + b_l) + x_l              full rank
     x_(l+1) = x_0 ⊙ (U_l (V_lᵀ x_l) + b_l) + x_l       low rank
 
-⊙ multiplies element by element; W [width, width], U and V [width, rank]. Here rows are inputs, so kernels stand
-transposed: (Wᵀ,) or (V, Uᵀ). The first kernel of the first layer reads x_0 alone: its product is a sum over the columns
-of a request, worked out once a request, and those of a candidate.
+⊙ multiplies element by element; W is [width, width], U and V are [width, rank]. Inputs are rows here, so the kernels
+are transposed: (Wᵀ,) or (V, Uᵀ). The first kernel of the first layer reads x_0 only. Its product is the sum of the
+request's share, computed once per request, and the candidate's share.
 Wang et al.: DCN V2: Improved Deep & Cross Network (2021), equations 1 and 2.
 """
 
@@ -15,12 +15,12 @@ import tensorflow as tf
 
 
 def project(inputs: tf.Tensor, kernels: Sequence[tf.Tensor]) -> tf.Tensor:
-    """W x, or U (Vᵀ x): float32 `inputs` [n, width] times each of `kernels` in turn."""
+    """W x, or U (Vᵀ x): multiplies float32 `inputs` [n, width] by each of `kernels` in turn."""
     for kernel in kernels:
         inputs = tf.matmul(inputs, kernel)
     return inputs
 
 
 def cross_v2(first: tf.Tensor, current: tf.Tensor, projected: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """x_(l+1), float32 [n, width], of x_0, x_l and W_l x_l, all float32 [n, width], and `bias` [width]."""
+    """x_(l+1), float32 [n, width], from x_0, x_l and W_l x_l, all float32 [n, width], and `bias` [width]."""
     return first * tf.nn.bias_add(projected, bias) + current

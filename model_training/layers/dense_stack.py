@@ -1,4 +1,4 @@
-"""Dense layers one after another.
+"""A stack of dense layers.
 
     a_0 = x,   a_(l+1) = relu(a_l W_l + b_l)
 

@@ -2,8 +2,8 @@
 
     y = Σ_(i<j) ⟨v_i, v_j⟩ = ½ Σ_d ((Σ_i v_id)² - Σ_i v_id²)
 
-For fields of a request and of a candidate it is the pairs of each end and the product of the ends' sums, so a request's
-sum and pairs serve all of its candidates:
+For the fields of a request and of a candidate, y is the pairs of each plus the inner product of their sums. The sum and
+the pairs of a request are therefore shared by all its candidates:
 
     y = y(request) + y(candidate) + ⟨Σ_i v_request,i , Σ_j v_candidate,j⟩
 
@@ -14,22 +14,22 @@ import tensorflow as tf
 
 
 def field_sum(fields: tf.Tensor) -> tf.Tensor:
-    """Σ_i v_i of float32 `fields` [n, fields, dim]: float32 [n, dim]."""
+    """Σ_i v_i for float32 `fields` [n, fields, dim]: float32 [n, dim]."""
     return tf.reduce_sum(fields, axis=1)
 
 
 def pair_sum(fields: tf.Tensor) -> tf.Tensor:
-    """Σ_(i<j) ⟨v_i, v_j⟩ of float32 `fields` [n, fields, dim]: float32 [n], 0 for fewer than two fields."""
+    """Σ_(i<j) ⟨v_i, v_j⟩ for float32 `fields` [n, fields, dim]: float32 [n], 0 for fewer than two fields."""
     of_sum = tf.reduce_sum(tf.square(field_sum(fields)), axis=1)
     return 0.5 * (of_sum - tf.reduce_sum(tf.square(fields), axis=[1, 2]))
 
 
 def factorization_machine(request_sum: tf.Tensor, request_pairs: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
-    """The pairs of both ends and between them: float32 [n].
+    """y for candidates and their requests: float32 [n].
 
     Args:
-        request_sum, request_pairs: float32 [n, dim] and [n]: `field_sum` and `pair_sum` of each candidate's request.
-        candidate: float32 [n, fields, dim].
+        request_sum, request_pairs: `field_sum` [n, dim] and `pair_sum` [n] of each candidate's request, float32.
+        candidate: the candidates' fields, float32 [n, fields, dim].
     """
     between = tf.reduce_sum(request_sum * field_sum(candidate), axis=1)
     return request_pairs + pair_sum(candidate) + between

@@ -1,10 +1,10 @@
-"""Embeddings of all features from one table, multi-valued ones pooled.
+"""Embeddings of all features from one table; several values of a feature are pooled.
 
-    v_f = T[i_f]                                        one value
-    v_f = Σ_j [i_fj ≠ 0] T[i_fj]                        sum of up to w values, id 0 being padding
+    v_f = T[i_f]                                             one value
+    v_f = Σ_j [i_fj ≠ 0] T[i_fj]                             sum of up to w values; id 0 is padding
     v_f = Σ_j [i_fj ≠ 0] T[i_fj] / max(1, Σ_j [i_fj ≠ 0])    mean
 
-T [rows, dim] is the fused table; its row 0 is zero and stays zero, which makes the indicator in the sums free.
+T [rows, dim] is the fused table. Its row 0 is zero and stays zero, so the indicator in the sums costs nothing.
 Covington, Adams, Sargin: Deep Neural Networks for YouTube Recommendations (2016), section 3.2.
 """
 
@@ -16,12 +16,12 @@ import tensorflow as tf
 
 from model_training.columns import Field, Pooling
 from model_training.layers.select import select
-from model_training.variables import Table, rows_of
+from model_training.layers.table import Table, rows_of
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Fields of equal width and pooling, adjacent among the gathered columns."""
+    """Fields of equal width and pooling, which are adjacent in the gathered columns."""
 
     fields: int
     width: int
@@ -30,9 +30,9 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
-    """The order in which fields are gathered: those of one value first, then by width, so that a few reshapes pool all.
+    """The order in which fields are gathered: fields of one value first, then by width.
 
-    The output's fields stand in this order, not in the spec's.
+    A few reshapes then pool all fields. The output has its fields in this order and not in that of the spec.
     """
 
     columns: tuple[int, ...]
@@ -40,7 +40,7 @@ class FieldPlan:
 
     @classmethod
     def of(cls, fields: Sequence[Field]) -> "FieldPlan":
-        """The plan for `fields` of one matrix."""
+        """The plan for the `fields` of one matrix."""
         columns: list[int] = []
         blocks: list[_Block] = []
         for (width, _), group in groupby(sorted(fields, key=_shape), key=_shape):
@@ -56,7 +56,7 @@ def _shape(field: Field) -> tuple[int, str]:
 
 
 def fused_embedding(table: tf.Variable | Table, ids: tf.Tensor, plan: FieldPlan, dim: int) -> tf.Tensor:
-    """Embeds and pools the fields of `ids`, with one gather for all of them.
+    """Embeds and pools the fields of `ids` with a single gather.
 
     Args:
         table: float32 [rows, dim].
@@ -68,7 +68,7 @@ def fused_embedding(table: tf.Variable | Table, ids: tf.Tensor, plan: FieldPlan,
     if not plan.blocks:
         return tf.zeros([tf.shape(ids)[0], 0])
     picked = select(ids, plan.columns)
-    # Splits, not slices: a slice's gradient is a zeroed copy of the whole.
+    # Splits and not slices: the gradient of a slice is a copy of the whole matrix, filled with zeros.
     sizes = [block.fields * block.width for block in plan.blocks]
     rows = tf.split(rows_of(table, picked), sizes, axis=1)
     parts: list[tf.Tensor] = []
@@ -78,7 +78,7 @@ def fused_embedding(table: tf.Variable | Table, ids: tf.Tensor, plan: FieldPlan,
             shape = [-1, block.fields, block.width]
             pooled = tf.reduce_sum(tf.reshape(values, [*shape, dim]), axis=2)
             if block.pooling == "mean":
-                # Not `!=`: in the graphs of distributed training it would compare Python objects.
+                # Not `!=`: in graph mode it would compare Python objects.
                 present = tf.cast(tf.reshape(tf.not_equal(block_ids, 0), shape), tf.float32)
                 pooled /= tf.maximum(tf.reduce_sum(present, axis=2, keepdims=True), 1.0)
         parts.append(tf.reshape(pooled, [-1, block.fields * dim]))

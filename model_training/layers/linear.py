@@ -2,8 +2,8 @@
 
     y = Σ_j w[i_j] + Σ_k u_k x_k
 
-w [rows] has a weight for each row of the fused table, w[0] = 0 being padding; a multi-valued feature is n-hot, so all
-of its values count in full. Cheng et al.: Wide & Deep Learning for Recommender Systems (2016), section 3.1.
+w [rows] has one weight for each row of the fused table; w[0] = 0 is padding. A multi-valued feature is n-hot: each of
+its values counts in full. Cheng et al.: Wide & Deep Learning for Recommender Systems (2016), section 3.1.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from model_training.layers.select import select
-from model_training.variables import Table, rows_of
+from model_training.layers.table import Table, rows_of
 
 
 def linear_ids(weights: tf.Variable | Table, ids: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:
-    """Σ_j w[i_j] over the `columns` of int32 `ids` [n, width], with one gather: float32 [n].
+    """Σ_j w[i_j] over the `columns` of int32 `ids` [n, width], with a single gather: float32 [n].
 
     Args:
         weights: float32 [rows].

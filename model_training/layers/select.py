@@ -1,4 +1,4 @@
-"""Columns of a matrix: x[:, c]."""
+"""Selection of columns from a matrix: x[:, c]."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def select(matrix: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:
-    """The `columns` of `matrix` [n, w] as [n, len(columns)]; the matrix or one slice of it where that will do."""
+    """The `columns` of `matrix` [n, w] as [n, len(columns)]; avoids a gather for adjacent columns."""
     if not columns:
         return matrix[:, :0]
     first, count = columns[0], len(columns)

@@ -1,9 +1,9 @@
-"""A dense layer whose input is shared by the candidates of a request, in part.
+"""A dense layer that shares the request's part of the input between the candidates of a request.
 
     h_n = relu(x_r(n) R + x_n C + b)
 
-R [request inputs, units] and C [candidate inputs, units] are the two blocks of one dense layer's kernel, r(n) is the
-request of candidate n. x_r R + b is worked out once a request, then gathered.
+R [request inputs, units] and C [candidate inputs, units] are the two blocks of one dense layer's kernel; r(n) is the
+request of candidate n. x_r R + b is computed once per request and then gathered.
 """
 
 import tensorflow as tf

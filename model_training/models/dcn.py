@@ -1,9 +1,9 @@
 """Deep & Cross, version 1: cross layers beside a network, over the same embeddings and numbers.
 
-    p = σ(u · x_L + v · h + b)          x_L of the cross layers, h of the dense layers
+    p = σ(u · x_L + v · h + b)          x_L from the cross layers, h from the dense layers
 
-The two are summed up here rather than stacked and multiplied by [u v], which is the same. It reads the spec's deep
-features alone.
+The two output numbers are added here, which equals the paper's concatenation multiplied by [u v]. The model reads only
+the spec's deep features.
 Wang, Fu, Fu, Wang: Deep & Cross Network for Ad Click Predictions (2017).
 """
 
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from model_training.columns import both_ends
+from model_training.columns import input_columns
 from model_training.layers.cross_v1 import bias_products, cross_v1
-from model_training.models.inputs import ModelInputs
 from model_training.parts.deep import DeepPart
 from model_training.parts.embedding import EmbeddingPart
-from model_training.variables import VariableFactory, create_variable, he_normal, zeros
+from model_training.parts.inputs import ModelInputs
+from model_training.parts.variables import VariableFactory, create_variable, he_normal, zeros
 from streamer.features import Layout
 
 
@@ -34,8 +34,7 @@ class DeepCross(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         create: VariableFactory = create_variable,
     ) -> None:
         super().__init__(name="dcn")
-        ends = both_ends(layout)
-        self.embedding = EmbeddingPart(layout, ends, stddev=embedding_stddev, seed=seed, create=create)
+        self.embedding = EmbeddingPart(layout, input_columns(layout), stddev=embedding_stddev, seed=seed, create=create)
         self.deep = DeepPart(self.embedding.widths, hidden_units, seed=seed, create=create)
         request, candidate = self.embedding.widths
         columns, width = cross_layers + 1, request + candidate
@@ -47,16 +46,16 @@ class DeepCross(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
 
     @property
     def wide_variables(self) -> list[tf.Variable]:
-        """None: there is no linear part of its own."""
+        """Empty: this model has no linear part."""
         return []
 
     @property
     def tables(self) -> list[tf.Variable]:
-        """Those that are read by gathers, have a row of padding, and get sparse updates."""
+        """Tables: read by gathers, with a padding row, and updated sparsely."""
         return [self.embedding.table]
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
-        """Log odds of a click, float32 [n]. Of a request all products with x_0 are worked out once."""
+        """Log odds of a click, float32 [n]. All products with x_0 are computed once per request."""
         request, candidate = self.embedding.request(inputs).joined(), self.embedding.candidate(inputs).joined()
         deep = self.deep.logit(inputs.to_candidates(self.deep.share(request)), candidate)
         share = inputs.to_candidates(tf.matmul(request, self.request_kernel))

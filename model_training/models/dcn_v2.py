@@ -1,10 +1,10 @@
 """Deep & Cross, version 2: cross layers with matrices, before a network (stacked) or beside it (parallel).
 
-    p = σ(v · h(x_L) + b)               stacked: the dense layers h read what the cross layers made of x_0
+    p = σ(v · h(x_L) + b)               stacked: the dense layers h read the output of the cross layers
     p = σ(u · x_L + v · h(x_0) + b)     parallel
 
-It reads the spec's deep features alone. In parallel the dense layers' share of a request is worked out once a request;
-stacked, their inputs differ by candidate, and only the first cross layer's share is.
+The model reads only the spec's deep features. In parallel the dense layers' share of a request is computed once per
+request. Stacked, only the first cross layer's share is, because the inputs of the dense layers differ by candidate.
 Wang et al.: DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale Learning to Rank Systems (2021).
 """
 
@@ -12,17 +12,17 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from model_training.columns import both_ends
+from model_training.columns import input_columns
 from model_training.layers.cross_v2 import cross_v2, project
-from model_training.models.inputs import ModelInputs
 from model_training.parts.deep import DeepPart
 from model_training.parts.embedding import EmbeddingPart
-from model_training.variables import VariableFactory, create_variable, he_normal, zeros
+from model_training.parts.inputs import ModelInputs
+from model_training.parts.variables import VariableFactory, create_variable, he_normal, zeros
 from streamer.features import Layout
 
 
 class DeepCrossV2(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """The model's variables and its logits; `rank` None for matrices of full rank."""
+    """The model's variables and its logits; `rank` is None for matrices of full rank."""
 
     def __init__(
         self,
@@ -37,8 +37,7 @@ class DeepCrossV2(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         create: VariableFactory = create_variable,
     ) -> None:
         super().__init__(name="dcn_v2")
-        ends = both_ends(layout)
-        self.embedding = EmbeddingPart(layout, ends, stddev=embedding_stddev, seed=seed, create=create)
+        self.embedding = EmbeddingPart(layout, input_columns(layout), stddev=embedding_stddev, seed=seed, create=create)
         self.deep = DeepPart(self.embedding.widths, hidden_units, seed=seed, create=create)
         request, candidate = self.embedding.widths
         width = request + candidate
@@ -58,16 +57,16 @@ class DeepCrossV2(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
 
     @property
     def wide_variables(self) -> list[tf.Variable]:
-        """None: there is no linear part of its own."""
+        """Empty: this model has no linear part."""
         return []
 
     @property
     def tables(self) -> list[tf.Variable]:
-        """Those that are read by gathers, have a row of padding, and get sparse updates."""
+        """Tables: read by gathers, with a padding row, and updated sparsely."""
         return [self.embedding.table]
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
-        """Log odds of a click, float32 [n]. What only depends on the request is worked out once a request."""
+        """Log odds of a click, float32 [n]. The request's share is computed once per request."""
         request, candidate = self.embedding.request(inputs).joined(), self.embedding.candidate(inputs).joined()
         crossed = self._crossed(inputs, request, candidate)
         if self.output_kernel is None:

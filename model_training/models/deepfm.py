@@ -2,7 +2,7 @@
 
     p = σ(wide(ids, floats) + Σ_(i<j) ⟨v_i, v_j⟩ + deep(embeddings, floats) + b)
 
-The first-order part reads the spec's wide features, the pairs and the network read its deep ones.
+The first-order part reads the spec's wide features; the pairs and the network read its deep features.
 Guo, Tang, Ye, Li, He: DeepFM: A Factorization-Machine based Neural Network for CTR Prediction (2017).
 """
 
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from model_training.columns import both_ends
+from model_training.columns import input_columns
 from model_training.layers.factorization_machine import factorization_machine, field_sum, pair_sum
-from model_training.models.inputs import ModelInputs
 from model_training.parts.deep import DeepPart
 from model_training.parts.embedding import EmbeddingPart
 from model_training.parts.fields import FieldPart
+from model_training.parts.inputs import ModelInputs
 from model_training.parts.linear import LinearPart
-from model_training.variables import VariableFactory, create_variable, zeros
+from model_training.parts.variables import VariableFactory, create_variable, zeros
 from streamer.features import Layout
 
 
@@ -34,25 +34,25 @@ class DeepFm(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         create: VariableFactory = create_variable,
     ) -> None:
         super().__init__(name="deepfm")
-        ends = both_ends(layout)
-        self.wide = LinearPart(layout.table_rows, ends[0].wide, ends[1].wide, create=create)
-        self.embedding = EmbeddingPart(layout, ends, stddev=embedding_stddev, seed=seed, create=create)
-        self.fields = FieldPart(ends, self.embedding.dim, stddev=embedding_stddev, seed=seed, create=create)
+        columns = input_columns(layout)
+        self.wide = LinearPart(layout.table_rows, columns[0].wide, columns[1].wide, create=create)
+        self.embedding = EmbeddingPart(layout, columns, stddev=embedding_stddev, seed=seed, create=create)
+        self.fields = FieldPart(columns, self.embedding.dim, stddev=embedding_stddev, seed=seed, create=create)
         self.deep = DeepPart(self.embedding.widths, hidden_units, seed=seed, create=create)
         self.bias = create("bias", [], zeros)
 
     @property
     def wide_variables(self) -> list[tf.Variable]:
-        """Those that FTRL trains."""
+        """Variables that FTRL trains."""
         return self.wide.trained
 
     @property
     def tables(self) -> list[tf.Variable]:
-        """Those that are read by gathers, have a row of padding, and get sparse updates."""
+        """Tables: read by gathers, with a padding row, and updated sparsely."""
         return [self.wide.weights, self.embedding.table]
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
-        """Log odds of a click, float32 [n]. Of a request the sum and the pairs of its fields are worked out once."""
+        """Log odds of a click, float32 [n]. Sum and pairs of the request's fields are computed once per request."""
         request, candidate = self.embedding.request(inputs), self.embedding.candidate(inputs)
         share = inputs.to_candidates(self.deep.share(request.joined()))
         deep = self.deep.logit(share, candidate.joined())

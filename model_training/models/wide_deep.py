@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from model_training.columns import both_ends
-from model_training.models.inputs import ModelInputs
+from model_training.columns import input_columns
 from model_training.parts.deep import DeepPart
 from model_training.parts.embedding import EmbeddingPart
+from model_training.parts.inputs import ModelInputs
 from model_training.parts.linear import LinearPart
-from model_training.variables import VariableFactory, create_variable, zeros
+from model_training.parts.variables import VariableFactory, create_variable, zeros
 from streamer.features import Layout
 
 
@@ -31,24 +31,24 @@ class WideDeep(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         create: VariableFactory = create_variable,
     ) -> None:
         super().__init__(name="wide_deep")
-        ends = both_ends(layout)
-        self.wide = LinearPart(layout.table_rows, ends[0].wide, ends[1].wide, create=create)
-        self.embedding = EmbeddingPart(layout, ends, stddev=embedding_stddev, seed=seed, create=create)
+        columns = input_columns(layout)
+        self.wide = LinearPart(layout.table_rows, columns[0].wide, columns[1].wide, create=create)
+        self.embedding = EmbeddingPart(layout, columns, stddev=embedding_stddev, seed=seed, create=create)
         self.deep = DeepPart(self.embedding.widths, hidden_units, seed=seed, create=create)
         self.bias = create("bias", [], zeros)
 
     @property
     def wide_variables(self) -> list[tf.Variable]:
-        """Those that FTRL trains."""
+        """Variables that FTRL trains."""
         return self.wide.trained
 
     @property
     def tables(self) -> list[tf.Variable]:
-        """Those that are read by gathers, have a row of padding, and get sparse updates."""
+        """Tables: read by gathers, with a padding row, and updated sparsely."""
         return [self.wide.weights, self.embedding.table]
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
-        """Log odds of a click, float32 [n]. What only depends on the request is worked out once a request."""
+        """Log odds of a click, float32 [n]. The request's share is computed once per request."""
         share = inputs.to_candidates(self.deep.share(self.embedding.request(inputs).joined()))
         deep = self.deep.logit(share, self.embedding.candidate(inputs).joined())
         return self.wide.logit(inputs) + deep + self.bias

@@ -2,8 +2,8 @@
 
     p = σ(wide(ids, floats) + u · [p_1 … p_K] + deep(embeddings, floats) + b),      p_kh = Σ_d X^k_hd
 
-X^k are the feature maps of layer k of the CIN, whose fields are the spec's deep features. The linear part reads its
-wide ones.
+X^k are the feature maps of layer k of the CIN. Its fields are the spec's deep features; the linear part reads the wide
+features.
 Lian et al.: xDeepFM: Combining Explicit and Implicit Feature Interactions for Recommender Systems (2018).
 """
 
@@ -11,19 +11,19 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from model_training.columns import both_ends
+from model_training.columns import input_columns
 from model_training.layers.cin import compress, interaction_matrices
-from model_training.models.inputs import ModelInputs
 from model_training.parts.deep import DeepPart
 from model_training.parts.embedding import EmbeddingPart
 from model_training.parts.fields import FieldPart
+from model_training.parts.inputs import ModelInputs
 from model_training.parts.linear import LinearPart
-from model_training.variables import VariableFactory, create_variable, he_normal, zeros
+from model_training.parts.variables import VariableFactory, create_variable, he_normal, zeros
 from streamer.features import Layout
 
 
 class XDeepFm(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """The model's variables and its logits; `feature_maps` are the H_k of the CIN's layers, first to last."""
+    """The model's variables and its logits; `feature_maps` has H_k for each CIN layer, first to last."""
 
     def __init__(
         self,
@@ -36,15 +36,15 @@ class XDeepFm(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         create: VariableFactory = create_variable,
     ) -> None:
         super().__init__(name="xdeepfm")
-        ends = both_ends(layout)
-        self.wide = LinearPart(layout.table_rows, ends[0].wide, ends[1].wide, create=create)
-        self.embedding = EmbeddingPart(layout, ends, stddev=embedding_stddev, seed=seed, create=create)
-        self.fields = FieldPart(ends, self.embedding.dim, stddev=embedding_stddev, seed=seed, create=create)
+        columns = input_columns(layout)
+        self.wide = LinearPart(layout.table_rows, columns[0].wide, columns[1].wide, create=create)
+        self.embedding = EmbeddingPart(layout, columns, stddev=embedding_stddev, seed=seed, create=create)
+        self.fields = FieldPart(columns, self.embedding.dim, stddev=embedding_stddev, seed=seed, create=create)
         self.deep = DeepPart(self.embedding.widths, hidden_units, seed=seed, create=create)
         request, candidate = self.fields.counts
         self._maps = tuple(feature_maps)
-        # Blocks of the first layer: request with request, then like the other layers' request and candidate with what
-        # was before, which are the candidate's fields.
+        # Blocks of the first layer: request with request; then, as in the other layers, request and candidate with the
+        # maps before, which are the candidate's fields here.
         before = (candidate, *self._maps[:-1])
         fan_in = [count * (request + candidate) for count in (request + candidate, *self._maps[:-1])]
         self.request_pairs = create(
@@ -63,16 +63,16 @@ class XDeepFm(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
 
     @property
     def wide_variables(self) -> list[tf.Variable]:
-        """Those that FTRL trains."""
+        """Variables that FTRL trains."""
         return self.wide.trained
 
     @property
     def tables(self) -> list[tf.Variable]:
-        """Those that are read by gathers, have a row of padding, and get sparse updates."""
+        """Tables: read by gathers, with a padding row, and updated sparsely."""
         return [self.wide.weights, self.embedding.table]
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
-        """Log odds of a click, float32 [n]. Of each layer of the CIN a request's matrices are worked out once."""
+        """Log odds of a click, float32 [n]. The request's matrices of each CIN layer are computed once per request."""
         request, candidate = self.embedding.request(inputs), self.embedding.candidate(inputs)
         share = inputs.to_candidates(self.deep.share(request.joined()))
         deep = self.deep.logit(share, candidate.joined())

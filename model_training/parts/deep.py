@@ -1,4 +1,4 @@
-"""The deep part: dense layers over the inputs of both ends, and one number as their output."""
+"""The deep part: dense layers over the inputs of request and candidate, with one output number."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,13 +7,13 @@ import tensorflow as tf
 
 from model_training.layers.dense_stack import dense_stack
 from model_training.layers.split_dense import request_share, split_dense
-from model_training.variables import VariableFactory, he_normal, zeros
+from model_training.parts.variables import VariableFactory, he_normal, zeros
 
 
 class DeepPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """relu layers of `hidden_units`; the first one's kernel stands in two blocks, one for each end of a request.
+    """relu layers of `hidden_units`; the first kernel has two blocks, one for the request and one for the candidate.
 
-    Where other parts end in numbers too, their sum is one output layer over all of them side by side.
+    The sum of several parts' output numbers equals one output layer over the concatenation of their inputs.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class DeepPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         self.output_kernel = create("deep/output_kernel", [last, 1], he_normal(seed, 3 + len(hidden_units)))
 
     def share(self, request: tf.Tensor) -> tf.Tensor:
-        """What float32 `request` [r, widths[0]] adds to the first layer: float32 [r, units], to be gathered by row."""
+        """The share of float32 `request` [r, widths[0]] in the first layer: float32 [r, units]."""
         return request_share(request, self.request_kernel, self.first_bias)
 
     def logit(self, share: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
-        """The output, float32 [n], for `share` [n, units] and `candidate` [n, widths[1]]."""
+        """The output number, float32 [n], for `share` [n, units] and `candidate` [n, widths[1]]."""
         hidden = split_dense(share, candidate, self.candidate_kernel)
         return tf.squeeze(tf.matmul(dense_stack(hidden, self.kernels, self.biases), self.output_kernel), axis=1)

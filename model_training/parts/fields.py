@@ -1,28 +1,28 @@
-"""One vector of equal length for each deep feature, as models that multiply features with each other need them.
+"""One vector of equal length for each deep feature, for models that multiply features with each other.
 
     v_f = the pooled embedding             of an embedded feature
-    v_f = x_f u_f                          of a number x_f, with a vector u_f of its own
+    v_f = x_f u_f                          of a number x_f with its own vector u_f
 
-Guo et al.: DeepFM (2017), section 2.1: a field of one number is represented by the number itself, times its vector.
+Guo et al.: DeepFM (2017), section 2.1: a field of one number is represented by the number times its vector.
 """
 
 import tensorflow as tf
 
-from model_training.columns import Ends
+from model_training.columns import ColumnPair
 from model_training.parts.embedding import Embedded
-from model_training.variables import VariableFactory, normal
+from model_training.parts.variables import VariableFactory, normal
 
 
 class FieldPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """The vectors of numbers, and the fields of each end.
+    """The vectors of numbers, and the fields of request and candidate.
 
     Attributes:
-        counts: fields of the request and of the candidate: embedded features first, then numbers.
+        counts: number of fields of the request and of the candidate. Embedded features come first, then numbers.
     """
 
-    def __init__(self, ends: Ends, dim: int, *, stddev: float, seed: int, create: VariableFactory) -> None:
+    def __init__(self, columns: ColumnPair, dim: int, *, stddev: float, seed: int, create: VariableFactory) -> None:
         super().__init__(name="fields")
-        request, candidate = ends
+        request, candidate = columns
         self._dim = dim
         self._embedded = (len(request.embedded), len(candidate.embedded))
         self.counts = (
@@ -45,6 +45,6 @@ class FieldPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         return self._fields(embedded, self._embedded[1], self.candidate_numbers)
 
     def _fields(self, embedded: Embedded, count: int, vectors: tf.Tensor) -> tf.Tensor:
-        # The number of rows is spelled out: a reshape cannot infer it where there are no fields.
+        # The number of rows is explicit because a reshape cannot infer it when there are no fields.
         fields = tf.reshape(embedded.vectors, [tf.shape(embedded.vectors)[0], count, self._dim])
         return tf.concat([fields, embedded.numbers[:, :, None] * vectors], axis=1)

@@ -1,17 +1,17 @@
-"""The wide part: a linear model over ids and numbers of both ends."""
+"""The wide part: a linear model over ids and numbers of request and candidate."""
 
 import tensorflow as tf
 
 from model_training.columns import LinearColumns
 from model_training.layers.linear import linear_floats, linear_ids
-from model_training.models.inputs import ModelInputs
-from model_training.variables import VariableFactory, shards_of, zeros
+from model_training.parts.inputs import ModelInputs
+from model_training.parts.variables import VariableFactory, shards_of, zeros
 
 
 class LinearPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """A weight for each row of the fused table, and one for each number.
+    """One weight for each row of the fused table, and one for each number.
 
-    Invariant: row 0 of `weights`, which is padding, is zero at first; trainers keep it so.
+    Invariant: row 0 of `weights` is padding; it starts at zero, and optimizers keep it at zero.
     """
 
     def __init__(self, rows: int, request: LinearColumns, candidate: LinearColumns, *, create: VariableFactory) -> None:
@@ -27,7 +27,7 @@ class LinearPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         return [*shards_of(self.weights), self.request_floats, self.candidate_floats]
 
     def logit(self, inputs: ModelInputs) -> tf.Tensor:
-        """The weighted sum, float32 [n]; the request's share is worked out once a request."""
+        """The weighted sum, float32 [n]; the request's share is computed once per request."""
         request = linear_ids(self.weights, inputs.request_ids, self._request.ids)
         candidate = linear_ids(self.weights, inputs.candidate_ids, self._candidate.ids)
         if self._request.floats:

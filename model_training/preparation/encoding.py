@@ -1,4 +1,4 @@
-"""Rows of values to rows of ids and floats, batch by batch, by the encoder that serves."""
+"""Encodes rows of values as rows of ids and floats, in batches, by the same encoder as in serving."""
 
 from collections.abc import Iterator, Sequence
 from itertools import compress
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 IDS, FLOATS, NUMBERS = "ids", "floats", "numbers"
-"""Encoded rows: the bytes of int32 [row_ids] and float32 [row_floats], and float64 for each of `number_features`, NaN
-where it is missing; all null where the row has a reason."""
+"""Columns of encoded rows: the bytes of int32 [row_ids], the bytes of float32 [row_floats], and one float64 for each of
+`number_features`, NaN if the number is missing. All three are null if the row is dropped."""
 
 _SCHEMA = (
     f"{KEY} string, {TIME_MS} bigint, {LABEL} int, {REASON} string,"
@@ -26,12 +26,12 @@ _SCHEMA = (
 
 
 def number_features(spec: FeatureSpec) -> tuple[Numeric | Bucketised, ...]:
-    """The features that are numbers, whose statistics a spec holds."""
+    """The features that are numbers; a spec has statistics of them."""
     return tuple(feature for feature in spec.features if isinstance(feature, Numeric | Bucketised))
 
 
 def encode(rows: Rows, spec: FeatureSpec) -> "DataFrame":
-    """The rows encoded; those that have a reason to be left out, or get one, keep nothing but that."""
+    """Encodes the rows; a dropped row keeps only its reason."""
     reader, text = rows.reader, spec.to_json()
 
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -41,29 +41,29 @@ def encode(rows: Rows, spec: FeatureSpec) -> "DataFrame":
 
 
 def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
-    """Encodes batches of rows; each comes back as many rows, those that are left out last."""
+    """Encodes batches of rows; each batch keeps its number of rows, with the dropped rows last."""
     encoder, numbers = Encoder(spec), [feature.name for feature in number_features(spec)]
     for batch in batches:
         usable = batch.column(REASON).is_null()
-        given, refused = batch.filter(usable), batch.filter(batch.column(REASON).is_valid())
+        given, dropped = batch.filter(usable), batch.filter(batch.column(REASON).is_valid())
         values = reader(given)
         good = [reason is None for reason in values.reasons]
         kept = given.filter(pa.array(good, pa.bool_()))
         n = kept.num_rows
         if isinstance(values, Served):
             ids, floats = values.ids[good], values.floats[good]
-            raw = np.full((len(numbers), n), np.nan)  # what the encoder was given is not known any more
+            raw = np.full((len(numbers), n), np.nan)  # the encoder's input is not in the log
         else:
             columns = {name: list(compress(column, good)) for name, column in values.by_feature.items()}
             ids, floats = encoder.encode_table(columns, n)
             raw = np.array([[to_float(value) for value in columns[name]] for name in numbers], dtype=np.float64)
         yield _batch(kept, [None] * n, _bytes(ids), _bytes(floats), _lists(raw.reshape(len(numbers), n).T))
-        spoilt = given.filter(pa.array([not g for g in good], pa.bool_()))
-        yield _left_out(spoilt, [reason for reason in values.reasons if reason is not None])
-        yield _left_out(refused, refused.column(REASON).to_pylist())
+        rejected = given.filter(pa.array([not g for g in good], pa.bool_()))
+        yield _dropped(rejected, [reason for reason in values.reasons if reason is not None])
+        yield _dropped(dropped, dropped.column(REASON).to_pylist())
 
 
-def _left_out(rows: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBatch:
+def _dropped(rows: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBatch:
     nothing, no_numbers = (pa.nulls(rows.num_rows, kind) for kind in (pa.binary(), pa.list_(pa.float64())))
     return _batch(rows, reasons, nothing, nothing, no_numbers)
 

@@ -1,4 +1,4 @@
-"""The way from a log to a folder of training data."""
+"""Prepares training data: from a log to a folder of records."""
 
 import os
 import shutil
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pyspark import StorageLevel
 from pyspark.sql import functions as f
 
+from model_training.config.preparation import PrepareConfig, SplitConfig, TableSource
+from model_training.data.manifest import ROWS_PER_RECORD, Manifest, Shard, write_manifest
+from model_training.data.prepared import SPLITS, Prepared, Split, SplitManifest
 from model_training.errors import DataError
-from model_training.manifest import ROWS_PER_RECORD, Manifest, Shard, write_manifest
-from model_training.preparation.config import PrepareConfig, SplitConfig, TableSource
 from model_training.preparation.encoding import encode
-from model_training.preparation.prepared import SPLITS, Prepared, Split, SplitManifest
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, data_errors
 from model_training.preparation.shards import COMPRESSION, SPLIT, WrittenShard, write_shards
 from model_training.preparation.statistics import STATISTICS, observe, write_statistics
@@ -36,11 +36,11 @@ def prepare(
     """Reads the log that `config` names and writes `output`, whole or not at all.
 
     Raises:
-        ConfigError: the config fits neither log nor spec.
-        DataError: the log cannot be read, a split would be empty, or `output` is there already.
+        ConfigError: the config does not fit the log or the spec.
+        DataError: the log cannot be read, a split would be empty, or `output` already exists.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not overwrite:
-        raise DataError(f"{output}: is there already and not empty; --overwrite replaces it")
+        raise DataError(f"{output}: already exists and is not empty; --overwrite replaces it")
     partial = output.parent / f".{output.name}.{os.getpid()}.partial"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, di
     scratch = directory / "shards"
     scratch.mkdir()
     written = write_shards(kept, spec, scratch, config.shards)
-    # After a failure the end of the session frees it: some of it may still be read.
+    # Not after a failure: tasks may still read it, and the end of the session frees it.
     encoded.unpersist()
     splits = {name: part for name in SPLITS if (part := _moved(name, written, directory, spec, config)) is not None}
     shutil.rmtree(scratch)
@@ -109,12 +109,12 @@ def _source(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec) -> 
 
 
 def _bounds(rows: "DataFrame", split: SplitConfig) -> tuple[int, int | None]:
-    """The first moments of validation and test, in ms."""
+    """Start times of validation and test, in ms."""
     if split.validation_from is not None:
         return _ms(split.validation_from), None if split.test_from is None else _ms(split.test_from)
     shares = f.array(f.lit(split.train), f.lit(split.train + split.validation))
     cuts = rows.agg(f.percentile_approx(TIME_MS, shares, _ACCURACY)).first()[0]
-    # Each is the time of the last row before the cut.
+    # Each cut is the time of the last row before it.
     return cuts[0] + 1, cuts[1] + 1 if split.test else None
 
 
@@ -123,7 +123,7 @@ def _ms(moment: datetime) -> int:
 
 
 def _is_kept(config: PrepareConfig) -> "Column":
-    """Clicks, and the share of the non-clicks whose keys hash low enough: the same ones each time, in any order."""
+    """True for clicks, and for the non-clicks whose key hash is below the rate: the same ones in every run."""
     hashed = f.xxhash64(f.lit(config.seed), f.col(KEY)).bitwiseAND(f.lit(2**63 - 1))
     return (f.col(LABEL) == 1) | (hashed.cast("double") / _HASHES < config.negative_sampling_rate)
 
@@ -131,7 +131,7 @@ def _is_kept(config: PrepareConfig) -> "Column":
 def _moved(
     name: str, written: Sequence[WrittenShard], directory: Path, spec: FeatureSpec, config: PrepareConfig
 ) -> SplitManifest | None:
-    """Gives the shards of a split their last names; None without any."""
+    """Moves the shards of a split to their final names; None if the split has no shards."""
     own = [shard for shard in written if shard.split == name]
     if not own:
         return None
@@ -160,11 +160,13 @@ def _moved(
 def _check(splits: Mapping[Split, SplitManifest], wanted: Sequence[Split]) -> None:
     for name in wanted:
         if name not in splits:
-            raise DataError(f"split {name!r} has no rows: give other shares or times")
+            raise DataError(f"split {name!r} has no rows: use other shares or times")
     present: list[Any] = [splits[name] for name in SPLITS if name in splits]
     for earlier, later in pairwise(present):
         if earlier.last_ms > later.first_ms:
-            raise DataError(f"the splits overlap: a row of {earlier.last_ms} stands before one of {later.first_ms}")
+            raise DataError(
+                f"the splits overlap: the earlier ends at {earlier.last_ms} ms, the later begins at {later.first_ms} ms"
+            )
 
 
 def _replace(output: Path, partial: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every source of rows hands on to the encoding, and how a Spark error is told."""
+"""Rows as every source passes them to the encoding, and the conversion of Spark's errors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEY, TIME_MS, LABEL, REASON = "key", "time_ms", "label", "reason"
-"""Columns that all rows have: text, int64 in ms since 1970, int32 0 or 1, and why the row is left out, or null."""
+"""Columns of all rows: text, int64 in ms since 1970, int32 0 or 1, and the reason to drop the row, or null."""
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """n rows' values: by feature name, and for each row why it cannot be encoded, or None."""
+    """The values of n rows by feature name; `reasons`: why a row cannot be encoded, or None."""
 
     by_feature: Mapping[str, Sequence[object]]
     reasons: Sequence[str | None]
@@ -28,7 +28,7 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """n rows as they were encoded for serving: int32 [n, row_ids], float32 [n, row_floats]; `reasons` as above."""
+    """n rows that the scorer encoded: int32 [n, row_ids], float32 [n, row_floats]; `reasons` as in `Values`."""
 
     ids: I32
     floats: F32
@@ -36,11 +36,10 @@ class Served:
 
 
 class Reader(Protocol):
-    """Fetches the values of the features from rows, or what was made of them; runs where the rows are, so it must
-    survive pickling."""
+    """Reads the features' values, or encoded rows, from a batch. It runs in Spark's workers, so it can be pickled."""
 
     def __call__(self, batch: "pa.RecordBatch") -> Values | Served:
-        """The values of all rows of a batch, none of which has a reason yet."""
+        """The values of all rows of a batch; no row has a reason yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,8 @@ class Rows:
     """A source's rows.
 
     Attributes:
-        frame: a Spark DataFrame of `KEY`, `TIME_MS`, `LABEL`, `REASON`, and whatever `reader` reads.
-        counts: what was counted on the way and is no row, by name.
+        frame: a Spark DataFrame with `KEY`, `TIME_MS`, `LABEL`, `REASON`, and the columns that `reader` reads.
+        counts: counts of things that are not rows, by name.
     """
 
     frame: Any
@@ -59,7 +58,7 @@ class Rows:
 
 @contextmanager
 def data_errors(what: str) -> Iterator[None]:
-    """Turns what Spark says of files and rows into a `DataError` of one line."""
+    """Converts Spark's errors about files and rows to a `DataError` of one line."""
     try:
         yield
     except PySparkException as error:
@@ -69,10 +68,10 @@ def data_errors(what: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What a message of Spark's says: its first line, or the error in a task's Python; plans and traces follow it."""
+    """The useful line of a Spark message: its first line, or the Python error of a task; plans and traces follow."""
     text = str(error).strip()
     _, traced, trace = text.rpartition("Traceback (most recent call last):\n")
     if traced:
-        # Frames are indented, the error below them is not.
+        # Stack frames are indented; the error after them is not.
         return next((line for line in trace.splitlines() if line.strip() and not line[0].isspace()), text)
     return text.splitlines()[0] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Encoded rows to TFRecord shards, each written whole by one task, in order of time."""
+"""Writes encoded rows as TFRecord shards, each written by one task and in order of time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import functions as f
 
-from model_training.click_log import Examples
-from model_training.manifest import sha256_of
+from model_training.data.examples import Examples
+from model_training.data.manifest import sha256_of
 from model_training.preparation.encoding import FLOATS, IDS
 from model_training.preparation.rows import KEY, LABEL, TIME_MS
 from model_training.runtime import load_tensorflow
@@ -32,7 +32,7 @@ _SCHEMA = (
 
 @dataclass(slots=True)
 class WrittenShard:
-    """A shard as its task left it; `path` is absolute, times are in ms."""
+    """A shard that a task has written; `path` is absolute, times are in ms."""
 
     split: str
     shard: int
@@ -45,10 +45,10 @@ class WrittenShard:
 
 
 def write_shards(rows: "DataFrame", spec: FeatureSpec, directory: Path, shards: int) -> list[WrittenShard]:
-    """Writes encoded rows that have a `SPLIT` into `directory`; which shard a row goes to is a hash of its key.
+    """Writes encoded rows with a `SPLIT` into `directory`; a hash of the key chooses a row's shard.
 
-    The names carry the task's attempt: a task that Spark repeats leaves files that nobody names, and never half of one
-    that somebody does. `directory` must be the same one on all machines.
+    File names contain the task's attempt. If Spark repeats a task, the files of the failed attempt are not in the
+    result. `directory` must be the same folder on all machines.
     """
     layout = Layout(spec)
     widths = layout.row_ids, layout.row_floats
@@ -71,11 +71,11 @@ def write_shards(rows: "DataFrame", spec: FeatureSpec, directory: Path, shards: 
 def written_shards(
     batches: Iterator[pa.RecordBatch], directory: Path, widths: tuple[int, int], attempt: int
 ) -> Iterator[WrittenShard]:
-    """Writes rows that come sorted by split and shard."""
+    """Writes rows that are sorted by split and shard."""
     load_tensorflow()  # only tasks that write need it
     from tensorflow.io import TFRecordWriter  # noqa: PLC0415
 
-    from model_training.records import serialized  # noqa: PLC0415
+    from model_training.data.records import serialized  # noqa: PLC0415
 
     current: WrittenShard | None = None
     writer: Any = None
@@ -110,7 +110,7 @@ def _closed(shard: WrittenShard, writer: Any) -> WrittenShard:
 
 
 def _by_shard(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """The runs of rows of one split and shard."""
+    """Cuts a batch into runs of rows of one split and shard."""
     if not batch.num_rows:
         return
     shards = batch.column(SHARD).to_numpy()

@@ -1,4 +1,4 @@
-"""What a spec wants to know of its numbers, from the training rows alone: mean and spread, or boundaries of buckets."""
+"""Statistics of a spec's numbers over the training rows: mean and deviation, or bucket boundaries."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,9 +21,9 @@ _ACCURACY = 100_000
 def observe(rows: "DataFrame", spec: FeatureSpec, *, quantiles: int) -> dict[str, dict[str, Any]]:
     """Statistics of encoded rows, by feature name.
 
-    `present` and `missing` count values. What a spec can use has the spec's own keys: `mean` and `std` of a numeric
-    feature (of the population, behind log1p where the feature has `log`), and of a bucketised one `boundaries`, which
-    part the rows into `quantiles` of equal count, each once. They are left out where the values do not vary.
+    `present` and `missing` count values. Statistics that a spec can use have the spec's keys. A numeric feature has
+    `mean` and `std` (of the population, after log1p if the feature has `log`). A bucketised feature has `boundaries`
+    between `quantiles` of equal count, without duplicates. They are omitted if the values do not vary.
     """
     features = number_features(spec)
     if not features:
@@ -34,7 +34,7 @@ def observe(rows: "DataFrame", spec: FeatureSpec, *, quantiles: int) -> dict[str
         wanted.append(f.count(number).alias(f"count{i}"))
         if isinstance(feature, Numeric):
             scaled = f.log1p(f.greatest(number, f.lit(0.0))) if feature.log else number
-            scaled = f.when(number.isNotNull(), scaled)  # greatest() passes over nulls
+            scaled = f.when(number.isNotNull(), scaled)  # greatest() ignores nulls
             wanted += [f.avg(scaled).alias(f"mean{i}"), f.stddev_pop(scaled).alias(f"std{i}")]
         else:
             parts = f.array(*(f.lit(q / quantiles) for q in range(1, quantiles)))
@@ -53,10 +53,10 @@ def observe(rows: "DataFrame", spec: FeatureSpec, *, quantiles: int) -> dict[str
 
 
 def fitted(spec: FeatureSpec, statistics: Mapping[str, Mapping[str, Any]]) -> FeatureSpec:
-    """The spec with the mean, spread and boundaries that were observed; its hash is another one.
+    """The spec with the observed mean, deviation and boundaries; its hash differs from the original one.
 
     Raises:
-        DataError: statistics of a feature that the spec does not have.
+        DataError: there are statistics of a feature that the spec does not have.
     """
     known = {feature.name for feature in number_features(spec)}
     unknown = [name for name in statistics if name not in known]
@@ -70,9 +70,9 @@ def fitted(spec: FeatureSpec, statistics: Mapping[str, Mapping[str, Any]]) -> Fe
 
 
 def write_statistics(path: Path, statistics: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes them as JSON.
+    """Writes statistics as JSON.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path.write_bytes(orjson.dumps(statistics, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

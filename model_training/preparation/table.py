@@ -1,4 +1,4 @@
-"""A log of one row an impression, in CSV, JSON lines or Parquet; columns feed features by the paths of the spec."""
+"""A log with one row per impression, in CSV, JSON lines or Parquet; columns feed features by the spec's paths."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
+from model_training.config.preparation import TableSource
 from model_training.errors import ConfigError
-from model_training.preparation.config import TableSource
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, Values, data_errors, first_line
 from streamer.features import Cross, FeatureSpec
 
@@ -23,9 +23,10 @@ _SCALARS = (t.StringType, t.BooleanType, t.IntegralType, t.FloatType, t.DoubleTy
 
 @dataclass(frozen=True, slots=True)
 class ColumnReader:
-    """Takes the values of `features` from the columns f0, f1, ….
+    """Reads the values of `features` from the columns f0, f1, ….
 
-    By Arrow and not by pandas, which makes floats of integers where one is missing, and "3.0" is not the id "3".
+    Through Arrow and not through pandas: pandas converts integers to floats if one is missing, and "3.0" is not the id
+    "3".
     """
 
     features: tuple[str, ...]
@@ -39,8 +40,8 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
     """The rows of a table.
 
     Raises:
-        ConfigError: an expression cannot be understood, gives no usable type, or uses what is known after the event;
-            a feature has no expression, or an expression no feature.
+        ConfigError: an expression is invalid, has an unusable type, or uses a column that is known only after the
+            event; or a feature has no expression, or an expression no feature.
         DataError: the files cannot be read.
     """
     by_feature = expressions_of(spec, source)
@@ -59,7 +60,7 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
         _column(where, expression, kind, _SCALARS, lists=True).alias(f"f{i}")
         for i, ((where, expression), kind) in enumerate(zip(by_feature.values(), kinds, strict=True))
     ]
-    # Text may be a number or a word, such as all of CSV.
+    # Text, such as every value of CSV, may be a number or a word.
     clicked = f.coalesce(label.cast("double"), label.cast("boolean").cast("double"))
     moment = f.unix_millis(time.cast("timestamp"))
     corrupt = f.col(_CORRUPT).isNotNull() if _CORRUPT in frame.columns else f.lit(False)
@@ -67,7 +68,7 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
         f.when(corrupt, "record cannot be parsed")
         .when(label.isNull(), "no label")
         .when(clicked.isNull() | ~clicked.isin(0.0, 1.0), "label is neither 0 nor 1")
-        .when(moment.isNull(), "no time, or one that cannot be read")
+        .when(moment.isNull(), "time is missing or unreadable")
         .when(key.isNull(), "no key")
     )
     rows = frame.select(
@@ -77,10 +78,10 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
 
 
 def expressions_of(spec: FeatureSpec, source: TableSource) -> Mapping[str, tuple[str, str]]:
-    """For each feature where its expression stands in the config, and the expression.
+    """For each feature the key of its expression in the config, and the expression.
 
     Raises:
-        ConfigError: a path that the spec reads has no expression, or an expression's path is not read.
+        ConfigError: a path that the spec reads has no expression, or the spec does not read an expression's path.
     """
     found: dict[str, tuple[str, str]] = {}
     unread = {f"request.{path}" for path in source.request} | {f"candidate.{path}" for path in source.candidate}
@@ -91,7 +92,7 @@ def expressions_of(spec: FeatureSpec, source: TableSource) -> Mapping[str, tuple
         where = f"{end}.{feature.path}"
         if feature.path not in mapping:
             raise ConfigError(
-                f"source.{where}: nothing is given for feature {feature.name!r} of spec {spec.name!r};"
+                f"source.{where}: no expression for feature {feature.name!r} of spec {spec.name!r};"
                 ' write "null" if the log does not have it'
             )
         found[feature.name] = (f"source.{where}", mapping[feature.path])
@@ -109,19 +110,19 @@ def _read(spark: "SparkSession", source: TableSource) -> "DataFrame":
             return spark.read.options(**source.options).json(list(source.paths))
         options = {"header": "true", **source.options}
         schema = spark.read.options(**options).csv(list(source.paths)).schema
-        # Named in the schema, the column tells the lines that do not fit the header.
+        # With this column in the schema, Spark marks the lines that do not fit the header.
         schema = t.StructType([*schema.fields, t.StructField(_CORRUPT, t.StringType())])
         return spark.read.options(**options).schema(schema).csv(list(source.paths))
 
 
 def _after_event(frame: "DataFrame", source: TableSource) -> list[str]:
-    """The columns that no feature may use: those named, and those that the label is made of."""
+    """The columns that no feature may use: `after_event`, and the columns of the label's expression."""
     return [*source.after_event, *_used(frame, frame.columns, source.label)]
 
 
 def _used(frame: "DataFrame", columns: Sequence[str], expression: str) -> list[str]:
-    """Those of `columns` without which the expression means nothing."""
-    # A column that is used is also named; to ask of every one takes long.
+    """The columns without which the expression is invalid."""
+    # A used column is also named in the text; asking Spark about every column is slow.
     named = [column for column in columns if column.lower() in expression.lower()]
     return [column for column in named if not _is_understood(frame.drop(column), expression)]
 
@@ -130,10 +131,10 @@ def _types(known_before: "DataFrame", whole: "DataFrame", expressions: Sequence[
     """The types of expressions over the columns that are known before the event.
 
     Raises:
-        ConfigError: one cannot be understood, or needs a column that only `whole` has.
+        ConfigError: an expression is invalid, or needs a column that only `whole` has.
     """
     try:
-        # All at once, because each question to Spark takes its time.
+        # One query for all, because each query to Spark is slow.
         selected = known_before.select(*(f.expr(text).alias(f"f{i}") for i, (_, text) in enumerate(expressions)))
         return [field.dataType for field in selected.schema]
     except AnalysisException:
@@ -147,33 +148,33 @@ def _type(frame: "DataFrame", whole: "DataFrame", where: str, expression: str) -
         hidden = [column for column in whole.columns if column not in frame.columns]
         if hidden and _is_understood(whole, expression):
             raise ConfigError(
-                f"{where}: {expression!r} uses {_listed(_used(whole, hidden, expression))}, which is only known after"
-                " the ad was shown: the model would learn its own answer"
+                f"{where}: {expression!r} uses {_listed(_used(whole, hidden, expression))}, which is known only after"
+                " the impression: the model would learn its own answer"
             ) from None
         raise ConfigError(f"{where}: {expression!r}: {first_line(error)}") from None
 
 
 def _checked(frame: "DataFrame", where: str, expression: str, types: tuple[type[t.DataType], ...]) -> "Column":
-    """The column of an expression, which must be of one of `types`."""
+    """The column of an expression, whose type must be one of `types`."""
     return _column(where, expression, _type(frame, frame, where, expression), types)
 
 
 def _column(
     where: str, expression: str, kind: t.DataType, types: tuple[type[t.DataType], ...], *, lists: bool = False
 ) -> "Column":
-    """The column of an expression of type `kind`, which must be one of `types`, or with `lists` a list of them."""
+    """The column of an expression; its type `kind` must be one of `types`, or with `lists` a list of them."""
     element = kind.elementType if lists and isinstance(kind, t.ArrayType) else kind
     if not isinstance(element, types):
         raise ConfigError(
             f"{where}: {expression!r} is of type {kind.simpleString()}; cast it to one of {_listed_types(types)}"
         )
-    # A column of no type has no form in Arrow.
+    # Arrow has no form for Spark's type without values.
     return f.expr(expression).cast("string") if isinstance(kind, t.NullType) else f.expr(expression)
 
 
 def _is_understood(frame: "DataFrame", expression: str) -> bool:
     try:
-        frame.select(f.expr(expression)).schema  # noqa: B018  it is analysed when asked for its schema
+        frame.select(f.expr(expression)).schema  # noqa: B018  reading the schema makes Spark analyse it
     except AnalysisException:
         return False
     return True

@@ -1,7 +1,7 @@
-"""The topics `bid-requests` (or `feature-log`), `impressions` and `clicks`, as JSON lines, joined to labelled rows.
+"""Joins the topics `bid-requests` (or `feature-log`), `impressions` and `clicks`, as JSON lines, to labelled rows.
 
-A row is an ad that was shown. It is a click if one came within the window after it; candidates that were not shown are
-no rows, because nobody knows whether they would have been clicked.
+A row is an impression. It is a click if a click came within the window after it. Candidates that were not shown are not
+rows, because it is not known whether they would have been clicked.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from pyspark.sql import functions as f
 
-from model_training.preparation.config import TopicsSource
+from model_training.config.preparation import TopicsSource
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served, Values, data_errors
 from streamer.features import Cross, FeatureSpec, Layout
 from streamer.features.paths import column_getter, getter
@@ -31,9 +31,9 @@ _SHOWN = [_REQUEST_ID, _AD]
 
 @dataclass(frozen=True, slots=True)
 class RequestReader:
-    """Takes the values of user and context, and of the candidate that was shown, from the JSON of requests.
+    """Reads the values of user, context and the shown candidate from the JSON of requests.
 
-    Candidates may be objects or columns, as the scorer takes them.
+    Candidates may be objects or columns, as in the scorer.
     """
 
     spec_json: str
@@ -72,7 +72,7 @@ class RequestReader:
 
 @dataclass(frozen=True, slots=True)
 class ServedReader:
-    """Takes the row of the candidate that was shown from lines of the feature log."""
+    """Reads the row of the shown candidate from lines of the feature log."""
 
     spec_json: str
 
@@ -95,7 +95,7 @@ class ServedReader:
 
 
 def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) -> Rows:
-    """The ads that were shown, with what was asked for them and whether they were clicked.
+    """The impressions with their requests and their labels.
 
     Raises:
         DataError: the files cannot be read.
@@ -105,7 +105,7 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
         bids = _requests(spark, source, spec)
         shown, clicks = (_events(spark, paths) for paths in (source.impressions, source.clicks))
     requests = bids.where(f.col(_REQUEST_ID).isNotNull()).groupBy(_REQUEST_ID)
-    # A request that was logged by several specs, because its record was read again, counts by the one that is wanted.
+    # A record that was read twice may be logged under several specs; the row of the wanted spec is used.
     requests = requests.agg(f.min_by(_REQUEST, f.struct(_IS_FOREIGN, _REQUEST)).alias(_REQUEST))
     good = shown.where(_is_complete())
     first = good.groupBy(*_SHOWN).agg(f.min(TIME_MS).alias(TIME_MS))
@@ -116,7 +116,7 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
     valid = matched.where(in_time).groupBy(*_SHOWN).agg(f.count(f.lit(1)).alias("clicks"))
     ends_ms = good.select(TIME_MS).union(click.select("clicked_ms")).agg(f.max(TIME_MS)).first()[0]
     reason = f.when(f.col(_REQUEST).isNull(), "impression of an unknown request").when(
-        f.col(TIME_MS) + window_ms > f.lit(ends_ms).cast("bigint"), "the window for clicks was not over"
+        f.col(TIME_MS) + window_ms > f.lit(ends_ms).cast("bigint"), "the click window was still open"
     )
     rows = first.join(requests, _REQUEST_ID, "left").join(valid, _SHOWN, "left")
     rows = rows.select(
@@ -136,7 +136,7 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
         _count(f.col(TIME_MS).isNull()).alias("clicks without an impression"),
         _count(after < 0).alias("clicks before their impression"),
         _count(after > window_ms).alias("clicks after the window"),
-        (_count(in_time) - f.count_distinct(f.when(in_time, f.struct(*_SHOWN)))).alias("clicks that are repeats"),
+        (_count(in_time) - f.count_distinct(f.when(in_time, f.struct(*_SHOWN)))).alias("repeated clicks"),
     )
     reader: Reader = RequestReader(spec.to_json()) if source.feature_log is None else ServedReader(spec.to_json())
     return Rows(
@@ -145,15 +145,15 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
         {
             **counts.first().asDict(),
             "clicks without request_id, ad_id or timestamp_ms": clicks.where(~_is_complete()).count(),
-            "impressions that are repeats": good.count() - first.count(),
-            "requests that are repeats": bids.where(f.col(_REQUEST_ID).isNotNull()).count() - requests.count(),
+            "repeated impressions": good.count() - first.count(),
+            "repeated requests": bids.where(f.col(_REQUEST_ID).isNotNull()).count() - requests.count(),
             "requests without an id": bids.where(f.col(_REQUEST_ID).isNull()).count(),
         },
     )
 
 
 def _requests(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) -> "DataFrame":
-    """Id and text of what was asked, or of what was logged of it, and whether that was encoded by another spec."""
+    """Id and JSON of each request, or of its line in the feature log; and whether another spec encoded it."""
     if source.feature_log is None:
         path, foreign = spec.request.request_id, f.lit(False)
     else:

@@ -56,8 +56,9 @@ def train(console: Console, log: Path, out: Path) -> None:
 def logistic_regression(log: Path) -> ScoreFunction:
     """A logistic regression without crosses, fitted on the first impressions of the log."""
     # Imported here: scikit-learn takes seconds to load, which would delay the start of the demo.
-    from model_training.baseline import LogisticBaseline  # noqa: PLC0415
-    from model_training.click_log import Examples, encode_log, read_log  # noqa: PLC0415
+    from model_training.data.click_log import encode_log, read_log  # noqa: PLC0415
+    from model_training.data.examples import Examples  # noqa: PLC0415
+    from model_training.evaluation.baseline import LogisticBaseline  # noqa: PLC0415
 
     encoder = Encoder(FeatureSpec.from_yaml(SPEC))
     parts = list(encode_log(read_log(log, last=_BASELINE_REQUESTS), encoder))

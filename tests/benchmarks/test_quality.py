@@ -15,7 +15,7 @@ from benchmarks.quality.pictures import PICTURES, binned, draw
 from benchmarks.quality.results import HeldOut, Results, Trial, is_done, load_results, save_trial
 from benchmarks.quality.tables import BEGIN, END, replaced, section
 from benchmarks.quality.world_rows import WorldEncoder, draw_rows
-from model_training.config import load_spec
+from model_training.config.training import load_spec
 from sandbox.replay.public_data import AVAZU
 from sandbox.world.clicks import auc
 from streamer.features import Encoder, FeatureSpec

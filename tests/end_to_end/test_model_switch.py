@@ -12,7 +12,7 @@ from typing import Any, Self
 import pytest
 import yaml
 
-from model_training.labels import set_label
+from model_training.publishing.version_labels import set_label
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request

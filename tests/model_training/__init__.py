@@ -1,1 +1,1 @@
-"""Tests of training: each loads TensorFlow unless it says otherwise."""
+"""Tests of model_training; a test loads TensorFlow unless it says otherwise."""

@@ -1,4 +1,4 @@
-"""A small spec with every kind of column, and logs drawn from a planted truth."""
+"""A small spec with every kind of column, and random logs with a known truth."""
 
 import os
 from pathlib import Path
@@ -45,7 +45,7 @@ def encoder(spec: FeatureSpec) -> Encoder:
 
 
 def click_log(path: Path, requests: int, *, seed: int = 1) -> Path:
-    """A log of three shown ads a request, clicked often where hour and ad agree modulo 3, else seldom."""
+    """A log with three shown ads per request; a click is likely if hour and ad agree modulo 3."""
     rng = np.random.default_rng(seed)
     lines = []
     for i in range(requests):

@@ -1,4 +1,4 @@
-"""Crossing layers as their papers write them, slow and plain."""
+"""Slow reference implementations of crossing layers, as in their papers."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A disk that is full, as far as some processes can tell."""
+"""Simulates a full disk for some processes."""
 
 import resource
 from collections.abc import Iterator, Sequence
@@ -7,10 +7,10 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def files_end_at(size: int, pids: Sequence[int] = (0,)) -> Iterator[None]:
-    """No file can be written beyond `size` bytes: the system refuses the write, as it does on a full disk.
+    """Limits files to `size` bytes: the system rejects further writes, as on a full disk.
 
     Args:
-        pids: of the processes that this holds for; 0 is this one.
+        pids: the processes with this limit; 0 is this process.
     """
     before = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids}
     try:
@@ -19,6 +19,6 @@ def files_end_at(size: int, pids: Sequence[int] = (0,)) -> Iterator[None]:
         yield
     finally:
         for pid, limits in before.items():
-            # What the refusal has ended needs no limits any more.
+            # A process that the rejection ended needs no limits.
             with suppress(ProcessLookupError):
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)

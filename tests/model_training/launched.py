@@ -1,4 +1,4 @@
-"""Whole runs of `model-training launch`, as processes of their own."""
+"""Whole runs of `model-training launch` in their own processes."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def write_config(folder: Path, **settings: object) -> Path:
 
 @contextmanager
 def launched(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """A launcher, which is ended if the test does not wait for its end."""
+    """A launcher; it is terminated if the test does not wait for its end."""
     command = [sys.executable, "-m", "model_training", "launch", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -39,7 +39,7 @@ def launched(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def until(process: subprocess.Popen[str], pattern: str, said: list[str]) -> re.Match[str]:
-    """Reads on to the first line with `pattern`."""
+    """Reads until the first line with `pattern`."""
     assert process.stdout is not None
     for line in process.stdout:
         said.append(line)
@@ -49,6 +49,6 @@ def until(process: subprocess.Popen[str], pattern: str, said: list[str]) -> re.M
 
 
 def pids(launcher: int, role: str = "") -> list[int]:
-    """The children of the launcher that play `role`, by default all, in order of their start."""
+    """The launcher's child processes with `role`, by default all, in order of their start."""
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     return [int(c) for c in children if f'"type": "{role}' in Path(f"/proc/{c}/environ").read_text()]

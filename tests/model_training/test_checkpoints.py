@@ -1,4 +1,4 @@
-"""A run that was broken off goes on as if it had not been."""
+"""A continued run gives the same result as an uninterrupted run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +8,18 @@ import pytest
 import tensorflow as tf
 
 from model_training.checkpoints import Checkpoints, Position
-from model_training.config import TrainingConfig
+from model_training.config.training import TrainingConfig
+from model_training.data.training_data import TrainingData, split_log
 from model_training.errors import ConfigError, DataError
-from model_training.loop import Progress
-from model_training.workflow import TrainingData, split_log, train_records
+from model_training.training.loop import Progress
+from model_training.training.single_process import train_records
 from streamer.features import FeatureSpec
 
 pytestmark = pytest.mark.tensorflow
 
 
 class _KilledError(Exception):
-    """What ends a run in the middle here."""
+    """Ends a run in the middle in these tests."""
 
 
 @pytest.fixture
@@ -38,11 +39,11 @@ def config() -> TrainingConfig:
 
 @pytest.fixture
 def data(tmp_path: Path, log: Path, spec: FeatureSpec) -> TrainingData:
-    """720 examples: an epoch does not end with a batch."""
+    """720 examples, so an epoch does not end with a full batch."""
     return split_log(log, tmp_path / "records", spec, holdout=0.88)
 
 
-def test_a_run_that_goes_on_makes_the_model_of_one_that_was_not_broken_off(
+def test_a_continued_run_makes_the_model_of_an_uninterrupted_run(
     tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
 ) -> None:
     def killed(progress: Progress) -> None:
@@ -51,35 +52,35 @@ def test_a_run_that_goes_on_makes_the_model_of_one_that_was_not_broken_off(
     run = tmp_path / "run"
     with pytest.raises(_KilledError):
         train_records(data.directory, data.manifest, spec, config, killed, checkpoints=run)
-    # The report of step 20 comes before its checkpoint.
+    # Step 20 is reported before its checkpoint is written.
     assert Checkpoints(run, every_seconds=60, now=0).position == Position(steps=19, examples=950)
-    told: list[Progress] = []
-    resumed, result = train_records(data.directory, data.manifest, spec, config, told.append, checkpoints=run)
+    reported: list[Progress] = []
+    resumed, result = train_records(data.directory, data.manifest, spec, config, reported.append, checkpoints=run)
     assert (result.steps, result.examples) == (10, 490)
-    assert told[-1].steps == 29
+    assert reported[-1].steps == 29
     whole, _ = train_records(data.directory, data.manifest, spec, config)
     for ours, theirs in zip(resumed.trainable_variables, whole.trainable_variables, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5, err_msg=ours.name)
-    # All has been done.
+    # No step is left.
     again, nothing = train_records(data.directory, data.manifest, spec, config, checkpoints=run)
     assert nothing.steps == 0
     np.testing.assert_array_equal(again.trainable_variables[0].numpy(), resumed.trainable_variables[0].numpy())
 
 
-def test_the_loss_stands_beside_the_checkpoints_for_tensorboard(
+def test_the_losses_are_beside_the_checkpoints_for_tensorboard(
     tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
 ) -> None:
     train_records(data.directory, data.manifest, spec, config, checkpoints=tmp_path / "run")
-    told = [
+    reported = [
         (event.step, value.tag)
         for events in (tmp_path / "run").glob("events.out.tfevents.*")
         for event in tf.compat.v1.train.summary_iterator(str(events))
         for value in event.summary.value
     ]
-    assert told == [(20, "loss"), (29, "loss")]
+    assert reported == [(20, "loss"), (29, "loss")]
 
 
-def test_a_folder_of_another_model_is_refused(
+def test_a_folder_of_another_model_is_rejected(
     tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
 ) -> None:
     run = tmp_path / "run"
@@ -101,7 +102,7 @@ def test_a_damaged_checkpoint_is_named(
     assert "\n" not in str(caught.value)
 
 
-def test_records_that_are_not_what_the_manifest_says_are_named(
+def test_records_that_differ_from_the_manifest_are_named(
     config: TrainingConfig, data: TrainingData, spec: FeatureSpec
 ) -> None:
     wider = replace(data.manifest, row_ids=data.manifest.row_ids + 1)

@@ -47,6 +47,12 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("streamer/kafka/new.py", "from sandbox import broker", "neither training, nor the sandbox"),
         ("streamer/new.py", "", "imports downwards only"),
         ("model_training/data/new.py", "from streamer import codec", "only features and types"),
+        ("model_training/data/new.py", "from streamer.features import hashing", "only features and types"),
+        ("model_training/layers/new.py", "from model_training.parts import deep", "model_training's layers"),
+        ("model_training/new.py", "", "model_training's layers"),
+        ("model_training/distributed/new.py", "", "model_training.distributed's layers"),
+        ("model_training/models/new.py", "from model_training.models.dcn import DeepCross", "models never import"),
+        ("model_training/evaluation/new.py", "import tensorflow", "imports no TensorFlow"),
     ],
 )
 def test_a_new_module_is_checked(copy: Path, module: str, line: str, broken: str) -> None:

@@ -1,4 +1,4 @@
-"""One Spark for all tests of this folder, and a log with every kind of feature and every kind of bad row."""
+"""One Spark session for all tests, and a log with every kind of feature and of invalid row."""
 
 import gc
 import warnings
@@ -22,7 +22,7 @@ SPARK_LEAVES_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <socket:Resou
 HOUR_MS = 3_600_000
 ROWS = 400
 
-# Few rows and many queries: what is optimised less is ready sooner.
+# Few rows and many queries: less optimisation is faster.
 _QUICK_START = (
     '--driver-java-options "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" --conf spark.sql.codegen.wholeStage=false'
     " --conf spark.sql.adaptive.enabled=false pyspark-shell"
@@ -66,7 +66,7 @@ TABLE_SOURCE: dict[str, object] = {
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """One good row of the log: what a bidder would have sent for it, and what became of it."""
+    """A valid row of the log: the bidder's request, and the outcome."""
 
     request: dict[str, object]
     candidate: dict[str, object]
@@ -75,7 +75,7 @@ class LogRow:
 
 
 def log_row(i: int) -> LogRow:
-    """The i-th; every tenth is a click, an hour holds eight."""
+    """The i-th row; every tenth row is a click, and an hour has eight rows."""
     profile: dict[str, object] = {"sex": ["f", "m", "x"][i % 3], "tags": ["a", "b", "c"][: i % 4]}
     if i % 7:
         profile["age"] = i % 60
@@ -89,13 +89,13 @@ BAD_LINES = {
     "record cannot be parsed": b'{"id": "broken',
     "no label": b'{"id": "x1", "ts": 0, "uid": 1}',
     "label is neither 0 nor 1": b'{"id": "x2", "ts": 0, "clicked": 2}',
-    "no time, or one that cannot be read": b'{"id": "x3", "clicked": 1}',
+    "time is missing or unreadable": b'{"id": "x3", "clicked": 1}',
     "no key": b'{"ts": 0, "clicked": 1}',
 }
 
 
 def write_log(path: Path) -> Path:
-    """The good rows, not in order of time, and a bad one of each kind."""
+    """The valid rows, not in order of time, and one invalid row of each kind."""
     lines = []
     for i in range(ROWS):
         row = log_row(i)
@@ -140,6 +140,6 @@ def spark() -> "Iterator[SparkSession]":
         with spark_session("local[1]") as session:
             session.conf.set("spark.sql.shuffle.partitions", "1")
             yield session
-    # PySpark leaves sockets to the garbage collector, whose warning would be the next test's failure.
+    # PySpark leaves sockets to the garbage collector, whose warning would fail the next test.
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         gc.collect()

@@ -1,4 +1,4 @@
-"""A preparation that is broken off by Ctrl-C."""
+"""Ctrl-C during a preparation."""
 
 import signal
 import subprocess
@@ -21,7 +21,7 @@ def _works(process: psutil.Process) -> bool:
         return False
 
 
-def test_ctrl_c_ends_spark_too_and_leaves_neither_data_nor_traces(tmp_path: Path) -> None:
+def test_ctrl_c_ends_spark_and_leaves_no_data_and_no_stack_trace(tmp_path: Path) -> None:
     write_log(tmp_path / "log.jsonl")
     config = write_config(tmp_path, TABLE_SOURCE | {"paths": [str(tmp_path / "log.jsonl")]})
     arguments = ["prepare", "--config", str(config), "--output", str(tmp_path / "out")]

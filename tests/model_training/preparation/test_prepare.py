@@ -1,4 +1,4 @@
-"""A log prepared by Spark: encoded as the scorer encodes, split by time, sampled, and every row accounted for."""
+"""A log prepared by Spark: encoded like in the scorer, split by time, sampled, with every row counted."""
 
 import shutil
 from collections import Counter
@@ -13,18 +13,18 @@ import pytest
 import tensorflow as tf
 from typer.testing import CliRunner
 
-from model_training.click_log import Examples
 from model_training.commands import app
-from model_training.config import load_spec
+from model_training.config.preparation import PrepareConfig
+from model_training.config.training import load_spec
+from model_training.data.examples import Examples
+from model_training.data.manifest import MANIFEST, sha256_of
+from model_training.data.prepared import Prepared, Split, read_prepared
+from model_training.data.training_data import open_prepared, read_examples
 from model_training.errors import ConfigError, DataError
-from model_training.manifest import MANIFEST, sha256_of
-from model_training.preparation.config import PrepareConfig
 from model_training.preparation.prepare import prepare
-from model_training.preparation.prepared import Prepared, Split, read_prepared
 from model_training.preparation.rows import KEY, LABEL, REASON
 from model_training.preparation.statistics import STATISTICS, fitted
 from model_training.preparation.table import read_table
-from model_training.workflow import open_prepared, read_examples
 from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric
 from streamer.types import BidRequest
 from tests.model_training.disk import files_end_at
@@ -70,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, spark: "SparkSession", numbers
 
 
 def as_served(row: LogRow, encoder: Encoder) -> tuple[bytes, bytes, int]:
-    """The row as the scorer encodes the request for it."""
+    """The row that the scorer encodes from its request."""
     request = BidRequest("r", row.request, 1, rows=[orjson.dumps(row.candidate)])
     ids, floats = encoder.flat_rows(encoder.encode(request))
     return ids.tobytes(), floats.tobytes(), row.clicked
@@ -103,7 +103,7 @@ def test_training_keeps_all_clicks_and_a_share_of_the_rest(run: Run, numbers_spe
     assert run.prepared.splits["validation"].records.negative_sampling_rate == 1.0
 
 
-def test_splits_are_parted_by_time(run: Run) -> None:
+def test_splits_are_separated_by_time(run: Run) -> None:
     train, validation, test = (run.prepared.splits[name] for name in ("train", "validation", "test"))
     assert (train.first_ms, validation.first_ms, test.first_ms) == (0, 40 * HOUR_MS, 45 * HOUR_MS)
     assert train.last_ms < validation.first_ms <= validation.last_ms < test.first_ms
@@ -118,7 +118,7 @@ def test_every_row_is_accounted_for(run: Run) -> None:
     assert prepared.rows == held + prepared.sampled_out + len(BAD_LINES)
 
 
-def test_shards_are_what_the_manifest_says(run: Run) -> None:
+def test_shards_match_the_manifest(run: Run) -> None:
     named = {MANIFEST, STATISTICS}
     for split in run.prepared.splits.values():
         for shard in split.records.shards:
@@ -127,7 +127,7 @@ def test_shards_are_what_the_manifest_says(run: Run) -> None:
     assert {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()} == named
 
 
-def test_statistics_are_those_of_the_training_rows_and_fit_a_spec(run: Run, numbers_spec: FeatureSpec) -> None:
+def test_statistics_are_of_the_training_rows_and_fit_a_spec(run: Run, numbers_spec: FeatureSpec) -> None:
     statistics = orjson.loads((run.folder / STATISTICS).read_bytes())
     bids = [i % 13 / 4 for i in range(320) if i % 11]
     ages = [i % 60 for i in range(320) if i % 7]
@@ -151,14 +151,14 @@ def test_statistics_are_those_of_the_training_rows_and_fit_a_spec(run: Run, numb
 def test_the_same_log_gives_the_same_bytes_and_replaces_only_on_request(
     run: Run, spark: "SparkSession", numbers_spec: FeatureSpec
 ) -> None:
-    with pytest.raises(DataError, match="there already and not empty; --overwrite"):
+    with pytest.raises(DataError, match="already exists and is not empty; --overwrite"):
         prepare(spark, run.config, numbers_spec, run.folder)
     again = prepare(spark, run.config, numbers_spec, run.folder, overwrite=True)
     assert again.splits == run.prepared.splits
     assert [path.name for path in run.folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_model_trained_on_it_is_exported_as_if_nothing_had_been_left_out(run: Run, tmp_path: Path) -> None:
+def test_an_exported_model_is_corrected_for_sampling(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "model.yaml"
     spec = run.folder.parent / "spec.yaml"
     model.write_text(f"spec: {spec}\nmodel: logistic_regression\nbatch_size: 16\nepochs: 20\n", encoding="utf-8")
@@ -168,12 +168,12 @@ def test_a_model_trained_on_it_is_exported_as_if_nothing_had_been_left_out(run: 
     (later,) = run.examples("validation")
     serve = tf.saved_model.load(str(tmp_path / "ctr" / "1")).signatures["serving_default"]
     ctr = serve(ids=later.ids, floats=later.floats)["ctr"].numpy()
-    # One row in ten is a click; of the rows that were kept it is one in three.
+    # One row in ten is a click; of the kept rows it is one in three.
     assert 0.05 < ctr.mean() < 0.2
-    assert "40 " in result.output  # rows that it was judged by
+    assert "40 " in result.output  # evaluation rows
 
 
-def test_damaged_prepared_data_is_refused_before_training(run: Run, tmp_path: Path) -> None:
+def test_damaged_prepared_data_is_rejected_before_training(run: Run, tmp_path: Path) -> None:
     copy = shutil.copytree(run.folder, tmp_path / "copy")
     (copy / run.prepared.splits["train"].records.shards[0].file).unlink()
     with pytest.raises(DataError, match=r"damaged or missing shards, .*: train/records-00000-of-00002\.tfrecord\.gz"):
@@ -183,7 +183,7 @@ def test_damaged_prepared_data_is_refused_before_training(run: Run, tmp_path: Pa
 def test_a_full_disk_is_named_and_leaves_nothing(
     run: Run, spark: "SparkSession", numbers_spec: FeatureSpec, tmp_path: Path
 ) -> None:
-    # Shards are written by processes of Spark's, which are there since the run before.
+    # Spark's worker processes, which exist since the previous run, write the shards.
     running = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
     workers = [p.pid for p in running if "pyspark.daemon" in p.cmdline()]
     assert workers
@@ -199,20 +199,20 @@ def test_a_full_disk_is_named_and_leaves_nothing(
         ({"label": "clicks"}, r"source\.label: 'clicks': .*clicks"),
         ({"time": "ts"}, r"source\.time: 'ts' is of type bigint; cast it to one of timestamp"),
         ({"after_event": ["payed"]}, r"source\.after_event: there is no column 'payed'"),
-        ({"candidate": {"ad_id": "ad"}}, r"source\.candidate\.price\.bid: nothing is given for feature 'bid'"),
+        ({"candidate": {"ad_id": "ad"}}, r"source\.candidate\.price\.bid: no expression for feature 'bid'"),
         (
             {"candidate": {"ad_id": "ad", "price.bid": "paid / 2"}},
-            r"price\.bid: 'paid / 2' uses 'paid', which is only kn",
+            r"price\.bid: 'paid / 2' uses 'paid', which is known only",
         ),
         (
             {"candidate": {"ad_id": "clicked", "price.bid": "bid"}},
-            r"ad_id: 'clicked' uses 'clicked', which is only kno",
+            r"ad_id: 'clicked' uses 'clicked', which is known only",
         ),
         ({"candidate": {"ad_id": "ad", "price.bid": "bid", "x": "ad"}}, r"source\.candidate\.x: no feature of spec"),
         ({"candidate": {"ad_id": "profile", "price.bid": "bid"}}, r"ad_id: 'profile' is of type struct<.*cast it"),
     ],
 )
-def test_configs_that_do_not_fit_the_log_are_refused(
+def test_configs_that_do_not_fit_the_log_are_rejected(
     run: Run, spark: "SparkSession", tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     source = TABLE_SOURCE | {"paths": [str(run.folder.parent / "log.jsonl")]} | changes
@@ -222,11 +222,11 @@ def test_configs_that_do_not_fit_the_log_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_test_split_that_was_asked_for_has_rows(run: Run, spark: "SparkSession", tmp_path: Path) -> None:
+def test_a_requested_test_split_has_rows(run: Run, spark: "SparkSession", tmp_path: Path) -> None:
     source = TABLE_SOURCE | {"paths": [str(run.folder.parent / "log.jsonl")]}
     split = {"validation_from": "1970-01-02T00:00:00Z", "test_from": "1971-01-01T00:00:00Z"}
     config = PrepareConfig.from_yaml(write_config(tmp_path, source, split=split))
-    with pytest.raises(DataError, match="split 'test' has no rows: give other shares or times"):
+    with pytest.raises(DataError, match="split 'test' has no rows: use other shares or times"):
         prepare(spark, config, load_spec(config.spec), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

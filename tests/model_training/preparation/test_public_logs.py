@@ -1,4 +1,4 @@
-"""The shipped configs on the logs that they were written for."""
+"""The shipped configs on their public logs."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model_training.click_log import LoggedRequest, encode_log
-from model_training.config import load_spec
-from model_training.preparation.config import PrepareConfig, TableSource
+from model_training.config.preparation import PrepareConfig, TableSource
+from model_training.config.training import load_spec
+from model_training.data.click_log import LoggedRequest, encode_log
+from model_training.data.training_data import read_examples
 from model_training.preparation.prepare import prepare
-from model_training.workflow import read_examples
 from sandbox.replay.avazu import read_impressions
 from sandbox.replay.public_data import AVAZU
 from streamer.features import Encoder
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.data, SPARK_LEAVES_SOCKETS]
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What is known of a log beforehand."""
+    """Expected figures of a log."""
 
     file: Path
     rows: int
@@ -48,7 +48,7 @@ def _config(name: str, file: Path) -> PrepareConfig:
 
 
 @pytest.mark.slow
-def test_avazu_is_encoded_as_its_replay_is(spark: "SparkSession", tmp_path: Path) -> None:
+def test_avazu_is_encoded_like_its_replay(spark: "SparkSession", tmp_path: Path) -> None:
     (path,) = require_data(AVAZU)
     config = _config("avazu", path)
     spec = load_spec(config.spec)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from model_training.preparation.config import PrepareConfig
-from model_training.preparation.prepared import read_prepared
-from model_training.workflow import read_examples
+from model_training.config.preparation import PrepareConfig
+from model_training.data.prepared import read_prepared
+from model_training.data.training_data import read_examples
 from streamer.features import Encoder, FeatureSpec
 from tests.model_training.preparation.conftest import BAD_LINES, ROWS, TABLE_SOURCE, log_row, write_config, write_log
 from tests.model_training.preparation.test_prepare import as_served, rows_of
@@ -37,14 +37,14 @@ def test_spark_submit_runs_the_command_unchanged(tmp_path: Path, numbers_spec: F
     assert set(found) == {as_served(log_row(i), encoder) for i in range(ROWS)}
 
 
-def test_its_errors_are_one_line_and_its_status_is_passed_on(tmp_path: Path) -> None:
+def test_errors_under_spark_submit_are_one_line_with_their_status(tmp_path: Path) -> None:
     config = write_config(tmp_path, TABLE_SOURCE | {"paths": [str(tmp_path / "absent.jsonl")]})
     command = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local[1]", str(JOB),
                "prepare", "--config", str(config), "--output", str(tmp_path / "out")]  # fmt: skip
     environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
     assert done.returncode == 2
-    # spark-submit passes on what its Python program says on either stream as one.
+    # spark-submit merges standard output and standard error of its Python program.
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
     assert "PATH_NOT_FOUND" in line
     assert "Traceback" not in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Bid requests, impressions and clicks joined: who is a row, who is a click, and what happens to the rest."""
+"""Joins of bid requests, impressions and clicks: rows, labels, and counts of the rest."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,14 +8,14 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from model_training.config.preparation import PrepareConfig
+from model_training.data.training_data import read_examples
 from model_training.errors import DataError
-from model_training.preparation.config import PrepareConfig
 from model_training.preparation.encoding import encoded_batches
 from model_training.preparation.prepare import prepare
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS
 from model_training.preparation.statistics import STATISTICS
 from model_training.preparation.topics import RequestReader, read_topics
-from model_training.workflow import read_examples
 from streamer.features import Encoder, FeatureSpec
 from streamer.features.served import encode_served
 from streamer.types import BidRequest, ModelVersion
@@ -73,7 +73,7 @@ def config(tmp_path: Path) -> PrepareConfig:
     return PrepareConfig.from_yaml(write_config(tmp_path, source))
 
 
-def test_shown_ads_are_rows_and_clicks_in_the_window_their_labels(
+def test_shown_ads_are_rows_and_clicks_in_the_window_are_labels(
     spark: "SparkSession", config: PrepareConfig, numbers_spec: FeatureSpec
 ) -> None:
     assert config.source.kind == "topics"
@@ -86,17 +86,17 @@ def test_shown_ads_are_rows_and_clicks_in_the_window_their_labels(
         "columns\ta1": (200_000, 0, None),
         "columns\ta9": (200_000, 0, None),
         "nobody\ta1": (200_000, 0, "impression of an unknown request"),
-        "rows\ta3": (990_000, 0, "the window for clicks was not over"),
+        "rows\ta3": (990_000, 0, "the click window was still open"),
         None: (None, None, "impression without request_id, ad_id or timestamp_ms"),
     }
     assert found.counts == {
         "clicks without an impression": 1,
         "clicks before their impression": 1,
         "clicks after the window": 2,
-        "clicks that are repeats": 1,
+        "repeated clicks": 1,
         "clicks without request_id, ad_id or timestamp_ms": 1,
-        "impressions that are repeats": 1,
-        "requests that are repeats": 1,
+        "repeated impressions": 1,
+        "repeated requests": 1,
         "requests without an id": 1,
     }
 
@@ -124,7 +124,7 @@ def test_the_ad_shown_is_encoded_as_the_scorer_encodes_it(
 
 
 def logged(document: Mapping[str, Any], encoder: Encoder, spec_hash: str) -> bytes:
-    """The line that the scorer logs of a request."""
+    """The scorer's feature-log line of a request."""
     candidates = document["candidates"]
     columns = candidates if isinstance(candidates, dict) else None
     rows = None if columns else [orjson.dumps(candidate) for candidate in candidates]
@@ -134,13 +134,13 @@ def logged(document: Mapping[str, Any], encoder: Encoder, spec_hash: str) -> byt
 
 @pytest.mark.slow
 @pytest.mark.tensorflow
-def test_rows_of_the_feature_log_are_trained_on_as_they_were_served(
+def test_rows_of_the_feature_log_equal_the_served_rows(
     spark: "SparkSession", numbers_spec: FeatureSpec, tmp_path: Path
 ) -> None:
     encoder, other = Encoder(numbers_spec), "0" * 16
     rows, columns = REQUESTS[:2]
     files: dict[str, list[bytes]] = {
-        # Logged by two specs, as when a record is read again behind a switch of versions.
+        # Logged under two specs: a record is read again after a switch of versions.
         "feature_log": [logged(rows, encoder, spec_hash) for spec_hash in (other, numbers_spec.hash, other)]
         + [logged(columns, encoder, other), b'{"request_id": "broken"}'],
         "impressions": [

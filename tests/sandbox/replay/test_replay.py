@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import pytest
 
-from model_training.click_log import read_log
+from model_training.data.click_log import read_log
 from sandbox.replay.avazu import bid_request, read_impressions, write_click_log
 from sandbox.replay.openrtb import attach, read_requests
 from sandbox.replay.public_data import AVAZU, MissingDataError, data_file

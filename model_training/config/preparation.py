@@ -1,0 +1,143 @@
+"""How a log becomes training data: frozen values that are read from `configs/prepare/*.yaml`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from model_training.config.reading import Kinds, Value, read_yaml
+
+Expression = Annotated[str, Field(min_length=1)]
+"""A Spark SQL expression over the log's columns; a column's name is an expression."""
+
+Globs = Annotated[tuple[str, ...], Field(min_length=1)]
+"""Paths with wildcards, as Spark reads them; a relative path starts at the working directory."""
+
+_WHOLE = 1e-9
+
+
+class TableSource(Value):
+    """A log with one row per impression.
+
+    Attributes:
+        options: options of Spark's reader, such as `sep`. By default CSV has a header; its values are text.
+        label: 1 or true for a click, 0 or false for none.
+        time: the time of the impression, a timestamp in UTC.
+        key: identifies a row, for sampling and sharding; by default all columns together.
+        request, candidate: an expression for each path that the feature spec reads: paths of user and context, and
+            paths of the candidate that was shown.
+        after_event: columns that are known only after the impression; a feature that uses one is rejected.
+    """
+
+    kind: Literal["table"]
+    format: Literal["csv", "json", "parquet"]
+    paths: Globs
+    options: Mapping[str, str] = {}
+    label: Expression
+    time: Expression
+    key: Expression | None = None
+    request: Mapping[str, Expression] = {}
+    candidate: Mapping[str, Expression] = {}
+    after_event: tuple[str, ...] = ()
+
+
+class TopicsSource(Value):
+    """JSON lines of the topics `impressions` and `clicks`, and of `bid-requests` or `feature-log`.
+
+    An impression or click is `{"request_id": …, "ad_id": …, "timestamp_ms": …}`.
+
+    Attributes:
+        bid_requests: the requests; they are encoded here in the same way as by the scorer.
+        feature_log: used instead of `bid_requests`: the rows that the scorer encoded and logged.
+        click_window_s: a click counts up to this time after its impression. An impression whose window is still open
+            at the end of the log is dropped, because its label is not known.
+    """
+
+    kind: Literal["topics"]
+    bid_requests: Globs | None = None
+    feature_log: Globs | None = None
+    impressions: Globs
+    clicks: Globs
+    click_window_s: float = Field(default=1800.0, gt=0)
+
+    @model_validator(mode="after")
+    def _requests_or_rows(self) -> Self:
+        if (self.bid_requests is None) is (self.feature_log is None):
+            raise ValueError("source: one of bid_requests and feature_log is needed")
+        return self
+
+
+Source = Annotated[TableSource | TopicsSource, Field(discriminator="kind")]
+SOURCES: Kinds = {
+    str(get_args(member.model_fields["kind"].annotation)[0]): member for member in (TableSource, TopicsSource)
+}
+
+
+class SplitConfig(Value):
+    """Cuts the log by time: by shares of the rows, or at given times.
+
+    Rows of the same time stay together, so the shares are met as closely as the log's times allow.
+
+    Attributes:
+        train, validation, test: shares with sum 1; `test` may be 0.
+        validation_from, test_from: start times of these splits; without `test_from` there is no test split.
+    """
+
+    train: float = Field(default=0.8, gt=0, lt=1)
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.1, ge=0, lt=1)
+    validation_from: AwareDatetime | None = None
+    test_from: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _shares_or_times(self) -> Self:
+        by_share = self.model_fields_set & {"train", "validation", "test"}
+        if self.validation_from is None:
+            if self.test_from is not None:
+                raise ValueError("split.test_from: needs validation_from")
+            if abs(self.train + self.validation + self.test - 1) > _WHOLE:
+                raise ValueError(
+                    f"split: train, validation and test are shares with sum 1, not"
+                    f" {self.train + self.validation + self.test:g}"
+                )
+        elif by_share:
+            raise ValueError(f"split: give shares ({', '.join(sorted(by_share))}) or times, not both")
+        elif self.test_from is not None and self.test_from <= self.validation_from:
+            raise ValueError("split.test_from: must be later than validation_from")
+        return self
+
+
+class PrepareConfig(Value):
+    """One preparation.
+
+    Attributes:
+        spec: the feature spec's file; in a config file the path is relative to that file.
+        negative_sampling_rate: share of the non-clicks that the training split keeps; validation and test keep all. A
+            hash of the row's key and of `seed` chooses them, so each preparation keeps the same ones.
+        shards: files per split.
+        quantiles: number of buckets of equal count for which `statistics.json` has the boundaries.
+    """
+
+    spec: Path
+    source: Source
+    split: SplitConfig = SplitConfig()
+    negative_sampling_rate: float = Field(default=1.0, gt=0, le=1)
+    seed: int = 1
+    shards: int = Field(default=8, ge=1, le=9999)
+    quantiles: int = Field(default=10, ge=2, le=1000)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the log contains encoded rows instead of values."""
+        return isinstance(self.source, TopicsSource) and self.source.feature_log is not None
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> "PrepareConfig":
+        """Reads a config file.
+
+        Raises:
+            ConfigError: names the file, the key and the value, and for an unknown key the nearest valid one.
+        """
+        config = read_yaml(cls, path, {"source": SOURCES})
+        return config.model_copy(update={"spec": path.parent / config.spec})

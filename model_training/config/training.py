@@ -1,0 +1,154 @@
+"""One training run: frozen values that are read from `configs/models/*.yaml`."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from model_training.config.model import KINDS, ModelConfig, WideDeepConfig
+from model_training.config.reading import Value, read_yaml
+from model_training.errors import ConfigError
+from streamer.features import FeatureSpec, SpecError
+
+Mode = Literal["sync", "async", "mirrored"]
+
+
+class FtrlConfig(Value):
+    """FTRL-Proximal for the wide part (McMahan et al. 2013). Penalties are in units of one example's loss."""
+
+    learning_rate: float = Field(default=0.05, gt=0)
+    initial_accumulator: float = Field(default=0.1, gt=0)
+    l1: float = Field(default=0.0, ge=0)
+    l2: float = Field(default=0.0, ge=0)
+
+
+class AdaGradConfig(Value):
+    """AdaGrad for the deep part (Duchi et al. 2011); the embedding table has its own learning rate."""
+
+    learning_rate: float = Field(default=0.02, gt=0)
+    embedding_learning_rate: float = Field(default=0.05, gt=0)
+    initial_accumulator: float = Field(default=0.1, gt=0)
+
+
+class DistributedConfig(Value):
+    """How several processes train together. A single process uses `checkpoint_seconds` only.
+
+    Attributes:
+        mode: `sync`: with parameter servers, a step applies the gradients of several workers at once.
+            `async`: with parameter servers, each worker's gradients are applied when they arrive.
+            `mirrored`: without parameter servers, each process holds all variables and all make each step together.
+        backup_workers: number of the slowest computing processes that a `sync` step does not wait for.
+        table_shards: number of shards that each table is cut into, so that parameter servers can share it.
+        checkpoint_seconds: time between checkpoints; the death of a server or of the chief loses at most this time.
+        wait_seconds: how long a process waits for the parameter servers to answer, and a worker for the chief to
+            initialise the variables.
+    """
+
+    mode: Mode = "sync"
+    backup_workers: int = Field(default=0, ge=0)
+    table_shards: int = Field(default=16, ge=1)
+    checkpoint_seconds: float = Field(default=60, gt=0)
+    wait_seconds: float = Field(default=600, gt=0)
+
+    @model_validator(mode="after")
+    def _backups_are_of_sync(self) -> "DistributedConfig":
+        if self.backup_workers and self.mode != "sync":
+            waits = "no process" if self.mode == "async" else "all processes"
+            raise ValueError(f"distributed.backup_workers: mode {self.mode!r} waits for {waits}, so it has no backups")
+        return self
+
+
+class EarlyStoppingConfig(Value):
+    """Ends a run when the model no longer improves on validation examples.
+
+    Attributes:
+        metric: the metric of an evaluation: `auc` (higher is better) or `log_loss` (lower is better).
+        patience: training ends after this many evaluations in a row without an improvement.
+        min_improvement: the smallest change that counts as an improvement, in the metric's unit.
+        every_examples: training examples between two evaluations; by default those of one epoch.
+        validation_share: share of a log's training lines, its last ones, that become validation examples. Prepared
+            data have a validation split instead.
+    """
+
+    metric: Literal["auc", "log_loss"] = "auc"
+    patience: int = Field(default=3, ge=1)
+    min_improvement: float = Field(default=0.0, ge=0)
+    every_examples: int | None = Field(default=None, ge=1)
+    validation_share: float = Field(default=0.1, gt=0, lt=1)
+
+
+class TrainingConfig(Value):
+    """One training run.
+
+    Attributes:
+        model: the kind of model, and its own settings.
+        spec: the feature spec's file; in a config file the path is relative to that file.
+        batch_size: examples per step.
+        shuffle_buffer: number of consecutive examples that are shuffled together; 0 keeps the order of the records.
+        deterministic: the same records and seed give the same model; this makes reading slower.
+        max_lost_share: share of the examples that may be lost with damaged shards; above it training fails.
+        wide, deep: optimizers of the linear part and of the rest; rejected if the model has no such part.
+        early_stopping: without this section a run never ends early.
+        distributed: how several processes train together.
+    """
+
+    model: ModelConfig = WideDeepConfig()
+    spec: Path
+    batch_size: int = Field(default=1024, ge=1)
+    epochs: int = Field(default=1, ge=1)
+    shuffle_buffer: int = Field(default=50_000, ge=0)
+    deterministic: bool = True
+    max_lost_share: float = Field(default=0.0, ge=0, lt=1)
+    seed: int = 1
+    wide: FtrlConfig = FtrlConfig()
+    deep: AdaGradConfig = AdaGradConfig()
+    early_stopping: EarlyStoppingConfig | None = None
+    distributed: DistributedConfig = DistributedConfig()
+
+    @model_validator(mode="after")
+    def _no_idle_section(self) -> "TrainingConfig":
+        for part in ("wide", "deep"):
+            if part in self.model_fields_set and part not in self.model.parts:
+                raise ValueError(f"{part}: model {self.model.kind!r} has no such part")
+        return self
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> "TrainingConfig":
+        """Reads a config file.
+
+        Raises:
+            ConfigError: names the file, the key and the value, and for an unknown key the nearest valid one.
+        """
+        config = read_yaml(cls, path, {"model": KINDS})
+        return config.model_copy(update={"spec": path.parent / config.spec})
+
+    def with_distributed(self, settings: Mapping[str, object]) -> "TrainingConfig":
+        """This config with some settings of its section `distributed` replaced.
+
+        Raises:
+            ConfigError: the settings contradict each other.
+        """
+        try:
+            replaced = DistributedConfig.model_validate({**self.distributed.model_dump(), **settings})
+        except ValidationError as error:
+            raise ConfigError("; ".join(_replaced(error))) from None
+        return self.model_copy(update={"distributed": replaced})
+
+
+def load_spec(path: Path) -> FeatureSpec:
+    """Reads a feature spec.
+
+    Raises:
+        ConfigError: names the file, the feature, the field and the value.
+    """
+    try:
+        return FeatureSpec.from_yaml(path)
+    except SpecError as error:
+        raise ConfigError("; ".join(str(error).splitlines())) from None
+
+
+def _replaced(error: ValidationError) -> Iterable[str]:
+    for found in error.errors():
+        key = ".".join(map(str, found["loc"]))
+        yield str(found["ctx"]["error"]) if found["type"] == "value_error" else f"distributed.{key}: {found['msg']}"

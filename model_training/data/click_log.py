@@ -1,0 +1,136 @@
+"""Click logs: JSON lines, one per request, with the ads that were shown and whether each was clicked.
+
+    {"timestamp_ms": 0, "request": {"user": {…}, "context": {…}}, "candidates": [{"ad_id": …, …}], "clicked": [0]}
+
+A log contains only candidates that were shown: the others are not negatives. Lines are ordered by time.
+"""
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+import orjson
+
+from model_training.data.examples import Examples
+from model_training.errors import DataError
+from streamer.features import Encoder
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """One line of a log: the request, the candidates shown, and for each candidate whether it was clicked."""
+
+    timestamp_ms: int
+    request: dict[str, object]
+    candidates: list[dict[str, object]]
+    clicked: list[int]
+
+
+def count_lines(path: Path) -> int:
+    """Number of lines of a log, compressed or not.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with _reading(path) as lines:
+        return sum(1 for _ in lines)
+
+
+def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator[LoggedRequest]:
+    """The requests on lines [first, last) of a log, counted from 0; blank lines are skipped.
+
+    Raises:
+        DataError: a line is invalid; names file, line (counted from 1) and field. Also if a line is earlier than the
+            line before it, even if that one is before `first`: a cut by lines must be a cut by time.
+    """
+    start, before = max(first - 1, 0), None
+    with _reading(path) as lines:
+        for number, line in enumerate(islice(lines, start, last), start + 1):
+            if not line.strip():
+                continue
+            logged = _parse(f"{path}:{number}", line)
+            if before is not None and logged.timestamp_ms < before:
+                raise DataError(
+                    f"{path}:{number}: timestamp_ms: {logged.timestamp_ms} is earlier than {before} of the line before:"
+                    " a log must be in order of time"
+                )
+            before = logged.timestamp_ms
+            if number > first:
+                yield logged
+
+
+def encode_log(requests: Iterator[LoggedRequest], encoder: Encoder, *, chunk: int = 4096) -> Iterator[Examples]:
+    """Encodes the impressions of `requests` in blocks of at least `chunk`; the last block may be smaller."""
+    documents: list[dict[str, object]] = []
+    candidates: list[dict[str, object]] = []
+    clicked: list[int] = []
+    shown: list[int] = []
+
+    def encoded() -> Examples:
+        return Examples(*encoder.encode_log(documents, candidates, shown), np.array(clicked, dtype=np.int8))
+
+    for logged in requests:
+        documents.append(logged.request)
+        candidates += logged.candidates
+        clicked += logged.clicked
+        shown.append(len(logged.candidates))
+        if len(clicked) >= chunk:
+            yield encoded()
+            documents, candidates, clicked, shown = [], [], [], []
+    if clicked:
+        yield encoded()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file, compressed or not; an error while it is open becomes a `DataError`."""
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        with gzip.open(path) if compressed else path.open("rb") as lines:
+            yield cast(IO[bytes], lines)
+    except (OSError, EOFError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DataError(f"{path}: cannot be read: {reason}") from error
+
+
+def _parse(where: str, line: bytes) -> LoggedRequest:
+    try:
+        content = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{where}: not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{where}: expected an object, got {_shown(content)}")
+    timestamp, request = content.get("timestamp_ms"), content.get("request")
+    candidates, clicked = content.get("candidates"), content.get("clicked")
+    if not isinstance(timestamp, int) or isinstance(timestamp, bool):
+        raise DataError(f"{where}: timestamp_ms: expected an integer, got {_shown(timestamp)}")
+    if not isinstance(request, dict):
+        raise DataError(f"{where}: request: expected an object, got {_shown(request)}")
+    if not isinstance(candidates, list):
+        raise DataError(f"{where}: candidates: expected a list, got {_shown(candidates)}")
+    for i, candidate in enumerate(candidates):
+        if not isinstance(candidate, dict):
+            raise DataError(f"{where}: candidates[{i}]: expected an object, got {_shown(candidate)}")
+    if not isinstance(clicked, list) or len(clicked) != len(candidates):
+        raise DataError(
+            f"{where}: clicked: expected a list as long as candidates ({len(candidates)}), got {_shown(clicked)}"
+        )
+    for i, label in enumerate(clicked):
+        if label is not True and label is not False and (type(label) is not int or label not in (0, 1)):
+            raise DataError(f"{where}: clicked[{i}]: expected 0 or 1, got {_shown(label)}")
+    return LoggedRequest(timestamp, request, candidates, [int(label) for label in clicked])
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

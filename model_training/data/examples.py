@@ -1,0 +1,44 @@
+"""Encoded, labelled impressions in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamer.types import F32, I8, I32
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """n impressions, encoded as flat rows.
+
+    Attributes:
+        ids, floats: int32 [n, layout.row_ids] and float32 [n, layout.row_floats].
+        labels: int8 [n], 1 for a click.
+    """
+
+    ids: I32
+    floats: F32
+    labels: I8
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: slice) -> "Examples":
+        """A slice of the impressions."""
+        return Examples(self.ids[rows], self.floats[rows], self.labels[rows])
+
+
+def joined(parts: Sequence[Examples], row_ids: int, row_floats: int) -> Examples:
+    """Concatenates the parts; without parts, the result has no rows and the given widths."""
+    if not parts:
+        return Examples(
+            np.empty((0, row_ids), np.int32),
+            np.empty((0, row_floats), np.float32),
+            np.empty(0, np.int8),
+        )
+    return Examples(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.floats for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+    )

@@ -1,0 +1,130 @@
+"""The examples of a run: records to train on, and later examples to evaluate the model on.
+
+They come from a click log, which is encoded here, or from a folder that `model-training prepare` made.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model_training.data.click_log import count_lines, encode_log, read_log
+from model_training.data.examples import Examples, joined
+from model_training.data.input_pipeline import batches
+from model_training.data.manifest import Damage, Manifest, without_damaged
+from model_training.data.prepared import Split, read_prepared
+from model_training.data.records import write_records
+from model_training.errors import ConfigError
+from streamer.features import Encoder, FeatureSpec, Layout
+
+_READ_BATCH = 4096
+VALIDATION = "validation"
+"""Folder, inside that of a log's records, for the examples of early stopping."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Records to train on, and later examples that the model does not see, to evaluate it on.
+
+    Attributes:
+        training: reads the records' examples into memory.
+        holdout_sampling_rate: share of the non-clicks that the records kept, relative to `holdout`; scores are
+            corrected by it before the evaluation.
+        damage: lost shards of the records; None if the records were not checked.
+    """
+
+    directory: Path
+    manifest: Manifest
+    training: Callable[[], Examples]
+    holdout: Examples
+    holdout_sampling_rate: float = 1.0
+    damage: Damage | None = None
+
+
+def open_prepared(directory: Path, split: Split, *, max_lost_share: float = 0.0) -> TrainingData:
+    """Opens a folder of `model-training prepare`: its split `train`, and `split` for the evaluation.
+
+    Raises:
+        DataError: it is no such folder, has no such split, or more than `max_lost_share` of a split is damaged.
+    """
+    prepared = read_prepared(directory)
+    manifest, damage = without_damaged(directory, prepared.split("train"), max_lost_share=max_lost_share)
+    later, damage_later = without_damaged(directory, prepared.split(split), max_lost_share=max_lost_share)
+    return TrainingData(
+        directory,
+        manifest,
+        lambda: read_examples(directory, manifest),
+        read_examples(directory, later),
+        manifest.negative_sampling_rate,
+        Damage(damage.shards + damage_later.shards, damage.examples + damage_later.examples),
+    )
+
+
+def split_log(
+    log: Path,
+    directory: Path,
+    spec: FeatureSpec,
+    *,
+    holdout: float = 0.1,
+    validation_share: float = 0.0,
+    negative_sampling_rate: float = 1.0,
+) -> TrainingData:
+    """Encodes a log: the first lines as records in `directory`, the last share `holdout` for the evaluation.
+
+    Args:
+        validation_share: share of the lines before the holdout, its last ones, that become the separate records of
+            early stopping (`early_stopping.validation.read_validation`).
+
+    Raises:
+        ConfigError: `holdout` is not in [0, 1), or `negative_sampling_rate` is not in (0, 1].
+        DataError: the log cannot be read, is empty, or has an invalid line.
+    """
+    if not 0 < negative_sampling_rate <= 1:
+        raise ConfigError(f"negative_sampling_rate {negative_sampling_rate:g}: must be in (0, 1]")
+    encoder, layout = Encoder(spec), Layout(spec)
+    end = _cut(log, holdout)
+    cut = round(end * (1 - validation_share))
+    training = joined(list(encode_log(read_log(log, last=cut), encoder)), layout.row_ids, layout.row_floats)
+    manifest = write_records([training], directory, spec, negative_sampling_rate=negative_sampling_rate)
+    if validation_share:
+        between = encode_log(read_log(log, first=cut, last=end), encoder)
+        write_records(between, directory / VALIDATION, spec, negative_sampling_rate=negative_sampling_rate)
+    return TrainingData(directory, manifest, lambda: training, later_lines(log, spec, holdout=holdout))
+
+
+def later_lines(log: Path, spec: FeatureSpec, *, holdout: float) -> Examples:
+    """The last share `holdout` of a log's lines, encoded.
+
+    Raises:
+        ConfigError: `holdout` is not in [0, 1).
+        DataError: the log cannot be read, or has an invalid line.
+    """
+    encoder, layout = Encoder(spec), Layout(spec)
+    return joined(list(encode_log(read_log(log, first=_cut(log, holdout)), encoder)), layout.row_ids, layout.row_floats)
+
+
+def prepared_split(directory: Path, split: Split, spec: FeatureSpec) -> Examples:
+    """The examples of one split of a folder that `model-training prepare` made.
+
+    Raises:
+        DataError: it is no such folder, has no such split, is damaged, or was encoded by another spec.
+    """
+    manifest, _ = without_damaged(directory, read_prepared(directory).split(split), max_lost_share=0.0)
+    manifest.check(spec)
+    return read_examples(directory, manifest)
+
+
+def _cut(log: Path, holdout: float) -> int:
+    if not 0 <= holdout < 1:
+        raise ConfigError(f"holdout {holdout}: must be in [0, 1)")
+    return round(count_lines(log) * (1 - holdout))
+
+
+def read_examples(directory: Path, manifest: Manifest) -> Examples:
+    """Reads all examples of a set of shards into memory, in the order of their interleaving."""
+    parts = [
+        Examples(ids.numpy(), floats.numpy(), labels.numpy().astype(np.int8))
+        for ids, floats, labels in batches(directory, manifest, _READ_BATCH)
+    ]
+    return joined(parts, manifest.row_ids, manifest.row_floats)

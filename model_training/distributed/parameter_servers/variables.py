@@ -1,0 +1,134 @@
+"""A model's variables on parameter servers: tables in shards, each variable on its assigned server."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from model_training.config.training import TrainingConfig
+from model_training.distributed.parameter_servers.optimizer import Gradient
+from model_training.distributed.parameter_servers.partition import bounds, merge, shard_name
+from model_training.distributed.parameter_servers.placement import Placement, greedy, loads
+from model_training.distributed.parameter_servers.sharded_table import ShardedTable
+from model_training.errors import DataError
+from model_training.models.build import build_model
+from model_training.models.model import Model
+from model_training.parts.variables import Initializer
+from model_training.training.optimizers import AdaGrad, Ftrl, Rule
+from streamer.features import FeatureSpec
+
+_FLOAT_BYTES = 4
+
+
+class PartitionedVariables:
+    """Creates graph variables, tables in `shards` shards, with the same initial values as whole tables."""
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def __call__(
+        self, name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False
+    ) -> tf.Variable | ShardedTable:
+        """See `model_training.parts.variables.VariableFactory`; for a graph and not for eager execution."""
+        first = initializer(shape)
+        if not table:
+            return _variable(name, first)
+        return ShardedTable(
+            [
+                _variable(shard_name(name, i), first[start:end])
+                for i, (start, end) in enumerate(bounds(shape[0], self._shards))
+            ]
+        )
+
+
+def _variable(name: str, first: tf.Tensor) -> tf.Variable:
+    return tf.compat.v1.Variable(first, name=name, dtype=tf.float32, use_resource=True)
+
+
+def scratch_variable(
+    first: tf.Tensor, *, name: str | None = None, shape: Sequence[int | None] | None = None, is_set_here: bool = True
+) -> tf.Variable:
+    """A graph variable that is not trained and not in checkpoints.
+
+    Args:
+        shape: by default the shape of the `first` value.
+        is_set_here: whether this process initialises it. Otherwise another process does, or none does because it is
+            written before it is read.
+    """
+    return tf.compat.v1.Variable(
+        first,
+        name=name,
+        trainable=False,
+        collections=[tf.compat.v1.GraphKeys.LOCAL_VARIABLES] if is_set_here else [],
+        use_resource=True,
+        validate_shape=False,
+        shape=first.shape if shape is None else shape,
+    )
+
+
+def rules_of(model: Model, config: TrainingConfig) -> dict[str, Rule]:
+    """The update rule of each trained variable of a graph, by its name. Variables without elements are omitted."""
+    wide, deep = Ftrl(config.wide), AdaGrad(config.deep)
+    own = {id(v) for v in model.wide_variables}
+    return {v.op.name: wide if id(v) in own else deep for v in model.trainable_variables if v.shape.num_elements()}
+
+
+def gradients_of(loss: tf.Tensor, model: Model) -> list[Gradient]:
+    """The gradients of a graph's trained variables; variables without elements are omitted."""
+    of_tables = [gradient for table in model.tables for gradient in table.gradients(loss)]
+    shards = {id(shard) for _, shard in of_tables}
+    dense = [v for v in model.trainable_variables if id(v) not in shards and v.shape.num_elements()]
+    return [*zip(tf.gradients(loss, dense), dense, strict=True), *of_tables]
+
+
+def bytes_by_variable(config: TrainingConfig, spec: FeatureSpec, *, shards: int | None = None) -> dict[str, int]:
+    """Bytes of each variable including its optimizer slots, in order of creation; allocates no memory for them.
+
+    Args:
+        shards: number of shards per table, by default that of the config.
+
+    Raises:
+        ConfigError: the spec does not suit the model.
+    """
+    with tf.Graph().as_default():
+        model = build_model(config, spec, create=PartitionedVariables(shards or config.distributed.table_shards))
+        rules = rules_of(model, config)
+        elements = {v.op.name: v.shape.num_elements() for v in model.trainable_variables}
+    return {name: _FLOAT_BYTES * elements[name] * (1 + len(rule.slots)) for name, rule in rules.items()}
+
+
+class GreedyStrategy:
+    """Tells `replica_device_setter` the parameter server of an operation, by the operation's name.
+
+    Invariant: with the same sizes, all processes assign all variables to the same servers. Other variables, such as the
+    step counter, go to the server with the fewest bytes.
+    """
+
+    def __init__(self, sizes: dict[str, int], servers: int) -> None:
+        self._placement: Placement = greedy(sizes, servers)
+        held = loads(sizes, self._placement, servers)
+        self._lightest = held.index(min(held))
+
+    def __call__(self, operation: tf.Operation) -> int:
+        """The index of the server."""
+        return self._placement.get(operation.name, self._lightest)
+
+
+def restore(model: Model, checkpoint: str) -> None:
+    """Restores an eager `model` with whole tables from a checkpoint whose tables may be in shards.
+
+    Raises:
+        DataError: the checkpoint is of another model.
+    """
+    reader = tf.train.load_checkpoint(checkpoint)
+    shapes = reader.get_variable_to_shape_map()
+    for variable in model.trainable_variables:
+        name = variable.name.split(":")[0]
+        names = [name] if name in shapes else []
+        while not names or names[-1] != name:
+            part = shard_name(name, len(names))
+            if part not in shapes:
+                break
+            names.append(part)
+        if not names:
+            raise DataError(f"{checkpoint}: has no variable {name!r}: it is of another model")
+        variable.assign(merge(name, [reader.get_tensor(part) for part in names], tuple(variable.shape)))

@@ -1,0 +1,71 @@
+"""The validation examples of early stopping, and the metric of a model on them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from model_training.config.training import TrainingConfig
+from model_training.data.examples import Examples
+from model_training.data.manifest import Manifest, read_manifest, without_damaged
+from model_training.data.prepared import is_prepared, read_prepared
+from model_training.data.training_data import VALIDATION, read_examples
+from model_training.errors import DataError
+from model_training.evaluation.metrics import evaluate, recalibrated
+from streamer.features import FeatureSpec
+from streamer.types import F32, I32
+
+Predict = Callable[[I32, F32], F32]
+"""A function from flat rows, ids and floats, to click probabilities, float32 [n]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Examples by which a run evaluates its model, and from which it does not learn.
+
+    Attributes:
+        sampling_rate: share of the non-clicks that the training records kept, relative to `examples`.
+        every: number of training examples between two evaluations.
+    """
+
+    examples: Examples
+    sampling_rate: float
+    every: int
+
+    def value(self, predict: Predict, metric: Literal["auc", "log_loss"]) -> float:
+        """The metric of the scores that the exported model would return.
+
+        Raises:
+            DataError: a score is not in [0, 1].
+        """
+        ctr = predict(self.examples.ids, self.examples.floats)
+        quality = evaluate(self.examples.labels, recalibrated(ctr, self.sampling_rate))
+        return quality.auc if metric == "auc" else quality.log_loss
+
+
+def read_validation(
+    directory: Path, manifest: Manifest, spec: FeatureSpec, config: TrainingConfig
+) -> Validation | None:
+    """The validation examples of a folder of training records; None without early stopping.
+
+    Args:
+        manifest: the manifest of the folder's training records.
+
+    Raises:
+        DataError: there are no validation examples, or they are damaged, of one class, or of another spec.
+    """
+    settings = config.early_stopping
+    if settings is None:
+        return None
+    if is_prepared(directory):
+        folder, whole = directory, read_prepared(directory).split("validation")
+    else:
+        folder = directory / VALIDATION
+        if not folder.exists():
+            raise DataError(f"{directory}: early_stopping needs validation examples, and there are none")
+        whole = read_manifest(folder)
+    whole.check(spec)
+    found, _ = without_damaged(folder, whole, max_lost_share=config.max_lost_share)
+    found.check_classes("validation examples of early_stopping")
+    rate = manifest.negative_sampling_rate / found.negative_sampling_rate
+    return Validation(read_examples(folder, found), rate, settings.every_examples or manifest.examples)

@@ -1,0 +1,150 @@
+"""Measures of a model's scores, and intervals for the difference of two models on the same examples; pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.intp]
+
+_EDGE = 1e-7
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A measure of the candidate and of the served model, and the interval of candidate - served."""
+
+    candidate: float
+    served: float
+    low: float
+    high: float
+
+
+class Measures:
+    """The measures of one model's scores, for any weights of the units: users if they are known, otherwise examples.
+
+    Args:
+        labels: [n], 0 or 1.
+        scores: [n], in [0, 1].
+        users: [n], the user of each impression, as numbers from 0; None if users are not known.
+    """
+
+    def __init__(self, labels: npt.ArrayLike, scores: npt.ArrayLike, users: Codes | None = None) -> None:
+        truth, given = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
+        self._order = np.argsort(given, kind="stable")
+        self._ties = _starts(given[self._order])
+        self._truth, self._scores = truth, given
+        clipped = np.clip(given, _EDGE, 1 - _EDGE)
+        self._losses = -np.where(truth > 0, np.log(clipped), np.log1p(-clipped))
+        self._users = users
+        self._of_users = None if users is None else user_aucs(truth, given, users)
+        self.units = len(truth) if users is None else int(users.max()) + 1
+
+    def of(self, counts: F64) -> dict[str, float]:
+        """All measures, with each unit counted `counts` [units] times; NaN without clicks or non-clicks.
+
+        `gauc` needs known users: the mean of the users' AUC weighted by their impressions, without users that have
+        only clicks or only non-clicks (Zhou et al.: Deep Interest Network, 2018).
+        """
+        weights = counts if self._users is None else counts[self._users]
+        ordered = weights[self._order]
+        clicks = ordered * self._truth[self._order]
+        clicks, others = (np.add.reduceat(part, self._ties) for part in (clicks, ordered - clicks))
+        total_clicks, total_others = clicks.sum(), others.sum()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = {
+                "auc": _pairs_won(clicks, others) / (total_clicks * total_others),
+                "log_loss": (weights @ self._losses) / weights.sum(),
+                "calibration": (weights @ self._scores) / total_clicks,
+            }
+            if self._of_users is not None:
+                aucs, impressions = self._of_users
+                defined = ~np.isnan(aucs)
+                shares = (impressions * counts)[defined]
+                found["gauc"] = (shares @ aucs[defined]) / shares.sum()
+        return {name: float(value) for name, value in found.items()}
+
+
+def user_aucs(labels: F64, scores: F64, users: Codes) -> tuple[F64, F64]:
+    """The AUC of each user's impressions, NaN without both classes, and their number; both [number of users]."""
+    order = np.lexsort((scores, users))
+    who, given, truth = users[order], scores[order], labels[order]
+    ties = _starts(who, given)
+    clicks, others = np.add.reduceat(truth, ties), np.add.reduceat(1 - truth, ties)
+    owners = who[ties]
+    # Non-clicks of the same user with a lower score.
+    before = np.cumsum(others) - others
+    firsts = np.searchsorted(owners, owners)
+    won = clicks * (before - before[firsts] + others / 2)
+    n = int(users.max()) + 1
+    wins, positives, negatives = (np.bincount(owners, part, minlength=n) for part in (won, clicks, others))
+    with np.errstate(invalid="ignore"):
+        aucs: F64 = wins / (positives * negatives)
+    return aucs, (positives + negatives).astype(np.float64)
+
+
+def differences(
+    candidate: Measures, served: Measures, *, resamples: int, confidence: float, seed: int = 1
+) -> dict[str, Difference]:
+    """Paired percentile bootstrap (Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13).
+
+    Both models are measured on the same resamples of the same units. If users are known, a unit is a user, because the
+    impressions of one user are not independent.
+    """
+    models = candidate, served
+    whole = [model.of(np.ones(model.units)) for model in models]
+    tail = (1 - confidence) / 2
+    result = {}
+    for name, found in resampled(models, resamples=resamples, seed=seed).items():
+        low, high = np.nanquantile(found[:, 0] - found[:, 1], [tail, 1 - tail])
+        result[name] = Difference(whole[0][name], whole[1][name], float(low), float(high))
+    return result
+
+
+def resampled(models: Sequence[Measures], *, resamples: int, seed: int = 1) -> dict[str, F64]:
+    """Each measure of all models, on the same bootstrap resamples of the units: float64 [resamples, models]."""
+    rng = np.random.default_rng(seed)
+    units = models[0].units
+    found = []
+    for _ in range(resamples):
+        counts = np.bincount(rng.integers(0, units, units), minlength=units).astype(np.float64)
+        found.append([model.of(counts) for model in models])
+    return {name: np.array([[one[name] for one in row] for row in found]) for name in found[0][0]}
+
+
+def calibration_error(labels: npt.ArrayLike, scores: npt.ArrayLike, *, bins: int = 20) -> float:
+    """Expected calibration error: mean of |mean score - click rate| over `bins` of equal count, by score."""
+    order = np.argsort(np.asarray(scores), kind="stable")
+    truth, given = np.asarray(labels, np.float64)[order], np.asarray(scores, np.float64)[order]
+    parts = zip(np.array_split(truth, bins), np.array_split(given, bins), strict=True)
+    return float(sum(abs(part.sum() - clicks.sum()) for clicks, part in parts) / max(1, len(truth)))
+
+
+def score_drift(scores: npt.ArrayLike, reference: npt.ArrayLike, *, bins: int = 10) -> float:
+    """Population stability index of scores against reference scores: 0 for the same distribution.
+
+    Σ (p - q) ln(p / q) over the quantiles of the reference. By convention, below 0.1 is a small shift and above 0.25 a
+    large one. An empty bin counts as half a score.
+    """
+    known, given = np.asarray(reference, np.float64), np.asarray(scores, np.float64)
+    edges = np.quantile(known, np.arange(1, bins) / bins)
+    shares = []
+    for values in (given, known):
+        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=bins)
+        shares.append(np.maximum(counts, 0.5) / len(values))
+    p, q = shares
+    return float(((p - q) * np.log(p / q)).sum())
+
+
+def _pairs_won(clicks: F64, others: F64) -> float:
+    """Number of pairs in which the click scores higher than the non-click; ties count half. Input: by rising score."""
+    return float((clicks * (np.cumsum(others) - others / 2)).sum())
+
+
+def _starts(*sorted_keys: Sequence[object] | npt.NDArray[np.generic]) -> Codes:
+    """The start index of each run of equal keys."""
+    keys = [np.asarray(key) for key in sorted_keys]
+    changes = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    return np.concatenate([[0], np.flatnonzero(changes) + 1]).astype(np.intp)

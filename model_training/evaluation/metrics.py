@@ -1,0 +1,61 @@
+"""Quality of click probabilities on labelled examples, with scikit-learn's formulas."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import log_loss, roc_auc_score
+
+from model_training.errors import DataError
+from streamer.types import F32
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The quality of n scores.
+
+    Attributes:
+        auc: area under the ROC curve, in [0, 1].
+        log_loss: mean over the examples, in nats.
+        calibration: sum of the scores / number of clicks; 1 is right, above 1 the scores are too high.
+    """
+
+    examples: int
+    positives: int
+    auc: float
+    log_loss: float
+    calibration: float
+
+
+def recalibrated(ctr: F32, negative_sampling_rate: float) -> F32:
+    """Corrects scores of a model that learnt from a share q of the non-clicks: p / (p + (1 - p) / q).
+
+    An exported model makes the same correction (He et al.: Practical Lessons from Predicting Clicks on Ads at Facebook,
+    2014, section 6.3).
+    """
+    scores = ctr.astype(np.float64)
+    return (scores / (scores + (1 - scores) / negative_sampling_rate)).astype(np.float32)
+
+
+def evaluate(labels: npt.ArrayLike, ctr: F32) -> Quality:
+    """The quality of `ctr` [n], in [0, 1], for `labels` [n], 0 or 1.
+
+    Raises:
+        DataError: the lengths differ, a score is not in [0, 1], or clicks or non-clicks are missing.
+    """
+    truth = np.asarray(labels)
+    scores = np.asarray(ctr, dtype=np.float64)
+    if truth.shape != scores.shape:
+        raise DataError(f"{len(scores)} scores for {len(truth)} labels")
+    if not np.all((scores >= 0) & (scores <= 1)):
+        raise DataError("a score is not in [0, 1]")
+    positives = int(truth.sum())
+    if positives in (0, len(truth)):
+        raise DataError(f"{positives} clicks among {len(truth)} examples: both classes are needed to evaluate a model")
+    return Quality(
+        examples=len(truth),
+        positives=positives,
+        auc=float(roc_auc_score(truth, scores)),
+        log_loss=float(log_loss(truth, scores)),
+        calibration=float(scores.sum() / positives),
+    )

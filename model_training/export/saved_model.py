@@ -1,0 +1,77 @@
+"""Exports a trained model as a version that TensorFlow Serving loads: whole, or not at all."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from model_training.errors import ExportError, in_a_line
+from model_training.export.signatures import build
+from model_training.export.versions import folder_bytes, new_version
+from model_training.export.warmup import WARMUP, write_warmup
+from model_training.models.model import Model
+from streamer.features import FeatureSpec, Layout
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """Number of parameters of a model by kind, and the bytes of its exported folder."""
+
+    dense_parameters: int
+    embedding_parameters: int
+    wide_parameters: int
+    file_bytes: int
+
+
+def export(
+    model: Model,
+    spec: FeatureSpec,
+    base_path: Path,
+    version: int,
+    *,
+    model_name: str | None = None,
+    negative_sampling_rate: float = 1.0,
+) -> Path:
+    """Writes `base_path/version` and returns it.
+
+    The version appears whole; after a failure nothing remains (`new_version`).
+
+    Args:
+        version: a positive integer; servers prefer the highest.
+        model_name: the model's name in warm-up requests, by default the name of the folder `base_path`.
+        negative_sampling_rate: share of the non-clicks that the training data kept, in (0, 1].
+
+    Raises:
+        ExportError: the version exists, is not positive, or cannot be written; or the rate is not in (0, 1].
+    """
+    if not 0 < negative_sampling_rate <= 1:
+        raise ExportError(f"negative_sampling_rate {negative_sampling_rate}: must be in (0, 1]")
+    final = base_path / str(version)
+    with new_version(base_path, version) as partial:
+        try:
+            _save(model, spec, partial, negative_sampling_rate)
+        except tf.errors.OpError as error:
+            raise ExportError(f"{final}: cannot be written: {in_a_line(error)}") from error
+        write_warmup(Layout(spec), partial / WARMUP, model_name or base_path.resolve().name)
+    return final
+
+
+def model_size(model: Model, exported: Path) -> ModelSize:
+    """The size of `model` and of its exported folder."""
+    wide = sum(_count(v) for v in model.wide_variables)
+    wide_ids = {id(v) for v in model.wide_variables}
+    embedding = sum(_count(v) for v in model.tables if id(v) not in wide_ids)
+    total = sum(_count(v) for v in model.trainable_variables)
+    return ModelSize(total - wide - embedding, embedding, wide, folder_bytes(exported))
+
+
+def _save(model: Model, spec: FeatureSpec, path: Path, negative_sampling_rate: float) -> None:
+    servable = tf.Module(name="servable")
+    servable.model = model
+    tf.saved_model.save(
+        servable, str(path), signatures=build(model, spec, negative_sampling_rate=negative_sampling_rate)
+    )
+
+
+def _count(variable: tf.Variable) -> int:
+    return int(variable.shape.num_elements())

@@ -1,0 +1,88 @@
+"""The signatures of an exported model: `serving_default`, `score` and `feature_spec`."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from model_training.models.model import Model
+from model_training.parts.inputs import ModelInputs, flat_inputs
+from streamer.features import GROUPS, FeatureSpec, Layout
+
+Specs = dict[str, tf.TensorSpec]
+
+
+def flat_specs(layout: Layout) -> Specs:
+    """Inputs of `serving_default`: whole rows. Inputs without columns are omitted."""
+    return _specs({"ids": layout.row_ids}, {"floats": layout.row_floats})
+
+
+def score_specs(layout: Layout) -> Specs:
+    """Inputs of `score`: rows of requests, rows of candidates, and the request of each candidate."""
+    specs = _specs(
+        {f"{group}_ids": layout.id_width(group) for group in GROUPS},
+        {f"{group}_floats": layout.float_width(group) for group in GROUPS},
+    )
+    return {**specs, "row_to_request": tf.TensorSpec([None], tf.int32, name="row_to_request")}
+
+
+def build(model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.0) -> Mapping[str, Any]:
+    """The concrete functions by signature name.
+
+    A model trained on all clicks and a share q of the non-clicks overestimates the odds by 1 / q, so log q is added to
+    its logits (He et al.: Practical Lessons from Predicting Clicks on Ads at Facebook, 2014, section 6.3).
+    """
+    layout = Layout(spec)
+    correction = math.log(negative_sampling_rate)
+
+    def ctr(inputs: ModelInputs) -> Mapping[str, tf.Tensor]:
+        logits = model.logits(inputs)
+        return {"ctr": tf.sigmoid(logits + correction if correction else logits)}
+
+    def serving_default(**tensors: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        first = next(iter(tensors.values()))
+        empty = _absent(tensors, first)
+        return ctr(flat_inputs(layout, empty("ids", tf.int32), empty("floats", tf.float32)))
+
+    def score(**tensors: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        row_to_request = tensors["row_to_request"]
+        request = _absent(tensors, tensors.get("request_ids", tensors.get("request_floats")))
+        candidate = _absent(tensors, row_to_request)
+        candidate_ids = [tensors[name] for name in ("candidate_ids", "pair_ids") if name in tensors]
+        return ctr(
+            ModelInputs(
+                request("request_ids", tf.int32),
+                request("request_floats", tf.float32),
+                tf.concat(candidate_ids, axis=1) if candidate_ids else candidate("candidate_ids", tf.int32),
+                candidate("candidate_floats", tf.float32),
+                row_to_request,
+            )
+        )
+
+    def feature_spec() -> Mapping[str, tf.Tensor]:
+        return {"spec": tf.constant(spec.to_json())}
+
+    return {
+        "serving_default": tf.function(serving_default, autograph=False).get_concrete_function(**flat_specs(layout)),
+        "score": tf.function(score, autograph=False).get_concrete_function(**score_specs(layout)),
+        "feature_spec": tf.function(feature_spec, autograph=False).get_concrete_function(),
+    }
+
+
+class _absent:  # noqa: N801  used as a function
+    """Returns an input; if the signature has none, a matrix without columns and with the rows of `like`."""
+
+    def __init__(self, tensors: Mapping[str, tf.Tensor], like: tf.Tensor) -> None:
+        self._tensors, self._like = tensors, like
+
+    def __call__(self, name: str, dtype: tf.DType) -> tf.Tensor:
+        found = self._tensors.get(name)
+        return tf.zeros([tf.shape(self._like)[0], 0], dtype) if found is None else found
+
+
+def _specs(ids: Mapping[str, int], floats: Mapping[str, int]) -> Specs:
+    specs = {name: tf.TensorSpec([None, width], tf.int32, name=name) for name, width in ids.items() if width}
+    return specs | {
+        name: tf.TensorSpec([None, width], tf.float32, name=name) for name, width in floats.items() if width
+    }

@@ -1,0 +1,121 @@
+"""Evaluates a candidate, and compares it with the served model on the same later examples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_training.data.examples import Examples
+from model_training.evaluation.comparison import (
+    Difference,
+    Measures,
+    calibration_error,
+    differences,
+    score_drift,
+)
+from model_training.evaluation.metrics import evaluate as measure
+from model_training.evaluation.users import users_of
+from model_training.export.servable import Servable
+
+_AGREEMENT_ROWS = 300
+_TIMED_CALLS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEvaluation:
+    """The evaluation of one model.
+
+    Attributes:
+        calibration: sum of the scores / clicks.
+        calibration_error: expected calibration error in 20 bins of equal count.
+        median_ms, p99_ms: duration of the signature `score` for one request of 300 candidates, called from Python.
+    """
+
+    path: str
+    spec_hash: str
+    parameters: int
+    file_bytes: int
+    auc: float
+    log_loss: float
+    calibration: float
+    calibration_error: float
+    median_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The evaluation of a candidate.
+
+    Attributes:
+        served: None if no version is served yet; then `differences` is empty and `score_drift` is None.
+        differences: by measure: `auc`, `log_loss`, `calibration`, and `gauc` if users are known.
+    """
+
+    examples: int
+    clicks: int
+    users: int | None
+    candidate: ModelEvaluation
+    served: ModelEvaluation | None
+    differences: Mapping[str, Difference]
+    score_drift: float | None
+
+
+def evaluate(
+    candidate: Servable,
+    served: Servable | None,
+    examples: Mapping[str, Examples],
+    *,
+    user_feature: str | None = None,
+    resamples: int = 200,
+    confidence: float = 0.95,
+) -> Evaluation:
+    """Evaluates `candidate`, and compares it with `served` if there is one.
+
+    Args:
+        examples: the same examples encoded by each model's spec, by the spec's hash.
+        user_feature: the categorical feature that identifies users; users with the same hash count as one.
+
+    Raises:
+        ExportError: the candidate's signatures disagree.
+        DataError: a score is not a probability, or clicks or non-clicks are missing.
+        ConfigError: the spec has no such feature.
+    """
+    own = examples[candidate.spec.hash]
+    candidate.check_agreement(own.ids[:_AGREEMENT_ROWS], own.floats[:_AGREEMENT_ROWS])
+    users = None if user_feature is None else users_of(own, candidate.spec, user_feature)
+    models = [candidate] if served is None else [candidate, served]
+    scores = [model.scores(examples[model.spec.hash].ids, examples[model.spec.hash].floats) for model in models]
+    evaluated = [_evaluated(model, examples[model.spec.hash], ctr) for model, ctr in zip(models, scores, strict=True)]
+    found: Mapping[str, Difference] = {}
+    drift = None
+    if served is not None:
+        one, other = (Measures(own.labels, ctr, users) for ctr in scores)
+        found = differences(one, other, resamples=resamples, confidence=confidence)
+        drift = score_drift(scores[0], scores[1])
+    return Evaluation(
+        len(own.labels),
+        int(own.labels.sum()),
+        None if users is None else int(users.max()) + 1,
+        evaluated[0],
+        evaluated[1] if served is not None else None,
+        found,
+        drift,
+    )
+
+
+def _evaluated(model: Servable, examples: Examples, ctr: np.ndarray) -> ModelEvaluation:
+    quality = measure(examples.labels, ctr)
+    milliseconds = 1e3 * np.array(model.score_seconds(examples.ids, examples.floats, _TIMED_CALLS))
+    return ModelEvaluation(
+        path=str(model.path),
+        spec_hash=model.spec.hash,
+        parameters=model.parameters,
+        file_bytes=model.file_bytes,
+        auc=quality.auc,
+        log_loss=quality.log_loss,
+        calibration=quality.calibration,
+        calibration_error=calibration_error(examples.labels, ctr),
+        median_ms=float(np.median(milliseconds)),
+        p99_ms=float(np.quantile(milliseconds, 0.99)),
+    )

@@ -1,0 +1,100 @@
+"""Publishes a version that passed the gate: copies it to the folder that servers poll."""
+
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from model_training.errors import ExportError
+from model_training.export.servable import Servable
+from model_training.export.versions import new_version, remove_old, versions_in
+from model_training.export.warmup import WARMUP, write_warmup
+from model_training.publishing.version_labels import with_label, write_labels
+from streamer.features import Layout
+
+CARD = "model_card.json"
+_LIBRARIES = ("tensorflow", "numpy", "ctr-streamer")
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """A label for the new version, and the model config file in which servers find it."""
+
+    model_config: Path
+    label: str
+
+
+def newest(base_path: Path) -> Path | None:
+    """The folder of the newest version, which servers prefer; None if there is no version."""
+    versions = versions_in(base_path)
+    return base_path / str(versions[-1]) if versions else None
+
+
+def publish(
+    candidate: Servable,
+    base_path: Path,
+    card: Mapping[str, Any],
+    *,
+    compared_with: Path | None,
+    version: int | None = None,
+    keep: int = 3,
+    labelling: Labelling | None = None,
+) -> tuple[Path, list[int]]:
+    """Copies a candidate into `base_path` as a new version with its `CARD`, and removes the oldest beyond `keep`.
+
+    Args:
+        compared_with: the version that the candidate was compared with; None if there was no version. Nothing is
+            published if it is no longer the newest version.
+        version: the number of the new version, by default the newest + 1; a lower number would not be served.
+        keep: number of versions that remain, at least 2, so that a rollback is possible.
+        labelling: a label for the new version. Nothing is published if a label would name a version that is not served.
+
+    Returns:
+        The new version's folder, and the removed versions.
+
+    Raises:
+        ConfigError: the model config file cannot be read, or has no such model.
+        ExportError: the version cannot be written or would not be the newest, a label would name a version that is not
+            served, or another version has become the newest. Nothing has changed, unless the message says that the
+            version is published.
+    """
+    present = versions_in(base_path)
+    if (now := newest(base_path)) != compared_with:
+        raise ExportError(f"{now or base_path}: the candidate was not compared with this version; run publish again")
+    last = present[-1] if present else 0
+    number = last + 1 if version is None else version
+    if present and number < last:
+        raise ExportError(f"version {number}: {base_path} already has version {last}, which servers prefer")
+    model_config = None
+    if labelling is not None:
+        left = sorted({*present, number})[-keep:]
+        model_config = with_label(labelling.model_config, base_path, labelling.label, number, left)
+    with new_version(base_path, number) as partial:
+        shutil.copytree(candidate.path, partial)
+        # The warm-up requests must have the name under which this folder is served.
+        write_warmup(Layout(candidate.spec), partial / WARMUP, base_path.resolve().name)
+        written = orjson.dumps({**card, **_origin(candidate)}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        (partial / CARD).write_bytes(written)
+    path = base_path / str(number)
+    try:
+        if labelling is not None and model_config is not None:
+            write_labels(labelling.model_config, model_config)
+        return path, remove_old(base_path, keep)
+    except ExportError as error:
+        raise ExportError(f"{path} is published, but a later step failed: {error}") from error
+
+
+def _origin(candidate: Servable) -> dict[str, Any]:
+    return {
+        "spec": {"name": candidate.spec.name, "hash": candidate.spec.hash},
+        "parameters": candidate.parameters,
+        "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "libraries": {name: installed(name) for name in _LIBRARIES},
+    }

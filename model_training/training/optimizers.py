@@ -1,0 +1,142 @@
+"""FTRL for the wide part and AdaGrad for the deep part, as one optimizer with sparse updates of the tables.
+
+A table's gradients are summed per row of the batch, and no other row is updated: a dense update of a fused table would
+take longer than the rest of the step. The sums are over the batch, as in online learning, so learning rates and
+penalties of tables do not depend on the batch size. Dense layers get means.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import tensorflow as tf
+
+from model_training.config.training import AdaGradConfig, FtrlConfig
+from model_training.models.model import Model
+
+
+def sum_by_row(gradient: tf.IndexedSlices, *, padded: bool = True) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sums a sparse gradient per row: row numbers [u], each once, and their summed gradients [u, …].
+
+    With `padded`, row 0 is padding and its sum is 0. Of a table in shards only the first shard has padding.
+    """
+    rows, positions = tf.unique(tf.reshape(gradient.indices, [-1]))
+    sums = tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(rows))
+    if not padded:
+        return rows, sums
+    # Not `!=`: in graph mode it would compare Python objects.
+    is_row = tf.reshape(tf.not_equal(rows, 0), [-1, *[1] * (len(gradient.values.shape) - 1)])
+    return rows, tf.where(is_row, sums, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ftrl:
+    """FTRL-Proximal; the rate falls with the square root of the sum of squared gradients (`accumulator`)."""
+
+    settings: FtrlConfig
+    slots: ClassVar[tuple[str, ...]] = ("accumulator", "linear")
+
+    def initial(self, slot: str) -> float:
+        """The initial value of each element of `slot`."""
+        return self.settings.initial_accumulator if slot == "accumulator" else 0.0
+
+    def dense(
+        self, variable: tf.Variable, slots: Sequence[tf.Variable], gradient: tf.Tensor, examples: tf.Tensor | float
+    ) -> tf.Operation:
+        """One update by the gradient of the mean loss over `examples` examples."""
+        return tf.raw_ops.ResourceApplyFtrl(**self._arguments(variable, slots), grad=gradient * examples)
+
+    def rows(
+        self,
+        variable: tf.Variable,
+        slots: Sequence[tf.Variable],
+        rows: tf.Tensor,
+        sums: tf.Tensor,
+        examples: tf.Tensor | float,
+    ) -> tf.Operation:
+        """One update of some `rows` [u] of a table, each once, by their gradients [u, …]."""
+        return tf.raw_ops.ResourceSparseApplyFtrl(
+            **self._arguments(variable, slots), grad=sums * examples, indices=rows
+        )
+
+    def _arguments(self, variable: tf.Variable, slots: Sequence[tf.Variable]) -> dict[str, object]:
+        handles = {"var": variable.handle, "accum": slots[0].handle, "linear": slots[1].handle}
+        rates = {"lr": self.settings.learning_rate, "l1": self.settings.l1, "l2": self.settings.l2, "lr_power": -0.5}
+        return {**handles, **rates}
+
+
+@dataclass(frozen=True, slots=True)
+class AdaGrad:
+    """AdaGrad: gradients are divided by the square root of the sum of their squares (`accumulator`)."""
+
+    settings: AdaGradConfig
+    slots: ClassVar[tuple[str, ...]] = ("accumulator",)
+
+    def initial(self, slot: str) -> float:
+        """The initial value of each element of `slot`."""
+        return self.settings.initial_accumulator
+
+    def dense(
+        self,
+        variable: tf.Variable,
+        slots: Sequence[tf.Variable],
+        gradient: tf.Tensor,
+        examples: tf.Tensor | float,
+    ) -> tf.Operation:
+        """One update by the gradient of the mean loss."""
+        rate = self.settings.learning_rate
+        return tf.raw_ops.ResourceApplyAdagrad(var=variable.handle, accum=slots[0].handle, lr=rate, grad=gradient)
+
+    def rows(
+        self,
+        variable: tf.Variable,
+        slots: Sequence[tf.Variable],
+        rows: tf.Tensor,
+        sums: tf.Tensor,
+        examples: tf.Tensor | float,
+    ) -> tf.Operation:
+        """One update of some `rows` [u] of a table, each once; `sums` [u, …]: gradients of the mean over `examples`."""
+        rate = self.settings.embedding_learning_rate
+        return tf.raw_ops.ResourceSparseApplyAdagrad(
+            var=variable.handle, accum=slots[0].handle, lr=rate, grad=sums * examples, indices=rows
+        )
+
+
+Rule = Ftrl | AdaGrad
+"""The update rule of one variable."""
+
+
+class WideDeepOptimizer(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+    """Updates a model's variables in place; owns their slots."""
+
+    def __init__(self, model: Model, wide: FtrlConfig, deep: AdaGradConfig) -> None:
+        super().__init__(name="optimizer")
+        self._wide, self._deep = Ftrl(wide), AdaGrad(deep)
+        own = {id(v) for v in model.wide_variables}
+        self.wide_variables: Sequence[tf.Variable] = model.wide_variables
+        self.deep_variables: Sequence[tf.Variable] = [v for v in model.trainable_variables if id(v) not in own]
+        self.slots = [_slots(v, rule) for v, rule in self._ruled()]
+
+    @property
+    def trained(self) -> list[tf.Variable]:
+        """The trained variables, in the order in which `apply` takes their gradients."""
+        return [*self.wide_variables, *self.deep_variables]
+
+    def apply(self, gradients: Sequence[tf.Tensor | tf.IndexedSlices], examples: tf.Tensor) -> None:
+        """One step by the gradients of the mean loss over `examples` (float32 scalar) examples."""
+        for (variable, rule), slots, gradient in zip(self._ruled(), self.slots, gradients, strict=True):
+            if isinstance(gradient, tf.IndexedSlices):
+                rule.rows(variable, slots, *sum_by_row(gradient), examples)
+            else:
+                rule.dense(variable, slots, gradient, examples)
+
+    def _ruled(self) -> list[tuple[tf.Variable, Rule]]:
+        return [*((v, self._wide) for v in self.wide_variables), *((v, self._deep) for v in self.deep_variables)]
+
+
+def _slots(variable: tf.Variable, rule: Rule) -> list[tf.Variable]:
+    name = variable.name.split(":")[0]
+    return [
+        tf.Variable(tf.fill(variable.shape, rule.initial(slot)), name=f"{name}/{slot}", trainable=False)
+        for slot in rule.slots
+    ]

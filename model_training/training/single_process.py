@@ -1,0 +1,100 @@
+"""Training in a single process, from records or from batches."""
+
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import tensorflow as tf
+
+from model_training.checkpoints import Checkpoints, claim
+from model_training.config.training import TrainingConfig
+from model_training.data.input_pipeline import training_batches
+from model_training.data.manifest import Manifest
+from model_training.early_stopping.stopping import EarlyStopping
+from model_training.early_stopping.validation import Validation, read_validation
+from model_training.models.build import build_model
+from model_training.models.model import Model
+from model_training.training.loop import Report, TrainResult, run_steps
+from model_training.training.optimizers import WideDeepOptimizer
+from model_training.training.prediction import predictor
+from model_training.training.step import batch_signature, loss_and_gradients
+from streamer.features import FeatureSpec, Layout
+
+
+def train(
+    model: Model,
+    spec: FeatureSpec,
+    data: tf.data.Dataset,
+    config: TrainingConfig,
+    report: Report | None = None,
+    *,
+    checkpoints: Checkpoints | None = None,
+    validation: Validation | None = None,
+) -> TrainResult:
+    """Trains `model` in place on one pass over `data`, batches as `input_pipeline.batches` makes them.
+
+    Args:
+        checkpoints: the run's checkpoints, from which it continues; `data` begins at their position.
+        validation: the examples of early stopping; needs `checkpoints` and a section `early_stopping`.
+
+    Raises:
+        DataError: there are no batches, they cannot be read, or the loss is no longer finite.
+        ExportError: a checkpoint cannot be written.
+    """
+    layout = Layout(spec)
+    optimizer = WideDeepOptimizer(model, config.wide, config.deep)
+    stopping = None
+    if checkpoints is not None:
+        checkpoints.attach(model, optimizer)
+        if config.early_stopping is not None and validation is not None:
+            stopping = EarlyStopping(
+                config.early_stopping,
+                validation.every,
+                model=model,
+                predict=predictor(model, spec),
+                checkpoints=checkpoints,
+                validation=validation,
+            )
+
+    @tf.function(autograph=False, input_signature=batch_signature(layout))  # type: ignore[untyped-decorator]
+    def step(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        loss, gradients = loss_and_gradients(model, layout, optimizer.trained, (ids, floats, labels))
+        optimizer.apply(gradients, tf.cast(tf.size(labels), tf.float32))
+        return loss
+
+    return run_steps(step, data, report, checkpoints=checkpoints, stopping=stopping)
+
+
+def train_records(
+    directory: Path,
+    manifest: Manifest,
+    spec: FeatureSpec,
+    config: TrainingConfig,
+    report: Report | None = None,
+    *,
+    checkpoints: Path | None = None,
+) -> tuple[Model, TrainResult]:
+    """Builds the model that `config` names and trains it on records.
+
+    Args:
+        checkpoints: folder for the run's checkpoints; a run that has some continues from the last one.
+
+    Raises:
+        ConfigError, DataError: the records do not fit the spec, or the spec does not suit the model.
+        ExportError: a checkpoint cannot be written.
+    """
+    manifest.check(spec)
+    manifest.check_classes("examples")
+    validation = read_validation(directory, manifest, spec, config)
+    model = build_model(config, spec)
+    with ExitStack() as stack:
+        kept = None
+        if checkpoints is not None or validation is not None:
+            # Early stopping stores its best model on disk, also in a run that is not kept.
+            folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            claim(folder, config, spec, shards=None)
+            kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
+        done = -(-kept.position.examples // config.batch_size) if kept is not None else 0
+        data = training_batches(directory, manifest, config, epochs=config.epochs, skip=done)
+        return model, train(model, spec, data, config, report, checkpoints=kept, validation=validation)

@@ -1,0 +1,161 @@
+"""The commands of `model-training`, from a log on disk to a version on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from model_training.commands import app
+from model_training.config.model import KINDS
+from tests.model_training.conftest import SPEC, click_log
+from tests.model_training.disk import files_end_at
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC), encoding="utf-8")
+    path = tmp_path / "model.yaml"
+    path.write_text(
+        "spec: spec.yaml\nmodel: {kind: wide_deep, hidden_units: [8]}\nbatch_size: 128\nshuffle_buffer: 1000\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def _run(*arguments: str | Path, command: str = "train") -> tuple[int, str]:
+    result = CliRunner().invoke(app, [command, *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def test_a_log_becomes_a_version(tmp_path: Path, config: Path, log: Path) -> None:
+    base = tmp_path / "models" / "small"
+    status, output = _run(
+        "--log", log, "--config", config, "--export-to", base, "--version", "4", "--baseline",
+        "--predictions", tmp_path / "scores.npz",
+    )  # fmt: skip
+    assert status == 0, output
+    assert (base / "4" / "saved_model.pb").exists()
+    for part in ("5,400 examples", "examples/s", "wide_deep", "baseline", "MB"):
+        assert part in output
+    with np.load(tmp_path / "scores.npz") as predictions:
+        assert sorted(predictions) == ["baseline", "labels", "wide_deep"]
+        assert {predictions[name].shape for name in predictions} == {(600,)}
+        assert ((predictions["wide_deep"] > 0) & (predictions["wide_deep"] < 1)).all()
+
+
+def test_a_kept_run_that_stops_early_reports_it(tmp_path: Path, config: Path, log: Path) -> None:
+    with config.open("a", encoding="utf-8") as file:
+        file.write("epochs: 9\nearly_stopping: {patience: 1, every_examples: 640}\n")
+    arguments = ("--log", log, "--config", config, "--checkpoints", tmp_path / "run")
+    status, output = _run(*arguments)
+    assert status == 0, output
+    assert "best of validation: auc 0." in " ".join(output.split())
+    assert "stopped after" in " ".join(output.split())
+    status, output = _run(*arguments)
+    assert status == 0, output
+    assert "no steps: an earlier run has made all of them; best of validation: auc 0." in " ".join(output.split())
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, config: Path, log: Path) -> None:
+    base = tmp_path / "ctr"
+    with files_end_at(20_000):
+        status, output = _run("--log", log, "--config", config, "--export-to", base)
+    assert status == 2
+    (line,) = output.strip().splitlines()
+    assert "cannot be written: " in line
+    assert "File too large" in line
+    assert not base.exists()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wide_deep"])
+def test_every_model_becomes_a_version(tmp_path: Path, config: Path, kind: str) -> None:
+    text = config.read_text(encoding="utf-8").replace("{kind: wide_deep, hidden_units: [8]}", kind)
+    config.write_text(text, encoding="utf-8")
+    few, base = click_log(tmp_path / "few.jsonl", 60), tmp_path / "models" / kind
+    status, output = _run("--log", few, "--config", config, "--export-to", base)
+    assert status == 0, output
+    assert kind in output
+    assert (base / "1" / "saved_model.pb").exists()
+
+
+def test_an_untrained_model_becomes_a_version(tmp_path: Path, config: Path) -> None:
+    base = tmp_path / "models" / "small"
+    status, output = _run("--config", config, "--export-to", base, command="init")
+    assert status == 0, output
+    assert (base / "1" / "saved_model.pb").exists()
+    status, output = _run("--config", config, "--export-to", base, command="init")
+    assert status == 2
+    assert "this version exists already" in output
+
+
+def test_errors_are_one_line_and_status_2(tmp_path: Path, config: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"timestamp_ms": 1}\n', encoding="utf-8")
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    for log, message in (
+        (bad, "bad.jsonl:1: request"),
+        (empty, "the log is empty"),
+        (tmp_path / "no", "cannot be read"),
+    ):
+        status, output = _run("--log", log, "--config", config)
+        assert status == 2
+        assert message in output
+        assert len(output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("sources", [[], ["--log", "a.jsonl", "--prepared", "b"]])
+def test_there_is_one_source_of_examples(config: Path, sources: list[str]) -> None:
+    status, output = _run("--config", config, *sources)
+    assert status == 2
+    assert "--log or --prepared: exactly one is needed" in output
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("train", ["--log", "a.jsonl", "--judge-by", "test"], "--judge-by: has no meaning with --log"),
+        ("train", ["--prepared", "b", "--holdout", "0.2"], "--holdout: has no meaning with --prepared"),
+        ("train", ["--prepared", "b", "--records", "c"], "--records: has no meaning with --prepared"),
+        (
+            "launch",
+            ["--records", "c", "--negative-sampling-rate", "0.5"],
+            "--negative-sampling-rate: has no meaning with",
+        ),
+        ("launch", ["--prepared", "b", "--records", "c"], "--records: has no meaning with --prepared"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_rejected(
+    config: Path, command: str, options: list[str], message: str
+) -> None:
+    status, output = _run("--config", config, *options, command=command)
+    assert (status, message in output) == (2, True), output
+
+
+@pytest.mark.parametrize("command", ["train", "launch"])
+def test_a_run_without_a_usable_result_is_rejected_before_training(tmp_path: Path, config: Path, command: str) -> None:
+    line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [%d]}\n'
+    log, base = tmp_path / "log.jsonl", tmp_path / "ctr"
+    log.write_text((line % 0 + line % 1) * 9 + line % 0 * 2, encoding="utf-8")
+    (base / "3").mkdir(parents=True)
+    for options, message in (
+        (("--export-to", base), "0 clicks among 2 evaluation examples: both classes are needed"),
+        (("--export-to", base, "--version", "3"), "ctr/3: this version exists already"),
+        (("--holdout", "0.2", "--negative-sampling-rate", "0"), "negative_sampling_rate 0: must be in (0, 1]"),
+    ):
+        status, output = _run("--log", log, "--config", config, *options, command=command)
+        assert (status, message in output) == (2, True), output
+        assert len(output.strip().splitlines()) == 1
+
+
+def test_a_log_of_one_class_is_rejected(tmp_path: Path, config: Path) -> None:
+    line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [0]}\n'
+    log = tmp_path / "log.jsonl"
+    log.write_text(line * 20, encoding="utf-8")
+    status, output = _run("--log", log, "--config", config)
+    assert status == 2
+    assert "0 clicks among 18 examples" in output

@@ -1,0 +1,164 @@
+"""Records on disk, and batches from them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from model_training.data.click_log import encode_log, read_log
+from model_training.data.examples import Examples
+from model_training.data.input_pipeline import batches
+from model_training.data.manifest import MANIFEST, Damage, read_manifest, without_damaged
+from model_training.data.records import encode_table, write_records
+from model_training.errors import DataError
+from streamer.features import Encoder, FeatureSpec
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture
+def examples(log: Path, encoder: Encoder) -> Examples:
+    (encoded,) = encode_log(read_log(log, last=100), encoder)
+    return encoded
+
+
+def test_records_equal_the_encoder_s_output(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+    manifest = write_records([examples], tmp_path, spec, shards=1)
+    read = [[part.numpy() for part in batch] for batch in batches(tmp_path, manifest, 128)]
+    ids, floats, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
+    np.testing.assert_array_equal(ids, examples.ids)
+    np.testing.assert_array_equal(floats, examples.floats)
+    np.testing.assert_array_equal(labels, examples.labels)
+    assert [values.dtype.name for values in (ids, floats, labels)] == ["int32", "float32", "float32"]
+
+
+def test_the_manifest_counts_and_is_read_back(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+    written = write_records([examples], tmp_path, spec, shards=4, negative_sampling_rate=0.5)
+    assert read_manifest(tmp_path) == written
+    assert (written.examples, written.positives) == (300, int(examples.labels.sum()))
+    assert [shard.examples for shard in written.shards] == [75, 75, 75, 75]
+    assert (written.spec_hash, written.negative_sampling_rate) == (spec.hash, 0.5)
+
+
+def test_records_of_another_spec_are_rejected(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+    manifest = write_records([examples], tmp_path, spec)
+    manifest.check(spec)
+    with pytest.raises(DataError, match=r"records of spec 'small' .* do not fit"):
+        replace(manifest, spec_hash="0" * 16).check(spec)
+
+
+def test_an_empty_log_leaves_no_manifest(tmp_path: Path, spec: FeatureSpec) -> None:
+    with pytest.raises(DataError, match="the log is empty"):
+        write_records([], tmp_path, spec)
+    assert not (tmp_path / MANIFEST).exists()
+    with pytest.raises(DataError, match=r"manifest\.json: cannot be read"):
+        read_manifest(tmp_path)
+
+
+def test_shuffling_is_a_permutation_that_the_seed_decides(
+    tmp_path: Path, examples: Examples, spec: FeatureSpec
+) -> None:
+    marked = replace(examples, ids=np.arange(examples.ids.size, dtype=np.int32).reshape(examples.ids.shape))
+    manifest = write_records([marked], tmp_path, spec, shards=3)
+
+    def order(seed: int) -> list[int]:
+        data = batches(tmp_path, manifest, 64, shuffle_buffer=300, seed=seed)
+        return [int(row) for ids, _, _ in data for row in ids.numpy()[:, 0]]
+
+    assert order(1) == order(1) != order(2)
+    assert sorted(order(2)) == marked.ids[:, 0].tolist()
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_shares_are_disjoint_and_complete(tmp_path: Path, examples: Examples, spec: FeatureSpec, n: int) -> None:
+    marked = replace(examples, ids=np.arange(examples.ids.size, dtype=np.int32).reshape(examples.ids.shape))
+    manifest = write_records([marked], tmp_path, spec, shards=3)
+
+    def share(i: int) -> list[int]:
+        data = batches(tmp_path, manifest, 32, shuffle_buffer=100, deterministic=False, share=(i, n))
+        return [int(row) for ids, _, _ in data for row in ids.numpy()[:, 0]]
+
+    shares = [share(i) for i in range(n)]
+    assert [len(rows) for rows in shares] == [300 // n] * n
+    assert sorted(row for rows in shares for row in rows) == marked.ids[:, 0].tolist()
+
+
+def test_each_epoch_is_shuffled_anew_and_batches_cross_its_end(
+    tmp_path: Path, examples: Examples, spec: FeatureSpec
+) -> None:
+    marked = replace(examples, ids=np.arange(examples.ids.size, dtype=np.int32).reshape(examples.ids.shape))
+    manifest = write_records([marked], tmp_path, spec, shards=3)
+    read = [ids.numpy()[:, 0].tolist() for ids, _, _ in batches(tmp_path, manifest, 128, epochs=2, shuffle_buffer=300)]
+    assert [len(batch) for batch in read] == [128, 128, 128, 128, 88]
+    rows = [row for batch in read for row in batch]
+    assert rows[:300] != rows[300:]
+    assert sorted(rows[:300]) == sorted(rows[300:]) == marked.ids[:, 0].tolist()
+    # In shard order the first examples of each shard come early; shuffled, they are anywhere.
+    assert 100 < np.mean([rows[:300].index(row) for row in marked.ids[:30, 0].tolist()]) < 200
+
+
+def test_records_of_an_older_format_are_rejected(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+    write_records([examples], tmp_path, spec)
+    path = tmp_path / MANIFEST
+    content = orjson.loads(path.read_bytes())
+    del content["rows_per_record"]
+    path.write_bytes(orjson.dumps(content))
+    with pytest.raises(DataError, match=r"manifest\.json: records of one example each, which an older version wrote"):
+        read_manifest(tmp_path)
+
+
+def test_columns_encode_as_documents_do(spec: FeatureSpec, encoder: Encoder) -> None:
+    columns: dict[str, list[object]] = {
+        "user": ["u1", "u2"],
+        "tags": [["a", "b"], None],
+        "hour": [3, 4],
+        "ad": ["x", "y"],
+        "bid": [1.0, None],
+    }
+    (part,) = encode_table(columns, [1, 0], encoder)
+    ids, floats = encoder.encode_log(
+        [
+            {"user": {"id": "u1", "tags": ["a", "b"]}, "context": {"hour": 3}},
+            {"user": {"id": "u2"}, "context": {"hour": 4}},
+        ],
+        [{"ad_id": "x", "bid": 1.0}, {"ad_id": "y"}],
+        [1, 1],
+    )
+    np.testing.assert_array_equal(part.ids, ids)
+    np.testing.assert_array_equal(part.floats, floats)
+    assert part.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "labels", "message"),
+    [
+        ({"nobody": ["a"]}, [1], "column 'nobody': spec 'small' has no such feature"),
+        ({"user": ["a", "b"]}, [1], "column 'user': 2 values for 1 labels"),
+        ({"user": ["a"]}, [float("nan")], r"labels\[0\]: expected 0 or 1, got nan"),
+    ],
+)
+def test_bad_columns_are_rejected(
+    columns: dict[str, list[object]], labels: list[int], message: str, encoder: Encoder
+) -> None:
+    with pytest.raises(DataError, match=message):
+        list(encode_table(columns, labels, encoder))
+
+
+def test_damaged_shards_are_named_and_dropped_up_to_a_limit(
+    tmp_path: Path, examples: Examples, spec: FeatureSpec
+) -> None:
+    manifest = write_records([examples], tmp_path, spec, shards=4)
+    assert without_damaged(tmp_path, manifest, max_lost_share=0.0) == (manifest, Damage((), 0))
+    shard = tmp_path / manifest.shards[1].file
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    (tmp_path / manifest.shards[3].file).unlink()
+    with pytest.raises(DataError, match=r"150 of 300 examples .* share of 0\.4 .*records-00001.*, records-00003"):
+        without_damaged(tmp_path, manifest, max_lost_share=0.4)
+    intact, lost = without_damaged(tmp_path, manifest, max_lost_share=0.5)
+    assert lost == Damage((manifest.shards[1].file, manifest.shards[3].file), 150)
+    assert (intact.examples, len(intact.shards)) == (150, 2)
+    assert sum(len(labels) for _, _, labels in batches(tmp_path, intact, 64)) == 150
