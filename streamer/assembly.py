@@ -18,13 +18,14 @@ from streamer.kafka.source import WALL_CLOCK, Source
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
 from streamer.pipeline import Answers, Pipeline, Records
-from streamer.rollout.controller import Model
-from streamer.rollout.models import Models
-from streamer.rollout.observed_calls import Calls
+from streamer.rollout.controller import ModelController
+from streamer.rollout.registry import ModelRegistry
+from streamer.rollout.reporting_scorer import ReportingScorer
 from streamer.scoring.cache import ScoreCache
 from streamer.scoring.dispatcher import Dispatcher, Predict
 from streamer.scoring.scores import HitRatio, Scores
 from streamer.serving.predictor import Predictor
+from streamer.serving.warmup import Preparer
 from streamer.settings import Settings
 from streamer.side_outputs.feature_log import FeatureLog
 from streamer.side_outputs.feature_log import Publish as PublishRows
@@ -39,8 +40,7 @@ from streamer.types import Partition
 class Scorer:
     """The stages between a source and a sink."""
 
-    models: Models
-    calls: Calls
+    models: ModelRegistry
     dispatcher: Dispatcher
     pipeline: Pipeline
     side_outputs: tuple[SideOutput, ...]
@@ -69,11 +69,15 @@ class Assembly:
         """The score cache; None where it is disabled."""
         return ScoreCache(self.settings.cache) if self.settings.cache.enabled else None
 
-    def models(self, servers: Any, cache: ScoreCache | None) -> Models:
+    def models(self, servers: Any, cache: ScoreCache | None) -> ModelRegistry:
         """The models of the settings; they ask `servers`, a `Predictor.control` or a fake, for their versions."""
-        shared: dict[str, Any] = {"metrics": self.metrics, "log": self.log, "clock": self.clock}
-        names = self.settings.predictor.models
-        return Models([Model(name, servers, self.settings, cache, **shared) for name in names])
+        settings, log = self.settings, self.log
+        shared: dict[str, Any] = {"metrics": self.metrics, "log": log, "clock": self.clock}
+        models = [
+            ModelController(name, servers, Preparer(servers, settings), settings, cache, **shared)
+            for name in settings.predictor.models
+        ]
+        return ModelRegistry(models, poll_s=settings.predictor.poll_interval_ms / 1e3, log=log)
 
     def dispatcher(self, predict: Predict) -> Dispatcher:
         """The batches of rows that `predict` scores."""
@@ -90,16 +94,14 @@ class Assembly:
         servers: Any,
         answers: Answers,
         *,
-        models: Models,
+        models: ModelRegistry,
         cache: ScoreCache | None,
         publish_shadow: PublishShadow,
         publish_rows: PublishRows,
     ) -> Scorer:
         """All stages between `source` and `answers`. `models` and `cache` are those that `servers` feed."""
         settings, metrics, log = self.settings, self.metrics, self.log
-        poll_s = settings.predictor.poll_interval_ms / 1e3
-        calls = Calls(servers, models, poll_s=poll_s, clock=self.clock, log=log)
-        dispatcher = self.dispatcher(calls.predict)
+        dispatcher = self.dispatcher(ReportingScorer(servers, models, self.clock, log).predict)
         queue = dispatcher.queue
         shadow = SideOutput(settings.shadow, metrics.shadow, log, is_busy=lambda: queue.queued_rows > 0)
         feature_log = SideOutput(settings.feature_log, metrics.feature_log, log)
@@ -115,7 +117,7 @@ class Assembly:
             self.clock,
             settings.source.max_budget_ms,
         )
-        return Scorer(models, calls, dispatcher, pipeline, (shadow, feature_log))
+        return Scorer(models, dispatcher, pipeline, (shadow, feature_log))
 
     def sink(self) -> Sink:
         """A producer of answers, not started."""

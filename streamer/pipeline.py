@@ -11,7 +11,7 @@ from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
-from streamer.rollout.models import Models
+from streamer.rollout.registry import ModelRegistry
 from streamer.scoring.scores import Scores
 from streamer.side_outputs.feature_log import FeatureLog
 from streamer.side_outputs.shadow import Shadow
@@ -73,7 +73,7 @@ class Pipeline:
     """
 
     source: Records
-    models: Models
+    models: ModelRegistry
     scores: Scores
     answers: Answers
     shadow: Shadow
@@ -174,7 +174,7 @@ class Pipeline:
         except InvalidRequestError as error:
             return self._rejected(flight, "encode", str(error))
         if record.value is not None:
-            self.models.remember(flight.prepared.version, record.value, record.headers)
+            self.models.of_version(flight.prepared.version).remember(record.value, record.headers)
         flight.times = replace(flight.times, encode=(self.clock() - start) * 1e3)
         return None
 
@@ -203,8 +203,7 @@ class Pipeline:
     async def _await_successor(self, flight: InFlight) -> None:
         """Waits for a version that takes the place of the one that has vanished; the record is scored once more."""
         version = flight.prepared.version
-        model = self.models.of(version.name)
-        assert model is not None, "only served models score"
+        model = self.models.of_version(version)
         await model.successor(version, flight.record.key, _WAIT_SHARE * flight.deadline.remaining(self.clock()))
         flight.is_retry = True
         flight.deadline = flight.record.deadline

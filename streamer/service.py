@@ -20,7 +20,7 @@ from streamer.kafka.source import Source
 from streamer.metrics import Metrics
 from streamer.ops.http_server import HttpServer
 from streamer.ops.worker_handlers import WorkerHandlers
-from streamer.rollout.models import Models
+from streamer.rollout.registry import ModelRegistry
 from streamer.settings import Settings
 from streamer.tasks import TaskOwner, set_within
 
@@ -55,7 +55,7 @@ class Service:
         self._stop = asyncio.Event()
         self._why_not: str | None = "starting"
         self._leave_by: Deadline | None = None
-        self._models: Models | None = None
+        self._models: ModelRegistry | None = None
         handlers = WorkerHandlers(
             self.metrics.registry,
             lambda: self.state,
@@ -152,7 +152,7 @@ class Service:
             reading = tasks.spawn(self._read(source, scorer), "read")
             side = [
                 tasks.spawn(self._commit_when_due(source), "commit"),
-                tasks.spawn(scorer.calls.watch(), "models"),
+                tasks.spawn(scorer.models.poll(), "models"),
                 tasks.spawn(self._measure_loop(), "loop delay"),
                 *(tasks.spawn(output.run(), "side output") for output in scorer.side_outputs),
             ]

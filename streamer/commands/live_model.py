@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager
 
 from streamer.errors import ConfigError, PredictError, SpecError
 from streamer.prepared_version import PreparedVersion
+from streamer.serving.control import Control
 from streamer.serving.predictor import Predictor
-from streamer.serving.preparation import ModelServers, read_serving
+from streamer.serving.verification import verify
 from streamer.settings import Settings
 from streamer.types import ModelVersion
 
@@ -23,7 +24,7 @@ async def connected(settings: Settings) -> AsyncIterator[Predictor]:
         await predictor.close()
 
 
-async def served(servers: ModelServers, settings: Settings, name: str) -> tuple[PreparedVersion, list[int]]:
+async def served(servers: Control, settings: Settings, name: str) -> tuple[PreparedVersion, list[int]]:
     """The version of a model that its label leads to, by default the newest; and all that are AVAILABLE, rising.
 
     Raises:
@@ -36,4 +37,4 @@ async def served(servers: ModelServers, settings: Settings, name: str) -> tuple[
         raise ConfigError(f"predictor.models: no version of {name!r} is AVAILABLE")
     label = settings.predictor.labels.get(name)
     version = available[-1] if label is None else await servers.labelled(name, label)
-    return await read_serving(servers, settings, ModelVersion(name, version)), available
+    return await verify(servers, settings, ModelVersion(name, version)), available

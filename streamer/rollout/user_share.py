@@ -1,4 +1,4 @@
-"""Which share of the users a version has. Pure."""
+"""The share of the users that a version has. Pure."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ _ALL = 2**64
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
-    """Moves users to a version step by step, or holds it at a share of them.
+class UserShare:
+    """A share of the users that grows evenly within `ramp_s` seconds, or is fixed.
 
-    A user is a record's key; who has been moved stays moved while the share grows, so each user meets one change. A
-    record without a key counts as one more user. Another `seed` chooses other users.
+    A user is the key of a record; all records without a key count as one user. Another `seed` selects other users.
+    Invariant: while the share grows, a user that has the version keeps it, so each user changes version once.
     """
 
     start: float
@@ -21,7 +21,7 @@ class Rollout:
     seed: int = 0
 
     def share(self, now: float) -> float:
-        """The share of users, in [0, 1], who have the version now."""
+        """The share of the users that have the version now, in [0, 1]."""
         if self.fixed is not None:
             return self.fixed
         if self.ramp_s <= 0:

@@ -1,4 +1,4 @@
-"""Watches a version that has just begun to serve: does it fail, are its scores another story? Pure."""
+"""Judges a new version by its failures and its score distribution. Pure."""
 
 from dataclasses import dataclass, field
 
@@ -8,29 +8,30 @@ import numpy.typing as npt
 from streamer.settings.sections import GuardSettings
 from streamer.types import F32, ModelVersion
 
-_LEAST_CALLS = 20
+_MIN_CALLS = 20
 _EDGES = np.logspace(-4, 0, 17)[:-1]
-_FORGET = 0.999
-_NOTHING = 1e-4
+_DECAY = 0.999
+_MIN_SHARE = 1e-4
 
 
 def stability_index(expected: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> float:
-    """The population stability index of two histograms with equal bins: Σ (f - e) ln(f / e) over their shares.
+    """The population stability index of two histograms: Σ (f - e) ln(f / e) over their shares.
 
-    Around 0.1 is what two samples of like populations show, above 0.25 is commonly called a shift.
+    Their bins are equal. Two samples of one population have about 0.1; above 0.25 is commonly called a shift.
     """
-    e = np.maximum(expected / expected.sum(), _NOTHING)
-    f = np.maximum(found / found.sum(), _NOTHING)
+    e = np.maximum(expected / expected.sum(), _MIN_SHARE)
+    f = np.maximum(found / found.sum(), _MIN_SHARE)
     return float(((f - e) * np.log(f / e)).sum())
 
 
 @dataclass(slots=True)
-class Guard:
-    """Compares a version's first calls with what the version before it did.
+class VersionGuard:
+    """Compares the first calls of a version with those of the version before it.
 
-    It speaks up once, when more than `max_error_share` of at least 20 calls fail by the version's own fault, or when
-    the distribution of `min_rows` scores differs from its predecessor's by a stability index above `max_drift`. After
-    `watched_calls` calls the version is trusted, and its own scores become what the next one is compared with.
+    1. It gives at most one verdict for each version: when more than `max_error_share` of at least 20 calls fail, or
+       when the stability index of `min_rows` scores on each side is above `max_drift`.
+    2. After `watched_calls` calls the version is trusted, and the next one is compared with its scores.
+    3. Scores of a version with a bad verdict are never compared with.
     """
 
     settings: GuardSettings
@@ -42,25 +43,25 @@ class Guard:
     _found: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(_EDGES) + 1))
 
     def watch(self, version: ModelVersion, *, trusted: bool) -> None:
-        """A version begins to serve; a trusted one (the first, one that an operator chose) is not judged."""
+        """Starts to count the calls of a version; a trusted one is not judged."""
         if not self._watching and self._found.sum() >= self.settings.min_rows:
             self._reference = self._found
         self._version = version
-        self._watching = not trusted
+        self._watching = not trusted and self.settings.watched_calls > 0
         self._calls = self._errors = 0
         self._found = np.zeros(len(_EDGES) + 1)
 
     def scored(self, version: ModelVersion, ctr: F32) -> str | None:
-        """A call came back with scores, float32 [n]. Why the version must go, or None."""
+        """Counts a call that returned scores, float32 [n]. Returns why the version is bad, or None."""
         if version != self._version:
             return None
         self._calls += 1
         counts = np.bincount(np.searchsorted(_EDGES, ctr), minlength=len(_EDGES) + 1)
-        self._found = self._found * (1.0 if self._watching else _FORGET) + counts
+        self._found = self._found * (1.0 if self._watching else _DECAY) + counts
         return self._verdict()
 
     def failed(self, version: ModelVersion) -> str | None:
-        """A call failed by the version's own fault. Why the version must go, or None."""
+        """Counts a call that failed by the version's fault. Returns why the version is bad, or None."""
         if version != self._version:
             return None
         self._calls += 1
@@ -71,20 +72,20 @@ class Guard:
         if not self._watching:
             return None
         settings = self.settings
-        if self._calls >= _LEAST_CALLS and self._errors > settings.max_error_share * self._calls:
-            return self._speak(f"{self._errors} of its first {self._calls} calls failed")
+        if self._calls >= _MIN_CALLS and self._errors > settings.max_error_share * self._calls:
+            return self._bad(f"{self._errors} of its first {self._calls} calls failed")
         if self._reference.sum() >= settings.min_rows and self._found.sum() >= settings.min_rows:
             drift = stability_index(self._reference, self._found)
             if drift > settings.max_drift:
-                return self._speak(
-                    f"its scores differ from the version's before it: stability index {drift:.2f}, more than"
-                    f" guard.max_drift = {settings.max_drift:g}"
+                return self._bad(
+                    f"its score distribution differs from the previous version's: stability index {drift:.2f},"
+                    f" more than guard.max_drift = {settings.max_drift:g}"
                 )
         if self._calls >= settings.watched_calls:
             self._watching = False
         return None
 
-    def _speak(self, reason: str) -> str:
+    def _bad(self, reason: str) -> str:
         self._watching = False
-        self._found = np.zeros(len(_EDGES) + 1)  # they are no reference for anyone
+        self._found = np.zeros(len(_EDGES) + 1)
         return reason

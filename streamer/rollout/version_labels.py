@@ -1,32 +1,37 @@
-"""Where the labels of a model lead now. What stands in the way is logged once, not at every look."""
+"""The versions that the labels of a model lead to."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import PredictError
-from streamer.serving.preparation import ModelServers
 
 
-class Labels:
-    """The labels of one model, as its servers have them."""
+class ModelServers(Protocol):
+    """The versions on the model servers; `streamer.serving.control.Control` says what is raised."""
 
-    def __init__(self, servers: ModelServers, model: str, log: FilteringBoundLogger) -> None:
-        self._servers = servers
-        self._model = model
-        self._log = log
-        self._failures: dict[str, str] = {}
+    async def available(self, model: str) -> frozenset[int]: ...
+    async def labelled(self, model: str, label: str) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class VersionLabels:
+    """Reads the labels of one model from its servers; logs each failure once, not at every poll."""
+
+    servers: ModelServers
+    model: str
+    log: FilteringBoundLogger
+    failures: dict[str, str] = field(default_factory=dict)  # by label, as logged last
 
     async def version_of(self, label: str) -> int | None:
-        """The version that a label leads to; None while the servers cannot say it with one voice."""
+        """The version that a label leads to; None while the servers do not know it or disagree."""
         try:
-            version = await self._servers.labelled(self._model, label)
+            version = await self.servers.labelled(self.model, label)
         except PredictError as error:
-            if self._failures.get(label) != str(error):
-                self._log.warning("label not followed", model=self._model, label=label, error=str(error))
-            self._failures[label] = str(error)
+            if self.failures.get(label) != str(error):
+                self.log.warning("label not followed", model=self.model, label=label, error=str(error))
+            self.failures[label] = str(error)
             return None
-        self._failures.pop(label, None)
+        self.failures.pop(label, None)
         return version
-
-    def failure(self, label: str) -> str | None:
-        """Why the label did not lead anywhere when it was last looked at."""
-        return self._failures.get(label)

@@ -1,4 +1,4 @@
-"""A worker between its source and its sink, on the virtual clock, with versions that come and go."""
+"""A worker between source and sink, on the virtual clock, whose versions change."""
 
 import asyncio
 from collections import Counter
@@ -22,7 +22,7 @@ ONE_SPEC = small_spec()
 ANOTHER_SPEC = FeatureSpec.from_mapping(
     {**SMALL, "name": "narrow", "features": [f for f in SMALL["features"] if f["name"] in _KEPT]}  # type: ignore[attr-defined]
 )
-"""Reads less of the same requests: its rows do not fit the other one's versions."""
+"""Reads fewer features of the same requests: its rows do not fit versions of the other spec."""
 _SETTINGS: dict[str, dict[str, object]] = {
     "rollout": {"ramp_s": 0.2},
     "guard": {"max_drift": 1e9},
@@ -33,7 +33,7 @@ _SETTINGS: dict[str, dict[str, object]] = {
 
 
 class Worker:
-    """Everything of a worker but its source, its sink and its signals, all of it real but the model servers."""
+    """A worker without source, sink and signals; only the model servers are fakes."""
 
     def __init__(
         self, servers: VirtualServers, *, ramp_s: float = 0.2, cache: bool = True, label: str | None = None
@@ -56,7 +56,6 @@ class Worker:
         scorer = assembly.scorer(
             self, servers, self, models=self.models, cache=kept, publish_shadow=_publish, publish_rows=_publish
         )
-        self.calls = scorer.calls
         self.pipeline = scorer.pipeline
         self.metrics = assembly.metrics
         self.answers: dict[int, list[dict[str, Any]]] = {}
@@ -65,15 +64,15 @@ class Worker:
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Takes the newest version, and looks for others from now on."""
+        """Serves the newest version, and starts the poll loop."""
         await self.models.refresh()
-        self.spawn(self.calls.watch(), "models")
+        self.spawn(self.models.poll(), "models")
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         return self.loop.create_task(work, name=name)
 
     def send(self, user: int, ads: Sequence[int] = (1, 2, 3), *, budget_ms: float = 500.0) -> asyncio.Task[None]:
-        """A record comes in."""
+        """Sends a record."""
         offset = len(self.tasks)
         document = {
             "request_id": f"r{offset}",
@@ -89,7 +88,7 @@ class Worker:
         return task
 
     async def traffic(self, seconds: float, *, every_s: float = 0.002, users: int = 40) -> None:
-        """Records of these users by turns; each user comes again and again with the same ads, and with others."""
+        """Records of these users in rotation; each user repeats some ads and has new ones."""
         until = self.loop.time() + seconds
         while self.loop.time() < until:
             number = len(self.tasks)
@@ -97,10 +96,10 @@ class Worker:
             await asyncio.sleep(every_s)  # of the virtual clock
 
     async def settle(self) -> list[dict[str, Any]]:
-        """The answers to all records so far in their order; checks what holds whatever versions do.
+        """The answers to all records so far, in their order, after checks that always hold.
 
-        Each record has exactly one answer and is done with once; an answer's scores are of its version alone; no call
-        had rows of another spec than its version's.
+        Each record has exactly one answer and is acknowledged once; an answer has scores of one version; no call had
+        rows of another spec than its version's.
         """
         await asyncio.gather(*self.tasks)
         offsets = range(len(self.tasks))
@@ -118,7 +117,7 @@ class Worker:
         assert self.servers.misfits == 0
         return answers
 
-    # What the pipeline sees of source and sink
+    # The pipeline's source and sink
 
     def answered(self) -> None:
         self.answered_count += 1
@@ -138,5 +137,5 @@ async def _publish(key: bytes | None, *message: object) -> None:
 
 
 def loaded(*versions: int, specs: dict[int, FeatureSpec] | None = None) -> dict[int, Loaded]:
-    """A server with these versions, all of the same spec but for those that `specs` names."""
+    """A server with these versions, all of one spec except those in `specs`."""
     return {v: Loaded((specs or {}).get(v, ONE_SPEC)) for v in versions}

@@ -1,8 +1,9 @@
-"""Which version serves: switches, guards, an operator's word, on a real gRPC server."""
+"""The model controller with a real gRPC server: rollouts, verdicts, orders."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ import structlog
 from sandbox.model_server.replies import scores_reply
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
-from streamer.rollout.controller import Model
+from streamer.rollout.controller import ModelController
 from streamer.scoring.cache import ScoreCache
 from streamer.serving.predictor import Predictor
+from streamer.serving.warmup import Preparer
 from streamer.settings import Settings
 from streamer.settings.sections import CacheSettings
 from streamer.types import ModelVersion
@@ -27,7 +29,7 @@ LABEL = {"model": "ctr"}
 @asynccontextmanager
 async def model_of(
     server: Server, *, ramp_s: float = 0.0, now: list[float] | None = None
-) -> AsyncIterator[tuple[Model, Metrics]]:
+) -> AsyncIterator[tuple[ModelController, Metrics]]:
     server.answer = low
     server.spec = SPEC
     async with server.running():
@@ -44,25 +46,24 @@ async def model_of(
         log = structlog.get_logger()
         time = [0.0] if now is None else now
         try:
-            yield (
-                Model("ctr", predictor.control, settings, cache, metrics=metrics, log=log, clock=lambda: time[0]),
-                metrics,
-            )
+            shared: dict[str, Any] = {"metrics": metrics, "log": log, "clock": lambda: time[0]}
+            preparer = Preparer(predictor.control, settings)
+            yield ModelController("ctr", predictor.control, preparer, settings, cache, **shared), metrics
         finally:
             await predictor.close()
 
 
-def serving(model: Model) -> object:
+def serving(model: ModelController) -> object:
     return model.describe()["serving"]
 
 
-def share_of(model: Model, version: int) -> float:
-    """The share of some users who have this version now."""
+def share_of(model: ModelController, version: int) -> float:
+    """The share of some users that have this version now."""
     users = [f"user-{i}".encode() for i in range(1000)]
     return sum(model.serving_for(user).version.version == version for user in users) / len(users)
 
 
-def calls(model: Model, version: int, ctr: float, count: int = 20) -> None:
+def calls(model: ModelController, version: int, ctr: float, count: int = 20) -> None:
     for _ in range(count):
         model.scored(ModelVersion("ctr", version), np.full(10, ctr, np.float32))
 
@@ -200,7 +201,7 @@ async def test_a_version_that_vanished_is_replaced_and_never_gone_back_to() -> N
         assert model.describe()["previous"] is None
 
 
-# Step by step
+# Ramps and canaries
 
 
 async def test_users_move_over_by_share() -> None:
@@ -315,7 +316,7 @@ async def test_a_request_of_a_vanished_version_finds_its_successor() -> None:
         assert at_once is found
 
 
-# In the shadow
+# Shadow
 
 
 async def test_a_version_in_the_shadow_scores_a_share_of_the_users_besides() -> None:
@@ -327,7 +328,7 @@ async def test_a_version_in_the_shadow_scores_a_share_of_the_users_besides() -> 
         shadowed = [model.shadow_for(user) for user in users]
         assert sum(serving is not None for serving in shadowed) == pytest.approx(300, abs=50)
         assert {serving.version.version for serving in shadowed if serving} == {2}
-        assert share_of(model, 1) == 1.0, "who is answered by what stays as it was"
+        assert share_of(model, 1) == 1.0, "the answers do not change"
         assert model.describe()["shadow"] == {"version": 2, "share": 0.3}
         await model.shadow(2, 0.0)
         assert model.describe()["shadow"] is None

@@ -1,4 +1,4 @@
-"""Versions that come, go and fail under load, race by race, on a virtual clock."""
+"""Versions that appear, vanish and fail under load, race by race, on the virtual clock."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ def statuses(answers: Answers) -> dict[str, int]:
 
 
 def overlap(calls: list[Call], one: int, other: int) -> bool:
-    """Whether calls of both versions were in flight at once."""
+    """Whether calls of both versions were active at the same time."""
     return any(
         a.start < b.end and b.start < a.end for a in calls if a.version == one for b in calls if b.version == other
     )
@@ -68,7 +68,7 @@ async def test_each_user_changes_version_once() -> None:
 
 @virtual
 async def test_versions_of_different_specs_are_switched_under_load() -> None:
-    """There and back: the second version reads less of the requests, and its rows have other widths."""
+    """The second version reads fewer features; its rows have other widths."""
     servers = VirtualServers([loaded(1)], call_s=0.01)
     worker = Worker(servers)
     await worker.start()
@@ -99,7 +99,7 @@ async def test_a_rollback_in_the_middle_of_a_ramp() -> None:
     await traffic
     answers = await worker.settle()
     assert statuses(answers) == {"ok": len(answers)}
-    assert 2 in versions(answers[:sent]), "those in flight keep the version they were decoded for"
+    assert 2 in versions(answers[:sent]), "records in flight keep their version"
     assert set(versions(answers[sent:])) == {1}
 
 
@@ -110,7 +110,7 @@ async def test_scores_of_a_version_that_was_rolled_back_are_not_found_when_it_co
     await worker.start()
     servers.servers[0][2] = Loaded(ONE_SPEC)
     await worker.models.refresh()
-    late = worker.send(1)  # its scores come back when their version is no more
+    late = worker.send(1)  # its scores return after the rollback of their version
     await later(0.001)
     worker.model.roll_back("asked")
     await late
@@ -126,7 +126,7 @@ async def test_scores_of_a_version_that_was_rolled_back_are_not_found_when_it_co
 async def test_scores_of_a_canary_that_was_rolled_back_are_not_found_when_it_comes_again() -> None:
     servers = VirtualServers([loaded(1)], call_s=0.03)
     worker = Worker(servers)
-    await worker.models.refresh()  # nobody looks for versions by himself
+    await worker.models.refresh()  # without a poll loop
     servers.servers[0][2] = Loaded(ONE_SPEC)
     await worker.model.canary(2, 0.99)
     early = worker.send(1)
@@ -178,7 +178,7 @@ async def test_the_pinned_version_vanishes_in_the_middle_of_the_flip() -> None:
     answers = await worker.settle()
     assert statuses(answers) == {"ok": len(answers)}
     assert set(versions(answers[sent:])) == {2}
-    assert servers.warmed == [1, 2, 2], "it was made ready once"
+    assert servers.warmed == [1, 2, 2], "it was prepared once"
 
 
 @virtual
@@ -196,7 +196,7 @@ async def test_the_version_before_takes_over_at_once_where_the_one_that_serves_v
     assert statuses(answers) == {"ok": len(answers)}
     assert sorted(set(versions(answers))) == [1, 2]
     assert versions(answers)[-1] == 1
-    assert servers.warmed == [1, 2, 2], "version 1 was made ready once"
+    assert servers.warmed == [1, 2, 2], "version 1 was prepared once"
 
 
 @virtual
@@ -235,7 +235,7 @@ async def test_the_incoming_version_vanishes_in_the_middle_of_the_flip() -> None
 
 @virtual
 async def test_replicas_that_have_the_new_version_at_different_times() -> None:
-    """It serves when the last one has it; what the first ones have given up is asked of those that have not."""
+    """It serves when all have it; the old version is called on the replica that still has it."""
     early, late = loaded(1), loaded(1)
     servers = VirtualServers([early, late], call_s=0.01)
     worker = Worker(servers)
@@ -259,7 +259,7 @@ async def test_replicas_that_have_the_new_version_at_different_times() -> None:
 
 @virtual
 async def test_the_leader_of_a_single_flight_fails_during_a_switch() -> None:
-    """Its version vanishes: who followed it asks for itself, is sent on, and one of them leads again."""
+    """Its version vanishes: the followers are scored by the successor, in one call."""
     servers = VirtualServers([loaded(1)], call_s=0.02)
     worker = Worker(servers, ramp_s=0.0)
     await worker.start()
@@ -273,9 +273,9 @@ async def test_the_leader_of_a_single_flight_fails_during_a_switch() -> None:
     del servers.servers[0][1]
     await asyncio.gather(leader, *followers)
     answers = await worker.settle()
-    assert answers[1]["status"] == "fallback", "the leader's call failed by no fault of its version's"
+    assert answers[1]["status"] == "fallback", "the leader's call failed by a fault of the server"
     assert [(a["status"], a["model"]["version"]) for a in answers[2:]] == [("ok", 2)] * 5
-    assert sum(call.rows for call in servers.calls if call.version == 2) == 3 + 2 * 3, "once, and the warm-up"
+    assert sum(call.rows for call in servers.calls if call.version == 2) == 3 + 2 * 3, "one call, and the warm-up"
 
 
 @virtual
@@ -296,7 +296,7 @@ async def test_a_version_whose_warm_up_fails_gets_no_user() -> None:
     await later(30.0)
     await worker.send(2)
     answers = await worker.settle()
-    assert versions(answers[-2:]) == [1, 2], "it is left alone for a while, then tried again"
+    assert versions(answers[-2:]) == [1, 2], "it is retried after a pause"
 
 
 @virtual
@@ -328,7 +328,7 @@ async def test_a_canary_that_is_ended_while_its_next_version_is_prepared_stays_e
     assert worker.model.describe()["incoming"] is None
 
 
-# Whatever comes
+# Random sequences
 
 Step = tuple[str, int]
 _STEPS = st.lists(
@@ -346,7 +346,7 @@ _SPECS = {1: ONE_SPEC, 2: ANOTHER_SPEC, 3: ONE_SPEC, 4: ANOTHER_SPEC}
 
 
 async def take(step: Step, worker: Worker) -> None:
-    """What happens to versions, on their servers or by an operator's word; version 1 is always there."""
+    """Changes versions on the servers or by an order; version 1 is always available."""
     what, number = step
     servers = worker.servers.servers
     match what:
@@ -366,13 +366,13 @@ async def take(step: Step, worker: Worker) -> None:
         case "wait":
             await later(number / 1e3)
         case _:
-            # An operator is told where it cannot be.
+            # An impossible order is rejected.
             with contextlib.suppress(PredictError, LookupError):
                 await order(step, worker)
 
 
 async def order(step: Step, worker: Worker) -> None:
-    """An operator's word."""
+    """Gives an operator's order."""
     what, number = step
     match what:
         case "pin":
@@ -391,8 +391,8 @@ async def order(step: Step, worker: Worker) -> None:
 
 @settings(max_examples=25)
 @given(_STEPS, st.sampled_from([None, "stable"]))
-def test_whatever_versions_do_each_request_has_one_answer_by_one_version(steps: list[Step], label: str | None) -> None:
-    """`Worker.settle` says what is checked; and requests get scores where no version fails."""
+def test_each_request_has_one_answer_by_one_version(steps: list[Step], label: str | None) -> None:
+    """`Worker.settle` checks the answers; if no version fails, every request gets scores."""
 
     async def main() -> None:
         servers = VirtualServers([loaded(1), loaded(1)], [{"stable": 1}, {"stable": 1}], call_s=0.006)
@@ -412,7 +412,7 @@ def test_whatever_versions_do_each_request_has_one_answer_by_one_version(steps: 
 
 
 @pytest.mark.parametrize("budget_ms", [3.0, 8.0, 20.0])
-def test_little_time_changes_nothing_of_it(budget_ms: float) -> None:
+def test_each_request_has_one_answer_with_a_small_budget(budget_ms: float) -> None:
     async def main() -> None:
         servers = VirtualServers([loaded(1)], call_s=0.006)
         worker = Worker(servers, ramp_s=0.1)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from streamer.rollout.version_guard import Guard, stability_index
+from streamer.rollout.version_guard import VersionGuard, stability_index
 from streamer.settings.sections import GuardSettings
 from streamer.types import F32, ModelVersion
 
@@ -13,16 +13,16 @@ def scores(mean_logit: float = -3.0, n: int = 300) -> F32:
     return (1 / (1 + np.exp(-RANDOM.normal(mean_logit, 0.8, n)))).astype(np.float32)
 
 
-def guard_after(version: ModelVersion = A, calls: int = 50, **settings: float) -> Guard:
-    """A guard that has seen a trusted version at work."""
-    guard = Guard(GuardSettings(**{"watched_calls": 100, "min_rows": 3000, **settings}))
+def guard_after(version: ModelVersion = A, calls: int = 50, **settings: float) -> VersionGuard:
+    """A guard that has counted calls of a trusted version."""
+    guard = VersionGuard(GuardSettings(**{"watched_calls": 100, "min_rows": 3000, **settings}))
     guard.watch(version, trusted=True)
     for _ in range(calls):
         assert guard.scored(version, scores()) is None
     return guard
 
 
-def verdicts(guard: Guard, version: ModelVersion, mean_logit: float, calls: int = 200) -> list[str]:
+def verdicts(guard: VersionGuard, version: ModelVersion, mean_logit: float, calls: int = 200) -> list[str]:
     found = (guard.scored(version, scores(mean_logit)) for _ in range(calls))
     return [verdict for verdict in found if verdict]
 
@@ -31,37 +31,37 @@ def test_a_version_like_the_one_before_it_is_trusted() -> None:
     guard = guard_after()
     guard.watch(B, trusted=False)
     assert verdicts(guard, B, -3.0) == []
-    assert verdicts(guard, B, 1.0) == [], "it was trusted by then"
+    assert verdicts(guard, B, 1.0) == [], "it is trusted after its first calls"
 
 
-def test_a_version_whose_scores_jump_is_named_once() -> None:
+def test_a_version_whose_scores_drift_gets_one_verdict() -> None:
     guard = guard_after()
     guard.watch(B, trusted=False)
     [verdict] = verdicts(guard, B, 0.0)
-    assert verdict.startswith("its scores differ from the version's before it: stability index")
+    assert verdict.startswith("its score distribution differs from the previous version's: stability index")
 
 
-def test_a_small_shift_is_no_jump() -> None:
+def test_a_small_shift_is_no_drift() -> None:
     guard = guard_after()
     guard.watch(B, trusted=False)
     assert verdicts(guard, B, -2.8) == []
 
 
-def test_a_version_that_fails_is_named() -> None:
+def test_a_version_that_fails_is_bad() -> None:
     guard = guard_after()
     guard.watch(B, trusted=False)
     found = [guard.failed(B) if i % 3 else guard.scored(B, scores()) for i in range(30)]
     assert [v for v in found if v] == ["13 of its first 20 calls failed"]
 
 
-def test_few_failures_are_borne() -> None:
+def test_few_failures_are_accepted() -> None:
     guard = guard_after()
     guard.watch(B, trusted=False)
     found = [guard.failed(B) if i % 3 == 0 else guard.scored(B, scores()) for i in range(90)]
     assert found == [None] * 90
 
 
-def test_an_operators_choice_is_not_judged() -> None:
+def test_a_trusted_version_is_not_judged() -> None:
     guard = guard_after()
     guard.watch(B, trusted=True)
     assert verdicts(guard, B, 2.0) == []

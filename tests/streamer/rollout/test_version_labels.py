@@ -1,7 +1,8 @@
-"""Versions that follow a label: the one that serves, and the canary; races are in `test_switches`."""
+"""A serving version and a canary that follow labels; `test_switches` has the races."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ import structlog
 
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
-from streamer.rollout.controller import Model
+from streamer.rollout.controller import ModelController
 from streamer.serving.predictor import Predictor
+from streamer.serving.warmup import Preparer
 from streamer.settings import Settings
 from streamer.types import ModelVersion
 from tests.streamer.serving.model_servers import Server, low
@@ -20,7 +22,7 @@ USERS = [f"user-{i}".encode() for i in range(1000)]
 
 
 @asynccontextmanager
-async def model_of(server: Server, now: list[float], *, label: str | None = "stable") -> AsyncIterator[Model]:
+async def model_of(server: Server, now: list[float], *, label: str | None = "stable") -> AsyncIterator[ModelController]:
     """A model that follows the label, with a ramp of 10 s."""
     server.answer, server.spec = low, small_spec().to_json()
     async with server.running():
@@ -35,24 +37,26 @@ async def model_of(server: Server, now: list[float], *, label: str | None = "sta
         predictor = Predictor(settings.predictor)
         log = structlog.get_logger()
         try:
-            yield Model("ctr", predictor.control, settings, None, metrics=Metrics(), log=log, clock=lambda: now[0])
+            shared: dict[str, Any] = {"metrics": Metrics(), "log": log, "clock": lambda: now[0]}
+            preparer = Preparer(predictor.control, settings)
+            yield ModelController("ctr", predictor.control, preparer, settings, None, **shared)
         finally:
             await predictor.close()
 
 
-def shares(model: Model) -> dict[int, float]:
-    """Which share of some users has which version now, to a tenth."""
+def shares(model: ModelController) -> dict[int, float]:
+    """The share of some users by version now, to a tenth."""
     served = [model.serving_for(user).version.version for user in USERS]
     return {version: round(served.count(version) / len(served), 1) for version in sorted(set(served))}
 
 
-async def refresh(model: Model, now: list[float], at: float) -> dict[int, float]:
+async def refresh(model: ModelController, now: list[float], at: float) -> dict[int, float]:
     now[0] = at
     await model.refresh()
     return shares(model)
 
 
-def calls(model: Model, version: int, ctr: float) -> None:
+def calls(model: ModelController, version: int, ctr: float) -> None:
     for _ in range(20):
         model.scored(ModelVersion("ctr", version), np.full(10, ctr, np.float32))
 
@@ -118,9 +122,9 @@ async def test_a_label_that_no_server_knows_changes_nothing_but_at_the_start() -
         with structlog.testing.capture_logs() as logs:
             for second in range(2, 10):
                 assert await refresh(model, now, second) == {1: 1.0}
-        assert [log["event"] for log in logs] == ["label not followed"], "once, not at every look"
+        assert [log["event"] for log in logs] == ["label not followed"], "once, not at every poll"
         server.versions = (2,)
-        assert await refresh(model, now, 11.0) == {2: 1.0}, "what serves is gone: another one is better than none"
+        assert await refresh(model, now, 11.0) == {2: 1.0}, "the serving version has vanished"
 
 
 async def test_an_operator_goes_before_a_label() -> None:
@@ -153,7 +157,7 @@ async def test_a_canary_goes_where_its_label_goes() -> None:
         server.labels["canary"] = 2
         assert await refresh(model, now, 4.0) == {1: 0.8, 2: 0.2}
         server.labels.clear()
-        assert await refresh(model, now, 5.0) == {1: 0.8, 2: 0.2}, "it stays where it was"
+        assert await refresh(model, now, 5.0) == {1: 0.8, 2: 0.2}, "the canary keeps its version"
         with pytest.raises(PredictError, match="label 'other' of 'ctr'"):
             await model.canary("other", 0.5)
         server.labels["canary"] = 3
@@ -182,7 +186,7 @@ async def test_a_canary_is_promoted_by_the_label_of_what_serves() -> None:
         await refresh(model, now, 0.0)
         await model.canary("canary", 0.2)
         server.labels["stable"] = 2
-        assert await refresh(model, now, 1.0) == {1: 0.8, 2: 0.2}, "who has it keeps it"
+        assert await refresh(model, now, 1.0) == {1: 0.8, 2: 0.2}, "its users keep it"
         assert await refresh(model, now, 5.0) == {1: 0.4, 2: 0.6}
         assert await refresh(model, now, 10.0) == {2: 1.0}
         server.labels["canary"] = 3

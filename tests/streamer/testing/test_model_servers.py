@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
 
 import numpy as np
 import pytest
 
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features import Encoder
-from streamer.rollout.observed_calls import Scorer
+from streamer.rollout.reporting_scorer import Scorer
+from streamer.rollout.version_labels import ModelServers
 from streamer.serving.predictor import Predictor
-from streamer.serving.preparation import ModelServers
+from streamer.serving.warmup import WarmsVersions
 from streamer.settings.sections import PredictorSettings
 from streamer.testing.model_servers import Loaded, VirtualServers
 from streamer.types import BatchInputs, BidRequest, ModelVersion
@@ -20,10 +22,14 @@ from tests.streamer.specs import small_spec
 LONG = 60.0
 
 
+class Control(ModelServers, WarmsVersions, Protocol):
+    """The control calls of a worker."""
+
+
 @asynccontextmanager
 async def servers_of(
     kind: str, held: Sequence[Sequence[int]], fault: bool = False, labels: Sequence[Mapping[str, int]] = ()
-) -> AsyncIterator[tuple[ModelServers, Scorer]]:
+) -> AsyncIterator[tuple[Control, Scorer]]:
     """Servers, each with its versions and `labels`, all of `small_spec`; with `fault` every Predict call fails.
 
     Yields both interfaces of the same servers.

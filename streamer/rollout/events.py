@@ -1,0 +1,113 @@
+"""The events of a model's versions, which are numbers here. Pure."""
+
+from dataclasses import dataclass
+
+# Reports of the servers
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """The servers have these versions and no others."""
+
+    versions: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """It is time to look for a better version.
+
+    Attributes:
+        labelled: the version that the label of `predictor.labels` leads to; None: nowhere, or there is no label.
+    """
+
+    labelled: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryOrder:
+    """A canary as an operator ordered it: a version or a label, and its share in [0, 1]."""
+
+    asked: int | str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class FollowCanary:
+    """The ordered canary is this version now; None: its label leads nowhere."""
+
+    order: CanaryOrder
+    version: int | None
+
+
+# Orders. `epoch`: that of the state when the operator gave the order.
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Serve this version to all users until `Unpin`."""
+
+    version: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """Serve this version to a share of the users until `Pin` or `Unpin`."""
+
+    version: int
+    epoch: int
+    order: CanaryOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """Let this version score a share of the users as well; a share of 0 ends it."""
+
+    version: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unpin:
+    """End the pin and the canary, and accept rejected versions again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Serve the version before the latest one to all users."""
+
+    reason: str
+
+
+# Outcomes
+
+Order = Pin | Canary | Shadow
+Cause = Tick | FollowCanary | Order
+"""The events that may need a version that is not prepared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A version is prepared. Its cause is applied again, to the state as it is now."""
+
+    version: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A version could not be prepared; if by its own fault, it waits for `RETRY_S`."""
+
+    version: int
+    is_own_fault: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBad:
+    """The guard judged a new version bad by its first calls."""
+
+    version: int
+    reason: str
+
+
+Event = Available | Cause | Unpin | RollBack | Prepared | Failed | JudgedBad

@@ -1,0 +1,79 @@
+"""The models of a worker, and the loop that polls the servers for their versions."""
+
+import asyncio
+from collections.abc import Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from streamer.errors import PredictError
+from streamer.prepared_version import PreparedVersion
+from streamer.rollout.controller import ModelController
+from streamer.tasks import set_within
+from streamer.types import ModelVersion
+
+# A vanished version fails several batches; one poll serves them all.
+_MIN_POLL_S = 0.05
+
+
+class ModelRegistry:
+    """The models by name, at least one; the first one answers the requests that name none."""
+
+    def __init__(self, models: Sequence[ModelController], *, poll_s: float, log: FilteringBoundLogger) -> None:
+        self._models = {model.name: model for model in models}
+        self.default = models[0]
+        self._poll_s = poll_s
+        self._log = log
+        self._poll_now = asyncio.Event()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that a request may give, the default one first."""
+        return tuple(self._models)
+
+    def of(self, name: str) -> ModelController | None:
+        """The model of this name; None if there is none."""
+        return self._models.get(name)
+
+    def of_version(self, version: ModelVersion) -> ModelController:
+        """The model of a version."""
+        return self._models[version.name]
+
+    def describe(self) -> list[dict[str, object]]:
+        """The versions of each model and their roles."""
+        return [model.describe() for model in self._models.values()]
+
+    def shadow_for(self, serving: ModelVersion, key: bytes | None) -> PreparedVersion | None:
+        """The shadow version for a request that `serving` has answered; None if there is none."""
+        shadow = self.of_version(serving).shadow_for(key)
+        return None if shadow is None or shadow.version == serving else shadow
+
+    async def refresh(self) -> None:
+        """Lets every model look for a better version.
+
+        Raises:
+            PredictError: for one model the servers cannot be asked or serve nothing; the others have looked as well.
+        """
+        failure: PredictError | None = None
+        for model in self._models.values():
+            try:
+                await model.refresh()
+            except PredictError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def poll_now(self) -> None:
+        """Ends the pause between two polls, because a serving version has vanished."""
+        self._poll_now.set()
+
+    async def poll(self) -> None:
+        """Looks for better versions at every poll interval; until cancelled."""
+        while True:
+            if await set_within(self._poll_now, self._poll_s):
+                self._log.warning("a serving version has vanished, looking for another one")
+            self._poll_now.clear()
+            try:
+                await self.refresh()
+            except PredictError as error:
+                self._log.warning("the model servers cannot be asked for their versions", error=str(error))
+            await asyncio.sleep(_MIN_POLL_S)

@@ -1,0 +1,49 @@
+"""Scores batches, and reports the outcome of each call to the model of its version."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from streamer.deadline import Deadline
+from streamer.errors import PredictError, VersionGoneError
+from streamer.rollout.registry import ModelRegistry
+from streamer.types import F32, BatchInputs, ModelVersion
+
+
+class Scorer(Protocol):
+    """Scores rows; `streamer.serving.predictor.Predictor` says what is raised."""
+
+    async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReportingScorer:
+    """A scorer whose calls judge new versions. Only PredictError leaves `predict`."""
+
+    scorer: Scorer
+    models: ModelRegistry
+    clock: Callable[[], float]
+    log: FilteringBoundLogger
+
+    async def predict(self, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
+        """Scores n rows, float32 [n].
+
+        Raises:
+            PredictError: as `Predictor.score`, or a defect of this program.
+        """
+        try:
+            ctr = await self.scorer.score(version, inputs, deadline.remaining(self.clock()))
+        except VersionGoneError:
+            self.models.poll_now()
+            raise
+        except PredictError as error:
+            self.models.of_version(version).failed(version, error)
+            raise
+        except Exception as error:
+            # A defect in one call: its requests get priors, the other calls continue.
+            self.log.exception("call failed", model=str(version), rows=inputs.rows)
+            raise PredictError("UNKNOWN", f"internal error: {error!r:.200}") from error
+        self.models.of_version(version).scored(version, ctr)
+        return ctr

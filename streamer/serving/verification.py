@@ -1,0 +1,58 @@
+"""Verifies a model version: reads its feature spec and checks its signature."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from streamer.codec import Codec
+from streamer.errors import BadReplyError, SpecError
+from streamer.features import GROUPS, Encoder, FeatureSpec, Layout
+from streamer.prepared_version import PreparedVersion
+from streamer.serving.flat_signature import FlatSignature
+from streamer.serving.messages import SCORE
+from streamer.settings import Settings
+from streamer.types import ModelVersion, SignatureInfo, TensorInfo
+
+
+class DescribesVersions(Protocol):
+    """Model servers that describe a version; `Control` says what is raised."""
+
+    async def feature_spec(self, version: ModelVersion) -> str: ...
+    async def signature(self, version: ModelVersion, name: str) -> SignatureInfo: ...
+
+
+async def verify(servers: DescribesVersions, settings: Settings, version: ModelVersion) -> PreparedVersion:
+    """Reads the version's spec, or the spec file of its model, and checks its signature.
+
+    Raises:
+        SpecError: the spec contradicts itself, or the spec file does not fit the signature.
+        BadReplyError: the version's own spec does not fit its signature.
+        PredictError: the servers cannot be asked.
+    """
+    path = settings.predictor.spec_files.get(version.name)
+    if path is None:
+        spec = FeatureSpec.from_json(await servers.feature_spec(version), f"spec of {version}")
+    else:
+        spec = FeatureSpec.from_yaml(path)
+    encoder = Encoder(spec, memoised_ads=settings.features.memoised_ads)
+    if spec.serving is None:
+        _check_signature(version, encoder.layout, (await servers.signature(version, SCORE)).inputs)
+    else:
+        found = await servers.signature(version, spec.serving.signature)
+        try:
+            version = replace(version, flat=FlatSignature(encoder.layout, spec.serving, found))
+        except SpecError as error:
+            raise SpecError(f"{path or version}: {error}") from error
+    return PreparedVersion(version, Codec(settings.codec, spec.request, spec.document_keys, spec.containers), encoder)
+
+
+def _check_signature(version: ModelVersion, layout: Layout, found: Mapping[str, TensorInfo]) -> None:
+    """Raises BadReplyError if the inputs of the `score` signature do not fit the version's spec."""
+    ids = {f"{group}_ids": TensorInfo("int32", (-1, layout.id_width(group))) for group in GROUPS}
+    floats = {f"{group}_floats": TensorInfo("float32", (-1, layout.float_width(group))) for group in GROUPS}
+    expected = {name: info for name, info in (ids | floats).items() if info.dims[1]}
+    expected["row_to_request"] = TensorInfo("int32", (-1,))
+    if dict(found) != expected:
+        wrong = sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n))
+        detail = f"{version}: its score signature does not fit its feature spec in {', '.join(wrong)}"
+        raise BadReplyError("FAILED_PRECONDITION", detail)

@@ -1,0 +1,69 @@
+"""Prepares a model version: verifies it, then warms it with recent requests."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import orjson
+
+from streamer.codec import Codec
+from streamer.errors import InvalidRequestError
+from streamer.features.paths import nested
+from streamer.prepared_version import PreparedVersion
+from streamer.serving.verification import DescribesVersions, verify
+from streamer.settings import Settings
+from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVersion
+
+_BLANK_CANDIDATES = 300
+
+
+class WarmsVersions(DescribesVersions, Protocol):
+    """Model servers that a version is warmed on; `Control` says what is raised."""
+
+    async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None: ...
+
+
+class Preparer:
+    """Prepares the versions of one model: each one is verified, and has scored a request.
+
+    Recent requests are kept raw, because each spec reads them in its own way.
+    """
+
+    def __init__(self, servers: WarmsVersions, settings: Settings) -> None:
+        self._servers = servers
+        self._settings = settings
+        self._recent: deque[tuple[bytes, Sequence[Header]]] = deque(maxlen=settings.predictor.warmup_requests)
+
+    def remember(self, value: bytes, headers: Sequence[Header]) -> None:
+        """Keeps a raw request, to warm the next version with; the oldest one is dropped."""
+        self._recent.append((value, headers))
+
+    async def prepare(self, version: ModelVersion) -> PreparedVersion:
+        """Verifies a version and warms it.
+
+        Raises:
+            SpecError, BadReplyError, PredictError: as `verify`, or the version cannot score.
+        """
+        prepared = await verify(self._servers, self._settings, version)
+        warmed = False
+        for value, headers in list(self._recent):
+            request = prepared.codec.decode(value, headers)
+            # Another spec may have read this request; this one cannot.
+            if isinstance(request, BadRecord):
+                continue
+            try:
+                encoded = prepared.encoder.encode(request)
+            except InvalidRequestError:
+                continue
+            await self._servers.warm(prepared.version, BatchInputs.whole(encoded))
+            warmed = True
+        if not warmed:
+            blank = prepared.encoder.encode(_blank_request(prepared.codec))
+            await self._servers.warm(prepared.version, BatchInputs.whole(blank))
+        return prepared
+
+
+def _blank_request(codec: Codec) -> BidRequest:
+    """A request with ad ids only."""
+    rows = [orjson.dumps(nested(codec.paths.ad_id, f"warm-up-{i}")) for i in range(_BLANK_CANDIDATES)]
+    return BidRequest("warm-up", {}, _BLANK_CANDIDATES, rows=rows)
