@@ -88,7 +88,7 @@ plots: $(READY)
 	$(BIN)/python -m benchmarks.plots
 
 drawings: $(READY)
-	@for script in docs/draw_*.py; do $(BIN)/python $$script || exit 1; done
+	@for script in docs/scripts/draw_*.py; do $(BIN)/python $$script || exit 1; done
 
 hooks:
 	@ln -sf "$(CURDIR)/.githooks/commit-msg" "$$(git rev-parse --git-path hooks)/commit-msg"

@@ -13,7 +13,7 @@ from tests.docs.worked_examples import ROOT
 Imports = Mapping[str, set[str]]
 
 PAGE = ROOT / "docs/architecture.md"
-SCRIPT = runpy.run_path(str(ROOT / "docs/draw_packages.py"))
+SCRIPT = runpy.run_path(str(ROOT / "docs/scripts/draw_packages.py"))
 drawn: Callable[[str], str] = SCRIPT["drawn"]
 packages: Callable[[str], str] = SCRIPT["packages"]
 reduced: Callable[[Imports], Imports] = SCRIPT["reduced"]

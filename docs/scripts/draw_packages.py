@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grimp
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 _BLOCK = re.compile(r"(<!-- (packages|layers) of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
