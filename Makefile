@@ -1,4 +1,4 @@
-# Public targets: demo train-demo test test-all lint bench bench-all chaos quality plots clean. Each runs `setup` first if necessary.
+# Public targets: demo train-demo test test-all lint bench bench-all chaos quality plots drawings hooks clean. Each runs `setup` first if necessary.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ PIECE ?=
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo train-demo test test-all lint bench bench-all chaos quality plots clean setup
+.PHONY: help demo train-demo test test-all lint bench bench-all chaos quality plots drawings hooks clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES=)"
@@ -32,6 +32,8 @@ help:
 	@echo "make chaos  inject faults, and count lost and duplicate answers (SCENARIO= RATE= TIMES= GUARANTEE=)"
 	@echo "make quality  train and evaluate the models; tables and pictures in docs/models.md (PIECE=)"
 	@echo "make plots  pictures of the figures of make bench"
+	@echo "make drawings  draw the pictures of docs/ that follow from the code"
+	@echo "make hooks  install the hook that checks commit messages"
 	@echo "make clean  remove the outputs of the other targets"
 
 setup: $(READY)
@@ -84,6 +86,12 @@ quality: $(READY)
 
 plots: $(READY)
 	$(BIN)/python -m benchmarks.plots
+
+drawings: $(READY)
+	@for script in docs/scripts/draw_*.py; do $(BIN)/python $$script || exit 1; done
+
+hooks:
+	@ln -sf "$(CURDIR)/.githooks/commit-msg" "$$(git rev-parse --git-path hooks)/commit-msg"
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
