@@ -1,1 +1,20 @@
-"""Scores the candidates of bid requests: Kafka in, TensorFlow Serving, Kafka out."""
+"""The scorer: consumes bid requests from Kafka, scores their candidates, publishes the scores.
+
+    kafka.source -> codec -> features -> scoring (cache, batching, dispatcher) -> serving -> kafka.sink -> commit
+
+    types, deadline, errors, metrics, logs, tasks, settings/   shared by all packages
+    codec, features/, prepared_version    bytes to values, requests to matrices, a version with its codec and encoder
+    kafka/         source, sink, offsets, delivery guarantees, dead letters, clients, topics
+    scoring/       cache, micro-batches, latency model, concurrency limit, priors
+    serving/       the client of TensorFlow Serving: calls, replicas, verification and warm-up of versions
+    rollout/       which version serves which user: a pure state machine, and the controller that executes its actions
+    side_outputs/  shadow scores, feature log
+    ops/           HTTP port, status page, supervisor and its worker processes
+    pipeline       the path of one record, on one screen
+    assembly       how the stages are connected
+    service        the life cycle of one worker
+    commands/      the command line, one file for each command
+    testing/       fakes and a virtual clock
+
+A module imports only from lines of `docs/architecture.md`'s picture below its own; `make lint` checks it.
+"""

@@ -10,18 +10,12 @@ from pathlib import Path
 
 import grpc
 
+from sandbox.model_server import status
 from sandbox.model_server.config import ModelConfig
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.policy import Phase, plan, versions_of
 from sandbox.model_server.servable import Servable, ServableId, load
-from sandbox.model_server.status import (
-    State,
-    StatusError,
-    VersionStatus,
-    failed_precondition,
-    invalid_argument,
-    not_found,
-)
+from sandbox.model_server.status import State, StatusError, VersionStatus
 from sandbox.model_server.warmup import warm_up
 
 _log = logging.getLogger(__name__)
@@ -114,14 +108,14 @@ class Manager:
             servable = self._table.get((name, version))
             if servable is None:
                 request = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-                raise not_found(f"Servable not found for request: {request}")
+                raise status.not_found(f"Servable not found for request: {request}")
             if servable.acquire():
                 return servable
 
     def version_of_label(self, name: str, label: str) -> int:
         version = self._labels.get(name, {}).get(label)
         if version is None:
-            raise invalid_argument(f"Unrecognized servable version label: {label}")
+            raise status.invalid_argument(f"Unrecognized servable version label: {label}")
         return version
 
     def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
@@ -132,9 +126,9 @@ class Manager:
         with self._changed:
             known = self._statuses.get(name, {})
             if version is not None and version not in known:
-                raise not_found(f"Could not find version {version} of model {name}")
+                raise status.not_found(f"Could not find version {version} of model {name}")
             if not known:
-                raise not_found(f"Could not find any versions of model {name}")
+                raise status.not_found(f"Could not find any versions of model {name}")
             return [known[number] for number in sorted(known, reverse=True) if version in {None, number}]
 
     def close(self, wait_s: float) -> None:
@@ -173,18 +167,18 @@ class Manager:
                     self._flags.allow_version_labels_for_unavailable_models and now == version
                 )
                 if not unchecked and (config.name, version) not in self._table:
-                    raise failed_precondition(
+                    raise status.failed_precondition(
                         f"Request to assign label to version {version} of model {config.name}, "
                         "which is not currently available for inference"
                     )
 
     def _settled(self, name: str) -> bool:
         known = self._statuses.get(name, {}).values()
-        if any(status.state is State.AVAILABLE for status in known):
+        if any(found.state is State.AVAILABLE for found in known):
             return True
-        if known and all(status.state is State.END for status in known):
+        if known and all(found.state is State.END for found in known):
             reasons = "; ".join(
-                f"{{name: {name} version: {status.version}}} due to error: {status.error}" for status in known
+                f"{{name: {name} version: {found.version}}} due to error: {found.error}" for found in known
             )
             text = f"{len(known)} servable(s) did not become available: {{{reasons}}}"
             raise StatusError(grpc.StatusCode.UNKNOWN, text)
@@ -290,8 +284,8 @@ class Manager:
             self._reconcile(model)
 
     def _set_status(self, servable_id: ServableId, state: State, error: StatusError | None = None) -> None:
-        status = VersionStatus(servable_id.version, state, error)
-        self._statuses.setdefault(servable_id.name, {})[servable_id.version] = status
+        found = VersionStatus(servable_id.version, state, error)
+        self._statuses.setdefault(servable_id.name, {})[servable_id.version] = found
         self._changed.notify_all()
 
     def _publish(self) -> None:
