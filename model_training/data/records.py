@@ -105,4 +105,5 @@ def serialized(examples: Examples) -> Iterator[bytes]:
             name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[np.ascontiguousarray(matrix).tobytes()]))
             for name, matrix in (("ids", part.ids), ("floats", part.floats), ("labels", part.labels))
         }
-        yield tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+        # The order of a map's entries differs by process unless it is fixed, and so would the checksums.
+        yield tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
