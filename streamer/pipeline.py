@@ -90,6 +90,8 @@ class Pipeline:
             result = await self._score(flight)
         finally:
             self.source.answered()
+        # Without the request and its rows: they are large, and no bound counts them until the acknowledgement.
+        flight = InFlight(record, flight.deadline, flight.request_id)
         if isinstance(result, DeadLetter):
             await self._bury(flight, result)
         else:
@@ -136,8 +138,7 @@ class Pipeline:
     def _decode(self, flight: InFlight) -> Result | None:
         """Reads the record by the spec of the version that serves its user and model."""
         record = flight.record
-        model = self.models.default
-        flight.prepared = model.serving_for(record.key)
+        flight.prepared = self.models.default.serving_for(record.key)
         request = flight.prepared.codec.decode(record.value, record.headers)
         if isinstance(request, BidRequest) and request.model not in (None, flight.prepared.version.name):
             named = self.models.of(request.model)
