@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from structlog.typing import FilteringBoundLogger
 
@@ -195,10 +195,10 @@ class Service:
             await asyncio.sleep(_LOOP_PROBE_S)
             self.metrics.loop_delay.observe(max(0.0, self._clock() - due))
 
-    async def _in_time(self, what: str, leave: Callable[[], Awaitable[None]]) -> None:
+    async def _in_time(self, what: str, leave: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Waits for the brokers' part of the shutdown, within the time that all such waits share."""
         self._leave_by = self._leave_by or Deadline.after(self._clock(), _LEAVE_MS)
-        task = asyncio.ensure_future(leave())
+        task = asyncio.create_task(leave(), name=what)
         await asyncio.wait([task], timeout=max(_AT_LEAST_S, self._leave_by.remaining(self._clock())))
         if not task.done():
             task.cancel()
