@@ -23,7 +23,7 @@ def step(state: State, event: events.Event, now: float) -> tuple[State, tuple[ac
     cause = event.cause if isinstance(event, events.Prepared) else event
     allowed = TRANSITIONS[type(cause)][list(Kind).index(state.kind)]
     if not allowed:
-        raise TransitionError(f"{cause} is not possible in {state.kind.name}")
+        raise TransitionError(f"{type(cause).__name__} is not possible in state {state.kind.name}")
     change = _Change(state, now, state.roles | ({event.version} if isinstance(event, events.Prepared) else set()))
     change.apply(cause)
     if change.state.kind not in allowed:

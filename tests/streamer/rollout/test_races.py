@@ -146,6 +146,16 @@ async def test_orders_are_carried_out_in_their_sequence() -> None:
 
 
 @virtual
+async def test_an_order_that_needs_a_serving_version_is_rejected_before_there_is_one() -> None:
+    rig = Rig(1, 2)
+    with pytest.raises(PredictError) as rejected:
+        await rig.model.canary(2, 0.5)
+    assert str(rejected.value) == "FAILED_PRECONDITION: version 2 of 'ctr': Canary is not possible in state NOTHING"
+    with pytest.raises(LookupError, match="RollBack is not possible in state NOTHING"):
+        rig.model.roll_back("asked")
+
+
+@virtual
 async def test_an_unpin_does_not_end_a_shadow_that_waits() -> None:
     rig = Rig(1, 2, 3)
     await rig.serve_1_then_2()
