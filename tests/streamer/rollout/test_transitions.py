@@ -192,6 +192,15 @@ def test_a_pinned_version_is_trusted(kind: Kind) -> None:
     assert [a.trusted for a in actions if hasattr(a, "trusted")] == [True]
 
 
+@pytest.mark.parametrize("kind", [Kind.RAMPING, Kind.CANARY])
+def test_a_version_that_is_pinned_during_its_rollout_is_watched_on(kind: Kind) -> None:
+    state, actions = step(state_of(kind, previous=True, shadow=False), events.Pin(INCOMING, 0), NOW)
+    assert roles_of(state) == Roles(Kind.STABLE, INCOMING, None, SERVING, None)
+    assert not any(isinstance(action, WatchVersion) for action in actions)
+    state, _ = step(state, events.JudgedBad(INCOMING, "drift"), NOW)
+    assert (state.serving, state.pinned) == (SERVING, None)
+
+
 def test_a_canary_that_gets_another_share_is_judged_anew() -> None:
     state = state_of(Kind.CANARY, previous=False, shadow=False)
     state, actions = step(state, events.Canary(INCOMING, 0, events.CanaryOrder(INCOMING, 0.2)), NOW)
