@@ -1,4 +1,4 @@
-"""The scorer: consumes bid requests from Kafka, scores their candidates, publishes the scores.
+"""The scorer: consumes bid requests, scores their candidates, publishes the scores.
 
     kafka.source -> codec -> features -> scoring (cache, batching, dispatcher) -> serving -> kafka.sink -> commit
 

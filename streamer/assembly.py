@@ -1,4 +1,4 @@
-"""How the stages are connected. The service, the tests and the benchmarks build their parts of a scorer here."""
+"""Connects the stages. The service, the tests and the benchmarks build their parts here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Scorer:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """Builds the parts of one worker from what all of them share.
+    """Builds the parts of one worker from the values that all parts share.
 
     Attributes:
         clock: monotonic seconds.
@@ -78,11 +78,11 @@ class Assembly:
         return Predictor(self.settings.predictor, self.metrics, self.clock)
 
     def cache(self) -> ScoreCache | None:
-        """The score cache; None where it is disabled."""
+        """The score cache; None if `cache.enabled` is false."""
         return ScoreCache(self.settings.cache) if self.settings.cache.enabled else None
 
     def models(self, servers: ControlServers, cache: ScoreCache | None) -> ModelRegistry:
-        """The models of the settings; they ask `servers`, a `Predictor.control` or a fake, for their versions."""
+        """The models of the settings. `servers`: a `Predictor.control`, or a fake."""
         settings, metrics, log, clock = self.settings, self.metrics, self.log, self.clock
         models = [
             ModelController(name, servers, Preparer(servers, settings), settings, cache, metrics, log, clock)
@@ -110,7 +110,10 @@ class Assembly:
         publish_shadow: PublishShadow,
         publish_rows: PublishRows,
     ) -> Scorer:
-        """All stages between `source` and `answers`. `models` and `cache` are those that `servers` feed."""
+        """All stages between `source` and `answers`.
+
+        `models` and `cache` belong to the same model servers as `servers`.
+        """
         settings, metrics, log = self.settings, self.metrics, self.log
         dispatcher = self.dispatcher(ReportingScorer(servers, models, self.clock, log).predict)
         queue = dispatcher.queue

@@ -23,7 +23,7 @@ class Metrics:
         self.unacknowledged = self._gauge("source_unacknowledged_records", "received, answer not acknowledged yet")
         self.unacknowledged_bytes = self._gauge("source_unacknowledged_bytes", "bytes of unacknowledged records")
         self.paused = self._gauge("source_paused_partitions", "partitions paused at their share of the bound")
-        self.lag = self._gauge("source_lag_records", "records from the last one read to the end", "partition")
+        self.lag = self._gauge("source_lag_records", "records that are unread or unacknowledged", "partition")
         self.lag_seconds = self._gauge("source_lag_seconds", "age of the last record read; 0 at the end", "partition")
         self._answers = self._counter("sink_answers", "answers by status", "status")
         self._dead = self._counter("sink_dead_letters", "dead letters by stage", "stage")

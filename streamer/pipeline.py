@@ -35,16 +35,19 @@ Result = ScoreMessage | DeadLetter
 
 
 class Records(Protocol):
-    """Where records come from. `answered`: the record is in flight no more; `acknowledged`: it may be committed."""
+    """The source of records.
+
+    `answered` ends the time of a record in flight; after `acknowledged` its offset may be committed.
+    """
 
     def answered(self) -> None: ...
     def acknowledged(self, origin: Origin) -> None: ...
 
 
 class Answers(Protocol):
-    """Where answers go. Both methods return when the brokers have acknowledged the message.
+    """The sink of answers. Both methods return when the brokers have acknowledged the message.
 
-    `publish` raises MessageTooLargeError where the topic does not take an answer of that size.
+    `publish` raises MessageTooLargeError if the topic does not accept an answer of that size.
     """
 
     async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None: ...
@@ -90,6 +93,8 @@ class Pipeline:
             result = await self._score(flight)
         finally:
             self.source.answered()
+        # Without the request and its rows: they are large, and no bound counts them until the acknowledgement.
+        flight = InFlight(record, flight.deadline, flight.request_id)
         if isinstance(result, DeadLetter):
             await self._bury(flight, result)
         else:
@@ -97,7 +102,7 @@ class Pipeline:
         self.source.acknowledged(record.origin)
 
     async def _score(self, flight: InFlight) -> Result:
-        """Each stage returns the result of the record, or None: the next stage continues."""
+        """Runs the stages; each returns the record's result, or None for the next stage."""
         try:
             while True:
                 result = (
@@ -110,7 +115,7 @@ class Pipeline:
                 )
                 if result is not None:
                     return result
-                # The version has vanished. The next one scores the record from the start, for its spec may differ.
+                # The version has vanished. Another one scores the record from the start, because its spec may differ.
                 await self._await_successor(flight)
         except Exception as error:
             # A defect neither stops the other records nor loses this one: it is answered, and logged with its trace.
@@ -136,8 +141,7 @@ class Pipeline:
     def _decode(self, flight: InFlight) -> Result | None:
         """Reads the record by the spec of the version that serves its user and model."""
         record = flight.record
-        model = self.models.default
-        flight.prepared = model.serving_for(record.key)
+        flight.prepared = self.models.default.serving_for(record.key)
         request = flight.prepared.codec.decode(record.value, record.headers)
         if isinstance(request, BidRequest) and request.model not in (None, flight.prepared.version.name):
             named = self.models.of(request.model)
@@ -156,7 +160,7 @@ class Pipeline:
         return None
 
     def _expire(self, flight: InFlight) -> Result | None:
-        """Expires a request that cannot be scored in time: under overload no other answer is given more often."""
+        """Expires a request that cannot be scored in time: the most frequent answer under overload."""
         decoded = self.clock()
         flight.times = StageTimes(decode=(decoded - flight.record.at) * 1e3)
         if not (
@@ -201,7 +205,7 @@ class Pipeline:
         )
 
     async def _await_successor(self, flight: InFlight) -> None:
-        """Waits for a version that takes the place of the one that has vanished; the record is scored once more."""
+        """Waits for a successor of the vanished version; then the record is scored once more."""
         version = flight.prepared.version
         model = self.models.of_version(version)
         await model.successor(version, flight.record.key, _WAIT_SHARE * flight.deadline.remaining(self.clock()))

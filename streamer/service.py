@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from structlog.typing import FilteringBoundLogger
 
@@ -33,15 +33,16 @@ _TRANSITIONS: Mapping[State, frozenset[State]] = {
 }
 _START_RETRY_S = 1.0
 _LOOP_PROBE_S = 0.1
-# All farewells to the brokers share this time after the drain; each of them gets at least the second one.
+# After the drain, the commit and the disconnections share the first time; each gets at least the second one.
 _LEAVE_MS = 8000.0
 _AT_LEAST_S = 0.5
 
 
 class Service:
-    """Runs until SIGTERM or SIGINT, then drains: reads no more, answers what is in flight, commits, leaves the group.
+    """Runs one worker until SIGTERM or SIGINT, then drains it.
 
-    A second signal ends the process at once. `run` returns True if every record in flight was answered in time.
+    A drain stops reading, answers the records in flight, commits and leaves the group. A second signal ends the process
+    at once.
     """
 
     def __init__(self, settings: Settings, log: FilteringBoundLogger) -> None:
@@ -66,10 +67,10 @@ class Service:
         self._ops = HttpServer(settings.ops, handlers.routes())
 
     async def run(self) -> bool:
-        """Starts, serves and drains.
+        """Starts, serves and drains; returns whether every record in flight was answered in time.
 
         Raises:
-            ConfigError: a topic is missing, or the ops port is taken.
+            ConfigError: a topic is missing, a right is missing, or the operations port is in use.
         """
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(clients.handle_loop_error)
@@ -109,7 +110,7 @@ class Service:
         self._log.info("ops port", host=self.settings.ops.host, port=self._ops.port)
 
     async def _serve(self, stack: AsyncExitStack) -> bool:
-        """Starts the parts in their order, each after those that it needs; the stack stops them in reverse."""
+        """Starts each part after the parts that it needs; `stack` stops them in reverse order."""
         settings, assembly = self.settings, self.assembly
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
@@ -147,7 +148,7 @@ class Service:
         return await self.work(source, scorer)
 
     async def work(self, source: Source, scorer: Scorer) -> bool:
-        """Scores records until `stop`, then drains. Returns whether every record in flight was answered in time."""
+        """Scores records until `stop`, then drains; returns whether all records were answered."""
         async with self._tasks.running() as tasks:
             reading = tasks.spawn(self._read(source, scorer), "read")
             side = [
@@ -173,7 +174,7 @@ class Service:
             await self._in_time("group", source.leave)
             if not all_answered:
                 self._log.error("drained in part, the rest will be read again", unacknowledged=left)
-            # Answers may be left even so: of records whose partitions were revoked, which no bound counts any more.
+            # Tasks of records whose partitions were revoked may be left in any case; `source` does not count them.
             tasks.cancel()
             return all_answered
 
@@ -194,10 +195,10 @@ class Service:
             await asyncio.sleep(_LOOP_PROBE_S)
             self.metrics.loop_delay.observe(max(0.0, self._clock() - due))
 
-    async def _in_time(self, what: str, leave: Callable[[], Awaitable[None]]) -> None:
-        """Waits for something that brokers must answer, within the time for all farewells."""
+    async def _in_time(self, what: str, leave: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Waits for the brokers' part of the shutdown, within the time that all such waits share."""
         self._leave_by = self._leave_by or Deadline.after(self._clock(), _LEAVE_MS)
-        task = asyncio.ensure_future(leave())
+        task = asyncio.create_task(leave(), name=what)
         await asyncio.wait([task], timeout=max(_AT_LEAST_S, self._leave_by.remaining(self._clock())))
         if not task.done():
             task.cancel()
@@ -211,7 +212,7 @@ class Service:
         attempt: Callable[[], Awaitable[object]],
         not_yet: type[Exception] | tuple[type[Exception], ...],
     ) -> None:
-        """Retries until it works or the worker is told to stop; /readyz shows what it waits for."""
+        """Retries until it succeeds or `stop` is called; /readyz shows the reason of the wait."""
         while not self._stop.is_set():
             try:
                 await self._unless_stopped(attempt())
@@ -223,7 +224,10 @@ class Service:
                 return
 
     async def _unless_stopped(self, attempt: Awaitable[object]) -> None:
-        """Cancels the attempt when the worker is told to stop: a client tries to join its group without a bound."""
+        """Runs an attempt; cancels it when `stop` is called.
+
+        aiokafka retries to join its group without a limit.
+        """
         attempting = asyncio.ensure_future(attempt)
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         try:

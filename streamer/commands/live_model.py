@@ -1,4 +1,4 @@
-"""The model that serves now, for commands that look at it."""
+"""The serving version of a model, for commands that read it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from streamer.types import ModelVersion
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Predictor]:
-    """A client of the model servers for the block. Errors of servers and models become a ConfigError."""
+    """A client of the model servers; in the block, their errors become a ConfigError."""
     predictor = Predictor(settings.predictor)
     try:
         yield predictor
@@ -25,12 +25,12 @@ async def connected(settings: Settings) -> AsyncIterator[Predictor]:
 
 
 async def served(servers: Control, settings: Settings, name: str) -> tuple[PreparedVersion, list[int]]:
-    """The version of a model that its label leads to, by default the newest; and all that are AVAILABLE, rising.
+    """The labelled or newest version of a model, and all AVAILABLE versions, sorted.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no version is AVAILABLE.
         SpecError, BadReplyError: its spec or its signature is wrong.
-        PredictError: the server cannot be asked.
+        PredictError: the model server does not answer, or its answer is an error.
     """
     available = sorted(await servers.available(name))
     if not available:

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from streamer.errors import MessageTooLargeError
 from streamer.types import Header
 
-# Without brokers aiokafka waits without a limit for messages that nobody needs any more.
+# Without a broker aiokafka waits without a limit for unsent messages, which the scorer no longer needs.
 _STOP_S = 2.0
 
 

@@ -115,8 +115,11 @@ class Sink:
         self.spawn(self._stop_replaced(broken), "replaced producer")
 
     async def _stop_replaced(self, producer: Producer) -> None:
-        """Flushes a replaced producer. Its messages were rejected or go on, so an error concerns no record."""
+        """Flushes a replaced producer.
+
+        An error concerns no record: each `send` reports the end of its own message.
+        """
         try:
             await producer.client.stop()
-        except KafkaError as error:
+        except Exception as error:  # noqa: BLE001  an error of any class would end the owner's other tasks
             self.log.warning("a replaced producer ended with an error", error=repr(error))

@@ -1,6 +1,6 @@
-"""Side outputs: the shadow version's scores and the feature log, published beside the answers.
+"""Side outputs: scores of the shadow version and the feature log, beside the answers.
 
-Guarantees: an answer never waits for a side output; its queue is bounded, and what it drops or fails is counted.
+Guarantees: an answer never waits for a side output; its queue is bounded; dropped and failed requests are counted.
 In: answered records, and the encoded rows of scored requests. Out: messages on the shadow and feature-log topics.
 Imports prepared_version, codec, features, types and errors; functions stand for the model servers and the sink.
 """

@@ -1,4 +1,4 @@
-"""The feature log: the encoded rows of a sample of the requests, as they were scored, for training."""
+"""The feature log: encoded rows of a sample of the scored requests, for training."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ Publish = Callable[[bytes | None, bytes], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class FeatureLog:
-    """Publishes the rows of a share of the requests. The request id decides, so a repeated request is sampled again."""
+    """Publishes the rows of a share of the requests, selected by request id.
+
+    A repeated request is therefore in the sample again.
+    """
 
     output: SideOutput
     publish: Publish

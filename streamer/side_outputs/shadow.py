@@ -1,4 +1,4 @@
-"""Shadow scoring: a shadow version scores some answered requests again, on a topic of its own."""
+"""Shadow scoring: a shadow version scores answered requests again, for its own topic."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from streamer.side_outputs.side_output import SideOutput
 from streamer.types import F32, FROM_MODEL, BadRecord, BatchInputs, Header, ModelVersion, Record, ScoreMessage
 
 ShadowOf = Callable[[ModelVersion, bytes | None], PreparedVersion | None]
-"""The shadow version for the user with this key, whose request the given version has answered; None without one."""
+"""The shadow version for a user's key, if it is not the version that answered; otherwise None."""
 Score = Callable[[ModelVersion, BatchInputs, float], Awaitable[F32]]
-"""Scores rows within so many seconds, without an effect on circuits, retries and the guard of versions."""
+"""Scores rows, with a timeout in seconds. It has no effect on circuits, retries and the guard of versions."""
 Publish = Callable[[bytes | None, bytes, Sequence[Header]], Awaitable[None]]
 
 

@@ -27,9 +27,10 @@ class SideOutput:
     """Does the work of some requests after or beside their answers, one request at a time.
 
     1. An answer never waits for a side output and is never changed by it.
-    2. At most `max_queued_requests` wait; further ones, and those whose turn comes while `is_busy()`, are dropped.
+    2. At most `max_queued_requests` wait. Further requests are dropped, and so is a request that leaves the queue while
+       `is_busy()`.
     3. Each request is counted once, as `published`, `failed` or `dropped`; a failure is also logged.
-    4. It is no part of delivery: requests that wait when the worker ends are lost.
+    4. The delivery guarantee does not include it: queued requests are lost when the worker ends.
     """
 
     limits: Limits
@@ -42,7 +43,7 @@ class SideOutput:
         self._queue = asyncio.Queue(self.limits.max_queued_requests)
 
     def add(self, request: str, work: Work) -> None:
-        """Queues the work of a request, which the string names in the log; drops it where the queue is full."""
+        """Queues the work of a request, which `request` names in the log; a full queue drops it."""
         try:
             self._queue.put_nowait((request, work))
         except asyncio.QueueFull:

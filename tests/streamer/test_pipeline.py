@@ -1,0 +1,39 @@
+"""What a record keeps in memory on its path."""
+
+import asyncio
+import gc
+from collections.abc import Sequence
+
+from streamer.testing.model_servers import VirtualServers
+from streamer.testing.virtual_loop import virtual
+from streamer.types import BidRequest, EncodedRequest, Header, Origin
+from tests.streamer.rollout.switching import Worker, loaded
+
+
+class SlowAnswers:
+    """Brokers that acknowledge no answer before `acknowledge` is set."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.acknowledge, self.published = asyncio.Event(), asyncio.Event()
+        self._publish = worker.publish
+
+    async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
+        self.published.set()
+        await self.acknowledge.wait()
+        await self._publish(origin, key, value, headers)
+
+
+@virtual
+async def test_a_record_that_waits_for_its_acknowledgement_keeps_no_rows() -> None:
+    """`max_unacknowledged_bytes` counts raw records; the encoded rows of 300 candidates are much larger."""
+    worker = Worker(VirtualServers([loaded(1)]))
+    answers = SlowAnswers(worker)
+    worker.publish = answers.publish  # type: ignore[method-assign]
+    await worker.start()
+    worker.send(1)
+    await answers.published.wait()
+    await asyncio.sleep(1.0)  # of the virtual clock
+    gc.collect()
+    assert [type(held) for held in gc.get_objects() if isinstance(held, BidRequest | EncodedRequest)] == []
+    answers.acknowledge.set()
+    await worker.settle()
