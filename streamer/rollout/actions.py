@@ -35,7 +35,7 @@ class WatchVersion:
 
 @dataclass(frozen=True, slots=True)
 class DropCache:
-    """The version answers no user any more; drop its scores."""
+    """The version answers no user any more: drop its scores, wake its waiting requests."""
 
     version: int
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +18,6 @@ from streamer.rollout.transitions import TransitionError
 from streamer.rollout.version_guard import VersionGuard
 from streamer.rollout.version_labels import ModelServers, VersionLabels
 from streamer.settings import Settings
-from streamer.tasks import set_within
 from streamer.types import F32, Header, ModelVersion
 
 _SERVERS_FAULT = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
@@ -60,8 +60,8 @@ class ModelController:
     _state: State = field(init=False)
     _prepared: dict[int, PreparedVersion] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    # Set, and replaced, when a version is promoted.
-    _promoted: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set, and replaced, when a version loses its users to another one.
+    _users_moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._labels = VersionLabels(self.servers, self.name, self.log)
@@ -87,8 +87,10 @@ class ModelController:
 
     async def successor(self, version: ModelVersion, key: bytes | None, seconds: float) -> PreparedVersion | None:
         """Waits at most `seconds` for a version that serves the user instead of a vanished one."""
-        if self.serving_for(key).version == version and not await set_within(self._promoted, seconds):
-            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.serving_for(key).version == version:
+                    await self._users_moved.wait()
         serving = self.serving_for(key)
         return serving if serving.version != version else None
 
@@ -195,8 +197,7 @@ class ModelController:
         async with self._turn:
             labelled = None if self._label is None else await self._labels.version_of(self._label)
             await self._attempt(events.Tick(labelled))
-            canary = self._state.canary
-            if canary is not None:
+            if (canary := self._state.canary) is not None:
                 asked = canary.asked
                 version = asked if isinstance(asked, int) else await self._labels.version_of(asked)
                 await self._attempt(events.FollowCanary(canary, version))
@@ -241,21 +242,22 @@ class ModelController:
                     self._promote(self._prepared[action.version], before)
                 case actions.WatchVersion(trusted=trusted):
                     self._guard.watch(version, trusted=trusted)
-                case actions.DropCache() if self.cache is not None:
-                    self.cache.drop(version)
+                case actions.DropCache():
+                    # Requests of this version wait for another one if it has vanished.
+                    self._users_moved.set()
+                    self._users_moved = asyncio.Event()
+                    if self.cache is not None:
+                        self.cache.drop(version)
                 case actions.CountRollBack():
                     self.metrics.rollbacks.labels(self.name).inc()
                 case actions.Log(level, message, _, details):
                     getattr(self.log, level)(message, model=str(version), **details)
         incoming = self._state.incoming
-        share = 0.0 if incoming is None else incoming.users.share(self.clock())
-        self.metrics.incoming_share.labels(self.name).set(share)
+        self.metrics.incoming_share.labels(self.name).set(incoming.users.share(self.clock()) if incoming else 0.0)
         return needed
 
     def _promote(self, serving: PreparedVersion, before: int | None) -> None:
-        """Wakes the requests whose version has vanished, counts and logs."""
-        self._promoted.set()
-        self._promoted = asyncio.Event()
+        """Counts and logs a promotion."""
         self.metrics.serving_version.labels(self.name).set(serving.version.version)
         if before is not None:
             self.metrics.version_changes.labels(self.name).inc()

@@ -23,7 +23,7 @@ def step(state: State, event: events.Event, now: float) -> tuple[State, tuple[ac
     cause = event.cause if isinstance(event, events.Prepared) else event
     allowed = TRANSITIONS[type(cause)][list(Kind).index(state.kind)]
     if not allowed:
-        raise TransitionError(f"{cause} is not possible in {state.kind.name}")
+        raise TransitionError(f"{type(cause).__name__} is not possible in state {state.kind.name}")
     change = _Change(state, now, state.roles | ({event.version} if isinstance(event, events.Prepared) else set()))
     change.apply(cause)
     if change.state.kind not in allowed:
@@ -91,7 +91,7 @@ class _Change:
         """Gives a version a fixed share of the users, or a growing one from the share that it has."""
         incoming, ramp_s = self.state.incoming, self.state.ramp_s
         if version == self.state.serving:
-            self._abort_rollout()
+            self._set(incoming=None)
             return
         has = incoming.users.share(self._now) if incoming is not None and incoming.version == version else 0.0
         users = UserShare(self._now - has * ramp_s, ramp_s, share)
@@ -100,15 +100,11 @@ class _Change:
         if users.share(self._now) >= 1.0:
             self._promote(version)
 
-    def _abort_rollout(self) -> None:
-        """Takes the users from the incoming version."""
-        self._set(incoming=None)
-
     def _roll_back(self, reason: str) -> None:
         """Rejects the latest version; the one before it serves all users."""
         state, bad, good = self.state, self.state.latest, self.state.fallback
         if bad is None or good is None:
-            raise TransitionError("no other version has served before this one")
+            raise TransitionError("no other version that is available has served before this one")
         self._set(rejected=state.rejected | {bad}, pinned=None if state.pinned == bad else state.pinned)
         self._log("error", "version rolled back", bad, to=f"{state.model}/{good}", reason=reason)
         self.actions.append(actions.CountRollBack(bad))
@@ -125,14 +121,14 @@ class _Change:
     # Decisions
 
     def _see(self, versions: frozenset[int]) -> None:
-        """Takes the roles from versions that have vanished, except from the serving one."""
+        """Takes their roles from an incoming and a shadow version that have vanished."""
         state = self.state
-        self._set(available=versions, previous=state.previous if state.previous in versions else None)
+        self._set(available=versions)
         if state.shadow is not None and state.shadow.version not in versions:
             self._set(shadow=None)
             self._log("warning", "the shadow version has vanished", state.shadow.version)
         if state.incoming is not None and state.incoming.version not in versions:
-            self._abort_rollout()
+            self._set(incoming=None)
             self._log("warning", "the incoming version has vanished", state.incoming.version)
 
     def _tick(self, cause: events.Tick) -> None:
@@ -145,7 +141,7 @@ class _Change:
         if version is None:
             # The label leads back to the serving version while users move to another one.
             if state.kind is Kind.RAMPING and cause.labelled == state.serving:
-                self._abort_rollout()
+                self._set(incoming=None)
             return
         # A ramp goes on to its version. A canary ends only for the version that a label leads to.
         goes_on = version == state.latest if state.kind is Kind.RAMPING else not state.by_label

@@ -22,7 +22,8 @@ class State:
 
     1. A version gets a role (serving, incoming, previous, shadow) only when it is prepared.
     2. The incoming version is not the serving one.
-    3. A version that is not available has no role; a serving one keeps it until another version is prepared.
+    3. An incoming or shadow version that vanishes loses its role. A serving one keeps it until another version is
+       prepared, a previous one until another version is previous: a server that restarts lacks it for a while.
 
     Attributes:
         by_label: whether the version that a label leads to shall serve, instead of the newest one.
@@ -65,8 +66,9 @@ class State:
 
     @property
     def fallback(self) -> int | None:
-        """The version that serves after a rollback."""
-        return self.previous if self.incoming is None else self.serving
+        """The version that serves after a rollback; None: there is none, or the previous one is not available."""
+        previous = self.previous if self.previous in self.available else None
+        return previous if self.incoming is None else self.serving
 
     @property
     def answering(self) -> frozenset[int]:

@@ -24,14 +24,14 @@ NO, N, S, R, C = Kind(0), Kind.NOTHING, Kind.STABLE, Kind.RAMPING, Kind.CANARY
 # The kinds that may follow; `NO`: the event is not possible. `Prepared` has the row of its cause.
 TRANSITIONS: Mapping[type[events.Event], tuple[Kind, Kind, Kind, Kind]] = {
     # event               NOTHING  STABLE   RAMPING    CANARY
-    events.Available:    (N,       S,       S | R,     S | C),      # a vanished version loses its role
+    events.Available:    (N,       S,       S | R,     S | C),      # a vanished incoming version loses its users
     events.Tick:         (N | S,   S | R,   S | R,     S | R | C),  # the wanted version gets users, or all users
     events.FollowCanary: (NO,      S | C,   R,         S | C),      # the canary gets its share, except during a ramp
     events.Pin:          (N | S,   S,       S | R,     S | C),      # ends a rollout as soon as the version is prepared
     events.Canary:       (NO,      S | C,   S | R | C, S | C),
     events.Shadow:       (NO,      S,       R,         C),
     events.Unpin:        (N,       S,       R,         S),
-    events.RollBack:     (NO,      S,       S,         S),          # in STABLE only with a previous version
+    events.RollBack:     (NO,      S,       S,         S),          # in STABLE only with an available previous version
     events.Failed:       (N,       S,       R,         C),
     events.JudgedBad:    (NO,      S,       S | R,     S | C),      # only a verdict on the latest version counts
 }  # fmt: skip

@@ -316,6 +316,38 @@ async def test_a_request_of_a_vanished_version_finds_its_successor() -> None:
         assert at_once is found
 
 
+async def test_a_request_of_a_vanished_incoming_version_returns_to_the_serving_one() -> None:
+    server = Server(versions=(1, 2))
+    async with model_of(server) as (model, _):
+        await model.pin(1)
+        await model.canary(2, 0.99)
+        assert model.serving_for(b"u").version.version == 2
+        waiting = asyncio.create_task(model.successor(ModelVersion("ctr", 2), b"u", 600.0))
+        await asyncio.sleep(0)
+        server.versions = (1,)
+        await model.refresh()
+        async with asyncio.timeout(10.0):
+            found = await waiting
+        assert found is not None
+        assert found.version.version == 1
+
+
+async def test_a_request_waits_on_while_another_version_than_its_own_loses_its_users() -> None:
+    server = Server(versions=(1, 2))
+    async with model_of(server) as (model, _):
+        await model.pin(1)
+        await model.canary(2, 0.0)
+        waiting = asyncio.create_task(model.successor(ModelVersion("ctr", 1), b"u", 600.0))
+        await asyncio.sleep(0)
+        model.unpin()
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await model.refresh()
+        found = await waiting
+        assert found is not None
+        assert found.version.version == 2
+
+
 # Shadow
 
 

@@ -61,6 +61,8 @@ class Rollouts(RuleBasedStateMachine):
             self.prepared |= {event.version}
         assert after.roles <= self.prepared, "a version has a role, but it was not prepared"
         self.prepared = after.roles
+        if isinstance(cause, events.RollBack | events.JudgedBad) and after.serving != before.serving:
+            assert after.serving in after.available, "a rollback leads to a version that no server has"
         self.check_pin(before, cause, after)
         self.check_rejected(before, cause, after)
         self.perform(before, after, caused)
@@ -203,10 +205,10 @@ class Rollouts(RuleBasedStateMachine):
             assert not self.state.roles
 
     @invariant()
-    def a_vanished_version_is_in_no_role(self) -> None:
-        """The serving one keeps its role until another one is prepared."""
+    def a_vanished_version_is_neither_incoming_nor_shadow(self) -> None:
+        """The serving one keeps its role until another one is prepared, the previous one until it is replaced."""
         state = self.state
-        assert state.roles - state.available <= {state.serving}
+        assert state.roles - state.available <= {state.serving, state.previous}
         assert state.previous is None or state.previous != state.serving
 
 

@@ -72,7 +72,7 @@ SAME: Cell = {}
 PROMOTED: Cell = {"serving": NEW, "incoming": None, "previous": SERVING}
 ROLLED_BACK: Cell = {"serving": PREVIOUS, "previous": None}
 ABORTED: Cell = {"incoming": None}
-VANISHED: Cell = {"incoming": None, "previous": None, "shadow": None}
+VANISHED: Cell = {"incoming": None, "shadow": None}
 STARTED: Cell = {"incoming": NEW}
 
 # What changes, in NOTHING, STABLE, RAMPING and CANARY. A version that is not prepared changes nothing at first.
@@ -192,6 +192,15 @@ def test_a_pinned_version_is_trusted(kind: Kind) -> None:
     assert [a.trusted for a in actions if hasattr(a, "trusted")] == [True]
 
 
+@pytest.mark.parametrize("kind", [Kind.RAMPING, Kind.CANARY])
+def test_a_version_that_is_pinned_during_its_rollout_is_watched_on(kind: Kind) -> None:
+    state, actions = step(state_of(kind, previous=True, shadow=False), events.Pin(INCOMING, 0), NOW)
+    assert roles_of(state) == Roles(Kind.STABLE, INCOMING, None, SERVING, None)
+    assert not any(isinstance(action, WatchVersion) for action in actions)
+    state, _ = step(state, events.JudgedBad(INCOMING, "drift"), NOW)
+    assert (state.serving, state.pinned) == (SERVING, None)
+
+
 def test_a_canary_that_gets_another_share_is_judged_anew() -> None:
     state = state_of(Kind.CANARY, previous=False, shadow=False)
     state, actions = step(state, events.Canary(INCOMING, 0, events.CanaryOrder(INCOMING, 0.2)), NOW)
@@ -232,6 +241,18 @@ def test_an_order_is_revoked_while_its_version_is_prepared(revoking: events.Even
     state, _ = step(state, revoking, NOW)
     with pytest.raises(PredictError, match="ABORTED: version 7 of 'ctr': an unpin or a rollback has revoked the order"):
         step(state, events.Prepared(NEW, order), NOW)
+
+
+def test_a_previous_version_that_vanishes_and_returns_can_be_rolled_back_to() -> None:
+    """A model server that restarts has only its latest version for a while."""
+    state, _ = step(state_of(Kind.STABLE, previous=True, shadow=False), events.Available(ALL - {PREVIOUS}), NOW)
+    with pytest.raises(TransitionError, match="no other version"):
+        step(state, events.RollBack("asked"), NOW)
+    assert roles_of(step(state, events.JudgedBad(SERVING, "drift"), NOW)[0]) == roles_of(state)
+    state, _ = step(state, events.Available(ALL), NOW)
+    state, actions = step(state, events.RollBack("asked"), NOW)
+    assert roles_of(state) == Roles(Kind.STABLE, PREVIOUS, None, None, None)
+    assert not any(isinstance(action, Prepare) for action in actions)
 
 
 def test_a_bad_verdict_revokes_no_order() -> None:
