@@ -1,6 +1,7 @@
-"""A run's state on disk, from which it continues: the folder's identity, and checkpoints of whole models.
+"""A run's state on disk: the folder's identity, and checkpoints of whole models.
 
-Parameter servers write checkpoints in another format, with tables in shards, into the same kind of folder.
+A run continues from this state. Parameter servers write checkpoints in another format, with tables in shards, into the
+same kind of folder.
 """
 
 import json
@@ -31,7 +32,7 @@ class Position:
 
 
 def claim(directory: Path, config: TrainingConfig, spec: FeatureSpec, *, shards: int | None) -> str | None:
-    """Reserves a folder for a run's checkpoints: a new folder, or one of a run with the same model, to continue it.
+    """Reserves a folder for checkpoints: a new one, or one of a run with the same model.
 
     Args:
         shards: number of shards per table; None for whole tables.
@@ -60,7 +61,7 @@ def claim(directory: Path, config: TrainingConfig, spec: FeatureSpec, *, shards:
 
 
 class Checkpoints:
-    """Checkpoints of a whole model, its optimizer's slots and the position, and summaries for TensorBoard.
+    """Checkpoints of model, optimizer slots and position, and summaries for TensorBoard.
 
     Invariant: the last checkpoint is complete, whenever the process ends.
 
@@ -81,7 +82,7 @@ class Checkpoints:
 
     @property
     def position(self) -> Position:
-        """The position of the last checkpoint when this object was created; without one, the start of a run.
+        """The position of the last checkpoint at the time of creation; without one, the start.
 
         Raises:
             DataError: the checkpoint cannot be read.

@@ -12,7 +12,7 @@ Pooling = Literal["mean", "sum"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`width` adjacent id columns of one embedded feature; several values are pooled into one vector."""
+    """`width` adjacent id columns of one embedded feature; its values are pooled."""
 
     start: int
     width: int
@@ -78,7 +78,7 @@ def request_columns(layout: Layout) -> InputColumns:
 
 
 def candidate_columns(layout: Layout) -> InputColumns:
-    """Columns that differ between candidates: the candidate's own, then crosses of request and candidate."""
+    """Columns that differ between candidates: their own, then crosses with the request."""
     return _input_columns(layout, ("candidate", "pair"))
 
 

@@ -7,7 +7,7 @@ _OPERATION = re.compile(r"\{\{\w+ [^}]*\}\}|\[Op:\w+\]( name:.*)?")
 
 
 class TrainingError(Exception):
-    """Base of all errors that this package raises. Next: stop with `status`; nothing is half-written."""
+    """Base of this package's errors. Next: stop with `status`; nothing is half-written."""
 
     status: ClassVar[int] = 2
     """The command's exit status. Status 2 means that a restart would fail in the same way."""
@@ -26,7 +26,7 @@ class ExportError(TrainingError):
 
 
 class PeerError(TrainingError):
-    """A process that the others need has ended. Next: restart all processes from the last checkpoint."""
+    """A needed process has ended. Next: restart all processes from the last checkpoint."""
 
     status: ClassVar[int] = 1
 

@@ -7,9 +7,9 @@ import tempfile
 
 
 def load_tensorflow() -> None:
-    """Imports TensorFlow and suppresses the greeting that it writes to file descriptor 2 at every log level.
+    """Imports TensorFlow without the greeting that it writes at every log level.
 
-    If the import fails, the suppressed output is written to standard error.
+    The greeting goes to file descriptor 2. If the import fails, the suppressed output is written to standard error.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as said:

@@ -25,7 +25,10 @@ def kafka() -> Iterator[KafkaBroker]:
 
 @pytest.fixture
 def fresh_topic(kafka: KafkaBroker) -> FreshTopic:
-    """`fresh_topic(partitions=1, config=None, prefix="topic")` creates a topic, returns its name."""
+    """`fresh_topic(partitions=1, config=None, prefix="topic")` creates a topic.
+
+    It returns the topic's name.
+    """
 
     def create(partitions: int = 1, config: Mapping[str, str] | None = None, prefix: str = "topic") -> str:
         name = f"{prefix}-{os.getpid()}-{next(_numbers)}"

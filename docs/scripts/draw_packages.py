@@ -1,6 +1,7 @@
-"""Draws the packages of `docs/architecture.md` from the imports of the code; `make drawings` runs it.
+"""Draws the packages of `docs/architecture.md` from the imports of the code.
 
-An arrow means "imports". An import that follows from other arrows is left out (transitive reduction).
+`make drawings` runs it. An arrow means "imports". An import that follows from other arrows is left out (transitive
+reduction).
 """
 
 import re
@@ -20,7 +21,10 @@ Imports = Mapping[str, set[str]]
 
 
 def imports_of(package: str) -> Imports:
-    """The subpackages and modules directly below `package`, each with those of them that it imports."""
+    """The parts directly below `package`, each with those of them that it imports.
+
+    A part is a subpackage or a module.
+    """
     graph = grimp.build_graph(package, cache_dir=None)
     children = graph.find_children(package)
     for child in children:

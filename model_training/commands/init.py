@@ -1,4 +1,7 @@
-"""`model-training init`: exports an untrained version, to test serving before there is a click log."""
+"""`model-training init`: exports an untrained version.
+
+With it, serving can be tested before there is a click log.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +20,7 @@ def init(
     spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
 ) -> None:
-    """Exports a model with random weights: its size and speed are real, its scores have no meaning."""
+    """Exports a model with random weights: real size and speed, meaningless scores."""
     with fail_clearly():
         parsed = TrainingConfig.from_yaml(config)
         features = load_spec(spec or parsed.spec)

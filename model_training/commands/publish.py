@@ -50,7 +50,7 @@ def publish(
     model_config: ModelConfigOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Compares a candidate with the newest version and publishes it if it passes the gate; else exit status 3."""
+    """Publishes a candidate that passes the gate against the newest version; else exit status 3."""
     with fail_clearly():
         if (label is None) is not (model_config is None):
             raise ConfigError("--label and --model-config must be used together")

@@ -32,7 +32,7 @@ BackupOption = Annotated[
 
 
 def distributed_config(path: Path, mode: Mode | None, backup: int | None) -> TrainingConfig:
-    """Reads a config and replaces settings of the distributed run by options of the command line.
+    """Reads a config; options of the command line replace settings of the distributed run.
 
     Raises:
         ConfigError: the config is wrong, or the options contradict it.
@@ -54,7 +54,7 @@ def play_role(
     export_to: Path | None,
     version: int,
 ) -> None:
-    """Serves or computes until the run ends; the chief then exports the model, if `export_to` is given.
+    """Serves or computes until the run ends; with `export_to` the chief exports the model.
 
     Raises:
         TrainingError: see `compute` of the mode.

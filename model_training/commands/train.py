@@ -1,4 +1,4 @@
-"""`model-training train`: trains on a log or prepared data, evaluates the model and exports it."""
+"""`model-training train`: trains on a log or prepared data, evaluates and exports."""
 
 import os
 import tempfile
@@ -58,7 +58,7 @@ def train(
     mode: ModeOption = None,
     backup: BackupOption = None,
 ) -> None:
-    """Trains a model on a click log or prepared data, evaluates it on later examples and exports it.
+    """Trains on a click log or prepared data, evaluates on later examples, and exports.
 
     With TF_CONFIG in the environment it is instead one process of a distributed run on existing records.
     """

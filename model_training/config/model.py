@@ -36,7 +36,10 @@ class DeepFmConfig(_Network):
 
 
 class DcnConfig(_Network):
-    """Deep & Cross, version 1 (Wang et al. 2017). Each of the `cross_layers` raises the degree by one."""
+    """Deep & Cross, version 1 (Wang et al. 2017).
+
+    Each of the `cross_layers` raises the degree by one.
+    """
 
     parts: ClassVar[frozenset[Part]] = frozenset({"deep"})
     kind: Literal["dcn"] = "dcn"
@@ -59,7 +62,10 @@ class DcnV2Config(_Network):
 
 
 class XDeepFmConfig(_Network):
-    """xDeepFM (Lian et al. 2018). `feature_maps`: maps in each CIN layer; the cost grows with their square."""
+    """xDeepFM (Lian et al. 2018).
+
+    `feature_maps` has the number of maps in each CIN layer; the cost grows with their square.
+    """
 
     kind: Literal["xdeepfm"] = "xdeepfm"
     feature_maps: tuple[PositiveInt, ...] = Field(default=(32, 32), min_length=1)

@@ -1,4 +1,4 @@
-"""How a log becomes training data: frozen values that are read from `configs/prepare/*.yaml`."""
+"""How a log becomes training data: frozen values from `configs/prepare/*.yaml`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +43,7 @@ class TableSource(Value):
 
 
 class TopicsSource(Value):
-    """JSON lines of the topics `impressions` and `clicks`, and of `bid-requests` or `feature-log`.
+    """JSON lines of topics: `impressions`, `clicks`, and `bid-requests` or `feature-log`.
 
     An impression or click is `{"request_id": …, "ad_id": …, "timestamp_ms": …}`.
 

@@ -1,4 +1,7 @@
-"""Reads config files as frozen values; an error is one line that names the file, the key and the value."""
+"""Reads config files as frozen values.
+
+An error is one line that names the file, the key and the value.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
@@ -56,7 +59,7 @@ def _readable(source: str, cls: type[BaseModel], unions: Mapping[str, Kinds], er
 
 
 def _placed(path: list[str], cls: type[BaseModel], unions: Mapping[str, Kinds]) -> tuple[type[BaseModel], list[str]]:
-    """The config class that has the last key of an error's path, and the path as the file spells it."""
+    """The config class of the last key of an error's path, and the path as in the file."""
     if len(path) > 1 and path[0] in unions:
         # After the key of a union, pydantic's path names the chosen member.
         return unions[path[0]][path[1]], [path[0], *path[2:]]

@@ -15,7 +15,10 @@ Mode = Literal["sync", "async", "mirrored"]
 
 
 class FtrlConfig(Value):
-    """FTRL-Proximal for the wide part (McMahan et al. 2013). Penalties are in units of one example's loss."""
+    """FTRL-Proximal for the wide part (McMahan et al. 2013).
+
+    Penalties are in units of one example's loss.
+    """
 
     learning_rate: float = Field(default=0.05, gt=0)
     initial_accumulator: float = Field(default=0.1, gt=0)
@@ -24,7 +27,10 @@ class FtrlConfig(Value):
 
 
 class AdaGradConfig(Value):
-    """AdaGrad for the deep part (Duchi et al. 2011); the embedding table has its own learning rate."""
+    """AdaGrad for the deep part (Duchi et al. 2011).
+
+    The embedding table has its own learning rate.
+    """
 
     learning_rate: float = Field(default=0.02, gt=0)
     embedding_learning_rate: float = Field(default=0.05, gt=0)

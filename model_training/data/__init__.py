@@ -1,4 +1,4 @@
-"""Labelled impressions: click logs, encoded examples, and TFRecord shards with their manifest.
+"""Labelled impressions: click logs, encoded examples, TFRecord shards with a manifest.
 
 Guarantees: a folder with a manifest is complete; each shard has a checksum; records of another spec are rejected.
 In: click logs, folders of records. Out: `Examples` in memory, `tf.data` batches, manifests.

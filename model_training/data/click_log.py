@@ -1,4 +1,4 @@
-"""Click logs: JSON lines, one per request, with the ads that were shown and whether each was clicked.
+"""Click logs: JSON lines, one per request, with its candidates and their labels.
 
     {"timestamp_ms": 0, "request": {"user": {…}, "context": {…}}, "candidates": [{"ad_id": …, …}], "clicked": [0]}
 
@@ -25,7 +25,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One line of a log: the request, the candidates shown, and for each candidate whether it was clicked."""
+    """One line of a log: the request, its candidates, and whether each was clicked."""
 
     timestamp_ms: int
     request: dict[str, object]
@@ -67,7 +67,7 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
 
 
 def encode_log(requests: Iterator[LoggedRequest], encoder: Encoder, *, chunk: int = 4096) -> Iterator[Examples]:
-    """Encodes the impressions of `requests` in blocks of at least `chunk`; the last block may be smaller."""
+    """Encodes impressions in blocks of at least `chunk`; the last block may be smaller."""
     documents: list[dict[str, object]] = []
     candidates: list[dict[str, object]] = []
     clicked: list[int] = []

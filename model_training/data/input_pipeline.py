@@ -1,4 +1,4 @@
-"""Batches of records by tf.data: interleaved shards, parsed and shuffled many records at a time."""
+"""Batches of records by tf.data: shards interleaved, records parsed and shuffled in bulk."""
 
 from collections.abc import Callable
 from functools import partial
@@ -79,7 +79,10 @@ def batches(
 def records(
     directory: Path, manifest: Manifest, *, shuffle: bool = False, seed: int = 1, deterministic: bool = True
 ) -> tf.data.Dataset:
-    """The serialised records of all shards once, interleaved; `shuffle` randomises the order of the shards."""
+    """The serialised records of all shards once, interleaved.
+
+    `shuffle` randomises the order of the shards.
+    """
     files = [str(directory / shard.file) for shard in manifest.shards if shard.examples]
     names = tf.data.Dataset.from_tensor_slices(files)
     if shuffle:
@@ -112,7 +115,7 @@ def parser(manifest: Manifest) -> Callable[[tf.Tensor], Batch]:
 
 
 def _take_share(share: tuple[int, int], before: tf.Tensor, rows: Batch) -> tuple[tf.Tensor, Batch]:
-    """The share's part of `rows`, which follow `before` other rows, and the new number of rows before."""
+    """The share's part of `rows`, which follow `before` others, and the next `before`."""
     i, n = share
     return before + tf.size(rows[-1], tf.int64), tuple(part[(i - before) % n :: n] for part in rows)
 

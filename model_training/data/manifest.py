@@ -1,4 +1,4 @@
-"""The manifest of a folder of records: counts, checksums, and the spec that encoded the records."""
+"""The manifest of a folder of records: counts, checksums, and the spec of the encoding."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ ROWS_PER_RECORD = 64
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One file of records; the path is relative to the manifest, and `sha256` is the checksum of its bytes."""
+    """One file of records: path relative to the manifest, and checksum of its bytes."""
 
     file: str
     examples: int
@@ -147,7 +147,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Shards that are missing or do not match their checksum, and the number of examples lost with them."""
+    """Shards that are missing or fail their checksum, and the number of lost examples."""
 
     shards: tuple[str, ...]
     examples: int

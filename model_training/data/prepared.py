@@ -80,7 +80,7 @@ def is_prepared(directory: Path) -> bool:
 
 
 def read_training_records(directory: Path) -> Manifest:
-    """The records to train on: those of the folder, or of its split `train` if `model-training prepare` made it.
+    """The training records of a folder: all, or the split `train` of prepared data.
 
     Raises:
         DataError: it is not a folder of records.

@@ -1,4 +1,4 @@
-"""Encoded examples on disk: a manifest and TFRecord shards, each record a `tf.train.Example` of many impressions.
+"""Encoded examples on disk: a manifest, and TFRecord shards of `tf.train.Example`s.
 
 A record of n impressions contains the bytes, little-endian and row by row, of `ids` int32 [n, row_ids], `floats`
 float32 [n, row_floats] and `labels` int8 [n]. Reading one record per impression takes more than twice as long.
@@ -50,7 +50,9 @@ def write_records(
     negative_sampling_rate: float = 1.0,
     compression: str = "",
 ) -> Manifest:
-    """Writes examples to the shards in turn, then the manifest; a folder without a manifest is incomplete.
+    """Writes examples to the shards in turn, then the manifest.
+
+    A folder without a manifest is incomplete.
 
     Raises:
         DataError: there are no examples, or the folder cannot be written.
@@ -96,11 +98,12 @@ def write_records(
 
 
 def serialized(examples: Examples) -> Iterator[bytes]:
-    """The impressions as serialised `tf.train.Example`s with at most `ROWS_PER_RECORD` rows each."""
+    """The impressions as serialised `tf.train.Example`s of at most `ROWS_PER_RECORD` rows."""
     for start in range(0, len(examples), ROWS_PER_RECORD):
         part = examples[start : start + ROWS_PER_RECORD]
         features = {
             name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[np.ascontiguousarray(matrix).tobytes()]))
             for name, matrix in (("ids", part.ids), ("floats", part.floats), ("labels", part.labels))
         }
-        yield tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+        # The order of a map's entries differs by process unless it is fixed, and so would the checksums.
+        yield tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)

@@ -43,7 +43,7 @@ class TrainingData:
 
 
 def open_prepared(directory: Path, split: Split, *, max_lost_share: float = 0.0) -> TrainingData:
-    """Opens a folder of `model-training prepare`: its split `train`, and `split` for the evaluation.
+    """Opens prepared data: the split `train`, and `split` for the evaluation.
 
     Raises:
         DataError: it is no such folder, has no such split, or more than `max_lost_share` of a split is damaged.
@@ -70,7 +70,9 @@ def split_log(
     validation_share: float = 0.0,
     negative_sampling_rate: float = 1.0,
 ) -> TrainingData:
-    """Encodes a log: the first lines as records in `directory`, the last share `holdout` for the evaluation.
+    """Encodes a log: first lines as records, the last share `holdout` for the evaluation.
+
+    The records are written to `directory`.
 
     Args:
         validation_share: share of the lines before the holdout, its last ones, that become the separate records of

@@ -1,4 +1,4 @@
-"""The processes of a training run, read from the environment variable `TF_CONFIG` of TensorFlow's own tools.
+"""The processes of a training run, from TensorFlow's environment variable `TF_CONFIG`.
 
     {"cluster": {"ps": ["h1:2222"], "chief": ["h2:2222"], "worker": ["h3:2222"]},
      "task": {"type": "worker", "index": 0}}

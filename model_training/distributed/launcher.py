@@ -27,7 +27,7 @@ class InterruptedRunError(TrainingError):
 
 
 def local_cluster(servers: int, computing: int) -> Cluster:
-    """A cluster on free ports of the loopback interface; one of the `computing` processes is the chief."""
+    """A cluster on free loopback ports; one of the `computing` processes is the chief."""
     with contextlib.ExitStack() as stack:
         # All ports stay bound until the last one is known, so no port is chosen twice.
         holders = [stack.enter_context(socket.socket()) for _ in range(servers + computing)]

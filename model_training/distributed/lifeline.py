@@ -1,6 +1,7 @@
-"""Ends a launched process together with its launcher, through a standard input that the launcher keeps open.
+"""Ends a launched process together with its launcher.
 
-The operating system closes the standard input when the launcher dies, also by SIGKILL, so no process is left over.
+The launcher keeps the process's standard input open. The operating system closes the standard input when the launcher
+dies, also by SIGKILL, so no process is left over.
 """
 
 import os

@@ -1,7 +1,8 @@
-"""Mode `mirrored`, synchronous data parallelism: each process holds all variables, and a step uses the batches of all.
+"""Mode `mirrored`: synchronous data parallelism.
 
-TensorFlow's `MultiWorkerMirroredStrategy` sums gradients by collective operations. Of tables it sums only the rows that
-the batches name. Each process then makes the same update of its own copy.
+Each process holds all variables, and a step uses the batches of all processes. TensorFlow's
+`MultiWorkerMirroredStrategy` sums gradients by collective operations. Of tables it sums only the rows that the batches
+name. Each process then makes the same update of its own copy.
 """
 
 import time
@@ -27,10 +28,10 @@ _REPORT_SECONDS = 2.0
 
 
 def compute(run: Run, report: Report | None = None) -> TrainResult:
-    """Makes the run's steps together with all other processes; the chief writes checkpoints and the best model.
+    """Makes the run's steps together with all other processes.
 
-    The run continues from the last checkpoint in `run.checkpoints`, if there is one. All processes return after the
-    chief has written the last checkpoint.
+    The chief writes checkpoints and the best model. The run continues from the last checkpoint in `run.checkpoints`, if
+    there is one. All processes return after the chief has written the last checkpoint.
 
     Raises:
         ConfigError: the spec does not suit the model, or this process sees several accelerators.
@@ -107,7 +108,7 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
 
 
 def _step(strategy: tf.distribute.Strategy, model: Model, layout: Layout, optimizer: WideDeepOptimizer) -> Step:
-    """The step that one process would make of the batches of all processes, which have equal size."""
+    """The step of a single process on the batches of all processes, which have equal size."""
     replicas = strategy.num_replicas_in_sync
 
     def replica(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -141,7 +142,10 @@ def _summed(values: Sequence[tf.Tensor | tf.IndexedSlices]) -> list[tf.Tensor | 
 
 
 def _agreement(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
-    """A function that returns whether any process passed True; all processes must call it at the same point."""
+    """A function that returns whether any process passed True.
+
+    All processes must call it at the same point.
+    """
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.float32)])  # type: ignore[untyped-decorator]
     def count(flag: tf.Tensor) -> tf.Tensor:

@@ -68,7 +68,7 @@ class BestModel:
 
 
 def result_checkpoint(directory: Path, config: TrainingConfig) -> str:
-    """The checkpoint of a run's result: with early stopping the best model's, otherwise the last one.
+    """The checkpoint of a run's result: the best with early stopping, otherwise the last.
 
     Raises:
         DataError: there is no checkpoint.

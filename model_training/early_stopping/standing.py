@@ -1,4 +1,4 @@
-"""The rule of early stopping: the best evaluation so far, and how many evaluations followed it; pure."""
+"""Early stopping's rule: the best evaluation, and the number of later ones; pure."""
 
 from dataclasses import dataclass, replace
 
@@ -27,7 +27,7 @@ class Standing:
 
 
 def updated_standing(before: Standing | None, value: float, examples: int, settings: EarlyStoppingConfig) -> Standing:
-    """The standing after an evaluation with the result `value`, `examples` training examples into the run.
+    """The standing after an evaluation with result `value` at `examples` training examples.
 
     An evaluation that was counted before changes nothing: it repeats after a restart from an older checkpoint.
     """

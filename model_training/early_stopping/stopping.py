@@ -13,7 +13,7 @@ from model_training.models.model import Model
 
 
 class EarlyStopping:
-    """Evaluates the model at intervals, decides when training ends, and restores the best model at the end.
+    """Evaluates the model at intervals, ends training, and then restores the best model.
 
     Args:
         every: number of training examples between two evaluations.
@@ -45,7 +45,9 @@ class EarlyStopping:
         return self._agree(self.standing is not None and self.standing.ends(self._settings))
 
     def ends(self, before: Position, after: Position) -> bool:
-        """Evaluates the model if the step from `before` to `after` makes that due; returns whether training must end.
+        """Evaluates the model if the step from `before` to `after` makes that due.
+
+        Returns whether training must end.
 
         Raises:
             ExportError: the model cannot be written.

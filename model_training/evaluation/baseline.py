@@ -18,9 +18,10 @@ _ITERATIONS = 60
 
 
 class LogisticBaseline:
-    """L2-regularised logistic regression over the hashed ids of single features, one-hot, and the numbers.
+    """L2-regularised logistic regression over hashed ids, one-hot, and numbers.
 
-    Multi-valued features are n-hot; padding is not a feature. L-BFGS fits the weights; it is deterministic.
+    The ids are those of single features; crosses are not read. Multi-valued features are n-hot; padding is not a
+    feature. L-BFGS fits the weights; it is deterministic.
     """
 
     def __init__(self, layout: Layout, *, inverse_penalty: float = 0.1) -> None:
@@ -62,7 +63,7 @@ def _single_columns(layout: Layout) -> Sequence[int]:
 
 
 def predict_baseline(spec: FeatureSpec, training: Examples, examples: Examples) -> F32:
-    """Fits the baseline on `training` and returns its click probabilities of `examples`, float32 [n].
+    """Fits the baseline on `training`; returns click probabilities of `examples`, float32 [n].
 
     Raises:
         DataError: the labels of `training` are all equal.

@@ -1,4 +1,7 @@
-"""Measures of a model's scores, and intervals for the difference of two models on the same examples; pure."""
+"""Measures of scores, and intervals for the difference of two models; pure.
+
+Both models score the same examples.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ _EDGE = 1e-7
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A measure of the candidate and of the served model, and the interval of candidate - served."""
+    """A measure of the candidate and the served model; the interval of candidate - served."""
 
     candidate: float
     served: float
@@ -23,7 +26,9 @@ class Difference:
 
 
 class Measures:
-    """The measures of one model's scores, for any weights of the units: users if they are known, otherwise examples.
+    """The measures of one model's scores, for any weights of the units.
+
+    Units are users if they are known, otherwise examples.
 
     Args:
         labels: [n], 0 or 1.
@@ -43,7 +48,7 @@ class Measures:
         self.units = len(truth) if users is None else int(users.max()) + 1
 
     def of(self, counts: F64) -> dict[str, float]:
-        """All measures, with each unit counted `counts` [units] times; NaN without clicks or non-clicks.
+        """All measures, each unit weighted by `counts` [units]; NaN without clicks or non-clicks.
 
         `gauc` needs known users: the mean of the users' AUC weighted by their impressions, without users that have
         only clicks or only non-clicks (Zhou et al.: Deep Interest Network, 2018).
@@ -68,7 +73,7 @@ class Measures:
 
 
 def user_aucs(labels: F64, scores: F64, users: Codes) -> tuple[F64, F64]:
-    """The AUC of each user's impressions, NaN without both classes, and their number; both [number of users]."""
+    """Each user's AUC, NaN without both classes, and number of impressions; both [users]."""
     order = np.lexsort((scores, users))
     who, given, truth = users[order], scores[order], labels[order]
     ties = _starts(who, given)
@@ -88,10 +93,11 @@ def user_aucs(labels: F64, scores: F64, users: Codes) -> tuple[F64, F64]:
 def differences(
     candidate: Measures, served: Measures, *, resamples: int, confidence: float, seed: int = 1
 ) -> dict[str, Difference]:
-    """Paired percentile bootstrap (Efron and Tibshirani: An Introduction to the Bootstrap, 1993, chapter 13).
+    """Differences of all measures, with intervals by a paired percentile bootstrap.
 
     Both models are measured on the same resamples of the same units. If users are known, a unit is a user, because the
     impressions of one user are not independent.
+    Efron and Tibshirani: An Introduction to the Bootstrap (1993), chapter 13.
     """
     models = candidate, served
     whole = [model.of(np.ones(model.units)) for model in models]
@@ -104,7 +110,7 @@ def differences(
 
 
 def resampled(models: Sequence[Measures], *, resamples: int, seed: int = 1) -> dict[str, F64]:
-    """Each measure of all models, on the same bootstrap resamples of the units: float64 [resamples, models]."""
+    """Each measure on common bootstrap resamples of the units, float64 [resamples, models]."""
     rng = np.random.default_rng(seed)
     units = models[0].units
     found = []
@@ -115,7 +121,10 @@ def resampled(models: Sequence[Measures], *, resamples: int, seed: int = 1) -> d
 
 
 def calibration_error(labels: npt.ArrayLike, scores: npt.ArrayLike, *, bins: int = 20) -> float:
-    """Expected calibration error: mean of |mean score - click rate| over `bins` of equal count, by score."""
+    """Expected calibration error: mean |mean score - click rate| over equal-count `bins`.
+
+    The bins divide the examples in order of score.
+    """
     order = np.argsort(np.asarray(scores), kind="stable")
     truth, given = np.asarray(labels, np.float64)[order], np.asarray(scores, np.float64)[order]
     parts = zip(np.array_split(truth, bins), np.array_split(given, bins), strict=True)
@@ -123,7 +132,7 @@ def calibration_error(labels: npt.ArrayLike, scores: npt.ArrayLike, *, bins: int
 
 
 def score_drift(scores: npt.ArrayLike, reference: npt.ArrayLike, *, bins: int = 10) -> float:
-    """Population stability index of scores against reference scores: 0 for the same distribution.
+    """Population stability index of scores against a reference: 0 if they are alike.
 
     Σ (p - q) ln(p / q) over the quantiles of the reference. By convention, below 0.1 is a small shift and above 0.25 a
     large one. An empty bin counts as half a score.
@@ -139,7 +148,10 @@ def score_drift(scores: npt.ArrayLike, reference: npt.ArrayLike, *, bins: int = 
 
 
 def _pairs_won(clicks: F64, others: F64) -> float:
-    """Number of pairs in which the click scores higher than the non-click; ties count half. Input: by rising score."""
+    """Pairs in which the click scores higher than the non-click; ties count half.
+
+    The inputs are in order of rising score.
+    """
     return float((clicks * (np.cumsum(others) - others / 2)).sum())
 
 

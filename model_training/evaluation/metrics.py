@@ -28,7 +28,7 @@ class Quality:
 
 
 def recalibrated(ctr: F32, negative_sampling_rate: float) -> F32:
-    """Corrects scores of a model that learnt from a share q of the non-clicks: p / (p + (1 - p) / q).
+    """Corrects scores if training kept a share q of non-clicks: p / (p + (1 - p) / q).
 
     An exported model makes the same correction (He et al.: Practical Lessons from Predicting Clicks on Ads at Facebook,
     2014, section 6.3).

@@ -11,7 +11,9 @@ from streamer.types import F32
 
 
 def write_predictions(path: Path, examples: Examples, scores: Mapping[str, F32]) -> None:
-    """Writes `labels` int8 [n] and each model's scores, float32 [n] by its name, as a NumPy archive (`.npz`).
+    """Writes labels and scores as a NumPy archive (`.npz`).
+
+    Its arrays are `labels`, int8 [n], and each model's scores, float32 [n], by the model's name.
 
     Raises:
         DataError: the file cannot be written.

@@ -94,7 +94,10 @@ class Servable:
             raise ExportError(f"{self.path}: signatures score and serving_default differ by {apart:g}")
 
     def score_seconds(self, ids: I32, floats: F32, calls: int) -> list[float]:
-        """Durations of `score` for one request of 300 candidates, made from flat rows, without the first calls."""
+        """Durations of `score` for one request of 300 candidates, without the first calls.
+
+        The inputs are made from flat rows.
+        """
         rows = np.arange(_TIMED_ROWS) % len(ids)
         layout = Layout(self.spec)
         owner = np.zeros(_TIMED_ROWS, np.int32)
@@ -131,7 +134,7 @@ def _check_signature(path: Path, name: str, signature: Any, wanted: dict[str, tf
 
 
 def _factored(layout: Layout, request: Rows, candidates: Rows, row_to_request: I32) -> dict[str, Any]:
-    """Inputs of `score`: request columns from the flat rows `request`, candidate columns from `candidates`."""
+    """Inputs of `score`, from the flat rows `request` and the flat rows `candidates`."""
     a, b, c = layout.id_width("request"), layout.id_width("candidate"), layout.float_width("request")
     return {
         "request_ids": request[0][:, :a],

@@ -19,7 +19,7 @@ def flat_specs(layout: Layout) -> Specs:
 
 
 def score_specs(layout: Layout) -> Specs:
-    """Inputs of `score`: rows of requests, rows of candidates, and the request of each candidate."""
+    """Inputs of `score`: request rows, candidate rows, and the request of each candidate."""
     specs = _specs(
         {f"{group}_ids": layout.id_width(group) for group in GROUPS},
         {f"{group}_floats": layout.float_width(group) for group in GROUPS},
@@ -71,7 +71,7 @@ def build(model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.
 
 
 class _absent:  # noqa: N801  used as a function
-    """Returns an input; if the signature has none, a matrix without columns and with the rows of `like`."""
+    """Returns an input; if it is absent, a matrix [rows of `like`, 0]."""
 
     def __init__(self, tensors: Mapping[str, tf.Tensor], like: tf.Tensor) -> None:
         self._tensors, self._like = tensors, like

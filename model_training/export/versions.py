@@ -35,10 +35,10 @@ def check_free(base_path: Path, version: int) -> None:
 
 @contextmanager
 def new_version(base_path: Path, version: int) -> Iterator[Path]:
-    """Yields a temporary path to write a version to; servers ignore it, because its name is not a number.
+    """Yields a temporary path to write a version to; its name is not a number.
 
-    At the end the files are synced to disk and the folder is renamed to `base_path/version`. After an error nothing
-    remains.
+    Servers therefore ignore it. At the end the files are synced to disk and the folder is renamed to
+    `base_path/version`. After an error nothing remains.
 
     Raises:
         ExportError: the version exists, is not positive, or cannot be written.
@@ -90,7 +90,10 @@ def folder_bytes(path: Path) -> int:
 
 
 def _temporary(base_path: Path, version: int, suffix: str) -> Path:
-    """A unique name that is not a number. A process id is not enough: two machines may use the same one."""
+    """A unique name that is not a number.
+
+    A process id is not enough, because two machines may use the same one.
+    """
     return base_path / f".{version}.{uuid4().hex}.{suffix}"
 
 

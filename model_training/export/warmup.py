@@ -1,4 +1,4 @@
-"""Warm-up requests: TensorFlow Serving replays them when it loads a version, before the version serves a client.
+"""Warm-up requests: TensorFlow Serving replays them before a loaded version serves.
 
 The file `assets.extra/tf_serving_warmup_requests` has one `PredictionLog` per record.
 """

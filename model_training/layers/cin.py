@@ -1,4 +1,4 @@
-"""One layer of a compressed interaction network (CIN): products of fields per dimension, as feature maps.
+"""One layer of a compressed interaction network (CIN): feature maps of field products.
 
     X^k_h = Σ_i Σ_j W^kh_ij (X^(k-1)_i ⊙ X^0_j),      h = 1 … H_k,  i = 1 … H_(k-1),  j = 1 … m
 
@@ -18,7 +18,12 @@ import tensorflow as tf
 
 
 def interaction_matrices(fields: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """M for float32 `fields` [n, dim, m] and `kernel` [m, maps before × maps]: float32 [n, dim, maps before × maps]."""
+    """M, float32 [n, dim, maps before × maps].
+
+    Args:
+        fields: float32 [n, dim, m].
+        kernel: float32 [m, maps before × maps].
+    """
     return tf.tensordot(fields, kernel, axes=1)
 
 

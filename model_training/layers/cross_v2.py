@@ -1,4 +1,4 @@
-"""A cross layer, version 2: a matrix weights the product of each input with every other input.
+"""A cross layer, version 2: a matrix weights the products of all pairs of inputs.
 
     x_(l+1) = x_0 ⊙ (W_l x_l + b_l) + x_l              full rank
     x_(l+1) = x_0 ⊙ (U_l (V_lᵀ x_l) + b_l) + x_l       low rank
@@ -22,5 +22,5 @@ def project(inputs: tf.Tensor, kernels: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def cross_v2(first: tf.Tensor, current: tf.Tensor, projected: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """x_(l+1), float32 [n, width], from x_0, x_l and W_l x_l, all float32 [n, width], and `bias` [width]."""
+    """x_(l+1) from x_0, x_l and W_l x_l, all float32 [n, width], and `bias` [width]."""
     return first * tf.nn.bias_add(projected, bias) + current

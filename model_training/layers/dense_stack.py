@@ -11,7 +11,10 @@ import tensorflow as tf
 
 
 def dense_stack(inputs: tf.Tensor, kernels: Sequence[tf.Tensor], biases: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Applies the layers to float32 `inputs` [n, w_0]; `kernels[l]` is [w_l, w_(l+1)]. Returns float32 [n, w_last]."""
+    """Applies the layers to float32 `inputs` [n, w_0]: float32 [n, w_last].
+
+    `kernels[l]` is [w_l, w_(l+1)].
+    """
     for kernel, bias in zip(kernels, biases, strict=True):
         inputs = tf.nn.relu(tf.nn.bias_add(tf.matmul(inputs, kernel), bias))
     return inputs

@@ -19,7 +19,10 @@ def field_sum(fields: tf.Tensor) -> tf.Tensor:
 
 
 def pair_sum(fields: tf.Tensor) -> tf.Tensor:
-    """Σ_(i<j) ⟨v_i, v_j⟩ for float32 `fields` [n, fields, dim]: float32 [n], 0 for fewer than two fields."""
+    """Σ_(i<j) ⟨v_i, v_j⟩ for float32 `fields` [n, fields, dim]: float32 [n].
+
+    The sum is 0 for fewer than two fields.
+    """
     of_sum = tf.reduce_sum(tf.square(field_sum(fields)), axis=1)
     return 0.5 * (of_sum - tf.reduce_sum(tf.square(fields), axis=[1, 2]))
 

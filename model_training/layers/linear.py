@@ -15,7 +15,7 @@ from model_training.layers.table import Table, rows_of
 
 
 def linear_ids(weights: tf.Variable | Table, ids: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:
-    """Σ_j w[i_j] over the `columns` of int32 `ids` [n, width], with a single gather: float32 [n].
+    """Σ_j w[i_j] over the `columns` of int32 `ids` [n, width], in one gather: float32 [n].
 
     Args:
         weights: float32 [rows].
@@ -24,5 +24,9 @@ def linear_ids(weights: tf.Variable | Table, ids: tf.Tensor, columns: Sequence[i
 
 
 def linear_floats(weights: tf.Tensor, floats: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:
-    """Σ_k u_k x_k over the `columns` of float32 `floats` [n, width] with `weights` [len(columns)]: float32 [n]."""
+    """Σ_k u_k x_k over the `columns` of float32 `floats` [n, width]: float32 [n].
+
+    Args:
+        weights: float32 [len(columns)].
+    """
     return tf.linalg.matvec(select(floats, columns), weights)

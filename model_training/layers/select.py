@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def select(matrix: tf.Tensor, columns: Sequence[int]) -> tf.Tensor:
-    """The `columns` of `matrix` [n, w] as [n, len(columns)]; avoids a gather for adjacent columns."""
+    """The `columns` of `matrix` [n, w]: [n, len(columns)]; no gather for adjacent columns."""
     if not columns:
         return matrix[:, :0]
     first, count = columns[0], len(columns)

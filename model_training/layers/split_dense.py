@@ -1,4 +1,4 @@
-"""A dense layer that shares the request's part of the input between the candidates of a request.
+"""A dense layer that computes the request's part of the input once for all candidates.
 
     h_n = relu(x_r(n) R + x_n C + b)
 
@@ -15,5 +15,8 @@ def request_share(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.T
 
 
 def split_dense(share: tf.Tensor, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """relu(share + x C) for `inputs` [n, candidate inputs] and `share` [n, units] of their requests: [n, units]."""
+    """relu(share + x C) for `inputs` [n, candidate inputs]: [n, units].
+
+    `share` [n, units] is that of each candidate's request.
+    """
     return tf.nn.relu(share + tf.matmul(inputs, kernel))

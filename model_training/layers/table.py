@@ -14,5 +14,5 @@ class Table(Protocol):
 
 
 def rows_of(table: tf.Variable | Table, ids: tf.Tensor) -> tf.Tensor:
-    """The rows of `table` with the numbers `ids`, int32 [d0, …]: float32 [d0, …, *shape of a row]."""
+    """The rows `ids`, int32 [d0, …], of `table`: float32 [d0, …, *shape of a row]."""
     return table.rows(ids) if isinstance(table, Table) else tf.nn.embedding_lookup(table, ids)

@@ -1,4 +1,4 @@
-"""Deep & Cross, version 1: cross layers beside a network, over the same embeddings and numbers.
+"""Deep & Cross, version 1: cross layers beside a network, over the same inputs.
 
     p = σ(u · x_L + v · h + b)          x_L from the cross layers, h from the dense layers
 

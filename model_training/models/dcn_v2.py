@@ -1,4 +1,4 @@
-"""Deep & Cross, version 2: cross layers with matrices, before a network (stacked) or beside it (parallel).
+"""Deep & Cross, version 2: cross layers with matrices, before or beside a network.
 
     p = σ(v · h(x_L) + b)               stacked: the dense layers h read the output of the cross layers
     p = σ(u · x_L + v · h(x_0) + b)     parallel

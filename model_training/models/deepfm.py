@@ -52,7 +52,10 @@ class DeepFm(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         return [self.wide.weights, self.embedding.table]
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
-        """Log odds of a click, float32 [n]. Sum and pairs of the request's fields are computed once per request."""
+        """Log odds of a click, float32 [n].
+
+        Sum and pairs of the request's fields are computed once per request.
+        """
         request, candidate = self.embedding.request(inputs), self.embedding.candidate(inputs)
         share = inputs.to_candidates(self.deep.share(request.joined()))
         deep = self.deep.logit(share, candidate.joined())

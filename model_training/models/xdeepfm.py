@@ -1,4 +1,4 @@
-"""xDeepFM: a compressed interaction network beside a linear model and a network, over the same embeddings.
+"""xDeepFM: a compressed interaction network beside a linear model and a network.
 
     p = σ(wide(ids, floats) + u · [p_1 … p_K] + deep(embeddings, floats) + b),      p_kh = Σ_d X^k_hd
 
@@ -23,7 +23,7 @@ from streamer.features import Layout
 
 
 class XDeepFm(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """The model's variables and its logits; `feature_maps` has H_k for each CIN layer, first to last."""
+    """The model's variables and logits; `feature_maps` has H_k per CIN layer, in order."""
 
     def __init__(
         self,
@@ -72,7 +72,10 @@ class XDeepFm(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         return [self.wide.weights, self.embedding.table]
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
-        """Log odds of a click, float32 [n]. The request's matrices of each CIN layer are computed once per request."""
+        """Log odds of a click, float32 [n].
+
+        The request's matrices of each CIN layer are computed once per request.
+        """
         request, candidate = self.embedding.request(inputs), self.embedding.candidate(inputs)
         share = inputs.to_candidates(self.deep.share(request.joined()))
         deep = self.deep.logit(share, candidate.joined())

@@ -1,4 +1,4 @@
-"""The deep part: dense layers over the inputs of request and candidate, with one output number."""
+"""The deep part: dense layers over request and candidate, with one output number."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,9 +11,10 @@ from model_training.parts.variables import VariableFactory, he_normal, zeros
 
 
 class DeepPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """relu layers of `hidden_units`; the first kernel has two blocks, one for the request and one for the candidate.
+    """relu layers of `hidden_units`, with one output number.
 
-    The sum of several parts' output numbers equals one output layer over the concatenation of their inputs.
+    The first kernel has two blocks, one for the request and one for the candidate. The sum of several parts' output
+    numbers equals one output layer over the concatenation of their inputs.
     """
 
     def __init__(

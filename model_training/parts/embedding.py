@@ -1,4 +1,4 @@
-"""The inputs of networks: embeddings from one table, then numbers, for request and candidate."""
+"""Inputs of networks, for request and candidate: embeddings of one table, then numbers."""
 
 from dataclasses import dataclass
 

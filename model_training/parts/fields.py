@@ -1,4 +1,4 @@
-"""One vector of equal length for each deep feature, for models that multiply features with each other.
+"""One vector of equal length per deep feature, for models that multiply features.
 
     v_f = the pooled embedding             of an embedded feature
     v_f = x_f u_f                          of a number x_f with its own vector u_f

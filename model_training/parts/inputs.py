@@ -1,4 +1,4 @@
-"""The input of a model: rows of requests and rows of candidates, or both side by side in flat rows."""
+"""The input of a model: rows of requests and of candidates, or flat rows with both."""
 
 from dataclasses import dataclass
 
@@ -29,6 +29,6 @@ class ModelInputs:
 
 
 def flat_inputs(layout: Layout, ids: tf.Tensor, floats: tf.Tensor) -> ModelInputs:
-    """Splits flat rows, `ids` int32 [n, layout.row_ids] and `floats` float32 [n, layout.row_floats]."""
+    """Splits flat rows: int32 [n, layout.row_ids] and float32 [n, layout.row_floats]."""
     ids_at, floats_at = layout.id_width("request"), layout.float_width("request")
     return ModelInputs(ids[:, :ids_at], floats[:, :floats_at], ids[:, ids_at:], floats[:, floats_at:])

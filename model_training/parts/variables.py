@@ -46,7 +46,10 @@ def zeros(shape: Sequence[int]) -> tf.Tensor:
 
 
 def he_normal(seed: int, salt: int, fan_in: int | None = None) -> Initializer:
-    """Normal with variance 2 / `fan_in` (He et al. 2015); by default `fan_in` is the first axis of the shape."""
+    """Truncated normal with σ² = 2 / `fan_in` before truncation (He et al. 2015).
+
+    By default `fan_in` is the first axis of the shape.
+    """
 
     def initialize(shape: Sequence[int]) -> tf.Tensor:
         stddev = (2.0 / max(1, fan_in or shape[0])) ** 0.5

@@ -1,4 +1,4 @@
-"""Encodes rows of values as rows of ids and floats, in batches, by the same encoder as in serving."""
+"""Encodes rows of values as rows of ids and floats, by the same encoder as in serving."""
 
 from collections.abc import Iterator, Sequence
 from itertools import compress

@@ -123,7 +123,10 @@ def _ms(moment: datetime) -> int:
 
 
 def _is_kept(config: PrepareConfig) -> "Column":
-    """True for clicks, and for the non-clicks whose key hash is below the rate: the same ones in every run."""
+    """True for clicks, and for non-clicks whose key hash is below the rate.
+
+    Every run keeps the same rows.
+    """
     hashed = f.xxhash64(f.lit(config.seed), f.col(KEY)).bitwiseAND(f.lit(2**63 - 1))
     return (f.col(LABEL) == 1) | (hashed.cast("double") / _HASHES < config.negative_sampling_rate)
 

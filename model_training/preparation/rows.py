@@ -28,7 +28,10 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """n rows that the scorer encoded: int32 [n, row_ids], float32 [n, row_floats]; `reasons` as in `Values`."""
+    """n rows that the scorer encoded: int32 [n, row_ids] and float32 [n, row_floats].
+
+    `reasons` are as in `Values`.
+    """
 
     ids: I32
     floats: F32
@@ -36,7 +39,10 @@ class Served:
 
 
 class Reader(Protocol):
-    """Reads the features' values, or encoded rows, from a batch. It runs in Spark's workers, so it can be pickled."""
+    """Reads the features' values, or encoded rows, from a batch.
+
+    It runs in Spark's workers, so it can be pickled.
+    """
 
     def __call__(self, batch: "pa.RecordBatch") -> Values | Served:
         """The values of all rows of a batch; no row has a reason yet."""
@@ -68,7 +74,10 @@ def data_errors(what: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The useful line of a Spark message: its first line, or the Python error of a task; plans and traces follow."""
+    """The useful line of a Spark message: its first line, or the Python error of a task.
+
+    Query plans and stack traces follow it.
+    """
     text = str(error).strip()
     _, traced, trace = text.rpartition("Traceback (most recent call last):\n")
     if traced:

@@ -45,7 +45,7 @@ class WrittenShard:
 
 
 def write_shards(rows: "DataFrame", spec: FeatureSpec, directory: Path, shards: int) -> list[WrittenShard]:
-    """Writes encoded rows with a `SPLIT` into `directory`; a hash of the key chooses a row's shard.
+    """Writes encoded rows with a `SPLIT` to shards; a hash of the key chooses the shard.
 
     File names contain the task's attempt. If Spark repeats a task, the files of the failed attempt are not in the
     result. `directory` must be the same folder on all machines.

@@ -1,4 +1,4 @@
-"""Statistics of a spec's numbers over the training rows: mean and deviation, or bucket boundaries."""
+"""A spec's statistics over the training rows: mean and deviation, or boundaries."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +53,7 @@ def observe(rows: "DataFrame", spec: FeatureSpec, *, quantiles: int) -> dict[str
 
 
 def fitted(spec: FeatureSpec, statistics: Mapping[str, Mapping[str, Any]]) -> FeatureSpec:
-    """The spec with the observed mean, deviation and boundaries; its hash differs from the original one.
+    """The spec with the observed mean, deviation and boundaries; its hash is another one.
 
     Raises:
         DataError: there are statistics of a feature that the spec does not have.

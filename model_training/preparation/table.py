@@ -1,4 +1,7 @@
-"""A log with one row per impression, in CSV, JSON lines or Parquet; columns feed features by the spec's paths."""
+"""A log with one row per impression, in CSV, JSON lines or Parquet.
+
+Columns feed features by the spec's paths.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,7 +119,7 @@ def _read(spark: "SparkSession", source: TableSource) -> "DataFrame":
 
 
 def _after_event(frame: "DataFrame", source: TableSource) -> list[str]:
-    """The columns that no feature may use: `after_event`, and the columns of the label's expression."""
+    """The columns that no feature may use: `after_event`, and those of the label."""
     return [*source.after_event, *_used(frame, frame.columns, source.label)]
 
 
@@ -162,7 +165,10 @@ def _checked(frame: "DataFrame", where: str, expression: str, types: tuple[type[
 def _column(
     where: str, expression: str, kind: t.DataType, types: tuple[type[t.DataType], ...], *, lists: bool = False
 ) -> "Column":
-    """The column of an expression; its type `kind` must be one of `types`, or with `lists` a list of them."""
+    """The column of an expression; its type `kind` must be one of `types`.
+
+    With `lists` it may also be a list of such a type.
+    """
     element = kind.elementType if lists and isinstance(kind, t.ArrayType) else kind
     if not isinstance(element, types):
         raise ConfigError(

@@ -1,7 +1,8 @@
-"""Joins the topics `bid-requests` (or `feature-log`), `impressions` and `clicks`, as JSON lines, to labelled rows.
+"""Joins topics as JSON lines to labelled rows.
 
-A row is an impression. It is a click if a click came within the window after it. Candidates that were not shown are not
-rows, because it is not known whether they would have been clicked.
+The topics are `impressions`, `clicks`, and `bid-requests` or `feature-log`. A row is an impression. It is a click if a
+click came within the window after it. Candidates that were not shown are not rows, because it is not known whether they
+would have been clicked.
 """
 
 from collections.abc import Sequence
@@ -153,7 +154,7 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
 
 
 def _requests(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) -> "DataFrame":
-    """Id and JSON of each request, or of its line in the feature log; and whether another spec encoded it."""
+    """Id and JSON of each request or feature-log line; whether another spec encoded it."""
     if source.feature_log is None:
         path, foreign = spec.request.request_id, f.lit(False)
     else:

@@ -1,4 +1,4 @@
-"""Putting a version into service: comparison with the served version, the gate, version numbers and labels.
+"""Puts a version into service: comparison, gate, version numbers and labels.
 
 Guarantees: a published version was compared with the newest one; a label never names a version that is not served.
 In: an exported version and examples that it has not seen. Out: a new version with a model card, an updated label.

@@ -46,7 +46,9 @@ def publish(
     keep: int = 3,
     labelling: Labelling | None = None,
 ) -> tuple[Path, list[int]]:
-    """Copies a candidate into `base_path` as a new version with its `CARD`, and removes the oldest beyond `keep`.
+    """Copies a candidate into `base_path` as a new version with its `CARD`.
+
+    Versions beyond `keep` are removed, the oldest first.
 
     Args:
         compared_with: the version that the candidate was compared with; None if there was no version. Nothing is

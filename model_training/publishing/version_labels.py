@@ -28,9 +28,10 @@ def set_label(path: Path, base_path: Path, label: str, version: int) -> None:
 
 
 def with_label(path: Path, base_path: Path, label: str, version: int, versions: Sequence[int]) -> str:
-    """The file's new text with `label` assigned; all labels are checked against the future `versions`.
+    """The file's new text with `label` assigned, after a check of all the model's labels.
 
-    Comments before the first setting are kept; other comments are lost.
+    Each label must name one of the future `versions`. Comments before the first setting are kept; other comments are
+    lost.
 
     Raises:
         ConfigError: the file cannot be read, or has no such model.

@@ -1,4 +1,4 @@
-"""The loop around the steps of a run: progress, checkpoints, summaries, and the end of the run."""
+"""The loop around a run's steps: progress, checkpoints, summaries, and the end."""
 
 import time
 from collections.abc import Callable, Iterator

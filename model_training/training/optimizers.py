@@ -1,4 +1,4 @@
-"""FTRL for the wide part and AdaGrad for the deep part, as one optimizer with sparse updates of the tables.
+"""FTRL (wide part) and AdaGrad (deep part) as one optimizer; tables get sparse updates.
 
 A table's gradients are summed per row of the batch, and no other row is updated: a dense update of a fused table would
 take longer than the rest of the step. The sums are over the batch, as in online learning, so learning rates and
@@ -16,7 +16,7 @@ from model_training.models.model import Model
 
 
 def sum_by_row(gradient: tf.IndexedSlices, *, padded: bool = True) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sums a sparse gradient per row: row numbers [u], each once, and their summed gradients [u, …].
+    """Sums a sparse gradient per row: row numbers [u], each once, and sums [u, …].
 
     With `padded`, row 0 is padding and its sum is 0. Of a table in shards only the first shard has padding.
     """
@@ -31,7 +31,10 @@ def sum_by_row(gradient: tf.IndexedSlices, *, padded: bool = True) -> tuple[tf.T
 
 @dataclass(frozen=True, slots=True)
 class Ftrl:
-    """FTRL-Proximal; the rate falls with the square root of the sum of squared gradients (`accumulator`)."""
+    """FTRL-Proximal; the learning rate is proportional to 1 / √`accumulator`.
+
+    The accumulator is the sum of squared gradients.
+    """
 
     settings: FtrlConfig
     slots: ClassVar[tuple[str, ...]] = ("accumulator", "linear")
@@ -67,7 +70,10 @@ class Ftrl:
 
 @dataclass(frozen=True, slots=True)
 class AdaGrad:
-    """AdaGrad: gradients are divided by the square root of the sum of their squares (`accumulator`)."""
+    """AdaGrad; gradients are divided by √`accumulator`.
+
+    The accumulator is the sum of squared gradients.
+    """
 
     settings: AdaGradConfig
     slots: ClassVar[tuple[str, ...]] = ("accumulator",)
@@ -95,7 +101,10 @@ class AdaGrad:
         sums: tf.Tensor,
         examples: tf.Tensor | float,
     ) -> tf.Operation:
-        """One update of some `rows` [u] of a table, each once; `sums` [u, …]: gradients of the mean over `examples`."""
+        """One update of some `rows` [u] of a table, each once.
+
+        `sums` [u, …] are their gradients of the mean over `examples`.
+        """
         rate = self.settings.embedding_learning_rate
         return tf.raw_ops.ResourceSparseApplyAdagrad(
             var=variable.handle, accum=slots[0].handle, lr=rate, grad=sums * examples, indices=rows

@@ -12,12 +12,12 @@ from streamer.types import F32, I32
 
 
 def predict(model: Model, spec: FeatureSpec, ids: I32, floats: F32, *, batch_size: int = 4096) -> F32:
-    """Click probabilities of n flat rows, without the correction for negative sampling: float32 [n]."""
+    """Click probabilities of n flat rows, float32 [n], not corrected for negative sampling."""
     return predictor(model, spec, batch_size=batch_size)(ids, floats)
 
 
 def predictor(model: Model, spec: FeatureSpec, *, batch_size: int = 4096) -> Predict:
-    """A function like `predict` for repeated calls; it sees later changes of the model's variables."""
+    """A function like `predict`, for repeated calls; it sees later changes of the model."""
     layout = Layout(spec)
 
     @tf.function(autograph=False, input_signature=row_signature(layout))  # type: ignore[untyped-decorator]

@@ -32,7 +32,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     validation: Validation | None = None,
 ) -> TrainResult:
-    """Trains `model` in place on one pass over `data`, batches as `input_pipeline.batches` makes them.
+    """Trains `model` in place on one pass over `data`, batches of `input_pipeline.batches`.
 
     Args:
         checkpoints: the run's checkpoints, from which it continues; `data` begins at their position.

@@ -16,7 +16,10 @@ def loss_and_gradients(
     trained: Sequence[tf.Variable],
     batch: Batch,
 ) -> tuple[tf.Tensor, list[tf.Tensor | tf.IndexedSlices]]:
-    """The mean log loss of a batch and its gradients with respect to `trained`; tables get sparse gradients."""
+    """The mean log loss of a batch and its gradients with respect to `trained`.
+
+    Tables get sparse gradients.
+    """
     ids, floats, labels = batch
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(trained)

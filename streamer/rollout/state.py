@@ -66,7 +66,7 @@ class State:
 
     @property
     def fallback(self) -> int | None:
-        """The version that serves after a rollback; None: there is none, or the previous one is not available."""
+        """The version after a rollback; None if there is none, or the previous is unavailable."""
         previous = self.previous if self.previous in self.available else None
         return previous if self.incoming is None else self.serving
 

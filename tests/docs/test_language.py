@@ -23,6 +23,7 @@ _FOLDERS = ("streamer", "model_training", "sandbox", "benchmarks", "docs", "conf
 _TEXTS = {".py", ".md", ".yaml", ".yml", ".json", ".config"}
 _PRODUCT = ("streamer", "model_training", "sandbox", "benchmarks", "docs", "deploy")
 MAX_LINES = 300
+MAX_FIRST_LINE = 90
 
 
 def _texts() -> Iterator[Path]:
@@ -55,6 +56,27 @@ def test_no_file_outside_the_tests_is_long() -> None:
     assert len(files) > 100
     lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert {path: count for path, count in lines.items() if count > MAX_LINES} == {}
+
+
+def long_first_lines(source: str) -> list[str]:
+    """The first lines of docstrings in `source` that are longer than `MAX_FIRST_LINE`."""
+    described = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    texts = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(source)) if isinstance(node, described)]
+    return [first for first in (text.partition("\n")[0] for text in texts) if len(first) > MAX_FIRST_LINE]
+
+
+@pytest.mark.parametrize("folder", ["streamer", "model_training", "sandbox", "benchmarks", "docs"])
+def test_the_first_line_of_a_docstring_is_short(folder: str) -> None:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    found = {str(path.relative_to(ROOT)): long_first_lines(path.read_text(encoding="utf-8")) for path in files}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_long_first_lines_are_found_at_every_depth() -> None:
+    most, more = "x" * MAX_FIRST_LINE, "y" * (MAX_FIRST_LINE + 1)
+    source = f'class A:\n    """{most}\n\n    {more}\n    """\n    async def f(self):\n        """{more}"""\n'
+    assert long_first_lines(source) == [more]
 
 
 @pytest.mark.parametrize("package", ["streamer", "model_training", "sandbox"])

@@ -63,7 +63,9 @@ def apply(block: Block, root: Path) -> None:
 
 
 def edited(content: str, edit: str) -> str:
-    """`content` after one edit, whose lines start with " " (context), "-" (removed) or "+" (added).
+    """`content` after one edit; its lines start with " " (context), "-" or "+".
+
+    Lines with "-" are removed, and lines with "+" are added.
 
     Raises:
         ValueError: context and removed lines stand together nowhere, or more than once.
@@ -86,7 +88,7 @@ def edited(content: str, edit: str) -> str:
 
 
 def run(command: str, root: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a shell command in the copy `root`, with the copy's packages and this environment's programs."""
+    """Runs a shell command in the copy `root`, with its packages and these programs."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

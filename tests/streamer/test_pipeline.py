@@ -25,7 +25,7 @@ class SlowAnswers:
 
 @virtual
 async def test_a_record_that_waits_for_its_acknowledgement_keeps_no_rows() -> None:
-    """`max_unacknowledged_bytes` counts raw records; the encoded rows of 300 candidates are much larger."""
+    """`max_unacknowledged_bytes` counts raw records; the rows of 300 candidates are larger."""
     worker = Worker(VirtualServers([loaded(1)]))
     answers = SlowAnswers(worker)
     worker.publish = answers.publish  # type: ignore[method-assign]

@@ -36,7 +36,7 @@ class Refused:
 
 
 async def test_a_drain_does_not_wait_for_records_that_are_somebody_elses_now() -> None:
-    """They are sent again until they are taken, and no partition of this worker counts them any more."""
+    """They are sent again until they are acknowledged; this worker no longer counts them."""
     group, offsets, answers = FakeGroup("t", 1), OffsetTracker(), Refused()
     service, servers = Service(SETTINGS, structlog.get_logger()), VirtualServers([loaded(1)])
     models = service.assembly.models(servers, None)
@@ -61,7 +61,7 @@ async def test_a_drain_does_not_wait_for_records_that_are_somebody_elses_now() -
 
 
 async def test_a_signal_is_heard_while_the_start_waits() -> None:
-    """A group that is never joined, or partitions that cannot be opened: the client itself gives up neither."""
+    """The group is never joined, or partitions cannot be opened; the client retries both."""
     service = Service(SETTINGS, structlog.get_logger())
     asked, given_up = asyncio.Event(), asyncio.Event()
 

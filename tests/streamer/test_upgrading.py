@@ -1,4 +1,7 @@
-"""The section "Upgrading from 0.1" of docs/operations.md names the renamed settings, metrics and alerts as they are."""
+"""The upgrade notes of docs/operations.md name all renamed settings, metrics and alerts.
+
+The names in the section "Upgrading from 0.1" are those of the code.
+"""
 
 import re
 from pathlib import Path

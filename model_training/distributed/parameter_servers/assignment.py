@@ -1,7 +1,8 @@
-"""Assigns batches to processes: each process takes the next batch, and keeps one whose gradients came too late.
+"""Assigns batches to processes by a shared counter.
 
-All processes see the same batches in the same order. A counter on a parameter server is the number of batches taken, so
-a slow process takes few batches, and a run continues from a checkpoint where it was.
+Each process takes the next batch. It keeps a batch whose gradients came too late. All processes see the same batches in
+the same order. A counter on a parameter server is the number of batches taken, so a slow process takes few batches, and
+a run continues from a checkpoint where it was.
 """
 
 import sys

@@ -27,9 +27,10 @@ _LASTING_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, 
 
 
 def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
-    """Computes gradients until the run has made all its steps; the chief's last act is a checkpoint.
+    """Computes gradients until the run has made all its steps.
 
-    The run continues from the last checkpoint in `run.checkpoints`, if there is one.
+    The chief's last act is a checkpoint. The run continues from the last checkpoint in `run.checkpoints`, if there is
+    one.
 
     Raises:
         ConfigError: too many backup workers, or the spec does not suit the model.

@@ -1,7 +1,7 @@
-"""FTRL and AdaGrad as one optimizer of TensorFlow's graph API, with the same updates as in a single process.
+"""FTRL and AdaGrad as one optimizer of TensorFlow's graph API.
 
-A step with the gradients of n processes equals the step of one process on their n batches together: dense layers get
-means, rows of tables get sums over all examples.
+Its updates are the same as in a single process. A step with the gradients of n processes equals the step of one process
+on their n batches together: dense layers get means, rows of tables get sums over all examples.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,7 @@
-"""Packs the gradients for one parameter server into three tensors, because the cost is per message and not per byte."""
+"""Packs the gradients for one parameter server into three tensors.
+
+The cost is per message and not per byte.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple

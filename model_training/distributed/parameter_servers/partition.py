@@ -9,9 +9,9 @@ from streamer.types import F32
 
 
 def bounds(rows: int, shards: int) -> Iterator[tuple[int, int]]:
-    """The first row and the end of each shard: adjacent; the first `rows % shards` have one row more.
+    """The first row and the end of each shard; the first `rows % shards` have one row more.
 
-    No shard is empty, so there are never more shards than rows.
+    Shards are adjacent. No shard is empty, so there are never more shards than rows.
     """
     shards = min(shards, rows)
     length, extra = divmod(rows, shards)

@@ -1,9 +1,9 @@
-"""Assigns variables to parameter servers, balanced by bytes: greedy, the largest variable first; pure.
+"""Assigns variables to parameter servers, balanced by bytes; pure.
 
-Each variable goes to the server with the fewest bytes so far. Of m servers the fullest then has at most (4/3 - 1/(3m))
-times its bytes in the best assignment, and at most the mean plus (1 - 1/m) of the largest variable.
-Graham: Bounds on Multiprocessing Timing Anomalies (1969), theorems 1 and 2. A variable that is larger than a server's
-fair share must be cut first (`partition`).
+The assignment is greedy, the largest variable first. Each variable goes to the server with the fewest bytes so far. Of
+m servers the fullest then has at most (4/3 - 1/(3m)) times its bytes in the best assignment, and at most the mean plus
+(1 - 1/m) of the largest variable. Graham: Bounds on Multiprocessing Timing Anomalies (1969), theorems 1 and 2. A
+variable that is larger than a server's fair share must be cut first (`partition`).
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Placement = dict[str, int]
 
 
 def greedy(sizes: Mapping[str, int], servers: int) -> Placement:
-    """Assigns variables of `sizes` bytes to `servers` servers; the order of `sizes` does not matter."""
+    """Assigns variables of `sizes` bytes to servers; the order of `sizes` does not matter."""
     loads = [0] * servers
     placement = {}
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
@@ -24,7 +24,7 @@ def greedy(sizes: Mapping[str, int], servers: int) -> Placement:
 
 
 def round_robin(sizes: Mapping[str, int], servers: int) -> Placement:
-    """Assigns variables in turn, in the order of `sizes` and without regard to bytes: TensorFlow's default."""
+    """Assigns variables in turn, in order and without regard to bytes: TensorFlow's default."""
     return {name: i % servers for i, name in enumerate(sizes)}
 
 
@@ -37,5 +37,5 @@ def loads(sizes: Mapping[str, int], placement: Mapping[str, int], servers: int) 
 
 
 def imbalance(held: list[int]) -> float:
-    """Bytes of the fullest server / mean bytes: 1 is the best value, the number of servers the worst."""
+    """Bytes of the fullest server / mean bytes, from 1 (best) to the number of servers."""
     return max(held) * len(held) / sum(held) if sum(held) else 1.0

@@ -48,7 +48,10 @@ def session_config(task: Task) -> tf.compat.v1.ConfigProto:
 def training_session(
     run: Run, server: tf.distribute.Server, hooks: Sequence[tf.compat.v1.train.SessionRunHook]
 ) -> tf.compat.v1.train.MonitoredSession:
-    """The session that makes steps; the chief's also initialises or restores variables and writes checkpoints."""
+    """The session that makes steps.
+
+    The chief's session also initialises or restores variables and writes checkpoints.
+    """
     is_chief = run.task.role == "chief"
     return tf.compat.v1.train.MonitoredTrainingSession(
         server.target,
@@ -78,7 +81,10 @@ def await_servers(run: Run, server: tf.distribute.Server) -> None:
 
 
 def await_variables(run: Run, server: tf.distribute.Server) -> None:
-    """Waits until the chief has initialised all variables; polls faster than TensorFlow's training session does."""
+    """Waits until the chief has initialised all variables.
+
+    This polls faster than TensorFlow's training session does.
+    """
     unready = tf.compat.v1.report_uninitialized_variables(tf.compat.v1.global_variables())
     manager = tf.compat.v1.train.SessionManager(ready_op=unready, recovery_wait_secs=1)
     config = session_config(run.task)
@@ -105,7 +111,10 @@ class _OneSessionHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc] 
 
 @contextmanager
 def _process_timeout(seconds: float, message: str) -> Iterator[None]:
-    """Ends this process with `message` when the block takes longer; works where no signal reaches the main thread."""
+    """Ends this process with `message` when the block takes longer than `seconds`.
+
+    This also works where no signal reaches the main thread.
+    """
 
     def end_process() -> None:
         sys.stderr.write(f"error: {message} in {seconds:g} s\n")

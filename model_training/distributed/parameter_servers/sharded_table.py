@@ -1,8 +1,8 @@
-"""A table in shards on parameter servers, with one message per server for a lookup and for its gradients.
+"""A table in shards on parameter servers.
 
-`tf.nn.embedding_lookup` asks each shard separately, and for each id as often as the batch has it. Here a lookup asks
-for each row once, and a server answers for all its shards together. Otherwise the many shards that balance the servers
-would cost more in messages than in data.
+A lookup takes one message per server, and so do its gradients. `tf.nn.embedding_lookup` asks each shard separately, and
+for each id as often as the batch has it. Here a lookup asks for each row once, and a server answers for all its shards
+together. Otherwise the many shards that balance the servers would cost more in messages than in data.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,10 @@ class ShardedTable(Sequence[tf.Variable]):
         return tf.reshape(found, tf.concat([tf.shape(ids), self._shards[0].shape[1:]], 0))
 
     def gradients(self, loss: tf.Tensor) -> list[Gradient]:
-        """Per shard the gradients of the rows that `loss` depends on; a row repeats if several lookups have it."""
+        """The gradients of the rows that `loss` depends on, per shard.
+
+        A row repeats if several lookups have it.
+        """
         found = zip(self._lookups, tf.gradients(loss, [lookup.rows for lookup in self._lookups]), strict=True)
         parts = [(lookup, _partitioned(lookup, slices, len(self))) for lookup, slices in found if slices is not None]
         return [

@@ -1,6 +1,7 @@
-"""Early stopping with parameter servers: the chief evaluates the model between two of its steps, for all processes.
+"""Early stopping with parameter servers.
 
-The variable `stop_at` on a parameter server is the step after which all processes end; 0 until the chief sets it.
+The chief evaluates the model between two of its steps, for all processes. The variable `stop_at` on a parameter server
+is the step after which all processes end; 0 until the chief sets it.
 """
 
 import numpy as np
@@ -26,10 +27,10 @@ def stop_variable() -> tf.Variable:
 
 
 class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # TensorFlow has no types
-    """Evaluates the model at intervals, keeps the best one, and sets `stop_at` when the model no longer improves.
+    """Evaluates the model at intervals, and keeps the best one.
 
-    In mode `async`, and with backup workers, other processes make steps during an evaluation: the stored model may be
-    some steps newer than the evaluated one.
+    It sets `stop_at` when the model no longer improves. In mode `async`, and with backup workers, other processes make
+    steps during an evaluation: the stored model may be some steps newer than the evaluated one.
 
     Args:
         model: the model in the graph under construction.

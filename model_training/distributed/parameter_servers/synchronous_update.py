@@ -1,4 +1,6 @@
-"""Synchronous steps: one update from the gradients of several processes, each process's as a whole or not at all.
+"""Synchronous steps: one update from the gradients of several processes.
+
+The gradients of a process enter an update as a whole or not at all.
 
 TensorFlow's `SyncReplicasOptimizer` has one accumulator per variable, and each accepts the gradients that arrive first.
 If several processes send at the same time, some variables learn from one process and the rest from another. Here each
@@ -90,7 +92,9 @@ class SynchronousUpdate:
         return was_missed, seen.assign(made).op
 
     def taken(self) -> tuple[list[Gradient], tf.Tensor]:
-        """Waits for enough gradients of a step and takes them; part of the update that `applying` runs.
+        """Waits for enough gradients of a step and takes them; a part of the chief's update.
+
+        `applying` runs the update.
 
         Returns:
             The gradients, and the number of processes that they are from, float32 scalar. A dense variable gets the
@@ -117,7 +121,7 @@ class SynchronousUpdate:
         return gradients, contributions
 
     def applying(self, update: tf.Operation) -> tf.compat.v1.train.SessionRunHook:
-        """The chief's hook: runs `update` again and again, and notifies all processes after each run."""
+        """The chief's hook: repeats `update`, and notifies all processes after each run."""
         with tf.compat.v1.device(self._step.device), tf.control_dependencies([update]):
             notified = [
                 queue.enqueue_many((tf.fill([_QUEUE_LENGTH - queue.size()], True),))

@@ -1,4 +1,4 @@
-"""A model's variables on parameter servers: tables in shards, each variable on its assigned server."""
+"""A model's variables on parameter servers: tables in shards, each on an assigned server."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ _FLOAT_BYTES = 4
 
 
 class PartitionedVariables:
-    """Creates graph variables, tables in `shards` shards, with the same initial values as whole tables."""
+    """Creates graph variables, tables in `shards` shards; initial values as in whole tables."""
 
     def __init__(self, shards: int) -> None:
         self._shards = shards
@@ -28,7 +28,7 @@ class PartitionedVariables:
     def __call__(
         self, name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False
     ) -> tf.Variable | ShardedTable:
-        """See `model_training.parts.variables.VariableFactory`; for a graph and not for eager execution."""
+        """Like `model_training.parts.variables.VariableFactory`, but for a graph."""
         first = initializer(shape)
         if not table:
             return _variable(name, first)
@@ -66,7 +66,10 @@ def scratch_variable(
 
 
 def rules_of(model: Model, config: TrainingConfig) -> dict[str, Rule]:
-    """The update rule of each trained variable of a graph, by its name. Variables without elements are omitted."""
+    """The update rule of each trained variable of a graph, by its name.
+
+    Variables without elements are omitted.
+    """
     wide, deep = Ftrl(config.wide), AdaGrad(config.deep)
     own = {id(v) for v in model.wide_variables}
     return {v.op.name: wide if id(v) in own else deep for v in model.trainable_variables if v.shape.num_elements()}
@@ -81,7 +84,9 @@ def gradients_of(loss: tf.Tensor, model: Model) -> list[Gradient]:
 
 
 def bytes_by_variable(config: TrainingConfig, spec: FeatureSpec, *, shards: int | None = None) -> dict[str, int]:
-    """Bytes of each variable including its optimizer slots, in order of creation; allocates no memory for them.
+    """Bytes of each variable including its optimizer slots, in order of creation.
+
+    This allocates no memory for the variables.
 
     Args:
         shards: number of shards per table, by default that of the config.
@@ -97,7 +102,7 @@ def bytes_by_variable(config: TrainingConfig, spec: FeatureSpec, *, shards: int 
 
 
 class GreedyStrategy:
-    """Tells `replica_device_setter` the parameter server of an operation, by the operation's name.
+    """Gives `replica_device_setter` the parameter server of an operation, by its name.
 
     Invariant: with the same sizes, all processes assign all variables to the same servers. Other variables, such as the
     step counter, go to the server with the fewest bytes.
@@ -114,7 +119,7 @@ class GreedyStrategy:
 
 
 def restore(model: Model, checkpoint: str) -> None:
-    """Restores an eager `model` with whole tables from a checkpoint whose tables may be in shards.
+    """Restores an eager `model` from a checkpoint whose tables may be in shards.
 
     Raises:
         DataError: the checkpoint is of another model.

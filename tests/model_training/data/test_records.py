@@ -11,7 +11,7 @@ from model_training.data.click_log import encode_log, read_log
 from model_training.data.examples import Examples
 from model_training.data.input_pipeline import batches
 from model_training.data.manifest import MANIFEST, Damage, read_manifest, without_damaged
-from model_training.data.records import encode_table, write_records
+from model_training.data.records import encode_table, serialized, write_records
 from model_training.errors import DataError
 from streamer.features import Encoder, FeatureSpec
 
@@ -32,6 +32,13 @@ def test_records_equal_the_encoder_s_output(tmp_path: Path, examples: Examples, 
     np.testing.assert_array_equal(floats, examples.floats)
     np.testing.assert_array_equal(labels, examples.labels)
     assert [values.dtype.name for values in (ids, floats, labels)] == ["int32", "float32", "float32"]
+
+
+def test_every_process_writes_the_same_bytes() -> None:
+    """The entries of a map are sorted; otherwise their order differs by process."""
+    zeros = Examples(np.zeros((200, 3), np.int32), np.zeros((200, 2), np.float32), np.zeros(200, np.int8))
+    orders = {tuple(sorted((b"ids", b"floats", b"labels"), key=record.index)) for record in serialized(zeros)}
+    assert orders == {(b"floats", b"ids", b"labels")}
 
 
 def test_the_manifest_counts_and_is_read_back(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:

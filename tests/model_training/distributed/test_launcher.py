@@ -60,7 +60,7 @@ def _dies_once(folder: Path, *, then: str) -> str:
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Path:
-    """A named pipe by which programs wait for each other: opening one end waits for the other end."""
+    """A named pipe by which programs wait: opening one end waits for the other end."""
     os.mkfifo(tmp_path / "pipe")
     return tmp_path / "pipe"
 

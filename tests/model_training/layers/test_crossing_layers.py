@@ -1,4 +1,4 @@
-"""Layers that multiply features with each other, against numbers computed by hand or by loops in NumPy."""
+"""Layers that multiply features, against numbers by hand or by loops in NumPy."""
 
 from itertools import combinations
 

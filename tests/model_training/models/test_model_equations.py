@@ -1,4 +1,7 @@
-"""Each whole model against its paper's equation in NumPy, without shared request computations."""
+"""Each whole model against its paper's equation in NumPy, with nothing shared.
+
+The equation computes everything anew for each candidate.
+"""
 
 from collections.abc import Callable
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""A log prepared by Spark: encoded like in the scorer, split by time, sampled, with every row counted."""
+"""A log prepared by Spark: encoded as in the scorer, split, sampled, every row counted."""
 
 import shutil
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Publishing: a candidate becomes a version that servers see, or is rejected without a change."""
+"""Publishing: a candidate becomes a visible version, or is rejected without a change."""
 
 import os
 import shutil

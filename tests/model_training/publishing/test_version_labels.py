@@ -1,4 +1,4 @@
-"""Labels in a model config file: changes, and rejection of labels that a server would reject."""
+"""Labels in a model config file: changes, and rejection as by a server."""
 
 import stat
 from pathlib import Path

@@ -45,7 +45,10 @@ def _times(total: float) -> StageTimes:
 
 
 def _page_after(seconds: float, work: Callable[[Metrics], None], then: Callable[[Metrics], None]) -> _Page:
-    """The second of two pages: `work` runs before the first one, `then` and `seconds` pass between them."""
+    """The second of two pages; `then` and `seconds` pass between them.
+
+    `work` runs before the first one.
+    """
     metrics, now = Metrics(), [100.0]
     page = StatusPage(lambda: now[0])
     work(metrics)

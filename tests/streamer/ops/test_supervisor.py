@@ -1,4 +1,4 @@
-"""Several workers as real processes: crashes, drains, reloads, and one operations port for all."""
+"""Several workers as real processes: crashes, drains, reloads, one operations port."""
 
 import asyncio
 import json

@@ -206,7 +206,7 @@ class Rollouts(RuleBasedStateMachine):
 
     @invariant()
     def a_vanished_version_is_neither_incoming_nor_shadow(self) -> None:
-        """The serving one keeps its role until another one is prepared, the previous one until it is replaced."""
+        """The serving version stays until another is prepared, the previous until it is replaced."""
         state = self.state
         assert state.roles - state.available <= {state.serving, state.previous}
         assert state.previous is None or state.previous != state.serving

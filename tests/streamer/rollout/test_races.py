@@ -231,7 +231,7 @@ def test_a_version_that_vanishes_while_an_operator_waits_for_it_does_not_serve(o
 
 @virtual
 async def test_the_previous_version_vanishes_while_an_operator_waits() -> None:
-    """A rollback does not lead to a version that no server has, and works as soon as a server has it again."""
+    """A rollback needs a version that a server has; it works as soon as a server has it again."""
     rig = Rig(1, 2, 3)
     await rig.serve_1_then_2()
     pinning = asyncio.ensure_future(rig.model.pin(3))

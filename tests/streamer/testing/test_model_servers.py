@@ -1,4 +1,4 @@
-"""One suite for both: the gRPC client with real servers, and the servers of the virtual clock."""
+"""One suite: the gRPC client with real servers, and the servers of the virtual clock."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,9 +30,9 @@ class Control(ModelServers, DescribesVersions, Protocol):
 async def servers_of(
     kind: str, held: Sequence[Sequence[int]], fault: bool = False, labels: Sequence[Mapping[str, int]] = ()
 ) -> AsyncIterator[tuple[Control, ScoresRows]]:
-    """Servers, each with its versions and `labels`, all of `small_spec`; with `fault` every Predict call fails.
+    """Servers, each with its versions and `labels`, all of `small_spec`.
 
-    Yields both interfaces of the same servers.
+    With `fault` every Predict call fails. Yields both interfaces of the same servers.
     """
     if kind == "virtual":
         loaded = [{v: Loaded(small_spec(), "INTERNAL" if fault else None) for v in versions} for versions in held]

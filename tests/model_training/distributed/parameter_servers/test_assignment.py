@@ -1,4 +1,4 @@
-"""Assignment of batches by a shared counter on a parameter server; all servers are in this process."""
+"""Assignment of batches by a shared counter on a parameter server in this process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

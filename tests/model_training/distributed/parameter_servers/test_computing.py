@@ -1,4 +1,4 @@
-"""The chief of a run whose parameter server is in this process: failures, and how the run continues."""
+"""The chief, with a parameter server in this process: failures, and how runs continue."""
 
 import os
 import resource
@@ -31,7 +31,7 @@ Begin = Callable[..., Run]
 
 @pytest.fixture
 def begin(tmp_path: Path, log: Path, encoder: Encoder, spec: FeatureSpec) -> Begin:
-    """Starts a new parameter server and returns a run for a chief that computes alone, or for `task`."""
+    """Starts a new parameter server; a run for a chief that computes alone, or `task`."""
     manifest = write_records(encode_log(read_log(log, last=20), encoder), tmp_path / "records", spec)
 
     def begin(mode: str, *, epochs: int = 1, task: Task = CHIEF, wait_seconds: float = 600) -> Run:

@@ -103,7 +103,7 @@ def _graph(config: TrainingConfig, spec: FeatureSpec, batch_size: int) -> Iterat
 
 @contextmanager
 def _gathering(config: TrainingConfig, spec: FeatureSpec, batch_size: int, *, computing: int) -> Iterator[list[_Graph]]:
-    """Processes whose gradients enter common updates on two parameter servers; the chief is first."""
+    """Processes with common updates on two parameter servers; the chief is first."""
     cluster, servers = started(servers=2, computing=computing)
     members, hooks, coordinator = [], [], tf.train.Coordinator()
     for task in cluster.computing:

@@ -1,4 +1,4 @@
-"""Synchronous updates of processes that are concurrent, late, dead or new; all servers in this process."""
+"""Synchronous updates of concurrent, late, dead or new processes; servers in this one."""
 
 import time
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ SECONDS = 60.0
 
 
 class _Member:
-    """A computing process. It contributes fed gradients of one table per server and of a dense variable.
+    """A computing process; it sends fed gradients of a table per server and a dense variable.
 
     The dense one's own value is added to what is fed of it.
     """
