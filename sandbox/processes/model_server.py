@@ -92,10 +92,6 @@ class ModelServerProcess:
         """Starts the process without waiting for the port."""
         self._child.spawn()
 
-    def wait_until_open(self, timeout_s: float) -> None:
-        """Waits for the port. Raises `ModelServerError` if the process exits or `timeout_s` passes."""
-        self._child.wait_until(self._why_not_ready, timeout_s)
-
     def wait(self, timeout_s: float) -> int:
         """Waits for the exit of the process; returns its status. Raises subprocess.TimeoutExpired."""
         return self._child.wait(timeout_s)
