@@ -11,6 +11,28 @@ _ROWS: Final = (1, 50, 100, 200, 300, 600, 900, 1200, 2400, 4800)
 STAGES: Final = ("decode", "encode", "queue", "predict", "total")
 
 
+class SupervisorMetrics:
+    """Counters, gauges and histograms of a supervisor, in their own registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.standby = Gauge(
+            "streamer_supervisor_standby_workers", "processes that can take over", registry=self.registry
+        )
+        self.unassigned = Gauge(
+            "streamer_supervisor_unassigned_partitions", "partitions that no worker reads", registry=self.registry
+        )
+        self.ends = Counter(
+            "streamer_supervisor_worker_ends", "ends of workers that were not told to end", registry=self.registry
+        )
+        self.takeover = Histogram(
+            "streamer_supervisor_takeover_seconds",
+            "time in which partitions had no worker",
+            buckets=(0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0),
+            registry=self.registry,
+        )
+
+
 class Metrics:
     """Counters, gauges and histograms of one worker, in their own registry."""
 

@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.assembly import Assembly, Scorer
 from streamer.deadline import Deadline
-from streamer.errors import FencedError, PredictError, UnreachableError
+from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError
 from streamer.kafka import clients, groups, topics
 from streamer.kafka.offsets import OffsetTracker
 from streamer.kafka.source import Source
@@ -22,6 +22,7 @@ from streamer.ops.http_server import HttpServer
 from streamer.ops.worker_handlers import WorkerHandlers
 from streamer.rollout.registry import ModelRegistry
 from streamer.settings import Settings
+from streamer.supervision.worker_link import WorkerLink
 from streamer.tasks import TaskOwner, set_within
 
 State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
@@ -56,7 +57,9 @@ class Service:
         self._stop = asyncio.Event()
         self._why_not: str | None = "starting"
         self._leave_by: Deadline | None = None
+        self._wrong: ConfigError | None = None
         self._models: ModelRegistry | None = None
+        self._link: WorkerLink | None = None
         handlers = WorkerHandlers(
             self.metrics.registry,
             lambda: self.state,
@@ -70,7 +73,8 @@ class Service:
         """Starts, serves and drains; returns whether every record in flight was answered in time.
 
         Raises:
-            ConfigError: a topic is missing, a right is missing, or the operations port is in use.
+            ConfigError: a topic is missing, a right is missing, the operations port is in use, or another process has
+                taken the static name in the group; in the last case the records in flight are answered first.
         """
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(clients.handle_loop_error)
@@ -79,14 +83,17 @@ class Service:
         try:
             async with AsyncExitStack() as stack:
                 await self._start_ops(stack)
-                return await self._serve(stack)
+                all_answered = await self._serve(stack)
         except* FencedError as fenced:
             # Several partitions may be fenced at once; one line says it.
             self._log.error("fenced, this worker stops", error=str(fenced.exceptions[0]))
+            all_answered = False
         finally:
             self._enter("STOPPED")
             self._log.info("stopped")
-        return False
+        if self._wrong is not None:
+            raise self._wrong
+        return all_answered
 
     def stop(self) -> None:
         """Begins to drain."""
@@ -122,6 +129,8 @@ class Service:
         await self._until_done("brokers", lambda: groups.check_group(settings), UnreachableError)
         if self._stop.is_set():
             return True
+        if settings.supervisor.link is not None:
+            self._link = await WorkerLink.over(settings.supervisor.link)
         # The feature log has a producer of its own: answers do not queue behind it on their way to a broker.
         sinks = [assembly.sink() for _ in range(2 if settings.feature_log.share else 1)]
         for sink in sinks:
@@ -133,7 +142,7 @@ class Service:
             transactions = assembly.transactions(offsets)
             stack.push_async_callback(self._in_time, "transactions", transactions.stop)
         commits_of = partial(groups.commits_of, settings)
-        source = assembly.source(clients.consumer(settings), offsets, commits_of, transactions)
+        source = assembly.source(self._consumer(), offsets, commits_of, transactions)
         stack.push_async_callback(self._in_time, "consumer", source.stop)
         await self._until_done("brokers", source.start, clients.UNAVAILABLE)
         scorer = assembly.scorer(
@@ -159,6 +168,8 @@ class Service:
             ]
             self._enter("RUNNING")
             self._log.info("running", topic=self.settings.source.topic, group=self.settings.kafka.group_id)
+            if self._link is not None:
+                tasks.spawn(self._follow(self._link, source), "link")
             await self._stop.wait()
 
             self._enter("DRAINING")
@@ -178,16 +189,38 @@ class Service:
             tasks.cancel()
             return all_answered
 
-    async def _read(self, source: Source, scorer: Scorer) -> None:
-        async for chunk in source.chunks():
-            for record in chunk:
-                self._tasks.spawn(scorer.pipeline.answer(record), "record")
+    def _consumer(self) -> Any:
+        if self._link is None:
+            return clients.consumer(self.settings)
+        return clients.assigned_consumer(self.settings, self._link.commit)
 
-    @staticmethod
-    async def _commit_when_due(source: Source) -> None:
-        while True:
-            await source.commit_when_due()
-            source.lag.measure()
+    async def _follow(self, link: WorkerLink, source: Source) -> None:
+        """Executes the supervisor's commands; drains when the supervisor has ended."""
+        await link.run(source, self._tasks.spawn)
+        if not self._stop.is_set():
+            self._log.error("the supervisor has ended, draining")
+            self.stop()
+
+    async def _read(self, source: Source, scorer: Scorer) -> None:
+        try:
+            async for chunk in source.chunks():
+                for record in chunk:
+                    self._tasks.spawn(scorer.pipeline.answer(record), "record")
+        except ConfigError as error:
+            self._log.error("draining", error=str(error))
+            self._wrong = error
+            self.stop()
+
+    async def _commit_when_due(self, source: Source) -> None:
+        try:
+            while True:
+                await source.commit_when_due()
+                source.lag.measure()
+        except FencedError:
+            # A process that has taken this one's static name also fences it. Then the next heartbeat ends `_read`, and
+            # the exit status says that the settings are wrong.
+            await asyncio.sleep(2 * self.settings.kafka.heartbeat_interval_ms / 1e3)
+            raise
 
     async def _measure_loop(self) -> None:
         while True:

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,17 +22,25 @@ _PR_SET_PDEATHSIG = 1
 
 def run(
     config: Config = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: supervisor.workers.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes under a supervisor. Default: supervisor.workers.")
+    ] = None,
+    standby: Annotated[
+        int | None, typer.Option(min=0, help="Standby processes with --workers. Default: supervisor.standby.")
+    ] = None,
 ) -> None:
     """Consume bid requests, score their candidates, publish the answers.
 
-    SIGTERM drains and exits with 0; a second signal exits at once. SIGHUP reloads several workers one after the other.
+    Without --workers one process works alone. SIGTERM drains and exits with 0; a second signal exits at once. SIGHUP
+    replaces the workers one after the other, without a gap.
     """
-    if workers is not None:
-        os.environ["STREAMER_SUPERVISOR__WORKERS"] = str(workers)
+    for name, value in {"WORKERS": workers, "STANDBY": standby}.items():
+        if value is not None:
+            os.environ[f"STREAMER_SUPERVISOR__{name}"] = str(value)
     settings = load_settings(config)
     log = logs.configure(settings.service)
-    status = _supervise(settings, log, config) if settings.supervisor.workers > 1 else _work(settings, log)
+    alone = settings.supervisor.workers is None or settings.supervisor.link is not None
+    status = _work(settings, log) if alone else _supervise(settings, log, config)
     if status:
         raise typer.Exit(status)
 
@@ -42,7 +51,7 @@ def _work(settings: Settings, log: FilteringBoundLogger) -> int:
 
     from streamer.service import Service  # noqa: PLC0415
 
-    if settings.ops.socket is not None:
+    if settings.supervisor.link is not None:
         _drain_with_parent()
 
     # Imported modules stay in memory. A garbage collection that visits them stops the loop for 40 ms.
@@ -52,9 +61,13 @@ def _work(settings: Settings, log: FilteringBoundLogger) -> int:
 
 
 def _supervise(settings: Settings, log: FilteringBoundLogger, config: Path | None) -> int:
-    from streamer.ops.supervisor import Supervisor, worker_command  # noqa: PLC0415
+    from streamer.kafka.member import GroupMember  # noqa: PLC0415
+    from streamer.supervision.supervisor import Program, Supervisor  # noqa: PLC0415
 
-    supervisor = Supervisor(settings, log, worker_command(config), os.environ, lambda: load_settings(config))
+    command = [sys.executable, "-m", "streamer", "run", *(() if config is None else ("--config", str(config)))]
+    new_member = partial(GroupMember, settings, log)
+    program = Program(command, os.environ, lambda: load_settings(config))
+    supervisor = Supervisor(settings, log, program, new_member)
     return asyncio.run(supervisor.run())
 
 

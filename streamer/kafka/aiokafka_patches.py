@@ -9,7 +9,10 @@ from typing import Any
 
 from aiokafka import conn
 from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.consumer import consumer
 from aiokafka.errors import KafkaConnectionError
+
+from streamer.kafka.aiokafka_coordinator import MemberCoordinator
 
 AIOKAFKA_VERSION = "0.14"
 """A test fails when another minor version is installed: check the fault again, then raise or remove this."""
@@ -27,5 +30,6 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no 
 
 
 def apply() -> None:
-    """Makes all later connections instances of `_Connection`; aiokafka has no setting for this."""
+    """Makes aiokafka use these classes for all later clients; it has no setting for this."""
     conn.AIOKafkaConnection = _Connection
+    consumer.GroupCoordinator = MemberCoordinator

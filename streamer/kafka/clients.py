@@ -8,10 +8,18 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError
+from aiokafka.errors import (
+    CommitFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+)
 
 from streamer.errors import ConfigError
 from streamer.kafka import aiokafka_patches
+from streamer.kafka.assigned_consumer import AssignedConsumer, CommitBySupervisor
 from streamer.kafka.produce_batch_size import INITIAL_BATCH_BYTES
 from streamer.kafka.security import connection_error, security_options
 from streamer.settings import Settings
@@ -23,6 +31,11 @@ UNAVAILABLE = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, Reque
 """Errors of a client while brokers are unreachable, starting or overloaded. Next: retry."""
 CLIENT_ERROR = KafkaError
 """The base of all errors of a client, for packages that do not import aiokafka."""
+COMMIT_LOST = CommitFailedError
+"""The group has moved the partitions of a commit."""
+
+# Added partitions are read after this time.
+_METADATA_MAX_AGE_MS = 30_000
 
 _Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient)
 
@@ -43,7 +56,34 @@ def client_options(settings: Settings) -> dict[str, Any]:
 
 
 def consumer(settings: Settings) -> AIOKafkaConsumer:
-    """The consumer of bid requests, without automatic commits.
+    """The consumer of bid requests, without automatic commits."""
+    return _group_consumer(settings)
+
+
+def assigned_consumer(settings: Settings, commit: CommitBySupervisor) -> AssignedConsumer:
+    """The consumer of bid requests of a worker under a supervisor."""
+    return AssignedConsumer(commit, **client_options(settings), **_reading_options(settings))
+
+
+def member(settings: Settings) -> AIOKafkaConsumer:
+    """A member of the group that fetches nothing: each fetch that starts before a pause returns one batch at most."""
+    return _group_consumer(settings, fetch_max_bytes=1, max_partition_fetch_bytes=1)
+
+
+def _reading_options(settings: Settings) -> dict[str, Any]:
+    source = settings.source
+    return {
+        "enable_auto_commit": False,
+        "auto_offset_reset": source.start_at,
+        "fetch_max_wait_ms": source.fetch_max_wait_ms,
+        "max_partition_fetch_bytes": source.max_partition_fetch_bytes,
+        "isolation_level": "read_committed",
+        "metadata_max_age_ms": _METADATA_MAX_AGE_MS,
+    }
+
+
+def _group_consumer(settings: Settings, **reading: Any) -> AIOKafkaConsumer:
+    """A member of the group.
 
     The assignor is sticky: a member keeps its partitions as far as the assignment stays balanced, because its cache
     holds the scores of their users.
@@ -52,24 +92,20 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
     class Sticky(StickyPartitionAssignor):  # type: ignore[misc]
         """Per consumer, because aiokafka's assignor keeps its state in class attributes."""
 
-    source, session_timeout_ms = settings.source, settings.kafka.session_timeout_ms
+    kafka = settings.kafka
     return AIOKafkaConsumer(
         **client_options(settings),
-        group_id=settings.kafka.group_id,
-        group_instance_id=settings.kafka.group_instance_id,
-        enable_auto_commit=False,
-        session_timeout_ms=session_timeout_ms,
-        heartbeat_interval_ms=session_timeout_ms // 3,
+        **{**_reading_options(settings), **reading},
+        group_id=kafka.group_id,
+        group_instance_id=kafka.group_instance_id,
+        session_timeout_ms=kafka.session_timeout_ms,
+        heartbeat_interval_ms=kafka.heartbeat_interval_ms,
         # The group waits for a member that drains its revoked partitions.
-        rebalance_timeout_ms=session_timeout_ms + round(settings.service.drain_ms),
+        rebalance_timeout_ms=kafka.session_timeout_ms + round(settings.service.drain_ms),
         # Reading pauses while answers are not acknowledged, without a limit of time. A member that left the group for
         # that would receive the same records again, in addition to those that it still holds.
         max_poll_interval_ms=2**31 - 1,
         partition_assignment_strategy=[Sticky],
-        auto_offset_reset=source.start_at,
-        fetch_max_wait_ms=source.fetch_max_wait_ms,
-        max_partition_fetch_bytes=source.max_partition_fetch_bytes,
-        isolation_level="read_committed",
     )
 
 

@@ -49,6 +49,8 @@ class Delivery:
     log: FilteringBoundLogger
     _detector: PoisonDetector = field(init=False)
     _opened: set[Partition] = field(default_factory=set)
+    _opening: dict[Partition, asyncio.Event] = field(default_factory=dict)
+    _closing: set[Partition] = field(default_factory=set)
     _retries_stopped: bool = False
     # A delayed commit must not overwrite the mark of a later one.
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -66,6 +68,11 @@ class Delivery:
         return bool(self._detector.isolated)
 
     @property
+    def suspects(self) -> Mapping[Partition, int]:
+        """Partitions with deaths at their position, with the number of deaths."""
+        return dict.fromkeys(self._detector.isolated, 2)
+
+    @property
     def partitions(self) -> frozenset[Partition]:
         """The open partitions."""
         return frozenset(self._opened)
@@ -74,27 +81,39 @@ class Delivery:
         """Opens assigned partitions; returns when they may be read, or are lost again."""
         new = list(partitions)
         self._retries_stopped = False
-        while new and not self._retries_stopped:
-            try:
-                await self._open(new)
-            except (CommitFailedError, IllegalStateError) as error:
-                self.log.warning("partitions lost before they were opened", error=repr(error))
-                await self._forget(new)
-                return
-            except (KafkaError, ConfigError, TimeoutError) as error:
-                self.log.warning("partitions cannot be opened, retried", error=repr(error))
+        ended = asyncio.Event()
+        self._opening.update(dict.fromkeys(new, ended))
+        try:
+            while not self._stops_retries(new):
+                if await self._try_to_open(new):
+                    return
                 await asyncio.sleep(_RETRY_S)
-            else:
-                return
+        finally:
+            for partition in new:
+                self._opening.pop(partition, None)
+            ended.set()
+
+    async def _try_to_open(self, new: Sequence[Partition]) -> bool:
+        """Opens partitions; false if it may be retried."""
+        try:
+            await self._open(new)
+        except (CommitFailedError, IllegalStateError) as error:
+            self.log.warning("partitions lost before they were opened", error=repr(error))
+            await self._forget(new)
+        except (KafkaError, ConfigError, TimeoutError) as error:
+            self.log.warning("partitions cannot be opened, retried", error=repr(error))
+            return False
+        return True
 
     async def admit(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
         """The records to process, of those just read; the others are read again later."""
-        ours = [record for record in records if (record.topic, record.partition) in self._opened]
+        ours = [record for record in records if (record.topic, record.partition) in self._opened - self._closing]
         if not ours:
             return []
         if self._is_at_most_once:
             after = {(record.topic, record.partition): (record.offset + 1, Mark()) for record in ours}
             if not await self._commit_with_retries(after):
+                self._seek_back(ours)
                 return []
         elif self.is_isolating:
             return await self._admit_isolated(ours)
@@ -103,8 +122,7 @@ class Delivery:
     async def _admit_isolated(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
         if len(records) > 1 or self.offsets.unacknowledged:
             # They were read before the partition was isolated.
-            for record in reversed(records):
-                self.consumer.seek(TopicPartition(record.topic, record.partition), record.offset)
+            self._seek_back(records)
             return []
         (record,) = records
         partition = (record.topic, record.partition)
@@ -113,6 +131,14 @@ class Delivery:
         if mark is not None and not await self._commit_with_retries({partition: (record.offset, mark)}):
             return []
         return [Admitted(record, is_suspect)]
+
+    def _seek_back(self, records: Sequence[ConsumerRecord]) -> None:
+        """Makes records that were not admitted be read again, unless their partition is lost."""
+        assigned = self.consumer.assignment()
+        for record in reversed(records):
+            top = TopicPartition(record.topic, record.partition)
+            if top in assigned:
+                self.consumer.seek(top, record.offset)
 
     async def end_isolation(self) -> None:
         """Ends the isolation of partitions that have nothing left to read."""
@@ -144,13 +170,23 @@ class Delivery:
             if offsets:
                 await self._commit({p: (offset, self._detector.mark(p)) for p, offset in offsets.items()})
 
+    def begin_close(self, partitions: Iterable[Partition]) -> None:
+        """Admits no more records of these partitions, and ends the retries for them."""
+        self._closing.update(partitions)
+        if self.transactions is not None:
+            self.transactions.commit_at_once()
+
     async def close(self, partitions: Iterable[Partition]) -> None:
         """Releases partitions, after a commit that marks them `clean`.
 
         Raises:
             FencedError: as `commit`.
         """
-        going = [partition for partition in partitions if partition in self._opened]
+        closing = list(partitions)
+        self.begin_close(closing)
+        for opening in {id(e): e for p in closing if (e := self._opening.get(p)) is not None}.values():
+            await opening.wait()
+        going = [partition for partition in closing if partition in self._opened]
         try:
             await self.commit()
             # A worker that releases a partition has not crashed, even if records are unacknowledged. But those may be
@@ -162,6 +198,7 @@ class Delivery:
                 async with self._one_at_a_time:
                     await self._commit(marks)
         finally:
+            self._closing.difference_update(closing)
             await self._forget(going)
 
     def stop_retries(self) -> None:
@@ -218,12 +255,15 @@ class Delivery:
 
     async def _commit_with_retries(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
         """Whether the commit was stored before `stop_retries`."""
-        while not self._retries_stopped:
+        while not self._stops_retries(commits):
             async with self._one_at_a_time:
                 if await self._commit(commits):
                     return True
             await asyncio.sleep(_RETRY_S)
         return False
+
+    def _stops_retries(self, partitions: Iterable[Partition]) -> bool:
+        return self._retries_stopped or not self._closing.isdisjoint(partitions)
 
     async def _forget(self, going: Sequence[Partition]) -> None:
         self._opened.difference_update(going)
@@ -237,7 +277,7 @@ class Delivery:
     def _isolation_changed(self) -> None:
         self.metrics.isolated_partitions.set(len(self._detector.isolated))
         if self.transactions is not None:
-            self.transactions.at_once = self.is_isolating
+            self.transactions.at_once = self.is_isolating or bool(self._closing)
 
 
 def _with_metadata(commits: Mapping[Partition, tuple[int, Mark]]) -> dict[TopicPartition, tuple[int, str]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaError
 from structlog.typing import FilteringBoundLogger
 
 from streamer.deadline import Deadline
-from streamer.errors import StreamerError
+from streamer.errors import ConfigError, StreamerError
+from streamer.kafka.aiokafka_coordinator import InstanceReplacedError
 from streamer.kafka.backpressure import Backpressure
 from streamer.kafka.delivery import Delivery
 from streamer.kafka.lag import Lag
@@ -60,15 +61,20 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Joins the group.
 
         Raises:
+            ConfigError: another process has taken this member's static name.
             KafkaError: the brokers cannot be reached or reject the member.
         """
         self.consumer.subscribe([self.settings.topic], listener=self)
-        await self.consumer.start()
+        try:
+            await self.consumer.start()
+        except InstanceReplacedError as error:
+            raise ConfigError(str(error)) from error
 
     async def chunks(self) -> AsyncIterator[list[Record]]:
         """Chunks of up to `max_poll_records` records, oldest first, until `close`.
 
         Raises:
+            ConfigError: another process has taken this member's static name.
             KafkaError: a background task of aiokafka has died.
             FencedError: another worker has a partition that this one still processes.
         """
@@ -89,6 +95,8 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     timeout_ms=_POLL_MS, max_records=min(room, self.settings.max_poll_records)
                 )
                 chunk = await self._admit([record for records in found.values() for record in records])
+            except InstanceReplacedError as error:
+                raise ConfigError(str(error)) from error
             except KafkaError as error:
                 if type(error) is KafkaError:
                     # A background task of aiokafka has died; every later fetch would fail.
@@ -177,20 +185,45 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Leaves the group."""
         await self.consumer.stop()
 
+    async def open(self, partitions: frozenset[Partition]) -> frozenset[Partition]:
+        """Opens partitions by a command of the supervisor; returns those that are read now.
+
+        The consumer must be an `AssignedConsumer`.
+        """
+        await self.consumer.add(partitions)
+        await self.on_partitions_assigned(partitions)
+        return partitions & self.delivery.partitions
+
+    async def release(self, partitions: frozenset[Partition]) -> int:
+        """Releases partitions by a command of the supervisor; returns how many records it leaves unanswered."""
+        left = await self.on_partitions_revoked(partitions)
+        await self.consumer.remove(partitions)
+        return left
+
+    def suspects(self) -> Mapping[Partition, int]:
+        """Partitions with deaths at their position, with the number of deaths."""
+        return self.delivery.suspects
+
     async def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
         """Opens assigned partitions."""
         await self._in_callback(self.delivery.open(assigned))
 
-    async def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:
-        """Drains partitions that the group takes away, for at most `revoke_s`, and commits for them."""
+    async def on_partitions_revoked(self, revoked: Iterable[Partition]) -> int:
+        """Drains partitions that are taken away, for at most `revoke_s`, and commits for them.
+
+        Returns the number of records that are left.
+        """
         going = list(revoked)
         deadline = Deadline.after(self.clock(), self.revoke_s * 1e3)
-        self.delivery.stop_retries()
+        self.delivery.begin_close(going)
         async with self._admission:
-            if not await self._drained(lambda: self.offsets.unacknowledged_of(going), deadline):
-                left = self.offsets.unacknowledged_of(going)
-                self.log.warning("partitions revoked before they were drained", unacknowledged=left)
-            await self._in_callback(self.delivery.close(going))
+            # Records that are admitted now are counted from here on.
+            pass
+        if not await self._drained(lambda: self.offsets.unacknowledged_of(going), deadline):
+            self.log.warning("partitions revoked before they were drained", partitions=len(going))
+        left = self.offsets.unacknowledged_of(going)
+        await self._in_callback(self.delivery.close(going))
+        return left
 
     async def _in_callback(self, work: Coroutine[Any, Any, None]) -> None:
         """Keeps an error for `chunks`, because aiokafka ignores the errors of its callbacks."""

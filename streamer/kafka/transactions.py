@@ -52,6 +52,11 @@ class Transactions:
             # Each start is awaited: one that went on alone would fence the producer of the next attempt.
             raise_first(await asyncio.gather(*(each.start() for each in new), return_exceptions=True))
 
+    def commit_at_once(self) -> None:
+        """Makes a transaction due now and, until `at_once` is reset, as soon as one record is ready."""
+        self.at_once = True
+        self._enough.set()
+
     async def wait_until_due(self) -> None:
         """Waits until a transaction is due: after the interval, or when enough records are ready."""
         await set_within(self._enough, self._context.settings.transaction_interval_ms / 1e3)

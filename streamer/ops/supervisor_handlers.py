@@ -1,13 +1,13 @@
 """Request handlers of a supervisor's operations port: the workers' pages, combined."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from streamer.ops.status_page import StatusPage
 from streamer.ops.worker_client import Reply, WorkerClient
@@ -18,21 +18,28 @@ _CONTROL_S = 120.0
 class SupervisorHandlers:
     """Answers for all workers.
 
-    Healthy and ready mean that every worker is; metrics have the label `worker`; commands go to every worker. A worker
-    that does not answer is named.
+    Healthy means that each running worker is, ready that all active workers score; metrics have the label `worker`;
+    commands go to every worker. A worker that does not answer is named.
+
+    Args:
+        not_ready: the reason why the workers do not score all partitions; None if they do.
+        registry: the supervisor's own metrics.
     """
 
-    def __init__(self, workers: WorkerClient) -> None:
+    def __init__(self, workers: WorkerClient, not_ready: Callable[[], str | None], registry: CollectorRegistry) -> None:
         self._workers = workers
+        self._not_ready = not_ready
+        self._registry = registry
         self._page = StatusPage()
 
     def routes(self) -> list[web.RouteDef]:
         """The routes of all pages."""
         return [
             web.get("/healthz", self._health),
-            web.get("/readyz", self._health),
+            web.get("/readyz", self._ready),
             web.get("/metrics", self._metrics),
             web.get("/status", self._status),
+            web.get("/workers", self._describe),
             web.get("/config", self._forward),
             web.get("/model", self._forward),
             web.post("/model/{rest:.*}", self._forward),
@@ -42,20 +49,55 @@ class SupervisorHandlers:
         """The highest status of all workers; a line for each worker."""
         return _listed(await self._workers.send_all("GET", request.path))
 
+    async def _ready(self, _: web.Request) -> web.Response:
+        """A line for each worker, and the reason if the active workers do not score all partitions."""
+        active = {worker.number for worker in self._workers.workers() if worker.state == "active"}
+        lines = "".join(f"worker {number}: {text}\n" for number, text in (await self._states()).items())
+        replies = await self._workers.send_all("GET", "/readyz")
+        reason = self._not_ready() or next((text for n, (s, text) in replies.items() if n in active and s != 200), None)
+        if reason is None:
+            return web.Response(text=lines)
+        return web.Response(text=f"{reason.strip()}\n{lines}", status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _states(self) -> dict[int, str]:
+        """The state of each worker: `ready`, `standby`, or the reason why it is neither."""
+        states = {worker.number: worker.state for worker in self._workers.workers()}
+        replies = await self._workers.send_all("GET", "/readyz")
+        return {
+            number: states[number] if status == HTTPStatus.OK and states[number] != "active" else text.strip()
+            for number, (status, text) in replies.items()
+            if number in states
+        }
+
+    async def _describe(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            [
+                {
+                    "worker": worker.number,
+                    "pid": worker.pid,
+                    "state": worker.state,
+                    "partitions": sorted(number for _, number in worker.partitions),
+                }
+                for worker in self._workers.workers()
+            ]
+        )
+
     async def _metrics(self, _: web.Request) -> web.Response:
         body = generate_latest(await self._merged())
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _status(self, _: web.Request) -> web.Response:
-        replies = await self._workers.send_all("GET", "/readyz")
-        texts = {str(number): text.strip() for number, (_, text) in replies.items()}
-        states = {number: "RUNNING" if text == "ready" else text for number, text in texts.items()}
+        states = {
+            str(number): {"ready": "RUNNING", "standby": "STANDBY"}.get(text, text)
+            for number, text in (await self._states()).items()
+        }
         merged = await self._merged()
         return web.Response(text=self._page.render(states, merged.collect()), content_type="text/html")
 
     async def _merged(self) -> "_MergedMetrics":
         found = await self._workers.send_all("GET", "/metrics")
-        return _MergedMetrics({n: text if status == HTTPStatus.OK else None for n, (status, text) in found.items()})
+        texts = {n: text if status == HTTPStatus.OK else None for n, (status, text) in found.items()}
+        return _MergedMetrics(texts, self._registry)
 
     async def _forward(self, request: web.Request) -> web.Response:
         """Sends a request to every worker and lists the replies.
@@ -79,10 +121,11 @@ def _listed(replies: Mapping[int, Reply]) -> web.Response:
 
 
 class _MergedMetrics(Collector):
-    """The metrics of all workers with the label `worker`. A worker that did not answer has None."""
+    """The metrics of all workers with the label `worker`, and the supervisor's. Without an answer a text is None."""
 
-    def __init__(self, texts: Mapping[int, str | None]) -> None:
+    def __init__(self, texts: Mapping[int, str | None], own: CollectorRegistry) -> None:
         self._texts = texts
+        self._own = own
 
     def collect(self) -> Iterable[Metric]:
         families: dict[str, Metric] = {}
@@ -93,4 +136,4 @@ class _MergedMetrics(Collector):
                 merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
                     merged.samples.append(sample._replace(labels={**sample.labels, "worker": str(number)}))
-        return [*families.values(), up]
+        return [*families.values(), up, *self._own.collect()]

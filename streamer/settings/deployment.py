@@ -20,9 +20,11 @@ class KafkaSettings(Section):
     request_timeout_ms: int = Field(default=10_000, gt=0)
     """Timeout of one request to a broker, in milliseconds."""
     session_timeout_ms: int = Field(default=10_000, ge=1000)
-    """A worker that sends no heartbeat for this many milliseconds loses its partitions. It sends three in this time."""
-    group_instance_id: str | None = None
-    """Static membership: a worker that restarts within `session_timeout_ms` keeps its partitions."""
+    """A member of the group that sends no heartbeat for this many milliseconds loses its partitions."""
+    heartbeat_interval_ms: int = Field(default=300, gt=0)
+    """Interval between heartbeats, in milliseconds: a member learns of a rebalance by the answer to a heartbeat."""
+    group_instance_id: str | None = Field(default=None, min_length=1)
+    """Static name of this process in the group. After a crash the next process of this name gets its partitions."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """Encryption (SSL) and login (SASL) of the connection."""
     ssl_ca_file: Path | None = None
@@ -45,6 +47,16 @@ class KafkaSettings(Section):
     """File that contains the password and nothing else."""
     sasl_token_provider: str | None = None
     """For OAUTHBEARER: `module:name` of a function without arguments that returns a token."""
+
+    @model_validator(mode="after")
+    def _several_heartbeats(self) -> Self:
+        most = self.session_timeout_ms // 3
+        if self.heartbeat_interval_ms > most:
+            raise ValueError(
+                f"heartbeat_interval_ms is {self.heartbeat_interval_ms}, at most a third of session_timeout_ms"
+                f" ({most}) is allowed: one lost heartbeat must not end a session"
+            )
+        return self
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -87,20 +99,34 @@ class ServiceSettings(Section):
 
 
 class SupervisorSettings(Section):
-    """Several workers on one machine."""
+    """Several processes on one machine, under a supervisor."""
 
-    workers: int = Field(default=1, ge=1, le=256)
-    """Worker processes. Above 1, a supervisor process starts and restarts them."""
+    workers: int | None = Field(default=None, ge=1, le=256)
+    """Worker processes. Not set: this process works alone, without a supervisor and without a standby."""
+    standby: int = Field(default=1, ge=0, le=256)
+    """Further processes that take over the partitions of a worker that ends."""
     restart_pause_ms: float = Field(default=500.0, gt=0)
-    """Pause before the first restart of a worker that ended, in milliseconds. Each further restart doubles it."""
+    """Pause before a worker restarts, in milliseconds. It doubles with each end before the worker was ready."""
     max_restarts: int = Field(default=5, ge=0)
     """Restarts of one worker within `restart_window_s`. At its next end the supervisor drains all workers and exits."""
     restart_window_s: float = Field(default=300.0, gt=0)
-    """Window for `restart_pause_ms` and `max_restarts`, in seconds. Earlier ends do not count."""
-    poll_ms: float = Field(default=200.0, gt=0)
-    """Interval between readiness checks of a worker that reloads, in milliseconds."""
+    """Window for `max_restarts`, in seconds. Earlier ends do not count."""
+    hung_after_ms: float = Field(default=5_000.0, ge=1_000)
+    """A worker that shows no sign of life for so long is killed, in milliseconds. It sends two signs a second."""
     pin_to_cores: bool = False
-    """Whether worker N runs only on core N (modulo the number of cores)."""
+    """Whether active worker N runs only on core N (modulo the number of cores)."""
+    link: int | None = Field(default=None, ge=0)
+    """File descriptor of the connection to the supervisor, which sets it for its workers."""
+
+    @property
+    def active(self) -> int:
+        """The number of processes that read."""
+        return self.workers or 1
+
+    @property
+    def processes(self) -> int:
+        """The number of processes, the standby ones included."""
+        return self.active + self.standby
 
 
 class TopicsSettings(Section):

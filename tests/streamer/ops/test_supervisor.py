@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import structlog
+from streamer.ops.supervisor import Supervisor
 
 from streamer.errors import ConfigError
-from streamer.ops.supervisor import Supervisor
 from streamer.settings import Settings
 from tests.streamer.ops.test_worker_handlers import ask
 

@@ -1,0 +1,336 @@
+"""The supervisor: executes the decisions of `Fleet`."""
+
+import asyncio
+import signal
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from streamer.errors import ConfigError
+from streamer.kafka import clients
+from streamer.metrics import SupervisorMetrics
+from streamer.ops.http_server import HttpServer
+from streamer.ops.supervisor_handlers import SupervisorHandlers
+from streamer.ops.worker_client import WorkerClient, WorkerView
+from streamer.settings import Settings
+from streamer.supervision import events as e
+from streamer.supervision import messages as m
+from streamer.supervision.fleet import Fleet
+from streamer.supervision.worker_process import WorkerProcess
+from streamer.tasks import TaskOwner
+from streamer.types import Partition
+
+_RETRY_S = 1.0
+_LEAVE_S = 8.0
+# A worker has this time for the brokers' part of a release, in addition to `service.drain_ms`.
+_RELEASE_MARGIN_S = 10.0
+
+
+class Member(Protocol):
+    """The group's member: `streamer.kafka.member.GroupMember`, or a fake."""
+
+    async def join(self) -> None: ...
+    async def watch(self) -> None: ...
+    async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None: ...
+    async def leave(self) -> None: ...
+
+
+NewMember = Callable[[Callable[[frozenset[Partition]], None], Callable[[], Awaitable[None]]], Member]
+"""Makes a member that calls the first function with each new assignment, and awaits the second before it loses one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How a worker is started.
+
+    Attributes:
+        check: raises ConfigError if the present settings are wrong.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(repr=False)
+    check: Callable[[], object]
+
+
+@dataclass(slots=True)
+class _Child:
+    process: WorkerProcess
+    commits: set[asyncio.Task[None]] = field(default_factory=set)
+    opening_since: float = inf
+
+
+class Supervisor:
+    """Owns the worker processes, the group's member and the operations port.
+
+    - SIGTERM or SIGINT drains all workers; a second signal ends them at once.
+    - SIGHUP replaces the workers one after the other; a worker is told to end when its successor is ready. If `check`
+      raises ConfigError, no worker is replaced.
+    - A worker that ends too often ends the supervisor after the others have drained, so that a process manager such
+      as systemd or Kubernetes sees the failure.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: FilteringBoundLogger,
+        program: Program,
+        new_member: NewMember,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._program = program
+        self._new_member = new_member
+        self._folder = tempfile.TemporaryDirectory(prefix="streamer-")
+        release_s = settings.service.drain_ms / 1e3 + _RELEASE_MARGIN_S
+        self.fleet = Fleet(settings.supervisor, release_s)
+        self._children: dict[int, _Child] = {}
+        self._member: Member | None = None
+        self._membership: asyncio.Task[None] | None = None
+        self._metrics = SupervisorMetrics()
+        client = WorkerClient(self.workers, self._socket, settings.ops.token)
+        handlers = SupervisorHandlers(client, self._why_not_ready, self._metrics.registry)
+        self._server = HttpServer(settings.ops, handlers.routes())
+        self._tasks = TaskOwner()
+        self._nothing_held = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._status = 0
+        self._failure: ConfigError | None = None
+
+    async def run(self) -> int:
+        """Runs until every worker has ended; returns the highest exit status, 0 if all drained.
+
+        Raises:
+            ConfigError: the operations port is in use, or another process has the name `kafka.group_instance_id`.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        await self._server.start()
+        self._log.info("supervisor started", workers=self.fleet.settings.active, port=self.port)
+        try:
+            async with self._tasks.running():
+                self._handle(e.Tick())
+                await self._ended.wait()
+                if self._timer is not None:
+                    self._timer.cancel()
+        finally:
+            await self._server.stop()
+            self._folder.cleanup()
+        if self._failure is not None:
+            raise self._failure
+        return self._status
+
+    @property
+    def port(self) -> int:
+        """The number of the operations port."""
+        return self._server.port
+
+    def workers(self) -> list[WorkerView]:
+        """The workers, and the numbers of those that should run and do not."""
+        found = [
+            WorkerView(n, None, "down") for n in range(self.fleet.settings.processes) if n not in self.fleet.workers
+        ]
+        for number, worker in self.fleet.workers.items():
+            pid = self._children[number].process.pid if number in self._children else None
+            found.append(WorkerView(number, pid, worker.phase, frozenset(worker.held)))
+        return sorted(found, key=lambda view: view.number)
+
+    def stop(self) -> None:
+        """Begins to drain all workers."""
+        self._handle(e.Stop())
+
+    def _handle(self, event: e.Event) -> None:
+        now = time.monotonic()
+        for action in self.fleet.step(event, now):
+            self._perform(action)
+        if not self.fleet.held:
+            self._nothing_held.set()
+        self._metrics.standby.set(len(self.fleet.in_phase("standby")))
+        self._metrics.unassigned.set(len(self.fleet.free))
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self.fleet.next_due(now)
+        if due < inf:
+            self._timer = asyncio.get_running_loop().call_later(due - now, self._tick, due)
+
+    def _tick(self, due: float) -> None:
+        late_s = time.monotonic() - due
+        self._handle(e.Tick(late_s if late_s > 1 else 0.0))
+
+    def _perform(self, action: e.Action) -> None:
+        match action:
+            case e.Start(number):
+                self._tasks.spawn(self._run_worker(number), f"worker {number}")
+            case e.Assign(number, partitions, place, since):
+                self._assign(number, partitions, place, since)
+            case e.Release(number, partitions):
+                self._log.info("partitions move", worker=number, partitions=_names(partitions))
+                self._children[number].process.send(m.Release(list(partitions)))
+            case e.Terminate(number):
+                self._signal(number, signal.SIGTERM)
+            case e.Kill(number, reason):
+                self._log.error(f"worker is killed: {reason}", worker=number)
+                self._signal(number, signal.SIGKILL)
+            case e.Join():
+                self._membership = self._tasks.spawn(self._be_member(), "group member")
+            case e.Leave():
+                assert self._membership is not None
+                self._membership.cancel()
+            case e.Report():
+                write = getattr(self._log, action.level)
+                pause = {} if action.pause_s is None else {"pause_s": action.pause_s}
+                write(action.event, worker=action.number, status=action.status, **pause)
+            case e.Exit(status):
+                self._status = status
+                self._ended.set()
+
+    def _assign(self, number: int, partitions: frozenset[Partition], place: int, since: float) -> None:
+        child = self._children[number]
+        child.opening_since = min(child.opening_since, since)
+        if self.fleet.settings.pin_to_cores:
+            child.process.pin(place)
+        self._log.info("worker takes over", worker=number, partitions=_names(partitions))
+        child.process.send(m.Assign(list(partitions)))
+
+    async def _run_worker(self, number: int) -> None:
+        self._socket(number).unlink(missing_ok=True)
+        try:
+            process = await WorkerProcess.start(self._program.command, self._environment_of(number))
+        except OSError as error:
+            self._log.error("worker cannot be started", worker=number, error=str(error))
+            self._handle(e.Ended(number, 1))
+            return
+        child = self._children[number] = _Child(process)
+        self._log.info("worker started", worker=number, pid=process.pid)
+        if number not in self.fleet.workers or self.fleet.workers[number].ending:
+            process.signal(signal.SIGTERM)
+        status = await process.run(lambda message: self._receive(number, child, message))
+        # SIGTERM ended it before it could handle signals: it has read nothing, so it counts as drained.
+        if status == -signal.SIGTERM and self.fleet.workers[number].ending:
+            status = 0
+        if not self.fleet.workers[number].ending:
+            self._metrics.ends.inc()
+        # Its commits are final before another worker looks for them.
+        if child.commits:
+            await asyncio.wait(child.commits)
+        del self._children[number]
+        self._handle(e.Ended(number, status))
+
+    def _receive(self, number: int, child: _Child, message: m.FromWorker) -> None:
+        match message:
+            case m.Ready():
+                self._log.info("worker ready", worker=number)
+                self._handle(e.Ready(number))
+            case m.Opened(partitions):
+                seconds = time.monotonic() - child.opening_since
+                child.opening_since = inf
+                self._metrics.takeover.observe(seconds)
+                self._log.info("worker reads", worker=number, partitions=_names(partitions), after_s=round(seconds, 3))
+                self._handle(e.Opened(number, frozenset(partitions)))
+            case m.Released(partitions, unanswered):
+                self._handle(e.Released(number, frozenset(partitions), unanswered))
+            case m.Beat(suspects):
+                self._handle(e.Beat(number, tuple(suspects)))
+            case m.Commit():
+                task = self._tasks.spawn(self._commit(number, child, message), "commit")
+                child.commits.add(task)
+                task.add_done_callback(child.commits.discard)
+
+    async def _commit(self, number: int, child: _Child, message: m.Commit) -> None:
+        offsets = {(topic, partition): (offset, text) for topic, partition, offset, text in message.offsets}
+        worker = self.fleet.workers.get(number)
+        if self._member is None or worker is None or not worker.held.issuperset(offsets):
+            child.process.send(m.Committed(message.id, "lost"))
+            return
+        try:
+            await self._member.commit(offsets)
+        except clients.COMMIT_LOST:
+            child.process.send(m.Committed(message.id, "lost"))
+        except (clients.CLIENT_ERROR, TimeoutError) as error:
+            child.process.send(m.Committed(message.id, "failed", repr(error)))
+        else:
+            child.process.send(m.Committed(message.id, "stored"))
+
+    async def _be_member(self) -> None:
+        """Is a member of the group until cancelled, or until another process has taken the member's name."""
+        while True:
+            self._member = self._new_member(lambda found: self._handle(e.Assigned(found)), self._revoke)
+            try:
+                await self._member.join()
+                await self._member.watch()
+            except ConfigError as error:
+                self._failure = error
+                self._log.error("another process has the place of this one, draining", error=str(error))
+                self._handle(e.Stop())
+                return
+            except clients.CLIENT_ERROR as error:
+                self._log.warning("no member of the group, retried", error=repr(error))
+                await self._revoke()
+            finally:
+                member, self._member = self._member, None
+                await self._leave(member)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _leave(self, member: Member) -> None:
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                await member.leave()
+        except (clients.CLIENT_ERROR, TimeoutError) as error:
+            self._log.warning("the brokers do not answer, left without them", error=repr(error))
+
+    async def _revoke(self) -> None:
+        """Waits until no worker holds a partition."""
+        self._nothing_held.clear()
+        self._handle(e.Revoked())
+        await self._nothing_held.wait()
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self.fleet.stopping:
+            self._log.error("second signal, workers end at once; records in flight will be read again")
+            for each in self._children:
+                self._signal(each, signal.SIGKILL)
+            return
+        self._log.info("draining", signal=signal.Signals(number).name)
+        self.stop()
+
+    def _reload(self) -> None:
+        try:
+            self._program.check()
+        except ConfigError as error:
+            self._log.error("wrong settings, no worker is reloaded", error=str(error))
+            return
+        self._log.info("workers reload")
+        self._handle(e.Reload())
+
+    def _signal(self, number: int, signal_number: signal.Signals) -> None:
+        if number in self._children:
+            self._children[number].process.signal(signal_number)
+
+    def _why_not_ready(self) -> str | None:
+        if self.fleet.stopping:
+            return "draining"
+        if not self.fleet.is_complete:
+            return "not all workers are ready" if self.fleet.joined else "waiting for the first worker"
+        return None if not self.fleet.free else f"no worker reads {', '.join(_names(self.fleet.free))}"
+
+    def _socket(self, number: int) -> Path:
+        return Path(self._folder.name) / f"worker-{number}.sock"
+
+    def _environment_of(self, number: int) -> dict[str, str]:
+        return {
+            **self._program.environment,
+            "STREAMER_OPS__SOCKET": str(self._socket(number)),
+            "STREAMER_KAFKA__CLIENT_ID": f"{self._settings.kafka.client_id}-{number}",
+        }
+
+
+def _names(partitions: Iterable[Partition]) -> list[str]:
+    return [f"{topic}/{number}" for topic, number in sorted(partitions)]

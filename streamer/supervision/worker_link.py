@@ -1,0 +1,100 @@
+"""A worker's end of the link: executes the supervisor's commands, and commits through it."""
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streamer.supervision import messages as m
+from streamer.supervision.link import Link
+from streamer.tasks import Spawn
+from streamer.types import Partition
+
+_BEAT_S = 0.5
+_ENDED = "the supervisor has ended"
+
+
+class Partitions(Protocol):
+    """The partitions that a worker reads by command."""
+
+    async def open(self, partitions: frozenset[Partition]) -> frozenset[Partition]:
+        """Opens partitions; returns those that are read now."""
+
+    async def release(self, partitions: frozenset[Partition]) -> int:
+        """Drains, commits and releases partitions; returns how many of their records are unanswered."""
+
+    def suspects(self) -> Mapping[Partition, int]:
+        """Partitions with deaths at their position, with the number of deaths."""
+
+
+@dataclass(slots=True, eq=False)
+class WorkerLink:
+    """Connects a worker to its supervisor.
+
+    1. Commands start in the order in which they arrive; a release does not wait for another partition's opening.
+    2. Every commit ends: with the supervisor's answer, or with ConnectionError when the link closes.
+    """
+
+    _link: Link[m.ToWorker]
+    _commits: dict[int, asyncio.Future[m.Committed]] = field(default_factory=dict)
+    _last_id: int = 0
+    _is_closed: bool = False
+
+    @classmethod
+    async def over(cls, descriptor: int) -> "WorkerLink":
+        """A link over the file descriptor that the supervisor passes to its worker."""
+        return cls(await Link.over(socket.socket(fileno=descriptor), m.TO_WORKER))
+
+    async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> bool:
+        """Commits offsets with their metadata; false if the group has moved the partitions meanwhile.
+
+        Raises:
+            ConnectionError: the supervisor could not commit, or has ended.
+        """
+        if self._is_closed:
+            raise ConnectionError(_ENDED)
+        self._last_id = number = self._last_id + 1
+        found: asyncio.Future[m.Committed] = asyncio.get_running_loop().create_future()
+        self._commits[number] = found
+        try:
+            self._link.send(m.Commit(number, [(*partition, *at) for partition, at in offsets.items()]))
+            committed = await found
+        finally:
+            del self._commits[number]
+        if committed.outcome == "failed":
+            raise ConnectionError(committed.error)
+        return committed.outcome == "stored"
+
+    async def run(self, partitions: Partitions, spawn: Spawn) -> None:
+        """Reports that the worker is ready, and executes commands until the supervisor closes the link."""
+        self._link.send(m.Ready())
+        spawn(self._beat(partitions), "beat")
+        try:
+            async for message in self._link.messages():
+                match message:
+                    case m.Assign():
+                        spawn(self._open(partitions, frozenset(message.partitions)), "open partitions")
+                    case m.Release():
+                        spawn(self._release(partitions, frozenset(message.partitions)), "release partitions")
+                    case m.Committed() if (commit := self._commits.get(message.id)) and not commit.done():
+                        commit.set_result(message)
+        finally:
+            self._is_closed = True
+            self._link.close()
+            for commit in self._commits.values():
+                if not commit.done():
+                    commit.set_exception(ConnectionError(_ENDED))
+
+    async def _beat(self, partitions: Partitions) -> None:
+        while True:
+            self._link.send(m.Beat(list(partitions.suspects().items())))
+            await asyncio.sleep(_BEAT_S)
+
+    async def _open(self, partitions: Partitions, new: frozenset[Partition]) -> None:
+        self._link.send(m.Opened(list(await partitions.open(new))))
+        self._link.send(m.Beat(list(partitions.suspects().items())))
+
+    async def _release(self, partitions: Partitions, going: frozenset[Partition]) -> None:
+        unanswered = await partitions.release(going)
+        self._link.send(m.Released(list(going), unanswered))

@@ -1,0 +1,77 @@
+"""One worker process, with the supervisor's end of its link."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamer.supervision import messages as m
+from streamer.supervision.link import Link
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorkerProcess:
+    """A running process. Its owner must await `run`, which reaps it."""
+
+    _process: asyncio.subprocess.Process
+    _link: Link[m.FromWorker]
+
+    @classmethod
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> "WorkerProcess":
+        """Starts a process; `STREAMER_SUPERVISOR__LINK` in its environment names its end of the link.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            number = theirs.fileno()
+            # In its own process group: Ctrl-C on a terminal reaches only the supervisor, which then stops the workers.
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env={**environment, "STREAMER_SUPERVISOR__LINK": str(number)},
+                pass_fds=[number],
+                process_group=0,
+            )
+        return cls(process, await Link.over(ours, m.FROM_WORKER))
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    async def run(self, receive: Callable[[m.FromWorker], None]) -> int:
+        """Passes on the worker's messages until it ends, and reaps it; returns its exit status.
+
+        Raises:
+            msgspec.ValidationError: as `Link.messages`.
+        """
+        try:
+            async for message in self._link.messages():
+                receive(message)
+        finally:
+            self._link.close()
+        return await self._process.wait()
+
+    def send(self, message: m.ToWorker) -> None:
+        """Sends a command, unless the process has ended."""
+        self._link.send(message)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal, unless the process has ended."""
+        # Not `Process.send_signal`: if the worker ends at this moment, that method reaps it, and the event loop then
+        # reports exit status 255.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
+
+    def pin(self, place: int) -> None:
+        """Makes all threads of the process run on one core, chosen by `place`."""
+        cores = sorted(os.sched_getaffinity(0))
+        with suppress(OSError):
+            for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), {cores[place % len(cores)]})
