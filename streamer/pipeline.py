@@ -125,7 +125,7 @@ class Pipeline:
     def _reject_suspect(self, flight: InFlight) -> Result | None:
         if not flight.record.is_suspect:
             return None
-        return self._dead(flight, "crash", "the worker ended while it worked on this record alone")
+        return self._dead(flight, "crash", "workers ended while they worked on this record alone")
 
     def _expire_unread(self, flight: InFlight) -> Result | None:
         """Expires a request by its headers alone, without parsing it."""

@@ -43,7 +43,7 @@ class Record:
         deadline: the default budget after the record's timestamp or its receipt, in monotonic seconds.
         at: time of receipt, monotonic seconds.
         timestamp_ms: the record's own timestamp, milliseconds since the epoch.
-        is_suspect: a worker died while this was its only record in flight; it is dead-lettered unprocessed.
+        is_suspect: workers died while this was their only record in flight; it is dead-lettered unprocessed.
     """
 
     key: bytes | None

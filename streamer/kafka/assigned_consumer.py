@@ -66,7 +66,7 @@ class AssignedConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has 
         """Assigns exactly these partitions. aiokafka forgets all positions and pauses with an assignment."""
         positions = {top: await self.position(top) for top in self.assignment() - self._unopened}
         paused = self.paused()
-        self.assign(tops)
+        self.assign(set(tops))
         # No `await` from here on: the fetching task must not see a partition without its position.
         for top in tops:
             super().seek(top, positions.get(top, 0))

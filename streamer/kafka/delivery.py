@@ -24,7 +24,7 @@ CommitsOf = Callable[[Iterable[Partition]], Awaitable[Mapping[Partition, tuple[i
 
 
 class Admitted(NamedTuple):
-    """A record to process; `is_suspect` if it was alone in flight when a worker died."""
+    """A record to process; `is_suspect` if it was alone in flight when workers died."""
 
     record: ConsumerRecord
     is_suspect: bool
@@ -36,8 +36,10 @@ class Delivery:
 
     1. `at_least_once` commits an offset when every record before it is acknowledged; `exactly_once` only in the
        transaction that holds the answers before it; `at_most_once` before the record is processed.
-    2. The last commit of a partition says whether its worker released it in order.
-    3. If it did not, the partition is isolated: its records are processed one at a time, each named in a commit first.
+    2. The last commit of a partition says whether its worker released it in order, and how many workers have died at
+       this offset.
+    3. After `delivery.deaths_before_isolation` deaths at one offset the partition is isolated: its records are
+       processed one at a time, each named in a commit first.
     """
 
     consumer: AIOKafkaConsumer
@@ -56,7 +58,11 @@ class Delivery:
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self._detector = PoisonDetector(self.settings.offsets.max_uncommitted_records)
+        self._detector = PoisonDetector(
+            self.settings.offsets.max_uncommitted_records,
+            self.settings.delivery.deaths_before_isolation,
+            self.settings.delivery.deaths_before_dead_letter,
+        )
 
     @property
     def _is_at_most_once(self) -> bool:
@@ -70,7 +76,12 @@ class Delivery:
     @property
     def suspects(self) -> Mapping[Partition, int]:
         """Partitions with deaths at their position, with the number of deaths."""
-        return dict.fromkeys(self._detector.isolated, 2)
+        found = {
+            p: self._detector.deaths(p, offset)
+            for p in self._opened
+            if (offset := self.offsets.last_committed(p)) is not None
+        }
+        return {partition: deaths for partition, deaths in found.items() if deaths}
 
     @property
     def partitions(self) -> frozenset[Partition]:
@@ -80,12 +91,13 @@ class Delivery:
     async def open(self, partitions: Iterable[Partition]) -> None:
         """Opens assigned partitions; returns when they may be read, or are lost again."""
         new = list(partitions)
+        written: dict[Partition, tuple[int, str]] = {}
         self._retries_stopped = False
         ended = asyncio.Event()
         self._opening.update(dict.fromkeys(new, ended))
         try:
             while not self._stops_retries(new):
-                if await self._try_to_open(new):
+                if await self._try_to_open(new, written):
                     return
                 await asyncio.sleep(_RETRY_S)
         finally:
@@ -93,10 +105,10 @@ class Delivery:
                 self._opening.pop(partition, None)
             ended.set()
 
-    async def _try_to_open(self, new: Sequence[Partition]) -> bool:
+    async def _try_to_open(self, new: Sequence[Partition], written: dict[Partition, tuple[int, str]]) -> bool:
         """Opens partitions; false if it may be retried."""
         try:
-            await self._open(new)
+            await self._open(new, written)
         except (CommitFailedError, IllegalStateError) as error:
             self.log.warning("partitions lost before they were opened", error=repr(error))
             await self._forget(new)
@@ -120,8 +132,8 @@ class Delivery:
         return [Admitted(record, is_suspect=False) for record in ours]
 
     async def _admit_isolated(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
-        if len(records) > 1 or self.offsets.unacknowledged:
-            # They were read before the partition was isolated.
+        if len(records) > 1 or self.offsets.unacknowledged or self.offsets.committable():
+            # They were read before the partition was isolated, or the last mark still names another record.
             self._seek_back(records)
             return []
         (record,) = records
@@ -140,9 +152,11 @@ class Delivery:
             if top in assigned:
                 self.consumer.seek(top, record.offset)
 
-    async def end_isolation(self) -> None:
-        """Ends the isolation of partitions that have nothing left to read."""
-        for partition in list(self._detector.isolated):
+    async def end_isolation(self, found: Sequence[ConsumerRecord]) -> None:
+        """Ends the isolation of partitions that have nothing left to read; `found`: the records just read."""
+        if self.offsets.unacknowledged:
+            return
+        for partition in self._detector.isolated - {(record.topic, record.partition) for record in found}:
             position = await self.consumer.position(TopicPartition(*partition))
             start = self.offsets.last_committed(partition)
             if self._detector.end_isolation(partition, position) and start is not None:
@@ -168,7 +182,7 @@ class Delivery:
         async with self._one_at_a_time:
             offsets = self.offsets.committable()
             if offsets:
-                await self._commit({p: (offset, self._detector.mark(p)) for p, offset in offsets.items()})
+                await self._commit({p: (offset, self._detector.mark(p, offset)) for p, offset in offsets.items()})
 
     def begin_close(self, partitions: Iterable[Partition]) -> None:
         """Admits no more records of these partitions, and ends the retries for them."""
@@ -193,7 +207,7 @@ class Delivery:
             # in a transaction with an unknown outcome, whose offset an earlier one must not overwrite.
             safe = [p for p in going if self.transactions is None or not self.offsets.unacknowledged_of([p])]
             last = {p: self.offsets.last_committed(p) for p in safe}
-            marks = {p: (o, self._detector.mark(p, leaving=True)) for p, o in last.items() if o is not None}
+            marks = {p: (o, self._detector.mark(p, o, leaving=True)) for p, o in last.items() if o is not None}
             if marks and not self._is_at_most_once:
                 async with self._one_at_a_time:
                     await self._commit(marks)
@@ -205,7 +219,8 @@ class Delivery:
         """Ends the retries of `open`, and of commits for records that were just read."""
         self._retries_stopped = True
 
-    async def _open(self, new: Sequence[Partition]) -> None:
+    async def _open(self, new: Sequence[Partition], written: dict[Partition, tuple[int, str]]) -> None:
+        """One attempt; `written` has the commits of the attempts before."""
         if self.transactions is not None:
             # Before the commits are read: they are final only when the last worker is fenced.
             await self.transactions.open(new)
@@ -214,19 +229,26 @@ class Delivery:
         ends = await self.consumer.end_offsets(tops)
         firsts = ends if self.settings.source.start_at == "latest" else await self.consumer.beginning_offsets(tops)
         starts: dict[Partition, tuple[int, Mark]] = {}
+        deaths: dict[str, int] = {}
         for top in tops:
             start, metadata = commits.get(top, (firsts[top], str(Mark("clean"))))
             if start > ends[top]:
                 self.log.warning(
                     "commit is beyond the end of its partition, source.start_at applies",
-                    partition=f"{top.topic}/{top.partition}",
+                    partition=_name(top),
                     committed=start,
                     start=firsts[top],
                 )
                 start, metadata = firsts[top], str(Mark("clean"))
-            if not self._is_at_most_once:
-                self._detector.open(top, Mark.parse(metadata), start, ends[top])
-            starts[top] = start, self._detector.mark(top)
+            # An attempt whose commit was stored without a reply would find its own mark and count a death.
+            if not self._is_at_most_once and written.get(top) != (start, metadata):
+                died = self._detector.open(top, Mark.parse(metadata), start, ends[top])
+                if died:
+                    deaths[_name(top)] = died
+            starts[top] = start, self._detector.mark(top, start)
+            written[top] = start, str(starts[top][1])
+        if deaths:
+            self.log.warning("workers died at the committed offsets of these partitions", deaths=deaths)
         # From here on the partitions are marked `running`: if this worker dies, its successor knows that it crashed.
         await self.consumer.commit(_with_metadata(starts))
         self.offsets.committed({partition: start for partition, (start, _) in starts.items()})
@@ -236,8 +258,8 @@ class Delivery:
         self._isolation_changed()
         if self.is_isolating:
             self.log.warning(
-                "the last worker of these partitions crashed, their records are processed one at a time",
-                partitions=["{}/{}".format(*partition) for partition in self._detector.isolated],
+                "workers died repeatedly at one offset of these partitions, records are processed one at a time",
+                partitions=[_name(partition) for partition in self._detector.isolated],
             )
 
     async def _commit(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
@@ -278,6 +300,10 @@ class Delivery:
         self.metrics.isolated_partitions.set(len(self._detector.isolated))
         if self.transactions is not None:
             self.transactions.at_once = self.is_isolating or bool(self._closing)
+
+
+def _name(partition: Partition) -> str:
+    return "{}/{}".format(*partition)
 
 
 def _with_metadata(commits: Mapping[Partition, tuple[int, Mark]]) -> dict[TopicPartition, tuple[int, str]]:

@@ -74,7 +74,7 @@ class PartitionTransactions:
             async with asyncio.timeout(self.context.settings.transaction_timeout_ms / 1e3):
                 self._producer = await Producer.start(new_client, self.context.batch_size.bytes)
 
-    async def commit(self, mark: Callable[[Partition], object]) -> None:
+    async def commit(self, mark: Callable[[Partition, int], object]) -> None:
         """Commits one transaction if messages are ready; `mark` gives the metadata of its offset.
 
         A failure is counted and logged.
@@ -89,8 +89,9 @@ class PartitionTransactions:
             offsets = context.offsets.prefix(self.partition, self.ready)[: context.settings.max_transaction_records]
             if offsets and self._producer is not None:
                 self._in_doubt = offsets[-1] + 1
+                metadata = str(mark(self.partition, self._in_doubt))
                 async with asyncio.timeout(context.settings.transaction_timeout_ms / 1e3):
-                    is_committed = await self._transact(self._producer, offsets, str(mark(self.partition)))
+                    is_committed = await self._transact(self._producer, offsets, metadata)
                 if is_committed:
                     self._succeeded(self._in_doubt)
                 else:
@@ -117,7 +118,7 @@ class PartitionTransactions:
             acknowledged.cancel()
         await self._stop_producer()
 
-    async def _transact(self, producer: Producer, offsets: Sequence[int], mark: str) -> bool:
+    async def _transact(self, producer: Producer, offsets: Sequence[int], metadata: str) -> bool:
         """Runs a transaction; False if a message or a batch was too large for its topic."""
         await producer.client.begin_transaction()
         sent: list[Awaitable[object]] = []
@@ -140,7 +141,7 @@ class PartitionTransactions:
             return False
         raise_first(results)
         await producer.client.send_offsets_to_transaction(
-            {TopicPartition(*self.partition): (offsets[-1] + 1, mark)}, self.context.group_id
+            {TopicPartition(*self.partition): (offsets[-1] + 1, metadata)}, self.context.group_id
         )
         await producer.client.commit_transaction()
         return True

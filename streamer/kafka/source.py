@@ -235,8 +235,8 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def _admit(self, records: Sequence[ConsumerRecord]) -> list[Record]:
         async with self._admission:
-            if not records and self.delivery.is_isolating:
-                await self.delivery.end_isolation()
+            if self.delivery.is_isolating:
+                await self.delivery.end_isolation(records)
             return [self._receive(one.record, one.is_suspect) for one in await self.delivery.admit(records)]
 
     def _measure(self) -> None:

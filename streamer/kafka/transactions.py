@@ -61,11 +61,11 @@ class Transactions:
         """Waits until a transaction is due: after the interval, or when enough records are ready."""
         await set_within(self._enough, self._context.settings.transaction_interval_ms / 1e3)
 
-    async def commit(self, mark: Callable[[Partition], object]) -> None:
+    async def commit(self, mark: Callable[[Partition, int], object]) -> None:
         """Commits one transaction for each partition with messages.
 
         A failure is counted and logged; the messages go into the next transaction. `mark` gives the metadata of a
-        partition's offset.
+        partition's committed offset.
 
         Raises:
             FencedError: another producer with a partition's id has started.

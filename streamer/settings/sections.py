@@ -227,3 +227,7 @@ class DeliverySettings(Section):
     """Records per transaction. This many ready records start a transaction at once."""
     transaction_timeout_ms: int = Field(default=10_000, ge=1000)
     """Timeout of a transaction, in milliseconds. After it the transaction is aborted; the next one has its answers."""
+    deaths_before_isolation: int = Field(default=3, ge=1)
+    """Deaths of workers at one committed offset after which the partition's records are processed one at a time."""
+    deaths_before_dead_letter: int = Field(default=2, ge=1)
+    """Deaths of workers with one record alone in flight after which it is dead-lettered with stage `crash`."""
