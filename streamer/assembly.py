@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from structlog.typing import FilteringBoundLogger
 
 from streamer.kafka import clients, groups
+from streamer.kafka.backlog import Backlog
 from streamer.kafka.backpressure import Backpressure
 from streamer.kafka.delivery import CommitsOf, Delivery
 from streamer.kafka.lag import Lag
@@ -15,6 +16,7 @@ from streamer.kafka.offsets import OffsetTracker
 from streamer.kafka.partition_transactions import TransactionContext
 from streamer.kafka.sink import Sink
 from streamer.kafka.source import WALL_CLOCK, Source
+from streamer.kafka.split_offsets import SplitOffsets
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
 from streamer.pipeline import Answers, Pipeline, Records
@@ -165,19 +167,26 @@ class Assembly:
         transactions: Transactions | None = None,
         *,
         wall_clock: Callable[[], float] = WALL_CLOCK,
+        backlog_consumer: Callable[[], Any] | None = None,
     ) -> Source:
-        """The source of records. `consumer`: aiokafka's, or that of `streamer.testing`."""
+        """The source of records.
+
+        `consumer`: aiokafka's, or that of `streamer.testing`. `backlog_consumer` makes a consumer without a group.
+        """
         settings, metrics, log = self.settings, self.metrics, self.log
+        split = SplitOffsets(offsets)
+        backlog = Backlog(consumer, settings, metrics, log, wall_clock)
         return Source(
             consumer,
-            offsets,
-            Delivery(consumer, offsets, transactions, commits_of, settings, metrics, log),
+            split,
+            Delivery(consumer, split, backlog, transactions, commits_of, settings, metrics, log),
             Backpressure(offsets, settings.source, settings.offsets.max_uncommitted_records),
-            Lag(consumer, offsets, metrics, wall_clock),
+            Lag(consumer, split, metrics, wall_clock),
             settings.source,
             metrics,
             log,
             self.clock,
             wall_clock,
             revoke_s=settings.service.drain_ms / 1e3,
+            new_backlog_consumer=backlog_consumer or partial(clients.backlog_consumer, settings),
         )

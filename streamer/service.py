@@ -4,8 +4,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -20,10 +21,12 @@ from streamer.kafka.source import Source
 from streamer.metrics import Metrics
 from streamer.ops.http_server import HttpServer
 from streamer.ops.worker_handlers import WorkerHandlers
+from streamer.pipeline import Pipeline
 from streamer.rollout.registry import ModelRegistry
 from streamer.settings import Settings
 from streamer.supervision.worker_link import WorkerLink
 from streamer.tasks import TaskOwner, set_within
+from streamer.types import Record
 
 State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
 _TRANSITIONS: Mapping[State, frozenset[State]] = {
@@ -159,8 +162,10 @@ class Service:
     async def work(self, source: Source, scorer: Scorer) -> bool:
         """Scores records until `stop`, then drains; returns whether all records were answered."""
         async with self._tasks.running() as tasks:
-            reading = tasks.spawn(self._read(source, scorer), "read")
+            reading = tasks.spawn(self._read(source.chunks(), scorer.pipeline), "read")
+            backlog = replace(scorer.pipeline, source=source.backlog)
             side = [
+                tasks.spawn(self._read(source.backlog.chunks(), backlog), "backlog"),
                 tasks.spawn(self._commit_when_due(source), "commit"),
                 tasks.spawn(scorer.models.poll(), "models"),
                 tasks.spawn(self._measure_loop(), "loop delay"),
@@ -201,11 +206,11 @@ class Service:
             self._log.error("the supervisor has ended, draining")
             self.stop()
 
-    async def _read(self, source: Source, scorer: Scorer) -> None:
+    async def _read(self, chunks: AsyncIterator[list[Record]], pipeline: Pipeline) -> None:
         try:
-            async for chunk in source.chunks():
+            async for chunk in chunks:
                 for record in chunk:
-                    self._tasks.spawn(scorer.pipeline.answer(record), "record")
+                    self._tasks.spawn(pipeline.answer(record), "record")
         except ConfigError as error:
             self._log.error("draining", error=str(error))
             self._wrong = error

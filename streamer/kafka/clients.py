@@ -37,6 +37,9 @@ COMMIT_LOST = CommitFailedError
 # Added partitions are read after this time.
 _METADATA_MAX_AGE_MS = 30_000
 
+# The reply to a fetch is parsed in the event loop, before live records. A broker returns a larger record anyway.
+_BACKLOG_FETCH_BYTES = 2**18
+
 _Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient)
 
 
@@ -106,6 +109,21 @@ def _group_consumer(settings: Settings, **reading: Any) -> AIOKafkaConsumer:
         # that would receive the same records again, in addition to those that it still holds.
         max_poll_interval_ms=2**31 - 1,
         partition_assignment_strategy=[Sticky],
+    )
+
+
+def backlog_consumer(settings: Settings) -> AIOKafkaConsumer:
+    """The consumer of older requests: a member of no group, so that its start causes no rebalance."""
+    source = settings.source
+    return AIOKafkaConsumer(
+        **client_options(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        # Deleted records are counted; aiokafka would pass over them in silence.
+        auto_offset_reset="none",
+        fetch_max_wait_ms=source.fetch_max_wait_ms,
+        max_partition_fetch_bytes=min(source.max_partition_fetch_bytes, _BACKLOG_FETCH_BYTES),
+        isolation_level="read_committed",
     )
 
 

@@ -1,7 +1,7 @@
 """Commits the offsets of this worker's partitions by `delivery.guarantee`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,8 +10,11 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
-from streamer.kafka.offsets import OffsetTracker
+from streamer.kafka import answered_ranges
+from streamer.kafka.answered_ranges import Ranges
+from streamer.kafka.backlog import Backlog
 from streamer.kafka.poison import Mark, PoisonDetector
+from streamer.kafka.split_offsets import SplitOffsets
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
 from streamer.settings import Settings
@@ -43,7 +46,8 @@ class Delivery:
     """
 
     consumer: AIOKafkaConsumer
-    offsets: OffsetTracker
+    offsets: SplitOffsets
+    backlog: Backlog
     transactions: Transactions | None
     commits_of: CommitsOf
     settings: Settings
@@ -72,6 +76,11 @@ class Delivery:
     def is_isolating(self) -> bool:
         """Whether records are processed one at a time."""
         return bool(self._detector.isolated)
+
+    @property
+    def closing(self) -> Container[Partition]:
+        """The partitions of which no more records are admitted."""
+        return self._closing
 
     @property
     def suspects(self) -> Mapping[Partition, int]:
@@ -119,7 +128,7 @@ class Delivery:
 
     async def admit(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
         """The records to process, of those just read; the others are read again later."""
-        ours = [record for record in records if (record.topic, record.partition) in self._opened - self._closing]
+        ours = [record for record in records if self._is_unanswered(record)]
         if not ours:
             return []
         if self._is_at_most_once:
@@ -130,6 +139,16 @@ class Delivery:
         elif self.is_isolating:
             return await self._admit_isolated(ours)
         return [Admitted(record, is_suspect=False) for record in ours]
+
+    def _is_unanswered(self, record: ConsumerRecord) -> bool:
+        partition = (record.topic, record.partition)
+        if partition not in self._opened or partition in self._closing:
+            return False
+        if not self.offsets.is_answered(partition, record.offset):
+            return True
+        self.offsets.received(partition, record.offset)
+        self.offsets.acknowledged(partition, record.offset)
+        return False
 
     async def _admit_isolated(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
         if len(records) > 1 or self.offsets.unacknowledged or self.offsets.committable():
@@ -177,7 +196,7 @@ class Delivery:
             FencedError: with `exactly_once`, another worker has a partition that this one still processes.
         """
         if self.transactions is not None:
-            await self.transactions.commit(self._detector.mark)
+            await self.transactions.commit(self._metadata)
             return
         async with self._one_at_a_time:
             offsets = self.offsets.committable()
@@ -228,7 +247,7 @@ class Delivery:
         tops = [TopicPartition(*partition) for partition in new]
         ends = await self.consumer.end_offsets(tops)
         firsts = ends if self.settings.source.start_at == "latest" else await self.consumer.beginning_offsets(tops)
-        starts: dict[Partition, tuple[int, Mark]] = {}
+        opened: dict[Partition, tuple[int, Ranges]] = {}
         deaths: dict[str, int] = {}
         for top in tops:
             start, metadata = commits.get(top, (firsts[top], str(Mark("clean"))))
@@ -240,21 +259,26 @@ class Delivery:
                     start=firsts[top],
                 )
                 start, metadata = firsts[top], str(Mark("clean"))
+            mark, answered = answered_ranges.parse(metadata)
             # An attempt whose commit was stored without a reply would find its own mark and count a death.
             if not self._is_at_most_once and written.get(top) != (start, metadata):
-                died = self._detector.open(top, Mark.parse(metadata), start, ends[top])
+                died = self._detector.open(top, Mark.parse(mark), start, ends[top])
                 if died:
                     deaths[_name(top)] = died
-            starts[top] = start, self._detector.mark(top, start)
-            written[top] = start, str(starts[top][1])
+            opened[top] = start, answered
         if deaths:
             self.log.warning("workers died at the committed offsets of these partitions", deaths=deaths)
+        starts = await self.backlog.starts(opened, ends, self._detector.isolated)
         # From here on the partitions are marked `running`: if this worker dies, its successor knows that it crashed.
-        await self.consumer.commit(_with_metadata(starts))
-        self.offsets.committed({partition: start for partition, (start, _) in starts.items()})
         for top in tops:
-            self.consumer.seek(top, starts[top][0])
+            at = starts[top].committed
+            written[top] = at, _metadata(self._detector.mark(top, at), starts[top].answered)
+        await self.consumer.commit({top: written[top] for top in tops})
+        for top in tops:
+            self.offsets.open(top, starts[top])
+            self.consumer.seek(top, starts[top].live)
         self._opened.update(new)
+        self.backlog.opened.set()
         self._isolation_changed()
         if self.is_isolating:
             self.log.warning(
@@ -263,15 +287,21 @@ class Delivery:
             )
 
     async def _commit(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
+        # Before the commit: live records that are acknowledged meanwhile are not in it.
+        answered = {partition: self.offsets.answered(partition) for partition in commits}
+        with_metadata = {
+            TopicPartition(*partition): (offset, _metadata(mark, answered[partition]))
+            for partition, (offset, mark) in commits.items()
+        }
         try:
             # Without a broker aiokafka retries without a limit, which would delay a worker that leaves.
             async with asyncio.timeout(self.settings.kafka.request_timeout_ms / 1e3):
-                await self.consumer.commit(_with_metadata(commits))
+                await self.consumer.commit(with_metadata)
         except (KafkaError, TimeoutError) as error:
             self.metrics.commit_failures.inc()
             self.log.warning("commit failed", error=repr(error))
             return False
-        self.offsets.committed({partition: offset for partition, (offset, _) in commits.items()})
+        self.offsets.committed({partition: offset for partition, (offset, _) in commits.items()}, answered)
         self.metrics.commits.inc()
         return True
 
@@ -283,6 +313,9 @@ class Delivery:
                     return True
             await asyncio.sleep(_RETRY_S)
         return False
+
+    def _metadata(self, partition: Partition, offset: int) -> str:
+        return _metadata(self._detector.mark(partition, offset), self.offsets.answered(partition))
 
     def _stops_retries(self, partitions: Iterable[Partition]) -> bool:
         return self._retries_stopped or not self._closing.isdisjoint(partitions)
@@ -306,5 +339,5 @@ def _name(partition: Partition) -> str:
     return "{}/{}".format(*partition)
 
 
-def _with_metadata(commits: Mapping[Partition, tuple[int, Mark]]) -> dict[TopicPartition, tuple[int, str]]:
-    return {TopicPartition(*partition): (offset, str(mark)) for partition, (offset, mark) in commits.items()}
+def _metadata(mark: Mark, answered: Ranges) -> str:
+    return str(mark) + answered_ranges.text(answered)

@@ -14,10 +14,11 @@ from structlog.typing import FilteringBoundLogger
 from streamer.deadline import Deadline
 from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.aiokafka_coordinator import InstanceReplacedError
+from streamer.kafka.backlog_reader import BacklogReader
 from streamer.kafka.backpressure import Backpressure
 from streamer.kafka.delivery import Delivery
 from streamer.kafka.lag import Lag
-from streamer.kafka.offsets import OffsetTracker
+from streamer.kafka.split_offsets import SplitOffsets
 from streamer.metrics import Metrics
 from streamer.settings.sections import SourceSettings
 from streamer.types import Origin, Partition, Record
@@ -37,7 +38,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     """
 
     consumer: AIOKafkaConsumer
-    offsets: OffsetTracker
+    offsets: SplitOffsets
     delivery: Delivery
     backpressure: Backpressure
     lag: Lag
@@ -47,10 +48,28 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     revoke_s: float
+    new_backlog_consumer: Callable[[], Any]
+    backlog: BacklogReader = field(init=False)
+    """Reads older records, beside `chunks`."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
     _admission: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failure: StreamerError | None = None
+
+    def __post_init__(self) -> None:
+        self.backlog = BacklogReader(
+            self.new_backlog_consumer,
+            self.offsets,
+            self.delivery,
+            self._receive,
+            self.acknowledged,
+            self._admission,
+            self.delivery.backlog.opened,
+            self.settings,
+            self.metrics,
+            self.log,
+            self.clock,
+        )
 
     @property
     def unacknowledged(self) -> int:
@@ -87,7 +106,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if self.backpressure.paused:
                 self._resume()
             room = self.backpressure.room(is_isolating=self.delivery.is_isolating)
-            if room <= 0:
+            if room <= 0 or (self.delivery.is_isolating and self.unacknowledged):
                 await self._change()
                 continue
             try:
@@ -112,7 +131,6 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if chunk:
                 self._pause(chunk)
                 self.backpressure.in_flight += len(chunk)
-                self.metrics.records.inc(len(chunk))
                 self._measure()
                 yield chunk
 
@@ -152,6 +170,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def close(self) -> None:
         """Stops reading; records that were read go on."""
         self._closing = True
+        self.backlog.close()
         self.delivery.stop_retries()
         self._changed.set()
 
@@ -183,6 +202,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def stop(self) -> None:
         """Leaves the group."""
+        await self.backlog.stop()
         await self.consumer.stop()
 
     async def open(self, partitions: frozenset[Partition]) -> frozenset[Partition]:
@@ -237,22 +257,29 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         async with self._admission:
             if self.delivery.is_isolating:
                 await self.delivery.end_isolation(records)
-            return [self._receive(one.record, one.is_suspect) for one in await self.delivery.admit(records)]
+            admitted = await self.delivery.admit(records)
+            for record, _ in admitted:
+                self.lag.received(record.partition, self._written_s(record))
+            return [self._receive(one.record, one.is_suspect) for one in admitted]
 
     def _measure(self) -> None:
         self.metrics.in_flight.set(self.backpressure.in_flight)
         self.metrics.unacknowledged.set(self.unacknowledged)
         self.metrics.unacknowledged_bytes.set(self.offsets.unacknowledged_bytes)
 
-    def _receive(self, record: ConsumerRecord, is_suspect: bool) -> Record:
+    def _written_s(self, record: ConsumerRecord) -> float:
+        # A producer that sets no timestamp leaves -1; then the record's time is that of its receipt.
+        return float(record.timestamp / 1e3 if record.timestamp >= 0 else self.wall_clock())
+
+    def _receive(self, record: ConsumerRecord, is_suspect: bool = False) -> Record:
         size = len(record.key or b"") + len(record.value or b"")
         self.offsets.received((record.topic, record.partition), record.offset, size)
-        now, wall = self.clock(), self.wall_clock()
-        # A producer that sets no timestamp leaves -1; then the record's time is that of its receipt.
-        written = record.timestamp / 1e3 if record.timestamp >= 0 else wall
-        self.lag.received(record.partition, written)
+        self.metrics.records.inc()
+        now = self.clock()
         # A timestamp in the future comes from a clock that disagrees; it counts as now.
-        age_s = max(0.0, wall - written) if self.settings.deadline_from == "record" else 0.0
+        age_s = (
+            max(0.0, self.wall_clock() - self._written_s(record)) if self.settings.deadline_from == "record" else 0.0
+        )
         return Record(
             key=record.key,
             value=record.value,

@@ -39,6 +39,10 @@ class SourceSettings(Section):
     """One of several partitions is paused when it has this share of `max_unacknowledged_records`."""
     max_unacknowledged_bytes: int = Field(default=64 * 2**20, ge=1)
     """Reading pauses above this many bytes of unacknowledged records."""
+    backlog: Literal["answer", "skip"] = "answer"
+    """Requests that are older than `budget_ms` when a partition is opened: `answer` them, or `skip` and count them."""
+    max_backlog_records: int = Field(default=16, ge=1)
+    """Unacknowledged records of the backlog, in addition to the live ones. More of them delay live records longer."""
     fetch_max_wait_ms: int = Field(default=100, ge=1)
     """Longest time that a broker delays the reply to a fetch without records, in milliseconds."""
     max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024)

@@ -9,7 +9,8 @@ from contextlib import suppress
 from functools import partial
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
+from aiokafka.structs import OffsetAndTimestamp
 
 from streamer.types import Partition
 
@@ -25,6 +26,7 @@ class FakeGroup:
     def __init__(self, topic: str, partitions: int) -> None:
         self.tops = [TopicPartition(topic, number) for number in range(partitions)]
         self.logs: dict[TopicPartition, list[ConsumerRecord]] = {top: [] for top in self.tops}
+        self.firsts = dict.fromkeys(self.tops, 0)
         self.commits: dict[TopicPartition, tuple[int, str]] = {}
         self.appended = asyncio.Event()
         self._rebalancing = asyncio.Lock()
@@ -36,6 +38,10 @@ class FakeGroup:
         log = self.logs[top]
         log.append(_record(*top, len(log), timestamp_ms, value=value, serialized_value_size=len(value)))
         self.appended.set()
+
+    def delete_before(self, number: int, offset: int) -> None:
+        """Deletes the first records of a partition, as a topic's retention does."""
+        self.firsts[self.tops[number]] = offset
 
     async def commits_of(self, partitions: Iterable[Partition]) -> Mapping[Partition, tuple[int, str]]:
         """As `streamer.kafka.groups.commits_of`."""
@@ -52,14 +58,19 @@ class FakeGroup:
             before, self.members = self.members, list(members)
             await asyncio.gather(*(member.revoke() for member in {*before, *self.members}))
             count = len(self.members)
-            await asyncio.gather(*(member.assign(self.tops[i::count]) for i, member in enumerate(self.members)))
+            await asyncio.gather(*(member.take(self.tops[i::count]) for i, member in enumerate(self.members)))
 
 
 class FakeConsumer:
-    """One member. During a revocation it may commit for its partitions, and receives no records."""
+    """One member. During a revocation it may commit for its partitions, and receives no records.
 
-    def __init__(self, group: FakeGroup) -> None:
+    With `is_member=False` it belongs to no group: `assign` gives it partitions.
+    """
+
+    def __init__(self, group: FakeGroup, *, is_member: bool = True) -> None:
         self._group = group
+        self._is_member = is_member
+        self.is_started = False
         self._listener: ConsumerRebalanceListener | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._high: dict[TopicPartition, int] = {}
@@ -75,12 +86,21 @@ class FakeConsumer:
         self._listener = listener
 
     async def start(self) -> None:
-        await self._group.rebalance([*self._group.members, self])
+        self.is_started = True
+        if self._is_member:
+            await self._group.rebalance([*self._group.members, self])
 
     async def stop(self) -> None:
         """Leaves the group; the partitions are lost without a callback."""
+        self.is_started = False
         self.lose()
-        await self._group.rebalance([member for member in self._group.members if member is not self])
+        if self._is_member:
+            await self._group.rebalance([member for member in self._group.members if member is not self])
+
+    def assign(self, tops: Iterable[TopicPartition]) -> None:
+        """Replaces the partitions of a consumer without a group; each needs a `seek`."""
+        self.lose()
+        self._positions = dict.fromkeys(tops, 0)
 
     def assignment(self) -> set[TopicPartition]:
         return set(self._positions)
@@ -108,10 +128,19 @@ class FakeConsumer:
         return self._positions[top]
 
     async def beginning_offsets(self, tops: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return dict.fromkeys(tops, 0)
+        return {top: self._group.firsts[top] for top in tops}
 
     async def end_offsets(self, tops: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return {top: len(self._group.logs[top]) for top in tops}
+
+    async def offsets_for_times(
+        self, timestamps: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, OffsetAndTimestamp | None]:
+        def first(top: TopicPartition, at_ms: int) -> OffsetAndTimestamp | None:
+            records = self._group.logs[top][self._group.firsts[top] :]
+            return next((OffsetAndTimestamp(r.offset, r.timestamp) for r in records if r.timestamp >= at_ms), None)
+
+        return {top: first(top, at_ms) for top, at_ms in timestamps.items()}
 
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         self._check(offsets)
@@ -138,7 +167,7 @@ class FakeConsumer:
             await self._listener.on_partitions_revoked(self.assignment())
         self.lose()
 
-    async def assign(self, tops: Iterable[TopicPartition]) -> None:
+    async def take(self, tops: Iterable[TopicPartition]) -> None:
         """Assigns these partitions; they are read from the group's commits on."""
         self._positions = {top: self._group.commits.get(top, (0, ""))[0] for top in tops}
         self._is_revoking = False
@@ -153,7 +182,11 @@ class FakeConsumer:
     def _take(self, most: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         for top, position in self._positions.items():
-            log = self._group.logs[top]
+            log, first = self._group.logs[top], self._group.firsts[top]
+            if position < first:
+                if not self._is_member:
+                    raise OffsetOutOfRangeError({top: position})
+                position = first  # noqa: PLW2901  as `auto_offset_reset` earliest
             records = log[position : position + most]
             if records and most and not self._is_revoking and top not in self._paused:
                 found[top] = records

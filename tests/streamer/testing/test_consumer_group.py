@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, OffsetOutOfRangeError
 from confluent_kafka import Producer
+from confluent_kafka import TopicPartition as AdminPartition
+from confluent_kafka.admin import AdminClient
 
 from sandbox.broker.kafka import KafkaBroker
 from streamer.kafka import clients
@@ -26,7 +28,9 @@ class Group:
 
     topic: str
     member: Callable[[], Any]
-    produce: Callable[[int, bytes], None]
+    produce: Callable[..., None]
+    reader: Callable[[], Any]
+    delete_before: Callable[[int, int], None]
 
     @property
     def tops(self) -> list[TopicPartition]:
@@ -52,7 +56,13 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def _in_memory() -> Group:
     fake = FakeGroup("t", 2)
-    return Group("t", lambda: FakeConsumer(fake), fake.produce)
+    return Group(
+        "t",
+        lambda: FakeConsumer(fake),
+        fake.produce,
+        lambda: FakeConsumer(fake, is_member=False),
+        fake.delete_before,
+    )
 
 
 def _on_a_broker(kafka: KafkaBroker, fresh_topic: FreshTopic) -> Group:
@@ -61,11 +71,18 @@ def _on_a_broker(kafka: KafkaBroker, fresh_topic: FreshTopic) -> Group:
     settings = Settings.model_validate({"kafka": wanted})
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
 
-    def produce(number: int, value: bytes) -> None:
-        producer.produce(topic, value, partition=number)
+    def produce(number: int, value: bytes, timestamp_ms: int = 0) -> None:
+        producer.produce(topic, value, partition=number, timestamp=timestamp_ms)
         assert producer.flush(WAIT_S) == 0
 
-    return Group(topic, lambda: clients.consumer(settings), produce)
+    def delete_before(number: int, offset: int) -> None:
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+        for done in admin.delete_records([AdminPartition(topic, number, offset)]).values():
+            done.result(WAIT_S)
+
+    return Group(
+        topic, lambda: clients.consumer(settings), produce, lambda: clients.backlog_consumer(settings), delete_before
+    )
 
 
 @pytest.fixture(params=["in memory", pytest.param("on a broker", marks=pytest.mark.kafka)])
@@ -174,3 +191,54 @@ async def test_a_member_cannot_commit_for_the_partitions_of_another(group: Group
     (other,) = second.assignment()
     with pytest.raises(IllegalStateError):
         await first.commit({other: (1, "")})
+
+
+async def test_the_first_offset_at_or_after_a_time(group: Group, members: AsyncExitStack) -> None:
+    for timestamp_ms in (1_000, 3_000, 2_000, 4_000):
+        group.produce(0, b"r", timestamp_ms)
+    consumer = await join(group, members)
+    top, empty = group.tops
+
+    async def first(at_ms: int) -> int | None:
+        found = await consumer.offsets_for_times({top: at_ms, empty: at_ms})
+        assert found[empty] is None
+        return None if found[top] is None else int(found[top].offset)
+
+    assert [await first(at_ms) for at_ms in (0, 1_000, 1_001, 2_000, 3_500, 4_001)] == [0, 0, 1, 1, 3, None]
+
+
+async def test_a_consumer_without_a_group_reads_what_it_is_assigned(group: Group, members: AsyncExitStack) -> None:
+    for number in range(4):
+        group.produce(0, b"%d" % number)
+        group.produce(1, b"%d" % number)
+    reader = group.reader()
+    await reader.start()
+    members.push_async_callback(reader.stop)
+    reader.assign(group.tops)
+    for top in group.tops:
+        reader.seek(top, 2)
+    found = await read(reader, 4)
+    assert sorted((r.partition, r.offset) for r in found) == [(0, 2), (0, 3), (1, 2), (1, 3)]
+    reader.assign(group.tops[1:])
+    assert reader.assignment() == {group.tops[1]}
+    reader.seek(group.tops[1], 3)
+    assert [(r.partition, r.offset) for r in await read(reader, 1)] == [(1, 3)]
+    assert await reader.position(group.tops[1]) == 4
+
+
+async def test_a_consumer_without_a_group_learns_of_deleted_records(group: Group, members: AsyncExitStack) -> None:
+    for _ in range(4):
+        group.produce(0, b"r")
+    group.delete_before(0, 3)
+    top = group.tops[0]
+    reader = group.reader()
+    await reader.start()
+    members.push_async_callback(reader.stop)
+    reader.assign([top])
+    reader.seek(top, 1)
+    with pytest.raises(OffsetOutOfRangeError) as failed:
+        await read(reader, 1)
+    assert failed.value.args[0] == {top: 1}
+    assert await reader.beginning_offsets([top]) == {top: 3}
+    reader.seek(top, 3)
+    assert [record.offset for record in await read(reader, 1)] == [3]
