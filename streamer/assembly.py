@@ -10,12 +10,14 @@ from structlog.typing import FilteringBoundLogger
 from streamer.kafka import clients, groups
 from streamer.kafka.backlog import Backlog
 from streamer.kafka.backpressure import Backpressure
-from streamer.kafka.delivery import CommitsOf, Delivery
+from streamer.kafka.delivery import Delivery
 from streamer.kafka.lag import Lag
 from streamer.kafka.offsets import OffsetTracker
+from streamer.kafka.opening import CommitsOf
 from streamer.kafka.partition_transactions import TransactionContext
+from streamer.kafka.receipt import WALL_CLOCK, Receipt
 from streamer.kafka.sink import Sink
-from streamer.kafka.source import WALL_CLOCK, Source
+from streamer.kafka.source import Source
 from streamer.kafka.split_offsets import SplitOffsets
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
@@ -185,8 +187,8 @@ class Assembly:
             settings.source,
             metrics,
             log,
+            Receipt(split, settings.source, metrics, self.clock, wall_clock),
             self.clock,
-            wall_clock,
             revoke_s=settings.service.drain_ms / 1e3,
             new_backlog_consumer=backlog_consumer or partial(clients.backlog_consumer, settings),
         )

@@ -222,9 +222,10 @@ class Service:
                 await source.commit_when_due()
                 source.lag.measure()
         except FencedError:
-            # A process that has taken this one's static name also fences it. Then the next heartbeat ends `_read`, and
-            # the exit status says that the settings are wrong.
-            await asyncio.sleep(2 * self.settings.kafka.heartbeat_interval_ms / 1e3)
+            if self.settings.kafka.group_instance_id is not None:
+                # A process that has taken this static name also fences this process. Then the next heartbeat ends
+                # `_read`, and the exit status says that the settings are wrong.
+                await asyncio.sleep(2 * self.settings.kafka.heartbeat_interval_ms / 1e3)
             raise
 
     async def _measure_loop(self) -> None:

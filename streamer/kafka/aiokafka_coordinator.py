@@ -1,4 +1,6 @@
-"""A group coordinator for aiokafka that corrects its faults. Each override names its fault, as of aiokafka 0.14.
+"""A group coordinator for aiokafka that corrects its faults.
+
+Each override names its fault, as of aiokafka 0.14.
 
 aiokafka's heartbeats (v1) and commits (v3) carry no instance id. So a member whose static name another process has
 taken is told UNKNOWN_MEMBER_ID, as is one whose session has expired.
@@ -57,6 +59,7 @@ class MemberCoordinator(GroupCoordinator):  # type: ignore[misc]
         """The last member id, from the loss of the membership until it is clear that nobody has taken the name."""
         self._is_joining = False
         self._group_subscription: set[str] | None = None
+        self._metadata_snapshot: dict[str, int] = {}
         super().__init__(*args, **options)
 
     def reset_generation(self) -> None:
@@ -64,7 +67,10 @@ class MemberCoordinator(GroupCoordinator):  # type: ignore[misc]
         super().reset_generation()
 
     async def ensure_active_group(self, subscription: Any, prev_assignment: Any) -> Any:
-        """Fault: a replaced static member rejoins and takes its name back; then the other member does the same."""
+        """Rejoins unless another process has taken the name.
+
+        Fault: a replaced static member rejoins and takes its name back; then the other member does the same.
+        """
         if self._group_instance_id is not None:
             if self._lost_id:
                 await self._check_name()
@@ -111,7 +117,9 @@ class MemberCoordinator(GroupCoordinator):  # type: ignore[misc]
         return None
 
     async def _send_req(self, request: Any) -> Any:
-        """Faults: two error codes, of which aiokafka makes an error that ends its user.
+        """Translates two error codes.
+
+        Fault: aiokafka makes an error of them that ends its user.
 
         - FENCED_INSTANCE_ID: the membership is lost; `ensure_active_group` finds the reason.
         - REBALANCE_IN_PROGRESS to a JoinGroup: the broker could not store the member in time. Next: retry.
@@ -125,19 +133,21 @@ class MemberCoordinator(GroupCoordinator):  # type: ignore[misc]
         return response
 
     async def close(self) -> None:
-        """Fault: a member that stops during a rebalance waits for the other members, and may end before it leaves.
+        """Leaves the group also during a rebalance.
 
-        The broker then gives it partitions until its session expires. A broker answers the requests of a connection one
-        after the other, so the request to leave takes another connection than the pending one to join.
+        Fault: a member that stops during a rebalance waits for the other members, and may end before it leaves. The
+        group then gives it partitions, which nobody reads until its session expires.
         """
         if self._is_joining and self.member_id:
+            # A broker answers the requests of a connection one after the other, and that to join is pending.
             await self._leave(ConnectionGroup.DEFAULT)
         await super().close()
 
     async def _maybe_leave_group(self) -> None:
-        """Fault: a static member does not leave, and its partitions wait until its session expires.
+        """Leaves the group also with a static name.
 
-        The member id suffices for the broker. A replaced member has none any more.
+        Fault: a static member does not leave, and nobody reads its partitions until its session expires. The member id
+        suffices for the broker. A replaced member has none any more.
         """
         if self.generation > 0:
             await self._leave(ConnectionGroup.COORDINATION)
@@ -164,8 +174,9 @@ class MemberCoordinator(GroupCoordinator):  # type: ignore[misc]
         await super()._on_join_complete(*joined)
 
     async def _do_commit_offsets(self, assignment: Any, offsets: Any) -> None:
-        """Faults: commits of a member that is not in the group.
+        """Commits as a member of the group only.
 
+        Faults:
         - After the loss of the membership aiokafka commits with generation -1, which a broker accepts while the group
           is empty. Such a commit could overwrite a later one of a member that has come and gone.
         - During a join the broker answers ILLEGAL_GENERATION, and aiokafka resets the membership that it is getting.
@@ -175,25 +186,30 @@ class MemberCoordinator(GroupCoordinator):  # type: ignore[misc]
         await super()._do_commit_offsets(assignment, offsets)
 
     async def _perform_assignment(self, response: Any) -> Any:
-        """As aiokafka's, but with the counts of this assignment: `_get_metadata_snapshot` never returns lower ones."""
+        """Assigns, and keeps the counts of partitions of this assignment, also lower ones."""
         assignments = await super()._perform_assignment(response)
+        highest = self._metadata_snapshot
         self._metadata_snapshot = super()._get_metadata_snapshot()
-        if not all(self._metadata_snapshot.values()):
-            # A topic's metadata are missing, so nobody has its partitions. The update causes a rejoin.
+        if self._metadata_snapshot != highest or not all(highest.values()):
+            # Metadata are missing, so nobody has some partitions. The update causes a rejoin.
             self._client.force_metadata_update()
         return assignments
 
     def _get_metadata_snapshot(self) -> dict[str, int]:
-        """Fault: a topic whose metadata are missing for a moment, as while a broker starts, causes two rebalances."""
+        """Numbers of partitions by topic, never lower than before.
+
+        Fault: a topic whose metadata are missing for a moment, as while a broker starts, causes two rebalances.
+        """
         counts = super()._get_metadata_snapshot()
         return {topic: max(count, self._metadata_snapshot.get(topic, 0)) for topic, count in counts.items()}
 
     async def _do_heartbeat(self) -> bool:
-        """Fault: only the leader watches for added partitions.
+        """Sends a heartbeat; after the first one the member watches for added partitions.
 
-        A broker's JoinGroup v5 tells a restarted static leader that its old member id leads, so then nobody watches.
-        After a join each member therefore compares the partitions that the group has assigned with those of the topic.
-        A rejoin of the leader, also of such a one, makes the group rebalance. That of a follower has no effect.
+        Fault: only the leader watches. A broker's JoinGroup v5 tells a restarted static leader that its old member id
+        leads, so then nobody watches. Each member therefore compares the partitions that the group has assigned with
+        those of the topic. A rejoin of the leader, also of a restarted one, makes the group rebalance. A rejoin of a
+        follower has no effect.
         """
         is_alive = bool(await super()._do_heartbeat())
         if is_alive and self._group_subscription is None and not self._rejoin_needed_fut.done():

@@ -1,4 +1,4 @@
-"""Ranges of answered records above a committed offset, and their form in the commit's metadata. Pure."""
+"""Ranges of answered records above a committed offset, in the commit's metadata. Pure."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -25,7 +25,10 @@ Ranges = tuple[Range, ...]
 
 
 def parse(metadata: str) -> tuple[str, Ranges]:
-    """Splits a commit's metadata into its mark and its ranges; ranges that cannot be read count as none."""
+    """Splits a commit's metadata into its mark and its ranges.
+
+    Ranges that cannot be read count as none.
+    """
     mark, _, text = metadata.partition(_WORD)
     found = []
     for part in text.split(",") if text else ():
@@ -37,7 +40,7 @@ def parse(metadata: str) -> tuple[str, Ranges]:
 
 
 def text(ranges: Ranges) -> str:
-    """The end of a commit's metadata; the oldest ranges are left out if there are more than `MAX_RANGES`."""
+    """The end of a commit's metadata, with the last `MAX_RANGES` ranges."""
     if not ranges:
         return ""
     return _WORD + ",".join(f"{start}-{end}" for start, end in ranges[-MAX_RANGES:])

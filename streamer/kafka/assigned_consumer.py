@@ -1,4 +1,4 @@
-"""The consumer of a worker under a supervisor: it reads the partitions that it is told to read."""
+"""The consumer of a worker under a supervisor, which tells it what to read."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
@@ -16,7 +16,7 @@ CommitBySupervisor = Callable[[Offsets], Awaitable[bool]]
 
 
 class AssignedConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
-    """Reads without a group of its own, and commits through the supervisor, which is the group's member.
+    """Reads without a group, and commits through the supervisor, the group's member.
 
     A partition is read from its first `seek` on.
     """
@@ -63,7 +63,10 @@ class AssignedConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has 
             raise CommitFailedError("the group has moved the partitions")
 
     async def _replace(self, tops: set[TopicPartition]) -> None:
-        """Assigns exactly these partitions. aiokafka forgets all positions and pauses with an assignment."""
+        """Assigns exactly these partitions.
+
+        aiokafka forgets all positions and pauses with an assignment.
+        """
         positions = {top: await self.position(top) for top in self.assignment() - self._unopened}
         paused = self.paused()
         self.assign(set(tops))

@@ -19,7 +19,7 @@ MIN_GAP = 32
 
 @dataclass(slots=True, eq=False)
 class Backlog:
-    """Splits a partition into live records and a gap behind them, whose requests have no budget left.
+    """Splits a partition into live records and a gap of records without budget behind them.
 
     1. Every record from the committed offset on is live or in the gap, unless `source.backlog: skip` passes over it.
     2. Only `at_least_once` has gaps: the other guarantees keep one prefix of each partition.
@@ -40,7 +40,9 @@ class Backlog:
         ends: Mapping[Partition, int],
         isolated: Collection[Partition],
     ) -> dict[Partition, Start]:
-        """Where partitions begin, from their commits with the ranges of answered records, and their end offsets.
+        """Where partitions begin.
+
+        `commits`: committed offsets with the ranges of answered records above them; `ends`: end offsets.
 
         Raises:
             KafkaError, TimeoutError: the brokers cannot answer now.
@@ -49,24 +51,28 @@ class Backlog:
         fresh = await self._fresh(free, ends)
         starts: dict[Partition, Start] = {}
         for partition, (committed, answered) in commits.items():
-            start = start_of(
+            starts[partition] = start_of(
                 committed,
                 answered,
                 fresh.get(partition, committed),
                 skips=self.settings.source.backlog == "skip",
                 splits=self.settings.delivery.guarantee == "at_least_once" and partition not in isolated,
             )
-            starts[partition] = start
-            name = "{}/{}".format(*partition)
+        return starts
+
+    def report(self, commits: Mapping[Partition, tuple[int, Ranges]], starts: Mapping[Partition, Start]) -> None:
+        """Counts and logs what the starts, now committed, pass over and split."""
+        for partition, (committed, answered) in commits.items():
+            start, name = starts[partition], "{}/{}".format(*partition)
             if skipped := unanswered(answered, committed, start.committed):
                 self.metrics.skipped.labels("backlog").inc(skipped)
                 self.log.warning("backlog skipped, its requests get no answer", partition=name, records=skipped)
             if left := unanswered(start.answered, start.committed, start.live):
                 self.log.warning("backlog, answered beside the live requests", partition=name, records=left)
-        return starts
+        self.opened.set()
 
     async def _fresh(self, partitions: Collection[Partition], ends: Mapping[Partition, int]) -> dict[Partition, int]:
-        """The first offset of each partition with a timestamp within the budget; its end if there is none."""
+        """The first offset of each partition with a timestamp within the budget, or its end."""
         source = self.settings.source
         is_split = source.backlog == "skip" or self.settings.delivery.guarantee == "at_least_once"
         if source.deadline_from == "arrival" or not is_split or not partitions:

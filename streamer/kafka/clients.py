@@ -69,7 +69,10 @@ def assigned_consumer(settings: Settings, commit: CommitBySupervisor) -> Assigne
 
 
 def member(settings: Settings) -> AIOKafkaConsumer:
-    """A member of the group that fetches nothing: each fetch that starts before a pause returns one batch at most."""
+    """A member of the group whose partitions are paused.
+
+    A fetch that begins before they are paused returns one batch at most.
+    """
     return _group_consumer(settings, fetch_max_bytes=1, max_partition_fetch_bytes=1)
 
 
@@ -113,7 +116,7 @@ def _group_consumer(settings: Settings, **reading: Any) -> AIOKafkaConsumer:
 
 
 def backlog_consumer(settings: Settings) -> AIOKafkaConsumer:
-    """The consumer of older requests: a member of no group, so that its start causes no rebalance."""
+    """The consumer of older requests, without a group: its start causes no rebalance."""
     source = settings.source
     return AIOKafkaConsumer(
         **client_options(settings),

@@ -1,7 +1,7 @@
 """Commits the offsets of this worker's partitions by `delivery.guarantee`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,9 +10,8 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
-from streamer.kafka import answered_ranges
-from streamer.kafka.answered_ranges import Ranges
 from streamer.kafka.backlog import Backlog
+from streamer.kafka.opening import CommitsOf, Opening, metadata_of, name_of
 from streamer.kafka.poison import Mark, PoisonDetector
 from streamer.kafka.split_offsets import SplitOffsets
 from streamer.kafka.transactions import Transactions
@@ -21,9 +20,6 @@ from streamer.settings import Settings
 from streamer.types import Partition
 
 _RETRY_S = 1.0
-
-CommitsOf = Callable[[Iterable[Partition]], Awaitable[Mapping[Partition, tuple[int, str]]]]
-"""Returns the committed offsets of partitions with their metadata; partitions without a commit are absent."""
 
 
 class Admitted(NamedTuple):
@@ -53,24 +49,26 @@ class Delivery:
     settings: Settings
     metrics: Metrics
     log: FilteringBoundLogger
+    _is_at_most_once: bool = field(init=False)
     _detector: PoisonDetector = field(init=False)
+    _opening: Opening = field(init=False)
     _opened: set[Partition] = field(default_factory=set)
-    _opening: dict[Partition, asyncio.Event] = field(default_factory=dict)
+    _attempts: dict[Partition, asyncio.Event] = field(default_factory=dict)
     _closing: set[Partition] = field(default_factory=set)
     _retries_stopped: bool = False
     # A delayed commit must not overwrite the mark of a later one.
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
+        settings, delivery = self.settings, self.settings.delivery
+        self._is_at_most_once = delivery.guarantee == "at_most_once"
         self._detector = PoisonDetector(
-            self.settings.offsets.max_uncommitted_records,
-            self.settings.delivery.deaths_before_isolation,
-            self.settings.delivery.deaths_before_dead_letter,
+            settings.offsets.max_uncommitted_records,
+            delivery.deaths_before_isolation,
+            delivery.deaths_before_dead_letter,
         )
-
-    @property
-    def _is_at_most_once(self) -> bool:
-        return self.settings.delivery.guarantee == "at_most_once"
+        clients = self.consumer, self.transactions
+        self._opening = Opening(*clients, self.commits_of, self.backlog, self._detector, settings, self.log)
 
     @property
     def is_isolating(self) -> bool:
@@ -103,7 +101,7 @@ class Delivery:
         written: dict[Partition, tuple[int, str]] = {}
         self._retries_stopped = False
         ended = asyncio.Event()
-        self._opening.update(dict.fromkeys(new, ended))
+        self._attempts.update(dict.fromkeys(new, ended))
         try:
             while not self._stops_retries(new):
                 if await self._try_to_open(new, written):
@@ -111,7 +109,7 @@ class Delivery:
                 await asyncio.sleep(_RETRY_S)
         finally:
             for partition in new:
-                self._opening.pop(partition, None)
+                self._attempts.pop(partition, None)
             ended.set()
 
     async def _try_to_open(self, new: Sequence[Partition], written: dict[Partition, tuple[int, str]]) -> bool:
@@ -172,7 +170,10 @@ class Delivery:
                 self.consumer.seek(top, record.offset)
 
     async def end_isolation(self, found: Sequence[ConsumerRecord]) -> None:
-        """Ends the isolation of partitions that have nothing left to read; `found`: the records just read."""
+        """Ends the isolation of partitions that have nothing left to read.
+
+        `found`: the records just read.
+        """
         if self.offsets.unacknowledged:
             return
         for partition in self._detector.isolated - {(record.topic, record.partition) for record in found}:
@@ -217,8 +218,8 @@ class Delivery:
         """
         closing = list(partitions)
         self.begin_close(closing)
-        for opening in {id(e): e for p in closing if (e := self._opening.get(p)) is not None}.values():
-            await opening.wait()
+        for attempt in [self._attempts[p] for p in closing if p in self._attempts]:
+            await attempt.wait()
         going = [partition for partition in closing if partition in self._opened]
         try:
             await self.commit()
@@ -240,59 +241,23 @@ class Delivery:
 
     async def _open(self, new: Sequence[Partition], written: dict[Partition, tuple[int, str]]) -> None:
         """One attempt; `written` has the commits of the attempts before."""
-        if self.transactions is not None:
-            # Before the commits are read: they are final only when the last worker is fenced.
-            await self.transactions.open(new)
-        commits = await self.commits_of(new)
-        tops = [TopicPartition(*partition) for partition in new]
-        ends = await self.consumer.end_offsets(tops)
-        firsts = ends if self.settings.source.start_at == "latest" else await self.consumer.beginning_offsets(tops)
-        opened: dict[Partition, tuple[int, Ranges]] = {}
-        deaths: dict[str, int] = {}
-        for top in tops:
-            start, metadata = commits.get(top, (firsts[top], str(Mark("clean"))))
-            if start > ends[top]:
-                self.log.warning(
-                    "commit is beyond the end of its partition, source.start_at applies",
-                    partition=_name(top),
-                    committed=start,
-                    start=firsts[top],
-                )
-                start, metadata = firsts[top], str(Mark("clean"))
-            mark, answered = answered_ranges.parse(metadata)
-            # An attempt whose commit was stored without a reply would find its own mark and count a death.
-            if not self._is_at_most_once and written.get(top) != (start, metadata):
-                died = self._detector.open(top, Mark.parse(mark), start, ends[top])
-                if died:
-                    deaths[_name(top)] = died
-            opened[top] = start, answered
-        if deaths:
-            self.log.warning("workers died at the committed offsets of these partitions", deaths=deaths)
-        starts = await self.backlog.starts(opened, ends, self._detector.isolated)
-        # From here on the partitions are marked `running`: if this worker dies, its successor knows that it crashed.
-        for top in tops:
-            at = starts[top].committed
-            written[top] = at, _metadata(self._detector.mark(top, at), starts[top].answered)
-        await self.consumer.commit({top: written[top] for top in tops})
-        for top in tops:
-            self.offsets.open(top, starts[top])
-            self.consumer.seek(top, starts[top].live)
+        starts = await self._opening.starts(new, written)
+        for partition in new:
+            self.offsets.open(partition, starts[partition])
+            self.consumer.seek(TopicPartition(*partition), starts[partition].live)
         self._opened.update(new)
         self.backlog.opened.set()
         self._isolation_changed()
         if self.is_isolating:
             self.log.warning(
                 "workers died repeatedly at one offset of these partitions, records are processed one at a time",
-                partitions=[_name(partition) for partition in self._detector.isolated],
+                partitions=[name_of(partition) for partition in self._detector.isolated],
             )
 
     async def _commit(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
         # Before the commit: live records that are acknowledged meanwhile are not in it.
         answered = {partition: self.offsets.answered(partition) for partition in commits}
-        with_metadata = {
-            TopicPartition(*partition): (offset, _metadata(mark, answered[partition]))
-            for partition, (offset, mark) in commits.items()
-        }
+        with_metadata = {TopicPartition(*p): (at, metadata_of(mark, answered[p])) for p, (at, mark) in commits.items()}
         try:
             # Without a broker aiokafka retries without a limit, which would delay a worker that leaves.
             async with asyncio.timeout(self.settings.kafka.request_timeout_ms / 1e3):
@@ -314,8 +279,8 @@ class Delivery:
             await asyncio.sleep(_RETRY_S)
         return False
 
-    def _metadata(self, partition: Partition, offset: int) -> str:
-        return _metadata(self._detector.mark(partition, offset), self.offsets.answered(partition))
+    def _metadata(self, p: Partition, offset: int) -> str:
+        return metadata_of(self._detector.mark(p, offset), self.offsets.answered(p))
 
     def _stops_retries(self, partitions: Iterable[Partition]) -> bool:
         return self._retries_stopped or not self._closing.isdisjoint(partitions)
@@ -333,11 +298,3 @@ class Delivery:
         self.metrics.isolated_partitions.set(len(self._detector.isolated))
         if self.transactions is not None:
             self.transactions.at_once = self.is_isolating or bool(self._closing)
-
-
-def _name(partition: Partition) -> str:
-    return "{}/{}".format(*partition)
-
-
-def _metadata(mark: Mark, answered: Ranges) -> str:
-    return str(mark) + answered_ranges.text(answered)

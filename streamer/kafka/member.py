@@ -1,4 +1,7 @@
-"""One member of the consumer group that reads nothing: it gets partitions and commits offsets for other processes."""
+"""A member of the consumer group that reads nothing.
+
+It gets partitions, and commits offsets for the processes that read them.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -50,7 +53,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         return self._client
 
     async def join(self) -> None:
-        """Joins the group; returns after the first assignment. It may be called again after `clients.UNAVAILABLE`.
+        """Joins the group, and returns after the first assignment.
+
+        It may be called again after an error of `clients.UNAVAILABLE`.
 
         Raises:
             ConfigError: a certificate or password cannot be loaded, or another process has taken the static name.

@@ -164,11 +164,15 @@ class PartitionTransactions:
         """Starts a producer if there is none, and finds out the outcome of the last transaction."""
         if self._producer is not None:
             return
+        last = self.context.offsets.last_committed(self.partition)
+        # Before the start: a worker that was paused must not fence its successor.
+        if await self.context.committed_offset(self.partition) not in (last, self._in_doubt):
+            raise FencedError(*self.partition)
         await self.start()
         committed = await self.context.committed_offset(self.partition)
         if self._in_doubt is not None and committed == self._in_doubt:
             self._succeeded(self._in_doubt)
-        elif committed != self.context.offsets.last_committed(self.partition):
+        elif committed != last:
             raise FencedError(*self.partition)
         self._in_doubt = None
 

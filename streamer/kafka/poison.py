@@ -1,4 +1,4 @@
-"""Finds a record that kills its worker, by the isolation of records after repeated deaths. Pure.
+"""Finds a record that kills its worker: isolates records after repeated deaths. Pure.
 
 The state of a partition is in the metadata of its commits, so that the worker that takes it over can read it.
 """
@@ -18,7 +18,7 @@ _PREFIX = "ctr-streamer:"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The metadata of a commit: its worker's state of the partition, and the deaths at the committed offset.
+    """A commit's metadata: its worker's state of the partition, and the deaths at its offset.
 
     Attributes:
         state: `clean`: the worker released the partition in order. `running`: it processes records at full speed.
@@ -105,7 +105,7 @@ class _Window:
 
 @dataclass(slots=True)
 class PoisonDetector:
-    """Isolates partitions in which workers die repeatedly at one offset, and finds the record that kills them.
+    """Isolates partitions whose workers die at one offset, and finds the killing record.
 
     1. A partition is isolated only if `deaths_before_isolation` workers have died after the same committed offset. A
        commit of a higher offset starts the count again. A partition without unread records counts no death.
@@ -144,7 +144,10 @@ class PoisonDetector:
         return deaths
 
     def deaths(self, partition: Partition, offset: int) -> int:
-        """The deaths at the committed offset of an open partition; of an isolated one, at least those that isolate."""
+        """The deaths at the committed offset of an open partition.
+
+        Of an isolated one, at least those that isolate it.
+        """
         deaths = self._deaths_at(partition, offset)
         return max(deaths, self.deaths_before_isolation) if partition in self._windows else deaths
 

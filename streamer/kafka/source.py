@@ -1,7 +1,6 @@
-"""Reads chunks of records and sets their deadlines. The only stage with the wall clock."""
+"""Reads chunks of records, and gives up partitions in order."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,12 +17,12 @@ from streamer.kafka.backlog_reader import BacklogReader
 from streamer.kafka.backpressure import Backpressure
 from streamer.kafka.delivery import Delivery
 from streamer.kafka.lag import Lag
+from streamer.kafka.receipt import Receipt
 from streamer.kafka.split_offsets import SplitOffsets
 from streamer.metrics import Metrics
 from streamer.settings.sections import SourceSettings
 from streamer.types import Origin, Partition, Record
 
-WALL_CLOCK = time.time
 _POLL_MS = 100
 _RETRY_S = 1.0
 
@@ -45,14 +44,15 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     settings: SourceSettings
     metrics: Metrics
     log: FilteringBoundLogger
+    receipt: Receipt
     clock: Callable[[], float]
-    wall_clock: Callable[[], float]
     revoke_s: float
     new_backlog_consumer: Callable[[], Any]
     backlog: BacklogReader = field(init=False)
     """Reads older records, beside `chunks`."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
+    _stopped: bool = False
     _admission: asyncio.Lock = field(default_factory=asyncio.Lock)
     _failure: StreamerError | None = None
 
@@ -61,11 +61,12 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             self.new_backlog_consumer,
             self.offsets,
             self.delivery,
-            self._receive,
+            self.receipt.receive,
             self.acknowledged,
             self._admission,
             self.delivery.backlog.opened,
             self.settings,
+            self.backpressure.max_uncommitted,
             self.metrics,
             self.log,
             self.clock,
@@ -186,6 +187,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """
         await self.delivery.commit()
         self._changed.set()
+        self.backlog.changed.set()
 
     async def commit_when_due(self) -> None:
         """Waits until a commit is due, and commits."""
@@ -201,7 +203,9 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         await self.delivery.close(self.delivery.partitions)
 
     async def stop(self) -> None:
-        """Leaves the group."""
+        """Leaves the group. A revocation in progress ends, because no record is answered any more."""
+        self._stopped = True
+        self._changed.set()
         await self.backlog.stop()
         await self.consumer.stop()
 
@@ -215,7 +219,10 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         return partitions & self.delivery.partitions
 
     async def release(self, partitions: frozenset[Partition]) -> int:
-        """Releases partitions by a command of the supervisor; returns how many records it leaves unanswered."""
+        """Releases partitions by a command of the supervisor.
+
+        Returns how many records it leaves unanswered.
+        """
         left = await self.on_partitions_revoked(partitions)
         await self.consumer.remove(partitions)
         return left
@@ -259,42 +266,18 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await self.delivery.end_isolation(records)
             admitted = await self.delivery.admit(records)
             for record, _ in admitted:
-                self.lag.received(record.partition, self._written_s(record))
-            return [self._receive(one.record, one.is_suspect) for one in admitted]
+                self.lag.received(record.partition, self.receipt.written_s(record))
+            return [self.receipt.receive(one.record, one.is_suspect) for one in admitted]
 
     def _measure(self) -> None:
         self.metrics.in_flight.set(self.backpressure.in_flight)
         self.metrics.unacknowledged.set(self.unacknowledged)
         self.metrics.unacknowledged_bytes.set(self.offsets.unacknowledged_bytes)
 
-    def _written_s(self, record: ConsumerRecord) -> float:
-        # A producer that sets no timestamp leaves -1; then the record's time is that of its receipt.
-        return float(record.timestamp / 1e3 if record.timestamp >= 0 else self.wall_clock())
-
-    def _receive(self, record: ConsumerRecord, is_suspect: bool = False) -> Record:
-        size = len(record.key or b"") + len(record.value or b"")
-        self.offsets.received((record.topic, record.partition), record.offset, size)
-        self.metrics.records.inc()
-        now = self.clock()
-        # A timestamp in the future comes from a clock that disagrees; it counts as now.
-        age_s = (
-            max(0.0, self.wall_clock() - self._written_s(record)) if self.settings.deadline_from == "record" else 0.0
-        )
-        return Record(
-            key=record.key,
-            value=record.value,
-            headers=tuple(record.headers),
-            origin=Origin(record.topic, record.partition, record.offset),
-            timestamp_ms=record.timestamp,
-            deadline=Deadline.after(now - age_s, self.settings.budget_ms),
-            at=now,
-            is_suspect=is_suspect,
-        )
-
     async def _drained(self, left: Callable[[], int], deadline: Deadline) -> bool:
         while left():
             remaining = deadline.remaining(self.clock())
-            if remaining <= 0:
+            if remaining <= 0 or self._stopped:
                 return False
             with suppress(TimeoutError):
                 async with asyncio.timeout(remaining):

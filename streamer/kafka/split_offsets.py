@@ -1,4 +1,4 @@
-"""Tracks offsets of partitions that are read at two positions: live records, and the gap behind them. Pure."""
+"""Tracks offsets of partitions that are read at two positions: live, and in a gap. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Gap:
 
 
 class SplitOffsets:
-    """An `OffsetTracker` for live records, and one for the gaps. A partition has at most one gap.
+    """An `OffsetTracker` for live records and one for gaps; a partition has at most one gap.
 
     1. `committable` of a partition names no offset above a record that is not acknowledged, or not read, in its gap
        or after it; it never decreases.
@@ -101,6 +101,11 @@ class SplitOffsets:
         return self._old.unacknowledged
 
     @property
+    def uncommitted_of_gaps(self) -> int:
+        """Records of gaps that were received and that no commit covers."""
+        return self._old.uncommitted
+
+    @property
     def unacknowledged(self) -> int:
         """Records received and not acknowledged."""
         return self.live.unacknowledged + self._old.unacknowledged
@@ -127,7 +132,7 @@ class SplitOffsets:
         self._part(partition, offset).acknowledged(partition, offset)
 
     def committable(self) -> dict[Partition, int]:
-        """The offset to commit for each partition for which a commit would cover more records than the last one."""
+        """The offset to commit for each partition in which a commit would cover more records."""
         live, old = self.live.committable(), self._old.committable()
         found = {p: offset for p, offset in live.items() if p not in self._gaps}
         for partition in self._gaps:

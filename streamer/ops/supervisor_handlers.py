@@ -121,7 +121,10 @@ def _listed(replies: Mapping[int, Reply]) -> web.Response:
 
 
 class _MergedMetrics(Collector):
-    """The metrics of all workers with the label `worker`, and the supervisor's. Without an answer a text is None."""
+    """The metrics of all workers with the label `worker`, and those of the supervisor.
+
+    The text of a worker without an answer is None.
+    """
 
     def __init__(self, texts: Mapping[int, str | None], own: CollectorRegistry) -> None:
         self._texts = texts

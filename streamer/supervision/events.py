@@ -17,10 +17,16 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A worker reads these partitions. A later release of one of them may have come first."""
+    """A worker has executed an `Assign`. A later release may have come first.
+
+    Attributes:
+        partitions: it reads these.
+        lost: it does not read these, because their opening failed for good.
+    """
 
     number: int
     partitions: Partitions
+    lost: Partitions = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +86,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed.
-
-    Attributes:
-        late_s: for so long the supervisor itself did not run, for example on a paused machine, in seconds.
-    """
-
-    late_s: float = 0.0
+    """Time has passed."""
 
 
 WorkerEvent = Ready | Opened | Released | Beat | Ended

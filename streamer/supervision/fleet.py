@@ -6,18 +6,19 @@ from math import inf
 
 from streamer.settings.deployment import SupervisorSettings
 from streamer.supervision import events as e
-from streamer.supervision.restarts import Restarts
+from streamer.supervision.membership import Membership
 from streamer.supervision.sharing import share, surplus
+from streamer.supervision.slots import Slots
+from streamer.supervision.suspects import Deaths, isolating
 from streamer.supervision.worker import Phase, Worker
 from streamer.types import Partition
 
 WRONG_SETTINGS = 2
 """Exit status of a process whose settings are wrong; a restart does not help."""
-# The first workers that are ready wait so long for the others before the group gives them all partitions.
-_JOIN_AFTER_S = 2.0
-# Without a ready worker for so long, other machines take over.
-_LEAVE_AFTER_S = 5.0
-_SUSPECT_DEATHS = 2
+# A suspect partition waits so long for a second ready worker; then it shares the only one.
+_ISOLATE_WITHIN_S = 30.0
+# A step follows at least so often: a longer gap means that the supervisor itself did not run.
+_TICK_S = 0.5
 
 
 @dataclass(slots=True)
@@ -25,10 +26,12 @@ class Fleet:
     """The processes of a machine and their partitions.
 
     1. At most one process holds a partition: until it has released it, or has been reaped.
-    2. Nothing is assigned while the group revokes.
-    3. A partition whose workers died at least twice at the same position shares a process only with its kind.
+    2. Nothing is assigned while the group revokes, or while the machine is not a member.
+    3. A partition whose workers died at least twice at the same position shares a process only with its kind, while two
+       workers are ready. With one ready worker it waits at most 30 s; a fleet of one process does not separate it.
     4. While processes are replaced, none of them releases a partition before a new one is ready.
-    5. A process that is silent for `hung_after_ms`, or does not release in time, is killed.
+    5. A process that is silent for `hung_after_ms`, or does not release in time, is killed. The time in which the
+       supervisor itself did not run does not count.
 
     Attributes:
         release_s: the time that a worker has to release partitions, in seconds.
@@ -39,18 +42,25 @@ class Fleet:
     release_s: float
     workers: dict[int, Worker] = field(default_factory=dict)
     assigned: frozenset[Partition] = frozenset()
-    joined: bool = False
     revoking: bool = False
     stopping: bool = False
     status: int = 0
+    _membership: Membership = field(init=False)
+    _slots: Slots = field(init=False)
     _generation: int = 0
-    _restarts: dict[int, Restarts] = field(default_factory=dict)
-    _deaths: dict[Partition, int] = field(default_factory=dict)
+    _deaths: Deaths = field(default_factory=Deaths)
+    _suspects: frozenset[Partition] = frozenset()
     _free_since: dict[Partition, float] = field(default_factory=dict)
     _last_of: dict[Partition, int] = field(default_factory=dict)
-    # Infinite while no worker is ready, and while one is.
-    _ready_since: float = inf
-    _unready_since: float = inf
+    _stepped_at: float = inf
+
+    def __post_init__(self) -> None:
+        self._membership, self._slots = Membership(self.settings.active), Slots(self.settings)
+
+    @property
+    def joined(self) -> bool:
+        """Whether the machine is a member of the group."""
+        return self._membership.joined
 
     @property
     def held(self) -> set[Partition]:
@@ -61,6 +71,11 @@ class Fleet:
     def free(self) -> set[Partition]:
         """The partitions of this machine that no process holds."""
         return set(self.assigned - self.held)
+
+    @property
+    def missing(self) -> list[int]:
+        """The numbers of the processes that should run and do not."""
+        return self._slots.missing(self.workers)
 
     @property
     def is_complete(self) -> bool:
@@ -78,32 +93,34 @@ class Fleet:
 
     def step(self, event: e.Event, now: float) -> list[e.Action]:
         """Applies an event; returns the actions in their order."""
+        pause_s = now - self._stepped_at - _TICK_S
+        if pause_s > _TICK_S:
+            self._membership.shift(pause_s)
+            for worker in self.workers.values():
+                worker.shift(pause_s)
+        self._stepped_at = now
         return [*self._apply(event, now), *self._decide(now)]
 
     def next_due(self, now: float) -> float:
-        """When `Tick` is due if nothing else happens, monotonic seconds."""
-        due = [time for w in self.workers.values() for time in (w.release_by, w.alive_until)]
-        due += [restarts.not_before for restarts in self._restarts.values()]
-        due += [self._ready_since + _JOIN_AFTER_S, self._unready_since + _LEAVE_AFTER_S]
-        return min((time for time in due if time > now), default=inf)
+        """When `Tick` is due if nothing else happens, monotonic seconds; infinite after `Exit`."""
+        if self.stopping and not self.workers:
+            return inf
+        due = [time for w in self.workers.values() for time in (w.release_by, w.alive_until) if time > now]
+        return min(now + _TICK_S, self._membership.due(now), *self._slots.due(now), *due)
 
     def _apply(self, event: e.Event, now: float) -> Iterable[e.Action]:
         match event:
-            case e.Assigned():
+            case e.Assigned() if self.joined:
                 self._free_since = {p: self._free_since.get(p, now) for p in event.partitions}
-                self._deaths = {p: n for p, n in self._deaths.items() if p in event.partitions}
+                self._deaths.keep(event.partitions)
                 self.assigned, self.revoking = event.partitions, False
-            case e.Revoked():
+            case e.Revoked() if self.joined:
                 self.revoking = True
             case e.Reload():
                 self._generation += 1
             case e.Stop():
                 self.stopping = True
-            case e.Tick(late_s):
-                for worker in self.workers.values():
-                    worker.release_by += late_s
-                    worker.alive_until += late_s
-            case _ if event.number in self.workers:
+            case e.Ready() | e.Opened() | e.Released() | e.Beat() | e.Ended() if event.number in self.workers:
                 yield from self._apply_to(self.workers[event.number], event, now)
 
     def _apply_to(self, worker: Worker, event: e.WorkerEvent, now: float) -> Iterable[e.Action]:
@@ -111,18 +128,17 @@ class Fleet:
             case e.Ready():
                 worker.was_ready = True
                 worker.phase = "standby" if worker.phase == "starting" else worker.phase
-                worker.alive_until = now + self.settings.hung_after_ms / 1e3
+                worker.alive(now + self.settings.hung_after_ms / 1e3)
             case e.Opened():
                 worker.opening -= event.partitions
+                yield from self._release(worker, event.lost & worker.held, now)
             case e.Released():
                 self._freed(worker, event.partitions, now)
                 self.status = max(self.status, int(event.unanswered > 0 and self.stopping))
             case e.Beat():
-                if not worker.ending:
-                    worker.alive_until = now + self.settings.hung_after_ms / 1e3
-                read = worker.held - worker.opening
-                self._deaths = {p: n for p, n in self._deaths.items() if p not in read}
-                self._deaths |= {p: n for p, n in event.suspects if p in read}
+                worker.alive(now + self.settings.hung_after_ms / 1e3)
+                # A worker forgets a partition a moment before it reports the release.
+                self._deaths.reported(worker.held - worker.opening - worker.releasing.keys(), event.suspects)
             case e.Ended():
                 yield from self._ended(worker, event.status, now)
 
@@ -131,15 +147,18 @@ class Fleet:
         self._free_since |= dict.fromkeys(partitions, now)
 
     def _ended(self, worker: Worker, status: int, now: float) -> Iterable[e.Action]:
-        for partition in worker.held - worker.opening:
-            self._deaths[partition] = self._deaths.get(partition, 0) + 1
+        self._deaths.died(worker.held - worker.opening)
         self._freed(worker, frozenset(worker.held), now)
         del self.workers[worker.number]
-        if self.stopping or (worker.ending and status == 0):
+        if self.stopping:
             self.status = max(self.status, abs(status))
             return
+        if worker.retired:
+            if status:
+                yield e.Report("warning", "replaced worker did not end in order", worker.number, status)
+            return
         is_new = self.is_reloading and worker.generation == self._generation
-        pause_s = self._restarts.setdefault(worker.number, Restarts(self.settings)).ended(now, worker.was_ready)
+        pause_s = self._slots.ended(worker.number, now, worker.was_ready)
         if is_new and not worker.was_ready:
             for other in self.workers.values():
                 other.generation = self._generation
@@ -150,127 +169,133 @@ class Fleet:
             self.stopping, self.status = True, abs(status) or 1
         else:
             yield e.Report("error", "worker ended, will be restarted", worker.number, status, pause_s)
+        self._slots.rest_if_needed(worker.number, self.workers, now, is_replacing=self._is_replacing)
 
     def _decide(self, now: float) -> Iterable[e.Action]:
         yield from self._kill(now)
         yield from self._retire(now)
         if self.stopping:
             if self.joined and not self.held:
-                self.joined = False
+                self._membership.joined = False
                 yield e.Leave()
             if not self.workers:
                 yield e.Exit(self.status)
             return
+        self._suspects = self._find_suspects(now)
         self._promote()
         if self.revoking:
             for worker in self.workers.values():
                 yield from self._release(worker, worker.held, now)
         else:
-            yield from self._assign()
+            yield from self._assign(now)
             yield from self._balance(now)
         yield from self._start(now)
-        yield from self._membership(now)
+        membership = self._membership.decide(len(self._ready()), holds=bool(self.held), now=now)
+        if isinstance(membership, e.Leave):
+            self.assigned, self.revoking, self._free_since = frozenset(), False, {}
+        if membership is not None:
+            yield membership
 
     def _kill(self, now: float) -> Iterable[e.Action]:
         for worker in self.workers.values():
-            if now >= min(worker.release_by, worker.alive_until):
-                late = now >= worker.release_by
-                worker.release_by = worker.alive_until = inf
+            late = now >= worker.release_by
+            if not worker.killed and (late or now >= worker.alive_until):
+                worker.killed, worker.phase = True, "draining"
                 yield e.Kill(worker.number, "it did not release its partitions in time" if late else "it is silent")
 
     def _retire(self, now: float) -> Iterable[e.Action]:
         """Ends processes: first they release their partitions."""
         for worker in self.workers.values() if self.stopping else self._replaceable():
-            worker.phase = "draining"
+            worker.retired, worker.phase = True, "draining"
         for worker in self.in_phase("draining"):
             yield from self._release(worker, worker.held, now)
-            if not worker.held and not worker.ending:
-                worker.ending, worker.alive_until, worker.release_by = True, inf, now + self.release_s
+            if not (worker.held or worker.ending or worker.killed):
+                worker.ending, worker.alive_until, worker.end_by = True, inf, now + self.release_s
                 yield e.Terminate(worker.number)
 
     def _replaceable(self) -> list[Worker]:
-        """Processes with earlier settings that may end now: one active one for each new one that is ready."""
+        """Processes with earlier settings that may end now: one that is ready for each new one that is ready."""
         old = [w for w in self.workers.values() if w.generation < self._generation and w.is_staying]
         starting = [w for w in old if w.phase == "starting"]
-        if not self._is_settled() or all(w.generation < self._generation for w in self.in_phase("standby")):
+        standby, ready = self.in_phase("standby"), self._ready()
+        # A suspect partition may need all new processes.
+        new = standby or (ready if len(ready) > self.settings.active else [])
+        if not self._is_settled() or all(w.generation < self._generation for w in new):
             return starting
         # A standby with earlier settings is the last to go: until then it can replace a worker that dies.
         return starting + sorted((w for w in old if w not in starting), key=lambda w: (w.phase, w.number))[:1]
 
+    def _wanted(self) -> int:
+        """The number of workers that should read: one more while only some partitions are suspects."""
+        return self.settings.active + bool(self._suspects and self.assigned - self._suspects)
+
     def _promote(self) -> None:
         active = self.in_phase("active")
-        waiting = any(self._is_suspect(p) for p in self.free)
-        wanted = self.settings.active
-        if waiting and not any(self._takes_suspects(w) for w in active):
-            wanted = max(wanted, len(active) + 1)
-        new = sorted(self.in_phase("standby"), key=lambda w: (-w.generation, w.number))
-        for worker in new[: max(0, wanted - len(active))]:
+        new = sorted(self.in_phase("standby"), key=lambda w: (-w.generation, bool(w.held), w.number))
+        for worker in new[: max(0, self._wanted() - len(active))]:
             worker.place = min(set(range(len(active) + 1)) - {other.place for other in active})
             worker.phase = "active"
             active.append(worker)
 
-    def _assign(self) -> Iterable[e.Action]:
-        suspects = {p for p in self.free if self._is_suspect(p)}
-        active = self.in_phase("active")
-        healthy = {w.number: len(w.held) for w in active if not any(self._is_suspect(p) for p in w.held)}
-        given = share(self.free - suspects, healthy, self._last_of) if healthy else {}
-        alone = {w.number: len(w.held) for w in active if self._takes_suspects(w) and w.number not in given}
-        given |= share(suspects, alone, self._last_of) if alone else {}
-        for number, partitions in given.items():
-            worker = self.workers[number]
-            worker.held |= partitions
-            worker.opening |= partitions
-            self._last_of |= dict.fromkeys(partitions, number)
-            since = min(self._free_since[p] for p in partitions)
-            yield e.Assign(number, frozenset(partitions), worker.place, since)
+    def _assign(self, now: float) -> Iterable[e.Action]:
+        """Gives partitions to workers, after these have released those that they must not have."""
+        active, suspects, healthy = self.in_phase("active"), self._suspects, self.assigned - self._suspects
+        alone = isolating({w.number: w.held for w in active}, suspects, healthy)
+        for kind, workers in (
+            (healthy, [w for w in active if w.number not in alone]),
+            (suspects, [w for w in active if w.number in alone]),
+        ):
+            for worker in workers:
+                yield from self._release(worker, worker.held - kind, now)
+            loads = {w.number: len(w.held) for w in workers if w.held <= kind}
+            for number, new in share(self.free & kind, loads, self._last_of).items() if loads else ():
+                worker = self.workers[number]
+                worker.held |= new
+                worker.opening |= new
+                self._last_of |= dict.fromkeys(new, number)
+                since = min(self._free_since[p] for p in new)
+                yield e.Assign(number, frozenset(new), worker.place, since)
 
     def _balance(self, now: float) -> Iterable[e.Action]:
         """Moves partitions between active workers, one step at a time, while nothing else changes."""
         active = self.in_phase("active")
-        if not self._is_settled() or any(self._is_suspect(p) for p in self.assigned):
+        if not self._is_settled():
             return
-        if len(active) > self.settings.active:
+        if len(active) > self._wanted():
             spare = min(active, key=lambda w: (len(w.held), -w.number))
             spare.phase = "standby"
             yield from self._release(spare, spare.held, now)
-        elif move := surplus({w.number: w.held for w in active}):
+        elif move := surplus({w.number: w.held for w in active if not w.held & self._suspects}):
             yield from self._release(self.workers[move[0]], move[1], now)
 
-    def _release(self, worker: Worker, partitions: set[Partition], now: float) -> Iterable[e.Action]:
-        new = frozenset(partitions - worker.releasing)
-        if new:
-            worker.releasing |= new
-            worker.release_by = min(worker.release_by, now + self.release_s)
+    def _release(self, worker: Worker, partitions: Iterable[Partition], now: float) -> Iterable[e.Action]:
+        new = frozenset(partitions) - worker.releasing.keys()
+        if new and not worker.killed:
+            worker.releasing |= dict.fromkeys(new, now + self.release_s)
             yield e.Release(worker.number, new)
 
+    @property
+    def _is_replacing(self) -> bool:
+        return self.is_reloading or any(worker.retired for worker in self.workers.values())
+
     def _start(self, now: float) -> Iterable[e.Action]:
-        wanted = self.settings.processes
-        # While processes are replaced, one more than usual runs.
-        numbers = [n for n in range(wanted + 1) if n not in self.workers]
-        resting = {n for n in numbers if n in self._restarts and now < self._restarts[n].not_before}
-        room = wanted + self.is_reloading - len(self.workers) - len(resting)
         current = sum(w.generation == self._generation for w in self.workers.values() if w.is_staying)
-        for number in [n for n in numbers if n not in resting][: max(0, min(room, wanted - current))]:
+        numbers = self._slots.startable(self.workers, now, is_replacing=self._is_replacing)
+        for number in numbers[: max(0, self.settings.processes - current)]:
             self.workers[number] = Worker(number, self._generation)
             yield e.Start(number)
 
-    def _membership(self, now: float) -> Iterable[e.Action]:
-        ready = len(self.in_phase("standby", "active"))
-        self._ready_since = min(now, self._ready_since) if ready else inf
-        self._unready_since = inf if ready else min(now, self._unready_since)
-        if not self.joined and (ready >= self.settings.active or now >= self._ready_since + _JOIN_AFTER_S):
-            self.joined = True
-            yield e.Join()
-        elif self.joined and not self.held and now >= self._unready_since + _LEAVE_AFTER_S:
-            self.joined, self.assigned, self.revoking = False, frozenset(), False
-            yield e.Leave()
+    def _ready(self) -> list[Worker]:
+        return self.in_phase("standby", "active")
 
     def _is_settled(self) -> bool:
-        """Whether every partition is read by a worker that stays."""
-        return not (self.revoking or self.free or any(worker.is_moving for worker in self.workers.values()))
+        """Whether every partition that may be read is read by a worker that stays."""
+        return not ((self.free and not self.revoking) or any(w.is_moving for w in self.workers.values()))
 
-    def _is_suspect(self, partition: Partition) -> bool:
-        return self._deaths.get(partition, 0) >= _SUSPECT_DEATHS
-
-    def _takes_suspects(self, worker: Worker) -> bool:
-        return all(self._is_suspect(p) for p in worker.held)
+    def _find_suspects(self, now: float) -> frozenset[Partition]:
+        if self.settings.processes == 1:
+            return frozenset()
+        found = self._deaths.suspects & self.assigned
+        if len(self._ready()) > 1:
+            return found
+        return frozenset(p for p in found if now < self._free_since[p] + _ISOLATE_WITHIN_S)

@@ -15,9 +15,10 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
-    """The worker reads these partitions."""
+    """The worker reads these partitions. `lost`: it was to open these and does not read them."""
 
     partitions: list[Partition]
+    lost: list[Partition] = []
 
 
 class Released(msgspec.Struct, frozen=True, tag="released"):
@@ -35,7 +36,10 @@ class Commit(msgspec.Struct, frozen=True, tag="commit"):
 
 
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
-    """The worker is alive. `suspects`: partitions with deaths at their position, with the number of deaths."""
+    """The worker is alive.
+
+    `suspects`: partitions with deaths at their position, with the number of deaths.
+    """
 
     suspects: list[tuple[Partition, int]] = []
 

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 
 from streamer.settings.deployment import SupervisorSettings
 
+_LONGEST_PAUSE_S = 60.0
+
 
 @dataclass(slots=True)
 class Restarts:
     """The ends of the processes of one worker number.
 
-    1. The pause before a start is `restart_pause_ms`; it doubles with each process that ends before it is ready.
+    1. The pause before a start is `restart_pause_ms`; it doubles with each process that ends before it is ready, up to
+       one minute.
     2. More than `max_restarts` ends within `restart_window_s` are too many.
     """
 
@@ -28,6 +31,8 @@ class Restarts:
         if len(self._ends) > self.settings.max_restarts:
             return None
         self._unready = 0 if was_ready else self._unready + 1
-        pause_s: float = self.settings.restart_pause_ms / 1e3 * 2.0 ** max(0, self._unready - 1)
+        first_s: float = self.settings.restart_pause_ms / 1e3
+        pause_s = first_s * 2.0 ** min(30, max(0, self._unready - 1))
+        pause_s = min(pause_s, max(first_s, _LONGEST_PAUSE_S))
         self.not_before = now + pause_s
         return pause_s

@@ -1,5 +1,6 @@
 """Shares partitions among active workers. Pure."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from math import ceil
 
@@ -21,24 +22,37 @@ def share(
     Returns:
         The partitions of each worker that gets one.
     """
-    found: dict[int, set[Partition]] = {}
-    counts = dict(loads)
-    most = ceil((sum(counts.values()) + len(free)) / len(counts))
-    # Those that can return come first.
-    for partition in sorted(free, key=lambda p: (last.get(p) not in counts, p)):
-        number = last.get(partition, -1)
-        if counts.get(number, most) >= most:
-            number = min(counts, key=lambda n: (counts[n], n))
+    counts, returning = dict(loads), Counter(last.get(partition) for partition in free)
+    room: Counter[int] = Counter()
+    for _ in free:
+        # Among the least loaded workers, one that had more of the partitions comes first.
+        number = min(counts, key=lambda n: (counts[n], room[n] - returning[n], n))
         counts[number] += 1
+        room[number] += 1
+    found: dict[int, set[Partition]] = {}
+    homeless = []
+    for partition in sorted(free):
+        number = last.get(partition, -1)
+        if room[number] > 0:
+            room[number] -= 1
+            found.setdefault(number, set()).add(partition)
+        else:
+            homeless.append(partition)
+    for partition, number in zip(homeless, room.elements(), strict=True):
         found.setdefault(number, set()).add(partition)
     return found
 
 
 def surplus(held: Mapping[int, Collection[Partition]]) -> tuple[int, set[Partition]] | None:
-    """The worker with the most partitions, and those that another should have; None if they differ by at most one."""
+    """The worker with the most partitions, and those that another should have; None if they differ by at most one.
+
+    `share` gives none of them back to this worker.
+    """
     if not held:
         return None
     most = max(held, key=lambda n: (len(held[n]), n))
-    fewest = min(len(partitions) for partitions in held.values())
-    count = (len(held[most]) - fewest) // 2
-    return (most, set(sorted(held[most])[-count:])) if count else None
+    count, fewest = len(held[most]), min(len(partitions) for partitions in held.values())
+    if count - fewest <= 1:
+        return None
+    fair = ceil(sum(len(partitions) for partitions in held.values()) / len(held))
+    return most, set(sorted(held[most])[-max(1, count - fair) :])

@@ -4,16 +4,14 @@ import asyncio
 import signal
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
-from streamer.kafka import clients
 from streamer.metrics import SupervisorMetrics
 from streamer.ops.http_server import HttpServer
 from streamer.ops.supervisor_handlers import SupervisorHandlers
@@ -22,27 +20,13 @@ from streamer.settings import Settings
 from streamer.supervision import events as e
 from streamer.supervision import messages as m
 from streamer.supervision.fleet import Fleet
+from streamer.supervision.group import Group, NewMember
 from streamer.supervision.worker_process import WorkerProcess
 from streamer.tasks import TaskOwner
 from streamer.types import Partition
 
-_RETRY_S = 1.0
-_LEAVE_S = 8.0
 # A worker has this time for the brokers' part of a release, in addition to `service.drain_ms`.
 _RELEASE_MARGIN_S = 10.0
-
-
-class Member(Protocol):
-    """The group's member: `streamer.kafka.member.GroupMember`, or a fake."""
-
-    async def join(self) -> None: ...
-    async def watch(self) -> None: ...
-    async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None: ...
-    async def leave(self) -> None: ...
-
-
-NewMember = Callable[[Callable[[frozenset[Partition]], None], Callable[[], Awaitable[None]]], Member]
-"""Makes a member that calls the first function with each new assignment, and awaits the second before it loses one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +69,11 @@ class Supervisor:
         self._settings = settings
         self._log = log
         self._program = program
-        self._new_member = new_member
+        self._group = Group(new_member, lambda found: self._handle(e.Assigned(found)), self._revoke, log)
         self._folder = tempfile.TemporaryDirectory(prefix="streamer-")
         release_s = settings.service.drain_ms / 1e3 + _RELEASE_MARGIN_S
         self.fleet = Fleet(settings.supervisor, release_s)
         self._children: dict[int, _Child] = {}
-        self._member: Member | None = None
         self._membership: asyncio.Task[None] | None = None
         self._metrics = SupervisorMetrics()
         client = WorkerClient(self.workers, self._socket, settings.ops.token)
@@ -135,9 +118,7 @@ class Supervisor:
 
     def workers(self) -> list[WorkerView]:
         """The workers, and the numbers of those that should run and do not."""
-        found = [
-            WorkerView(n, None, "down") for n in range(self.fleet.settings.processes) if n not in self.fleet.workers
-        ]
+        found = [WorkerView(n, None, "down") for n in self.fleet.missing]
         for number, worker in self.fleet.workers.items():
             pid = self._children[number].process.pid if number in self._children else None
             found.append(WorkerView(number, pid, worker.phase, frozenset(worker.held)))
@@ -159,11 +140,7 @@ class Supervisor:
             self._timer.cancel()
         due = self.fleet.next_due(now)
         if due < inf:
-            self._timer = asyncio.get_running_loop().call_later(due - now, self._tick, due)
-
-    def _tick(self, due: float) -> None:
-        late_s = time.monotonic() - due
-        self._handle(e.Tick(late_s if late_s > 1 else 0.0))
+            self._timer = asyncio.get_running_loop().call_later(due - now, self._handle, e.Tick())
 
     def _perform(self, action: e.Action) -> None:
         match action:
@@ -229,12 +206,12 @@ class Supervisor:
             case m.Ready():
                 self._log.info("worker ready", worker=number)
                 self._handle(e.Ready(number))
-            case m.Opened(partitions):
+            case m.Opened(partitions, lost):
                 seconds = time.monotonic() - child.opening_since
                 child.opening_since = inf
                 self._metrics.takeover.observe(seconds)
                 self._log.info("worker reads", worker=number, partitions=_names(partitions), after_s=round(seconds, 3))
-                self._handle(e.Opened(number, frozenset(partitions)))
+                self._handle(e.Opened(number, frozenset(partitions), frozenset(lost)))
             case m.Released(partitions, unanswered):
                 self._handle(e.Released(number, frozenset(partitions), unanswered))
             case m.Beat(suspects):
@@ -245,46 +222,20 @@ class Supervisor:
                 task.add_done_callback(child.commits.discard)
 
     async def _commit(self, number: int, child: _Child, message: m.Commit) -> None:
-        offsets = {(topic, partition): (offset, text) for topic, partition, offset, text in message.offsets}
         worker = self.fleet.workers.get(number)
-        if self._member is None or worker is None or not worker.held.issuperset(offsets):
+        partitions = {(topic, partition) for topic, partition, _, _ in message.offsets}
+        if worker is None or not worker.held.issuperset(partitions):
             child.process.send(m.Committed(message.id, "lost"))
-            return
-        try:
-            await self._member.commit(offsets)
-        except clients.COMMIT_LOST:
-            child.process.send(m.Committed(message.id, "lost"))
-        except (clients.CLIENT_ERROR, TimeoutError) as error:
-            child.process.send(m.Committed(message.id, "failed", repr(error)))
         else:
-            child.process.send(m.Committed(message.id, "stored"))
+            child.process.send(await self._group.commit(message))
 
     async def _be_member(self) -> None:
-        """Is a member of the group until cancelled, or until another process has taken the member's name."""
-        while True:
-            self._member = self._new_member(lambda found: self._handle(e.Assigned(found)), self._revoke)
-            try:
-                await self._member.join()
-                await self._member.watch()
-            except ConfigError as error:
-                self._failure = error
-                self._log.error("another process has the place of this one, draining", error=str(error))
-                self._handle(e.Stop())
-                return
-            except clients.CLIENT_ERROR as error:
-                self._log.warning("no member of the group, retried", error=repr(error))
-                await self._revoke()
-            finally:
-                member, self._member = self._member, None
-                await self._leave(member)
-            await asyncio.sleep(_RETRY_S)
-
-    async def _leave(self, member: Member) -> None:
         try:
-            async with asyncio.timeout(_LEAVE_S):
-                await member.leave()
-        except (clients.CLIENT_ERROR, TimeoutError) as error:
-            self._log.warning("the brokers do not answer, left without them", error=repr(error))
+            await self._group.run()
+        except ConfigError as error:
+            self._failure = error
+            self._log.error("another process has the place of this one, draining", error=str(error))
+            self._handle(e.Stop())
 
     async def _revoke(self) -> None:
         """Waits until no worker holds a partition."""

@@ -47,7 +47,7 @@ class WorkerLink:
         return cls(await Link.over(socket.socket(fileno=descriptor), m.TO_WORKER))
 
     async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> bool:
-        """Commits offsets with their metadata; false if the group has moved the partitions meanwhile.
+        """Commits offsets with metadata; false if the group has moved the partitions.
 
         Raises:
             ConnectionError: the supervisor could not commit, or has ended.
@@ -67,7 +67,7 @@ class WorkerLink:
         return committed.outcome == "stored"
 
     async def run(self, partitions: Partitions, spawn: Spawn) -> None:
-        """Reports that the worker is ready, and executes commands until the supervisor closes the link."""
+        """Reports that the worker is ready, and executes commands until the link closes."""
         self._link.send(m.Ready())
         spawn(self._beat(partitions), "beat")
         try:
@@ -92,7 +92,8 @@ class WorkerLink:
             await asyncio.sleep(_BEAT_S)
 
     async def _open(self, partitions: Partitions, new: frozenset[Partition]) -> None:
-        self._link.send(m.Opened(list(await partitions.open(new))))
+        read = await partitions.open(new)
+        self._link.send(m.Opened(list(read), list(new - read)))
         self._link.send(m.Beat(list(partitions.suspects().items())))
 
     async def _release(self, partitions: Partitions, going: frozenset[Partition]) -> None:

@@ -22,22 +22,27 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> "WorkerProcess":
-        """Starts a process; `STREAMER_SUPERVISOR__LINK` in its environment names its end of the link.
+        """Starts a process. `STREAMER_SUPERVISOR__LINK` names its end of the link.
 
         Raises:
             OSError: the process cannot be started.
         """
         ours, theirs = socket.socketpair()
+        link = await Link.over(ours, m.FROM_WORKER)
         with theirs:
             number = theirs.fileno()
-            # In its own process group: Ctrl-C on a terminal reaches only the supervisor, which then stops the workers.
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                env={**environment, "STREAMER_SUPERVISOR__LINK": str(number)},
-                pass_fds=[number],
-                process_group=0,
-            )
-        return cls(process, await Link.over(ours, m.FROM_WORKER))
+            try:
+                # In its own process group: Ctrl-C on a terminal reaches only the supervisor, which stops the workers.
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    env={**environment, "STREAMER_SUPERVISOR__LINK": str(number)},
+                    pass_fds=[number],
+                    process_group=0,
+                )
+            except OSError:
+                link.close()
+                raise
+        return cls(process, link)
 
     @property
     def pid(self) -> int:

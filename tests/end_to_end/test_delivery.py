@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as ReadPartition
+from typer.testing import CliRunner
 
 from sandbox.broker.kafka import KafkaBroker
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
+from streamer.commands import app
 from tests.end_to_end.conftest import ANSWER_S, System, request
 from tests.end_to_end.fragile_scorer import STATUS
 from tests.kafka_fixtures import FreshTopic
@@ -52,6 +55,10 @@ def _committed(system: System) -> OffsetAndMetadata:
         return found.get(partition, OffsetAndMetadata(-1, ""))
 
     return asyncio.run(ask())
+
+
+def _is_committed(system: System, offset: int) -> bool:
+    return bool(_committed(system).offset == offset)
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:
@@ -120,6 +127,27 @@ def test_a_fenced_worker_stops_with_one_line_and_its_successor_answers(system: S
     assert "Traceback" not in log, log
     with system.scorer(**settings):
         assert set(system.answers(2)) == {"before", "after"}
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_of_two_workers_with_one_static_name_the_older_ends_with_one_line(system: System, guarantee: str) -> None:
+    """With exit status 2: a restart would take the name back."""
+    settings = {**MEMBER, "delivery__guarantee": guarantee}
+    with system.scorer(**settings) as old:
+        system.send([request("before")])
+        system.answers(1)
+        with ScorerProcess(
+            {**system.settings, **{name.replace("__", "."): value for name, value in settings.items()}},
+            system.folder / "younger.log",
+        ) as young:
+            assert old.wait(ANSWER_S) == 2
+            system.send([request("after")])
+            assert set(system.answers(2)) == {"before", "after"}
+            assert young.stop() == 0
+        log = old.log_path.read_text()
+    said = [line for line in log.splitlines() if line.startswith("streamer: kafka.group_instance_id: another process")]
+    assert len(said) == 1, log
+    assert "Traceback" not in log, log
 
 
 @pytest.mark.slow
@@ -222,10 +250,12 @@ def test_only_the_record_that_kills_its_worker_is_dead_lettered(system: System, 
     settings = {**system.settings, **changed, "delivery.guarantee": guarantee}
     scorer = ScorerProcess(settings, system.folder / "scorer.log", command=FRAGILE)
     system.send(values)
-    for crash in ("with others in flight", "alone"):
+    marks = []
+    for death in range(5):
         scorer.spawn()
-        assert scorer.wait(ANSWER_S) == STATUS, f"{crash}: {scorer.log_tail()}"
-    assert _committed(system).metadata == "ctr-streamer:careful until 13 trying 7"
+        assert scorer.wait(ANSWER_S) == STATUS, f"death {death}: {scorer.log_tail()}"
+        marks.append(_committed(system).metadata)
+    assert marks[-2:] == [f"ctr-streamer:careful until 13 trying 7 deaths {deaths}" for deaths in (0, 1)], marks
     with scorer:
         (letter,) = system.read(system.dead_letters, 1)
         # After the window records are not isolated.
@@ -240,3 +270,38 @@ def test_only_the_record_that_kills_its_worker_is_dead_lettered(system: System, 
     assert letter.headers["dead_letter.stage"] == b"crash"
     assert letter.headers["dead_letter.offset"] == b"7"
     assert len(system.read(system.dead_letters, 2, timeout_s=3)) == 1
+    names = ("kafka.bootstrap_servers", "sink.dead_letter_topic")
+    environment = {f"STREAMER_{name.replace('.', '__').upper()}": str(settings[name]) for name in names}
+    sent_again = CliRunner().invoke(app, ["dlq", "replay", "--stage", "crash", "--yes"], env=environment)
+    assert "1 replayed" in sent_again.output
+    with ScorerProcess(settings, system.folder / "repaired.log"):
+        read = system.read(system.scores, len(answers) + 1)
+    assert read[-1].json["request_id"] == "kills its worker"
+
+
+def test_a_worker_killed_from_outside_isolates_nothing_and_dead_letters_nothing(
+    system: System, simulated_server: ModelServerProcess
+) -> None:
+    """Each kill leaves hundreds of uncommitted records, some of them in flight."""
+    total, kills = 300, 3
+    names = {f"{kill}-{i}" for kill in range(kills) for i in range(total)}
+    with system.scorer(**MEMBER) as scorer:
+        for kill in range(kills):
+            simulated_server.pause()
+            try:
+                system.send([request(f"{kill}-{i}") for i in range(total)])
+                _until(lambda: scorer.metric("streamer_source_in_flight_records") > 1, "nothing is in flight")
+                scorer.kill()
+            finally:
+                simulated_server.resume()
+            scorer.start()
+            assert scorer.metric("streamer_delivery_isolated_partitions") == 0
+            _until(partial(_is_committed, system, total * (kill + 1)), "the successor does not go on")
+            assert scorer.metric("streamer_delivery_isolated_partitions") == 0
+        assert scorer.stop() == 0
+        log = scorer.log_path.read_text()
+    answers = [message.json["request_id"] for message in system.read(system.scores, 3 * len(names), timeout_s=5)]
+    assert set(answers) == names
+    assert system.read(system.dead_letters, 1, timeout_s=3) == []
+    assert log.count("workers died at the committed offsets") == kills
+    assert "one at a time" not in log

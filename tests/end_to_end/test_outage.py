@@ -59,7 +59,7 @@ def test_live_requests_are_scored_while_old_ones_expire_and_each_has_one_answer(
         assert {m.json["request_id"]: m.json["status"] for m in _read_until(system, live)}.items() >= {
             (name, "ok") for name in live
         }
-        # It answers 200 old requests/s, and leaves in the middle of the backlog.
+        # It answers 100 old requests/s at most, and leaves in the middle of the backlog.
         assert scorer.stop() == 0
     left = _committed(system)
     assert left.offset < OLD, "the old requests were answered before the live ones"

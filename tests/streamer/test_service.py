@@ -2,12 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import get_args
 
 import pytest
 import structlog
 
+from streamer.errors import ConfigError, FencedError
+from streamer.kafka.aiokafka_coordinator import InstanceReplacedError
 from streamer.kafka.offsets import OffsetTracker
 from streamer.service import Service, State
 from streamer.settings import Settings
@@ -35,6 +38,24 @@ class Refused:
         await asyncio.Event().wait()
 
 
+class Accepted(Refused):
+    """Brokers that accept dead letters as soon as `accepts` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accepts = asyncio.Event()
+        self.count = 0
+
+    async def dead_letter(self, letter: DeadLetter) -> None:
+        self.asked.set()
+        await self.accepts.wait()
+        self.count += 1
+
+
+async def never(_: bytes | None, *__: object) -> None:
+    raise AssertionError("no version is in the shadow, and nothing is logged")
+
+
 async def test_a_drain_does_not_wait_for_records_that_are_somebody_elses_now() -> None:
     """They are sent again until they are acknowledged; this worker no longer counts them."""
     group, offsets, answers = FakeGroup("t", 1), OffsetTracker(), Refused()
@@ -44,11 +65,8 @@ async def test_a_drain_does_not_wait_for_records_that_are_somebody_elses_now() -
     source = service.assembly.source(FakeConsumer(group), offsets, group.commits_of)
     await source.start()
 
-    async def publish(_: bytes | None, *__: object) -> None:
-        raise AssertionError("no version is in the shadow, and nothing is logged")
-
     scorer = service.assembly.scorer(
-        source, servers, answers, models=models, cache=None, publish_shadow=publish, publish_rows=publish
+        source, servers, answers, models=models, cache=None, publish_shadow=never, publish_rows=never
     )
     work = asyncio.create_task(service.work(source, scorer))
     async with asyncio.timeout(WAIT_S):
@@ -58,6 +76,54 @@ async def test_a_drain_does_not_wait_for_records_that_are_somebody_elses_now() -
         assert source.unacknowledged == 0
         service.stop()
         assert await work is True, "all that was this worker's"
+
+
+class ReplacedService(Service):
+    """A worker whose start is over; its answers need no brokers."""
+
+    def __init__(self, scoring: Callable[[Service], Awaitable[bool]]) -> None:
+        changed = {**SETTINGS.model_dump(), "ops": {"port": 0}, "kafka": {"group_instance_id": "a"}}
+        super().__init__(Settings.model_validate(changed), structlog.get_logger())
+        self._scoring = scoring
+
+    async def _serve(self, stack: AsyncExitStack) -> bool:
+        return await self._scoring(self)
+
+
+@pytest.mark.parametrize("is_fenced", [False, True])
+async def test_a_worker_whose_static_name_is_taken_answers_and_ends_with_the_reason(is_fenced: bool) -> None:
+    """With `exactly_once` the younger process usually fences it before the next heartbeat."""
+    group, offsets, letters = FakeGroup("t", 1), OffsetTracker(), Accepted()
+
+    async def scoring(service: Service) -> bool:
+        servers, consumer = VirtualServers([loaded(1)]), FakeConsumer(group)
+        models = service.assembly.models(servers, None)
+        await models.refresh()
+        source = service.assembly.source(consumer, offsets, group.commits_of)
+        await source.start()
+
+        async def commit() -> None:
+            raise FencedError("t", 0)
+
+        if is_fenced:
+            source.commit_when_due = commit  # type: ignore[method-assign]
+        scorer = service.assembly.scorer(
+            source, servers, letters, models=models, cache=None, publish_shadow=never, publish_rows=never
+        )
+        work = asyncio.create_task(service.work(source, scorer))
+        group.produce(0, b"no request", round(time.time() * 1e3))
+        await letters.asked.wait()
+        consumer.failures = [InstanceReplacedError("a", "client x at y")]
+        group.produce(0, b"of the younger process", round(time.time() * 1e3))
+        await asyncio.sleep(0)
+        letters.accepts.set()
+        return await work
+
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(ConfigError, match="another process has taken the name 'a'"):
+            await ReplacedService(scoring).run()
+    assert letters.count == 1
+    assert offsets.unacknowledged == 0
 
 
 async def test_a_signal_is_heard_while_the_start_waits() -> None:

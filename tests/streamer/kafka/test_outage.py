@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
-from aiokafka import TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from streamer.assembly import Assembly
@@ -37,6 +37,7 @@ class WatchedGroup(FakeGroup):
         self.answers: list[tuple[float, int, int]] = []
         self.readers: list[FakeConsumer] = []
         self.deleted: set[tuple[int, int]] = set()
+        self.fails = False
 
     @property
     def answered(self) -> list[tuple[int, int]]:
@@ -61,6 +62,8 @@ class WatchedGroup(FakeGroup):
         return all(self.commits.get(top, (0, ""))[0] == len(log) for top, log in self.logs.items())
 
     def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        if self.fails:
+            raise KafkaConnectionError("no coordinator")
         before = {top: self.commits.get(top, (0, ""))[0] for top in offsets}
         super().commit(offsets)
         assert all(self.commits[top][0] >= offset for top, offset in before.items())
@@ -226,6 +229,21 @@ async def test_uncommitted_live_records_stay_bounded_while_the_gap_is_open() -> 
 
 
 @virtual
+async def test_uncommitted_records_of_a_gap_are_bounded_while_no_commit_is_stored() -> None:
+    group = WatchedGroup()
+    group.write(0, OLD, age_s=OLD_S)
+    async with started(group) as worker:
+        await asyncio.sleep(0.05)
+        group.fails = True
+        await asyncio.sleep(5.0)
+        assert worker.source.offsets.uncommitted == 100
+        assert len(group.answered) < 300
+        group.fails = False
+        await group.settle()
+    assert once(group)
+
+
+@virtual
 async def test_a_release_in_the_middle_of_a_gap_repeats_no_answer() -> None:
     group = WatchedGroup()
     group.write(0, OLD, age_s=OLD_S)
@@ -256,6 +274,35 @@ async def test_a_revocation_in_the_middle_of_a_gap_repeats_no_answer() -> None:
         await group.settle()
         assert not any(reader.is_started for reader in group.readers)
     assert once(group)
+
+
+@virtual
+async def test_records_fetched_before_a_partition_was_lost_do_not_enter_its_next_gap() -> None:
+    """They come after records that were not drained in time, and that are read again."""
+    group = WatchedGroup()
+    group.write(0, OLD, age_s=OLD_S)
+    async with started(group, 10.0, max_backlog_records=100) as worker:
+        fetched, returned = asyncio.Event(), asyncio.Event()
+        while worker.source.offsets.unacknowledged < 16:  # noqa: ASYNC110  a virtual clock
+            await asyncio.sleep(0.001)
+        (reader,) = group.readers
+        fetch = reader.getmany
+
+        async def slow(**options: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+            found = await fetch(**options)
+            fetched.set()
+            await returned.wait()
+            return found
+
+        reader.getmany = slow  # type: ignore[method-assign]
+        await fetched.wait()
+        await group.rebalance([])
+        worker.seconds = lambda: 0.001
+        await group.rebalance([worker.consumer])
+        assert worker.source.offsets.unread[("t", 0)].position == 0
+        returned.set()
+        await group.settle()
+    assert set(group.answered) == {(0, n) for n in range(OLD)}
 
 
 @virtual
@@ -365,6 +412,30 @@ async def test_an_isolated_partition_pauses_the_backlog_of_the_others() -> None:
             await asyncio.sleep(0.001)
         assert most == 1
         await group.settle()
+    assert once(group)
+
+
+@virtual
+async def test_an_isolated_partition_is_read_without_the_records_that_are_answered() -> None:
+    group = WatchedGroup()
+    group.write(0, 10, age_s=OLD_S)
+    group.answers = [(0.0, 0, n) for n in (3, 4, 5)]
+    group.commits[group.tops[0]] = (0, "ctr-streamer:careful until 10 answered 3-6")
+    async with started(group):
+        await group.settle()
+    assert once(group)
+    assert group.readers == []
+
+
+@virtual
+async def test_the_rest_of_a_range_of_answered_records_is_not_fetched() -> None:
+    group = WatchedGroup()
+    group.write(0, 2000, age_s=OLD_S)
+    group.answers = [(0.0, 0, n) for n in range(50, 1990)]
+    group.commits[group.tops[0]] = (0, "ctr-streamer:clean answered 50-1990")
+    async with started(group):
+        await asyncio.sleep(1.0)
+        assert group.is_all_committed
     assert once(group)
 
 

@@ -153,6 +153,23 @@ async def test_a_revocation_waits_for_unacknowledged_records() -> None:
 
 
 @virtual
+async def test_a_worker_that_stops_does_not_wait_for_records_that_nobody_answers() -> None:
+    """After an error its tasks are cancelled; until it has left, the group gives its partitions to nobody."""
+    clock = asyncio.get_running_loop().time
+    group = WatchedGroup(partitions=1)
+    async with started(group, lambda: 30.0, lambda: 0.0) as (fails, other):
+        await group.rebalance([fails.consumer])
+        group.produce(0, b"r")
+        await asyncio.sleep(0.2)
+        began = clock()
+        revoking = asyncio.create_task(group.rebalance([fails.consumer, other.consumer]))
+        await asyncio.sleep(0.1)
+        await fails.source.stop()
+        await revoking
+        assert clock() - began == pytest.approx(0.1, abs=0.01)
+
+
+@virtual
 async def test_a_partition_without_acknowledgements_stops_no_other() -> None:
     group = WatchedGroup(partitions=3)
     async with started(group, lambda: 30.0) as (member,):

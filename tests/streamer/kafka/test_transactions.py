@@ -1,6 +1,7 @@
 """Producers of several partitions that start together; tests/end_to_end tests transactions."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 import structlog
 from aiokafka.errors import KafkaError
 
+from streamer.errors import FencedError
 from streamer.kafka.offsets import OffsetTracker
-from streamer.kafka.partition_transactions import TransactionContext
+from streamer.kafka.partition_transactions import PartitionTransactions, TransactionContext
+from streamer.kafka.producers import Message
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
 from streamer.settings.sections import DeliverySettings, SinkSettings
@@ -51,6 +54,40 @@ class Producers:
         return self.made[partition][-1]
 
 
+def context_of(
+    producers: Producers, committed: Callable[[Partition], Awaitable[int | None]], offsets: OffsetTracker
+) -> TransactionContext:
+    return TransactionContext(
+        producers,
+        committed,
+        offsets,
+        group_id="g",
+        sink=SinkSettings(),
+        settings=DeliverySettings(),
+        metrics=Metrics(),
+        log=structlog.get_logger(),
+    )
+
+
+@virtual
+async def test_a_paused_worker_does_not_fence_its_successor() -> None:
+    """A transaction times out during the pause; a new producer would fence that of the successor."""
+    asked: list[Partition] = []
+
+    async def committed(partition: Partition) -> int | None:
+        asked.append(partition)
+        return 9
+
+    producers, offsets = Producers(), OffsetTracker()
+    offsets.committed({REJECTED: 3})
+    transactions = PartitionTransactions(REJECTED, context_of(producers, committed, offsets))
+    transactions.add(3, Message("t", None, b"answer", []))
+    with pytest.raises(FencedError):
+        await transactions.commit(lambda *_: "mark")
+    assert asked == [REJECTED]
+    assert producers.made[REJECTED] == []
+
+
 @virtual
 async def test_a_partition_whose_producer_is_rejected_starts_no_second_one_for_another() -> None:
     """The second producer would fence the first, which nothing would stop."""
@@ -59,16 +96,7 @@ async def test_a_partition_whose_producer_is_rejected_starts_no_second_one_for_a
         return None
 
     producers = Producers()
-    context = TransactionContext(
-        producers,
-        committed,
-        OffsetTracker(),
-        group_id="g",
-        sink=SinkSettings(),
-        settings=DeliverySettings(),
-        metrics=Metrics(),
-        log=structlog.get_logger(),
-    )
+    context = context_of(producers, committed, OffsetTracker())
     transactions = Transactions(context)
     with pytest.raises(KafkaError, match="not now"):
         await transactions.open([SLOW, REJECTED])

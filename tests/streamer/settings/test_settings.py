@@ -70,6 +70,10 @@ def test_the_environment_overrides_the_file(tmp_path: Path, monkeypatch: pytest.
         ("source:", "source: Input should be a valid dictionary"),
         ("predictor: {addresses: []}", "predictor.addresses: "),
         ("kafka: {ssl_cert_file: x}", "kafka: ssl_cert_file and ssl_key_file go together"),
+        (
+            "kafka: {session_timeout_ms: 6000, heartbeat_interval_ms: 2001}",
+            "kafka: heartbeat_interval_ms is 2001, at most a third of session_timeout_ms (2000) is allowed",
+        ),
         ("predictor: {tls_key_file: x}", "predictor: tls_cert_file and tls_key_file go together"),
         (
             "kafka: {security_protocol: SASL_SSL}",
