@@ -1,4 +1,4 @@
-# Public targets: demo train-demo test test-all lint bench bench-all chaos quality plots drawings hooks clean. Each runs `setup` first if necessary.
+# Public targets: demo train-demo test test-all lint bench bench-all chaos chaos-all quality plots drawings hooks clean. Each runs `setup` first if necessary.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ PIECE ?=
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo train-demo test test-all lint bench bench-all chaos quality plots drawings hooks clean setup
+.PHONY: help demo train-demo test test-all lint bench bench-all chaos chaos-all quality plots drawings hooks clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES=)"
@@ -30,6 +30,7 @@ help:
 	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas, training input (SCENARIO= SECONDS=)"
 	@echo "make bench-all  all scenarios, with the long ones, such as distributed training (SECONDS=)"
 	@echo "make chaos  inject faults, and count lost and duplicate answers (SCENARIO= RATE= TIMES= GUARANTEE=)"
+	@echo "make chaos-all  all scenarios, with the long ones"
 	@echo "make quality  train and evaluate the models; tables and pictures in docs/models.md (PIECE=)"
 	@echo "make plots  pictures of the figures of make bench"
 	@echo "make drawings  draw the pictures of docs/ that follow from the code"
@@ -77,9 +78,13 @@ bench: $(READY)
 bench-all: $(READY)
 	$(BIN)/python -m benchmarks --all $(BENCH_SECONDS)
 
+CHAOS := $(if $(RATE),--rate $(RATE)) $(if $(TIMES),--times $(TIMES)) $(if $(GUARANTEE),--guarantee $(GUARANTEE))
+
 chaos: $(READY)
-	$(BIN)/python -m benchmarks.chaos $(SCENARIO) $(if $(RATE),--rate $(RATE)) $(if $(TIMES),--times $(TIMES)) \
-	    $(if $(GUARANTEE),--guarantee $(GUARANTEE))
+	$(BIN)/python -m benchmarks.chaos $(SCENARIO) $(CHAOS)
+
+chaos-all: $(READY)
+	$(BIN)/python -m benchmarks.chaos --all $(CHAOS)
 
 quality: $(READY)
 	$(BIN)/python -m benchmarks.quality $(PIECE)

@@ -15,6 +15,7 @@ from typing import Self
 from rich.console import Console
 
 from benchmarks.programs import Run, follow, scorer
+from sandbox.broker.cluster import KafkaCluster
 from sandbox.broker.kafka import KafkaBroker
 from sandbox.broker.topics import Topics
 from sandbox.processes.model_server import ONE_THREAD_PER_CALL, ModelServerProcess
@@ -141,17 +142,18 @@ class Bench:
             log_path=self.work / "simulated.log",
         )
 
-    def topics(self, name: str, partitions: int = 4) -> Topics:
-        """New topics for one scorer."""
+    def topics(self, name: str, partitions: int = 4, broker: KafkaBroker | KafkaCluster | None = None) -> Topics:
+        """New topics for one scorer, on this broker instead of the bench's own."""
         topics = Topics(f"{name}-in", f"{name}-out", f"{name}-dead")
         for topic in topics:
-            self.broker.create_topic(topic, partitions)
+            (broker or self.broker).create_topic(topic, partitions)
         return topics
 
     def settings(self, topics: Topics, addresses: Sequence[str], overridden: Mapping[str, object]) -> dict[str, object]:
         """Settings of a scorer: addresses, topics and `overridden`; the defaults for the others."""
         return {
-            "kafka.bootstrap_servers": self.bootstrap,
+            # The bench's own broker starts only if it is used.
+            "kafka.bootstrap_servers": overridden.get("kafka.bootstrap_servers") or self.bootstrap,
             "kafka.group_id": topics.scores,
             "predictor.addresses": list(addresses),
             "source.topic": topics.requests,

@@ -9,17 +9,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from sandbox.broker.cluster import NODE_HEAP_MB, KafkaCluster
 from sandbox.broker.errors import BrokerError
 from sandbox.broker.jars import log_tail, prefetch
-from sandbox.broker.kafka import KafkaBroker
+from sandbox.broker.kafka import HEAP_MB, KafkaBroker
 
 _WATCH_S = 0.5
 
 
 def main(
-    port: Annotated[int | None, typer.Option(help="Port for clients on 127.0.0.1; default: a free port.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port for clients on 127.0.0.1; further nodes use the next ones; default: free.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder for the records; default: a temporary folder.")] = None,
-    heap_mb: Annotated[int, typer.Option(help="Java heap in MiB.")] = 512,
+    heap_mb: Annotated[
+        int | None, typer.Option(help="Java heap of each node in MiB; default: 512; in a cluster 384.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes; three keep three copies of each record.")] = 1,
     fetch_only: Annotated[bool, typer.Option("--fetch-only", help="Fetch Kafka's jars and exit.")] = False,
 ) -> None:
     """Runs Apache Kafka in the foreground and prints its bootstrap servers."""
@@ -31,11 +37,12 @@ def main(
         signal.signal(
             signal.SIGTERM, signal.default_int_handler
         )  # SIGTERM then has the effect of Ctrl-C, also during the start
-        with KafkaBroker(data, port=port, heap_mb=heap_mb) as broker:
-            typer.echo(broker.bootstrap_servers)
-            while broker.running:
+        with _opened(data, port, heap_mb, nodes) as brokers:
+            typer.echo(brokers.bootstrap_servers)
+            while brokers.running:
                 time.sleep(_WATCH_S)
-            console.print(log_tail(broker.log_path.read_text("utf-8", "replace")), markup=False, highlight=False)
+            ended = brokers if isinstance(brokers, KafkaBroker) else next(n for n in brokers.nodes if not n.running)
+            console.print(log_tail(ended.log_path.read_text("utf-8", "replace")), markup=False, highlight=False)
             console.print("Apache Kafka exited unexpectedly", style="red")
             sys.exit(1)
     except KeyboardInterrupt:
@@ -43,6 +50,14 @@ def main(
     except BrokerError as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         sys.exit(1)
+
+
+def _opened(data: Path | None, port: int | None, heap_mb: int | None, nodes: int) -> KafkaBroker | KafkaCluster:
+    """One broker or a cluster, not started yet."""
+    if nodes == 1:
+        return KafkaBroker(data, port=port, heap_mb=heap_mb or HEAP_MB)
+    ports = None if port is None else range(port, port + nodes)
+    return KafkaCluster(data, nodes=nodes, ports=ports, heap_mb=heap_mb or NODE_HEAP_MB)
 
 
 if __name__ == "__main__":

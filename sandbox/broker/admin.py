@@ -18,8 +18,10 @@ def admin_client(bootstrap: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2, "socket.timeout.ms": 60_000})
 
 
-def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
-    """Creates a topic of one replica, waits for the leaders of its partitions, returns its name.
+def create_topic(
+    bootstrap: str, name: str, partitions: int = 1, config: Mapping[str, str] | None = None, *, replication: int = 1
+) -> str:
+    """Creates a topic with `replication` copies, waits for its leaders, returns its name.
 
     Raises:
         BrokerError: the topic exists already, or the broker rejects the settings or does not answer.
@@ -27,7 +29,7 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping
     client = admin_client(bootstrap)
     if name in _finish(lambda timeout: client.list_topics(timeout=timeout), "list topics").topics:
         raise BrokerError(f"could not create topic {name}: it already exists")
-    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=replication, config=dict(config or {}))
     created = client.create_topics([topic], operation_timeout=_REQUEST_TIMEOUT_S)[name]
     # The topic did not exist before. If it exists now, librdkafka has retried a request whose response was lost.
     _finish(created.result, f"create topic {name}", accept=KafkaError.TOPIC_ALREADY_EXISTS)

@@ -1,13 +1,9 @@
 """An Apache Kafka node on loopback: broker and controller in one Java process."""
 
-import base64
-import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
-import uuid
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +14,15 @@ from confluent_kafka import KafkaException
 
 from sandbox.broker.admin import admin_client, create_topic
 from sandbox.broker.errors import BrokerError
-from sandbox.broker.jars import kafka_version, log_tail, prefetch
-from sandbox.broker.properties import Ports, node_properties
-from sandbox.host.parent import parent_bound_command
+from sandbox.broker.jars import kafka_version, prefetch
+from sandbox.broker.java import JavaProcess
+from sandbox.broker.properties import Member, Ports, new_cluster_id, node_properties
 from sandbox.host.ports import LOOPBACK, accepts, free_ports, is_free
 
 # 2 s on an idle machine, over a minute on a busy one. An early exit of the process ends the wait.
 _START_TIMEOUT_S = 600.0
-_STOP_TIMEOUT_S = 30.0
+HEAP_MB = 512
+_FORMAT_HEAP_MB = 128
 _POLL_S = 0.05
 _PORT_ATTEMPTS = 3
 
@@ -38,6 +35,7 @@ class KafkaBroker:
     - `config` overrides properties. The listener of clients is CLIENT. INTERNAL is a plaintext listener for the broker
       itself, so CLIENT alone can use TLS or SASL.
     - `advertised_port`: the port of CLIENT in the metadata for clients, for example that of a proxy.
+    - `member`: its place in a cluster of several nodes, with its ports; `KafkaCluster` makes such nodes.
 
     The thread that starts the process must live as long as the broker: its end kills the process.
     Not safe for use from several threads.
@@ -51,9 +49,10 @@ class KafkaBroker:
         *,
         port: int | None = None,
         advertised_port: int | None = None,
-        heap_mb: int = 512,
+        heap_mb: int = HEAP_MB,
         start_timeout_s: float = _START_TIMEOUT_S,
         config: Mapping[str, str] | None = None,
+        member: Member | None = None,
     ) -> None:
         self.reason = f"Apache Kafka {kafka_version()}"
         self._temporary = data_dir is None
@@ -61,13 +60,18 @@ class KafkaBroker:
         if self._temporary:
             weakref.finalize(self, shutil.rmtree, self.data_dir, ignore_errors=True)
         self.log_path = self.data_dir / "broker.log"
+        self._properties_path = self.data_dir / "server.properties"
         self._fixed_port = port
         self._advertised_port = advertised_port
         self._ports: Ports | None = None
         self._heap_mb = heap_mb
         self._start_timeout_s = start_timeout_s
         self._config = dict(config or {})
-        self._process: subprocess.Popen[bytes] | None = None
+        self._member = member
+        if member is not None:
+            self._ports = member.ports
+        self._java = JavaProcess(self.data_dir, self.log_path)
+        self._formatting = False
 
     @property
     def bootstrap_servers(self) -> str:
@@ -85,12 +89,12 @@ class KafkaBroker:
     @property
     def pid(self) -> int | None:
         """Process id; None if the broker does not run."""
-        return self._process.pid if self._process is not None and self.running else None
+        return self._java.pid
 
     @property
     def running(self) -> bool:
         """Whether the process exists; true also while it is paused."""
-        return self._process is not None and self._process.poll() is None
+        return self._java.running
 
     def start(self) -> None:
         """Starts the broker unless it runs, and returns when it answers requests.
@@ -102,7 +106,6 @@ class KafkaBroker:
             return
         libs = prefetch()
         deadline = time.monotonic() + self._start_timeout_s
-        self.data_dir.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             chosen_now = self._ports is None
             if self._ports is None:
@@ -114,7 +117,9 @@ class KafkaBroker:
             if self._fixed_port in taken:
                 raise BrokerError(f"another process uses port {self._fixed_port} of {LOOPBACK}")
             try:
-                self._launch(libs, deadline)
+                self.begin(libs)
+                self.serve(libs, deadline)
+                self.wait_until_ready(deadline)
             except BaseException as error:
                 self.kill()
                 lost_race = chosen_now and isinstance(error, BrokerError) and "Address already in use" in str(error)
@@ -127,24 +132,11 @@ class KafkaBroker:
 
     def stop(self) -> None:
         """Sends SIGTERM, and SIGKILL after 30 s. The data are kept."""
-        if self._process is None:
-            return
-        self._signal(signal.SIGCONT)
-        self._signal(signal.SIGTERM)
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            self.kill()
+        self._java.stop()
 
     def kill(self) -> None:
         """Sends SIGKILL, which has the effect of a crash. The data are kept."""
-        if self._process is None:
-            return
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        self._process = None
+        self._java.kill()
 
     def restart(self) -> None:
         """Stops with SIGTERM, then starts with the same data on the same port."""
@@ -153,11 +145,11 @@ class KafkaBroker:
 
     def pause(self) -> None:
         """Pauses the process (SIGSTOP): connections stay open and requests get no answer."""
-        self._signal(signal.SIGSTOP)
+        self._java.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Continues a paused process (SIGCONT)."""
-        self._signal(signal.SIGCONT)
+        self._java.signal(signal.SIGCONT)
 
     def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> int:
         """Creates a topic and returns its number of partitions.
@@ -191,31 +183,32 @@ class KafkaBroker:
             raise BrokerError("the broker has no port before its first start")
         return self._ports
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, number)
-
-    def _launch(self, libs: Path, deadline: float) -> None:
+    def begin(self, libs: Path) -> None:
+        """Writes the properties and, at the first start, begins to format the data folder."""
         properties = self._write_properties()
         # One log for each start, so that its tail belongs to this start. The previous log is kept for crash reports.
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".previous.log"))
-        if not (self.data_dir / "records" / "meta.properties").exists():
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
-            self._spawn(
-                libs,
-                128,
-                "-XX:TieredStopAtLevel=1",
-                "kafka.tools.StorageTool",
-                "format",
-                "-t",
-                cluster_id,
-                "-c",
-                str(properties),
-            )
-            if self._wait_for_exit(deadline) != 0:
-                raise self._failure("Apache Kafka could not format its data folder")
-        self._spawn(libs, self._heap_mb, "kafka.Kafka", str(properties))
+        self._formatting = not (self.data_dir / "records" / "meta.properties").exists()
+        if self._formatting:
+            cluster_id = new_cluster_id() if self._member is None else self._member.cluster_id
+            program = ("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties))
+            self._java.spawn(libs, _FORMAT_HEAP_MB, *program)
+
+    def serve(self, libs: Path, deadline: float) -> None:
+        """After `begin`: waits until the data folder is formatted, then starts the node.
+
+        Raises BrokerError.
+        """
+        if self._formatting and self._java.wait(deadline) != 0:
+            raise self._failure("Apache Kafka could not format its data folder")
+        self._java.spawn(libs, self._heap_mb, "kafka.Kafka", str(self._properties_path))
+
+    def wait_until_ready(self, deadline: float) -> None:
+        """After `serve`: waits until the node answers, until `deadline` in monotonic seconds.
+
+        Raises BrokerError.
+        """
         while not self._answers():
             if not self.running:
                 raise self._failure("Apache Kafka exited while starting")
@@ -229,28 +222,11 @@ class KafkaBroker:
             self.data_dir / "records",
             advertised_port=self._advertised_port,
             overrides=self._config,
+            member=self._member,
         )
-        path = self.data_dir / "server.properties"
-        path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), "utf-8")
-        return path
-
-    def _spawn(self, libs: Path, heap_mb: int, *program: str) -> None:
-        options = [f"-Xms{heap_mb}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"]
-        # The broker runs for minutes: the second JIT compiler would cost more CPU time than it saves.
-        options += ["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
-        options += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
-        command = parent_bound_command(["java", *options, "-cp", f"{libs}/*", *program])
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=self.data_dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def _wait_for_exit(self, deadline: float) -> int | None:
-        assert self._process is not None
-        try:
-            return self._process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            return None
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._properties_path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()), "utf-8")
+        return self._properties_path
 
     def _answers(self) -> bool:
         """Whether the broker is registered, serves metadata and accepts clients."""
@@ -263,6 +239,4 @@ class KafkaBroker:
             return False
 
     def _failure(self, reason: str) -> BrokerError:
-        status = None if self._process is None else self._process.poll()
-        tail = log_tail(self.log_path.read_text("utf-8", "replace"))
-        return BrokerError(f"{reason} (exit status {status}; log {self.log_path}):\n{tail}")
+        return BrokerError(self._java.failure(reason))

@@ -1,6 +1,9 @@
-"""Settings of one Apache Kafka node that is broker and controller. Pure."""
+"""Settings of Apache Kafka nodes that are brokers and controllers. Pure but for random ids."""
 
+import base64
+import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,21 +56,69 @@ class Ports(NamedTuple):
     controller: int
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """The place of one node in a cluster.
+
+    Attributes:
+        node_id: 1 for the first node.
+        voters: the port of CONTROLLER of each node of the cluster, by node id.
+    """
+
+    node_id: int
+    cluster_id: str
+    ports: Ports
+    voters: Mapping[int, int]
+
+
+def new_cluster_id() -> str:
+    """A random cluster id in Kafka's format, which does not start with a dash."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+
+
+def replicated(nodes: int) -> dict[str, str]:
+    """Properties of a cluster of `nodes` nodes.
+
+    It keeps three copies of a record, if it has three nodes, and accepts it with two in sync.
+    """
+    copies, in_sync = str(min(nodes, 3)), str(min(nodes, 2))
+    return {
+        "default.replication.factor": copies,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": copies,
+        "transaction.state.log.replication.factor": copies,
+        "transaction.state.log.min.isr": in_sync,
+        "share.coordinator.state.topic.replication.factor": copies,
+        "share.coordinator.state.topic.min.isr": in_sync,
+        "controlled.shutdown.enable": "true",
+        # Kafka's default: a killed broker keeps its partitions until this time has passed.
+        "broker.session.timeout.ms": "9000",
+    }
+
+
 def node_properties(
-    ports: Ports, records: Path, *, advertised_port: int | None, overrides: Mapping[str, str]
+    ports: Ports,
+    records: Path,
+    *,
+    advertised_port: int | None,
+    overrides: Mapping[str, str],
+    member: Member | None = None,
 ) -> dict[str, str]:
     """All properties of a node that keeps its records in `records`.
 
     `advertised_port` is the port of CLIENT in the metadata for clients; None: the port of the listener.
+    `member` None: the node is a cluster of its own.
     """
     names = "CLIENT://{0}:{1},INTERNAL://{0}:{2}"
     listeners = names.format(LOOPBACK, ports.client, ports.internal)
+    voters = {1: ports.controller} if member is None else member.voters
     return {
         **_PROPERTIES,
+        **({} if member is None else {"node.id": str(member.node_id), **replicated(len(voters))}),
         "listeners": f"{listeners},CONTROLLER://{LOOPBACK}:{ports.controller}",
         "advertised.listeners": names.format(LOOPBACK, advertised_port or ports.client, ports.internal),
         # A static quorum instead of `--standalone`: the data folder then contains no port and can use other ports.
-        "controller.quorum.voters": f"1@{LOOPBACK}:{ports.controller}",
+        "controller.quorum.voters": ",".join(f"{node}@{LOOPBACK}:{port}" for node, port in voters.items()),
         "log.dirs": str(records),
         **overrides,
     }

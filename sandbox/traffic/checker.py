@@ -31,7 +31,7 @@ SCORED = frozenset({"ok", "partial", "fallback"})
 SOURCES = ("model", "cache", "prior")
 STAGES = ("decode", "encode", "queue", "predict", "total")
 _NUMBERS = frozenset({int, float})
-_FIXED = ("received_at", "latency_ms", "batch_rows", "status", "version")
+_FIXED = ("received_at", "latency_ms", "batch_rows", "status", "version", "partition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class AnswerTimes:
         batch_rows: float64 [n], NaN if the answer has no value.
         status: int [n], indices into `STATUSES`.
         version: float64 [n], of the model; NaN if the answer has none.
+        partition: int [n], of the request, as the answer's origin names it; -1 if it has none.
         stage_ms: float64 [n] by stage, as the scorer reports it; NaN if the answer has no value.
     """
 
@@ -62,6 +63,7 @@ class AnswerTimes:
     batch_rows: F64
     status: Ints
     version: F64
+    partition: Ints
     stage_ms: dict[str, F64]
 
 
@@ -121,7 +123,10 @@ class Checker:
         rows = self._times[:n] if n <= capacity else np.roll(self._times, -(n % capacity), axis=0)
         rows = rows.copy()
         stages = {stage: rows[:, len(_FIXED) + i] for i, stage in enumerate(STAGES)}
-        return AnswerTimes(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3].astype(np.intp), rows[:, 4], stages)
+        partition = np.nan_to_num(rows[:, 5], nan=-1.0).astype(np.intp)
+        return AnswerTimes(
+            rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3].astype(np.intp), rows[:, 4], partition, stages
+        )
 
     def _check(self, value: bytes, received_at: float) -> Verdict:
         try:
@@ -191,7 +196,7 @@ class Checker:
                 self._samples[at] = sample
 
     def _record_times(self, answer: dict[str, Any], status: str, received_at: float, latency_ms: float) -> None:
-        ms, model = answer.get("ms"), answer.get("model")
+        ms, model, origin = answer.get("ms"), answer.get("model"), answer.get("origin")
         stages = [_number(ms.get(stage)) for stage in STAGES] if isinstance(ms, dict) else [np.nan] * len(STAGES)
         self._times[self._answers % len(self._times)] = (
             received_at,
@@ -199,6 +204,7 @@ class Checker:
             _number(answer.get("batch_rows")),
             STATUSES.index(status),
             _number(model.get("version")) if isinstance(model, dict) else np.nan,
+            _number(origin.get("partition")) if isinstance(origin, dict) else np.nan,
             *stages,
         )
         self._answers += 1

@@ -27,6 +27,32 @@ class PerSecond:
 
 
 @dataclass(frozen=True, slots=True)
+class WithoutAnswer:
+    """The requests without an answer, n of them.
+
+    Attributes:
+        sent_at: float64 [n], monotonic seconds.
+        partition: int [n], in which the broker stored the request; -1 if it did not acknowledge it.
+    """
+
+    sent_at: F64
+    partition: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """The requests that the broker has stored, n of them.
+
+    Attributes:
+        sent_at: float64 [n], monotonic seconds; delay_s: float64 [n], until the acknowledgement. The producer and the
+            brokers cause it, not the scorer.
+    """
+
+    sent_at: F64
+    delay_s: F64
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficReport:
     """The results of all requests.
 
@@ -41,6 +67,8 @@ class TrafficReport:
         dead_letters: number of records on the dead-letter topic since the start; None if it is not read.
         dead_letter_reasons: the same by the reason in the headers.
         times: latency, stages and batch rows of each correct answer.
+        deliveries: when the broker acknowledged each request.
+        without_answer: the requests without an answer, dead-lettered ones included.
         examples: the first 500 bytes of the first answer of each verdict except `right`.
     """
 
@@ -58,6 +86,8 @@ class TrafficReport:
     dead_letters: int | None
     dead_letter_reasons: Mapping[str, int]
     times: AnswerTimes
+    deliveries: Deliveries
+    without_answer: WithoutAnswer
     samples: tuple[Sample, ...]
     examples: Mapping[str, str]
 
@@ -76,6 +106,8 @@ def report_of(
     """The report of the answers and requests until now."""
     verdicts: dict[str, int] = dict(checker.verdicts.items())
     rest = {"right", "unknown", "duplicate"}
+    missing = sent_requests.without_answer()
+    delays = np.array(sent_requests.delays(), dtype=np.float64).reshape(-1, 2)
     return TrafficReport(
         requests_sent=sent_requests.sent - sent_requests.undelivered,
         answered=checker.answered,
@@ -91,6 +123,11 @@ def report_of(
         dead_letters=dead_letters,
         dead_letter_reasons=dict(dead_letter_reasons or {}),
         times=checker.times(),
+        deliveries=Deliveries(delays[:, 0], delays[:, 1]),
+        without_answer=WithoutAnswer(
+            np.array([request.sent_at for request in missing], dtype=np.float64),
+            np.array([-1 if request.partition is None else request.partition for request in missing], dtype=np.intp),
+        ),
         samples=checker.samples,
         examples=dict(checker.examples),
     )

@@ -138,12 +138,16 @@ class Sender:
                 self._producer.flush(self._close_s)
 
     def _send(self, record: BidRecord, due: float) -> None:
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            if error is not None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                delay_s = time.monotonic() - sent_at
+                self._sent_requests.delivered(record.request_id, message.partition() or 0, sent_at, delay_s)
+            else:
                 self._sent_requests.delivery_failed(record.request_id)
                 self._count(error.str(), 1)
 
-        self._sent_requests.add(record, time.monotonic())
+        sent_at = time.monotonic()
+        self._sent_requests.add(record, sent_at)
         while True:
             try:
                 self._producer.produce(

@@ -1,7 +1,8 @@
 """The sent requests, each with or without its answer; shared by sender and checker."""
 
 import threading
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 
 from sandbox.world.bid_requests import BidRecord
 from sandbox.world.contexts import Contexts
@@ -10,13 +11,17 @@ from sandbox.world.population import Ints
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """One sent request; `sent_at` in monotonic seconds, the other fields as in `BidRecord`."""
+    """One sent request; `sent_at` in monotonic seconds, the other fields as in `BidRecord`.
+
+    `partition` is None until the broker has accepted the request.
+    """
 
     sent_at: float
     user: int
     contexts: Contexts
     row: int
     ads: Ints
+    partition: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class SentRequests:
     def __init__(self, capacity: int = 100_000) -> None:
         self._capacity = capacity
         self._entries: dict[str, SentRequest | None] = {}  # None: answered or dead-lettered
+        self._dead: deque[SentRequest] = deque(maxlen=capacity)
+        self._delays: deque[tuple[float, float]] = deque(maxlen=capacity)
         self._lock = threading.Lock()
         self._sent = self._answered = self._undelivered = self._dead_lettered = 0
 
@@ -47,6 +54,14 @@ class SentRequests:
             self._entries[record.request_id] = entry
             if len(self._entries) > self._capacity:
                 del self._entries[next(iter(self._entries))]
+
+    def delivered(self, request_id: str, partition: int, sent_at: float, delay_s: float) -> None:
+        """Records that the broker stored a request in this partition, `delay_s` after it was sent."""
+        with self._lock:
+            self._delays.append((sent_at, delay_s))
+            # The answer can be faster than the acknowledgement.
+            if (entry := self._entries.get(request_id)) is not None:
+                self._entries[request_id] = replace(entry, partition=partition)
 
     def delivery_failed(self, request_id: str) -> None:
         """Records that the broker did not accept a request; no answer is expected then."""
@@ -70,9 +85,20 @@ class SentRequests:
     def dead_letter(self, request_id: str) -> None:
         """Records the dead letter of a request; a later answer is a duplicate."""
         with self._lock:
-            if self._entries.get(request_id) is not None:
+            if (entry := self._entries.get(request_id)) is not None:
                 self._entries[request_id] = None
+                self._dead.append(entry)
                 self._dead_lettered += 1
+
+    def without_answer(self) -> list[SentRequest]:
+        """The requests without an answer now, dead-lettered ones included."""
+        with self._lock:
+            return [*self._dead, *(entry for entry in self._entries.values() if entry is not None)]
+
+    def delays(self) -> list[tuple[float, float]]:
+        """The send time and the delay until the acknowledgement of each delivered request, seconds."""
+        with self._lock:
+            return list(self._delays)
 
     @property
     def sent(self) -> int:

@@ -3,6 +3,8 @@
 Fault: https://github.com/aio-libs/aiokafka/issues/1038 (open). `AIOKafkaConnection.send` treats only an OSError of
 `write` as a lost connection. uvloop raises a RuntimeError after it has closed the transport, until it has called
 `connection_lost`. aiokafka's background task for fetches or for metadata then dies, and nothing restarts it.
+
+The faults of the group membership are in `aiokafka_coordinator`.
 """
 
 from typing import Any
@@ -15,7 +17,7 @@ from aiokafka.errors import KafkaConnectionError
 from streamer.kafka.aiokafka_coordinator import MemberCoordinator
 
 AIOKAFKA_VERSION = "0.14"
-"""A test fails when another minor version is installed: check the fault again, then raise or remove this."""
+"""A test fails when another minor version is installed: check the faults again, then raise or remove this."""
 
 
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types

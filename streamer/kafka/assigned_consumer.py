@@ -1,8 +1,10 @@
 """The consumer of a worker under a supervisor, which tells it what to read."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 
 from streamer.types import Partition
@@ -15,38 +17,43 @@ CommitBySupervisor = Callable[[Offsets], Awaitable[bool]]
 """Returns whether the offsets are stored; false if the group has moved the partitions. Raises ConnectionError."""
 
 
-class AssignedConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
+class AssignedConsumer:
     """Reads without a group, and commits through the supervisor, the group's member.
 
-    A partition is read from its first `seek` on.
+    It has the methods of its `reader`, a consumer without a group. A partition is read from its first `seek` on.
     """
 
-    def __init__(self, commit: CommitBySupervisor, **options: object) -> None:
-        super().__init__(group_id=None, **options)
+    def __init__(self, reader: Any, commit: CommitBySupervisor) -> None:
+        self._reader = reader
         self._commit_by = commit
         self._unopened: set[TopicPartition] = set()
+        self._one_at_a_time = asyncio.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
 
     def subscribe(self, topics: Iterable[str], *, listener: ConsumerRebalanceListener | None = None) -> None:
         """Does nothing: the supervisor has the subscription."""
 
+    async def start(self) -> None:
+        """Connects. Without an assignment, even an empty one, aiokafka's `getmany` would never return."""
+        await self._reader.start()
+        self._reader.assign(set())
+
     async def add(self, partitions: Iterable[Partition]) -> None:
         """Adds partitions; the others go on from their positions."""
-        new = {TopicPartition(*partition) for partition in partitions} - self.assignment()
-        self._unopened |= new
-        await self._replace(self.assignment() | new)
+        await self._change(lambda before: before | {TopicPartition(*partition) for partition in partitions})
 
     async def remove(self, partitions: Iterable[Partition]) -> None:
         """Removes partitions; the others go on from their positions."""
-        gone = {TopicPartition(*partition) for partition in partitions}
-        self._unopened -= gone
-        await self._replace(self.assignment() - gone)
+        await self._change(lambda before: before - {TopicPartition(*partition) for partition in partitions})
 
     def seek(self, top: TopicPartition, offset: int) -> None:
         """Sets the position of a partition. The first one begins to read it."""
-        super().seek(top, offset)
+        self._reader.seek(top, offset)
         if top in self._unopened:
             self._unopened.remove(top)
-            self.resume(top)
+            self._reader.resume(top)
 
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         """Commits through the supervisor.
@@ -62,15 +69,17 @@ class AssignedConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has 
         if not is_stored:
             raise CommitFailedError("the group has moved the partitions")
 
-    async def _replace(self, tops: set[TopicPartition]) -> None:
-        """Assigns exactly these partitions.
-
-        aiokafka forgets all positions and pauses with an assignment.
-        """
-        positions = {top: await self.position(top) for top in self.assignment() - self._unopened}
-        paused = self.paused()
-        self.assign(set(tops))
-        # No `await` from here on: the fetching task must not see a partition without its position.
-        for top in tops:
-            super().seek(top, positions.get(top, 0))
-        self.pause(*((paused | self._unopened) & tops))
+    async def _change(self, change: Callable[[set[TopicPartition]], set[TopicPartition]]) -> None:
+        """Changes the assignment. aiokafka forgets all positions and pauses with it."""
+        reader = self._reader
+        async with self._one_at_a_time:
+            # The position of a partition whose offset is being reset is not known at once.
+            positions = {top: await reader.position(top) for top in reader.assignment() - self._unopened}
+            # No `await` from here on: the fetching task must not see a partition without its position.
+            before, paused = set(reader.assignment()), reader.paused()
+            after = change(before)
+            self._unopened = (self._unopened & after) | (after - before)
+            reader.assign(after)
+            for top in after:
+                reader.seek(top, positions.get(top, 0))
+            reader.pause(*(top for top in after if top in paused or top in self._unopened))

@@ -65,7 +65,7 @@ def consumer(settings: Settings) -> AIOKafkaConsumer:
 
 def assigned_consumer(settings: Settings, commit: CommitBySupervisor) -> AssignedConsumer:
     """The consumer of bid requests of a worker under a supervisor."""
-    return AssignedConsumer(commit, **client_options(settings), **_reading_options(settings))
+    return AssignedConsumer(AIOKafkaConsumer(**client_options(settings), **_reading_options(settings)), commit)
 
 
 def member(settings: Settings) -> AIOKafkaConsumer:

@@ -106,7 +106,7 @@ class SupervisorSettings(Section):
     standby: int = Field(default=1, ge=0, le=256)
     """Further processes that take over the partitions of a worker that ends."""
     restart_pause_ms: float = Field(default=500.0, gt=0)
-    """Pause before a worker restarts, in milliseconds. It doubles with each end before the worker was ready."""
+    """Pause before a worker restarts, in milliseconds. It doubles with each end before it was ready, up to a minute."""
     max_restarts: int = Field(default=5, ge=0)
     """Restarts of one worker within `restart_window_s`. At its next end the supervisor drains all workers and exits."""
     restart_window_s: float = Field(default=300.0, gt=0)

@@ -7,6 +7,7 @@ from math import inf
 from streamer.settings.deployment import SupervisorSettings
 from streamer.supervision import events as e
 from streamer.supervision.membership import Membership
+from streamer.supervision.reloads import replaceable
 from streamer.supervision.sharing import share, surplus
 from streamer.supervision.slots import Slots
 from streamer.supervision.suspects import Deaths, isolating
@@ -36,6 +37,8 @@ class Fleet:
     Attributes:
         release_s: the time that a worker has to release partitions, in seconds.
         status: the highest exit status of a worker that ended in the drain.
+        generation: of the present settings.
+        suspects: the partitions that share a process only with their kind.
     """
 
     settings: SupervisorSettings
@@ -45,11 +48,11 @@ class Fleet:
     revoking: bool = False
     stopping: bool = False
     status: int = 0
+    generation: int = 0
+    suspects: frozenset[Partition] = frozenset()
     _membership: Membership = field(init=False)
     _slots: Slots = field(init=False)
-    _generation: int = 0
     _deaths: Deaths = field(default_factory=Deaths)
-    _suspects: frozenset[Partition] = frozenset()
     _free_since: dict[Partition, float] = field(default_factory=dict)
     _last_of: dict[Partition, int] = field(default_factory=dict)
     _stepped_at: float = inf
@@ -85,7 +88,7 @@ class Fleet:
     @property
     def is_reloading(self) -> bool:
         """Whether processes with earlier settings are left."""
-        return any(w.generation < self._generation for w in self.workers.values() if w.is_staying)
+        return any(w.generation < self.generation for w in self.workers.values() if w.is_staying)
 
     def in_phase(self, *phases: Phase) -> list[Worker]:
         """The workers in these phases."""
@@ -117,7 +120,7 @@ class Fleet:
             case e.Revoked() if self.joined:
                 self.revoking = True
             case e.Reload():
-                self._generation += 1
+                self.generation += 1
             case e.Stop():
                 self.stopping = True
             case e.Ready() | e.Opened() | e.Released() | e.Beat() | e.Ended() if event.number in self.workers:
@@ -157,11 +160,11 @@ class Fleet:
             if status:
                 yield e.Report("warning", "replaced worker did not end in order", worker.number, status)
             return
-        is_new = self.is_reloading and worker.generation == self._generation
+        is_new = self.is_reloading and worker.generation == self.generation
         pause_s = self._slots.ended(worker.number, now, worker.was_ready)
         if is_new and not worker.was_ready:
             for other in self.workers.values():
-                other.generation = self._generation
+                other.generation = self.generation
             yield e.Report("error", "reload stopped, the new worker ended before it was ready", worker.number, status)
         elif status == WRONG_SETTINGS or pause_s is None:
             reason = "worker has wrong settings" if status == WRONG_SETTINGS else "worker ended too often"
@@ -181,7 +184,7 @@ class Fleet:
             if not self.workers:
                 yield e.Exit(self.status)
             return
-        self._suspects = self._find_suspects(now)
+        self.suspects = self._find_suspects(now)
         self._promote()
         if self.revoking:
             for worker in self.workers.values():
@@ -205,7 +208,8 @@ class Fleet:
 
     def _retire(self, now: float) -> Iterable[e.Action]:
         """Ends processes: first they release their partitions."""
-        for worker in self.workers.values() if self.stopping else self._replaceable():
+        replaced = replaceable(self.workers.values(), self.generation, self.settings, is_settled=self._is_settled())
+        for worker in self.workers.values() if self.stopping else replaced:
             worker.retired, worker.phase = True, "draining"
         for worker in self.in_phase("draining"):
             yield from self._release(worker, worker.held, now)
@@ -213,21 +217,9 @@ class Fleet:
                 worker.ending, worker.alive_until, worker.end_by = True, inf, now + self.release_s
                 yield e.Terminate(worker.number)
 
-    def _replaceable(self) -> list[Worker]:
-        """Processes with earlier settings that may end now: one that is ready for each new one that is ready."""
-        old = [w for w in self.workers.values() if w.generation < self._generation and w.is_staying]
-        starting = [w for w in old if w.phase == "starting"]
-        standby, ready = self.in_phase("standby"), self._ready()
-        # A suspect partition may need all new processes.
-        new = standby or (ready if len(ready) > self.settings.active else [])
-        if not self._is_settled() or all(w.generation < self._generation for w in new):
-            return starting
-        # A standby with earlier settings is the last to go: until then it can replace a worker that dies.
-        return starting + sorted((w for w in old if w not in starting), key=lambda w: (w.phase, w.number))[:1]
-
     def _wanted(self) -> int:
         """The number of workers that should read: one more while only some partitions are suspects."""
-        return self.settings.active + bool(self._suspects and self.assigned - self._suspects)
+        return self.settings.active + bool(self.suspects and self.assigned - self.suspects)
 
     def _promote(self) -> None:
         active = self.in_phase("active")
@@ -239,7 +231,7 @@ class Fleet:
 
     def _assign(self, now: float) -> Iterable[e.Action]:
         """Gives partitions to workers, after these have released those that they must not have."""
-        active, suspects, healthy = self.in_phase("active"), self._suspects, self.assigned - self._suspects
+        active, suspects, healthy = self.in_phase("active"), self.suspects, self.assigned - self.suspects
         alone = isolating({w.number: w.held for w in active}, suspects, healthy)
         for kind, workers in (
             (healthy, [w for w in active if w.number not in alone]),
@@ -265,7 +257,7 @@ class Fleet:
             spare = min(active, key=lambda w: (len(w.held), -w.number))
             spare.phase = "standby"
             yield from self._release(spare, spare.held, now)
-        elif move := surplus({w.number: w.held for w in active if not w.held & self._suspects}):
+        elif move := surplus({w.number: w.held for w in active if not w.held & self.suspects}):
             yield from self._release(self.workers[move[0]], move[1], now)
 
     def _release(self, worker: Worker, partitions: Iterable[Partition], now: float) -> Iterable[e.Action]:
@@ -279,10 +271,10 @@ class Fleet:
         return self.is_reloading or any(worker.retired for worker in self.workers.values())
 
     def _start(self, now: float) -> Iterable[e.Action]:
-        current = sum(w.generation == self._generation for w in self.workers.values() if w.is_staying)
+        current = sum(w.generation == self.generation for w in self.workers.values() if w.is_staying)
         numbers = self._slots.startable(self.workers, now, is_replacing=self._is_replacing)
         for number in numbers[: max(0, self.settings.processes - current)]:
-            self.workers[number] = Worker(number, self._generation)
+            self.workers[number] = Worker(number, self.generation)
             yield e.Start(number)
 
     def _ready(self) -> list[Worker]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
+import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
@@ -46,7 +47,7 @@ class Program:
 class _Child:
     process: WorkerProcess
     commits: set[asyncio.Task[None]] = field(default_factory=set)
-    opening_since: float = inf
+    free_since: dict[Partition, float] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -171,7 +172,7 @@ class Supervisor:
 
     def _assign(self, number: int, partitions: frozenset[Partition], place: int, since: float) -> None:
         child = self._children[number]
-        child.opening_since = min(child.opening_since, since)
+        child.free_since |= dict.fromkeys(partitions, since)
         if self.fleet.settings.pin_to_cores:
             child.process.pin(place)
         self._log.info("worker takes over", worker=number, partitions=_names(partitions))
@@ -187,9 +188,13 @@ class Supervisor:
             return
         child = self._children[number] = _Child(process)
         self._log.info("worker started", worker=number, pid=process.pid)
-        if number not in self.fleet.workers or self.fleet.workers[number].ending:
-            process.signal(signal.SIGTERM)
-        status = await process.run(lambda message: self._receive(number, child, message))
+        if (worker := self.fleet.workers[number]).ending:
+            process.signal(signal.SIGKILL if worker.killed else signal.SIGTERM)
+        try:
+            status = await process.run(lambda message: self._receive(number, child, message))
+        except msgspec.DecodeError as error:
+            self._log.error("worker is killed: its program has another version", worker=number, error=str(error))
+            status = await process.kill()
         # SIGTERM ended it before it could handle signals: it has read nothing, so it counts as drained.
         if status == -signal.SIGTERM and self.fleet.workers[number].ending:
             status = 0
@@ -207,19 +212,27 @@ class Supervisor:
                 self._log.info("worker ready", worker=number)
                 self._handle(e.Ready(number))
             case m.Opened(partitions, lost):
-                seconds = time.monotonic() - child.opening_since
-                child.opening_since = inf
-                self._metrics.takeover.observe(seconds)
-                self._log.info("worker reads", worker=number, partitions=_names(partitions), after_s=round(seconds, 3))
+                if found := [child.free_since.pop(p) for p in partitions if p in child.free_since]:
+                    seconds = round(time.monotonic() - min(found), 3)
+                    self._metrics.takeover.observe(seconds)
+                    self._log.info("worker reads", worker=number, partitions=_names(partitions), after_s=seconds)
                 self._handle(e.Opened(number, frozenset(partitions), frozenset(lost)))
             case m.Released(partitions, unanswered):
-                self._handle(e.Released(number, frozenset(partitions), unanswered))
+                released = e.Released(number, frozenset(partitions), unanswered)
+                self._tasks.spawn(self._release(child, released), "release")
             case m.Beat(suspects):
                 self._handle(e.Beat(number, tuple(suspects)))
             case m.Commit():
                 task = self._tasks.spawn(self._commit(number, child, message), "commit")
                 child.commits.add(task)
                 task.add_done_callback(child.commits.discard)
+
+    async def _release(self, child: _Child, released: e.Released) -> None:
+        """Its commits are final before another worker looks for them, also those for which it did not wait."""
+        if child.commits:
+            await asyncio.wait(child.commits)
+        if self._children.get(released.number) is child:
+            self._handle(released)
 
     async def _commit(self, number: int, child: _Child, message: m.Commit) -> None:
         worker = self.fleet.workers.get(number)

@@ -62,6 +62,11 @@ class WorkerProcess:
             self._link.close()
         return await self._process.wait()
 
+    async def kill(self) -> int:
+        """Kills the process and reaps it; returns its exit status."""
+        self.signal(signal.SIGKILL)
+        return await self._process.wait()
+
     def send(self, message: m.ToWorker) -> None:
         """Sends a command, unless the process has ended."""
         self._link.send(message)

@@ -1,12 +1,13 @@
 """Lost, duplicate and wrong answers under faults; every scenario is documented."""
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos.__main__ import SCENARIOS
-from benchmarks.chaos.scene import delivered, last_unscored
+from benchmarks.chaos.__main__ import SCENARIOS, settings_of
+from benchmarks.chaos.scene import Settings, delivered, last_unscored
 from sandbox.traffic.checker import Checker
 from sandbox.traffic.report import TrafficReport, report_of
 from sandbox.traffic.sent_requests import SentRequests
@@ -45,6 +46,13 @@ def test_recovery_lasts_until_the_last_unscored_request() -> None:
     assert last_unscored(report, 12.0) == pytest.approx(1.5)
     assert last_unscored(report, 14.0) == 0.0
     assert last_unscored(REPORT, 1.0) == 0.0
+
+
+def test_the_command_line_overrides_the_defaults_of_a_scenario() -> None:
+    options = Namespace(rate=None, candidates=None, times=1, budget_ms=None, seconds=9.0, guarantee="exactly_once")
+    found = {name: settings_of(options, SCENARIOS[name][1]) for name in ("worker_kill", "kill_one_of_two")}
+    assert found["worker_kill"] == Settings(100.0, 100, 1, 9.0, 1000.0, "exactly_once")
+    assert found["kill_one_of_two"] == Settings(100.0, 50, 1, 9.0, 200.0, "exactly_once")
 
 
 def test_the_page_names_every_scenario() -> None:

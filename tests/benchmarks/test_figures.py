@@ -22,6 +22,7 @@ def times_of(
     versions: Sequence[float] = (),
     total_ms: Sequence[float] = (),
     rows: Sequence[float] = (),
+    partitions: Sequence[int] = (),
 ) -> AnswerTimes:
     """Answers as (sent at, latency in ms, status)."""
     n = len(answers)
@@ -32,6 +33,7 @@ def times_of(
         batch_rows=np.array(rows or [300.0] * n),
         status=np.array([STATUSES.index(answer[2]) for answer in answers], dtype=np.intp),
         version=np.array(versions or [1.0] * n),
+        partition=np.array(partitions or [0] * n, dtype=np.intp),
         stage_ms={"total": np.array(total_ms or [1.0] * n)},
     )
 

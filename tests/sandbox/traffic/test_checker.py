@@ -116,6 +116,13 @@ def test_a_partial_answer_may_hold_priors(bench: Bench) -> None:
     assert bench.checker.sources["prior"] == CANDIDATES
 
 
+def test_the_partition_is_that_of_the_origin(bench: Bench) -> None:
+    origins = ({"topic": "bid-requests", "partition": 5, "offset": 1}, ..., {"partition": "five"})
+    for origin in origins:
+        assert bench.checker.check(orjson.dumps(answer_to(bench.ask(), origin=origin)), 1.0) == "right"
+    assert bench.checker.times().partition.tolist() == [5, -1, -1]
+
+
 def test_memory_is_bounded_and_keeps_the_latest_times() -> None:
     bench = Bench(samples=3, capacity=4)
     for i in range(10):

@@ -55,3 +55,17 @@ def test_the_oldest_request_is_forgotten_and_still_counted(requests: SentRequest
     assert requests.answer(records[0].request_id) is None
     assert isinstance(requests.answer(records[4].request_id), SentRequest)
     assert (requests.sent, requests.unanswered) == (5, 4)
+
+
+def test_requests_without_an_answer_have_the_partition_that_the_broker_named(requests: SentRequests) -> None:
+    factory = RequestFactory(small_world(), candidates=2)
+    lost, dead, answered = (factory.next() for _ in range(3))
+    for at, record in enumerate((lost, dead, answered)):
+        requests.add(record, float(at))
+    requests.delivered(dead.request_id, 3, 1.0, 0.25)
+    requests.dead_letter(dead.request_id)
+    requests.answer(answered.request_id)
+    requests.delivered(answered.request_id, 1, 2.0, 0.5)  # the acknowledgement comes after the answer
+    requests.delivered("unknown", 1, 3.0, 1.0)
+    assert [(entry.sent_at, entry.partition) for entry in requests.without_answer()] == [(1.0, 3), (0.0, None)]
+    assert requests.delays() == [(1.0, 0.25), (2.0, 0.5), (3.0, 1.0)]

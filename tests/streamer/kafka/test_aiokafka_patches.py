@@ -6,17 +6,19 @@ from importlib.metadata import version
 import pytest
 import uvloop
 from aiokafka.conn import create_conn
+from aiokafka.consumer import consumer
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from sandbox.broker.kafka import KafkaBroker
 from streamer.kafka import aiokafka_patches
+from streamer.kafka.aiokafka_coordinator import MemberCoordinator
 
 
 def test_the_patches_are_for_the_installed_minor_version() -> None:
     installed = version("aiokafka")
     assert installed.split(".")[:2] == aiokafka_patches.AIOKAFKA_VERSION.split("."), (
-        f"aiokafka {installed}: check whether each fault in aiokafka_patches.py is still there"
+        f"aiokafka {installed}: is each fault in aiokafka_patches.py and aiokafka_coordinator.py still there?"
     )
 
 
@@ -34,3 +36,8 @@ def test_a_write_to_a_closed_transport_is_a_connection_error(kafka: KafkaBroker)
     aiokafka_patches.apply()
     with pytest.raises(KafkaConnectionError):
         uvloop.run(write())
+
+
+def test_all_consumers_use_the_corrected_coordinator() -> None:
+    aiokafka_patches.apply()
+    assert consumer.GroupCoordinator is MemberCoordinator

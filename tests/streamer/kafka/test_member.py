@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,8 +10,8 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import consumer as aiokafka_consumer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError
-from aiokafka.protocol.group import LeaveGroupRequest
+from aiokafka.errors import KafkaError, RebalanceInProgressError
+from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest
 
 from sandbox.broker.kafka import KafkaBroker
 from streamer.kafka import clients, groups
@@ -110,6 +111,30 @@ async def test_a_commit_does_not_disturb_a_join(kafka: KafkaBroker, fresh_topic:
             assert first.events.count("revoke") == 2
         finally:
             await new.leave()
+
+
+async def test_a_join_that_the_broker_could_not_store_is_repeated(
+    kafka: KafkaBroker, fresh_topic: FreshTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker answers REBALANCE_IN_PROGRESS; as an unexpected error it would end the process."""
+    topic = fresh_topic(partitions=1)
+    async with joined(settings_of(kafka, topic)) as (member,):
+        send, joins = member.coordinator._client.send, list[str]()  # noqa: SLF001
+
+        async def answered(node: int, request: object, **options: object) -> Any:
+            response = await send(node, request, **options)
+            if isinstance(request, JoinGroupRequest):
+                joins.append("JoinGroup")
+                if len(joins) == 1:
+                    response.error_code = RebalanceInProgressError.errno
+            return response
+
+        monkeypatch.setattr(member.coordinator._client, "send", answered)  # noqa: SLF001
+        member.coordinator.request_rejoin()
+        await until(lambda: member.events[1:] == ["revoke", "assigned [0]"])
+        assert len(joins) == 2
+        assert member.watching is not None
+        assert not member.watching.done()
 
 
 async def test_the_death_of_a_task_of_aiokafka_ends_the_watch(kafka: KafkaBroker, fresh_topic: FreshTopic) -> None:

@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 
 from streamer.settings.deployment import SupervisorSettings
 from streamer.supervision import events as e
@@ -57,6 +58,7 @@ class Machine:
         self._membership = 0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
+        self._due = inf
         self.handle(e.Tick())
 
     def __repr__(self) -> str:
@@ -68,9 +70,8 @@ class Machine:
         """Lets time pass."""
         until = self.now + seconds
         while True:
-            due = self.fleet.next_due(self.now)
-            assert due > self.now, "busy loop"
-            first = self._queue[0][0] if self._queue else until
+            due = self._due
+            first = self._queue[0][0] if self._queue else inf
             if min(due, first) > until:
                 self.now = until
                 return self
@@ -97,6 +98,8 @@ class Machine:
     def handle(self, event: e.Event) -> list[e.Action]:
         """Passes an event to the fleet."""
         actions = self.fleet.step(event, self.now)
+        self._due = self.fleet.next_due(self.now)
+        assert self._due > self.now, "busy loop"
         self.actions += actions
         for action in actions:
             self._perform(action)
@@ -179,7 +182,7 @@ class Machine:
             case e.Start(number):
                 assert number not in self.processes
                 self.processes[number] = Process(number, self.start_s, self.open_s, self.release_s, self.drain_s)
-                self.later(self.start_s, number, self._ready)
+                self.later(self.start_s, number, self.be_ready)
             case e.Assign(number, partitions):
                 process = self.processes[number]
                 others = [p.holds for p in self.processes.values() if p is not process]
@@ -198,10 +201,8 @@ class Machine:
                 assert not self.processes[number].holds
                 self.later(self.processes[number].drain_s, number, lambda p: self._end(p, 0))
             case e.Kill(number):
-                killed = self.processes[number]
-                killed.hung = False
+                self.processes[number].hung = False
                 self.later(0.01, number, lambda p: self.die(p.number, -9))
-                killed.hung = False
             case e.Join():
                 self._membership += 1
                 self._assign_later()
@@ -211,7 +212,7 @@ class Machine:
                 self.is_revoking = False
 
     def _is_old(self, worker: Worker) -> bool:
-        return worker.generation < self.fleet._generation
+        return worker.generation < self.fleet.generation
 
     def _assign_later(self) -> None:
         membership = self._membership
@@ -222,14 +223,14 @@ class Machine:
 
         heapq.heappush(self._queue, (self.now + 0.05, next(self._order), assign))
 
-    def _ready(self, process: Process) -> None:
+    def be_ready(self, process: Process) -> None:
         self.handle(e.Ready(process.number))
-        self._beat(process)
+        self.beat(process)
 
-    def _beat(self, process: Process) -> None:
+    def beat(self, process: Process) -> None:
         self.handle(e.Beat(process.number, self._suspects(process)))
         if self.processes.get(process.number) is process:
-            self.later(0.5, process.number, self._beat)
+            self.later(0.5, process.number, self.beat)
 
     def _suspects(self, process: Process) -> tuple[tuple[Partition, int], ...]:
         return tuple((p, self.deaths[p]) for p in sorted(process.reads) if self.deaths.get(p))
@@ -258,7 +259,7 @@ class Machine:
             assert worker.releasing.keys() <= worker.held
             kept = worker.held - worker.releasing.keys()
             if not worker.killed and not fleet.stopping:
-                assert kept.isdisjoint(fleet._suspects) or kept <= fleet._suspects, "a suspect shares a process"
+                assert kept.isdisjoint(fleet.suspects) or kept <= fleet.suspects, "a suspect shares a process"
         assert fleet.workers.keys() == self.processes.keys()
         assert len(fleet.workers) <= self.settings.processes + 1
         places = [worker.place for worker in fleet.in_phase("active")]

@@ -57,8 +57,11 @@ def _heal(machine: Machine) -> None:
     machine.deaths.clear()
     for process in list(machine.processes.values()):
         worker = machine.fleet.workers[process.number]
-        if (worker.phase == "starting" and process.start_s is None) or (process.open_s is None and worker.opening):
+        if (worker.phase == "starting" and process.start_s is None) or (worker.opening and process.open_s is None):
             machine.die(process.number)
+        process.open_s, process.release_s, process.drain_s = 0.01, 0.1, 0.1
+    # Hung processes are killed.
+    machine.run(6.0)
 
 
 @given(
@@ -67,9 +70,9 @@ def _heal(machine: Machine) -> None:
     partitions=st.integers(0, 8),
     commands=st.lists(_COMMAND, max_size=40),
 )
-@settings(max_examples=300)
+@settings(max_examples=80)
 def test_after_any_faults_each_partition_is_read_by_one_active_worker(
-    workers: int, standby: int, partitions: int, commands: list[tuple[str, float | int | None]]
+    workers: int, standby: int, partitions: int, commands: list[tuple[str, float | None]]
 ) -> None:
     machine = Machine(range(partitions), workers=workers, standby=standby, max_restarts=10_000, restart_pause_ms=100.0)
     machine.run(5.0)
@@ -90,12 +93,12 @@ def test_after_any_faults_each_partition_is_read_by_one_active_worker(
     commands=st.lists(_COMMAND, max_size=25),
     later=st.lists(_COMMAND.filter(lambda command: command[0] != "rebalance"), max_size=5),
 )
-@settings(max_examples=150)
+@settings(max_examples=40)
 def test_after_stop_the_fleet_ends_whatever_its_processes_do(
     workers: int,
     standby: int,
-    commands: list[tuple[str, float | int | None]],
-    later: list[tuple[str, float | int | None]],
+    commands: list[tuple[str, float | None]],
+    later: list[tuple[str, float | None]],
 ) -> None:
     machine = Machine(workers=workers, standby=standby, max_restarts=10_000, restart_pause_ms=100.0)
     machine.run(3.0)
@@ -103,7 +106,6 @@ def test_after_stop_the_fleet_ends_whatever_its_processes_do(
         _do(machine, what, value)
 
     machine.handle(e.Stop())
-    assert not machine.run(0.0).since(e.Start) or True
     machine.since()
     for what, value in later:
         _do(machine, what, value)
