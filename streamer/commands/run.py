@@ -53,6 +53,7 @@ def _work(settings: Settings, log: FilteringBoundLogger) -> int:
 
     if settings.supervisor.link is not None:
         _drain_with_parent()
+        log = log.bind(client_id=settings.kafka.client_id)
 
     # Imported modules stay in memory. A garbage collection that visits them stops the loop for 40 ms.
     gc.collect()

@@ -48,17 +48,22 @@ class Group:
             ConfigError: another process has taken this member's static name.
         """
         while True:
-            self._member = self.new_member(self.assigned, self.revoke)
+            member = self._member = self.new_member(self._on_assigned, self.revoke)
             try:
-                await self._member.join()
-                await self._member.watch()
+                await member.join()
+                await member.watch()
             except clients.CLIENT_ERROR as error:
                 self.log.warning("no member of the group, retried", error=repr(error))
                 await self.revoke()
             finally:
-                member, self._member = self._member, None
+                self._member = None
                 await self._leave(member)
             await asyncio.sleep(_RETRY_S)
+
+    def _on_assigned(self, partitions: frozenset[Partition]) -> None:
+        # A member that is leaving may still get an assignment.
+        if self._member is not None:
+            self.assigned(partitions)
 
     async def commit(self, message: m.Commit) -> m.Committed:
         """Commits offsets of a worker."""

@@ -22,6 +22,7 @@ from streamer.supervision import events as e
 from streamer.supervision import messages as m
 from streamer.supervision.fleet import Fleet
 from streamer.supervision.group import Group, NewMember
+from streamer.supervision.priority import StartPriority, pin
 from streamer.supervision.worker_process import WorkerProcess
 from streamer.tasks import TaskOwner
 from streamer.types import Partition
@@ -60,13 +61,7 @@ class Supervisor:
       as systemd or Kubernetes sees the failure.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        log: FilteringBoundLogger,
-        program: Program,
-        new_member: NewMember,
-    ) -> None:
+    def __init__(self, settings: Settings, log: FilteringBoundLogger, program: Program, new_member: NewMember) -> None:
         self._settings = settings
         self._log = log
         self._program = program
@@ -84,6 +79,8 @@ class Supervisor:
         self._nothing_held = asyncio.Event()
         self._ended = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_signalled = False
+        self._start_priority = StartPriority()
         self._status = 0
         self._failure: ConfigError | None = None
 
@@ -133,6 +130,8 @@ class Supervisor:
         now = time.monotonic()
         for action in self.fleet.step(event, now):
             self._perform(action)
+        starting = {c.process.pid: self.fleet.workers[n].phase == "starting" for n, c in self._children.items()}
+        self._start_priority.apply(starting, others_work=bool(self.fleet.in_phase("active")))
         if not self.fleet.held:
             self._nothing_held.set()
         self._metrics.standby.set(len(self.fleet.in_phase("standby")))
@@ -174,7 +173,7 @@ class Supervisor:
         child = self._children[number]
         child.free_since |= dict.fromkeys(partitions, since)
         if self.fleet.settings.pin_to_cores:
-            child.process.pin(place)
+            pin(child.process.pid, place)
         self._log.info("worker takes over", worker=number, partitions=_names(partitions))
         child.process.send(m.Assign(list(partitions)))
 
@@ -257,11 +256,12 @@ class Supervisor:
         await self._nothing_held.wait()
 
     def _signalled(self, number: signal.Signals) -> None:
-        if self.fleet.stopping:
+        if self._is_signalled:
             self._log.error("second signal, workers end at once; records in flight will be read again")
             for each in self._children:
                 self._signal(each, signal.SIGKILL)
             return
+        self._is_signalled = True
         self._log.info("draining", signal=signal.Signals(number).name)
         self.stop()
 

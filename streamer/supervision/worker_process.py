@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from streamer.supervision import messages as m
 from streamer.supervision.link import Link
@@ -78,10 +77,3 @@ class WorkerProcess:
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
-
-    def pin(self, place: int) -> None:
-        """Makes all threads of the process run on one core, chosen by `place`."""
-        cores = sorted(os.sched_getaffinity(0))
-        with suppress(OSError):
-            for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
-                os.sched_setaffinity(int(thread.name), {cores[place % len(cores)]})
