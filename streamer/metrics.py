@@ -19,6 +19,11 @@ class SupervisorMetrics:
         self.standby = Gauge(
             "streamer_supervisor_standby_workers", "processes that can take over", registry=self.registry
         )
+        self.missing = Gauge(
+            "streamer_supervisor_missing_workers",
+            "processes that should be active or standby and are not",
+            registry=self.registry,
+        )
         self.unassigned = Gauge(
             "streamer_supervisor_unassigned_partitions", "partitions that no worker reads", registry=self.registry
         )

@@ -135,6 +135,8 @@ class Supervisor:
         if not self.fleet.held:
             self._nothing_held.set()
         self._metrics.standby.set(len(self.fleet.in_phase("standby")))
+        ready = len(self.fleet.in_phase("active", "standby"))
+        self._metrics.missing.set(max(0, self.fleet.settings.processes - ready))
         self._metrics.unassigned.set(len(self.fleet.free))
         if self._timer is not None:
             self._timer.cancel()
