@@ -46,7 +46,7 @@ class Service:
     """Runs one worker until SIGTERM or SIGINT, then drains it.
 
     A drain stops reading, answers the records in flight, commits and leaves the group. A second signal ends the process
-    at once.
+    at once, unless it has a supervisor.
     """
 
     def __init__(self, settings: Settings, log: FilteringBoundLogger) -> None:
@@ -109,6 +109,10 @@ class Service:
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._stop.is_set():
+            if self.settings.supervisor.link is not None:
+                # Its death closes the link and sends SIGTERM. A process manager may signal all processes. A supervisor
+                # that does not wait for the drain kills.
+                return
             self._log.error("second signal, leaving at once; records in flight will be read again")
             os._exit(128 + number)
         self._log.info("draining", signal=signal.Signals(number).name)

@@ -1,7 +1,10 @@
 """How a worker begins and ends where what it waits for does not come."""
 
 import asyncio
+import signal
+import sys
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import get_args
@@ -144,6 +147,45 @@ async def test_a_signal_is_heard_while_the_start_waits() -> None:
         service.stop()
         await starting
     assert given_up.is_set()
+
+
+# A worker that drains until it reads a line.
+DRAINING = """
+import asyncio, sys, structlog
+from streamer.service import Service
+from streamer.settings import Settings
+
+class Draining(Service):
+    async def _serve(self, stack):
+        print("running", flush=True)
+        await self._stop.wait()
+        print("draining", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        return True
+
+settings = Settings.model_validate({"ops": {"port": 0}, "supervisor": {"link": 0 if sys.argv[1] == "supervised" else None}})
+asyncio.run(Draining(settings, structlog.get_logger()).run())
+"""
+
+
+@pytest.mark.parametrize(("argument", "status"), [("alone", 128 + signal.SIGTERM), ("supervised", 0)])
+async def test_a_second_signal_ends_a_worker_at_once_unless_its_supervisor_does_that(
+    argument: str, status: int
+) -> None:
+    """A supervisor's death closes the link and sends SIGTERM; a process manager may signal all processes."""
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", DRAINING, argument, stdin=PIPE, stdout=PIPE)
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    async with asyncio.timeout(WAIT_S):
+        while b"running" not in await worker.stdout.readline():
+            pass
+        worker.send_signal(signal.SIGTERM)
+        while b"draining\n" != await worker.stdout.readline():
+            pass
+        worker.send_signal(signal.SIGTERM)
+        if argument == "supervised":
+            worker.stdin.write(b"\n")
+        assert await worker.wait() == status
 
 
 @pytest.mark.parametrize(
