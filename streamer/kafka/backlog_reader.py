@@ -132,7 +132,10 @@ class BacklogReader:
 
     def _admit(self, records: Sequence[ConsumerRecord]) -> list[Record]:
         chunk: list[Record] = []
-        if self._closing:
+        if self.delivery.is_isolating:
+            # They were fetched before: the next fetch begins at the positions of the gaps again.
+            self._assigned = {}
+        if self._closing or self.delivery.is_isolating:
             return chunk
         behind: dict[Partition, Gap] = {}
         for record in records:

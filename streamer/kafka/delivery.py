@@ -140,13 +140,8 @@ class Delivery:
 
     def _is_unanswered(self, record: ConsumerRecord) -> bool:
         partition = (record.topic, record.partition)
-        if partition not in self._opened or partition in self._closing:
-            return False
-        if not self.offsets.is_answered(partition, record.offset):
-            return True
-        self.offsets.received(partition, record.offset)
-        self.offsets.acknowledged(partition, record.offset)
-        return False
+        is_ours = partition in self._opened and partition not in self._closing
+        return is_ours and not self.offsets.is_answered(partition, record.offset)
 
     async def _admit_isolated(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
         if len(records) > 1 or self.offsets.unacknowledged or self.offsets.committable():

@@ -56,6 +56,7 @@ class SplitOffsets:
         self.live = live
         self._old = OffsetTracker()
         self._gaps: dict[Partition, Gap] = {}
+        # Those of the start; a commit may cover them before they are read.
         self._answered: dict[Partition, Ranges] = {}
 
     def open(self, partition: Partition, start: Start) -> None:
@@ -134,7 +135,7 @@ class SplitOffsets:
     def committable(self) -> dict[Partition, int]:
         """The offset to commit for each partition in which a commit would cover more records."""
         live, old = self.live.committable(), self._old.committable()
-        found = {p: offset for p, offset in live.items() if p not in self._gaps}
+        found = {p: self._behind_answered(p, offset) for p, offset in live.items() if p not in self._gaps}
         for partition in self._gaps:
             position = self._committable_of_gap(partition)
             if position is not None and (partition in live or partition in old or self._is_complete(partition)):
@@ -156,8 +157,6 @@ class SplitOffsets:
         """The brokers have stored these offsets, with these ranges of answered records above them."""
         for partition, offset in offsets.items():
             gap = self._gaps.get(partition)
-            if partition in self._answered:
-                self._answered[partition] = above(self._answered[partition], offset)
             if gap is None or offset >= gap.end:
                 self._end_gap(partition)
                 self.live.committed({partition: offset})
@@ -172,10 +171,11 @@ class SplitOffsets:
         return (self._old if partition in self._gaps else self.live).last_committed(partition)
 
     def acknowledged_up_to(self, partition: Partition) -> int | None:
-        """The first unacknowledged offset; at first the start offset; None if not known."""
-        return (
-            self._committable_of_gap(partition) if partition in self._gaps else self.live.acknowledged_up_to(partition)
-        )
+        """The first offset without an acknowledgement or answer; at first the start offset; None if not known."""
+        if partition in self._gaps:
+            return self._committable_of_gap(partition)
+        position = self.live.acknowledged_up_to(partition)
+        return None if position is None else self._behind_answered(partition, position)
 
     def received_up_to(self, partition: Partition) -> int | None:
         """The next offset of live reading; at first its start; None if not known."""
@@ -201,6 +201,9 @@ class SplitOffsets:
     def _part(self, partition: Partition, offset: int) -> OffsetTracker:
         gap = self._gaps.get(partition)
         return self._old if gap is not None and offset < gap.end else self.live
+
+    def _behind_answered(self, partition: Partition, offset: int) -> int:
+        return first_unanswered(self._answered.get(partition, ()), offset)
 
     def _is_complete(self, partition: Partition) -> bool:
         return self._gaps[partition].is_read and not self._old.unacknowledged_of([partition])

@@ -163,7 +163,8 @@ class Draining(Service):
         await asyncio.to_thread(sys.stdin.readline)
         return True
 
-settings = Settings.model_validate({"ops": {"port": 0}, "supervisor": {"link": 0 if sys.argv[1] == "supervised" else None}})
+supervisor = {"link": 0} if sys.argv[1] == "supervised" else {}
+settings = Settings.model_validate({"ops": {"port": 0}, "supervisor": supervisor})
 asyncio.run(Draining(settings, structlog.get_logger()).run())
 """
 
@@ -180,7 +181,7 @@ async def test_a_second_signal_ends_a_worker_at_once_unless_its_supervisor_does_
         while b"running" not in await worker.stdout.readline():
             pass
         worker.send_signal(signal.SIGTERM)
-        while b"draining\n" != await worker.stdout.readline():
+        while await worker.stdout.readline() != b"draining\n":
             pass
         worker.send_signal(signal.SIGTERM)
         if argument == "supervised":

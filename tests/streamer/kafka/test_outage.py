@@ -176,6 +176,12 @@ def once(group: WatchedGroup) -> bool:
     return sorted(group.answered) == [(top.partition, n) for top, log in group.logs.items() for n in range(len(log))]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60.0):
+        while not condition():  # noqa: ASYNC110  a virtual clock
+            await asyncio.sleep(0.001)
+
+
 async def trickle(group: WatchedGroup, count: int, *, every_s: float = 0.01) -> None:
     for _ in range(count):
         group.write(0, 1)
@@ -426,6 +432,54 @@ async def test_an_isolated_partition_is_read_without_the_records_that_are_answer
         await group.settle()
     assert once(group)
     assert group.readers == []
+
+
+@pytest.mark.parametrize("end", [6, 10])
+def test_no_commit_passes_over_the_records_before_those_that_are_answered(end: int) -> None:
+    """The isolation ends at offset 1. Then the others come in one chunk."""
+
+    async def read() -> None:
+        group = WatchedGroup()
+        group.write(0, 10, age_s=OLD_S)
+        group.answers = [(0.0, 0, n) for n in range(3, end)]
+        group.commits[group.tops[0]] = (0, f"ctr-streamer:careful until 1 answered 3-{end}")
+        async with started(group, 1.0):
+            await group.settle()
+        assert once(group)
+
+    run_virtual(read)
+
+
+@virtual
+async def test_records_of_a_gap_that_were_fetched_before_an_isolation_wait() -> None:
+    group = WatchedGroup(partitions=2)
+    group.write(0, OLD, age_s=OLD_S)
+    async with started(group, 0.1) as worker:
+        returned = asyncio.Event()
+        await until(lambda: bool(group.readers))
+        (reader,) = group.readers
+        fetch = reader.getmany
+
+        async def slow(**options: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+            found = await fetch(**options)
+            await returned.wait()
+            return found
+
+        reader.getmany = slow  # type: ignore[method-assign]
+        await until(lambda: not worker.source.unacknowledged)
+        group.write(1, 5)
+        isolated = {("t", 1): (0, "ctr-streamer:careful until 5")}
+        group.commits |= {TopicPartition(*partition): at for partition, at in isolated.items()}
+        await worker.source.delivery.open(isolated)
+        await until(lambda: worker.source.unacknowledged > 0)
+        returned.set()
+        most = 0
+        while worker.source.delivery.is_isolating:
+            most = max(most, worker.source.unacknowledged)
+            await asyncio.sleep(0.001)
+        assert most == 1, "the isolated record is alone in flight"
+        await group.settle()
+    assert once(group)
 
 
 @virtual
