@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
 from streamer.kafka.backlog import Backlog
-from streamer.kafka.opening import CommitsOf, Opening, metadata_of, name_of
+from streamer.kafka.opening import CommitsOf, Opening, metadata_of
 from streamer.kafka.poison import Mark, PoisonDetector
 from streamer.kafka.split_offsets import SplitOffsets
 from streamer.kafka.transactions import Transactions
@@ -107,6 +107,8 @@ class Delivery:
                 if await self._try_to_open(new, written):
                     return
                 await asyncio.sleep(_RETRY_S)
+            # An attempt that failed may have isolated them or started their producers.
+            await self._forget(new)
         finally:
             for partition in new:
                 self._attempts.pop(partition, None)
@@ -206,7 +208,7 @@ class Delivery:
             self.transactions.commit_at_once()
 
     async def close(self, partitions: Iterable[Partition]) -> None:
-        """Releases partitions, after a commit that marks them `clean`.
+        """Releases partitions, after a commit that marks them `clean`. Until `end_close` they cannot be opened again.
 
         Raises:
             FencedError: as `commit`.
@@ -227,8 +229,12 @@ class Delivery:
                 async with self._one_at_a_time:
                     await self._commit(marks)
         finally:
-            self._closing.difference_update(closing)
             await self._forget(going)
+
+    def end_close(self, partitions: Iterable[Partition]) -> None:
+        """The partitions are released, and may come back."""
+        self._closing.difference_update(partitions)
+        self._isolation_changed()
 
     def stop_retries(self) -> None:
         """Ends the retries of `open`, and of commits for records that were just read."""
@@ -243,11 +249,6 @@ class Delivery:
         self._opened.update(new)
         self.backlog.opened.set()
         self._isolation_changed()
-        if self.is_isolating:
-            self.log.warning(
-                "workers died repeatedly at one offset of these partitions, records are processed one at a time",
-                partitions=[name_of(partition) for partition in self._detector.isolated],
-            )
 
     async def _commit(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
         # Before the commit: live records that are acknowledged meanwhile are not in it.

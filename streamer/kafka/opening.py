@@ -78,6 +78,11 @@ class Opening:
             written[top] = at, metadata_of(self.detector.mark(top, at), starts[top].answered)
         await self.consumer.commit({top: written[top] for top in tops})
         self.backlog.report(opened, starts)
+        if self.detector.isolated:
+            self.log.warning(
+                "workers died repeatedly at one offset of these partitions, records are processed one at a time",
+                partitions=[name_of(partition) for partition in self.detector.isolated],
+            )
         return starts
 
 

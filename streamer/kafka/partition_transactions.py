@@ -63,6 +63,11 @@ class PartitionTransactions:
         _, acknowledged = self.ready.setdefault(offset, (message, asyncio.get_running_loop().create_future()))
         return acknowledged
 
+    @property
+    def has_next(self) -> bool:
+        """Whether a transaction could hold the message of a record."""
+        return bool(self.context.offsets.prefix(self.partition, self.ready))
+
     async def start(self) -> None:
         """Starts the producer, unless it runs. Fences the last worker and ends its transaction.
 

@@ -1,7 +1,7 @@
 """Reads chunks of records, and gives up partitions in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -223,8 +223,12 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
         Returns how many records it leaves unanswered.
         """
-        left = await self.on_partitions_revoked(partitions)
-        await self.consumer.remove(partitions)
+        try:
+            left = await self._give_up(partitions)
+            await self.consumer.remove(partitions)
+        finally:
+            # Not earlier: an opening that waited for the consumer must not begin now.
+            self.delivery.end_close(partitions)
         return left
 
     def suspects(self) -> Mapping[Partition, int]:
@@ -235,12 +239,16 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Opens assigned partitions."""
         await self._in_callback(self.delivery.open(assigned))
 
-    async def on_partitions_revoked(self, revoked: Iterable[Partition]) -> int:
-        """Drains partitions that are taken away, for at most `revoke_s`, and commits for them.
-
-        Returns the number of records that are left.
-        """
+    async def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:
+        """Drains partitions that are taken away, for at most `revoke_s`, and commits for them."""
         going = list(revoked)
+        try:
+            await self._give_up(going)
+        finally:
+            self.delivery.end_close(going)
+
+    async def _give_up(self, going: Collection[Partition]) -> int:
+        """Returns the number of records that are left."""
         deadline = Deadline.after(self.clock(), self.revoke_s * 1e3)
         self.delivery.begin_close(going)
         async with self._admission:

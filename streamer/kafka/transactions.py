@@ -47,10 +47,10 @@ class Transactions:
         Raises:
             KafkaError, TimeoutError: the brokers cannot be reached or reject a producer.
         """
-        async with self._one_at_a_time:
-            new = [self._partitions.setdefault(p, PartitionTransactions(p, self._context)) for p in partitions]
-            # Each start is awaited: one that went on alone would fence the producer of the next attempt.
-            raise_first(await asyncio.gather(*(each.start() for each in new), return_exceptions=True))
+        # Beside the transactions of the other partitions: a start may have to wait for the end of the last worker's.
+        new = [self._partitions.setdefault(p, PartitionTransactions(p, self._context)) for p in partitions]
+        # Each start is awaited: one that went on alone would fence the producer of the next attempt.
+        raise_first(await asyncio.gather(*(each.start() for each in new), return_exceptions=True))
 
     def commit_at_once(self) -> None:
         """Makes a transaction due now and, until `at_once` is reset, as soon as one record is ready."""
@@ -75,6 +75,9 @@ class Transactions:
             # Each transaction ends before the first error is raised, so that no error cancels another's transaction.
             running = [each.commit(mark) for each in self._partitions.values()]
             raise_first(await asyncio.gather(*running, return_exceptions=True))
+            if self.at_once and any(each.has_next for each in self._partitions.values()):
+                # More records than one transaction holds.
+                self._enough.set()
 
     async def close(self, partitions: Iterable[Partition]) -> None:
         """Releases partitions; their next worker answers their uncommitted records again."""

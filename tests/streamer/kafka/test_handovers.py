@@ -218,3 +218,48 @@ async def test_records_that_are_not_answered_in_time_are_counted_and_read_by_the
         await until_committed(group)
         worker.die()
         other.die()
+
+
+@virtual
+async def test_a_partition_whose_opening_was_given_up_leaves_nothing_behind() -> None:
+    """Its workers died repeatedly, so the first attempt isolates it."""
+    group = WatchedGroup(partitions=2)
+    group.produce(0, b"kills", 0)
+    group.commit({group.tops[0]: (0, "ctr-streamer:running deaths 9 at 0")})
+    async with asyncio.TaskGroup() as tasks:
+        worker = Worker(group, tasks, lambda: 0.01)
+        await worker.source.open(only(group, 1))
+        worker.fails = 1_000
+        opening = tasks.create_task(worker.source.open(only(group, 0)))
+        await asyncio.sleep(2.5)
+        await worker.source.release(only(group, 0))
+        assert await opening == frozenset()
+        worker.fails = 0
+        assert not worker.source.delivery.is_isolating
+        for _ in range(20):
+            group.produce(1, b"r", 0)
+        await asyncio.sleep(1.0)
+        assert sorted(group.answered) == [(1, n) for n in range(20)], "the other partition is read"
+        worker.die()
+
+
+@virtual
+async def test_a_release_that_comes_before_the_opening_has_begun_prevents_it() -> None:
+    group = WatchedGroup(partitions=2)
+    async with asyncio.TaskGroup() as tasks:
+        worker = Worker(group, tasks, lambda: 0.01)
+        await worker.source.open(only(group, 1))
+        consumer = worker.source.consumer
+        async with consumer._one_at_a_time:  # noqa: SLF001  the position of partition 1 is being reset
+            first = tasks.create_task(worker.source.open(only(group, 0)))
+            await asyncio.sleep(0.1)
+            releasing = tasks.create_task(worker.source.release(only(group, 0)))
+            await asyncio.sleep(0.1)
+        assert await releasing == 0
+        assert first.done()
+        assert first.result() == frozenset()
+        assert group.tops[0] not in group.commits, "another worker may have it now"
+        assert consumer.assignment() == {group.tops[1]}
+        # It may come back.
+        assert await worker.source.open(only(group, 0)) == only(group, 0)
+        worker.die()
