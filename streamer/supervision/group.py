@@ -7,6 +7,7 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from streamer.errors import ConfigError
 from streamer.kafka import clients
 from streamer.supervision import messages as m
 from streamer.types import Partition
@@ -33,7 +34,11 @@ NewMember = Callable[[OnAssigned, OnRevoked], Member]
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """Joins the group, commits as its member, and joins again when the membership is lost."""
+    """Joins the group, commits as its member, and joins again when the membership is lost.
+
+    1. A member that is leaving, perhaps late, assigns and revokes nothing more.
+    2. No error of a member but ConfigError leaves `run`, and none leaves `commit`.
+    """
 
     new_member: NewMember
     assigned: OnAssigned
@@ -48,22 +53,33 @@ class Group:
             ConfigError: another process has taken this member's static name.
         """
         while True:
-            member = self._member = self.new_member(self._on_assigned, self.revoke)
+            member = self._member = self._new_member()
             try:
                 await member.join()
                 await member.watch()
-            except clients.CLIENT_ERROR as error:
-                self.log.warning("no member of the group, retried", error=repr(error))
+            except ConfigError:
+                raise
+            except Exception as error:  # an error of any class would end the supervisor
+                is_expected = isinstance(error, clients.CLIENT_ERROR)
+                self.log.warning("no member of the group, retried", error=repr(error), exc_info=not is_expected)
                 await self.revoke()
             finally:
-                self._member = None
+                if self._member is member:
+                    self._member = None
                 await self._leave(member)
             await asyncio.sleep(_RETRY_S)
 
-    def _on_assigned(self, partitions: frozenset[Partition]) -> None:
-        # A member that is leaving may still get an assignment.
-        if self._member is not None:
-            self.assigned(partitions)
+    def _new_member(self) -> Member:
+        def assigned(partitions: frozenset[Partition]) -> None:
+            if self._member is member:
+                self.assigned(partitions)
+
+        async def revoke() -> None:
+            if self._member is member:
+                await self.revoke()
+
+        member = self.new_member(assigned, revoke)
+        return member
 
     async def commit(self, message: m.Commit) -> m.Committed:
         """Commits offsets of a worker."""
@@ -74,7 +90,9 @@ class Group:
             await self._member.commit(offsets)
         except clients.COMMIT_LOST as error:
             return m.Committed(message.id, "lost", repr(error))
-        except (clients.CLIENT_ERROR, TimeoutError) as error:
+        except Exception as error:  # the offsets of one worker must not end the others
+            if not isinstance(error, (clients.CLIENT_ERROR, TimeoutError)):
+                self.log.exception("commit failed")
             return m.Committed(message.id, "failed", repr(error))
         return m.Committed(message.id, "stored")
 
@@ -82,5 +100,5 @@ class Group:
         try:
             async with asyncio.timeout(_LEAVE_S):
                 await member.leave()
-        except (clients.CLIENT_ERROR, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001  as in `run`
             self.log.warning("the brokers do not answer, left without them", error=repr(error))
