@@ -63,7 +63,8 @@ def _work(settings: Settings, log: FilteringBoundLogger) -> int:
 
 def _supervise(settings: Settings, log: FilteringBoundLogger, config: Path | None) -> int:
     from streamer.kafka.member import GroupMember  # noqa: PLC0415
-    from streamer.supervision.supervisor import Program, Supervisor  # noqa: PLC0415
+    from streamer.supervision.supervisor import Supervisor  # noqa: PLC0415
+    from streamer.supervision.worker_process import Program  # noqa: PLC0415
 
     command = [sys.executable, "-m", "streamer", "run", *(() if config is None else ("--config", str(config)))]
     new_member = partial(GroupMember, settings, log)

@@ -36,8 +36,9 @@ class AssignedConsumer:
         """Does nothing: the supervisor has the subscription."""
 
     async def start(self) -> None:
-        """Connects. Without an assignment, even an empty one, aiokafka's `getmany` would never return."""
+        """Connects."""
         await self._reader.start()
+        # Without an assignment, even an empty one, `getmany` would never return.
         self._reader.assign(set())
 
     async def add(self, partitions: Iterable[Partition]) -> None:

@@ -18,7 +18,7 @@ _CONTROL_S = 120.0
 class SupervisorHandlers:
     """Answers for all workers.
 
-    Healthy means that each running worker is, ready that all active workers score; metrics have the label `worker`;
+    Healthy means that the supervisor works, ready that all active workers score; metrics have the label `worker`;
     commands go to every worker. A worker that does not answer is named.
 
     Args:
@@ -46,8 +46,8 @@ class SupervisorHandlers:
         ]
 
     async def _health(self, request: web.Request) -> web.Response:
-        """The highest status of all workers; a line for each worker."""
-        return _listed(await self._workers.send_all("GET", request.path))
+        """200, because the supervisor restarts its workers itself; a line for each worker."""
+        return _listed(await self._workers.send_all("GET", request.path), HTTPStatus.OK)
 
     async def _ready(self, _: web.Request) -> web.Response:
         """A line for each worker, and the reason if the active workers do not score all partitions."""
@@ -108,16 +108,16 @@ class SupervisorHandlers:
         found = await self._workers.send_all(request.method, request.path_qs, _CONTROL_S)
         failed = {number: reply for number, reply in found.items() if reply[0] != HTTPStatus.OK}
         if failed:
-            return _listed(failed)
+            return _listed(failed, max(status for status, _ in failed.values()))
         # Each text is a JSON document already.
         parts = (f'{{"worker": {n}, "{name}": {text}}}' for n, (_, text) in found.items())
         return web.Response(text=f"[{', '.join(parts)}]", content_type="application/json")
 
 
-def _listed(replies: Mapping[int, Reply]) -> web.Response:
-    """A line for each reply, with the highest status."""
+def _listed(replies: Mapping[int, Reply], status: int) -> web.Response:
+    """A line for each reply."""
     lines = (f"worker {number}: {text.strip()}\n" for number, (_, text) in replies.items())
-    return web.Response(text="".join(lines), status=max(status for status, _ in replies.values()))
+    return web.Response(text="".join(lines), status=status)
 
 
 class _MergedMetrics(Collector):

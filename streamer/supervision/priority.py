@@ -32,7 +32,10 @@ class StartPriority:
 
 
 def may_lower() -> bool:
-    """Whether the system lets this process take back a lower priority: with CAP_SYS_NICE or a limit of niceness."""
+    """Whether this process could take back a lower priority.
+
+    It needs CAP_SYS_NICE or a limit of niceness.
+    """
     normal = 20 - os.getpriority(os.PRIO_PROCESS, 0)
     with suppress(OSError, AttributeError):
         if resource.getrlimit(resource.RLIMIT_NICE)[0] >= normal:

@@ -9,7 +9,7 @@ from streamer.supervision.worker import Worker
 def replaceable(
     workers: Iterable[Worker], generation: int, settings: SupervisorSettings, *, is_settled: bool
 ) -> list[Worker]:
-    """Processes with earlier settings that may end now: one that is ready for each new one that is ready.
+    """Processes with earlier settings that may end now: one for each new one that is ready.
 
     Args:
         generation: of the present settings.

@@ -10,7 +10,7 @@ from streamer.types import Partition
 def share(
     free: Collection[Partition], loads: Mapping[int, int], last: Mapping[Partition, int]
 ) -> dict[int, set[Partition]]:
-    """Gives each free partition to one worker, so that the numbers of partitions differ as little as possible.
+    """Gives each free partition to one worker; the shares differ as little as possible.
 
     A partition returns to the worker that had it last, as far as the shares stay equal: that worker's cache has the
     scores of its users.
@@ -44,9 +44,9 @@ def share(
 
 
 def surplus(held: Mapping[int, Collection[Partition]]) -> tuple[int, set[Partition]] | None:
-    """The worker with the most partitions, and those that another should have; None if they differ by at most one.
+    """The worker with the most partitions, and those that another should have.
 
-    `share` gives none of them back to this worker.
+    None if the shares differ by at most one. `share` gives none of them back to this worker.
     """
     if not held:
         return None

@@ -1,4 +1,4 @@
-"""The numbers that the workers of a machine can have, and which of them may start a process. Pure."""
+"""The numbers of the workers of a machine, and which of them may start a process. Pure."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from streamer.supervision.restarts import Restarts
 
 @dataclass(slots=True)
 class Slots:
-    """One number more than the processes that usually run: while processes are replaced, one more runs.
+    """One number more than usual processes: while processes are replaced, one more runs.
 
     A number whose process ended rests before its restart. While it rests, no other number starts in its place.
     """
@@ -28,7 +28,7 @@ class Slots:
         return idle[: max(0, self.settings.processes + is_replacing - len(running) - len(resting))]
 
     def rest_if_needed(self, number: int, running: Collection[int], now: float, *, is_replacing: bool) -> None:
-        """Ends the rest of a number whose process nobody misses; it would delay the start of another one."""
+        """Ends the rest of a number without a missing process; it would delay another start."""
         others = self._resting(running, now) - {number}
         if len(running) + len(others) >= self.settings.processes + is_replacing:
             self._restarts[number].not_before = now

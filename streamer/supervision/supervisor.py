@@ -4,7 +4,7 @@ import asyncio
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -23,25 +23,12 @@ from streamer.supervision import messages as m
 from streamer.supervision.fleet import Fleet
 from streamer.supervision.group import Group, NewMember
 from streamer.supervision.priority import StartPriority, pin
-from streamer.supervision.worker_process import WorkerProcess
+from streamer.supervision.worker_process import Program, WorkerProcess
 from streamer.tasks import TaskOwner
 from streamer.types import Partition
 
 # A worker has this time for the brokers' part of a release, in addition to `service.drain_ms`.
 _RELEASE_MARGIN_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """How a worker is started.
-
-    Attributes:
-        check: raises ConfigError if the present settings are wrong.
-    """
-
-    command: Sequence[str]
-    environment: Mapping[str, str] = field(repr=False)
-    check: Callable[[], object]
 
 
 @dataclass(slots=True)
@@ -163,10 +150,9 @@ class Supervisor:
             case e.Leave():
                 assert self._membership is not None
                 self._membership.cancel()
-            case e.Report():
-                write = getattr(self._log, action.level)
-                pause = {} if action.pause_s is None else {"pause_s": action.pause_s}
-                write(action.event, worker=action.number, status=action.status, **pause)
+            case e.Report(level, event, number, status, pause_s):
+                pause = {} if pause_s is None else {"pause_s": pause_s}
+                getattr(self._log, level)(event, worker=number, status=status, **pause)
             case e.Exit(status):
                 self._status = status
                 self._ended.set()
@@ -229,7 +215,7 @@ class Supervisor:
                 task.add_done_callback(child.commits.discard)
 
     async def _release(self, child: _Child, released: e.Released) -> None:
-        """Its commits are final before another worker looks for them, also those for which it did not wait."""
+        # Its commits are final before another worker looks for them, also those for which it did not wait.
         if child.commits:
             await asyncio.wait(child.commits)
         if self._children.get(released.number) is child:

@@ -6,10 +6,23 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamer.supervision import messages as m
 from streamer.supervision.link import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How a worker is started.
+
+    Attributes:
+        check: raises ConfigError if the present settings are wrong.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(repr=False)
+    check: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from streamer.metrics import Metrics
+from streamer.metrics import Metrics, SupervisorMetrics
 from streamer.settings import Settings
 from tests.docs.worked_examples import ROOT
 
@@ -71,7 +71,8 @@ def test_settings_and_metrics_of_the_entry_page_exist() -> None:
         name for name in _CODE.findall(text) if re.fullmatch(r"[a-z_]+\.[a-z_]+", name) and not name.endswith(".py")
     ]
     assert [name for name in named if name.split(".")[0] in sections and name not in settings] == []
-    samples = {metric.name for metric in Metrics().registry.collect()}
+    both = (Metrics().registry, SupervisorMetrics().registry)
+    samples = {metric.name for registry in both for metric in registry.collect()}
     metrics = [name.removesuffix("_total") for name in _CODE.findall(text) if re.fullmatch(r"streamer_\w+", name)]
     assert len(metrics) > 15
     assert [name for name in metrics if name not in samples] == []

@@ -17,7 +17,8 @@ from aiokafka.errors import CommitFailedError, KafkaError
 
 from streamer.errors import ConfigError
 from streamer.settings import Settings
-from streamer.supervision.supervisor import Program, Supervisor
+from streamer.supervision.supervisor import Supervisor
+from streamer.supervision.worker_process import Program
 from streamer.types import Partition
 from tests.streamer.ops.test_worker_handlers import ask
 
@@ -198,6 +199,8 @@ async def test_a_killed_workers_partitions_go_to_the_standby_without_a_rebalance
         assert found.log == ["join"], "the group notices nothing"
         status, text = await found.ask("/readyz")
         assert (status, f"worker {killed}: does not run" in text) == (200, True), "all partitions are read"
+        status, text = await found.ask("/healthz")
+        assert (status, f"worker {killed}: does not run" in text) == (200, True), "the supervisor repairs it itself"
         assert "streamer_supervisor_worker_ends_total 1.0" in (await found.ask("/metrics"))[1]
 
 

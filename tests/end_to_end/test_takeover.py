@@ -1,0 +1,122 @@
+"""Processes of a real scorer die or are replaced; the session timeout is 60 s, so no answer comes from a rebalance."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from sandbox.processes.scorer import ScorerProcess
+from tests.end_to_end.conftest import ANSWER_S, System, request
+
+pytestmark = pytest.mark.kafka
+
+_SUPERVISED = {"supervisor__workers": 1, "supervisor__standby": 1, "supervisor__restart_pause_ms": 100}
+_GUARANTEES = pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+
+
+def workers(scorer: ScorerProcess) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(scorer.get("/workers"))
+    return found
+
+
+def active(scorer: ScorerProcess) -> int:
+    """The process id of the active worker."""
+    pid: int = next(worker["pid"] for worker in workers(scorer) if worker["state"] == "active")
+    return pid
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + ANSWER_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def until_standby(scorer: ScorerProcess) -> None:
+    until(lambda: sorted(worker["state"] for worker in workers(scorer)) == ["active", "standby"])
+
+
+def answered(system: System) -> list[str]:
+    """The request ids of all answers so far, with repetitions."""
+    return [message.json["request_id"] for message in system.read(system.scores, 1_000, timeout_s=1.0)]
+
+
+@_GUARANTEES
+def test_the_standby_answers_for_a_killed_worker(system: System, guarantee: str) -> None:
+    with system.scorer(**_SUPERVISED, delivery__guarantee=guarantee) as scorer:
+        sent: set[str] = set()
+        for kill in range(3):
+            until_standby(scorer)
+            ids = [f"r{kill}-{i}" for i in range(20)]
+            system.send([request(each) for each in ids])
+            sent.update(ids)
+            os.kill(active(scorer), signal.SIGKILL)
+        until(lambda: set(answered(system)) == sent)
+        until_standby(scorer)
+        assert scorer.metric("streamer_supervisor_worker_ends_total") == 3
+        assert "one at a time" not in scorer.log_tail()
+        assert scorer.stop() == 0
+    found = answered(system)
+    assert set(found) == sent
+    if guarantee == "exactly_once":
+        assert len(found) == len(sent), "a request was answered twice"
+    assert not system.read(system.dead_letters, 1, timeout_s=1)
+
+
+@_GUARANTEES
+def test_a_reload_under_traffic_repeats_and_loses_no_answer(system: System, guarantee: str) -> None:
+    with system.scorer(**_SUPERVISED, delivery__guarantee=guarantee) as scorer:
+        until_standby(scorer)
+        before = {worker["pid"] for worker in workers(scorer)}
+        scorer.signal(signal.SIGHUP)
+        total = 0
+        while before & {worker["pid"] for worker in workers(scorer)}:
+            system.send([request(f"r{total}")])
+            total += 1
+            time.sleep(0.02)
+        system.send([request(f"r{total}")])
+        total += 1
+        assert len(system.answers(total)) == total
+        until_standby(scorer)
+        assert scorer.stop() == 0
+    assert len(system.read(system.scores, total + 1, timeout_s=5)) == total, "a request was answered twice"
+
+
+def test_sigterm_hands_over_to_another_machine_at_once(system: System) -> None:
+    """A static member of aiokafka sends no LeaveGroup by itself."""
+    one_each = {"supervisor__workers": 1, "supervisor__standby": 0}
+    with (
+        system.scorer(**one_each, kafka__group_instance_id="first") as first,
+        system.scorer(**one_each, kafka__group_instance_id="second") as second,
+    ):
+        machines = [first, second]
+        until(lambda: sum(len(worker["partitions"]) for machine in machines for worker in workers(machine)) == 1)
+        reading = next(machine for machine in machines if workers(machine)[0]["partitions"])
+        machines.remove(reading)
+        system.send([request("before")])
+        assert system.answers(1).keys() == {"before"}
+        began = time.monotonic()
+        assert reading.stop() == 0
+        system.send([request("after")])
+        assert system.answers(2).keys() == {"before", "after"}
+        assert time.monotonic() - began < 50, "long before the end of the session"
+
+
+def test_workers_end_with_their_supervisor_and_its_next_process_goes_on(system: System) -> None:
+    with system.scorer(**_SUPERVISED, kafka__group_instance_id="slot") as scorer:
+        until_standby(scorer)
+        processes = [psutil.Process(worker["pid"]) for worker in workers(scorer)]
+        system.send([request("before")])
+        assert system.answers(1).keys() == {"before"}
+        scorer.kill()
+        _, alive = psutil.wait_procs(processes, ANSWER_S)
+        assert not alive
+        system.send([request("after")])
+        scorer.start()
+        until(lambda: {"before", "after"} <= set(answered(system)))
+        assert scorer.stop() == 0
