@@ -27,7 +27,7 @@ class Fleet:
     """The processes of a machine and their partitions.
 
     1. At most one process holds a partition: until it has released it, or has been reaped.
-    2. Nothing is assigned while the group revokes, or while the machine is not a member.
+    2. Nothing is assigned while the group revokes, or while the machine is not a member or just joins.
     3. A partition whose workers died at least twice at the same position shares a process only with its kind, while two
        workers are ready. With one ready worker it waits at most 30 s; a fleet of one process does not separate it.
     4. While processes are replaced, none of them releases a partition before a new one is ready.
@@ -194,7 +194,9 @@ class Fleet:
             yield from self._balance(now)
         yield from self._start(now)
         membership = self._membership.decide(len(self._ready()), holds=bool(self.held), now=now)
-        if isinstance(membership, e.Leave):
+        if isinstance(membership, e.Join):
+            self.revoking = True
+        elif isinstance(membership, e.Leave):
             self.assigned, self.revoking, self._free_since = frozenset(), False, {}
         if membership is not None:
             yield membership

@@ -61,7 +61,7 @@ class Link(Generic[Received]):
         """The messages of the other end, until it closes.
 
         Raises:
-            msgspec.ValidationError: a message of another version of the program.
+            ValueError: a line is no message of this version of the program, or is longer than 1 MiB.
         """
         try:
             # A line without its end: the other process was killed while it wrote.

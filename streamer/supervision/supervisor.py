@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
-import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
@@ -29,12 +28,16 @@ from streamer.types import Partition
 
 # A worker has this time for the brokers' part of a release, in addition to `service.drain_ms`.
 _RELEASE_MARGIN_S = 10.0
+# Commits of a worker that wait for the brokers; it sends one at a time, and one more after a timeout.
+_MAX_COMMITS = 64
 
 
 @dataclass(slots=True)
 class _Child:
     process: WorkerProcess
     commits: set[asyncio.Task[None]] = field(default_factory=set)
+    # A commit that is retried must not overwrite a later one.
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     free_since: dict[Partition, float] = field(default_factory=dict)
 
 
@@ -179,8 +182,8 @@ class Supervisor:
             process.signal(signal.SIGKILL if worker.killed else signal.SIGTERM)
         try:
             status = await process.run(lambda message: self._receive(number, child, message))
-        except msgspec.DecodeError as error:
-            self._log.error("worker is killed: its program has another version", worker=number, error=str(error))
+        except ValueError as error:
+            self._log.error("worker is killed: it sends no messages of this version", worker=number, error=str(error))
             status = await process.kill()
         # SIGTERM ended it before it could handle signals: it has read nothing, so it counts as drained.
         if status == -signal.SIGTERM and self.fleet.workers[number].ending:
@@ -209,6 +212,8 @@ class Supervisor:
                 self._tasks.spawn(self._release(child, released), "release")
             case m.Beat(suspects):
                 self._handle(e.Beat(number, tuple(suspects)))
+            case m.Commit() if len(child.commits) >= _MAX_COMMITS:
+                child.process.send(m.Committed(message.id, "failed", "too many commits wait"))
             case m.Commit():
                 task = self._tasks.spawn(self._commit(number, child, message), "commit")
                 child.commits.add(task)
@@ -222,12 +227,13 @@ class Supervisor:
             self._handle(released)
 
     async def _commit(self, number: int, child: _Child, message: m.Commit) -> None:
-        worker = self.fleet.workers.get(number)
         partitions = {(topic, partition) for topic, partition, _, _ in message.offsets}
-        if worker is None or not worker.held.issuperset(partitions):
-            child.process.send(m.Committed(message.id, "lost"))
-        else:
-            child.process.send(await self._group.commit(message))
+        async with child.one_at_a_time:
+            worker = self.fleet.workers.get(number)
+            if worker is None or not worker.held.issuperset(partitions):
+                child.process.send(m.Committed(message.id, "lost"))
+            else:
+                child.process.send(await self._group.commit(message))
 
     async def _be_member(self) -> None:
         try:
@@ -254,6 +260,8 @@ class Supervisor:
         self.stop()
 
     def _reload(self) -> None:
+        if not self.fleet.workers:
+            return  # those that start later have the present settings
         try:
             self._program.check()
         except ConfigError as error:
@@ -269,6 +277,8 @@ class Supervisor:
     def _why_not_ready(self) -> str | None:
         if self.fleet.stopping:
             return "draining"
+        if self.fleet.joined and self.fleet.revoking:
+            return "waiting for partitions of the group"
         if not self.fleet.is_complete:
             return "not all workers are ready" if self.fleet.joined else "waiting for the first worker"
         return None if not self.fleet.free else f"no worker reads {', '.join(_names(self.fleet.free))}"

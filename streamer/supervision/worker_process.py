@@ -65,7 +65,7 @@ class WorkerProcess:
         """Passes on the worker's messages until it ends, and reaps it; returns its exit status.
 
         Raises:
-            msgspec.ValidationError: as `Link.messages`.
+            ValueError: as `Link.messages`.
         """
         try:
             async for message in self._link.messages():

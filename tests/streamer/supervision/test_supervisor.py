@@ -36,8 +36,11 @@ class Member:
     commits: dict[Partition, tuple[int, str]]
     failures: asyncio.Queue[Exception]
     commit_failures: list[Exception]
+    commit_delays: list[float]
+    may_join: asyncio.Event
 
     async def join(self) -> None:
+        await self.may_join.wait()
         self.log.append("join")
         self.assigned(ALL)
 
@@ -45,7 +48,7 @@ class Member:
         raise await self.failures.get()
 
     async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.commit_delays.pop(0) if self.commit_delays else 0)
         if self.commit_failures:
             raise self.commit_failures.pop()
         self.commits.update(offsets)
@@ -68,6 +71,8 @@ class Running:
     commits: dict[Partition, tuple[int, str]] = field(default_factory=dict)
     failures: asyncio.Queue[Exception] = field(default_factory=asyncio.Queue)
     commit_failures: list[Exception] = field(default_factory=list)
+    commit_delays: list[float] = field(default_factory=list)
+    may_join: asyncio.Event = field(default_factory=asyncio.Event)
     supervisor: Supervisor = field(init=False)
     member: Member = field(init=False)
     task: asyncio.Task[int] = field(init=False)
@@ -75,7 +80,8 @@ class Running:
     def new_member(
         self, assigned: Callable[[frozenset[Partition]], None], revoke: Callable[[], Awaitable[None]]
     ) -> Member:
-        self.member = Member(assigned, revoke, self.log, self.commits, self.failures, self.commit_failures)
+        shared = self.log, self.commits, self.failures, self.commit_failures, self.commit_delays, self.may_join
+        self.member = Member(assigned, revoke, *shared)
         return self.member
 
     def phases(self) -> dict[int, str]:
@@ -132,6 +138,7 @@ async def running(
     )
     worker = [sys.executable, "-m", "tests.streamer.supervision.worker", str(folder)]
     found = Running(folder)
+    found.may_join.set()
     program = Program(command or worker, os.environ, check)
     found.supervisor = Supervisor(settings, structlog.get_logger(), program, found.new_member)
     found.task = asyncio.create_task(found.supervisor.run())
@@ -298,6 +305,72 @@ async def test_the_pause_before_a_restart_doubles(tmp_path: Path) -> None:
 async def test_a_program_that_cannot_be_started_counts_as_an_end(tmp_path: Path) -> None:
     async with running(tmp_path, command=(str(tmp_path / "missing"),), max_restarts=1) as found:
         assert await found.end() == 1
+
+
+# A worker that sends bytes that are no message, and does not end.
+GARBAGE = """
+import os, sys, time
+with os.fdopen(int(os.environ["STREAMER_SUPERVISOR__LINK"]), "wb") as link:
+    link.write({"long": b"x" * 3_000_000, "text": b"text\\n", "bytes": b"\\xff\\n"}[sys.argv[1]])
+    link.flush()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("garbage", ["long", "text", "bytes"])
+async def test_a_worker_that_sends_no_messages_is_killed(tmp_path: Path, garbage: str) -> None:
+    command = (sys.executable, "-c", GARBAGE, garbage)
+    async with running(tmp_path, command=command, workers=1, standby=0, max_restarts=1) as found:
+        assert await found.end() == signal.SIGKILL, "in order, after its second end"
+
+
+# A worker that opens nothing: it sends commits of the offsets 1 to N of a partition, and does not wait for them.
+HASTY = """
+import json, os, pathlib, socket, sys
+end = socket.socket(fileno=int(os.environ["STREAMER_SUPERVISOR__LINK"]))
+with end, end.makefile("rw") as link:
+    print(json.dumps({"type": "ready"}), file=link, flush=True)
+    link.readline()
+    for n in range(1, int(sys.argv[1]) + 1):
+        print(json.dumps({"type": "commit", "id": n, "offsets": [["t", 0, n, ""]]}), file=link)
+    link.flush()
+    outcomes = [json.loads(link.readline())["outcome"] for _ in range(int(sys.argv[1]))]
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(outcomes))
+    link.readline()
+"""
+
+
+@pytest.mark.parametrize(("count", "stored"), [(3, 3), (1000, 64)])
+async def test_commits_of_a_worker_are_stored_in_their_order_and_bounded(
+    tmp_path: Path, count: int, stored: int
+) -> None:
+    """A worker that leaves does not wait for an earlier commit, which must not overwrite its last one."""
+    command = (sys.executable, "-c", HASTY, str(count), str(tmp_path / "outcomes"))
+    async with running(tmp_path, command=command, workers=1, standby=0) as found:
+        found.commit_delays += [0.5, 0.1]
+        await found.until((tmp_path / "outcomes").exists)
+        await found.until(lambda: bool((tmp_path / "outcomes").read_text()))
+        assert json.loads((tmp_path / "outcomes").read_text()).count("stored") == stored
+        assert found.commits == {("t", 0): (stored, "")}
+
+
+async def test_sighup_during_the_start_changes_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as found:
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await found.until_settled()
+        assert found.supervisor.fleet.generation == 0
+
+
+async def test_it_is_not_ready_before_the_group_has_assigned_partitions(tmp_path: Path) -> None:
+    async with running(tmp_path) as found:
+        found.may_join.clear()
+        await found.until(lambda: found.supervisor.fleet.joined)
+        status, text = await found.ask("/readyz")
+        assert (status, text.partition("\n")[0]) == (503, "waiting for partitions of the group")
+        found.may_join.set()
+        await found.until_settled()
+        assert (await found.ask("/readyz"))[0] == 200
 
 
 async def test_workers_can_be_pinned_to_cores(tmp_path: Path) -> None:
