@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import signal
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -52,8 +53,11 @@ def _work(settings: Settings, log: FilteringBoundLogger) -> int:
     from streamer.service import Service  # noqa: PLC0415
 
     if settings.supervisor.link is not None:
-        _drain_with_parent()
         log = log.bind(client_id=settings.kafka.client_id)
+        _drain_with_parent()
+        if _is_closed(settings.supervisor.link):
+            log.error("the supervisor has ended during the start")
+            return 1
 
     # Imported modules stay in memory. A garbage collection that visits them stops the loop for 40 ms.
     gc.collect()
@@ -77,3 +81,12 @@ def _drain_with_parent() -> None:
     """Makes the kernel send SIGTERM to this worker when its supervisor dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
+def _is_closed(link: int) -> bool:
+    """Whether the supervisor died before the kernel knew that this worker waits for that."""
+    with socket.socket(fileno=os.dup(link)) as end:
+        try:
+            return not end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False

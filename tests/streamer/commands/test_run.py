@@ -1,7 +1,12 @@
 """`streamer run` with a fake service."""
 
 import gc
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -30,3 +35,21 @@ def test_imported_modules_are_excluded_from_garbage_collection(
     monkeypatch.setattr(Service, "run", run)
     assert CliRunner().invoke(app, ["run"]).exit_code == status
     assert frozen[0] > 10_000
+
+
+def test_a_worker_whose_supervisor_ended_before_it_had_started_does_not_wait_for_a_model_server(tmp_path: Path) -> None:
+    supervisor, worker = socket.socketpair()
+    supervisor.close()
+    with worker:
+        link = {"STREAMER_SUPERVISOR__LINK": str(worker.fileno()), "STREAMER_OPS__SOCKET": str(tmp_path / "socket")}
+        command = [sys.executable, "-m", "streamer", "run"]
+        done = subprocess.run(
+            command,
+            env={**os.environ, **link},
+            pass_fds=[worker.fileno()],
+            timeout=60,
+            capture_output=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert b"the supervisor has ended" in done.stdout + done.stderr
