@@ -104,6 +104,9 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             # An isolated record is committed before the next one is read.
             if self.delivery.is_isolating and not self.unacknowledged:
                 await self.commit()
+                if self.offsets.committable():
+                    await asyncio.sleep(_POLL_MS / 1e3)
+                    continue
             if self.backpressure.paused:
                 self._resume()
             room = self.backpressure.room(is_isolating=self.delivery.is_isolating)

@@ -263,3 +263,24 @@ async def test_a_release_that_comes_before_the_opening_has_begun_prevents_it() -
         # It may come back.
         assert await worker.source.open(only(group, 0)) == only(group, 0)
         worker.die()
+
+
+@virtual
+async def test_an_isolated_record_whose_commit_fails_is_no_busy_loop() -> None:
+    group = WatchedGroup(partitions=1)
+    for _ in range(3):
+        group.produce(0, b"r", 0)
+    group.commit({group.tops[0]: (0, "ctr-streamer:careful until 3")})
+    async with asyncio.TaskGroup() as tasks:
+        worker = Worker(group, tasks, lambda: 0.1)
+        await worker.source.open(only(group, 0))
+        while not worker.source.unacknowledged:  # noqa: ASYNC110  a virtual clock
+            await asyncio.sleep(0.01)
+        worker.fails = 10_000
+        await asyncio.sleep(2.0)
+        assert group.answered == [(0, 0)], "the mark still names it"
+        assert 10_000 - worker.fails < 50
+        worker.fails = 0
+        await until_committed(group)
+        worker.die()
+    assert group.answered == [(0, 0), (0, 1), (0, 2)]
