@@ -13,8 +13,9 @@ from streamer.kafka.assigned_consumer import AssignedConsumer
 from streamer.kafka.offsets import OffsetTracker
 from streamer.metrics import Metrics
 from streamer.settings import Settings
+from streamer.settings.sections import DeliverySettings
 from streamer.tasks import TaskOwner
-from streamer.testing.consumer_group import FakeConsumer
+from streamer.testing.consumer_group import FakeConsumer, FakeGroup
 from streamer.testing.virtual_loop import run_virtual, virtual
 from streamer.types import Partition, Record
 from tests.streamer.kafka.test_rebalances import WatchedGroup
@@ -30,12 +31,18 @@ SETTINGS = Settings.model_validate(
 class Worker:
     """A supervised worker without its scoring stages. Its answers are acknowledged after `seconds`."""
 
-    def __init__(self, group: WatchedGroup, tasks: asyncio.TaskGroup, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        group: WatchedGroup,
+        tasks: asyncio.TaskGroup,
+        seconds: Callable[[], float],
+        settings: Settings = SETTINGS,
+    ) -> None:
         self._group, self._tasks, self._seconds = group, tasks, seconds
         self.fails = 0
         clock = asyncio.get_running_loop().time
         self._owner = TaskOwner()
-        assembly = Assembly(SETTINGS, Metrics(), structlog.get_logger(), clock, self._owner.spawn)
+        assembly = Assembly(settings, Metrics(), structlog.get_logger(), clock, self._owner.spawn)
         consumer = AssignedConsumer(FakeConsumer(group, is_member=False), self._commit)
         self.source = assembly.source(
             consumer,
@@ -120,6 +127,64 @@ def test_moves_lose_and_repeat_no_record(seed: int) -> None:
                 worker.die()
         produced = sorted((top.partition, n) for top, log in group.logs.items() for n in range(len(log)))
         assert sorted(group.answered) == produced
+
+    run_virtual(moves)
+
+
+class Unwatched(WatchedGroup):
+    """Accepts each commit, as one of `at_most_once` comes before the answer."""
+
+    def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        FakeGroup.commit(self, offsets)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_at_most_once_moves_lose_no_record_and_deaths_repeat_none(seed: int) -> None:
+    rng = random.Random(seed)
+    settings = SETTINGS.model_copy(update={"delivery": DeliverySettings(guarantee="at_most_once")})
+
+    async def moves() -> None:
+        clock = asyncio.get_running_loop().time
+        group = Unwatched(partitions=4)
+        async with asyncio.TaskGroup() as tasks:
+
+            def new() -> Worker:
+                return Worker(group, tasks, lambda: rng.uniform(0.001, 0.3), settings)
+
+            workers = [new() for _ in range(3)]
+            owner = {number: rng.choice(workers) for number in range(4)}
+            for number, worker in owner.items():
+                await worker.source.open(only(group, number))
+
+            async def move(number: int) -> None:
+                assert await owner[number].source.release(only(group, number)) == 0
+                owner[number] = rng.choice(workers)
+                await owner[number].source.open(only(group, number))
+
+            async def work(rounds: int, failing_share: float) -> None:
+                for _ in range(rounds):
+                    for _ in range(rng.randrange(30)):
+                        group.produce(rng.randrange(4), b"r", round(clock() * 1e3))
+                    rng.choice(workers).fails = int(rng.random() < failing_share)
+                    await asyncio.sleep(rng.uniform(0.0, 0.3))
+                    await asyncio.gather(*(move(number) for number in rng.sample(range(4), rng.randint(1, 3))))
+
+            await work(20, failing_share=0.3)
+            await asyncio.sleep(30.0)
+            assert sorted(group.answered) == [
+                (top.partition, n) for top, log in group.logs.items() for n in range(len(log))
+            ]
+            for number in range(len(workers)):
+                await work(3, failing_share=0.3)
+                dead, workers[number] = workers[number], new()
+                dead.die()
+                taken = [each for each in owner if owner[each] is dead]
+                owner.update(dict.fromkeys(taken, workers[number]))
+                await workers[number].source.open(only(group, *taken))
+            await asyncio.sleep(30.0)
+            for worker in workers:
+                worker.die()
+        assert len(set(group.answered)) == len(group.answered)
 
     run_virtual(moves)
 
