@@ -24,8 +24,8 @@ class SupervisorMetrics:
             "processes that should be active or standby and are not",
             registry=self.registry,
         )
-        self.unassigned = Gauge(
-            "streamer_supervisor_unassigned_partitions", "partitions that no worker reads", registry=self.registry
+        self.unread = Gauge(
+            "streamer_supervisor_unread_partitions", "partitions that no worker reads", registry=self.registry
         )
         self.ends = Counter(
             "streamer_supervisor_worker_ends", "ends of workers that were not told to end", registry=self.registry

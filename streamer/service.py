@@ -178,7 +178,7 @@ class Service:
             self._enter("RUNNING")
             self._log.info("running", topic=self.settings.source.topic, group=self.settings.kafka.group_id)
             if self._link is not None:
-                tasks.spawn(self._follow(self._link, source), "link")
+                tasks.spawn(self._follow(self._link, source, scorer.models), "link")
             await self._stop.wait()
 
             self._enter("DRAINING")
@@ -203,9 +203,9 @@ class Service:
             return clients.consumer(self.settings)
         return clients.assigned_consumer(self.settings, self._link.commit)
 
-    async def _follow(self, link: WorkerLink, source: Source) -> None:
+    async def _follow(self, link: WorkerLink, source: Source, models: ModelRegistry) -> None:
         """Executes the supervisor's commands; drains when the supervisor has ended."""
-        await link.run(source, self._tasks.spawn)
+        await link.run(source, models, self._tasks.spawn)
         if not self._stop.is_set():
             self._log.error("the supervisor has ended, draining")
             self.stop()

@@ -1,7 +1,9 @@
 """Request handlers of a supervisor's operations port: the workers' pages, combined."""
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -15,6 +17,15 @@ from streamer.ops.worker_client import Reply, WorkerClient
 _CONTROL_S = 120.0
 
 
+class KeepsOrders(Protocol):
+    """Keeps the orders that commands give."""
+
+    turn: asyncio.Lock
+
+    def executed(self, accepted: Mapping[int, str], rejected: Sequence[int]) -> None:
+        """The workers have executed a command: their replies, and the workers that rejected it."""
+
+
 class SupervisorHandlers:
     """Answers for all workers.
 
@@ -24,9 +35,17 @@ class SupervisorHandlers:
     Args:
         not_ready: the reason why the workers do not score all partitions; None if they do.
         registry: the supervisor's own metrics.
+        orders: each command is executed in its turn.
     """
 
-    def __init__(self, workers: WorkerClient, not_ready: Callable[[], str | None], registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        workers: WorkerClient,
+        not_ready: Callable[[], str | None],
+        registry: CollectorRegistry,
+        orders: KeepsOrders,
+    ) -> None:
+        self._orders = orders
         self._workers = workers
         self._not_ready = not_ready
         self._registry = registry
@@ -42,7 +61,7 @@ class SupervisorHandlers:
             web.get("/workers", self._describe),
             web.get("/config", self._forward),
             web.get("/model", self._forward),
-            web.post("/model/{rest:.*}", self._forward),
+            web.post("/model/{rest:.*}", self._command),
         ]
 
     async def _health(self, request: web.Request) -> web.Response:
@@ -100,18 +119,27 @@ class SupervisorHandlers:
         return _MergedMetrics(texts, self._registry)
 
     async def _forward(self, request: web.Request) -> web.Response:
-        """Sends a request to every worker and lists the replies.
-
-        If a worker rejects a command, the others still execute it. The workers' settings differ while they reload.
-        """
+        """Sends a request to every worker and lists the replies. The settings differ during a reload."""
         name = "config" if request.path == "/config" else "models"
-        found = await self._workers.send_all(request.method, request.path_qs, _CONTROL_S)
-        failed = {number: reply for number, reply in found.items() if reply[0] != HTTPStatus.OK}
-        if failed:
-            return _listed(failed, max(status for status, _ in failed.values()))
-        # Each text is a JSON document already.
-        parts = (f'{{"worker": {n}, "{name}": {text}}}' for n, (_, text) in found.items())
-        return web.Response(text=f"[{', '.join(parts)}]", content_type="application/json")
+        return _combined(name, await self._workers.send_all("GET", request.path_qs, _CONTROL_S))
+
+    async def _command(self, request: web.Request) -> web.Response:
+        """Sends a command to every worker. If a worker rejects it, the others still execute it."""
+        async with self._orders.turn:
+            found = await self._workers.send_all("POST", request.path_qs, _CONTROL_S)
+            accepted = {number: text for number, (status, text) in found.items() if status == HTTPStatus.OK}
+            self._orders.executed(accepted, [number for number in found if number not in accepted])
+        return _combined("models", found)
+
+
+def _combined(name: str, found: Mapping[int, Reply]) -> web.Response:
+    """The JSON documents of all workers; if a request failed, the replies of the workers that rejected it."""
+    failed = {number: reply for number, reply in found.items() if reply[0] != HTTPStatus.OK}
+    if failed:
+        return _listed(failed, max(status for status, _ in failed.values()))
+    # Each text is a JSON document already.
+    parts = (f'{{"worker": {n}, "{name}": {text}}}' for n, (_, text) in found.items())
+    return web.Response(text=f"[{', '.join(parts)}]", content_type="application/json")
 
 
 def _listed(replies: Mapping[int, Reply], status: int) -> web.Response:

@@ -13,6 +13,7 @@ from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.rollout import actions, events
 from streamer.rollout.machine import step
+from streamer.rollout.orders import ModelOrders
 from streamer.rollout.state import State
 from streamer.rollout.transitions import TransitionError
 from streamer.rollout.version_guard import VersionGuard
@@ -174,7 +175,25 @@ class ModelController:
         assert self._state.serving is not None
         return self._state.serving
 
-    async def _order(self, order: events.Order, *, look: bool = True) -> None:
+    async def adopt(self, orders: ModelOrders) -> None:
+        """Takes over the orders that the other processes have, and serves the version that they lead to.
+
+        A version that the servers do not have is left out; a pinned one serves when they have it again.
+
+        Raises:
+            PredictError: the servers cannot be asked, the version cannot be prepared, or another order came first.
+        """
+        canary, shadow = orders.canary, orders.shadow
+        order = None if canary is None else events.CanaryOrder(canary.version, canary.share)
+        epoch = self._state.epoch
+        await self._order(events.Adopt(orders.serving, epoch, orders.pinned, order, orders.rolled_back))
+        if shadow is not None and isinstance(shadow.version, int):
+            try:
+                await self.shadow(shadow.version, shadow.share)
+            except PredictError as error:
+                self.log.warning("shadow version not taken over", model=self.name, error=str(error))
+
+    async def _order(self, order: events.Order | events.Adopt, *, look: bool = True) -> None:
         async with self._turn:
             if look:
                 self._enter(events.Available(await self.servers.available(self.name)))

@@ -79,10 +79,27 @@ class RollBack:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Replace the orders of this process by those that the other processes have.
+
+    Attributes:
+        version: the version that serves there; None: unknown.
+        epoch: as that of an order.
+        rejected: the versions that were rolled back there.
+    """
+
+    version: int | None
+    epoch: int
+    pinned: int | None = None
+    canary: CanaryOrder | None = None
+    rejected: frozenset[int] = frozenset()
+
+
 # Outcomes
 
 Order = Pin | Canary | Shadow
-Cause = Tick | FollowCanary | Order
+Cause = Tick | FollowCanary | Order | Adopt
 """The events that may need a version that is not prepared."""
 
 

@@ -62,6 +62,8 @@ class _Change:
                 users = UserShare(self._now, 0.0, share, _SHADOW_SEED)
                 self._set(shadow=SharedVersion(version, users) if share > 0 else None)
                 self._log("info", "shadow scoring", version, share=share)
+            case events.Adopt():
+                self._adopt(event)
             case events.Unpin():
                 self._set(pinned=None, canary=None, rejected=frozenset(), epoch=state.epoch + 1)
                 self._set(incoming=None if state.kind is Kind.CANARY else state.incoming)
@@ -70,10 +72,8 @@ class _Change:
                 self._roll_back(reason)
             case events.Failed(version, True):
                 self._set(failed_until={**state.failed_until, version: self._now + RETRY_S})
-            case events.JudgedBad(version, reason) if version == state.latest and state.fallback is None:
-                self._log("error", "version is bad, but there is none to roll back to", version, reason=reason)
             case events.JudgedBad(version, reason) if version == state.latest:
-                self._roll_back(reason)
+                self._judged_bad(version, reason)
 
     # Changes of roles
 
@@ -109,6 +109,13 @@ class _Change:
         self._log("error", "version rolled back", bad, to=f"{state.model}/{good}", reason=reason)
         self.actions.append(actions.CountRollBack(bad))
         self._promote(good, keep_previous=False)
+
+    def _judged_bad(self, version: int, reason: str) -> None:
+        """Rolls the latest version back, if there is another one."""
+        if self.state.fallback is None:
+            self._log("error", "version is bad, but there is none to roll back to", version, reason=reason)
+        else:
+            self._roll_back(reason)
 
     def _set(self, **fields: Any) -> None:
         """Changes the state; watches the latest version; drops scores of versions without users."""
@@ -160,6 +167,28 @@ class _Change:
             return
         if version == state.serving or (state.is_fit(version, self._now) and self._is_ready(version, cause)):
             self._start_rollout(version, cause.order.share)
+
+    def _adopt(self, cause: events.Adopt) -> None:
+        """Takes orders over, and gives all users to the version that the orders lead to.
+
+        That is the first possible one of: the pinned version, the one that serves in the other processes, the serving
+        version, the newest one; none of them is rejected. Without one the serving version stays.
+        """
+        state = self.state
+        if cause.epoch != state.epoch:
+            raise PredictError("ABORTED", f"{state.model!r}: an unpin or a rollback came first")
+        allowed = state.available - cause.rejected
+        newest = max(state.able(self._now) - cause.rejected, default=None)
+        choice = (cause.pinned, cause.version, state.serving, newest)
+        version = next((v for v in choice if v in allowed), state.serving)
+        if version is not None and not self._is_ready(version, cause):
+            return
+        self._set(pinned=cause.pinned, canary=cause.canary, rejected=cause.rejected)
+        if version is not None:
+            self._promote(version, keep_previous=False)
+            self._log("info", "orders taken over", version, pinned=cause.pinned, rolled_back=sorted(cause.rejected))
+        if self.state.previous in cause.rejected:
+            self._set(previous=None)
 
     def _is_possible(self, order: events.Order) -> bool:
         """Whether the version of an order is prepared. Raises PredictError to reject the order."""

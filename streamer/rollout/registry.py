@@ -8,6 +8,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.errors import PredictError
 from streamer.prepared_version import PreparedVersion
 from streamer.rollout.controller import ModelController
+from streamer.rollout.orders import ModelOrders
 from streamer.tasks import set_within
 from streamer.types import ModelVersion
 
@@ -41,6 +42,22 @@ class ModelRegistry:
     def describe(self) -> list[dict[str, object]]:
         """The versions of each model and their roles."""
         return [model.describe() for model in self._models.values()]
+
+    async def adopt(self, orders: Sequence[ModelOrders]) -> None:
+        """Takes over the orders of the models that are served here.
+
+        Raises:
+            PredictError: as `ModelController.adopt`, for one model; the others have taken theirs over.
+        """
+        failure: PredictError | None = None
+        for each in orders:
+            try:
+                if (model := self._models.get(each.model)) is not None:
+                    await model.adopt(each)
+            except PredictError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def shadow_for(self, serving: ModelVersion, key: bytes | None) -> PreparedVersion | None:
         """The shadow version for a request that `serving` has answered; None if there is none."""

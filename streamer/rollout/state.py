@@ -87,7 +87,7 @@ class State:
 
     def is_fit(self, version: int, now: float) -> bool:
         """Whether the version may start by itself: available, not rejected, not recently failed."""
-        return version in self._able(now) - self.rejected
+        return version in self.able(now) - self.rejected
 
     def wanted(self, labelled: int | None, now: float) -> int | None:
         """The version that shall serve instead of the serving one; None: no change.
@@ -100,7 +100,7 @@ class State:
         """
         if self.pinned in self.available:
             return self.pinned if self.pinned != self.serving else None
-        fit = self._able(now) - self.rejected
+        fit = self.able(now) - self.rejected
         due = labelled if labelled in fit else None
         if self.serving is not None and self.serving in self.available:
             if self.pinned is not None:
@@ -110,9 +110,9 @@ class State:
             return max((v for v in fit if v > max(self.rejected | {self.serving})), default=None)
         if self.by_label and (due is not None or self.serving is None):
             return due
-        return max(fit or self._able(now), default=None)
+        return max(fit or self.able(now), default=None)
 
-    def _able(self, now: float) -> frozenset[int]:
+    def able(self, now: float) -> frozenset[int]:
         """The available versions of which no recent preparation failed."""
         return frozenset(v for v in self.available if self.failed_until.get(v, now) <= now)
 

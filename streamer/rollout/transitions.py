@@ -30,6 +30,7 @@ TRANSITIONS: Mapping[type[events.Event], tuple[Kind, Kind, Kind, Kind]] = {
     events.Pin:          (N | S,   S,       S | R,     S | C),      # ends a rollout as soon as the version is prepared
     events.Canary:       (NO,      S | C,   S | R | C, S | C),
     events.Shadow:       (NO,      S,       R,         C),
+    events.Adopt:        (N | S,   S,       S | R,     S | C),      # ends a rollout, as Pin does
     events.Unpin:        (N,       S,       R,         S),
     events.RollBack:     (NO,      S,       S,         S),          # in STABLE only with an available previous version
     events.Failed:       (N,       S,       R,         C),

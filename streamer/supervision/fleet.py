@@ -81,6 +81,11 @@ class Fleet:
         return self._slots.missing(self.workers)
 
     @property
+    def unread(self) -> set[Partition]:
+        """The partitions of this machine that no process reads: free ones, and those that are being opened."""
+        return self.free.union(*(worker.opening for worker in self.workers.values()))
+
+    @property
     def is_complete(self) -> bool:
         """Whether all active workers are there, and may read."""
         return self.joined and not self.revoking and len(self.in_phase("active")) >= self.settings.active

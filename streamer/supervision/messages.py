@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from streamer.rollout.orders import ModelOrders
 from streamer.types import Partition
 
 Offset = tuple[str, int, int, str]
@@ -11,7 +12,7 @@ Offset = tuple[str, int, int, str]
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The worker can take over partitions."""
+    """The worker can take over partitions, as soon as it has the orders."""
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
@@ -38,10 +39,19 @@ class Commit(msgspec.Struct, frozen=True, tag="commit"):
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
     """The worker is alive.
 
-    `suspects`: partitions with deaths at their position, with the number of deaths.
+    `suspects`: partitions with deaths at their position, with the number of deaths. `models`: the orders that it has.
     """
 
     suspects: list[tuple[Partition, int]] = []
+    models: list[ModelOrders] = []
+
+
+class Adopted(msgspec.Struct, frozen=True, tag="adopted"):
+    """The worker has taken orders over: `Adopt` with the same id. `models`: the orders that it has now."""
+
+    id: int
+    models: list[ModelOrders]
+    error: str = ""
 
 
 class Assign(msgspec.Struct, frozen=True, tag="assign"):
@@ -56,6 +66,13 @@ class Release(msgspec.Struct, frozen=True, tag="release"):
     partitions: list[Partition]
 
 
+class Adopt(msgspec.Struct, frozen=True, tag="adopt"):
+    """Take these orders over; `Adopted` with the same id answers it."""
+
+    id: int
+    models: list[ModelOrders]
+
+
 class Committed(msgspec.Struct, frozen=True, tag="committed"):
     """The outcome of a commit. `lost`: the group has moved the partitions meanwhile."""
 
@@ -64,8 +81,8 @@ class Committed(msgspec.Struct, frozen=True, tag="committed"):
     error: str = ""
 
 
-FromWorker = Ready | Opened | Released | Commit | Beat
-ToWorker = Assign | Release | Committed
+FromWorker = Ready | Opened | Released | Commit | Beat | Adopted
+ToWorker = Assign | Release | Adopt | Committed
 
 FROM_WORKER: msgspec.json.Decoder[FromWorker] = msgspec.json.Decoder(FromWorker)
 TO_WORKER: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)

@@ -21,6 +21,7 @@ from streamer.supervision import events as e
 from streamer.supervision import messages as m
 from streamer.supervision.fleet import Fleet
 from streamer.supervision.group import Group, NewMember
+from streamer.supervision.handover import Handover
 from streamer.supervision.priority import StartPriority, pin
 from streamer.supervision.worker_process import Program, WorkerProcess
 from streamer.tasks import TaskOwner
@@ -63,9 +64,10 @@ class Supervisor:
         self._membership: asyncio.Task[None] | None = None
         self._metrics = SupervisorMetrics()
         client = WorkerClient(self.workers, self._socket, settings.ops.token)
-        handlers = SupervisorHandlers(client, self._why_not_ready, self._metrics.registry)
-        self._server = HttpServer(settings.ops, handlers.routes())
         self._tasks = TaskOwner()
+        self._orders = Handover(self.fleet, self._tasks.spawn, log)
+        handlers = SupervisorHandlers(client, self._why_not_ready, self._metrics.registry, self._orders)
+        self._server = HttpServer(settings.ops, handlers.routes())
         self._nothing_held = asyncio.Event()
         self._ended = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -127,7 +129,7 @@ class Supervisor:
         self._metrics.standby.set(len(self.fleet.in_phase("standby")))
         ready = len(self.fleet.in_phase("active", "standby"))
         self._metrics.missing.set(max(0, self.fleet.settings.processes - ready))
-        self._metrics.unassigned.set(len(self.fleet.free))
+        self._metrics.unread.set(len(self.fleet.unread))
         if self._timer is not None:
             self._timer.cancel()
         due = self.fleet.next_due(now)
@@ -194,13 +196,14 @@ class Supervisor:
         if child.commits:
             await asyncio.wait(child.commits)
         del self._children[number]
+        self._orders.ended(number)
         self._handle(e.Ended(number, status))
 
     def _receive(self, number: int, child: _Child, message: m.FromWorker) -> None:
         match message:
             case m.Ready():
                 self._log.info("worker ready", worker=number)
-                self._handle(e.Ready(number))
+                self._orders.prepared(number, child.process.send, lambda: self._handle(e.Ready(number)))
             case m.Opened(partitions, lost):
                 if found := [child.free_since.pop(p) for p in partitions if p in child.free_since]:
                     seconds = round(time.monotonic() - min(found), 3)
@@ -210,8 +213,11 @@ class Supervisor:
             case m.Released(partitions, unanswered):
                 released = e.Released(number, frozenset(partitions), unanswered)
                 self._tasks.spawn(self._release(child, released), "release")
-            case m.Beat(suspects):
+            case m.Beat(suspects, models):
                 self._handle(e.Beat(number, tuple(suspects)))
+                self._orders.reported(number, models)
+            case m.Adopted():
+                self._orders.answered(number, message)
             case m.Commit() if len(child.commits) >= _MAX_COMMITS:
                 child.process.send(m.Committed(message.id, "failed", "too many commits wait"))
             case m.Commit():
@@ -281,7 +287,7 @@ class Supervisor:
             return "waiting for partitions of the group"
         if not self.fleet.is_complete:
             return "not all workers are ready" if self.fleet.joined else "waiting for the first worker"
-        return None if not self.fleet.free else f"no worker reads {', '.join(_names(self.fleet.free))}"
+        return None if not self.fleet.unread else f"no worker reads {', '.join(_names(self.fleet.unread))}"
 
     def _socket(self, number: int) -> Path:
         return Path(self._folder.name) / f"worker-{number}.sock"

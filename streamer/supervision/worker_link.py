@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from streamer.errors import PredictError
+from streamer.rollout.orders import ModelOrders, orders_of
 from streamer.supervision import messages as m
 from streamer.supervision.link import Link
 from streamer.tasks import Spawn
@@ -26,6 +28,16 @@ class Partitions(Protocol):
 
     def suspects(self) -> Mapping[Partition, int]:
         """Partitions with deaths at their position, with the number of deaths."""
+
+
+class Models(Protocol):
+    """The models of a worker."""
+
+    def describe(self) -> list[dict[str, object]]:
+        """The versions of each model and their roles."""
+
+    async def adopt(self, orders: Sequence[ModelOrders]) -> None:
+        """Takes orders over. Raises PredictError if a version that shall serve cannot be prepared."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,10 +78,10 @@ class WorkerLink:
             raise ConnectionError(committed.error)
         return committed.outcome == "stored"
 
-    async def run(self, partitions: Partitions, spawn: Spawn) -> None:
+    async def run(self, partitions: Partitions, models: Models, spawn: Spawn) -> None:
         """Reports that the worker is ready, and executes commands until the link closes."""
         self._link.send(m.Ready())
-        spawn(self._beat(partitions), "beat")
+        spawn(self._beat(partitions, models), "beat")
         try:
             async for message in self._link.messages():
                 match message:
@@ -77,6 +89,8 @@ class WorkerLink:
                         spawn(self._open(partitions, frozenset(message.partitions)), "open partitions")
                     case m.Release():
                         spawn(self._release(partitions, frozenset(message.partitions)), "release partitions")
+                    case m.Adopt():
+                        spawn(self._adopt(models, message), "adopt orders")
                     case m.Committed() if (commit := self._commits.get(message.id)) and not commit.done():
                         commit.set_result(message)
         finally:
@@ -86,15 +100,23 @@ class WorkerLink:
                 if not commit.done():
                     commit.set_exception(ConnectionError(_ENDED))
 
-    async def _beat(self, partitions: Partitions) -> None:
+    async def _beat(self, partitions: Partitions, models: Models) -> None:
         while True:
-            self._link.send(m.Beat(list(partitions.suspects().items())))
+            self._link.send(m.Beat(list(partitions.suspects().items()), orders_of(models.describe())))
             await asyncio.sleep(_BEAT_S)
 
     async def _open(self, partitions: Partitions, new: frozenset[Partition]) -> None:
         read = await partitions.open(new)
         self._link.send(m.Opened(list(read), list(new - read)))
         self._link.send(m.Beat(list(partitions.suspects().items())))
+
+    async def _adopt(self, models: Models, message: m.Adopt) -> None:
+        error = ""
+        try:
+            await models.adopt(message.models)
+        except PredictError as failure:
+            error = str(failure)
+        self._link.send(m.Adopted(message.id, orders_of(models.describe()), error))
 
     async def _release(self, partitions: Partitions, going: frozenset[Partition]) -> None:
         unanswered = await partitions.release(going)

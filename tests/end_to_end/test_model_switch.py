@@ -1,7 +1,9 @@
 """Versions with different feature specs, switched by traffic and by an operator."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -157,6 +159,41 @@ def test_an_operator_pins_unpins_rolls_back_and_gives_a_share_to_a_canary(
         )  # fmt: skip
         assert rejected.returncode == 1
         assert "version 9 of 'ctr' is not AVAILABLE" in rejected.stderr
+
+
+def test_a_rollback_outlives_the_processes_that_have_it(
+    make_system: Callable[[str], System], served: tuple[ModelServerProcess, Path]
+) -> None:
+    server, base = served
+    system = make_system(server.address)
+    quick = {"predictor__poll_interval_ms": 200, "rollout__ramp_s": 0.0, "guard__watched_calls": 0}
+    with system.scorer(supervisor__workers=1, supervisor__standby=1, supervisor__restart_pause_ms=1, **quick) as scorer:
+
+        def found(pids: set[int]) -> list[tuple[int, list[int]]]:
+            """The serving and the rolled-back versions of two ready processes that are not these; else nothing."""
+            workers = json.loads(scorer.get("/workers"))
+            if {w["state"] for w in workers} != {"active", "standby"} or pids & {w["pid"] for w in workers}:
+                return []
+            models = [each["models"][0] for each in json.loads(scorer.get("/model"))]
+            return [(model["serving"], model["rolled_back"]) for model in models]
+
+        def pids() -> set[int]:
+            return {worker["pid"] for worker in json.loads(scorer.get("/workers"))}
+
+        eventually(lambda: found(set()) == [(1, [])] * 2, "two processes are ready")
+        shutil.copytree(base / "1", base.parent / "2")
+        publish(base.parent / "2", base)
+        eventually(lambda: found(set()) == [(2, [])] * 2, "version 2 serves")
+        operator(scorer, "rollback")
+        assert found(set()) == [(1, [2])] * 2
+        killed = pids()
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: found(killed) == [(1, [2])] * 2, "the new processes have the rollback")
+        with Traffic(system) as traffic:
+            assert traffic.version_of_the_next() == 1
+        operator(scorer, "unpin")
+        eventually(lambda: found(set()) == [(2, [])] * 2, "version 2 is tried again")
 
 
 def test_a_moved_label_moves_the_scorer_and_its_canary(

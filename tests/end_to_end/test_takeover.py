@@ -4,13 +4,17 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import psutil
 import pytest
 
-from sandbox.processes.scorer import ScorerProcess
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.model_server.simulated import Fault, set_fault
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerError, ScorerProcess
 from tests.end_to_end.conftest import ANSWER_S, System, request
 
 pytestmark = pytest.mark.kafka
@@ -119,4 +123,63 @@ def test_workers_end_with_their_supervisor_and_its_next_process_goes_on(system: 
         system.send([request("after")])
         scorer.start()
         until(lambda: {"before", "after"} <= set(answered(system)))
+        assert scorer.stop() == 0
+
+
+@pytest.fixture
+def fault(simulated_server: ModelServerProcess) -> Iterator[Callable[[Fault], None]]:
+    """Sets the fault of the simulated model server, which works again at the end."""
+    yield partial(set_fault, simulated_server.address)
+    set_fault(simulated_server.address, "none")
+
+
+def test_a_takeover_needs_no_model_server(
+    make_system: Callable[[str], System], simulated_server: ModelServerProcess, fault: Callable[[Fault], None]
+) -> None:
+    system = make_system(simulated_server.address)
+    with system.scorer(**_SUPERVISED, cache__enabled=False) as scorer:
+        until_standby(scorer)
+        fault("refused")
+        os.kill(active(scorer), signal.SIGKILL)
+        system.send([request("without scores")])
+        assert system.answers(1)["without scores"]["status"] == "fallback"
+        fault("none")
+        until_standby(scorer)
+        assert scorer.stop() == 0
+
+
+def test_a_reload_waits_until_a_new_worker_can_score(
+    make_system: Callable[[str], System], simulated_server: ModelServerProcess, fault: Callable[[Fault], None]
+) -> None:
+    system = make_system(simulated_server.address)
+    with system.scorer(**_SUPERVISED) as scorer:
+        until_standby(scorer)
+        before = active(scorer)
+        fault("refused")
+        scorer.signal(signal.SIGHUP)
+        until(lambda: "waiting for the model server" in scorer.log_tail())
+        assert "waiting for the model server" in scorer.get("/readyz"), "the page names the reason; the others work"
+        assert active(scorer) == before
+        fault("none")
+        until(lambda: active(scorer) != before)
+        until_standby(scorer)
+        assert scorer.stop() == 0
+
+
+def test_a_broker_that_hangs_in_the_middle_of_a_takeover_loses_nothing(system: System, kafka: KafkaBroker) -> None:
+    with system.scorer(**_SUPERVISED, kafka__request_timeout_ms=1000) as scorer:
+        until_standby(scorer)
+        system.send([request(f"before-{i}") for i in range(10)])
+        until(lambda: len(set(answered(system))) == 10)
+        kafka.pause()
+        try:
+            os.kill(active(scorer), signal.SIGKILL)
+            until(lambda: "cannot be opened, retried" in scorer.log_tail())
+            with pytest.raises(ScorerError, match="no worker reads"):
+                scorer.get("/readyz")
+        finally:
+            kafka.resume()
+        system.send([request("after")])
+        until(lambda: set(answered(system)) == {"after", *(f"before-{i}" for i in range(10))})
+        until_standby(scorer)
         assert scorer.stop() == 0

@@ -30,7 +30,7 @@ async def port_of(
     reason: str | None = None,
     token: str | None = None,
 ) -> AsyncIterator[str]:
-    models = None if control is None else Controls(control, other or Control())
+    models = None if control is None else Controls(control, other or Control("other"))
     registry = CollectorRegistry()
     Counter("asked", "questions", registry=registry).inc(7)
     settings = OpsSettings.model_validate({"port": 0, "token": token})
@@ -90,7 +90,7 @@ async def test_an_operator_selects_the_version() -> None:
 
 
 async def test_a_model_is_selected_by_name() -> None:
-    control, other = Control(), Control()
+    control, other = Control(), Control("other")
     async with port_of(control, other) as address:
         assert (await ask(address, "/model/pin/2?model=other", "POST"))[0] == 200
         assert (control.serving, other.serving) == (3, 2)
@@ -161,7 +161,8 @@ async def test_the_command_line() -> None:
         assert "serving: 2" in (await streamer("model", "list", "--ops", address)).output
         assert (await streamer("model", "canary", "1", "0.25", "--ops", address)).exit_code == 0
         assert (control.serving, control.share) == (1, 0.25)
-        assert "canary: new ones\n" in (await streamer("model", "canary", "new ones", "0.1", "--ops", address)).output
+        shown = await streamer("model", "canary", "new ones", "0.1", "--ops", address)
+        assert "canary: {'version': 'new ones', 'share': 0.1}\n" in shown.output
         assert (control.serving, control.asked, control.share) == (1, "new ones", 0.1)
         assert (await streamer("model", "shadow", "2", "0.5", "--ops", address)).exit_code == 0
         assert (control.serving, control.share) == (1, 0.5)

@@ -52,10 +52,10 @@ class Rollouts(RuleBasedStateMachine):
             assert not allowed or (isinstance(event, events.RollBack) and before.fallback is None)
             return
         except PredictError:
-            assert isinstance(cause, events.Order)
+            assert isinstance(cause, events.Order | events.Adopt)
             return
         assert after.kind in allowed
-        if isinstance(cause, events.Pin | events.Canary):
+        if isinstance(cause, events.Pin | events.Canary | events.Adopt):
             assert cause.epoch == before.epoch, "a revoked order was carried out"
         if isinstance(event, events.Prepared):
             self.prepared |= {event.version}
@@ -80,7 +80,7 @@ class Rollouts(RuleBasedStateMachine):
         """A pin ends only by an order or a rollback of its version, not by a newer version."""
         if after.pinned != before.pinned:
             rolled_back = before.pinned in after.rejected
-            assert isinstance(event, events.Pin | events.Unpin) or rolled_back
+            assert isinstance(event, events.Pin | events.Unpin | events.Adopt) or rolled_back
         pin_serves = before.serving == before.pinned and before.serving in before.available
         if isinstance(event, events.Tick) and before.pinned is not None and pin_serves and before.kind is Kind.STABLE:
             assert (after.serving, after.incoming) == (before.serving, None)
@@ -169,6 +169,13 @@ class Rollouts(RuleBasedStateMachine):
         ]
         order = data.draw(st.sampled_from(orders))
         (self.enter_and_prepare if at_once else self.enter)(order)
+
+    @rule(version=_LABELLED, pinned=_LABELLED, rejected=st.frozensets(_VERSIONS), at_once=st.booleans())
+    def orders_are_taken_over(
+        self, version: int | None, pinned: int | None, rejected: frozenset[int], *, at_once: bool
+    ) -> None:
+        event = events.Adopt(version, self.state.epoch, pinned, None, rejected - {pinned})
+        (self.enter_and_prepare if at_once else self.enter)(event)
 
     @precondition(lambda self: self.state.pinned or self.state.canary or self.pending)
     @rule()

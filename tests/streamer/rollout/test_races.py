@@ -11,12 +11,13 @@ from streamer.errors import PredictError
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.rollout.controller import ModelController
+from streamer.rollout.orders import ModelOrders, Shared, orders_of
 from streamer.serving.warmup import Preparer
 from streamer.settings import Settings
-from streamer.testing.model_servers import VirtualServers
+from streamer.testing.model_servers import Loaded, VirtualServers
 from streamer.testing.virtual_loop import run_virtual, virtual
 from streamer.types import Header, ModelVersion
-from tests.streamer.rollout.switching import loaded
+from tests.streamer.rollout.switching import ONE_SPEC, loaded
 
 
 class SlowPreparer:
@@ -90,6 +91,10 @@ ORDERS: dict[str, Callable[[ModelController], Awaitable[None]]] = {
     "canary by label": lambda model: model.canary("canary", 0.5),
     "shadow": lambda model: model.shadow(3, 0.5),
 }
+REVOCABLE: dict[str, Callable[[ModelController], Awaitable[None]]] = {
+    **{name: ORDERS[name] for name in ("pin", "canary", "canary by label")},
+    "adopt": lambda model: model.adopt(ModelOrders("ctr", 3)),
+}
 
 
 def roll_back(rig: Rig) -> None:
@@ -101,14 +106,14 @@ def unpin(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("revoke", "roles"), [(unpin, (2, None, 1, None)), (roll_back, (1, None, None, None))])
-@pytest.mark.parametrize("order", ["pin", "canary", "canary by label"])
+@pytest.mark.parametrize("order", REVOCABLE)
 def test_a_later_unpin_or_rollback_revokes_an_order_that_waits(
     order: str, revoke: Callable[[Rig], None], roles: tuple[object, ...]
 ) -> None:
     async def main() -> None:
         rig = Rig(1, 2, 3, labels={"canary": 3})
         await rig.serve_1_then_2()
-        error = await rig.during(ORDERS[order](rig.model), lambda: revoke(rig))
+        error = await rig.during(REVOCABLE[order](rig.model), lambda: revoke(rig))
         assert isinstance(error, PredictError)
         assert error.code == "ABORTED"
         assert rig.roles() == roles
@@ -161,6 +166,49 @@ async def test_an_unpin_does_not_end_a_shadow_that_waits() -> None:
     await rig.serve_1_then_2()
     assert await rig.during(ORDERS["shadow"](rig.model), rig.model.unpin) is None
     assert rig.model.describe()["shadow"] == {"version": 3, "share": 0.5}
+
+
+@virtual
+async def test_a_new_process_has_the_orders_of_another_one() -> None:
+    first, second = Rig(1, 2, 4), Rig(1, 2, 4)
+    for rig in (first, second):
+        await rig.model.refresh()
+    await first.model.pin(2)
+    await first.model.pin(4)
+    first.model.roll_back("asked")
+    await first.model.canary(1, 0.5)
+    await first.model.shadow(1, 0.5)
+    (orders,) = orders_of([first.model.describe()])
+    assert orders == ModelOrders("ctr", 2, None, Shared(1, 0.5), Shared(1, 0.5), frozenset({4}))
+    await second.model.adopt(orders)
+    await second.model.refresh()
+    assert second.model.describe() == first.model.describe() | {"previous": None}
+    for _ in range(3):
+        await second.model.refresh()
+    assert second.roles() == (2, 1, None, None), "version 4 does not come back"
+
+
+@virtual
+async def test_orders_for_versions_that_no_server_has_keep_no_process_from_working() -> None:
+    rig = Rig(1, 2)
+    await rig.model.refresh()
+    await rig.model.adopt(ModelOrders("ctr", 7, 8, Shared("gone", 0.5), Shared(9, 0.5), frozenset({2})))
+    assert rig.roles() == (1, None, None, 8)
+    rig.servers.servers[0].update(loaded(8))
+    await rig.model.refresh()
+    await asyncio.sleep(11)
+    await rig.model.refresh()
+    assert rig.roles() == (8, None, 1, 8), "the pinned version serves when it is back"
+
+
+@virtual
+async def test_a_version_of_another_process_that_cannot_be_prepared_is_an_error() -> None:
+    rig = Rig(1, 2)
+    await rig.model.refresh()
+    rig.servers.servers[0][1] = Loaded(ONE_SPEC, fault="INTERNAL")
+    with pytest.raises(PredictError, match="INTERNAL"):
+        await rig.model.adopt(ModelOrders("ctr", 1, rolled_back=frozenset({2})))
+    assert rig.roles() == (2, None, None, None)
 
 
 @virtual

@@ -2,12 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import pytest
 
+from streamer.errors import PredictError
+from streamer.rollout.orders import ModelOrders, Shared
 from streamer.supervision import messages as m
 from streamer.supervision.link import Link
 from streamer.supervision.worker_link import WorkerLink
@@ -115,6 +117,22 @@ class _Partitions:
         return {A: 2}
 
 
+@dataclass
+class _Models:
+    """Models that have no order; `error`: they cannot take orders over."""
+
+    error: PredictError | None = None
+    orders: list[ModelOrders] = field(default_factory=lambda: [ModelOrders("ctr", 5)])
+
+    def describe(self) -> list[dict[str, object]]:
+        return [{**msgspec.to_builtins(each), "previous": 4} for each in self.orders]
+
+    async def adopt(self, orders: Sequence[ModelOrders]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.orders = list(orders)
+
+
 class _Worker:
     """A running `WorkerLink`, and its supervisor's end."""
 
@@ -122,7 +140,8 @@ class _Worker:
         self.link = link
         self.supervisor = supervisor
         self.partitions = _Partitions()
-        self.running = tasks.spawn(link.run(self.partitions, tasks.spawn), "link")
+        self.models = _Models()
+        self.running = tasks.spawn(link.run(self.partitions, self.models, tasks.spawn), "link")
         self._messages = supervisor.messages()
 
     async def next(self) -> m.FromWorker:
@@ -156,7 +175,7 @@ async def worker() -> AsyncIterator[_Worker]:
 
 async def test_the_worker_reports_that_it_is_ready_and_then_signs_of_life(worker: _Worker) -> None:
     messages = worker.supervisor.messages()
-    assert [await anext(messages), await anext(messages)] == [m.Ready(), m.Beat([(A, 2)])]
+    assert [await anext(messages), await anext(messages)] == [m.Ready(), m.Beat([(A, 2)], [ModelOrders("ctr", 5)])]
 
 
 async def test_a_commit_that_is_stored(worker: _Worker) -> None:
@@ -210,3 +229,12 @@ async def test_the_worker_names_the_partitions_that_it_could_not_open(worker: _W
     worker.partitions.may_open.set()
     worker.supervisor.send(m.Assign([A, B]))
     assert await worker.next() == m.Opened([A], [B])
+
+
+async def test_the_worker_takes_orders_over_and_reports_those_that_it_has(worker: _Worker) -> None:
+    orders = [ModelOrders("ctr", 4, 4, Shared("new", 0.1), Shared(3, 0.5), frozenset({5}))]
+    worker.supervisor.send(m.Adopt(1, orders))
+    assert await worker.next() == m.Adopted(1, orders)
+    worker.models.error = PredictError("UNAVAILABLE", "no server")
+    worker.supervisor.send(m.Adopt(2, []))
+    assert await worker.next() == m.Adopted(2, orders, "UNAVAILABLE: no server")

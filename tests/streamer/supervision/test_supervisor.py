@@ -121,6 +121,19 @@ class Running:
     async def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
         return await ask(f"127.0.0.1:{self.supervisor.port}", path, method)
 
+    async def orders(self) -> dict[int, Any]:
+        """The serving, pinned and rolled-back versions of the first model in each process."""
+        found = json.loads((await self.ask("/model"))[1])
+        models = {each["worker"]: each["models"][0] for each in found}
+        return {n: (each["serving"], each["pinned"], each["rolled_back"]) for n, each in models.items()}
+
+    async def replace(self, number: int) -> None:
+        """Kills a process, and waits for its successor."""
+        before = self.pid(number)
+        os.kill(before, signal.SIGKILL)
+        await self.until(lambda: self.pid(number) not in (0, before))
+        await self.until_settled()
+
     async def end(self) -> int:
         return await asyncio.wait_for(self.task, WAIT_S)
 
@@ -176,7 +189,7 @@ async def test_pages_combine_all_workers(tmp_path: Path) -> None:
             'answers_total{status="ok",worker="1"} 11.0',
             'streamer_supervisor_worker_up{worker="1"} 1.0',
             "streamer_supervisor_standby_workers 0.0",
-            "streamer_supervisor_unassigned_partitions 0.0",
+            "streamer_supervisor_unread_partitions 0.0",
             "streamer_supervisor_takeover_seconds_count 2.0",
         ):
             assert line in text
@@ -452,7 +465,7 @@ async def test_a_partition_that_nobody_reads_is_named(tmp_path: Path) -> None:
         assert '<th>state</th><td class="bad">does not run</td>' in page
         metrics = (await found.ask("/metrics"))[1]
         assert 'streamer_supervisor_worker_up{worker="0"} 0.0' in metrics
-        assert "streamer_supervisor_unassigned_partitions 4.0" in metrics
+        assert "streamer_supervisor_unread_partitions 4.0" in metrics
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -465,3 +478,28 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signa
         await asyncio.sleep(0)
         os.kill(os.getpid(), number)
         assert await found.end() == signal.SIGKILL
+
+
+async def test_an_operators_orders_outlive_every_process(tmp_path: Path) -> None:
+    async with running(tmp_path) as found:
+        await found.until_settled()
+        assert (await found.ask("/model/pin/2", "POST"))[0] == 200
+        assert (await found.ask("/model/pin/9", "POST"))[0] == 409, "a rejected order is not remembered"
+        for number in found.phases():
+            await found.replace(number)
+        assert await found.orders() == dict.fromkeys(found.phases(), (2, 2, []))
+        assert (await found.ask("/model/unpin", "POST"))[0] == 200
+        assert (await found.ask("/model/rollback", "POST"))[0] == 200
+        os.kill(os.getpid(), signal.SIGHUP)
+        before = {found.pid(number) for number in found.phases()}
+        await found.until(lambda: found.drained() == before)
+        await found.until_settled()
+        assert await found.orders() == dict.fromkeys(found.phases(), (2, None, [3]))
+
+
+async def test_an_order_outlives_the_only_process(tmp_path: Path) -> None:
+    async with running(tmp_path, workers=1, standby=0) as found:
+        await found.until_settled()
+        assert (await found.ask("/model/rollback", "POST"))[0] == 200
+        await found.replace(0)
+        assert await found.orders() == {0: (2, None, [3])}

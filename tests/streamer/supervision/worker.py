@@ -66,7 +66,7 @@ async def main(folder: Path) -> int:
     number = settings.kafka.client_id.rpartition("-")[2]
     registry = CollectorRegistry()
     Counter("answers", "answered", ["status"], registry=registry).labels("ok").inc(10 + int(number))
-    controls = Controls(Control(), Control())
+    controls = Controls(Control(), Control("other"))
     config = settings.model_dump_json()
     handlers = WorkerHandlers(registry, lambda: "RUNNING", lambda: None, lambda: controls, config=config)
     server = HttpServer(settings.ops, handlers.routes())
@@ -79,7 +79,7 @@ async def main(folder: Path) -> int:
     link = await WorkerLink.over(settings.supervisor.link)
     owner = TaskOwner()
     async with owner.running() as tasks:
-        tasks.spawn(link.run(Partitions(folder, link), tasks.spawn), "link")
+        tasks.spawn(link.run(Partitions(folder, link), controls, tasks.spawn), "link")
         await stop.wait()
         tasks.cancel()
     await server.stop()
