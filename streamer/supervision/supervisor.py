@@ -173,7 +173,8 @@ class Supervisor:
     async def _run_worker(self, number: int) -> None:
         self._socket(number).unlink(missing_ok=True)
         try:
-            process = await WorkerProcess.start(self._program.command, self._environment_of(number))
+            client_id = f"{self._settings.kafka.client_id}-{number}"
+            process = await WorkerProcess.start(self._program, self._socket(number), client_id)
         except OSError as error:
             self._log.error("worker cannot be started", worker=number, error=str(error))
             self._handle(e.Ended(number, 1))
@@ -236,10 +237,8 @@ class Supervisor:
         partitions = {(topic, partition) for topic, partition, _, _ in message.offsets}
         async with child.one_at_a_time:
             worker = self.fleet.workers.get(number)
-            if worker is None or not worker.held.issuperset(partitions):
-                child.process.send(m.Committed(message.id, "lost"))
-            else:
-                child.process.send(await self._group.commit(message))
+            is_held = worker is not None and worker.held.issuperset(partitions)
+            child.process.send(await self._group.commit(message) if is_held else m.Committed(message.id, "lost"))
 
     async def _be_member(self) -> None:
         try:
@@ -291,13 +290,6 @@ class Supervisor:
 
     def _socket(self, number: int) -> Path:
         return Path(self._folder.name) / f"worker-{number}.sock"
-
-    def _environment_of(self, number: int) -> dict[str, str]:
-        return {
-            **self._program.environment,
-            "STREAMER_OPS__SOCKET": str(self._socket(number)),
-            "STREAMER_KAFKA__CLIENT_ID": f"{self._settings.kafka.client_id}-{number}",
-        }
 
 
 def _names(partitions: Iterable[Partition]) -> list[str]:

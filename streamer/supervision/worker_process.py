@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from streamer.supervision import messages as m
 from streamer.supervision.link import Link
@@ -33,8 +34,8 @@ class WorkerProcess:
     _link: Link[m.FromWorker]
 
     @classmethod
-    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> "WorkerProcess":
-        """Starts a process. `STREAMER_SUPERVISOR__LINK` names its end of the link.
+    async def start(cls, program: Program, ops_socket: Path, client_id: str) -> "WorkerProcess":
+        """Starts a process. Settings in its environment name its end of the link, among others.
 
         Raises:
             OSError: the process cannot be started.
@@ -46,8 +47,13 @@ class WorkerProcess:
             try:
                 # In its own process group: Ctrl-C on a terminal reaches only the supervisor, which stops the workers.
                 process = await asyncio.create_subprocess_exec(
-                    *command,
-                    env={**environment, "STREAMER_SUPERVISOR__LINK": str(number)},
+                    *program.command,
+                    env={
+                        **program.environment,
+                        "STREAMER_OPS__SOCKET": str(ops_socket),
+                        "STREAMER_KAFKA__CLIENT_ID": client_id,
+                        "STREAMER_SUPERVISOR__LINK": str(number),
+                    },
                     pass_fds=[number],
                     process_group=0,
                 )
