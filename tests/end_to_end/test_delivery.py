@@ -129,7 +129,7 @@ def test_a_fenced_worker_stops_with_one_line_and_its_successor_answers(system: S
         assert set(system.answers(2)) == {"before", "after"}
 
 
-@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.slow)])
 def test_of_two_workers_with_one_static_name_the_older_ends_with_one_line(system: System, guarantee: str) -> None:
     """With exit status 2: a restart would take the name back."""
     settings = {**MEMBER, "delivery__guarantee": guarantee}
@@ -279,6 +279,7 @@ def test_only_the_record_that_kills_its_worker_is_dead_lettered(system: System, 
     assert read[-1].json["request_id"] == "kills its worker"
 
 
+@pytest.mark.slow
 def test_a_worker_killed_from_outside_isolates_nothing_and_dead_letters_nothing(
     system: System, simulated_server: ModelServerProcess
 ) -> None:

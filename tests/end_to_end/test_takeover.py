@@ -20,7 +20,6 @@ from tests.end_to_end.conftest import ANSWER_S, System, request
 pytestmark = pytest.mark.kafka
 
 _SUPERVISED = {"supervisor__workers": 1, "supervisor__standby": 1, "supervisor__restart_pause_ms": 100}
-_GUARANTEES = pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 
 
 def workers(scorer: ScorerProcess) -> list[dict[str, Any]]:
@@ -50,7 +49,7 @@ def answered(system: System) -> list[str]:
     return [message.json["request_id"] for message in system.read(system.scores, 1_000, timeout_s=1.0)]
 
 
-@_GUARANTEES
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 def test_the_standby_answers_for_a_killed_worker(system: System, guarantee: str) -> None:
     with system.scorer(**_SUPERVISED, delivery__guarantee=guarantee) as scorer:
         sent: set[str] = set()
@@ -72,7 +71,7 @@ def test_the_standby_answers_for_a_killed_worker(system: System, guarantee: str)
     assert not system.read(system.dead_letters, 1, timeout_s=1)
 
 
-@_GUARANTEES
+@pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.slow)])
 def test_a_reload_under_traffic_repeats_and_loses_no_answer(system: System, guarantee: str) -> None:
     with system.scorer(**_SUPERVISED, delivery__guarantee=guarantee) as scorer:
         until_standby(scorer)

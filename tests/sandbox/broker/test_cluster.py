@@ -75,6 +75,7 @@ def _leaders(bootstrap: str, topic: str) -> list[int]:
     return [found[partition].leader for partition in sorted(found)]
 
 
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_a_cluster_stays_writable_without_one_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with KafkaCluster(tmp_path, config=_IMPATIENT) as cluster:
