@@ -208,7 +208,7 @@ class Delivery:
             self.transactions.commit_at_once()
 
     async def close(self, partitions: Iterable[Partition]) -> None:
-        """Releases partitions, after a commit that marks them `clean`. Until `end_close` they cannot be opened again.
+        """Releases partitions after a commit that marks them `clean`; `end_close` ends it.
 
         Raises:
             FencedError: as `commit`.

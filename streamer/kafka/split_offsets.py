@@ -171,7 +171,10 @@ class SplitOffsets:
         return (self._old if partition in self._gaps else self.live).last_committed(partition)
 
     def acknowledged_up_to(self, partition: Partition) -> int | None:
-        """The first offset without an acknowledgement or answer; at first the start offset; None if not known."""
+        """The first offset without an acknowledgement or answer; None if not known.
+
+        At first it is the start offset.
+        """
         if partition in self._gaps:
             return self._committable_of_gap(partition)
         position = self.live.acknowledged_up_to(partition)

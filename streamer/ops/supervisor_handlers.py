@@ -119,7 +119,7 @@ class SupervisorHandlers:
         return _MergedMetrics(texts, self._registry)
 
     async def _forward(self, request: web.Request) -> web.Response:
-        """Sends a request to every worker and lists the replies. The settings differ during a reload."""
+        """Sends a request to every worker and lists the replies."""
         name = "config" if request.path == "/config" else "models"
         return _combined(name, await self._workers.send_all("GET", request.path_qs, _CONTROL_S))
 
@@ -133,7 +133,7 @@ class SupervisorHandlers:
 
 
 def _combined(name: str, found: Mapping[int, Reply]) -> web.Response:
-    """The JSON documents of all workers; if a request failed, the replies of the workers that rejected it."""
+    """The JSON documents of all workers; after a failure, the replies that reject it."""
     failed = {number: reply for number, reply in found.items() if reply[0] != HTTPStatus.OK}
     if failed:
         return _listed(failed, max(status for status, _ in failed.values()))

@@ -176,7 +176,7 @@ class ModelController:
         return self._state.serving
 
     async def adopt(self, orders: ModelOrders) -> None:
-        """Takes over the orders that the other processes have, and serves the version that they lead to.
+        """Takes over the orders of other processes, and serves the version that they lead to.
 
         A version that the servers do not have is left out; a pinned one serves when they have it again.
 

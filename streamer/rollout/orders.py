@@ -13,7 +13,7 @@ class Shared(msgspec.Struct, frozen=True):
 
 
 class ModelOrders(msgspec.Struct, frozen=True):
-    """The decisions of operators and guards about one model; the fields of `/model` that a new process needs.
+    """The decisions of operators and guards about one model, for a new process.
 
     Attributes:
         serving: the version that serves the users.

@@ -82,7 +82,7 @@ class Fleet:
 
     @property
     def unread(self) -> set[Partition]:
-        """The partitions of this machine that no process reads: free ones, and those that are being opened."""
+        """The partitions that no process reads: free ones, and those that are being opened."""
         return self.free.union(*(worker.opening for worker in self.workers.values()))
 
     @property

@@ -40,7 +40,7 @@ class _Process:
 
 
 class Handover:
-    """Keeps the orders of operators and the rollbacks of guards, and gives them to processes that lack them.
+    """Keeps operators' orders and guards' rollbacks; gives them to processes without them.
 
     1. A new process becomes ready when it has the orders. If it cannot take them for 30 s, it becomes ready without
        them as soon as no other worker is ready, and gets them later.

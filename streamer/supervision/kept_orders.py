@@ -1,4 +1,4 @@
-"""The orders that the models of a machine have, gathered from the reports of its workers. Pure."""
+"""The orders of a machine's models, gathered from its workers' reports. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -47,7 +47,7 @@ class Beat(msgspec.Struct, frozen=True, tag="beat"):
 
 
 class Adopted(msgspec.Struct, frozen=True, tag="adopted"):
-    """The worker has taken orders over: `Adopt` with the same id. `models`: the orders that it has now."""
+    """The worker has executed `Adopt` with this id. `models`: the orders that it has now."""
 
     id: int
     models: list[ModelOrders]
