@@ -40,6 +40,7 @@ def test_all_examples_are_tried() -> None:
         assert all(bool(block.path) != (block.kind == "sh") for block in blocks)
 
 
+@pytest.mark.slow
 def test_a_stage(tmp_path: Path) -> None:
     root = _prepared("Add a stage", tmp_path)
     _commands_succeed("Add a stage", root)
@@ -54,6 +55,7 @@ def test_an_impure_stage_is_rejected(tmp_path: Path) -> None:
     assert "streamer.scoring.ctr_bounds -> time" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_a_model(tmp_path: Path) -> None:
     root = _prepared("Add a model", tmp_path)
@@ -62,11 +64,13 @@ def test_a_model(tmp_path: Path) -> None:
     assert (root / "models/fm/1/saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_a_feature_kind(tmp_path: Path) -> None:
     root = _prepared("Add a feature kind", tmp_path)
     _commands_succeed("Add a feature kind", root)
 
 
+@pytest.mark.slow
 def test_a_setting(tmp_path: Path) -> None:
     root = _prepared("Add a setting", tmp_path)
     _commands_succeed("Add a setting", root)

@@ -63,6 +63,7 @@ async def test_a_replaced_member_that_learns_it_by_joining_ends_too(
         assert young.events == ["assigned [0, 1]"]
 
 
+@pytest.mark.slow
 async def test_a_static_member_whose_session_has_expired_rejoins(kafka: KafkaBroker, fresh_topic: FreshTopic) -> None:
     """A machine that was paused. The member ids of dynamic clients can begin with the same name."""
     topic = fresh_topic(partitions=4)
