@@ -69,7 +69,6 @@ class Backlog:
                 self.log.warning("backlog skipped, its requests get no answer", partition=name, records=skipped)
             if left := unanswered(start.answered, start.committed, start.live):
                 self.log.warning("backlog, answered beside the live requests", partition=name, records=left)
-        self.opened.set()
 
     async def _fresh(self, partitions: Collection[Partition], ends: Mapping[Partition, int]) -> dict[Partition, int]:
         """The first offset of each partition with a timestamp within the budget, or its end."""
