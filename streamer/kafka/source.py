@@ -257,9 +257,8 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         async with self._admission:
             # Records that are admitted now are counted from here on.
             pass
-        is_drained = await self._drained(lambda: self.offsets.unacknowledged_of(going), deadline)
-        left = self.offsets.unacknowledged_of(going)
-        if not is_drained:
+        await self._drained(lambda: self.offsets.unacknowledged_of(going), deadline)
+        if left := self.offsets.unacknowledged_of(going):
             self.log.warning("partitions revoked before they were drained", unacknowledged=left)
         await self._in_callback(self.delivery.close(going))
         return left
