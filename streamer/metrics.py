@@ -58,6 +58,7 @@ class Metrics:
         self._dead = self._counter("sink_dead_letters", "dead letters by stage", "stage")
         self.send_failures = self._counter("sink_send_failures", "failed sends of answers or dead letters; retried")
         self.candidates = self._counter("codec_candidates", "candidates of the requests")
+        self.consent_denied = self._counter("features_consent_denied_requests", "requests without consent of the user")
         self.cache_hits = self._counter("cache_hits", "candidates with a cached score")
         self.cache_misses = self._counter("cache_misses", "candidates without a cached score")
         self.cache_single_flight = self._counter("cache_single_flight", "candidates that await another request's call")

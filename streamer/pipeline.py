@@ -63,6 +63,7 @@ class InFlight:
     request_id: str | None = None
     times: StageTimes = field(default_factory=StageTimes)
     is_retry: bool = False
+    consent_denied: bool = False
     prepared: PreparedVersion = field(init=False)
     request: BidRequest = field(init=False)
     encoded: EncodedRequest = field(init=False)
@@ -94,7 +95,7 @@ class Pipeline:
         finally:
             self.source.answered()
         # Without the request and its rows: they are large, and no bound counts them until the acknowledgement.
-        flight = InFlight(record, flight.deadline, flight.request_id)
+        flight = InFlight(record, flight.deadline, flight.request_id, consent_denied=flight.consent_denied)
         if isinstance(result, DeadLetter):
             await self._bury(flight, result)
         else:
@@ -177,7 +178,10 @@ class Pipeline:
             flight.encoded = flight.prepared.encoder.encode(flight.request)
         except InvalidRequestError as error:
             return self._rejected(flight, "encode", str(error))
-        if record.value is not None:
+        flight.consent_denied = flight.encoded.consent_denied
+        if flight.consent_denied:
+            self.metrics.consent_denied.inc()
+        elif record.value is not None:
             self.models.of_version(flight.prepared.version).remember(record.value, record.headers)
         flight.times = replace(flight.times, encode=(self.clock() - start) * 1e3)
         return None
@@ -188,7 +192,8 @@ class Pipeline:
         scored = await self.scores.score(prepared.version, encoded, flight.deadline, prepared.prior)
         if scored.gone and not flight.is_retry:
             return None
-        self.feature_log.offer(flight.record.key, flight.request.request_id, prepared, encoded)
+        if not flight.consent_denied:
+            self.feature_log.offer(flight.record.key, flight.request.request_id, prepared, encoded)
         unknown = scored.sources == FROM_PRIOR
         status: Status = "ok" if not unknown.any() else "fallback" if unknown.all() else "partial"
         return ScoreMessage(
@@ -222,7 +227,8 @@ class Pipeline:
         except MessageTooLargeError as error:
             await self._bury(flight, self._dead(flight, "publish", str(error)))
         else:
-            self.shadow.offer(record, message.model)
+            if not flight.consent_denied:
+                self.shadow.offer(record, message.model)
 
     async def _bury(self, flight: InFlight, letter: DeadLetter) -> None:
         self.log.warning("dead letter", request_id=flight.request_id, reason=letter.reason, origin=str(letter.origin))

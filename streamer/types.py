@@ -141,6 +141,7 @@ class EncodedRequest:
         keys: uint64 [n, 2], 128-bit keys of all values above. Rows with equal keys have equal ids and equal numbers
             (rounded to 1/32 of their standard deviation), so they share one score of a model version.
         ad_keys: uint64 [n], keys of the candidates' own values.
+        consent_denied: whether the request denies the use of its user's data; then no user feature has a value.
     """
 
     ad_ids: Sequence[str]
@@ -151,6 +152,7 @@ class EncodedRequest:
     pair_ids: I32
     keys: U64
     ad_keys: U64
+    consent_denied: bool = False
 
     @property
     def size(self) -> int:

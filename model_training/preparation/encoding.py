@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served
-from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric
+from streamer.features import Bucketised, Cross, Encoder, FeatureSpec, Numeric
+from streamer.features.consent import hidden
 from streamer.features.hashing import to_float
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def encode(rows: Rows, spec: FeatureSpec) -> "DataFrame":
 def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
     """Encodes batches of rows; each batch keeps its number of rows, with the dropped rows last."""
     encoder, numbers = Encoder(spec), [feature.name for feature in number_features(spec)]
+    users = [feature.name for feature in spec.features if not isinstance(feature, Cross) and feature.side == "user"]
     for batch in batches:
         usable = batch.column(REASON).is_null()
         given, dropped = batch.filter(usable), batch.filter(batch.column(REASON).is_valid())
@@ -55,6 +57,9 @@ def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: Fea
             raw = np.full((len(numbers), n), np.nan)  # the encoder's input is not in the log
         else:
             columns = {name: list(compress(column, good)) for name, column in values.by_feature.items()}
+            denied = list(compress(values.denied, good))
+            for name in users if any(denied) else ():
+                columns[name] = hidden(columns[name], denied)
             ids, floats = encoder.encode_table(columns, n)
             raw = np.array([[to_float(value) for value in columns[name]] for name in numbers], dtype=np.float64)
         yield _batch(kept, [None] * n, _bytes(ids), _bytes(floats), _lists(raw.reshape(len(numbers), n).T))

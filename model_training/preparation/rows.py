@@ -20,10 +20,17 @@ KEY, TIME_MS, LABEL, REASON = "key", "time_ms", "label", "reason"
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The values of n rows by feature name; `reasons`: why a row cannot be encoded, or None."""
+    """The values of n rows.
+
+    Attributes:
+        by_feature: columns of n values by feature name.
+        reasons: why a row cannot be encoded, or None.
+        denied: whether a row denies consent, so that its user features count as missing.
+    """
 
     by_feature: Mapping[str, Sequence[object]]
     reasons: Sequence[str | None]
+    denied: Sequence[bool]
 
 
 @dataclass(frozen=True, slots=True)

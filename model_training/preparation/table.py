@@ -15,28 +15,34 @@ from model_training.config.preparation import TableSource
 from model_training.errors import ConfigError
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, Values, data_errors, first_line
 from streamer.features import Cross, FeatureSpec
+from streamer.features.consent import ConsentCheck, DenialRule
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column, DataFrame, SparkSession
 
 _CORRUPT = "_corrupt_record"
+# No feature has such a name.
+_CONSENT = "consent:"
 _SCALARS = (t.StringType, t.BooleanType, t.IntegralType, t.FloatType, t.DoubleType, t.NullType)
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnReader:
-    """Reads the values of `features` from the columns f0, f1, ….
+    """Reads the values of `features`, and of the paths of `rules`, from the columns f0, f1, ….
 
     Through Arrow and not through pandas: pandas converts integers to floats if one is missing, and "3.0" is not the id
     "3".
     """
 
     features: tuple[str, ...]
+    rules: tuple[DenialRule, ...]
 
     def __call__(self, batch: "pa.RecordBatch") -> Values:
         columns = {name: batch.column(f"f{i}").to_pylist() for i, name in enumerate(self.features)}
-        return Values(columns, [None] * batch.num_rows)
+        consent = ConsentCheck(self.rules)
+        denied = [consent.denies_values(lambda path: columns[_CONSENT + path][row]) for row in range(batch.num_rows)]  # noqa: B023
+        return Values(columns, [None] * batch.num_rows, denied)
 
 
 def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) -> Rows:
@@ -77,28 +83,32 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
     rows = frame.select(
         key.alias(KEY), moment.alias(TIME_MS), clicked.cast("int").alias(LABEL), reason.alias(REASON), *values
     )
-    return Rows(rows, ColumnReader(tuple(by_feature)))
+    return Rows(rows, ColumnReader(tuple(by_feature), spec.denial_rules))
 
 
 def expressions_of(spec: FeatureSpec, source: TableSource) -> Mapping[str, tuple[str, str]]:
-    """For each feature the key of its expression in the config, and the expression.
+    """The expression, and its key in the config, of each feature and of each path of consent.
 
     Raises:
         ConfigError: a path that the spec reads has no expression, or the spec does not read an expression's path.
     """
     found: dict[str, tuple[str, str]] = {}
     unread = {f"request.{path}" for path in source.request} | {f"candidate.{path}" for path in source.candidate}
-    for feature in spec.features:
-        if isinstance(feature, Cross):
-            continue
-        end, mapping = ("candidate", source.candidate) if feature.side == "candidate" else ("request", source.request)
-        where = f"{end}.{feature.path}"
-        if feature.path not in mapping:
+    read = [
+        (feature.name, f"feature {feature.name!r}", feature.side == "candidate", feature.path)
+        for feature in spec.features
+        if not isinstance(feature, Cross)
+    ]
+    read += [(_CONSENT + path, "the consent", False, path) for rule in spec.denial_rules for path in rule.paths]
+    for name, what, of_candidate, path in read:
+        end, mapping = ("candidate", source.candidate) if of_candidate else ("request", source.request)
+        where = f"{end}.{path}"
+        if path not in mapping:
             raise ConfigError(
-                f"source.{where}: no expression for feature {feature.name!r} of spec {spec.name!r};"
+                f"source.{where}: no expression for {what} of spec {spec.name!r};"
                 ' write "null" if the log does not have it'
             )
-        found[feature.name] = (f"source.{where}", mapping[feature.path])
+        found[name] = (f"source.{where}", mapping[path])
         unread.discard(where)
     if unread:
         raise ConfigError(f"source.{min(unread)}: no feature of spec {spec.name!r} reads this path")

@@ -16,6 +16,7 @@ from pyspark.sql import functions as f
 from model_training.config.preparation import TopicsSource
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served, Values, data_errors
 from streamer.features import Cross, FeatureSpec, Layout
+from streamer.features.consent import ConsentCheck
 from streamer.features.paths import column_getter, getter
 from streamer.features.served import decode_served
 from streamer.types import BadRecord
@@ -48,10 +49,13 @@ class RequestReader:
             getter(spec.request.ad_id),
             column_getter(spec.request.ad_id),
         )
+        consent = ConsentCheck(spec.denial_rules)
         columns: list[list[object]] = [[] for _ in features]
+        denied: list[bool] = []
         reasons: list[str | None] = []
         for text, ad in zip(batch.column(_REQUEST).to_pylist(), batch.column(_AD).to_pylist(), strict=True):
             document = _parsed(text)
+            denied.append(consent.denies(document))
             candidates = candidates_at(document)
             by_column = isinstance(candidates, dict)
             known = ad_ids(candidates) if by_column else [ad_id(c) for c in _as_list(candidates)]
@@ -68,7 +72,7 @@ class RequestReader:
                 else:
                     values.append(get(_as_list(candidates)[at]))
         names = [feature.name for feature in features]
-        return Values(dict(zip(names, columns, strict=True)), reasons)
+        return Values(dict(zip(names, columns, strict=True)), reasons, denied)
 
 
 @dataclass(frozen=True, slots=True)

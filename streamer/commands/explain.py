@@ -64,6 +64,8 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
     version, layout = serving.version, serving.encoder.layout
     budget = decoded.deadline_ms or settings.source.budget_ms
     console.print(f"request {decoded.request_id}: {encoded.size} candidates, budget {budget:g} ms, model {version}")
+    if encoded.consent_denied:
+        console.print("consent is denied: all user features count as missing")
     console.print(_features(layout, encoded))
     rows = settings.batching.max_batch_rows
     console.print(f"calls without other requests: {-(-encoded.size // rows)}, at most {rows} rows each")

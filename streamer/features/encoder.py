@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 
 from streamer.errors import InvalidRequestError
+from streamer.features.consent import ConsentCheck
 from streamer.features.hashing import PADDING, TextHasher, join, mix64, prepare
 from streamer.features.layout import Layout
 from streamer.features.paths import column_getter, getter
@@ -31,6 +32,7 @@ class Encoder:
         self._request = SideEncoder(self.layout, candidates=False, hasher=hasher)
         self._candidate = SideEncoder(self.layout, candidates=True, hasher=hasher)
         self._memoised = _MemoisedAds(self._candidate, spec.request, memoised_ads)
+        self._consent = ConsentCheck(spec.denial_rules)
         self._ad_ids = column_getter(spec.request.ad_id)
         self._columns = tuple(column_getter(f.path) for f in self._candidate.features)
         pairs = self.layout.crosses("pair")
@@ -41,7 +43,7 @@ class Encoder:
     def encode(self, request: BidRequest) -> EncodedRequest:
         """Encodes one request of n candidates.
 
-        Unknown and missing values become defaults.
+        Unknown and missing values become defaults; if the request denies consent, so do all user features.
 
         Raises:
             InvalidRequestError: a candidate is not an object, an ad id is not a non-empty string, or a column has
@@ -51,7 +53,8 @@ class Encoder:
             ad_ids, candidates = self._memoised.encode(request.rows)
         else:
             ad_ids, candidates = self._encode_columns(request)
-        end = self._request.encode_documents([request.fields])
+        denied = self._consent.denies(request.fields)
+        end = self._request.encode_documents([request.fields], [denied])
         return EncodedRequest(
             ad_ids=ad_ids,
             request_ids=end.ids,
@@ -61,6 +64,7 @@ class Encoder:
             pair_ids=self._pair_ids(end.halves, candidates.halves),
             keys=mix64(prepare(end.keys) ^ candidates.keys),
             ad_keys=candidates.keys[:, 0],
+            consent_denied=denied,
         )
 
     def encode_log(
@@ -80,7 +84,8 @@ class Encoder:
             ids int32 [n, layout.row_ids] and floats float32 [n, layout.row_floats], as the `serving_default` signature
             takes them: the columns of the request, then of the candidate, then of the pairs.
         """
-        request = self._request.encode_documents(documents).repeated(shown)
+        denied = list(map(self._consent.denies, documents))
+        request = self._request.encode_documents(documents, denied).repeated(shown)
         return self._flat_rows(request, self._candidate.encode_documents(candidates))
 
     def encode_table(self, values: Mapping[str, Sequence[object]], n: int) -> tuple[I32, F32]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamer.features.consent import hidden
 from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, hash64, join, mix64, prepare, to_float
 from streamer.features.kinds import Bucketised, Categorical, Cross, HashedFeature, MultiValued
 from streamer.features.layout import Layout
@@ -148,9 +149,17 @@ class SideEncoder:
         self._log = np.array([f.log for f in self._numeric], dtype=bool)
         self._number_defaults = np.array([np.nan if f.default is None else f.default for f in self._numeric])
 
-    def encode_documents(self, documents: Sequence[object]) -> SideRows:
-        """Encodes n JSON documents (or candidates); values that cannot be used become defaults."""
-        return self.encode([[get(doc) for doc in documents] for get in self.getters], len(documents))
+    def encode_documents(self, documents: Sequence[object], denied: Sequence[bool] = ()) -> SideRows:
+        """Encodes n JSON documents (or candidates); values that cannot be used become defaults.
+
+        User features of the documents in which `denied` is set count as missing.
+        """
+        values: list[list[object]] = [[get(doc) for doc in documents] for get in self.getters]
+        if any(denied):
+            for feature, column in zip(self.features, values, strict=True):
+                if feature.side == "user":
+                    column[:] = hidden(column, denied)
+        return self.encode(values, len(documents))
 
     def encode(self, values: Sequence[Sequence[object]], n: int) -> SideRows:
         """Encodes n rows given by columns: `values[i]` holds the n values of `features[i]`."""

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from streamer.errors import SpecError
+from streamer.features.consent import Consent, DenialRule
 from streamer.features.hashing import HASHING_VERSION
 from streamer.features.kinds import Cross, Feature, HashedFeature, MultiValued, Numeric, SpecValue
 from streamer.features.paths import parse_path
@@ -42,6 +43,7 @@ class FeatureSpec(SpecValue):
 
     Attributes:
         prior: the click probability of an answer without a model.
+        consent: when a request's user features count as missing.
         serving: only for models that do not take the encoded form: how the scorer calls them.
     """
 
@@ -49,6 +51,7 @@ class FeatureSpec(SpecValue):
     embedding_dim: int = Field(ge=1, le=1024)
     prior: float = Field(default=0.01, gt=0, lt=1)
     request: RequestPaths = RequestPaths()
+    consent: Consent | None = None
     features: tuple[Feature, ...] = Field(min_length=1)
     serving: FlatServing | None = None
 
@@ -100,13 +103,19 @@ class FeatureSpec(SpecValue):
 
     @property
     def document_keys(self) -> frozenset[str]:
-        """Top-level keys of the document that user and context features read."""
+        """Top-level keys of the document that user features, context features and consent read."""
         return frozenset(steps[0] for steps in self._document_paths())
 
     def _document_paths(self) -> Iterable[tuple[str, *tuple[str | int, ...]]]:
         for feature in self.features:
             if not isinstance(feature, Cross) and feature.side != "candidate":
                 yield parse_path(feature.path)
+        yield from (parse_path(path) for rule in self.denial_rules for path in rule.paths)
+
+    @property
+    def denial_rules(self) -> tuple[DenialRule, ...]:
+        """The rules of the consent; any of them denies."""
+        return () if self.consent is None else self.consent.denied_by
 
     def parents(self, cross: Cross) -> tuple[HashedFeature, ...]:
         """A cross's parents in hashing order: user, context, candidate; within a side as listed."""
@@ -137,7 +146,9 @@ class FeatureSpec(SpecValue):
     @cached_property
     def hash(self) -> str:
         """16 hex digits. Specs with equal hashes have the same encoded form."""
-        content = self.model_dump(mode="json", exclude={"name", "prior", "serving"})
+        # Without a consent, the hash is that of the versions of this project that had none.
+        left_out = {"name", "prior", "serving"} | ({"consent"} if self.consent is None else set())
+        content = self.model_dump(mode="json", exclude=left_out)
         text = json.dumps([HASHING_VERSION, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

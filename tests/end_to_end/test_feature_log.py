@@ -1,10 +1,12 @@
 """The feature log has the served rows; its failures affect no answer."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
+import yaml
 
 from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec
@@ -55,6 +57,24 @@ def test_logged_rows_are_those_of_the_encoder_and_of_the_model_call(
         assert served.ad_ids == answers[request_id]["ad_id"]
         scores = flat_scores(model_server.address, (ids, floats))
         np.testing.assert_allclose(answers[request_id]["ctr"], scores, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_requests_without_consent_are_scored_and_not_logged(system: System, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(yaml.safe_dump(SPEC | {"consent": {"denied_by": [{"path": "regs.coppa", "values": [1]}]}}))
+    total = 20
+    documents = [orjson.loads(request(f"r{i}")) | {"regs": {"coppa": i % 2}} for i in range(total)]
+    with system.scorer(feature_log__share=1.0, predictor__spec_files={"ctr": str(spec)}) as scorer:
+        system.send(list(map(orjson.dumps, documents)))
+        answers = system.answers(total)
+        assert {answer["status"] for answer in answers.values()} == {"ok"}
+        logged = system.read(system.feature_log, total // 2)
+        assert scorer.metric("streamer_features_consent_denied_requests_total") == total // 2
+        assert scorer.stop() == 0
+    assert not system.read(system.feature_log, total // 2 + 1, timeout_s=1)[total // 2 :]
+    ids = {orjson.loads(message.value)["request_id"] for message in logged if message.value}
+    assert ids == {f"r{i}" for i in range(0, total, 2)}
 
 
 def test_a_topic_that_rejects_records_costs_no_answer(system: System, fresh_topic: FreshTopic) -> None:

@@ -28,9 +28,13 @@ _QUICK_START = (
     " --conf spark.sql.adaptive.enabled=false pyspark-shell"
 )
 
+# Users who deny consent.
+DENIED = [7, 23]
+
 NUMBERS_SPEC = {
     "name": "prepared",
     "embedding_dim": 4,
+    "consent": {"denied_by": [{"path": "user.id", "values": DENIED}]},
     "features": [
         {"name": "user", "path": "user.id", "side": "user", "kind": "categorical", "buckets": 50, "deep": True},
         {"name": "sex", "path": "user.sex", "side": "user", "kind": "categorical", "vocabulary": ["f", "m"],
