@@ -49,7 +49,7 @@ def answered(system: System) -> list[str]:
     return [message.json["request_id"] for message in system.read(system.scores, 1_000, timeout_s=1.0)]
 
 
-@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.slow)])
 def test_the_standby_answers_for_a_killed_worker(system: System, guarantee: str) -> None:
     with system.scorer(**_SUPERVISED, delivery__guarantee=guarantee) as scorer:
         sent: set[str] = set()

@@ -67,6 +67,7 @@ def test_a_continued_run_makes_the_model_of_an_uninterrupted_run(
     np.testing.assert_array_equal(again.trainable_variables[0].numpy(), resumed.trainable_variables[0].numpy())
 
 
+@pytest.mark.slow
 def test_the_losses_are_beside_the_checkpoints_for_tensorboard(
     tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
 ) -> None:

@@ -60,6 +60,7 @@ def _role(tf_config: str, *arguments: str | Path) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 def test_a_cluster_of_one_process_trains_like_a_single_process(
     tmp_path: Path, data: TrainingData, spec: FeatureSpec
 ) -> None:

@@ -223,6 +223,7 @@ def test_configs_that_do_not_fit_the_log_are_rejected(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_requested_test_split_has_rows(run: Run, spark: "SparkSession", tmp_path: Path) -> None:
     source = TABLE_SOURCE | {"paths": [str(run.folder.parent / "log.jsonl")]}
     split = {"validation_from": "1970-01-02T00:00:00Z", "test_from": "1971-01-01T00:00:00Z"}

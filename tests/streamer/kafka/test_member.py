@@ -162,6 +162,7 @@ async def test_without_brokers_a_join_can_be_repeated(kafka: KafkaBroker, fresh_
     await Member(settings).client.leave()  # it has never tried to join
 
 
+@pytest.mark.slow
 async def test_a_member_shares_the_group_with_a_worker_of_version_0_1(
     kafka: KafkaBroker, fresh_topic: FreshTopic, monkeypatch: pytest.MonkeyPatch
 ) -> None:

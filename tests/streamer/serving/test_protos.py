@@ -19,6 +19,7 @@ def test_the_predictor_does_not_import_the_runtime() -> None:
     assert python(code, 300) == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_the_runtime_can_be_imported_afterwards() -> None:
     code = (

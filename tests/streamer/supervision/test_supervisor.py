@@ -480,6 +480,7 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signa
         assert await found.end() == signal.SIGKILL
 
 
+@pytest.mark.slow
 async def test_an_operators_orders_outlive_every_process(tmp_path: Path) -> None:
     async with running(tmp_path) as found:
         await found.until_settled()

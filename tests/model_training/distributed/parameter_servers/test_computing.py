@@ -25,7 +25,7 @@ from tests.model_training.launched import write_config
 pytestmark = pytest.mark.tensorflow
 
 CHIEF = Task("chief", 0)
-SyncOrAsync = pytest.mark.parametrize("mode", ["sync", "async"])
+SyncOrAsync = pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.slow)])
 Begin = Callable[..., Run]
 
 
@@ -114,7 +114,7 @@ def test_the_wait_for_a_missing_chief_has_a_limit(begin: Begin) -> None:
     assert caught.value.status == 2
 
 
-@pytest.mark.parametrize("role", ["chief", "worker"])
+@pytest.mark.parametrize("role", ["chief", pytest.param("worker", marks=pytest.mark.slow)])
 def test_the_wait_for_missing_servers_has_a_limit(role: str, tmp_path: Path, begin: Begin) -> None:
     records = begin("sync").records
     config = write_config(
