@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -42,6 +43,11 @@ class RateLimit(logging.Filter):
         return lines < _LINES
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    def flush(self) -> None:
+        """Does nothing: a flush of a `LogStream` waits for the reader."""
+
+
 def configure(settings: ServiceSettings) -> FilteringBoundLogger:
     """Configures the logs of the scorer and of its libraries alike; returns a logger."""
     shared: list[structlog.typing.Processor] = [
@@ -54,7 +60,7 @@ def configure(settings: ServiceSettings) -> FilteringBoundLogger:
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.addFilter(RateLimit())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

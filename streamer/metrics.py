@@ -10,12 +10,18 @@ _SECONDS: Final = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.
 _ROWS: Final = (1, 50, 100, 200, 300, 600, 900, 1200, 2400, 4800)
 STAGES: Final = ("decode", "encode", "queue", "predict", "total")
 
+LOG_LINES_DROPPED = Counter(
+    "streamer_log_lines_dropped", "log lines dropped because standard error accepts none", registry=None
+)
+"""Of this process; in the registry of its worker or supervisor."""
+
 
 class SupervisorMetrics:
     """Counters, gauges and histograms of a supervisor, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(LOG_LINES_DROPPED)
         self.standby = Gauge(
             "streamer_supervisor_standby_workers", "processes that can take over", registry=self.registry
         )
@@ -43,6 +49,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(LOG_LINES_DROPPED)
         ProcessCollector(registry=self.registry)  # CPU, memory and descriptors, under their standard names
         self.records = self._counter("source_records", "records received")
         self.fetch_failures = self._counter("source_fetch_failures", "failed fetches; retried")

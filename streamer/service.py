@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
@@ -114,6 +115,7 @@ class Service:
                 # that does not wait for the drain kills.
                 return
             self._log.error("second signal, leaving at once; records in flight will be read again")
+            sys.stderr.flush()
             os._exit(128 + number)
         self._log.info("draining", signal=signal.Signals(number).name)
         self.stop()

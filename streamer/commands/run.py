@@ -16,6 +16,8 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer import logs
 from streamer.commands.options import Config
+from streamer.log_stream import replace_stderr
+from streamer.metrics import LOG_LINES_DROPPED
 from streamer.settings import Settings, load_settings
 
 _PR_SET_PDEATHSIG = 1
@@ -39,6 +41,7 @@ def run(
         if value is not None:
             os.environ[f"STREAMER_SUPERVISOR__{name}"] = str(value)
     settings = load_settings(config)
+    replace_stderr(LOG_LINES_DROPPED.inc)
     log = logs.configure(settings.service)
     alone = settings.supervisor.workers is None or settings.supervisor.link is not None
     status = _work(settings, log) if alone else _supervise(settings, log, config)

@@ -167,4 +167,7 @@ class _MergedMetrics(Collector):
                 merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
                     merged.samples.append(sample._replace(labels={**sample.labels, "worker": str(number)}))
-        return [*families.values(), up, *self._own.collect()]
+        for family in self._own.collect():
+            if (merged := families.setdefault(family.name, family)) is not family:
+                merged.samples += family.samples
+        return [*families.values(), up]

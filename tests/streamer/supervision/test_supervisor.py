@@ -191,8 +191,11 @@ async def test_pages_combine_all_workers(tmp_path: Path) -> None:
             "streamer_supervisor_standby_workers 0.0",
             "streamer_supervisor_unread_partitions 0.0",
             "streamer_supervisor_takeover_seconds_count 2.0",
+            "streamer_log_lines_dropped_total 0.0",
+            'streamer_log_lines_dropped_total{worker="1"} 0.0',
         ):
             assert line in text
+        assert text.count("# TYPE streamer_log_lines_dropped_total") == 1, "of the supervisor and its workers"
         assert text.count("# TYPE answers counter") + text.count("# TYPE answers_total counter") == 1
         configs = json.loads((await found.ask("/config"))[1])
         assert [(each["worker"], each["config"]["kafka"]["client_id"]) for each in configs] == [

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter
 
+from streamer.metrics import LOG_LINES_DROPPED
 from streamer.ops.http_server import HttpServer
 from streamer.ops.worker_handlers import WorkerHandlers
 from streamer.settings import load_settings
@@ -66,6 +67,7 @@ async def main(folder: Path) -> int:
     number = settings.kafka.client_id.rpartition("-")[2]
     registry = CollectorRegistry()
     Counter("answers", "answered", ["status"], registry=registry).labels("ok").inc(10 + int(number))
+    registry.register(LOG_LINES_DROPPED)
     controls = Controls(Control(), Control("other"))
     config = settings.model_dump_json()
     handlers = WorkerHandlers(registry, lambda: "RUNNING", lambda: None, lambda: controls, config=config)

@@ -1,0 +1,65 @@
+"""Faults of the machine around the scorer: a log that nobody reads."""
+
+import os
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
+from tests.end_to_end.conftest import System, request
+from tests.streamer.full_pipe import fill
+
+pytestmark = pytest.mark.kafka
+
+_WITH_STDERR = """
+import os, sys
+os.dup2(os.open({fifo!r}, os.O_RDWR), 2)
+os.execv(sys.executable, [sys.executable, "-m", "streamer", "run"])
+"""
+
+
+@contextmanager
+def full_fifo(path: Path) -> Iterator[int]:
+    """A named pipe that accepts no further byte; yields a descriptor of both its ends."""
+    os.mkfifo(path)
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fill(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read_all(reader: int) -> bytes:
+    """All that can be read until the writers have nothing more to write."""
+    found = b""
+    while select.select([reader], [], [], 0.5)[0]:
+        found += os.read(reader, 1 << 16)
+    return found
+
+
+@pytest.mark.slow
+def test_a_log_that_nobody_reads_stops_nothing(
+    make_system: Callable[[str], System], simulated_server: ModelServerProcess, tmp_path: Path
+) -> None:
+    system = make_system(simulated_server.address)
+    fifo = tmp_path / "stderr"
+    settings = {**system.settings, "supervisor.workers": 1, "supervisor.standby": 0}
+    command = ("-c", _WITH_STDERR.format(fifo=str(fifo)))
+    with (
+        full_fifo(fifo) as reader,
+        ScorerProcess(settings, tmp_path / "log", command=command, start_timeout_s=60) as scorer,
+    ):
+        system.send([request("first")])
+        assert system.answers(1)["first"]["status"] == "ok"
+        read = _read_all(reader)
+        for event in ("supervisor started", "worker reads", "running"):
+            assert f'"event": "{event}"'.encode() in read
+        assert 'streamer_log_lines_dropped_total{worker="0"} 0.0' in (page := scorer.get("/metrics"))
+        assert page.count("# TYPE streamer_log_lines_dropped_total") == 1, "of the supervisor and of its worker"
+        fill(reader)
+        assert scorer.stop(30) == 0
