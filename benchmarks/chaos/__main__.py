@@ -18,6 +18,7 @@ from benchmarks.chaos.brokers import broker_cut, broker_full, broker_kill, broke
 from benchmarks.chaos.clusters import lost_broker, moved_leaders, rolling_brokers
 from benchmarks.chaos.crashes import kill_one_of_two, kill_only_worker, kills, reload
 from benchmarks.chaos.groups import backlog, lost_machine, two_supervisors
+from benchmarks.chaos.plans import plans
 from benchmarks.chaos.requests import poison, soak
 from benchmarks.chaos.scene import Chaos, Settings
 from benchmarks.chaos.servers import model_server, overload
@@ -49,6 +50,8 @@ _FAULTS = Defaults(rate=100.0, candidates=100, times=10, budget_ms=1000.0)
 """Scenarios of delivery: the budget is generous, `times` repeats the fault in one run."""
 _EVENTS = Defaults(rate=100.0, candidates=50, times=3, budget_ms=200.0)
 """Scenarios that count requests without scores: `times` runs, of which the median decides."""
+_PLANS = Defaults(rate=60.0, candidates=50, times=500, budget_ms=1000.0)
+"""`times` plans, whose seeds begin with `--seed`."""
 SCENARIOS: Mapping[str, tuple[Scenario, Defaults]] = {
     scenario.__name__: (scenario, defaults)
     for defaults, scenarios in (
@@ -84,10 +87,11 @@ SCENARIOS: Mapping[str, tuple[Scenario, Defaults]] = {
                 moved_leaders,
             ),
         ),
+        (_PLANS, (plans,)),
     )
     for scenario in scenarios
 }
-LONG = ("soak",)
+LONG = ("soak", "plans")
 """Scenarios that run only if they are named, or with `--all`."""
 
 
@@ -98,9 +102,10 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="also the long ones")
     parser.add_argument("--rate", type=float, help="requests per second; default: 100")
     parser.add_argument("--candidates", type=int, help="candidates per request; default: 100, or 50")
-    parser.add_argument("--times", type=int, help="repetitions of a fault; default: 10, or 3 runs")
+    parser.add_argument("--times", type=int, help="repetitions of a fault; default: 10, 3 runs, or 500 plans")
     parser.add_argument("--seconds", type=float, default=900.0, help="duration of the soak")
     parser.add_argument("--budget-ms", type=float, help="budget of each request; default: 1000, or 200")
+    parser.add_argument("--seed", type=int, help="run this plan alone; with --times, begin with it")
     parser.add_argument("--guarantee", choices=("at_least_once", "exactly_once"), default="at_least_once")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
@@ -135,6 +140,8 @@ def _run(bench: Bench, proxy: TcpProxy, chosen: Sequence[str], arguments: argpar
 def settings_of(arguments: argparse.Namespace, defaults: Defaults) -> Settings:
     """The options of the command line; those that it does not set have the defaults."""
     chosen = {name: value for name in asdict(defaults) if (value := getattr(arguments, name)) is not None}
+    if arguments.seed is not None:
+        chosen = {"seed": arguments.seed, "times": 1, **chosen}
     return Settings(**{**asdict(defaults), **chosen}, seconds=arguments.seconds, guarantee=arguments.guarantee)
 
 

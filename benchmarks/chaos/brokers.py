@@ -17,6 +17,7 @@ from benchmarks.chaos.scene import BETWEEN_S, OUTAGE_S, RECOVERY_S, Chaos, deliv
 from benchmarks.report import Figure
 from sandbox.broker.admin import admin_client
 from sandbox.broker.topics import Topics
+from sandbox.host.network_faults import Cut
 
 _FILE_BYTES = 2**20
 _EVERYONE = "User:ANONYMOUS"
@@ -37,9 +38,9 @@ def broker_cut(chaos: Chaos) -> list[Figure]:
     """The scorer's connections to the broker are reset in the middle of records, for 3 seconds."""
 
     def cut(_: Topics) -> None:
-        chaos.proxy.cut()
+        chaos.proxy.begin(Cut())
         time.sleep(BETWEEN_S)
-        chaos.proxy.restore()
+        chaos.proxy.end(Cut())
 
     return _outage(chaos, "broker_cut", cut, by_proxy=True)
 

@@ -18,7 +18,7 @@ from sandbox.broker.topics import Topics
 from sandbox.host.tcp_proxy import TcpProxy
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
-from sandbox.traffic.checker import STATUSES
+from sandbox.traffic.checker import STATUSES, Checker
 from sandbox.traffic.report import TrafficReport
 from sandbox.traffic.run import run_traffic
 from sandbox.world.bid_requests import RequestFactory
@@ -44,6 +44,7 @@ class Settings:
         times: repetitions of a fault, or runs of a scenario whose median decides.
         seconds: duration of the soak.
         budget_ms: budget of each request.
+        seed: of the first plan.
     """
 
     rate: float
@@ -52,6 +53,7 @@ class Settings:
     seconds: float
     budget_ms: float
     guarantee: Literal["at_least_once", "exactly_once"]
+    seed: int = 0
 
 
 class Watched(NamedTuple):
@@ -138,16 +140,31 @@ class Scene:
     _runs: int = 0
 
     def traffic(
-        self, meanwhile: Callable[[], None] | None = None, *, seconds: float = 0.0, times_rate: float = 1.0
+        self,
+        meanwhile: Callable[[], None] | None = None,
+        *,
+        seconds: float = 0.0,
+        times_rate: float = 1.0,
+        checker: Checker | None = None,
     ) -> TrafficReport:
-        """Sends traffic while `meanwhile` runs, or for `seconds`, and waits for missing answers."""
+        """Sends traffic while `meanwhile` runs, or for `seconds`, and waits for missing answers.
+
+        Args:
+            checker: checks the answers; it can be read meanwhile.
+        """
         bench, settings = self.chaos.bench, self.chaos.settings
         self._runs += 1
         factory = RequestFactory(
             bench.world, candidates=settings.candidates, seed=self._runs, prefix=f"{self.name}-{self._runs}"
         )
         return run_traffic(
-            self.bootstrap, self.topics, factory, rate=times_rate * settings.rate, seconds=seconds, meanwhile=meanwhile
+            self.bootstrap,
+            self.topics,
+            factory,
+            rate=times_rate * settings.rate,
+            seconds=seconds,
+            meanwhile=meanwhile,
+            checker=checker,
         )
 
     def around(

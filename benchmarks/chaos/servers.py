@@ -6,6 +6,7 @@ from functools import partial
 
 from benchmarks.chaos.scene import BETWEEN_S, RECOVERY_S, Chaos, delivered, last_unscored
 from benchmarks.report import Figure
+from sandbox.host.network_faults import Cut
 from sandbox.model_server.simulated import Fault, set_fault
 
 _AFTER_S = 8.0
@@ -23,7 +24,7 @@ def model_server(chaos: Chaos) -> list[Figure]:
         faults: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
             ("killed", server.kill, server.start),
             ("hung", server.pause, server.resume),
-            ("reset", proxy.cut, proxy.restore),
+            ("reset", partial(proxy.begin, Cut()), partial(proxy.end, Cut())),
         ]
         faults += [
             (fault, partial(set_fault, server.address, fault), partial(set_fault, server.address, "none"))

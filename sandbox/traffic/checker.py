@@ -86,7 +86,7 @@ class Checker:
         capacity: int = 400_000,
         seed: int = 0,
     ) -> None:
-        self._sent_requests, self._ad_ids = sent_requests, ad_ids
+        self.sent_requests, self._ad_ids = sent_requests, ad_ids
         self._samples: list[Sample] = []
         self._sample_size, self._scored = samples, 0
         self._rng = np.random.default_rng(seed)
@@ -135,7 +135,7 @@ class Checker:
             return "bad_json"
         if not isinstance(answer, dict) or not isinstance(request_id := answer.get("request_id"), str):
             return "bad_json"
-        sent = self._sent_requests.answer(request_id)
+        sent = self.sent_requests.answer(request_id)
         if sent is None:
             return "unknown"
         if isinstance(sent, AlreadyAnswered):

@@ -36,17 +36,19 @@ def run_traffic(
     seconds: float,
     progress: Progress | None = None,
     meanwhile: Callable[[], None] | None = None,
+    checker: Checker | None = None,
 ) -> TrafficReport:
     """Sends `rate` requests/s for `seconds`, then waits until no answer arrives for 30 s.
 
-    With `meanwhile`, requests are sent until it returns; `seconds` has no effect.
+    With `meanwhile`, requests are sent until it returns; `seconds` has no effect. `checker` replaces the
+    checker of this call.
 
     Raises:
         RankerError: the answers cannot be read.
         Exception: the error that `meanwhile` raises.
     """
-    sent = SentRequests()
-    checker = Checker(sent, source.world.ads.ids)
+    checker = checker or Checker(SentRequests(), source.world.ads.ids)
+    sent = checker.sent_requests
     ranker = Ranker(bootstrap, topics.scores, checker, sent, dead_letters=topics.dead_letters)
     ranker.start()
     duration = seconds if meanwhile is None else 0.0  # 0: until `stop`

@@ -49,10 +49,19 @@ def test_recovery_lasts_until_the_last_unscored_request() -> None:
 
 
 def test_the_command_line_overrides_the_defaults_of_a_scenario() -> None:
-    options = Namespace(rate=None, candidates=None, times=1, budget_ms=None, seconds=9.0, guarantee="exactly_once")
+    options = Namespace(
+        rate=None, candidates=None, times=1, budget_ms=None, seed=None, seconds=9.0, guarantee="exactly_once"
+    )
     found = {name: settings_of(options, SCENARIOS[name][1]) for name in ("worker_kill", "kill_one_of_two")}
     assert found["worker_kill"] == Settings(100.0, 100, 1, 9.0, 1000.0, "exactly_once")
     assert found["kill_one_of_two"] == Settings(100.0, 50, 1, 9.0, 200.0, "exactly_once")
+
+
+def test_a_seed_repeats_one_plan_or_begins_a_run() -> None:
+    options = Namespace(rate=None, candidates=None, budget_ms=None, seed=17, seconds=9.0, guarantee="at_least_once")
+    for times, expected in ((None, 1), (30, 30)):
+        found = settings_of(Namespace(**vars(options), times=times), SCENARIOS["plans"][1])
+        assert (found.seed, found.times) == (17, expected)
 
 
 def test_the_page_names_every_scenario() -> None:
