@@ -1,6 +1,7 @@
 """Structured logs on standard error: a JSON object per line, or coloured text for a console."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -44,8 +45,30 @@ class RateLimit(logging.Filter):
 
 
 class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines. After one with the trace of a MemoryError it ends the process.
+
+    A library that logs such an error instead of raising it has lost a task, and the process would seem healthy.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        lacks_memory = isinstance(_error_of(record), MemoryError)
+        super().emit(record)
+        if lacks_memory:
+            try:
+                logging.getLogger("streamer").error("out of memory, this process ends at once")
+                self.stream.flush()
+            finally:
+                os._exit(1)
+
     def flush(self) -> None:
         """Does nothing: a flush of a `LogStream` waits for the reader."""
+
+
+def _error_of(record: logging.LogRecord) -> BaseException | None:
+    found = record.msg.get("exc_info") if isinstance(record.msg, dict) else record.exc_info
+    if found is True:
+        return sys.exc_info()[1]
+    return found[1] if isinstance(found, tuple) else found
 
 
 def configure(settings: ServiceSettings) -> FilteringBoundLogger:
@@ -53,7 +76,6 @@ def configure(settings: ServiceSettings) -> FilteringBoundLogger:
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
@@ -65,7 +87,11 @@ def configure(settings: ServiceSettings) -> FilteringBoundLogger:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""Faults of the machine around the scorer: a log that nobody reads."""
+"""Faults of the machine around the scorer: a log that nobody reads, no memory."""
 
 import os
 import select
@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request
+from tests.end_to_end.test_takeover import _SUPERVISED, active, answered, until, until_standby
 from tests.streamer.full_pipe import fill
 
 pytestmark = pytest.mark.kafka
@@ -63,3 +65,26 @@ def test_a_log_that_nobody_reads_stops_nothing(
         assert page.count("# TYPE streamer_log_lines_dropped_total") == 1, "of the supervisor and of its worker"
         fill(reader)
         assert scorer.stop(30) == 0
+
+
+@pytest.mark.slow
+def test_a_worker_without_memory_ends_and_the_standby_answers(
+    make_system: Callable[[str], System], simulated_server: ModelServerProcess
+) -> None:
+    system = make_system(simulated_server.address)
+    with system.scorer(**_SUPERVISED) as scorer:
+        until_standby(scorer)
+        system.send([request("before")])
+        assert system.answers(1)["before"]["status"] == "ok"
+        worker = psutil.Process(active(scorer))
+        enough = worker.memory_info().vms
+        worker.rlimit(psutil.RLIMIT_AS, (enough, enough))
+        large = [f"ad-{n}-" + "x" * 3000 for n in range(300)]
+        sent = [f"r{n}" for n in range(20)]
+        system.send([request(each, large) for each in sent])
+        until(lambda: len(set(answered(system))) == 21)
+        assert b"out of memory" in scorer.log_path.read_bytes()
+        assert not worker.is_running()
+        found = [message.json for message in system.read(system.scores, 1000, timeout_s=1.0)]
+        assert {answer["status"] for answer in found} == {"ok"}
+        assert scorer.stop() == 0

@@ -54,3 +54,23 @@ def test_lines_of_scorer_and_libraries_have_the_same_limit(capsys: pytest.Captur
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["number"] for line in lines if line["event"] == "commit refused"] == list(range(20))
     assert [line["event"] for line in lines if "number" not in line] == [f"broker {n} is away" for n in range(20)]
+
+
+@pytest.mark.parametrize("by", ["a library", "the scorer"])
+@pytest.mark.parametrize("lacking", [MemoryError, ValueError])
+def test_the_trace_of_a_memory_error_is_the_last_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], by: str, lacking: type[Exception]
+) -> None:
+    """aiokafka logs it and retries for ever."""
+    exits: list[int] = []
+    monkeypatch.setattr("os._exit", exits.append)
+    log = configure(ServiceSettings())
+    error = lacking("of 1 GB")
+    if by == "a library":
+        logging.getLogger("aiokafka.conn").error("Unexpected exception", exc_info=error)
+    else:
+        log.error("record failed", exc_info=error)
+    first, *rest = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert f"{lacking.__name__}: of 1 GB" in first["exception"]
+    assert exits == ([1] if lacking is MemoryError else [])
+    assert [line["event"] for line in rest] == ["out of memory, this process ends at once"] * len(exits)
