@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,13 @@ NOW_S = 50.0
 WALL_S = 1_700_000_000.0
 
 
-async def started(group: FakeGroup, metrics: Metrics, **source: object) -> Source:
+async def started(
+    group: FakeGroup, metrics: Metrics, wall_clock: Callable[[], float] = lambda: WALL_S, **source: object
+) -> Source:
     """A member of the group. Its monotonic clock is at `NOW_S`, its wall clock at `WALL_S`."""
     settings = Settings.model_validate({"source": {"topic": "t", **source}})
     assembly = Assembly(settings, metrics, structlog.get_logger(), lambda: NOW_S, TaskOwner().spawn)
-    member = assembly.source(FakeConsumer(group), OffsetTracker(), group.commits_of, wall_clock=lambda: WALL_S)
+    member = assembly.source(FakeConsumer(group), OffsetTracker(), group.commits_of, wall_clock=wall_clock)
     await member.start()
     return member
 
@@ -57,6 +60,31 @@ async def test_the_budget_begins_at_the_records_timestamp_or_at_its_receipt(
     (record,) = await first_chunk(source)
     assert 1e3 * record.deadline.remaining(NOW_S) == pytest.approx(left_ms, abs=1e-3)
     assert record.at == NOW_S
+
+
+@pytest.mark.parametrize(
+    ("by_s", "left_ms", "lag_s"),
+    [
+        (3600.0, -3_599_970.0, 3600.0),  # each new request looks an hour old
+        (-3600.0, 30.0, 0.0),  # each has its whole budget from its receipt
+    ],
+)
+async def test_a_wall_clock_that_jumps_concerns_only_budgets_until_it_is_right_again(
+    by_s: float, left_ms: float, lag_s: float
+) -> None:
+    group, metrics, clock = FakeGroup("t", 1), Metrics(), [WALL_S]
+    source = await started(group, metrics, lambda: clock[0], budget_ms=30.0)
+    chunks = source.chunks()
+    for clock[0], expected_ms, behind_s in ((WALL_S, 30.0, 0.0), (WALL_S + by_s, left_ms, lag_s), (WALL_S, 30.0, 0.0)):
+        group.produce(0, b"{}", round(1e3 * WALL_S))
+        async with asyncio.timeout(WAIT_S):
+            (record,) = await anext(chunks)
+        assert 1e3 * record.deadline.remaining(NOW_S) == pytest.approx(expected_ms, abs=1e-3)
+        source.lag.measure()
+        assert metrics.registry.get_sample_value("streamer_source_lag_seconds", {"partition": "0"}) == behind_s
+        source.answered()
+        source.acknowledged(record.origin)
+    assert source.unacknowledged == 0
 
 
 async def test_an_answered_record_is_unacknowledged_and_no_longer_in_flight() -> None:
