@@ -143,20 +143,21 @@ class _Run:
     async def _predict(self, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
         """A call like that of the scorer's predictor, without a network."""
         now = self._loop.time()
-        if self._replicas.pick(now) is None:
+        address = self._replicas.pick(version, now)
+        if address is None:
             raise PredictError("UNAVAILABLE", "the circuit is open")
-        self._replicas.started(0)
+        call = self._replicas.started(version, address)
         try:
             async with asyncio.timeout(deadline.remaining(now)):
                 await asyncio.sleep(self._server.accept(inputs.rows, now))
         except TimeoutError as error:
-            self._replicas.failed(0, self._loop.time())
+            self._replicas.failed(version, address, "DEADLINE_EXCEEDED", self._loop.time())
             raise PredictError("DEADLINE_EXCEEDED", "the server was too slow") from error
         else:
-            self._replicas.succeeded(0, self._loop.time() - now)
+            self._replicas.succeeded(version, address, self._loop.time() - now)
             return np.zeros(inputs.rows, dtype=np.float32)
         finally:
-            self._replicas.ended(0)
+            self._replicas.ended(call)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._loop.create_task(work, name=name)

@@ -79,7 +79,7 @@ class Assembly:
 
     def predictor(self) -> Predictor:
         """The client of the model servers."""
-        return Predictor(self.settings.predictor, self.metrics, self.clock)
+        return Predictor(self.settings.predictor, self.metrics, self.clock, self.log)
 
     def cache(self) -> ScoreCache | None:
         """The score cache; None if `cache.enabled` is false."""

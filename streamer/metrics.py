@@ -76,9 +76,10 @@ class Metrics:
         self.concurrency_limit = self._gauge("batching_concurrency_limit", "limit of concurrent calls")
         self.shed_rows = self._counter("batching_shed_rows", "rows shed because no call could score them in time")
         self._rpc = self._histogram("predictor_seconds", "duration of a successful call", _SECONDS)
-        self._rpc_errors = self._counter("predictor_errors", "failed calls by code", "code")
+        self._rpc_errors = self._counter("predictor_errors", "failed calls", "model", "code")
+        self.invalid_scores = self._counter("predictor_invalid_scores", "scores not in [0, 1]", "model", "reason")
         self.predict_retries = self._counter("predictor_retries", "retried calls")
-        self._circuits = self._gauge("predictor_circuit_open", "1 while a server's circuit is open", "address")
+        self._circuits = self._gauge("predictor_circuit_open", "1 while a circuit is open", "address", "model")
         self.serving_version = self._gauge("rollout_serving_version", "the serving version", "model")
         self.incoming_share = self._gauge("rollout_incoming_share", "share of users of the incoming version", "model")
         self.version_changes = self._counter("rollout_version_changes", "changes of the serving version", "model")
@@ -123,13 +124,13 @@ class Metrics:
         """Records the duration of a successful call."""
         self._rpc.observe(seconds)
 
-    def set_circuit(self, address: str, *, is_open: bool) -> None:
-        """Sets whether the circuit of a server is open."""
-        self._circuits.labels(address).set(is_open)
+    def set_circuit(self, address: str, model: str, *, is_open: bool) -> None:
+        """Sets whether the circuit of a model on a server is open."""
+        self._circuits.labels(address, model).set(is_open)
 
-    def predict_failed(self, code: str) -> None:
-        """Counts a failed call by its code."""
-        self._rpc_errors.labels(code).inc()
+    def predict_failed(self, model: str, code: str) -> None:
+        """Counts a failed call by its model and its code."""
+        self._rpc_errors.labels(model, code).inc()
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"streamer_{name}", meaning, labels, registry=self.registry)

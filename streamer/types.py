@@ -1,6 +1,6 @@
 """Values that travel between stages. They are frozen and have no behaviour of their own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -80,6 +80,25 @@ class ModelVersion:
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """The AVAILABLE versions of a model on its servers.
+
+    Attributes:
+        somewhere: on at least one server.
+        everywhere: on every server that has a version of the model.
+    """
+
+    somewhere: frozenset[int]
+    everywhere: frozenset[int]
+
+    @staticmethod
+    def of(servers: Iterable[frozenset[int]]) -> "Availability":
+        """That of servers with these versions."""
+        having = [versions for versions in servers if versions]
+        return Availability(frozenset().union(*having), frozenset.intersection(*having) if having else frozenset())
 
 
 @dataclass(frozen=True, slots=True)

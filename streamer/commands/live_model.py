@@ -32,9 +32,11 @@ async def served(servers: Control, settings: Settings, name: str) -> tuple[Prepa
         SpecError, BadReplyError: its spec or its signature is wrong.
         PredictError: the model server does not answer, or its answer is an error.
     """
-    available = sorted(await servers.available(name))
+    found = await servers.available(name)
+    available = sorted(found.somewhere)
     if not available:
         raise ConfigError(f"predictor.models: no version of {name!r} is AVAILABLE")
     label = settings.predictor.labels.get(name)
-    version = available[-1] if label is None else await servers.labelled(name, label)
+    newest = max(found.everywhere, default=available[-1])
+    version = newest if label is None else await servers.labelled(name, label)
     return await verify(servers, settings, ModelVersion(name, version)), available

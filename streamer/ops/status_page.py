@@ -134,11 +134,19 @@ def _models(window: Window) -> Rows:
         yield f"{model}: serving version", _number(window.value("streamer_rollout_serving_version", model=model))
         share = window.value("streamer_rollout_incoming_share", model=model) or 0.0
         yield f"{model}: users of the incoming version", (f"{share:.0%}", False)
+    models = window.label_values("streamer_predictor_circuit_open", "model")
     for address in window.label_values("streamer_predictor_circuit_open", "address"):
-        is_open = bool(window.value("streamer_predictor_circuit_open", address=address))
-        yield f"circuit of {address}", ("open" if is_open else "closed", is_open)
-    for code, count in window.increases("streamer_predictor_errors_total", "code").items():
-        yield f"failed calls: {code}", _number(count, bad=True)
+        for model in models:
+            if (is_open := window.value("streamer_predictor_circuit_open", address=address, model=model)) is not None:
+                yield f"circuit of {model} on {address}", ("open" if is_open else "closed", bool(is_open))
+    errors = "streamer_predictor_errors_total"
+    for model in window.label_values(errors, "model"):
+        for code in window.label_values(errors, "code"):
+            if window.value(errors, model=model, code=code) is not None:
+                yield (
+                    f"failed calls of {model}: {code}",
+                    _number(window.increase(errors, model=model, code=code), bad=True),
+                )
     yield "retries", _number(window.increase("streamer_predictor_retries_total"))
     for outcome, count in window.increases("streamer_shadow_requests_total", "outcome").items():
         yield f"requests to the shadow version: {outcome}", _number(count, bad=outcome == "failed")

@@ -21,7 +21,9 @@ from streamer.rollout.version_labels import ModelServers, VersionLabels
 from streamer.settings import Settings
 from streamer.types import F32, Header, ModelVersion
 
-_SERVERS_FAULT = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
+_SERVERS_FAULT = frozenset(
+    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED", "PERMISSION_DENIED", "UNAUTHENTICATED"}
+)
 # Failures of calls that may be the version's own fault. A server that is unreachable or busy says nothing about it.
 _OWN_FAULT = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL", "INVALID_REPLY", "DEADLINE_EXCEEDED"})
 
@@ -196,7 +198,7 @@ class ModelController:
     async def _order(self, order: events.Order | events.Adopt, *, look: bool = True) -> None:
         async with self._turn:
             if look:
-                self._enter(events.Available(await self.servers.available(self.name)))
+                await self._look()
             try:
                 await self._carry_out(order)
             except (SpecError, TransitionError) as error:
@@ -212,7 +214,7 @@ class ModelController:
             PredictError: the servers cannot be asked, or serve nothing.
             SpecError: no version serves yet, and the wanted one has a bad spec.
         """
-        self._enter(events.Available(await self.servers.available(self.name)))
+        await self._look()
         async with self._turn:
             labelled = None if self._label is None else await self._labels.version_of(self._label)
             await self._attempt(events.Tick(labelled))
@@ -220,6 +222,10 @@ class ModelController:
                 asked = canary.asked
                 version = asked if isinstance(asked, int) else await self._labels.version_of(asked)
                 await self._attempt(events.FollowCanary(canary, version))
+
+    async def _look(self) -> None:
+        found = await self.servers.available(self.name)
+        self._enter(events.Available(found.somewhere, found.somewhere - found.everywhere))
 
     async def _attempt(self, cause: events.Cause) -> None:
         """Carries out an event of a poll. A failure is raised only while no version serves."""

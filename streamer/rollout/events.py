@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """The servers have these versions and no others."""
+    """The servers have these versions and no others.
+
+    Attributes:
+        incomplete: those of `versions` that some servers lack.
+    """
 
     versions: frozenset[int]
+    incomplete: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

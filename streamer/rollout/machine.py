@@ -46,8 +46,8 @@ class _Change:
         if isinstance(event, events.Order) and not self._is_possible(event):
             return
         match event:
-            case events.Available(versions):
-                self._see(versions)
+            case events.Available(versions, incomplete):
+                self._see(versions, incomplete)
             case events.Tick():
                 self._tick(event)
             case events.FollowCanary():
@@ -127,10 +127,10 @@ class _Change:
 
     # Decisions
 
-    def _see(self, versions: frozenset[int]) -> None:
+    def _see(self, versions: frozenset[int], incomplete: frozenset[int]) -> None:
         """Takes their roles from an incoming and a shadow version that have vanished."""
         state = self.state
-        self._set(available=versions)
+        self._set(available=versions, incomplete=incomplete)
         if state.shadow is not None and state.shadow.version not in versions:
             self._set(shadow=None)
             self._log("warning", "the shadow version has vanished", state.shadow.version)
@@ -178,7 +178,7 @@ class _Change:
         if cause.epoch != state.epoch:
             raise PredictError("ABORTED", f"{state.model!r}: an unpin or a rollback came first")
         allowed = state.available - cause.rejected
-        newest = max(state.able(self._now) - cause.rejected, default=None)
+        newest = state.newest(state.able(self._now) - cause.rejected)
         choice = (cause.pinned, cause.version, state.serving, newest)
         version = next((v for v in choice if v in allowed), state.serving)
         if version is not None and not self._is_ready(version, cause):

@@ -32,7 +32,8 @@ class State:
         canary: an operator's order; its version is incoming, except during a ramp or while it is not fit.
         rejected: versions that were rolled back.
         failed_until: versions that could not be prepared, and when they are retried.
-        available: the versions that the servers have.
+        available: the versions that at least one server has. A version keeps its role as long as it is one of them.
+        incomplete: those of them that some servers lack. None of these starts as the newest version.
         epoch: rises with `Unpin` and `RollBack`, which revoke each earlier `Pin` and `Canary` that still waits.
     """
 
@@ -48,6 +49,7 @@ class State:
     rejected: frozenset[int] = frozenset()
     failed_until: Mapping[int, float] = field(default_factory=dict)
     available: frozenset[int] = frozenset()
+    incomplete: frozenset[int] = frozenset()
     epoch: int = 0
 
     @property
@@ -94,7 +96,7 @@ class State:
 
         1. The pinned version, if it is available.
         2. By label: the labelled version, older or newer. While the label leads nowhere, no first version serves.
-        3. Else the newest one above the serving and all rejected ones.
+        3. Else the newest one above the serving and all rejected ones that every server has.
         4. If the serving version has vanished: the newest one, even if the vanished one was pinned or the label
            leads nowhere; a rejected one only if there is no other.
         """
@@ -107,10 +109,16 @@ class State:
                 return None
             if self.by_label:
                 return due if due != self.serving else None
-            return max((v for v in fit if v > max(self.rejected | {self.serving})), default=None)
+            complete = fit - (self.incomplete - self.answering)
+            newer = (v for v in complete if v > max(self.rejected | {self.serving}))
+            return max(newer, default=None)
         if self.by_label and (due is not None or self.serving is None):
             return due
-        return max(fit or self.able(now), default=None)
+        return self.newest(fit or self.able(now))
+
+    def newest(self, versions: frozenset[int]) -> int | None:
+        """The newest one that every server has; if there is none, the newest one."""
+        return max(versions - self.incomplete or versions, default=None)
 
     def able(self, now: float) -> frozenset[int]:
         """The available versions of which no recent preparation failed."""

@@ -28,8 +28,8 @@ def stability_index(expected: npt.NDArray[np.float64], found: npt.NDArray[np.flo
 class VersionGuard:
     """Compares the first calls of a version with those of the version before it.
 
-    1. It gives at most one verdict for each version: when more than `max_error_share` of at least 20 calls fail, or
-       when the stability index of `min_rows` scores on each side is above `max_drift`.
+    1. It gives at most one verdict for each version: when more than `max_error_share` of at least 20 calls fail or
+       lack half of their scores, or when the stability index of `min_rows` scores on each side is above `max_drift`.
     2. After `watched_calls` calls the version is trusted, and the next one is compared with its scores.
     3. Scores of a version with a bad verdict are never compared with.
     """
@@ -52,11 +52,16 @@ class VersionGuard:
         self._found = np.zeros(len(_EDGES) + 1)
 
     def scored(self, version: ModelVersion, ctr: F32) -> str | None:
-        """Counts a call that returned scores, float32 [n]. Returns why the version is bad, or None."""
+        """Counts a call that returned scores, float32 [n], NaN for a row without one.
+
+        Returns why the version is bad, or None.
+        """
         if version != self._version:
             return None
+        valid = ctr[~np.isnan(ctr)]
         self._calls += 1
-        counts = np.bincount(np.searchsorted(_EDGES, ctr), minlength=len(_EDGES) + 1)
+        self._errors += len(valid) <= len(ctr) / 2
+        counts = np.bincount(np.searchsorted(_EDGES, valid), minlength=len(_EDGES) + 1)
         self._found = self._found * (1.0 if self._watching else _DECAY) + counts
         return self._verdict()
 

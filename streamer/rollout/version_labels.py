@@ -6,12 +6,13 @@ from typing import Protocol
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import PredictError
+from streamer.types import Availability
 
 
 class ModelServers(Protocol):
     """The versions on the model servers; `streamer.serving.control.Control` says what is raised."""
 
-    async def available(self, model: str) -> frozenset[int]: ...
+    async def available(self, model: str) -> Availability: ...
     async def labelled(self, model: str, label: str) -> int: ...
 
 

@@ -1,4 +1,4 @@
-"""An adaptive limit of concurrent calls, learnt from the latency of the replies. Pure."""
+"""Limits of concurrent calls, learnt from the replies and from rejections. Pure."""
 
 from streamer.scoring.latency import LatencyModels
 from streamer.types import ModelVersion
@@ -8,6 +8,8 @@ _QUEUED = (0.7, 1.7)
 _FORGET = 0.1
 _STEP = 0.5
 _PROBE_EVERY = 500
+# A rejection multiplies the limit; an accepted call adds to it in inverse proportion.
+_REDUCTION, _GROWTH = 0.7, 0.02
 
 
 class ConcurrencyLimit:
@@ -48,3 +50,29 @@ class ConcurrencyLimit:
             self._value = min(self._maximum, self._value + _STEP / self._value)
         elif self._queued > _QUEUED[1]:
             self._value = max(1.0, self._value - _STEP / self._value)
+
+
+class RejectionLimit:
+    """Allows as many concurrent calls as the servers accept.
+
+    A server rejects a call while all of its threads are busy.
+    Additive increase, multiplicative decrease (Chiu and Jain, 1989): a rejection cuts the limit to 70 % of the calls
+    that were active, and 50 limits of accepted calls raise it by one.
+    """
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._value = float(maximum)
+
+    @property
+    def calls(self) -> int:
+        """The concurrent calls that are allowed now, 1 to `maximum`."""
+        return int(self._value)
+
+    def rejected(self, active: int) -> None:
+        """A call was rejected while `active` calls, itself included, were active."""
+        self._value = max(1.0, min(self._value, active * _REDUCTION))
+
+    def accepted(self) -> None:
+        """A call was accepted."""
+        self._value = min(float(self._maximum), self._value + _GROWTH / self._value)

@@ -11,13 +11,16 @@ from streamer.errors import PredictError, QueueFullError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.scoring.batching import Batch, BatchQueue, Rows, Ticket
 from streamer.scoring.cache import Bools
-from streamer.scoring.concurrency import ConcurrencyLimit
+from streamer.scoring.concurrency import ConcurrencyLimit, RejectionLimit
 from streamer.settings.sections import BatchingSettings
 from streamer.tasks import Spawn
 from streamer.types import F32, BatchInputs, ModelVersion
 
 Predict = Callable[[ModelVersion, BatchInputs, Deadline], Awaitable[F32]]
+"""Scores n rows, float32 [n]; NaN: the model has no valid score for that row."""
 
+NO_VALID_SCORE = "the model returned no valid score"
+"""The reason for missing scores when the model returned NaN or a number outside [0, 1] for some rows."""
 DEADLINE_PASSED = "the deadline passed before the reply"
 """The reason for missing scores when a request has waited until its deadline."""
 
@@ -48,9 +51,12 @@ class PendingScores:
     gone: bool = False
 
     def fill(self, rows: Rows, ctr: F32, now: float) -> None:
-        """Stores the scores of some rows."""
+        """Stores the scores of some rows; NaN: the row gets no score."""
+        valid = ~np.isnan(ctr)
         self.ctr[rows] = ctr
-        self.done[rows] = True
+        self.done[rows] = valid
+        if not valid.all():
+            self.reason = NO_VALID_SCORE
         self._settle(len(rows), now)
 
     def fail(self, rows: Rows, reason: str, now: float) -> None:
@@ -88,6 +94,7 @@ class Dispatcher:
         self.queue = BatchQueue(settings)
         self.active_calls = 0
         self._limit = ConcurrencyLimit(settings.max_concurrent_calls) if settings.concurrency == "adaptive" else None
+        self._accepted = RejectionLimit(settings.max_concurrent_calls)
         self.max_concurrent_calls = settings.max_concurrent_calls if self._limit is None else self._limit.calls
         self._calls_started = 0
         self._pending: dict[Ticket, PendingScores] = {}
@@ -167,9 +174,12 @@ class Dispatcher:
             ctr = await self.predict(batch.version, batch.inputs(), batch.deadline)
         except PredictError as error:
             now = self.clock()
-            self.metrics.predict_failed(error.code)
+            self.metrics.predict_failed(batch.version.name, error.code)
             if error.code == "DEADLINE_EXCEEDED":
                 latency.timed_out(batch.rows, now - start)
+            elif error.code == "RESOURCE_EXHAUSTED":
+                self._accepted.rejected(self.active_calls)
+                self._update_limit()
             self._fail(batch.parts, str(error), now, gone=isinstance(error, VersionGoneError))
         except BaseException:
             self._fail(batch.parts, "the call was cancelled or failed internally", self.clock())
@@ -178,11 +188,11 @@ class Dispatcher:
             now = self.clock()
             latency.observe(batch.rows, now - start)
             self.metrics.predicted(now - start)
+            self._accepted.accepted()
             if self._limit is not None:
                 alone = started_alone and number == self._calls_started
                 self._limit.observe(batch.version, batch.rows, now - start, alone=alone)
-                self.max_concurrent_calls = self._limit.calls
-                self.metrics.concurrency_limit.set(self.max_concurrent_calls)
+            self._update_limit()
             first = 0
             for ticket, rows in batch.parts:
                 if (pending := self._pending.get(ticket)) is not None:
@@ -191,6 +201,11 @@ class Dispatcher:
         finally:
             self.active_calls -= 1
             self._pump_soon()
+
+    def _update_limit(self) -> None:
+        learnt = self._accepted.calls
+        self.max_concurrent_calls = learnt if self._limit is None else min(learnt, self._limit.calls)
+        self.metrics.concurrency_limit.set(self.max_concurrent_calls)
 
     def _fail(self, parts: Sequence[tuple[Ticket, Rows]], reason: str, now: float, *, gone: bool = False) -> None:
         for ticket, rows in parts:

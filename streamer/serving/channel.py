@@ -1,12 +1,14 @@
 """gRPC channels to model servers: options, credentials, and calls that raise PredictError."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
-from streamer.errors import ConfigError, PredictError, VersionGoneError
+from streamer.errors import BadReplyError, ConfigError, PredictError, VersionGoneError
 from streamer.serving.protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 from streamer.settings.sections import PredictorSettings
 
@@ -32,17 +34,33 @@ _OPTIONS = (
 )
 
 
+_MAX_DETAIL = 300
+
+
+def _classified(code: grpc.StatusCode, detail: str) -> PredictError:
+    """The error of a call that ended with this status."""
+    detail = detail[:_MAX_DETAIL]
+    if code is grpc.StatusCode.NOT_FOUND:
+        return VersionGoneError(code.name, detail)
+    # The code of a full server, although this one is not full: a smaller message succeeds.
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in detail:
+        return PredictError("MESSAGE_TOO_LARGE", detail)
+    return PredictError(code.name, detail)
+
+
 class Channel:
     """A channel to one address; `dns:///name` may lead to several servers."""
 
     def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
         self.address = address
         self._channel = channel
+        # Replies are decoded here: of a reply that gRPC cannot decode only a log line remains, and None.
+        self._replies: dict[Rpc, Any] = {rpc: getattr(module, f"{rpc}Response") for rpc, (_, module) in _RPCS.items()}
         self._methods: dict[Rpc, Any] = {
             rpc: channel.unary_unary(
                 f"/tensorflow.serving.{service}/{rpc}",
                 request_serializer=getattr(module, f"{rpc}Request").SerializeToString,
-                response_deserializer=getattr(module, f"{rpc}Response").FromString,
+                response_deserializer=bytes,
             )
             for rpc, (service, module) in _RPCS.items()
         }
@@ -52,17 +70,28 @@ class Channel:
 
         Raises:
             VersionGoneError: the server does not have the model, the version or the label's version.
-            PredictError: the call failed; the code is the gRPC status, or CLOSED after `close`.
+            BadReplyError: the reply cannot be decoded.
+            PredictError: the call failed. The code is the gRPC status, MESSAGE_TOO_LARGE, or CLOSED after `close`.
         """
         try:
-            return await self._methods[rpc](request, timeout=seconds)
+            reply = await self._methods[rpc](request, timeout=seconds)
         except grpc.aio.AioRpcError as error:
-            kind = VersionGoneError if error.code() is grpc.StatusCode.NOT_FOUND else PredictError
-            raise kind(error.code().name, error.details() or "no details") from None
+            raise _classified(error.code(), error.details() or "no details") from None
         except grpc.aio.UsageError as error:
             raise PredictError("CLOSED", str(error)) from None
-        except grpc.RpcError as error:
-            raise PredictError("UNKNOWN", str(error)) from None
+        except asyncio.CancelledError:
+            # gRPC cancels the calls of a channel that closes. Only a task that is being cancelled ends here.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise PredictError("CANCELLED", "the channel was closed during the call") from None
+        except Exception as error:
+            # What gRPC raises beyond these differs by version: InternalError, ValueError, TypeError.
+            raise PredictError("UNKNOWN", f"{error!r:.{_MAX_DETAIL}}") from error
+        try:
+            return self._replies[rpc].FromString(reply)
+        except DecodeError as error:
+            raise BadReplyError("INVALID_REPLY", f"the reply to {rpc} cannot be decoded: {error}") from None
 
     async def close(self) -> None:
         """Closes the channel and cancels its active calls."""

@@ -1,31 +1,39 @@
 """Rare calls about a model's versions: status, labels, specs, signatures, warm-up."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from streamer.errors import PredictError, VersionGoneError
 from streamer.serving import messages
 from streamer.serving.channel import Channel, Rpc
 from streamer.serving.protos import get_model_status_pb2
-from streamer.serving.replicas import SERVER_FAULTS
-from streamer.types import BatchInputs, ModelVersion, SignatureInfo
+from streamer.serving.servers import Servers
+from streamer.types import Availability, BatchInputs, ModelVersion, SignatureInfo
 
 _T = TypeVar("_T")
+# Servers that are not expected to answer have this time after the last reply of the others.
+_SUSPECTS_S = 0.1
+# What TensorFlow Serving answers if it does not know a label or does not have its version.
+_NOT_LABELLED = frozenset({"INVALID_ARGUMENT", "NOT_FOUND"})
 
 
 class Control:
-    """Asks the model servers about versions; each call has the same timeout and no retry.
+    """Asks all model servers about versions, concurrently, each question once.
 
-    A failure here does not count for the circuits: a server that loads a version may be slow to answer.
+    1. Each question has the same timeout.
+    2. A failure here does not count for the circuits: a server that loads a version may be slow to answer.
+    3. A server that did not answer before, or on which a circuit of the model is open, does not delay the others.
     """
 
-    def __init__(self, channels: Sequence[Channel], timeout_s: float) -> None:
-        self._channels = channels
+    def __init__(self, servers: Servers, timeout_s: float) -> None:
+        self._servers = servers
         self._timeout_s = timeout_s
+        # Servers that have not answered the last question in time.
+        self._silent: set[str] = set()
 
-    async def available(self, model: str) -> frozenset[int]:
-        """The versions that are AVAILABLE on every server that answers.
+    async def available(self, model: str) -> Availability:
+        """The versions that are AVAILABLE on the servers that answer.
 
         Raises:
             VersionGoneError: no server has the model.
@@ -37,10 +45,13 @@ class Control:
             return frozenset(status.version for status in reply.model_version_status if status.state == ready)
 
         request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": model})
-        versions, failures = await self._call_all("GetModelStatus", request, read)
+        found = await self._call_all(model, "GetModelStatus", request, read)
+        versions = {address: reply for address, reply in found.items() if not isinstance(reply, PredictError)}
+        lacking = {address for address, reply in found.items() if isinstance(reply, VersionGoneError)}
+        self._servers.report(model, versions | dict.fromkeys(lacking, frozenset()))
         if not versions:
-            raise _main_failure(failures)
-        return frozenset.intersection(*versions)
+            raise _main_failure(_failures(found))
+        return Availability.of(versions.values())
 
     async def labelled(self, model: str, label: str) -> int:
         """The version that a label names on every server that answers.
@@ -50,14 +61,13 @@ class Control:
         """
         # GetModelStatus ignores labels and returns all versions.
         request = messages.metadata_request(name=model, version_label=label)
-        found, failures = await self._call_all(
-            "GetModelMetadata", request, lambda reply: int(reply.model_spec.version.value)
-        )
-        rejections = [failure for failure in failures if failure.code not in SERVER_FAULTS]
-        if rejections or not found:
+        found = await self._call_all(model, "GetModelMetadata", request, messages.read_version)
+        versions = sorted({version for version in found.values() if not isinstance(version, PredictError)})
+        failures = _failures(found)
+        rejections = [failure for failure in failures if failure.code in _NOT_LABELLED]
+        if rejections or not versions:
             failure = (rejections or failures)[0]
             raise PredictError(failure.code, f"label {label!r} of {model!r}: {failure.detail}")
-        versions = sorted(set(found))
         if len(versions) > 1:
             differing = ", ".join(map(str, versions))
             raise PredictError("FAILED_PRECONDITION", f"label {label!r} of {model!r} leads to versions {differing}")
@@ -83,41 +93,97 @@ class Control:
         request = messages.metadata_request(name=version.name, version={"value": version.version})
         return messages.read_signature(await self._call_any("GetModelMetadata", request), version, name)
 
-    async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
-        """Scores rows on every server and discards the scores: a version's first call is slow.
+    async def warm(self, version: ModelVersion, requests: Iterable[BatchInputs]) -> None:
+        """Scores requests on every server and discards the scores: a version's first calls are slow.
+
+        All of them have the time of one question: a server that has scored some by then is warm.
 
         Raises:
-            BadReplyError, PredictError: as `Predictor.score`, if no server succeeds.
+            BadReplyError, PredictError: as `Predictor.score`, if on each server more calls fail than succeed.
         """
-        request, output = messages.score_request(version, inputs)
-        scored, failures = await self._call_all(
-            "Predict", request, lambda reply: messages.read_scores(reply, output, inputs.rows)
-        )
-        if not scored:
-            raise _main_failure(failures)
+        calls: list[tuple[Any, str, int]] = []
+        for inputs in requests:
+            calls.append((*messages.score_request(version, inputs), inputs.rows))
+            await asyncio.sleep(0)  # encoding them in one turn would delay the records in flight
+        until = self._servers.clock() + self._timeout_s
 
-    async def _call_all(self, rpc: Rpc, request: Any, read: Callable[[Any], _T]) -> tuple[list[_T], list[PredictError]]:
-        """Calls every server concurrently; returns `read(reply)` of each reply, and the failures."""
+        async def warm_one(channel: Channel) -> None:
+            succeeded, failures = 0, list[PredictError]()
+            for request, output, rows in calls:
+                if (left := until - self._servers.clock()) <= 0 or 2 * len(failures) > len(calls):
+                    break
+                try:
+                    messages.read_scores(await channel.call("Predict", request, left), output, rows)
+                    succeeded += 1
+                except PredictError as error:
+                    failures.append(error)
+            if len(failures) > succeeded:
+                raise failures[0]
+
+        found = await self._ask_all(version.name, warm_one)
+        if all(isinstance(outcome, PredictError) for outcome in found.values()):
+            raise _main_failure(_failures(found))
+
+    async def _call_all(
+        self, model: str, rpc: Rpc, request: Any, read: Callable[[Any], _T]
+    ) -> dict[str, _T | PredictError]:
+        """Calls every server; returns `read(reply)` or the failure by address."""
+
+        async def one(channel: Channel) -> _T:
+            return read(await channel.call(rpc, request, self._timeout_s))
+
+        return await self._ask_all(model, one)
+
+    async def _ask_all(
+        self, model: str, ask: Callable[[Channel], Coroutine[Any, Any, _T]]
+    ) -> dict[str, _T | PredictError]:
+        """Asks every server concurrently; returns the outcomes by address."""
 
         async def one(channel: Channel) -> _T | PredictError:
             try:
-                return read(await channel.call(rpc, request, self._timeout_s))
+                return await ask(channel)
             except PredictError as error:
                 return error
 
-        outcomes = await asyncio.gather(*map(one, self._channels))
-        failures = [outcome for outcome in outcomes if isinstance(outcome, PredictError)]
-        return [outcome for outcome in outcomes if not isinstance(outcome, PredictError)], failures
+        is_open = self._servers.replicas.circuit_open
+        async with asyncio.TaskGroup() as group:
+            asked = {address: group.create_task(one(channel)) for address, channel in self._servers.channels.items()}
+            trusted = [t for address, t in asked.items() if address not in self._silent and not is_open(model, address)]
+            if trusted:
+                await asyncio.wait(trusted)
+                _, late = await asyncio.wait(asked.values(), timeout=_SUSPECTS_S)
+                for task in late:
+                    task.cancel()
+        late_reply = PredictError("DEADLINE_EXCEEDED", "the server did not answer before, and not at once this time")
+        found = {address: late_reply if task.cancelled() else task.result() for address, task in asked.items()}
+        self._silent = {a for a, f in found.items() if isinstance(f, PredictError) and f.code == "DEADLINE_EXCEEDED"}
+        return found
 
     async def _call_any(self, rpc: Rpc, request: Any) -> Any:
-        """Calls one server after another until one answers; returns its reply."""
-        failures: list[PredictError] = []
-        for channel in self._channels:
+        """Calls the servers concurrently and returns the first reply."""
+
+        async def one(channel: Channel) -> Any:
             try:
                 return await channel.call(rpc, request, self._timeout_s)
             except PredictError as error:
-                failures.append(error)
+                return error
+
+        failures: list[PredictError] = []
+        async with asyncio.TaskGroup() as group:
+            pending = {group.create_task(one(channel)) for channel in self._servers.channels.values()}
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for found in (task.result() for task in done):
+                    if not isinstance(found, PredictError):
+                        for task in pending:
+                            task.cancel()
+                        return found
+                    failures.append(found)
         raise _main_failure(failures)
+
+
+def _failures(found: Mapping[str, object]) -> list[PredictError]:
+    return [outcome for outcome in found.values() if isinstance(outcome, PredictError)]
 
 
 def _main_failure(failures: Sequence[PredictError]) -> PredictError:

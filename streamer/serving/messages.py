@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,9 @@ SCORE, SPEC = "score", "feature_spec"
 _INPUTS = ("request_ids", "request_floats", "candidate_ids", "candidate_floats", "pair_ids", "row_to_request")
 _OUTPUT = "ctr"
 _FLOAT = types_pb2.DT_FLOAT
+_MAX_DIMS = 8
+INVALID = ("nan", "infinite", "out_of_range")
+"""The reasons for which a score is not valid."""
 _DTYPES = {
     np.dtype(np.float32): _FLOAT,
     np.dtype(np.int32): types_pb2.DT_INT32,
@@ -50,11 +53,25 @@ def metadata_request(**model_spec: Any) -> Any:
     return get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec, metadata_field=["signature_def"])
 
 
-def read_scores(reply: Any, output: str, rows: int) -> F32:
-    """The scores in a Predict reply, float32 [rows].
+class Scores(NamedTuple):
+    """The scores in a reply.
+
+    Attributes:
+        ctr: float32 [rows], each in [0, 1] or NaN: not valid.
+        invalid: the number of scores that are not valid, by reason.
+    """
+
+    ctr: F32
+    invalid: Mapping[str, int]
+
+
+def read_scores(reply: Any, output: str, rows: int) -> Scores:
+    """The scores in a Predict reply.
+
+    A row can have no valid score because of its own values: the other rows keep theirs.
 
     Raises:
-        BadReplyError: the number, dtype or range of the scores is wrong.
+        BadReplyError: the number or the dtype of the scores is wrong, or none of them is in [0, 1].
     """
     tensor = reply.outputs[output]
     if tensor.dtype != _FLOAT:
@@ -66,11 +83,19 @@ def read_scores(reply: Any, output: str, rows: int) -> F32:
     ctr = np.frombuffer(content, dtype=np.float32) if content else np.array(tensor.float_val, dtype=np.float32)
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if math.prod(shape) != rows or len(ctr) != rows:
-        raise BadReplyError("INVALID_REPLY", f"output {output!r}: expected {rows} scores, got shape {shape}")
+        detail = f"expected {rows} scores, got {len(ctr)} of shape {shape[:_MAX_DIMS]}"
+        raise BadReplyError("INVALID_REPLY", f"output {output!r}: {detail}")
     # A NaN fails this condition too.
-    if not (ctr.min(initial=0.0) >= 0.0 and ctr.max(initial=0.0) <= 1.0):
-        raise BadReplyError("INVALID_REPLY", f"output {output!r}: a score is not in [0, 1]")
-    return ctr
+    if ctr.min(initial=0.0) >= 0.0 and ctr.max(initial=0.0) <= 1.0:
+        return Scores(ctr, {})
+    valid = (ctr >= 0.0) & (ctr <= 1.0)
+    nan, infinite = np.isnan(ctr), np.isinf(ctr)
+    which = dict(zip(INVALID, (nan, infinite, ~(valid | nan | infinite)), strict=True))
+    invalid = {reason: count for reason, rows_of in which.items() if (count := int(rows_of.sum()))}
+    if not valid.any():
+        detail = ", ".join(f"{count} {reason}" for reason, count in invalid.items())
+        raise BadReplyError("INVALID_REPLY", f"output {output!r}: no score is in [0, 1]: {detail}")
+    return Scores(np.where(valid, ctr, np.float32(np.nan)), invalid)
 
 
 def read_spec(reply: Any, version: ModelVersion) -> str:
@@ -98,6 +123,17 @@ def read_signature(reply: Any, version: ModelVersion, name: str) -> SignatureInf
         raise BadReplyError("FAILED_PRECONDITION", f"{version} has no signature {name!r}")
     found = signatures.signature_def[name]
     return SignatureInfo(*({n: _tensor_info(t) for n, t in side.items()} for side in (found.inputs, found.outputs)))
+
+
+def read_version(reply: Any) -> int:
+    """The version that a GetModelMetadata reply describes.
+
+    Raises:
+        BadReplyError: the reply names no version.
+    """
+    if not reply.model_spec.HasField("version"):
+        raise BadReplyError("INVALID_REPLY", "the reply names no version")
+    return int(reply.model_spec.version.value)
 
 
 def _tensor_info(found: Any) -> TensorInfo:

@@ -1,26 +1,33 @@
 """Scoring calls to TensorFlow Serving over gRPC, with retries and circuit breakers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import structlog
+from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import PredictError, VersionGoneError
 from streamer.metrics import Metrics
-from streamer.serving.channel import connect
 from streamer.serving.control import Control
 from streamer.serving.messages import read_scores, score_request
-from streamer.serving.replicas import SERVER_FAULTS, Replicas
+from streamer.serving.servers import Servers
 from streamer.settings.sections import PredictorSettings
 from streamer.types import F32, BatchInputs, ModelVersion
 
-_ALL_OPEN = "the circuit of every server is open"
+# From this share of scores that are not valid on, a reply counts as a failure; its valid scores are used all the same.
+_BROKEN_SHARE = 0.5
+_FINAL = frozenset({"MESSAGE_TOO_LARGE", "CANCELLED", "CLOSED"})
+# Without another server, these may succeed on the same one: over a new connection if the old one was lost, and for
+# NOT_FOUND on another server behind the same name.
+_RETRIED_ALONE = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED", "INVALID_REPLY", "NOT_FOUND"})
 
 
 class Predictor:
     """A client of the model servers that `predictor.addresses` names.
 
     Every call has a timeout. A failed call is retried on another server, or on the same one if there is no other, while
-    its time and the retry budget last. A server with an open circuit gets no calls.
+    its time and the retry budget last. A server gets no calls of a version while the version's circuit there is open.
 
     Needs a running event loop; grpc.aio supports one event loop per process.
 
@@ -29,51 +36,67 @@ class Predictor:
     """
 
     def __init__(
-        self, settings: PredictorSettings, metrics: Metrics | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: PredictorSettings,
+        metrics: Metrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        log: FilteringBoundLogger | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
         self._clock = clock
-        self._channels = connect(settings)
-        self._replicas = Replicas(settings)
-        self.control = Control(self._channels, settings.control_timeout_ms / 1e3)
+        self._log: FilteringBoundLogger = log or structlog.get_logger()
+        self._servers = Servers(settings, self._metrics, clock, self._log)
+        self.control = Control(self._servers, settings.control_timeout_ms / 1e3)
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
         """Scores n rows within `seconds`.
 
         Returns:
-            Click probabilities, float32 [n], all in [0, 1].
+            Click probabilities, float32 [n], all in [0, 1] or NaN: the model has no valid score for that row.
 
         Raises:
             VersionGoneError: no server that answers has the version.
-            BadReplyError: the number, dtype or range of the scores is wrong.
+            BadReplyError: the number or the dtype of the scores is wrong, or none of them is in [0, 1].
             PredictError: the servers are unreachable, overloaded or too slow, or every circuit is open.
         """
         deadline = self._clock() + seconds
+        replicas = self._servers.replicas
         request, output = score_request(version, inputs)
-        tried: set[int] = set()
-        failure: PredictError | None = None
-        for _ in range(max(2, len(self._channels))):
+        tried: set[str] = set()
+        failures: list[PredictError] = []
+        blamed_request: list[tuple[str, PredictError]] = []
+        for _ in range(max(2, len(self._servers.channels))):
             left = deadline - self._clock()
             if left <= 0:
-                raise failure or PredictError("DEADLINE_EXCEEDED", "no time was left for the call")
-            index = self._replicas.pick(self._clock(), tried)
-            if index is None:
+                failures = failures or [PredictError("DEADLINE_EXCEEDED", "no time was left for the call")]
                 break
-            if failure is not None:
-                if failure.code in SERVER_FAULTS and not self._replicas.take_retry():
+            address = replicas.pick(version, self._clock(), tried)
+            if address is None:
+                break
+            if failures:
+                # The version is elsewhere: this is no failure of a server, and needs no budget.
+                is_elsewhere = isinstance(failures[-1], VersionGoneError) and bool(tried)
+                if not is_elsewhere and not replicas.take_retry(version.name):
                     break
                 self._metrics.predict_retries.inc()
             try:
-                return await self._call(index, request, output, rows=inputs.rows, seconds=left)
+                ctr = await self._call(version, address, request, output, rows=inputs.rows, seconds=left)
             except PredictError as error:
-                failure = error
-                # Another server may have the version; a fault of the request would fail on every server.
-                if error.code not in SERVER_FAULTS and not isinstance(error, VersionGoneError):
+                failures.append(error)
+                if error.code in _FINAL:
                     break
-                # A single server gets the retry too, over a new connection if the old one was lost.
-                if len(self._channels) > 1 or isinstance(error, VersionGoneError):
-                    tried.add(index)
-        raise failure or PredictError("UNAVAILABLE", _ALL_OPEN)
+                if error.code == "INVALID_ARGUMENT":
+                    blamed_request.append((address, error))
+                if len(replicas.holders(version)) > 1 or error.code not in _RETRIED_ALONE:
+                    tried.add(address)
+            else:
+                # Another server took the request: the fault was not the request's.
+                for server, rejection in blamed_request:
+                    self._servers.failed(version, server, PredictError("REJECTED_ALONE", rejection.detail))
+                return ctr
+        raise _main_failure(failures) or PredictError(
+            replicas.rejection(version), f"the circuit of every server is open for {version}"
+        )
 
     async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
         """Scores n rows in one call, without a retry and without an effect on circuits.
@@ -81,31 +104,51 @@ class Predictor:
         Raises:
             PredictError: as `score` does.
         """
-        index = self._replicas.pick(self._clock())
-        if index is None:
-            raise PredictError("UNAVAILABLE", _ALL_OPEN)
+        address = self._servers.replicas.pick(version, self._clock())
+        if address is None:
+            raise PredictError("UNAVAILABLE", f"the circuit of every server is open for {version}")
         request, output = score_request(version, inputs)
-        return read_scores(await self._channels[index].call("Predict", request, seconds), output, inputs.rows)
+        reply = await self._servers.channels[address].call("Predict", request, seconds)
+        return read_scores(reply, output, inputs.rows).ctr
 
     async def close(self) -> None:
         """Closes the channels and cancels active calls."""
-        for channel in self._channels:
-            await channel.close()
+        await self._servers.close()
 
-    async def _call(self, index: int, request: Any, output: str, *, rows: int, seconds: float) -> F32:
+    async def _call(
+        self, version: ModelVersion, address: str, request: Any, output: str, *, rows: int, seconds: float
+    ) -> F32:
         """Calls one server once and records the outcome for its circuit and its mean latency."""
-        replicas, channel = self._replicas, self._channels[index]
+        servers = self._servers
         start = self._clock()
-        replicas.started(index)
+        active = servers.replicas.started(version, address)
         try:
-            ctr = read_scores(await channel.call("Predict", request, seconds), output, rows)
+            found = read_scores(await servers.channels[address].call("Predict", request, seconds), output, rows)
         except PredictError as error:
-            if error.code in SERVER_FAULTS:
-                replicas.failed(index, self._clock())
+            servers.failed(version, address, error)
             raise
-        else:
-            replicas.succeeded(index, self._clock() - start)
-            return ctr
         finally:
-            replicas.ended(index)
-            self._metrics.set_circuit(channel.address, is_open=replicas.replicas[index].circuit_open)
+            servers.replicas.ended(active)
+        invalid = sum(found.invalid.values())
+        if invalid < _BROKEN_SHARE * rows:
+            servers.succeeded(version, address, self._clock() - start)
+        else:
+            servers.failed(version, address, PredictError("INVALID_REPLY", f"{invalid} of {rows} scores not in [0, 1]"))
+        for reason, count in found.invalid.items():
+            self._metrics.invalid_scores.labels(version.name, reason).inc(count)
+            self._log.warning(
+                "scores not valid", model=str(version), address=address, reason=reason, count=count, rows=rows
+            )
+        return found.ctr
+
+
+def _main_failure(failures: Sequence[PredictError]) -> PredictError | None:
+    """The failure to report, the last one.
+
+    If a server lacks the version, it is VersionGoneError, unless another server has the version and failed.
+    """
+    if not failures:
+        return None
+    gone = next((f for f in failures if isinstance(f, VersionGoneError)), None)
+    answered = [f for f in failures if f.code not in ("NOT_FOUND", "UNAVAILABLE", "DEADLINE_EXCEEDED")]
+    return failures[-1] if gone is None else (answered or [gone])[-1]

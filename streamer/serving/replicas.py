@@ -1,34 +1,67 @@
-"""Several servers of one model: load balancing, circuit breakers and the retry budget. Pure."""
+"""The versions on each server: load balancing, circuits and the retry budget. Pure."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from streamer.settings.sections import PredictorSettings
+from streamer.types import ModelVersion
 
-# Codes of failures that a server causes; other codes are about the request or the version.
-SERVER_FAULTS = frozenset(
-    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "INVALID_REPLY"}
+# Codes of failures that say nothing about the server: the request's fault, a full server, a version that it lacks, our
+# own end. Every other code counts for the circuit, because a server that fails at once looks idle.
+_NO_FAULT_OF_THE_SERVER = frozenset(
+    {"INVALID_ARGUMENT", "OUT_OF_RANGE", "MESSAGE_TOO_LARGE", "RESOURCE_EXHAUSTED", "NOT_FOUND", "CANCELLED", "CLOSED"}
 )
+# Failures that may be the version's own; the others are about the server or the connection.
+_OF_THE_VERSION = frozenset({"FAILED_PRECONDITION", "INTERNAL", "INVALID_REPLY", "UNIMPLEMENTED"})
 _LATENCY_WEIGHT = 0.1
 _IDLE_DECAY = 0.001
 _MAX_RETRY_TOKENS = 10.0
+# A rejection for a full server multiplies its assumed limit of calls; each success adds to it in inverse proportion.
+_REDUCTION, _GROWTH = 0.7, 0.02
+# A version without calls for this time is forgotten, with its circuits.
+_KEPT_S = 60.0
+
+
+def opens_circuit(code: str) -> bool:
+    """Whether a failure with this code counts for the circuit of its server and version."""
+    return code not in _NO_FAULT_OF_THE_SERVER
 
 
 @dataclass(slots=True)
-class Replica:
+class Server:
     """The state of one server.
 
     Attributes:
-        active_calls: calls without a reply yet.
-        latency_s: mean latency of recent calls, which decays while the server gets none; 0 before the first reply.
-        failures: consecutive failures.
-        circuit_open_until: when an open circuit lets the next call pass, monotonic seconds; 0: the circuit is closed.
+        active_calls: calls of all versions without a reply yet.
+        latency_s: mean latency of recent calls; 0 before the first reply.
+        max_calls: concurrent calls that it seems to accept; infinite before the first rejection.
     """
 
     active_calls: int = 0
     latency_s: float = 0.0
+    max_calls: float = math.inf
+
+
+@dataclass(slots=True)
+class Replica:
+    """The state of one version on one server.
+
+    Attributes:
+        active_calls: calls without a reply yet.
+        latency_s: mean latency of recent calls, which decays while there are none; 0 before the first reply.
+        failures: consecutive failures.
+        code: the code of the last failure.
+        circuit_open_until: when an open circuit lets the next call pass, monotonic seconds; 0: the circuit is closed.
+        is_missing: the server has reported that it does not have the version.
+    """
+
+    latency_s: float = 0.0
+    active_calls: int = 0
     failures: int = 0
+    code: str = ""
     circuit_open_until: float = 0.0
+    is_missing: bool = False
 
     @property
     def circuit_open(self) -> bool:
@@ -40,60 +73,148 @@ class Replica:
         return not self.circuit_open or (now >= self.circuit_open_until and not self.active_calls)
 
 
+ActiveCall = tuple[Server, Replica]
+"""A call that was sent: the states that count it."""
+
+
 class Replicas:
     """Chooses the server of each call, opens and closes circuits, and limits retries.
 
     Rules:
-    1. A call goes to the server with the lowest (active calls + 1) × mean latency.
-    2. The mean latency of an idle server decays while others reply. Only a new call shows that the server has become
+    1. A version is called on the servers that have it. If every server has reported that it lacks the version, any one
+       is asked again.
+    2. A call goes to the server with the lowest (active calls + 1) × mean latency of the version; a server that
+       rejected calls at that number of active calls comes last.
+    3. The mean latency of an idle server decays while others reply. Only a new call shows that the server has become
        faster, and one slow reply must not exclude it for good.
-    3. After `circuit_failures` consecutive failures the circuit opens for `circuit_open_ms`, then lets one call pass.
-       Each further failure doubles the pause, up to `circuit_max_open_ms`. A success closes the circuit.
-    4. Each success earns `retry_share` of a retry, so retries never add much load to a server that fails.
+    4. A circuit belongs to one version on one server. After `circuit_failures` consecutive failures it opens for
+       `circuit_open_ms`, then lets one call pass. Each further failure doubles the pause, up to `circuit_max_open_ms`.
+       A success closes the circuit.
+    5. Each success of a model earns `retry_share` of a retry for it, so retries never add much load to a server that
+       fails.
     """
 
     def __init__(self, settings: PredictorSettings) -> None:
         self._settings = settings
-        self._retry_tokens = _MAX_RETRY_TOKENS
-        self.replicas = [Replica() for _ in settings.addresses]
+        self._retry_tokens: dict[str, float] = {}
+        self.servers: dict[str, Server] = {}
+        self._replicas: dict[ModelVersion, dict[str, Replica]] = {}
+        self._used: dict[ModelVersion, float] = {}
+        # By model and address.
+        self._reported: dict[str, dict[str, frozenset[int]]] = {}
+        self.set_servers(settings.addresses)
 
-    def pick(self, now: float, tried: Collection[int] = ()) -> int | None:
-        """The index of the server for the next call; None: each was tried or has an open circuit."""
-        replicas = self.replicas
-        callable_now = (i for i, replica in enumerate(replicas) if i not in tried and replica.may_call(now))
-        return min(callable_now, key=lambda i: (replicas[i].active_calls + 1) * replicas[i].latency_s, default=None)
+    def set_servers(self, addresses: Iterable[str]) -> None:
+        """Replaces the servers; those that stay keep their state."""
+        self.servers = {address: self.servers.get(address, Server()) for address in addresses}
+        for version, known in self._replicas.items():
+            self._replicas[version] = {a: known.get(a) or self._new(version, a) for a in self.servers}
 
-    def started(self, index: int) -> None:
+    def of(self, version: ModelVersion) -> Mapping[str, Replica]:
+        """The state of a version on each server, by address."""
+        if version not in self._replicas:
+            self._replicas[version] = {address: self._new(version, address) for address in self.servers}
+        return self._replicas[version]
+
+    def holders(self, version: ModelVersion) -> list[str]:
+        """The servers that have the version as far as is known; if none has it, all servers."""
+        replicas = self.of(version)
+        return [a for a, replica in replicas.items() if not replica.is_missing] or list(replicas)
+
+    def pick(self, version: ModelVersion, now: float, tried: Collection[str] = ()) -> str | None:
+        """The server for the next call; None: each one was tried or has an open circuit."""
+        replicas, servers = self.of(version), self.servers
+        self._used[version] = now
+
+        def cost(address: str) -> tuple[bool, float]:
+            active = servers[address].active_calls
+            return active >= servers[address].max_calls, (active + 1) * replicas[address].latency_s
+
+        callable_now = (a for a in self.holders(version) if a not in tried and replicas[a].may_call(now))
+        return min(callable_now, key=cost, default=None)
+
+    def started(self, version: ModelVersion, address: str) -> ActiveCall:
         """A call was sent."""
-        self.replicas[index].active_calls += 1
+        call = self.servers[address], self.of(version)[address]
+        for state in call:
+            state.active_calls += 1
+        return call
 
-    def ended(self, index: int) -> None:
-        """A call ended, with or without a reply."""
-        self.replicas[index].active_calls -= 1
+    def ended(self, call: ActiveCall) -> None:
+        """A call ended, with or without a reply. Its server may have been removed meanwhile."""
+        for state in call:
+            state.active_calls -= 1
 
-    def succeeded(self, index: int, seconds: float) -> None:
+    def succeeded(self, version: ModelVersion, address: str, seconds: float) -> None:
         """A call had a valid reply after `seconds`."""
-        replica = self.replicas[index]
-        replica.failures = 0
-        replica.circuit_open_until = 0.0
-        replica.latency_s += (seconds - replica.latency_s) * (_LATENCY_WEIGHT if replica.latency_s else 1.0)
-        for other in self.replicas:
+        tokens = self._retry_tokens.get(version.name, _MAX_RETRY_TOKENS) + self._settings.retry_share
+        self._retry_tokens[version.name] = min(_MAX_RETRY_TOKENS, tokens)
+        if address not in self.servers:
+            return
+        replicas, server = self.of(version), self.servers[address]
+        replica = replicas[address]
+        replica.failures, replica.circuit_open_until, replica.is_missing = 0, 0.0, False
+        for mean in (replica, server):
+            mean.latency_s += (seconds - mean.latency_s) * (_LATENCY_WEIGHT if mean.latency_s else 1.0)
+        server.max_calls += _GROWTH / server.max_calls
+        for other in replicas.values():
             if other is not replica and not other.active_calls:
                 other.latency_s *= 1.0 - _IDLE_DECAY
-        self._retry_tokens = min(_MAX_RETRY_TOKENS, self._retry_tokens + self._settings.retry_share)
 
-    def failed(self, index: int, now: float) -> None:
-        """A call failed by a fault of its server."""
-        replica, settings = self.replicas[index], self._settings
+    def failed(self, version: ModelVersion, address: str, code: str, now: float) -> None:
+        """A call failed with this code."""
+        if address not in self.servers:
+            return
+        replica, server, settings = self.of(version)[address], self.servers[address], self._settings
+        if code == "NOT_FOUND":
+            replica.is_missing = True
+        if code == "RESOURCE_EXHAUSTED":
+            server.max_calls = max(1.0, server.active_calls * _REDUCTION)
+        if not opens_circuit(code):
+            return
         replica.failures += 1
+        replica.code = code
         beyond = replica.failures - settings.circuit_failures
         if beyond >= 0:
             pause_ms = min(settings.circuit_max_open_ms, settings.circuit_open_ms * 2.0 ** min(beyond, 30))
             replica.circuit_open_until = now + pause_ms / 1e3
 
-    def take_retry(self) -> bool:
-        """Takes one retry from the budget; False if less than one is left."""
-        if self._retry_tokens < 1.0:
+    def circuit_open(self, model: str, address: str) -> bool:
+        """Whether the circuit of a version of this model is open on the server."""
+        return any(v.name == model and of[address].circuit_open for v, of in self._replicas.items())
+
+    def rejection(self, version: ModelVersion) -> str:
+        """The code of a call for which `pick` finds no server.
+
+        It is that of the version's failures if only they opened the circuits, so that a new version is judged by them.
+        """
+        codes = {self.of(version)[address].code for address in self.holders(version)}
+        return min(codes) if codes and codes <= _OF_THE_VERSION else "UNAVAILABLE"
+
+    def report(self, model: str, versions: Mapping[str, frozenset[int]], now: float) -> None:
+        """Takes over the versions of a model on the servers, by address; forgets unused ones."""
+        known = self._reported.setdefault(model, {})
+        known |= versions
+        for address in known.keys() - self.servers.keys():
+            del known[address]
+        for version in [v for v in self._replicas if v.name == model]:
+            replicas = self._replicas[version]
+            for address in versions.keys() & replicas.keys():
+                replicas[address].is_missing = version.version not in versions[address]
+            is_active = any(replica.active_calls for replica in replicas.values())
+            if not is_active and now - self._used.get(version, now) > _KEPT_S:
+                del self._replicas[version], self._used[version]
+
+    def take_retry(self, model: str) -> bool:
+        """Takes one retry from the budget of a model; False if less than one is left."""
+        tokens = self._retry_tokens.get(model, _MAX_RETRY_TOKENS)
+        if tokens < 1.0:
             return False
-        self._retry_tokens -= 1.0
+        self._retry_tokens[model] = tokens - 1.0
         return True
+
+    def _new(self, version: ModelVersion, address: str) -> Replica:
+        """The state of a version that has had no call on the server."""
+        reported = self._reported.get(version.name, {}).get(address)
+        is_missing = reported is not None and version.version not in reported
+        return Replica(self.servers[address].latency_s, is_missing=is_missing)

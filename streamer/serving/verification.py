@@ -1,6 +1,6 @@
 """Verifies a model version: reads its feature spec and checks its signature."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -19,7 +19,7 @@ class DescribesVersions(Protocol):
 
     async def feature_spec(self, version: ModelVersion) -> str: ...
     async def signature(self, version: ModelVersion, name: str) -> SignatureInfo: ...
-    async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None: ...
+    async def warm(self, version: ModelVersion, requests: Iterable[BatchInputs]) -> None: ...
 
 
 async def verify(servers: DescribesVersions, settings: Settings, version: ModelVersion) -> PreparedVersion:

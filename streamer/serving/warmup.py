@@ -1,7 +1,7 @@
 """Prepares a model version: verifies it, then warms it with recent requests."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import orjson
 
@@ -38,22 +38,26 @@ class Preparer:
             SpecError, BadReplyError, PredictError: as `verify`, or the version cannot score.
         """
         prepared = await verify(self._servers, self._settings, version)
-        warmed = False
-        for value, headers in list(self._recent):
-            request = prepared.codec.decode(value, headers)
-            # Another spec may have read this request; this one cannot.
-            if isinstance(request, BadRecord):
-                continue
-            try:
-                encoded = prepared.encoder.encode(request)
-            except InvalidRequestError:
-                continue
-            await self._servers.warm(prepared.version, BatchInputs.whole(encoded))
-            warmed = True
-        if not warmed:
-            blank = prepared.encoder.encode(_blank_request(prepared.codec))
-            await self._servers.warm(prepared.version, BatchInputs.whole(blank))
+        await self._servers.warm(prepared.version, _encoded(prepared, list(self._recent)))
         return prepared
+
+
+def _encoded(prepared: PreparedVersion, recent: Sequence[tuple[bytes, Sequence[Header]]]) -> Iterator[BatchInputs]:
+    """The recent requests that the version's spec can read, or a request with ad ids only."""
+    is_blank = True
+    for value, headers in recent:
+        request = prepared.codec.decode(value, headers)
+        # Another spec may have read this request; this one cannot.
+        if isinstance(request, BadRecord):
+            continue
+        try:
+            encoded = prepared.encoder.encode(request)
+        except InvalidRequestError:
+            continue
+        is_blank = False
+        yield BatchInputs.whole(encoded)
+    if is_blank:
+        yield BatchInputs.whole(prepared.encoder.encode(_blank_request(prepared.codec)))
 
 
 def _blank_request(codec: Codec) -> BidRequest:

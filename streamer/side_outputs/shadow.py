@@ -10,7 +10,17 @@ from streamer.codec import encode_scores
 from streamer.errors import InvalidRequestError
 from streamer.prepared_version import PreparedVersion
 from streamer.side_outputs.side_output import SideOutput
-from streamer.types import F32, FROM_MODEL, BadRecord, BatchInputs, Header, ModelVersion, Record, ScoreMessage
+from streamer.types import (
+    F32,
+    FROM_MODEL,
+    FROM_PRIOR,
+    BadRecord,
+    BatchInputs,
+    Header,
+    ModelVersion,
+    Record,
+    ScoreMessage,
+)
 
 ShadowOf = Callable[[ModelVersion, bytes | None], PreparedVersion | None]
 """The shadow version for a user's key, if it is not the version that answered; otherwise None."""
@@ -40,14 +50,16 @@ class Shadow:
             raise InvalidRequestError("record", request.reason)
         encoded = prepared.encoder.encode(request)
         timeout_s = self.output.limits.timeout_ms / 1e3
+        ctr = await self.score(prepared.version, BatchInputs.whole(encoded), timeout_s)
+        unknown = np.isnan(ctr)
         message = ScoreMessage(
             request.request_id,
-            "ok",
+            "partial" if unknown.any() else "ok",
             record.origin,
             model=prepared.version,
             ad_ids=encoded.ad_ids,
-            ctr=await self.score(prepared.version, BatchInputs.whole(encoded), timeout_s),
-            sources=np.full(encoded.size, FROM_MODEL, dtype=np.int8),
+            ctr=np.where(unknown, np.float32(prepared.prior), ctr),
+            sources=np.where(unknown, FROM_PRIOR, FROM_MODEL).astype(np.int8),
             batch_rows=encoded.size,
         )
         await self.publish(record.key, encode_scores(message), record.headers)

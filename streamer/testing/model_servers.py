@@ -1,14 +1,14 @@
 """Fake model servers on the loop's own clock, for races that a real server cannot reproduce."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features import FeatureSpec, Layout
-from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, TensorInfo
+from streamer.types import F32, Availability, BatchInputs, ModelVersion, SignatureInfo, TensorInfo
 
 
 @dataclass
@@ -48,7 +48,7 @@ class VirtualServers:
         labels: the labels of each server; empty: no server has labels.
         control_s: the seconds of a control call.
         calls: the Predict calls so far.
-        warmed: the versions that were warmed.
+        warmed: the version of each warm-up request.
         misfits: calls with rows of another spec than the version's.
     """
 
@@ -60,10 +60,10 @@ class VirtualServers:
     warmed: list[int] = field(default_factory=list)
     misfits: int = 0
 
-    async def available(self, model: str) -> frozenset[int]:
-        """The versions that every server has."""
+    async def available(self, model: str) -> Availability:
+        """The versions of the servers."""
         await asyncio.sleep(self.control_s)
-        return frozenset.intersection(*(frozenset(server) for server in self.servers))
+        return Availability.of(frozenset(server) for server in self.servers)
 
     async def labelled(self, model: str, label: str) -> int:
         """The version that the label names on every server."""
@@ -87,10 +87,11 @@ class VirtualServers:
         await asyncio.sleep(self.control_s)
         return SignatureInfo(self._loaded(version).inputs(), {"ctr": TensorInfo("float32", (-1,))})
 
-    async def warm(self, version: ModelVersion, inputs: BatchInputs) -> None:
-        """Scores once; fails if the version cannot score."""
-        self.warmed.append(version.version)
-        await self.score(version, inputs, 60.0)
+    async def warm(self, version: ModelVersion, requests: Iterable[BatchInputs]) -> None:
+        """Scores each request once; fails if the version cannot score."""
+        for inputs in requests:
+            self.warmed.append(version.version)
+            await self.score(version, inputs, 60.0)
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
         """Scores n rows, float32 [n]; removing the version does not end a started call."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sandbox.model_server.simulated import Fault, SimulatedServer, calls_of, set_fault
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features import Layout
-from streamer.serving.messages import score_request
+from streamer.serving.messages import read_scores, score_request
 from streamer.serving.predictor import Predictor
 from streamer.settings.sections import PredictorSettings
 from streamer.testing.virtual_loop import virtual
@@ -92,7 +92,7 @@ async def test_it_answers_all_calls_of_the_scorers_client() -> None:
     await server.start()
     predictor = Predictor(PredictorSettings(addresses=(f"127.0.0.1:{port}",)))
     try:
-        assert await predictor.control.available("ctr") == {1}
+        assert (await predictor.control.available("ctr")).everywhere == {1}
         assert await predictor.control.feature_spec(V) == SPEC
         taken = (await predictor.control.signature(V, "score")).inputs
         assert taken["candidate_ids"].dims == (-1, Layout(small_spec()).id_width("candidate"))
@@ -116,7 +116,6 @@ async def test_it_answers_all_calls_of_the_scorers_client() -> None:
     ("fault", "said"),
     [
         ("rows", "expected 5 scores"),
-        ("nan", "a score is not in"),
         ("dtype", "expected float32"),
         ("refused", "RESOURCE_EXHAUSTED"),
         ("slow", "DEADLINE_EXCEEDED"),
@@ -139,6 +138,13 @@ async def test_a_fault_can_be_set_and_cleared(fault: Fault, said: str) -> None:
     finally:
         await predictor.close()
         await server.stop(0)
+
+
+async def test_half_of_the_scores_can_be_nan() -> None:
+    simulated = SimulatedServer(SPEC, fixed_s=0.0, per_row_s=0.0)
+    simulated.fault = "nan"
+    reply = await simulated.predict(score_request(V, inputs(5))[0], cast(Any, Context()))
+    assert read_scores(reply, "ctr", 5).invalid == {"nan": 3}
 
 
 async def test_another_signature_is_rejected() -> None:

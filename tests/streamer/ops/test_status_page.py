@@ -91,8 +91,8 @@ def test_rates_and_times_are_those_between_two_requests() -> None:
 def test_problems_are_marked() -> None:
     def trouble(metrics: Metrics) -> None:
         metrics.answered("fallback", _times(31.0), -0.001)
-        metrics.set_circuit("10.0.0.7:8500", is_open=True)
-        metrics.predict_failed("UNAVAILABLE")
+        metrics.set_circuit("10.0.0.7:8500", "ctr", is_open=True)
+        metrics.predict_failed("ctr", "UNAVAILABLE")
         metrics.dead_lettered("decode")
         metrics.commit_failures.inc()
 
@@ -100,8 +100,8 @@ def test_problems_are_marked() -> None:
     assert rows["answers: fallback"] == ["1 (100.0%)!"]
     assert rows["answers after their deadline"] == ["1 (100.0%)!"]
     assert rows["budget left after total: 1st percentile"] == ["none!"]
-    assert rows["circuit of 10.0.0.7:8500"] == ["open!"]
-    assert rows["failed calls: UNAVAILABLE"] == ["1!"]
+    assert rows["circuit of ctr on 10.0.0.7:8500"] == ["open!"]
+    assert rows["failed calls of ctr: UNAVAILABLE"] == ["1!"]
     assert rows["dead letters: decode"] == ["1!"]
     assert rows["failed commits"] == ["1!"]
     assert rows["state"] == ["RUNNING"]

@@ -122,9 +122,9 @@ class Rollouts(RuleBasedStateMachine):
         if after.incoming is not None:
             assert self.watched == (after.incoming.version, False), "an incoming version is judged"
 
-    @rule(versions=st.frozensets(_VERSIONS, min_size=2))
-    def the_servers_have(self, versions: frozenset[int]) -> None:
-        self.enter(events.Available(versions))
+    @rule(versions=st.frozensets(_VERSIONS, min_size=2), lacking=st.frozensets(_VERSIONS))
+    def the_servers_have(self, versions: frozenset[int], lacking: frozenset[int]) -> None:
+        self.enter(events.Available(versions, versions & lacking))
 
     @rule()
     def a_newer_version_is_rolled_out(self) -> None:

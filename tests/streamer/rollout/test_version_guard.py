@@ -54,6 +54,20 @@ def test_a_version_that_fails_is_bad() -> None:
     assert [v for v in found if v] == ["13 of its first 20 calls failed"]
 
 
+def test_rows_without_a_score_are_not_compared() -> None:
+    guard = guard_after()
+    guard.watch(B, trusted=False)
+    found = [guard.scored(B, np.where(np.arange(300) % 3, scores(), np.float32(np.nan))) for _ in range(90)]
+    assert found == [None] * 90
+
+
+def test_a_version_that_lacks_most_scores_is_bad() -> None:
+    guard = guard_after()
+    guard.watch(B, trusted=False)
+    found = [guard.scored(B, np.where(np.arange(300) % 2, scores(), np.float32(np.nan))) for _ in range(30)]
+    assert [v for v in found if v] == ["20 of its first 20 calls failed"]
+
+
 def test_few_failures_are_accepted() -> None:
     guard = guard_after()
     guard.watch(B, trusted=False)

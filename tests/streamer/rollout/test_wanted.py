@@ -6,8 +6,9 @@ import pytest
 
 from streamer.rollout.events import Failed, Pin, Prepared, RollBack, Tick, Unpin
 from streamer.rollout.machine import step
-from streamer.rollout.state import State
+from streamer.rollout.state import SharedVersion, State
 from streamer.rollout.transitions import Kind
+from streamer.rollout.user_share import UserShare
 
 
 def state_of(*, available: set[int] | None = None, **fields: Any) -> State:
@@ -45,6 +46,27 @@ def pinned(state: State, version: int) -> State:
 )
 def test_the_version_to_prepare(serving: int | None, available: set[int], version: int | None) -> None:
     assert wanted(state_of(serving=serving), available) == version
+
+
+@pytest.mark.parametrize(
+    ("serving", "incoming", "incomplete", "version"),
+    [
+        (1, None, {3}, 2),
+        (1, None, {2, 3}, None),
+        (2, None, {2}, 3),  # one server lacks the serving version: it is called on the others
+        (1, 3, {3}, 3),  # a server that restarts during a ramp
+        (0, None, {3}, 2),
+        (0, None, {1, 2, 3}, 3),
+        (None, None, {3}, 2),
+        (None, None, {1, 2, 3}, 3),
+    ],
+)
+def test_a_newer_version_starts_when_every_server_has_it(
+    serving: int | None, incoming: int | None, incomplete: set[int], version: int | None
+) -> None:
+    shared = incoming and SharedVersion(incoming, UserShare(0.0, 10.0))
+    state = state_of(serving=serving, incoming=shared, incomplete=frozenset(incomplete))
+    assert wanted(state, {1, 2, 3}) == version
 
 
 def test_nothing_serves_before_it_is_prepared() -> None:

@@ -5,7 +5,7 @@ import heapq
 import numpy as np
 import pytest
 
-from streamer.scoring.concurrency import ConcurrencyLimit
+from streamer.scoring.concurrency import ConcurrencyLimit, RejectionLimit
 from streamer.types import ModelVersion
 
 A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
@@ -94,3 +94,33 @@ def test_the_first_call_and_every_500th_run_alone() -> None:
     for _ in range(500):
         limit.observe(A, 300, 0.004, alone=False)
     assert limit.calls == 1
+
+
+def reject_above(limit: RejectionLimit, threads: int, calls: int) -> tuple[int, float]:
+    """Sends calls in rounds to a server that rejects those above its threads.
+
+    Returns how many were rejected, and the mean limit.
+    """
+    sent = rejected = rounds = total = 0
+    while sent < calls:
+        active = limit.calls
+        assert 1 <= active <= 16
+        rounds, total, sent = rounds + 1, total + active, sent + active
+        for number in range(active):
+            if number < threads:
+                limit.accepted()
+            else:
+                limit.rejected(active)
+                rejected += 1
+    return rejected, total / rounds
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4, 8])
+def test_a_server_that_rejects_calls_gets_as_many_as_it_accepts(threads: int) -> None:
+    limit = RejectionLimit(16)
+    reject_above(limit, threads, 2000)
+    rejected, mean = reject_above(limit, threads, 20_000)
+    assert rejected < 0.03 * 20_000
+    assert 0.7 * threads <= mean <= threads + 1
+    assert reject_above(limit, 16, 20_000)[0] == 0
+    assert limit.calls == 16, "it grows again when the server has more threads"

@@ -10,7 +10,7 @@ from streamer.deadline import Deadline
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
 from streamer.scoring.batching import Ticket
-from streamer.scoring.dispatcher import Dispatcher, PendingScores
+from streamer.scoring.dispatcher import NO_VALID_SCORE, Dispatcher, PendingScores
 from streamer.settings.sections import BatchingSettings
 from streamer.testing.virtual_loop import virtual
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
@@ -231,6 +231,37 @@ async def test_an_error_fails_only_the_rows_of_its_batch() -> None:
     assert complete(await late, encoded(2, 1))
     assert (await late).reason is None
     assert rig.dispatcher.active_calls == 0
+
+
+@virtual
+async def test_a_row_without_a_valid_score_affects_no_other_row() -> None:
+    rig = Rig(max_batch_rows=300, max_queued_rows=300)
+    requests = [encoded(tag, 60) for tag in range(5)]
+    waiters = [rig.score(r) for r in requests]
+    await turns()
+    [call] = rig.calls
+    ctr = scores_of(call.inputs)
+    ctr[130] = np.nan
+    call.reply.set_result(ctr)
+    pending = [await waiter for waiter in waiters]
+    assert [bool(p.done.all()) for p in pending] == [True, True, False, True, True]
+    assert np.flatnonzero(~pending[2].done).tolist() == [10]
+    assert [p.reason for p in pending] == [None, None, NO_VALID_SCORE, None, None]
+
+
+@virtual
+async def test_rejections_lower_the_concurrency_limit_and_accepted_calls_raise_it_again() -> None:
+    rig = Rig(max_concurrent_calls=4, max_batch_rows=1)
+    waiters = [rig.score(encoded(tag, 1)) for tag in range(4)]
+    await turns()
+    for call in rig.calls:
+        call.reply.set_exception(PredictError("RESOURCE_EXHAUSTED", "Server Threadpool Exhausted"))
+    await asyncio.gather(*waiters)
+    assert rig.dispatcher.max_concurrent_calls == 1
+    rig.model_s = 0.001
+    for tag in range(450):
+        await rig.score(encoded(tag, 1))
+    assert rig.dispatcher.max_concurrent_calls == 4
 
 
 @virtual

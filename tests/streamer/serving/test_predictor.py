@@ -16,7 +16,7 @@ from streamer.metrics import Metrics
 from streamer.serving.predictor import Predictor
 from streamer.serving.protos import types_pb2
 from streamer.settings.sections import PredictorSettings
-from streamer.types import BatchInputs, ModelVersion
+from streamer.types import Availability, BatchInputs, ModelVersion
 from tests.streamer.scoring.encoded import encoded
 from tests.streamer.serving.model_servers import Server, scores_by_id
 from tests.streamer.specs import small_spec
@@ -63,9 +63,15 @@ async def test_scores_come_back_in_order() -> None:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda _: scores_reply(np.zeros(3, np.float32)), "expected 4 scores, got shape \\[3\\]"),
-        (lambda _: scores_reply(np.array([0, 0, np.nan, 0], np.float32)), "not in \\[0, 1\\]"),
-        (lambda _: scores_reply(np.array([0, 0, 1.5, 0], np.float32), as_content=False), "not in \\[0, 1\\]"),
+        (lambda _: scores_reply(np.zeros(3, np.float32)), "expected 4 scores, got 3 of shape \\[3\\]"),
+        (
+            lambda _: scores_reply(np.array([-np.inf, np.nan, np.nan, -1], np.float32)),
+            "2 nan, 1 infinite, 1 out_of_range",
+        ),
+        (
+            lambda _: scores_reply(np.full(4, 5, np.float32), as_content=False),
+            "no score is in \\[0, 1\\]: 4 out_of_range",
+        ),
         (lambda _: scores_reply(np.zeros(4, np.float32), types_pb2.DT_DOUBLE), "expected float32"),
         (lambda _: cut_short(scores_reply(np.zeros(4, np.float32))), "expected 4 scores, got 15 bytes"),
     ],
@@ -86,9 +92,9 @@ async def test_a_failed_call_is_retried_on_another_server() -> None:
             assert len(await predictor.score(V, inputs(), LONG)) == 4
         assert good.calls == 6
         assert bad.calls <= 2, "its circuit is open after two failures"
-        assert metrics.registry.get_sample_value("streamer_predictor_circuit_open", {"address": bad.address}) == (
-            1.0 if bad.calls == 2 else 0.0
-        )
+        assert metrics.registry.get_sample_value(
+            "streamer_predictor_circuit_open", {"address": bad.address, "model": "ctr"}
+        ) == (1.0 if bad.calls == 2 else 0.0)
 
 
 async def test_a_fault_of_the_request_is_not_retried() -> None:
@@ -142,12 +148,14 @@ async def test_a_version_on_one_server_is_called_there() -> None:
             await predictor.score(V, inputs(), LONG)
 
 
-async def test_a_version_is_available_if_every_server_that_answers_has_it() -> None:
+async def test_servers_that_answer_say_which_versions_are_available() -> None:
     one, two, three = Server(versions=(1, 2, 3)), Server(versions=(2, 3, 4)), Server()
     async with client_of(one, two, three) as (predictor, _):
-        assert await predictor.control.available("ctr") == {3}
+        assert await predictor.control.available("ctr") == Availability(frozenset({1, 2, 3, 4}), frozenset({3}))
         three.answer = grpc.StatusCode.UNAVAILABLE
-        assert await predictor.control.available("ctr") == {2, 3}
+        assert await predictor.control.available("ctr") == Availability(frozenset({1, 2, 3, 4}), frozenset({2, 3}))
+        two.versions = ()
+        assert await predictor.control.available("ctr") == Availability(frozenset({1, 2, 3}), frozenset({1, 2, 3}))
         one.answer = two.answer = grpc.StatusCode.NOT_FOUND
         with pytest.raises(PredictError, match="UNAVAILABLE"):
             await predictor.control.available("ctr")
@@ -181,13 +189,13 @@ async def test_a_spec_that_is_not_text_is_a_bad_reply() -> None:
 async def test_warm_up_calls_every_server_and_fails_if_all_fail() -> None:
     one, two = Server(), Server()
     async with client_of(one, two) as (predictor, _):
-        await predictor.control.warm(V, inputs())
+        await predictor.control.warm(V, [inputs()])
         assert (one.calls, two.calls) == (1, 1)
         one.answer = grpc.StatusCode.UNAVAILABLE
-        await predictor.control.warm(V, inputs())
+        await predictor.control.warm(V, [inputs()])
         two.answer = grpc.StatusCode.UNAVAILABLE
         with pytest.raises(PredictError, match="UNAVAILABLE"):
-            await predictor.control.warm(V, inputs())
+            await predictor.control.warm(V, [inputs()])
 
 
 @dataclass(frozen=True)
@@ -211,7 +219,7 @@ async def test_a_version_with_a_flat_signature_is_called_with_it() -> None:
     flat = replace(V, flat=Flat("custom"))
     async with client_of(Server(answer)) as (predictor, _):
         await predictor.score(flat, inputs(), LONG)
-        await predictor.control.warm(flat, inputs())
+        await predictor.control.warm(flat, [inputs()])
         await predictor.score_shadow(flat, inputs(), LONG)
         await predictor.score(V, inputs(), LONG)
     assert signatures == ["custom"] * 3 + ["score"]

@@ -15,7 +15,7 @@ from streamer.serving.predictor import Predictor
 from streamer.serving.verification import DescribesVersions
 from streamer.settings.sections import PredictorSettings
 from streamer.testing.model_servers import Loaded, VirtualServers
-from streamer.types import BatchInputs, BidRequest, ModelVersion
+from streamer.types import Availability, BatchInputs, BidRequest, ModelVersion
 from tests.streamer.serving.model_servers import Server, low
 from tests.streamer.specs import small_spec
 
@@ -59,9 +59,9 @@ def rows(count: int = 4) -> BatchInputs:
 pytestmark = pytest.mark.parametrize("kind", ["real", "virtual"])
 
 
-async def test_available_is_what_all_servers_have(kind: str) -> None:
-    async with servers_of(kind, [(1, 2), (2, 3)]) as (control, _):
-        assert await control.available("ctr") == {2}
+async def test_available_is_what_the_servers_have(kind: str) -> None:
+    async with servers_of(kind, [(1, 2), (2, 3), ()]) as (control, _):
+        assert await control.available("ctr") == Availability(frozenset({1, 2, 3}), frozenset({2}))
 
 
 async def test_a_label_leads_where_all_servers_say(kind: str) -> None:
@@ -101,7 +101,7 @@ async def test_scores_come_from_whichever_server_has_the_version(kind: str) -> N
         for version in (1, 2, 1, 2):
             ctr = await scorer.score(ModelVersion("ctr", version), rows(), LONG)
             assert (ctr.dtype, ctr.shape) == (np.dtype(np.float32), (4,))
-        await control.warm(ModelVersion("ctr", 2), rows())
+        await control.warm(ModelVersion("ctr", 2), [rows()])
 
 
 async def test_a_version_that_no_server_has_is_gone(kind: str) -> None:
@@ -111,12 +111,15 @@ async def test_a_version_that_no_server_has_is_gone(kind: str) -> None:
         with pytest.raises(VersionGoneError):
             await control.feature_spec(ModelVersion("ctr", 3))
         with pytest.raises(VersionGoneError):
-            await control.warm(ModelVersion("ctr", 3), rows())
+            await control.warm(ModelVersion("ctr", 3), [rows()])
 
 
 async def test_a_failure_has_the_servers_status(kind: str) -> None:
     async with servers_of(kind, [(1,)], fault=True) as (control, scorer):
-        for call in (scorer.score(ModelVersion("ctr", 1), rows(), LONG), control.warm(ModelVersion("ctr", 1), rows())):
+        for call in (
+            scorer.score(ModelVersion("ctr", 1), rows(), LONG),
+            control.warm(ModelVersion("ctr", 1), [rows()]),
+        ):
             with pytest.raises(PredictError, match="INTERNAL"):
                 await call
 
