@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from streamer.settings.sections import Section
+from streamer.settings.sections import MOST, Section
 
 
 class KafkaSettings(Section):
@@ -13,13 +13,13 @@ class KafkaSettings(Section):
 
     bootstrap_servers: str = "localhost:9092"
     """Brokers of the first connection, as `host:port`, separated by commas."""
-    group_id: str = "ctr-streamer"
+    group_id: str = Field(default="ctr-streamer", min_length=1)
     """Consumer group. Its workers share the partitions."""
     client_id: str = "ctr-streamer"
     """Name of this client in the brokers' logs and metrics."""
-    request_timeout_ms: int = Field(default=10_000, gt=0)
+    request_timeout_ms: int = Field(default=10_000, gt=0, le=MOST)
     """Timeout of one request to a broker, in milliseconds."""
-    session_timeout_ms: int = Field(default=10_000, ge=1000)
+    session_timeout_ms: int = Field(default=10_000, ge=1000, le=MOST)
     """A member of the group that sends no heartbeat for this many milliseconds loses its partitions."""
     heartbeat_interval_ms: int = Field(default=300, gt=0)
     """Interval between heartbeats, in milliseconds: a member learns of a rebalance by the answer to a heartbeat."""
@@ -90,7 +90,7 @@ class OpsSettings(Section):
 class ServiceSettings(Section):
     """The life of one worker."""
 
-    drain_ms: float = Field(default=10_000.0, gt=0)
+    drain_ms: float = Field(default=10_000.0, gt=0, le=MOST)
     """Time to answer all records in flight after SIGTERM, in milliseconds."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged."""
@@ -132,13 +132,13 @@ class SupervisorSettings(Section):
 class TopicsSettings(Section):
     """The topics that `streamer topics create` creates."""
 
-    partitions: int = Field(default=8, ge=1)
+    partitions: int = Field(default=8, ge=1, le=MOST)
     """Partitions of each topic. At most this many workers share the work."""
-    replication_factor: int = Field(default=1, ge=1)
+    replication_factor: int = Field(default=1, ge=1, le=2**15 - 1)
     """Copies of each partition."""
-    retention_ms: int = Field(default=600_000, ge=1000)
+    retention_ms: int = Field(default=600_000, ge=1000, le=2**62)
     """Retention of requests and answers, in milliseconds."""
-    dead_letter_retention_ms: int = Field(default=7 * 86_400_000, ge=1000)
+    dead_letter_retention_ms: int = Field(default=7 * 86_400_000, ge=1000, le=2**62)
     """Retention of dead letters, in milliseconds."""
-    feature_log_retention_ms: int = Field(default=86_400_000, ge=1000)
+    feature_log_retention_ms: int = Field(default=86_400_000, ge=1000, le=2**62)
     """Retention of the feature log, in milliseconds."""

@@ -1,31 +1,21 @@
 """All settings as one value, read from a YAML file and the environment."""
 
-import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streamer.errors import ConfigError
 from streamer.settings import deployment, sections
+from streamer.settings.conflicts import conflicts
+from streamer.settings.environment import Environment, meant_as_settings, source_of
+from streamer.settings.names import DELIMITER, ENVIRONMENT_PREFIX, RENAMED, nearest, printable, sections_of
 
 _SECRETS = frozenset({"sasl_password", "ssl_key_password", "token"})
-ENVIRONMENT_PREFIX = "STREAMER_"
-RENAMED: Mapping[str, str] = {
-    "source.max_in_flight_bytes": "source.max_unacknowledged_bytes",
-    "features.remembered_ads": "features.memoised_ads",
-    "batching.in_flight": "batching.concurrency",
-    "batching.max_in_flight_batches": "batching.max_concurrent_calls",
-    "predictor.breaker_failures": "predictor.circuit_failures",
-    "predictor.breaker_pause_ms": "predictor.circuit_open_ms",
-    "predictor.breaker_max_pause_ms": "predictor.circuit_max_open_ms",
-    "shadow.max_waiting": "shadow.max_queued_requests",
-    "feature_log.max_waiting": "feature_log.max_queued_requests",
-}
-"""Settings of 0.1 and their names since 0.2."""
 
 
 class Settings(BaseSettings):
@@ -35,7 +25,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__"
+        frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter=DELIMITER
     )
 
     kafka: deployment.KafkaSettings = deployment.KafkaSettings()
@@ -67,7 +57,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment comes before the initial values, which are the content of the file."""
-        return env_settings, init_settings
+        return Environment(settings_cls), init_settings
 
 
 def load_settings(path: Path | None = None) -> Settings:
@@ -75,63 +65,59 @@ def load_settings(path: Path | None = None) -> Settings:
 
     Raises:
         ConfigError: one line per error: an unknown key with the most similar known one, a renamed key with its new
-            name, or a wrong value with its setting.
+            name, a wrong value with its setting and its environment variable, or two settings that contradict each
+            other.
     """
-    content: object = {}
-    if path is not None:
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        # ValueError: bytes that are not UTF-8, dates that do not exist.
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}") from error
+    content = {} if path is None else _read(path)
+    known = sections_of(Settings)
+    variables, lines = meant_as_settings(os.environ, known)
+    lines += [f"{name}: unknown setting{nearest(name, known)}" for name in content if name not in known]
+    try:
+        settings = Settings(**{name: values for name, values in content.items() if name in known})
+    except ValidationError as error:
+        lines += [_readable(found, variables) for found in error.errors()]
+    else:
+        lines += conflicts(settings)
+        if not lines:
+            return settings
+    raise ConfigError("\n".join(map(printable, lines)))
+
+
+class _Loader(yaml.SafeLoader):
+    """Rejects a key that occurs twice: PyYAML would ignore the first one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} occurs twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506  a SafeLoader
+    except Exception as error:
+        # PyYAML raises errors of many classes for wrong tags, dates and numbers.
+        raise ConfigError(printable(f"{path}: cannot be read: {' '.join(str(error).split())}")) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
-    _check_variables()
-    try:
-        return Settings(**{str(section): values for section, values in content.items()})
-    except ValidationError as error:
-        raise ConfigError("\n".join(_readable(found) for found in error.errors())) from None
-    except SettingsError as error:
-        raise ConfigError(f"environment: {error}; lists are written as JSON") from None
+    return {str(section): values for section, values in content.items()}
 
 
-def variable_of(setting: str) -> str:
-    """The environment variable of a setting, which is given as `section.name`."""
-    return ENVIRONMENT_PREFIX + setting.replace(".", "__").upper()
-
-
-def _check_variables() -> None:
-    renamed = {variable_of(old): variable_of(new) for old, new in RENAMED.items()}
-    for name in os.environ:
-        if not name.startswith(ENVIRONMENT_PREFIX):
-            continue
-        if name.upper() in renamed:
-            raise ConfigError(f"environment variable {name}: renamed in 0.2.0 to {renamed[name.upper()]}")
-        section = name.removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower()
-        if section not in Settings.model_fields:
-            raise ConfigError(f"environment variable {name}: unknown section {section!r}{_nearest(section, Settings)}")
-
-
-def _readable(found: object) -> str:
-    assert isinstance(found, dict)
+def _readable(found: Any, variables: Mapping[str, str]) -> str:
     where = [str(part) for part in found["loc"]]
     dotted = ".".join(where)
+    variable = source_of(where, variables)
+    origin = "" if variable is None else f"environment variable {variable}: "
     if found["type"] == "extra_forbidden":
         if dotted in RENAMED:
-            return f"{dotted}: renamed in 0.2.0 to {RENAMED[dotted]!r}"
-        owner: type[BaseModel] = Settings
-        for part in where[:-1]:
-            field = owner.model_fields.get(part)
-            if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                owner = field.annotation
-        return f"{dotted}: unknown setting{_nearest(where[-1], owner)}"
+            return f"{origin}{dotted}: renamed in 0.2.0 to {RENAMED[dotted]!r}"
+        return f"{origin}{dotted}: unknown setting{nearest(where[-1], sections_of(Settings)[where[0]].model_fields)}"
     message = found["msg"].removeprefix("Value error, ")
     # Never repeat the input of a secret, or of a section that can contain one.
-    if (isinstance(found["input"], dict) and len(where) < 2) or any(name in _SECRETS for name in where):
-        return f"{dotted}: {message}"
-    return f"{dotted}: {message} (got {found['input']!r})"
-
-
-def _nearest(name: str, owner: type[BaseModel]) -> str:
-    close = difflib.get_close_matches(name, owner.model_fields, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(owner.model_fields)}"
+    if len(where) < 2 or any(name in _SECRETS for name in where):
+        return f"{origin}{dotted}: {message}"
+    return f"{origin}{dotted}: {message} (got {found['input']!r})"

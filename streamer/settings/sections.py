@@ -5,15 +5,18 @@ The text below a setting is its description in `docs/settings.md`.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+MOST: Final = 2**30
+"""Upper bound of values for brokers, whose protocol has 32 bits for them, and for the sum of two times."""
+
 
 class Section(BaseModel):
-    """A frozen section. It rejects unknown keys."""
+    """A frozen section. It rejects unknown keys, infinite numbers and NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class SourceSettings(Section):
@@ -43,9 +46,9 @@ class SourceSettings(Section):
     """Requests that are older than `budget_ms` when a partition is opened: `answer` them, or `skip` and count them."""
     max_backlog_records: int = Field(default=16, ge=1)
     """Unacknowledged records of the backlog, in addition to the live ones. More of them delay live records longer."""
-    fetch_max_wait_ms: int = Field(default=100, ge=1)
+    fetch_max_wait_ms: int = Field(default=100, ge=1, le=MOST)
     """Longest time that a broker delays the reply to a fetch without records, in milliseconds."""
-    max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024, le=MOST)
     """Bytes per partition in the reply to one fetch."""
 
 
@@ -205,7 +208,7 @@ class SinkSettings(Section):
     """Topic of the feature log."""
     dead_letter_topic: str = "dead-letters"
     """Topic of records without a request id, with a too large answer, or that killed a worker."""
-    max_request_bytes: int = Field(default=8 * 2**20, ge=2**16)
+    max_request_bytes: int = Field(default=8 * 2**20, ge=2**16, le=MOST)
     """Largest message that is produced, in bytes."""
     retry_ms: float = Field(default=500.0, gt=0)
     """Pause before a message that the broker did not accept is sent again, in milliseconds."""
@@ -229,7 +232,7 @@ class DeliverySettings(Section):
     """Longest time between two transactions, in milliseconds."""
     max_transaction_records: int = Field(default=100, ge=1)
     """Records per transaction. This many ready records start a transaction at once."""
-    transaction_timeout_ms: int = Field(default=10_000, ge=1000)
+    transaction_timeout_ms: int = Field(default=10_000, ge=1000, le=MOST)
     """Timeout of a transaction, in milliseconds. After it the transaction is aborted; the next one has its answers."""
     deaths_before_isolation: int = Field(default=3, ge=1)
     """Deaths of workers at one committed offset after which the partition's records are processed one at a time."""

@@ -14,7 +14,7 @@ def settings_table() -> str:
         "# Settings",
         "",
         "`streamer settings` writes this page. In the file a setting is under its section. The environment variable",
-        "`STREAMER_SECTION__NAME` overrides the file; lists are written as JSON.",
+        "`STREAMER_SECTION__NAME` overrides the file; a list is JSON, or its items are separated by commas.",
     ]
     for section, field in Settings.model_fields.items():
         owner = field.annotation

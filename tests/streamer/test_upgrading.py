@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from streamer.metrics import Metrics
-from streamer.settings.loading import RENAMED
+from streamer.settings.names import RENAMED
 
 ROOT = Path(__file__).parents[2]
 _PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from streamer.errors import ConfigError
 from streamer.settings import Settings, load_settings
-from streamer.settings.loading import ENVIRONMENT_PREFIX, RENAMED
+from streamer.settings.names import ENVIRONMENT_PREFIX, RENAMED
 from streamer.settings.table import settings_table
 
 CONFIG = Path(__file__).parents[3] / "configs/streamer.yaml"
@@ -112,7 +112,11 @@ def test_errors_do_not_repeat_a_secret(tmp_path: Path) -> None:
         "kafka: {sasl_password: hunter2, sasl_password_file: x, security_protocol: SASL_SSL}\nops: {token: [hunter2]}"
     )
     assert all("hunter2" not in line for line in rejected(tmp_path, text))
-    settings = load(tmp_path, "kafka: {sasl_password: hunter2, ssl_key_password: hunter2}\nops: {token: hunter2}")
+    text = """
+        kafka: {security_protocol: SASL_SSL, sasl_username: x, sasl_password: hunter2, ssl_cert_file: x,
+                ssl_key_file: x, ssl_key_password: hunter2}
+        ops: {token: hunter2}"""
+    settings = load(tmp_path, text)
     assert "hunter2" not in repr(settings) + str(settings.model_dump(mode="json"))
     assert settings.kafka.sasl_password is not None
     assert settings.kafka.sasl_password.get_secret_value() == "hunter2"
@@ -131,30 +135,20 @@ def test_a_file_that_is_not_a_mapping(tmp_path: Path, text: str) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
         load_settings(tmp_path / "none.yaml")
-    assert "cannot be read" in rejected(tmp_path, "a: [")[0]
-    assert "cannot be read" in rejected(tmp_path, "kafka: {group_id: 2026-13-45}")[0]  # an impossible date
+    for text in (
+        "a: [",
+        "kafka: {group_id: 2026-13-45}",  # an impossible date
+        "kafka: {group_id: !!bool x}",
+        "kafka: {group_id: !!timestamp x}",
+        "[" * 400,
+        "kafka: {group_id: a}\nkafka: {client_id: b}",
+        "kafka: {group_id: a, group_id: b}",
+    ):
+        (only,) = rejected(tmp_path, text)
+        assert "settings.yaml: cannot be read: " in only
     (tmp_path / "latin.yaml").write_bytes("kafka: {group_id: Käufer}".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"latin\.yaml: cannot be read: .*utf-8"):
         load_settings(tmp_path / "latin.yaml")
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("STREAMER_KAFKAA__GROUP_ID", "x", "unknown section 'kafkaa'; did you mean 'kafka'?"),
-        ("STREAMER_ZZZ", "x", "unknown section 'zzz'; known here: kafka, source"),
-        ("STREAMER_KAFKA__GROUPID", "x", "kafka.groupid: unknown setting; did you mean 'group_id'?"),
-        ("STREAMER_SOURCE__BUDGET_MS", "soon", "source.budget_ms: Input should be a valid number"),
-        ("STREAMER_KAFKA", "no json", "environment: "),
-        ("STREAMER_PREDICTOR__ADDRESSES", "a:1", "predictor"),
-    ],
-)
-def test_wrong_variables(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
-    monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError) as caught:
-        load_settings()
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_settings_are_frozen() -> None:
@@ -205,7 +199,7 @@ def test_a_renamed_variable_is_rejected_with_its_new_name(monkeypatch: pytest.Mo
 
 def test_a_renamed_setting_in_the_variable_of_a_section_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMER_BATCHING", '{"in_flight": "fixed"}')
-    with pytest.raises(ConfigError, match=r"^batching.in_flight: renamed in 0.2.0 to 'batching.concurrency'$"):
+    with pytest.raises(ConfigError, match=r"STREAMER_BATCHING: batching.in_flight: renamed in 0.2.0 to "):
         load_settings()
 
 

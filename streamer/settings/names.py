@@ -1,0 +1,47 @@
+"""Names of settings: those of earlier versions, those of variables, and the most similar ones. Pure."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from pydantic import BaseModel
+
+ENVIRONMENT_PREFIX: Final = "STREAMER_"
+DELIMITER: Final = "__"
+RENAMED: Mapping[str, str] = {
+    "source.max_in_flight_bytes": "source.max_unacknowledged_bytes",
+    "features.remembered_ads": "features.memoised_ads",
+    "batching.in_flight": "batching.concurrency",
+    "batching.max_in_flight_batches": "batching.max_concurrent_calls",
+    "predictor.breaker_failures": "predictor.circuit_failures",
+    "predictor.breaker_pause_ms": "predictor.circuit_open_ms",
+    "predictor.breaker_max_pause_ms": "predictor.circuit_max_open_ms",
+    "shadow.max_waiting": "shadow.max_queued_requests",
+    "feature_log.max_waiting": "feature_log.max_queued_requests",
+}
+"""Settings of 0.1 and their names since 0.2."""
+
+Sections = Mapping[str, type[BaseModel]]
+"""The section classes by name."""
+
+
+def sections_of(settings: type[BaseModel]) -> Sections:
+    """The sections of all settings."""
+    found = {name: field.annotation for name, field in settings.model_fields.items()}
+    return {name: cls for name, cls in found.items() if isinstance(cls, type) and issubclass(cls, BaseModel)}
+
+
+def variable_of(setting: str) -> str:
+    """The environment variable of a setting, which is given as `section.name`."""
+    return ENVIRONMENT_PREFIX + setting.replace(".", DELIMITER).upper()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the most similar one, or all that are known."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"
+
+
+def printable(text: str) -> str:
+    """A text on one line: control characters and bytes that are not UTF-8 are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
