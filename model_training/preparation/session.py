@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+
+from model_training.errors import ConfigError, in_a_line
+from model_training.preparation.java import check_java
 
 _SETTINGS = {
     # Times without a zone are UTC on every machine.
@@ -30,12 +34,24 @@ def _is_not_of_py4j(record: logging.LogRecord) -> bool:
     return Path(record.pathname).parent.name != "py4j"
 
 
+def _started(builder: SparkSession.Builder) -> SparkSession:
+    try:
+        return builder.getOrCreate()
+    except Py4JJavaError as error:
+        raise ConfigError(f"Spark cannot start: {error.java_exception}") from None
+    except (PySparkException, Py4JError) as error:
+        raise ConfigError(f"Spark cannot start: {in_a_line(error)}") from None
+
+
 @contextmanager
 def spark_session(master: str) -> Iterator[SparkSession]:
     """A session that ends with the block.
 
     Args:
         master: Spark's master; ignored under `spark-submit`, which starts the program with its own gateway.
+
+    Raises:
+        ConfigError: Spark cannot start on this machine or with this master.
     """
     # This logger writes stack traces of errors that this program reports or expects.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
@@ -43,6 +59,7 @@ def spark_session(master: str) -> Iterator[SparkSession]:
     logging.getLogger().addFilter(_is_not_of_py4j)
     builder = SparkSession.builder.appName("model-training prepare")
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        check_java()
         # Tasks must run in this program's environment and not with the first `python3` on the path.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master(master).config("spark.ui.enabled", "false")
@@ -55,7 +72,7 @@ def spark_session(master: str) -> Iterator[SparkSession]:
             builder = builder.config("spark.sql.shuffle.partitions", _LOCAL_PARTITIONS)
     for key, value in _SETTINGS.items():
         builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    spark = _started(builder)
     spark.sparkContext.setLogLevel("ERROR")
     if threading.current_thread() is threading.main_thread():
         # PySpark's own handler of Ctrl-C calls the JVM during another call, and fails with long stack traces.

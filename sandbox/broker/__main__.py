@@ -28,7 +28,10 @@ def main(
     nodes: Annotated[int, typer.Option(min=1, help="Nodes; three keep three copies of each record.")] = 1,
     fetch_only: Annotated[bool, typer.Option("--fetch-only", help="Fetch Kafka's jars and exit.")] = False,
 ) -> None:
-    """Runs Apache Kafka in the foreground and prints its bootstrap servers."""
+    """Runs Apache Kafka in the foreground and prints its bootstrap servers.
+
+    Exit status: 0 after a signal, 1 if it ends by itself, 2 if it cannot start.
+    """
     console = Console(stderr=True)
     try:
         if fetch_only:
@@ -48,8 +51,8 @@ def main(
     except KeyboardInterrupt:
         return
     except BrokerError as error:
-        console.print(str(error), style="red", markup=False, highlight=False)
-        sys.exit(1)
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
 
 
 def _opened(data: Path | None, port: int | None, heap_mb: int | None, nodes: int) -> KafkaBroker | KafkaCluster:

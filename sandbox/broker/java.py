@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from sandbox.broker.errors import BrokerError
 from sandbox.broker.jars import log_tail
 from sandbox.host.parent import parent_bound_command
 
@@ -39,16 +40,22 @@ class JavaProcess:
         return None if self._process is None else self._process.poll()
 
     def spawn(self, libs: Path, heap_mb: int, *program: str) -> None:
-        """Starts a program, options of Java before its class, without waiting for it."""
+        """Starts a program, options of Java before its class, without waiting for it.
+
+        Raises BrokerError if the operating system does not allow it.
+        """
         options = [f"-Xms{heap_mb}m", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"]
         # The broker runs for minutes: the second JIT compiler would cost more CPU time than it saves.
         options += ["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
         options += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
         command = parent_bound_command(["java", *options, "-cp", f"{libs}/*", *program])
-        with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        try:
+            with self._log_path.open("ab") as log:
+                self._process = subprocess.Popen(
+                    command, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+        except OSError as error:
+            raise BrokerError(f"Java cannot be started: {error}") from error
 
     def wait(self, deadline: float) -> int | None:
         """Waits for the exit, until `deadline` in monotonic seconds; returns the status, or None."""

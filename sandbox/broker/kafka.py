@@ -184,8 +184,14 @@ class KafkaBroker:
         return self._ports
 
     def begin(self, libs: Path) -> None:
-        """Writes the properties and, at the first start, begins to format the data folder."""
-        properties = self._write_properties()
+        """Writes the properties and, at the first start, begins to format the data folder.
+
+        Raises BrokerError.
+        """
+        try:
+            properties = self._write_properties()
+        except OSError as error:
+            raise BrokerError(f"Apache Kafka's data folder cannot be written: {error}") from error
         # One log for each start, so that its tail belongs to this start. The previous log is kept for crash reports.
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".previous.log"))

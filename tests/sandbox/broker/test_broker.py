@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer
 
+from sandbox.broker.__main__ import main as command
 from sandbox.broker.admin import create_topic
 from sandbox.broker.broker import open_broker
 from sandbox.broker.embedded import EmbeddedBroker
@@ -153,6 +154,24 @@ def test_the_command_serves_until_a_signal_and_its_broker_ends_with_it(tmp_path:
     while accepts(port) and time.monotonic() < deadline:
         os.sched_yield()
     assert not accepts(port)
+
+
+def test_a_data_folder_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            command(data=Path("/proc/records"))
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Apache Kafka's data folder cannot be written: ")
+
+
+def test_a_java_that_may_not_be_started_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path))  # which starts Java
+    with pytest.raises(BrokerError, match=r"^Java cannot be started: .*Permission denied"):
+        KafkaBroker(tmp_path / "data").start()
 
 
 def test_without_java_the_embedded_broker_has_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
