@@ -15,6 +15,7 @@ from streamer.settings.deployment import ServiceSettings
 _LINES = 20
 _PERIOD_S = 10.0
 _MAX_EVENTS = 1000
+_MAX_EVENT_LENGTH = 200  # libraries put names and data into their texts
 
 
 class RateLimit(logging.Filter):
@@ -31,7 +32,7 @@ class RateLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is written."""
         ours = record.msg if isinstance(record.msg, dict) else None
-        event = str(record.msg if ours is None else ours["event"])
+        event = str(record.msg if ours is None else ours["event"])[:_MAX_EVENT_LENGTH]
         now = self._clock()
         since, lines = self._seen.get(event, (now, 0))
         if now - since >= _PERIOD_S:

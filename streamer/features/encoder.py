@@ -1,5 +1,6 @@
 """Encodes bid requests as matrices, for serving and for training."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -16,23 +17,27 @@ from streamer.features.spec import FeatureSpec
 from streamer.types import F32, I32, U64, BidRequest, EncodedRequest, RequestPaths
 
 _EVICTED_SHARE = 8
+_MEMO_BYTES = 16 * 2**20
+"""Bytes of memoised JSON and ad ids: 20,000 ads of 700 bytes."""
+_ENTRY_BYTES = 128  # of a dict entry and its slot number
 
 
 class Encoder:
     """Encodes requests by one spec. Not thread-safe.
 
     A candidate's row depends only on its JSON. The encoder memoises up to `memoised_ads` rows by the exact bytes of
-    that JSON and evicts the oldest first. Rows and columns of the same values give the same encoding.
+    that JSON, at most `memo_bytes` of JSON and ad ids, and evicts the oldest first. Rows and columns of the same values
+    give the same encoding.
     """
 
-    def __init__(self, spec: FeatureSpec, *, memoised_ads: int = 20_000) -> None:
+    def __init__(self, spec: FeatureSpec, *, memoised_ads: int = 20_000, memo_bytes: int = _MEMO_BYTES) -> None:
         self.spec = spec
         self.layout = Layout(spec)
         hasher = TextHasher()
         self._request = SideEncoder(self.layout, candidates=False, hasher=hasher)
         self._candidate = SideEncoder(self.layout, candidates=True, hasher=hasher)
-        self._memoised = _MemoisedAds(self._candidate, spec.request, memoised_ads)
         self._consent = ConsentCheck(spec.denial_rules)
+        self._memoised = _MemoisedAds(self._candidate, spec.request, memoised_ads, memo_bytes)
         self._ad_ids = column_getter(spec.request.ad_id)
         self._columns = tuple(column_getter(f.path) for f in self._candidate.features)
         pairs = self.layout.crosses("pair")
@@ -139,14 +144,18 @@ class Encoder:
 class _MemoisedAds:
     """Encoded candidates by the bytes of their JSON.
 
-    Invariant: no request evicts a slot that it uses itself.
+    Invariants:
+    1. No request evicts a slot that it uses itself.
+    2. `used_bytes`, the sum of the slots' JSON, ad ids and entries, is at most `max_bytes`.
     """
 
-    def __init__(self, side: SideEncoder, paths: RequestPaths, capacity: int) -> None:
+    def __init__(self, side: SideEncoder, paths: RequestPaths, capacity: int, max_bytes: int) -> None:
         self._side = side
         self._paths = paths
         self._ad_id = getter(paths.ad_id)
         self._capacity = capacity
+        self._max_bytes = max_bytes
+        self.used_bytes = 0
         self._slots: dict[bytes, int] = {}
         self._free = list(range(capacity - 1, -1, -1))
         self._ad_ids: list[str] = [""] * capacity
@@ -161,23 +170,32 @@ class _MemoisedAds:
             self._evict(max(len(rows), self._capacity // _EVICTED_SHARE))
         slots = [self._slots.get(row, -1) for row in rows]
         if -1 in slots:
-            self._add([(i, rows[i]) for i, slot in enumerate(slots) if slot < 0])
+            if not self._add([(i, rows[i]) for i, slot in enumerate(slots) if slot < 0]):
+                return self._encode_new(rows, range(len(rows)))
             slots = [self._slots[row] for row in rows]
         index = np.array(slots, dtype=np.intp)
         known = self._ad_ids
         return [known[slot] for slot in slots], SideRows._make(part[index] for part in self._rows)
 
-    def _add(self, unknown: Sequence[tuple[int, bytes]]) -> None:
+    def _add(self, unknown: Sequence[tuple[int, bytes]]) -> bool:
+        """Memoises new candidates; without room for their bytes it only makes room, and returns False."""
         first: dict[bytes, int] = {}  # a candidate that occurs twice is encoded once
         for i, row in unknown:
             first.setdefault(row, i)
         ad_ids, new = self._encode_new(list(first), list(first.values()))
+        added = sum(map(_entry_bytes, first, ad_ids))
+        if self.used_bytes + added > self._max_bytes:
+            if added <= self._max_bytes:
+                self._evict_bytes(max(added, self._max_bytes // _EVICTED_SHARE))
+            return False
+        self.used_bytes += added
         taken = [self._free.pop() for _ in first]
         for row, slot, ad_id in zip(first, taken, ad_ids, strict=True):
             self._slots[row] = slot
             self._ad_ids[slot] = ad_id
         self._rows.ids[taken], self._rows.floats[taken] = new.ids, new.floats
         self._rows.halves[taken], self._rows.keys[taken] = new.halves, new.keys
+        return True
 
     def _encode_new(self, rows: Sequence[bytes], positions: Sequence[int]) -> tuple[Sequence[str], SideRows]:
         documents: list[object] = []
@@ -198,7 +216,19 @@ class _MemoisedAds:
 
     def _evict(self, count: int) -> None:
         for row in list(islice(self._slots, count)):
-            self._free.append(self._slots.pop(row))
+            slot = self._slots.pop(row)
+            self._free.append(slot)
+            self.used_bytes -= _entry_bytes(row, self._ad_ids[slot])
+            self._ad_ids[slot] = ""
+
+    def _evict_bytes(self, size: int) -> None:
+        wanted = self.used_bytes - size
+        while self._slots and self.used_bytes > wanted:
+            self._evict(1)
+
+
+def _entry_bytes(row: bytes, ad_id: str) -> int:
+    return sys.getsizeof(row) + sys.getsizeof(ad_id) + _ENTRY_BYTES
 
 
 def _bad_ad_id(paths: RequestPaths, i: int, ad_id: object) -> InvalidRequestError:

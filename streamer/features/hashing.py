@@ -3,6 +3,7 @@
 A change in this file changes the meaning of every trained model: `HASHING_VERSION` is part of a spec's hash.
 """
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,8 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 _INTEGRAL_LIMIT = 2.0**53
+# A longer text is hashed faster than JSON is parsed, and would displace many short ones.
+_MAX_MEMOISED_TEXT = 500
 
 
 def canonical(value: object) -> str | None:
@@ -65,24 +68,31 @@ def hash64(text: str) -> int:
 class TextHasher:
     """`canonical` and `hash64` of many values; it memoises the hashes of recent strings.
 
-    It memoises only strings: 1, 1.0 and True are one key of a dict but three texts.
+    It memoises only strings: 1, 1.0 and True are one key of a dict but three texts. All memoised strings are dropped
+    when they are more than `memoised`, or have more than `max_bytes`.
     """
 
-    def __init__(self, memoised: int = 100_000) -> None:
+    def __init__(self, memoised: int = 100_000, max_bytes: int = 16 * 2**20) -> None:
         self._limit = memoised
+        self._max_bytes = max_bytes
         self._hashes: dict[str, int] = {}
+        self.used_bytes = 0
 
     def __call__(self, values: Sequence[object]) -> U64:
         """Hashes of `values`, uint64 [len(values)]; `MISSING` for a missing value."""
         known = self._hashes
-        if len(known) > self._limit:
+        if len(known) > self._limit or self.used_bytes > self._max_bytes:
             known.clear()
+            self.used_bytes = 0
         found: list[int] = []
         for value in values:
             if type(value) is str:
                 code = known.get(value)
                 if code is None:
-                    code = known[value] = hash64(value) if value else MISSING
+                    code = hash64(value) if value else MISSING
+                    if len(value) <= _MAX_MEMOISED_TEXT:
+                        known[value] = code
+                        self.used_bytes += sys.getsizeof(value)
             else:
                 text = canonical(value)
                 code = MISSING if text is None else hash64(text)

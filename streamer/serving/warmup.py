@@ -14,6 +14,7 @@ from streamer.settings import Settings
 from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVersion
 
 _BLANK_CANDIDATES = 300
+_MAX_REMEMBERED_BYTES = 4 * 2**20
 
 
 class Preparer:
@@ -25,11 +26,16 @@ class Preparer:
     def __init__(self, servers: DescribesVersions, settings: Settings) -> None:
         self._servers = servers
         self._settings = settings
-        self._recent: deque[tuple[bytes, Sequence[Header]]] = deque(maxlen=settings.predictor.warmup_requests)
+        self._recent: deque[tuple[bytes, Sequence[Header]]] = deque()
+        self.remembered_bytes = 0
 
     def remember(self, value: bytes, headers: Sequence[Header]) -> None:
-        """Keeps a raw request, to warm the next version with; the oldest one is dropped."""
+        """Keeps a raw request, to warm the next version with; drops the oldest ones beyond a number or 4 MiB."""
         self._recent.append((value, headers))
+        self.remembered_bytes += _size(value, headers)
+        limit = self._settings.predictor.warmup_requests
+        while len(self._recent) > limit or self.remembered_bytes > _MAX_REMEMBERED_BYTES:
+            self.remembered_bytes -= _size(*self._recent.popleft())
 
     async def prepare(self, version: ModelVersion) -> PreparedVersion:
         """Verifies a version and warms it.
@@ -58,6 +64,10 @@ def _encoded(prepared: PreparedVersion, recent: Sequence[tuple[bytes, Sequence[H
         yield BatchInputs.whole(encoded)
     if is_blank:
         yield BatchInputs.whole(prepared.encoder.encode(_blank_request(prepared.codec)))
+
+
+def _size(value: bytes, headers: Sequence[Header]) -> int:
+    return len(value) + sum(len(name) + len(content or b"") for name, content in headers)
 
 
 def _blank_request(codec: Codec) -> BidRequest:

@@ -29,7 +29,7 @@ class FeatureLog:
     def offer(self, key: bytes | None, request_id: str, prepared: PreparedVersion, encoded: EncodedRequest) -> None:
         """Queues the rows that a request was scored by, if the request is in the sample."""
         if is_sampled(request_id, self.share):
-            self.output.add(request_id, partial(self._publish, key, request_id, prepared, encoded))
+            self.output.add(request_id, partial(self._publish, key, request_id, prepared, encoded), encoded.nbytes)
 
     async def _publish(
         self, key: bytes | None, request_id: str, prepared: PreparedVersion, encoded: EncodedRequest

@@ -42,7 +42,8 @@ class Shadow:
         """Queues a record that was answered, if a shadow version scores its user."""
         prepared = None if answered_by is None else self.shadow_of(answered_by, record.key)
         if prepared is not None:
-            self.output.add(f"{record.origin} by {prepared.version}", partial(self._publish, record, prepared))
+            work = partial(self._publish, record, prepared)
+            self.output.add(f"{record.origin} by {prepared.version}", work, len(record.value or b""))
 
     async def _publish(self, record: Record, prepared: PreparedVersion) -> None:
         request = prepared.codec.decode(record.value, record.headers)

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.errors import StreamerError
 
 Work = Callable[[], Awaitable[None]]
+_MAX_QUEUED_BYTES = 16 * 2**20
 
 
 class Limits(Protocol):
@@ -27,8 +28,8 @@ class SideOutput:
     """Does the work of some requests after or beside their answers, one request at a time.
 
     1. An answer never waits for a side output and is never changed by it.
-    2. At most `max_queued_requests` wait. Further requests are dropped, and so is a request that leaves the queue while
-       `is_busy()`.
+    2. At most `max_queued_requests` and 16 MiB wait. Further requests are dropped, and so is a request that leaves the
+       queue while `is_busy()`.
     3. Each request is counted once, as `published`, `failed` or `dropped`; a failure is also logged.
     4. The delivery guarantee does not include it: queued requests are lost when the worker ends.
     """
@@ -37,22 +38,28 @@ class SideOutput:
     outcomes: Counter
     log: FilteringBoundLogger
     is_busy: Callable[[], bool] = lambda: False
-    _queue: asyncio.Queue[tuple[str, Work]] = field(init=False)
+    _queue: asyncio.Queue[tuple[str, Work, int]] = field(init=False)
+    _queued_bytes: int = 0
 
     def __post_init__(self) -> None:
         self._queue = asyncio.Queue(self.limits.max_queued_requests)
 
-    def add(self, request: str, work: Work) -> None:
-        """Queues the work of a request, which `request` names in the log; a full queue drops it."""
-        try:
-            self._queue.put_nowait((request, work))
-        except asyncio.QueueFull:
+    def add(self, request: str, work: Work, size: int) -> None:
+        """Queues the work of a request, which `request` names in the log; a full queue drops it.
+
+        `size`: the bytes that the work keeps in memory.
+        """
+        if self._queue.full() or self._queued_bytes + size > _MAX_QUEUED_BYTES:
             self.outcomes.labels("dropped").inc()
+            return
+        self._queued_bytes += size
+        self._queue.put_nowait((request, work, size))
 
     async def run(self) -> None:
         """Works until it is cancelled."""
         while True:
-            request, work = await self._queue.get()
+            request, work, size = await self._queue.get()
+            self._queued_bytes -= size
             outcome = "dropped" if self.is_busy() else await self._do(request, work)
             self.outcomes.labels(outcome).inc()
 

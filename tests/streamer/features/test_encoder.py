@@ -2,6 +2,7 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 from bisect import bisect_right
 from itertools import product
 
@@ -169,13 +170,35 @@ def test_a_table_has_the_encoding_of_the_log() -> None:
 
 
 @settings(max_examples=60)
-@given(data=st.data(), capacity=st.sampled_from([0, 1, 3, 8]))
-def test_memoising_never_changes_a_row(data: st.DataObject, capacity: int) -> None:
-    small, forgetful = Encoder(SPEC, memoised_ads=capacity), Encoder(SPEC, memoised_ads=0)
+@given(data=st.data(), capacity=st.sampled_from([0, 1, 3, 8]), max_bytes=st.sampled_from([0, 300, 1000, 2**20]))
+def test_memoising_never_changes_a_row(data: st.DataObject, capacity: int, max_bytes: int) -> None:
+    small, forgetful = Encoder(SPEC, memoised_ads=capacity, memo_bytes=max_bytes), Encoder(SPEC, memoised_ads=0)
     pool: list[Document] = [{"ad_id": f"a{i}", "campaign": i % 5, "bid": i} for i in range(14)]
     for picks in data.draw(st.lists(st.lists(st.integers(0, 13), min_size=1, max_size=9), max_size=8)):
         request = by_rows({"user": {"id": 1}}, [pool[i] for i in picks])
         assert same(small.encode(request), forgetful.encode(request))
+
+
+@pytest.mark.parametrize("text", ["x", "\u00fc", "\U0001f600"])
+def test_the_memos_are_bounded_in_bytes(text: str) -> None:
+    # Each request has new candidates, new texts and an ad id as long as the record.
+    limit = 2**18
+    encoder = Encoder(SPEC, memo_bytes=limit)
+    long = text * 12_000
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for i in range(60):
+            some: list[Document] = [{"ad_id": f"{i}-{k}-{long}", "campaign": f"{i}-{k}-{text * 100}"} for k in range(3)]
+            encoder.encode(by_rows({"user": {"id": f"{i}{long}", "likes": [f"{i}-{k}{long}" for k in range(3)]}}, some))
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 2 * limit
+    known: list[Document] = [{"ad_id": f"a{k}"} for k in range(300)]
+    new, added, found = (encoder.encode(by_rows({}, known)) for _ in range(3))
+    assert same(new, added)
+    assert all(a is b for a, b in zip(added.ad_ids, found.ad_ids, strict=True)), "the memo has room again"
 
 
 def test_an_ad_with_changed_features_is_encoded_again() -> None:

@@ -99,6 +99,14 @@ def test_the_hasher_memoises_without_changing_a_hash(items: list[object]) -> Non
         assert hasher(items).tolist() == expected
 
 
+def test_the_hasher_memoises_a_limited_number_of_bytes() -> None:
+    hasher = TextHasher(max_bytes=10_000)
+    for i in range(200):
+        texts = [f"{i}-{k}-{'x' * (100 + 300 * k)}" for k in range(3)]
+        assert hasher(texts).tolist() == [hash64(text) for text in texts]
+        assert hasher.used_bytes <= 11_000
+
+
 def test_lone_surrogates_are_hashed() -> None:
     assert TextHasher()(["\udfff"]).tolist() == [hash64("\udfff")]
     assert hash64("\udfff") != hash64("\udffe")

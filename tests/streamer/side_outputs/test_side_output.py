@@ -27,14 +27,14 @@ class Rig:
         self.done: list[str] = []
         self.output = SideOutput(limits, self.metrics.shadow, structlog.get_logger(), is_busy=lambda: self.is_busy)
 
-    def add(self, name: str, *, seconds: float = 0.1, error: Exception | None = None) -> None:
+    def add(self, name: str, *, seconds: float = 0.1, error: Exception | None = None, size: int = 0) -> None:
         async def work() -> None:
             await asyncio.sleep(seconds)  # of the virtual clock
             if error is not None:
                 raise error
             self.done.append(name)
 
-        self.output.add(name, work)
+        self.output.add(name, work, size)
 
     @property
     def counts(self) -> dict[str, float]:
@@ -106,3 +106,17 @@ async def test_while_live_requests_wait_nothing_is_done() -> None:
     running.cancel()
     assert rig.done == ["late"]
     assert rig.counts == {"published": 1, "failed": 0, "dropped": 1}
+
+
+@virtual
+async def test_the_queue_is_bounded_in_bytes() -> None:
+    rig = Rig(Limits(max_queued_requests=100))
+    for name in ("a", "b", "c"):
+        rig.add(name, size=7 * 2**20)
+    running = asyncio.create_task(rig.output.run())
+    await asyncio.sleep(1.0)  # of the virtual clock
+    rig.add("d", size=7 * 2**20)
+    await asyncio.sleep(1.0)  # of the virtual clock
+    running.cancel()
+    assert rig.done == ["a", "b", "d"]
+    assert rig.counts == {"published": 3, "failed": 0, "dropped": 1}
