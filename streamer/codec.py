@@ -1,5 +1,6 @@
 """Decodes requests and encodes answers. A bad record becomes a value, not an exception."""
 
+import codecs
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,15 @@ import orjson
 
 from streamer.features.hashing import to_float
 from streamer.features.paths import column_getter, getter, parse_path
+from streamer.salvage import find_text
 from streamer.settings.sections import CodecSettings
 from streamer.types import SOURCES, BadRecord, BidRequest, Header, RequestPaths, ScoreMessage
 
 REQUEST_ID_HEADER = "request_id"
 DEADLINE_HEADER = "deadline_ms"
+
+_SALVAGED_BYTES = 2**16
+"""Bytes at the start of a too large record that are searched for its id."""
 
 
 class Codec:
@@ -29,6 +34,7 @@ class Codec:
         self._settings = settings
         self.paths = paths
         self._request_id = getter(paths.request_id)
+        self._id_keys = [step for step in parse_path(paths.request_id) if isinstance(step, str)]
         self._deadline = getter(paths.deadline_ms)
         self._model = getter(paths.model)
         self._candidates = getter(paths.candidates)
@@ -50,11 +56,14 @@ class Codec:
     def decode(self, value: bytes | None, headers: Sequence[Header]) -> BidRequest | BadRecord:
         """Decodes one record. It does not check the candidates' content; the encoder does."""
         known_id = header_text(headers, REQUEST_ID_HEADER)
+        if value and value.startswith(codecs.BOM_UTF8):
+            value = value[len(codecs.BOM_UTF8) :]
         if not value:
             return BadRecord(known_id, "record: empty")
         limit = self._settings.max_record_bytes
         if len(value) > limit:
-            return BadRecord(known_id, f"record: {len(value)} bytes, more than codec.max_record_bytes = {limit}")
+            reason = f"record: {len(value)} bytes, more than codec.max_record_bytes = {limit}"
+            return BadRecord(known_id or self._salvage_id(value[:_SALVAGED_BYTES]), reason)
         try:
             document = self._decoder.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -112,13 +121,20 @@ class Codec:
     def _salvage_id(self, value: bytes) -> str | None:
         """The request id of a document with a wrong shape or invalid JSON; None if unreadable.
 
-        Python's parser accepts NaN, lone surrogates and huge numbers. An id with a lone surrogate counts as unreadable,
-        because no answer can contain it.
+        Python's parser accepts NaN, lone surrogates, huge numbers and UTF-16; a damaged document is searched. An id
+        with a lone surrogate counts as unreadable, because no answer can contain it.
         """
         try:
-            found = self._request_id(json.loads(value.decode("utf-8", "surrogateescape")))
-            return found if isinstance(found, str) and found.encode() else None
+            text = value.decode(json.detect_encoding(value), "surrogateescape")
+        except UnicodeError:
+            return None
+        try:
+            found = self._request_id(json.loads(text))
         except (ValueError, RecursionError):
+            found = find_text(text, self._id_keys)
+        try:
+            return found if isinstance(found, str) and found.encode() else None
+        except UnicodeError:
             return None
 
 
@@ -181,6 +197,8 @@ def _decode_reason(error: Exception, value: bytes) -> str:
         what, _, where = text.partition(" - at ")
         field = where.strip("`").removeprefix("$").removeprefix(".") or "record"
         return f"{field}: {what[:1].lower()}{what[1:]}".replace("`", "")
+    if not (encoding := json.detect_encoding(value)).startswith("utf-8"):
+        return f"record: not valid JSON: expected UTF-8, got {encoding.upper()}"
     try:
         orjson.loads(value)
     except orjson.JSONDecodeError as clearer:

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -71,8 +72,16 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
     ("value", "request_id", "reason"),
     [
         (b"no json", None, "record: not valid JSON"),
-        (b'{"request_id":"r1",', None, "record: not valid JSON"),
-        (b'{"request_id":"r1"} {}', None, "record: not valid JSON"),
+        (b'{"request_id":"r1",', "r1", "record: not valid JSON"),
+        (b'{"request_id":"r1"} {}', "r1", "record: not valid JSON"),
+        (b'{"request_id":"r1"} \0', "r1", "record: not valid JSON"),
+        (b'{"request_id":"r1"}{"request_id":"r2"}', "r1", "record: not valid JSON"),
+        ('{"request_id":"r1","candidates":[{"ad_id":"a"}]}'.encode("utf-16"), "r1", "expected UTF-8, got UTF-16"),
+        ('{"request_id":"r1","candidates":[{"ad_id":"a"}]}'.encode("utf-16-le"), "r1", "got UTF-16-LE"),
+        ('{"request_id":"r1","candidates":[{"ad_id":"a"}]'.encode("utf-32"), "r1", "expected UTF-8, got UTF-32"),
+        (b"\xfe\xff\xd8", None, "expected UTF-8, got UTF-16"),
+        (b"\xef\xbb\xbf", None, "record: empty"),
+        (b"\xef\xbb\xbf[]", None, "record: expected object, got array"),
         (b"[1, 2]", None, "record: expected object, got array"),
         (b"3", None, "record: expected object, got int"),
         (b'"text"', None, "record: expected object, got str"),
@@ -109,10 +118,11 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
         (b'{"request_id":"\\ud800","candidates":[{"ad_id":"a"}]}', None, "no low surrogate"),
         (b'{"request_id":"r1","user":{"id":"\xff"},"candidates":[]}', "r1", "record: not valid JSON"),
         (b'{"request_id":"r\xff","candidates":[{"ad_id":"a"}]}', None, "record: not valid JSON"),
-        (b'{"request_id":"r1","candidates":' + DEEP + b"}", None, "record: nested too deeply"),
-        (b'{"request_id":"r1","user":{"id":' + DEEP + b"}}", None, "record: nested too deeply"),
-        (b'{"request_id":"r1","unknown":' + DEEP + b"}", None, "record: nested too deeply"),
-        (b'{"request_id":"r1","x":"' + b"x" * 5_000_000 + b'"}', None, "record: 5000026 bytes, more than"),
+        (b'{"request_id":"r1","candidates":' + DEEP + b"}", "r1", "record: nested too deeply"),
+        (b'{"request_id":"r1","user":{"id":' + DEEP + b"}}", "r1", "record: nested too deeply"),
+        (b'{"unknown":' + DEEP + b',"request_id":"r1"}', None, "record: nested too deeply"),
+        (b'{"request_id":"r1","x":"' + b"x" * 5_000_000 + b'"}', "r1", "record: 5000026 bytes, more than"),
+        (b'{"x":"' + b"x" * 5_000_000 + b'","request_id":"r1"}', None, "record: 5000026 bytes, more than"),
     ],
     ids=lambda value: repr(value)[:60] if isinstance(value, bytes) else None,
 )
@@ -122,6 +132,92 @@ def test_bad_records(value: bytes, request_id: str | None, reason: str) -> None:
     assert reason in bad.reason
     # With an id in the headers every record can be answered.
     assert rejected(value, [("request_id", b"h1")]).request_id in ({"h1"} if request_id is None else {"h1", request_id})
+
+
+DAMAGED = (
+    '{"user":{"id":"u1","note":"{[\\",}"},"imp":[{"id":"1","w":300}],"bcat":["IAB1","IAB2"],"id":"r1",'
+    '"site":{"id":"s1"},"ext":{"id":"e1","candidates":[{"crid":"c1"},{"crid":"c2"}]}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("whole", "damaged"),
+    [
+        ('"IAB2"]', '"IAB2",]'),
+        ('"IAB2"]', "IAB2]"),
+        ('"IAB1","IAB2"', '"IAB1" "IAB2"'),
+        ('"w":300', '"w":0x300'),
+        ('"w":300', '"w":'),
+        ('"w":300', '"w":300,'),
+        ('"w":300', "w:300"),
+        ('"w":300', '"w":NaN,"h":undefined'),
+        ('{"user"', '/* c */{"user"'),
+        ('"u1"', '"u\x01\n1"'),
+        ('"u1"', '"u\\q"'),
+        ('"u1"', "'u1'"),
+        ('"c2"}]}}', '"c2"}]}}}'),
+        ('"c2"}]}}', '"c2'),
+        ('"r1",', '"r1"'),
+    ],
+)
+def test_a_damaged_document_keeps_its_id(whole: str, damaged: str) -> None:
+    assert whole in DAMAGED
+    bad = rejected(DAMAGED.replace(whole, damaged, 1).encode(), codec=OPENRTB)
+    assert (bad.request_id, bad.reason[:22]) == ("r1", "record: not valid JSON")
+
+
+def test_no_damage_leads_to_another_id() -> None:
+    start = DAMAGED.index('"r1"')
+    positions = [at for at in range(len(DAMAGED)) if not start < at <= start + 3]  # not in the id itself
+    found = [
+        OPENRTB.decode((DAMAGED[:at] + damage + DAMAGED[at + cut :]).encode(), ()).request_id
+        for at in positions
+        for damage in ("", ",", '"', "{", "}", "[", "]", ":", "\\", "x", "\0", "},", '"x":{')
+        for cut in (0, 1)
+    ]
+    assert set(found) <= {None, "r1"}
+    assert found.count("r1") > len(found) / 2
+    assert {OPENRTB.decode(DAMAGED[:at].encode(), ()).request_id for at in range(start + 4)} == {None}
+    assert {OPENRTB.decode(DAMAGED[:at].encode(), ()).request_id for at in range(start + 4, len(DAMAGED))} == {"r1"}
+
+
+def test_the_id_of_a_damaged_document_may_be_nested() -> None:
+    paths = RequestPaths(request_id="openrtb.request.id", candidates="openrtb.request.ext.candidates")
+    codec = Codec(CodecSettings(), paths, frozenset(), frozenset())
+    for value in (
+        b'{"openrtb":{"ver":"3.0","request":{"item":[{"id":"1",}],"id":"r1"}}}',
+        b'{"id":"x","request":{"id":"y"},"openrtb":{"id":"z","request":{"id":"r1","item":[',
+        b'{"openrtb":{"context":{"request":{"id":"x"}},"request":{"id":"r1"},,}}',
+    ):
+        assert rejected(value, codec=codec).request_id == "r1"
+    for value in (
+        b'{"openrtb":{"request":{"id":"r1","id":"r2",}}}',
+        b'{"openrtb":[{"request":{"id":"x"}},],}',
+        b'{"openrtb":{"id":"x",}}',
+        b'{"id":"x"},',
+    ):
+        assert rejected(value, codec=codec).request_id is None
+
+
+@pytest.mark.parametrize(
+    "value", [b"[" * 10**6, b'{"x":[' + b"[]," * 350_000, b'{"x":"' + b'\\"' * 500_000, b'{"x":[' + b'"\\"",' * 160_000]
+)
+def test_a_search_for_an_id_ends_soon(value: bytes) -> None:
+    start = time.process_time()
+    assert rejected(value).request_id is None
+    assert time.process_time() - start < 1.0
+
+
+def test_of_equal_keys_the_last_one_counts() -> None:
+    request = accepted(b'{"request_id":"a","request_id":"r1","candidates":[],"candidates":[{"ad_id":"x","ad_id":"y"}]}')
+    assert request.request_id == "r1"
+    assert Encoder(SPEC).encode(request).ad_ids == ["y"]
+    wrong_shape = b'{"request_id":"a","request_id":"r1","user":3}'
+    assert rejected(wrong_shape).request_id == "r1"
+
+
+def test_a_byte_order_mark_is_ignored() -> None:
+    assert accepted(b"\xef\xbb\xbf" + body()) == accepted(body())
 
 
 @given(st.binary(max_size=40))
