@@ -84,6 +84,9 @@ class Metrics:
         self.incoming_share = self._gauge("rollout_incoming_share", "share of users of the incoming version", "model")
         self.version_changes = self._counter("rollout_version_changes", "changes of the serving version", "model")
         self.rollbacks = self._counter("rollout_rollbacks", "rollbacks to the previous version", "model")
+        self.bad_version = self._gauge(
+            "rollout_bad_version", "1 while a version that the servers have cannot be prepared", "model", "version"
+        )
         self.shadow = self._counter("shadow_requests", "requests offered to the shadow version", "outcome")
         self.feature_log = self._counter("feature_log_requests", "requests sampled for the feature log", "outcome")
         self.loop_delay = self._histogram("loop_delay_seconds", "delay of the event loop", _SECONDS)

@@ -222,10 +222,13 @@ class BatchInputs:
 
 
 class TensorInfo(NamedTuple):
-    """A tensor of a signature: the name of its dtype, and its sizes (-1 for a variable size)."""
+    """A tensor of a signature: the name of its dtype, and its sizes.
+
+    A variable size is -1. A scalar has no sizes; `dims` is None if the rank is unknown.
+    """
 
     dtype: str
-    dims: tuple[int, ...]
+    dims: tuple[int, ...] | None
 
 
 class SignatureInfo(NamedTuple):

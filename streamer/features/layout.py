@@ -84,9 +84,9 @@ class Layout:
 
     def score_inputs(self) -> dict[str, TensorInfo]:
         """The inputs of the `score` signature by name; a matrix without columns is absent."""
-        ids = {f"{group}_ids": TensorInfo("int32", (-1, self.id_width(group))) for group in GROUPS}
-        floats = {f"{group}_floats": TensorInfo("float32", (-1, self.float_width(group))) for group in GROUPS}
-        matrices = {name: info for name, info in (ids | floats).items() if info.dims[1]}
+        ids = {f"{group}_ids": ("int32", self.id_width(group)) for group in GROUPS}
+        floats = {f"{group}_floats": ("float32", self.float_width(group)) for group in GROUPS}
+        matrices = {name: TensorInfo(dtype, (-1, width)) for name, (dtype, width) in (ids | floats).items() if width}
         return {**matrices, "row_to_request": TensorInfo("int32", (-1,))}
 
     @cached_property

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 from streamer.errors import SpecError
 
-_STEP = re.compile(r"([^.\[\]]+)|\[(\d+|\*)\]")
+_STEP = re.compile(r"([^.\[\]]+)|\[([0-9]{1,4}|\*)\]")
+# A JSON parser's limit is near; a request nests less.
+_MAX_STEPS = 100
 
 Getter = Callable[[object], object]
 
@@ -14,7 +16,8 @@ def parse_path(path: str) -> tuple[str, *tuple[str | int, ...]]:
     """The steps of `path`: keys as strings, indices as integers, `[*]` as `"*"` (every element).
 
     Raises:
-        SpecError: the path is empty or does not have the form of the module's examples.
+        SpecError: the path is empty, does not have the form of the module's examples, has an index above 9,999 or more
+            than 100 steps.
     """
     steps: list[str | int] = []
     at = 0
@@ -23,7 +26,8 @@ def parse_path(path: str) -> tuple[str, *tuple[str | int, ...]]:
             at += 1
         match = _STEP.match(path, at)
         if match is None:
-            raise SpecError(f"path {path!r}: cannot be read at character {at + 1}; write keys and indices as a.b[0].c")
+            form = "write keys and indices as a.b[0].c; the highest index is 9999"
+            raise SpecError(f"path {path!r:.200}: cannot be read at character {at + 1}; {form}")
         key, index = match.groups()
         if key is not None:
             steps.append(key)
@@ -32,7 +36,9 @@ def parse_path(path: str) -> tuple[str, *tuple[str | int, ...]]:
         at = match.end()
     first, *rest = steps or [0]
     if not isinstance(first, str) or first == "*":
-        raise SpecError(f"path {path!r}: must start with a key")
+        raise SpecError(f"path {path!r:.200}: must start with a key")
+    if len(steps) > _MAX_STEPS:
+        raise SpecError(f"path {path!r:.200}: {len(steps)} steps, at most {_MAX_STEPS}")
     return (first, *rest)
 
 

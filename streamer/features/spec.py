@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cached_property
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Literal, Self
@@ -26,6 +27,10 @@ Group = Literal["request", "candidate", "pair"]
 
 _MAX_CROSS_WIDTH = 64
 _MAX_ROWS = 2**31 - 1
+# Far above any real spec; they bound the time and the memory that a damaged or hostile one can take.
+_MAX_FEATURES = 1024
+_MAX_COLUMNS = 4096
+_SHOWN_ERRORS = 10
 
 
 class FlatServing(SpecValue):
@@ -39,7 +44,8 @@ class FlatServing(SpecValue):
 class FeatureSpec(SpecValue):
     """A validated feature spec.
 
-    Invariants: (1) names are unique; (2) the parents of a cross exist and are hashed; (3) the fused table fits int32.
+    Invariants: (1) names are unique; (2) the parents of a cross exist and are hashed; (3) the fused table fits int32;
+    (4) a row has at most 4,096 columns.
 
     Attributes:
         prior: the click probability of an answer without a model.
@@ -52,7 +58,7 @@ class FeatureSpec(SpecValue):
     prior: float = Field(default=0.01, gt=0, lt=1)
     request: RequestPaths = RequestPaths()
     consent: Consent | None = None
-    features: tuple[Feature, ...] = Field(min_length=1)
+    features: tuple[Feature, ...] = Field(min_length=1, max_length=_MAX_FEATURES)
     serving: FlatServing | None = None
 
     @model_validator(mode="after")
@@ -74,6 +80,8 @@ class FeatureSpec(SpecValue):
         self._check_serving()
         if sum(f.rows for f in self.features if not isinstance(f, Numeric)) >= _MAX_ROWS:
             raise ValueError("the fused table has more rows than int32 can number")
+        if (columns := sum(self.width(f) for f in self.features)) > _MAX_COLUMNS:
+            raise ValueError(f"{columns} columns a row, at most {_MAX_COLUMNS}")
         return self
 
     def _check_serving(self) -> None:
@@ -165,7 +173,7 @@ class FeatureSpec(SpecValue):
         """
         try:
             return cls.from_mapping(json.loads(text), source)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SpecError(f"{source}: not valid JSON: {error}") from None
 
     @classmethod
@@ -177,7 +185,8 @@ class FeatureSpec(SpecValue):
         """
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+        # ValueError: not UTF-8, or a date that does not exist.
+        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
             raise SpecError(f"{path}: cannot be read: {error}") from error
         return cls.from_mapping(content, str(path))
 
@@ -197,8 +206,10 @@ class FeatureSpec(SpecValue):
 
 
 def _readable(source: str, content: dict[object, object], error: ValidationError) -> Iterable[str]:
-    """One line per error, with the feature's name instead of its index."""
-    for found in error.errors():
+    """One line for each of the first errors, with the feature's name instead of its index."""
+    if error.error_count() > _SHOWN_ERRORS:
+        yield f"{source}: {error.error_count()} errors, the first {_SHOWN_ERRORS}:"
+    for found in islice(error.errors(include_url=False), _SHOWN_ERRORS):
         where = [str(part) for part in found["loc"]]
         if where[:1] == ["features"] and len(where) > 1:
             features = content.get("features")
@@ -207,5 +218,5 @@ def _readable(source: str, content: dict[object, object], error: ValidationError
             name = feature.get("name", f"number {index + 1}") if isinstance(feature, dict) else f"number {index + 1}"
             where = [f"feature {name!r}", *where[3:]]  # where[2] is the kind
         got = found["input"]
-        value = "" if isinstance(got, dict | list | tuple | BaseModel) else f" (got {got!r})"
+        value = "" if isinstance(got, dict | list | tuple | BaseModel) else f" (got {got!r:.100})"
         yield f"{source}: {'.'.join(where) or 'spec'}: {found['msg'].removeprefix('Value error, ')}{value}"

@@ -14,6 +14,7 @@ from streamer.prepared_version import PreparedVersion
 from streamer.rollout import actions, events
 from streamer.rollout.machine import step
 from streamer.rollout.orders import ModelOrders
+from streamer.rollout.preparation import Preparation, Preparer, is_own_fault
 from streamer.rollout.state import State
 from streamer.rollout.transitions import TransitionError
 from streamer.rollout.version_guard import VersionGuard
@@ -21,18 +22,8 @@ from streamer.rollout.version_labels import ModelServers, VersionLabels
 from streamer.settings import Settings
 from streamer.types import F32, Header, ModelVersion
 
-_SERVERS_FAULT = frozenset(
-    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED", "PERMISSION_DENIED", "UNAUTHENTICATED"}
-)
 # Failures of calls that may be the version's own fault. A server that is unreachable or busy says nothing about it.
 _OWN_FAULT = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL", "INVALID_REPLY", "DEADLINE_EXCEEDED"})
-
-
-class Preparer(Protocol):
-    """Prepares versions; `streamer.serving.warmup.Preparer` says what is raised."""
-
-    async def prepare(self, version: ModelVersion) -> PreparedVersion: ...
-    def remember(self, value: bytes, headers: Sequence[Header]) -> None: ...
 
 
 class DropsVersions(Protocol):
@@ -60,6 +51,7 @@ class ModelController:
     clock: Callable[[], float]
     _labels: VersionLabels = field(init=False)
     _guard: VersionGuard = field(init=False)
+    _preparation: Preparation = field(init=False)
     _state: State = field(init=False)
     _prepared: dict[int, PreparedVersion] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -69,6 +61,7 @@ class ModelController:
     def __post_init__(self) -> None:
         self._labels = VersionLabels(self.servers, self.name, self.log)
         self._guard = VersionGuard(self.settings.guard)
+        self._preparation = Preparation(self.name, self.preparer, self.metrics, self.log)
         self._state = State(self.name, self._label is not None, self.settings.rollout.ramp_s)
 
     @property
@@ -127,6 +120,7 @@ class ModelController:
             "shadow": shadow and {"version": shadow.version, "share": shadow.users.fixed},
             "pinned": state.pinned,
             "rolled_back": sorted(state.rejected),
+            "bad": {str(version): reason for version, reason in sorted(self._preparation.failures.items())},
         }
 
     async def pin(self, version: int) -> None:
@@ -212,7 +206,6 @@ class ModelController:
 
         Raises:
             PredictError: the servers cannot be asked, or serve nothing.
-            SpecError: no version serves yet, and the wanted one has a bad spec.
         """
         await self._look()
         async with self._turn:
@@ -224,33 +217,46 @@ class ModelController:
                 await self._attempt(events.FollowCanary(canary, version))
 
     async def _look(self) -> None:
+        """Asks the servers for their versions."""
         found = await self.servers.available(self.name)
+        self._preparation.see(found.somewhere)
         self._enter(events.Available(found.somewhere, found.somewhere - found.everywhere))
 
     async def _attempt(self, cause: events.Cause) -> None:
         """Carries out an event of a poll. A failure is raised only while no version serves."""
         try:
             await self._carry_out(cause)
-        except (PredictError, SpecError):
+        except PredictError:
             if self._state.serving is None:
                 raise
         if self._state.serving is None:
-            failure = self._labels.failures.get(self._label or "")
-            raise PredictError("UNAVAILABLE", failure or f"no version of {self.name!r} is AVAILABLE")
+            raise PredictError("UNAVAILABLE", self._why_none())
+
+    def _why_none(self) -> str:
+        """Why no version serves."""
+        bad = [f"version {version}: {reason}" for version, reason in sorted(self._preparation.failures.items())]
+        if (failure := self._labels.failures.get(self._label or "")) is not None:
+            bad = [failure, *bad]
+        return "; ".join(bad) or f"no version of {self.name!r} is AVAILABLE"
 
     async def _carry_out(self, cause: events.Cause) -> None:
-        """Enters an event, prepares the versions that it needs, and enters the outcomes."""
-        needed = self._enter(cause)
-        while needed is not None:
-            version = ModelVersion(self.name, needed.version)
+        """Enters an event, prepares the versions that it needs, and enters the outcomes.
+
+        After a bad version the next best one follows, so that one bad version causes no outage. An order names its
+        version: it fails with it.
+        """
+        needed, bad = self._enter(cause), set[int]()
+        while needed is not None and needed.version not in bad:
             try:
-                prepared = await self.preparer.prepare(version)
+                prepared = await self._preparation.prepare(needed.version)
             except (PredictError, SpecError) as error:
-                self.log.error("version not prepared", model=str(version), error=str(error))  # noqa: TRY400  it is raised
-                is_servers_fault = isinstance(error, PredictError) and error.code in _SERVERS_FAULT
-                self._enter(events.Failed(version.version, is_own_fault=not is_servers_fault))
-                raise
-            needed = self._enter(events.Prepared(version.version, needed.cause), prepared)
+                self._enter(events.Failed(needed.version, is_own_fault(error)))
+                if isinstance(cause, events.Order) or not is_own_fault(error):
+                    raise
+                bad.add(needed.version)
+                needed = self._enter(cause)
+            else:
+                needed = self._enter(events.Prepared(needed.version, cause), prepared)
 
     def _enter(self, event: events.Event, *prepared: PreparedVersion) -> actions.Prepare | None:
         """Enters an event and executes its actions; returns the preparation that it needs."""

@@ -172,14 +172,15 @@ class _Change:
         """Takes orders over, and gives all users to the version that the orders lead to.
 
         That is the first possible one of: the pinned version, the one that serves in the other processes, the serving
-        version, the newest one; none of them is rejected. Without one the serving version stays.
+        version, the newest one; none of them is rejected or bad. Without one the serving version stays.
         """
         state = self.state
         if cause.epoch != state.epoch:
             raise PredictError("ABORTED", f"{state.model!r}: an unpin or a rollback came first")
-        allowed = state.available - cause.rejected
-        newest = state.newest(state.able(self._now) - cause.rejected)
-        choice = (cause.pinned, cause.version, state.serving, newest)
+        allowed = state.able(self._now) - cause.rejected
+        if not allowed and state.available - cause.rejected:
+            raise PredictError("FAILED_PRECONDITION", f"{state.model!r}: each version that is not rolled back is bad")
+        choice = (cause.pinned, cause.version, state.serving, state.newest(allowed))
         version = next((v for v in choice if v in allowed), state.serving)
         if version is not None and not self._is_ready(version, cause):
             return

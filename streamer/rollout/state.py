@@ -94,15 +94,17 @@ class State:
     def wanted(self, labelled: int | None, now: float) -> int | None:
         """The version that shall serve instead of the serving one; None: no change.
 
-        1. The pinned version, if it is available.
-        2. By label: the labelled version, older or newer. While the label leads nowhere, no first version serves.
+        1. The pinned version, if it is able.
+        2. By label: the labelled version, older or newer. While the label leads nowhere, no first version serves. If it
+           leads to a bad one, the first version is the newest one before that: nobody has approved a newer one yet.
         3. Else the newest one above the serving and all rejected ones that every server has.
         4. If the serving version has vanished: the newest one, even if the vanished one was pinned or the label
            leads nowhere; a rejected one only if there is no other.
         """
-        if self.pinned in self.available:
+        able = self.able(now)
+        if self.pinned in able:
             return self.pinned if self.pinned != self.serving else None
-        fit = self.able(now) - self.rejected
+        fit = able - self.rejected
         due = labelled if labelled in fit else None
         if self.serving is not None and self.serving in self.available:
             if self.pinned is not None:
@@ -113,8 +115,10 @@ class State:
             newer = (v for v in complete if v > max(self.rejected | {self.serving}))
             return max(newer, default=None)
         if self.by_label and (due is not None or self.serving is None):
-            return due
-        return self.newest(fit or self.able(now))
+            if labelled is None or labelled not in self.available - able:
+                return due
+            return max((v for v in fit if v < labelled), default=None)
+        return self.newest(fit or able)
 
     def newest(self, versions: frozenset[int]) -> int | None:
         """The newest one that every server has; if there is none, the newest one."""

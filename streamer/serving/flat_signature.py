@@ -69,8 +69,11 @@ def _input(name: str, columns: tuple[_Column, ...], info: TensorInfo, spec: Feat
     if info.dtype not in (*_INTEGERS, "float32"):
         raise SpecError(f"{where}: the model takes {info.dtype}; supported are int32, int64 and float32")
     width = sum(c.width if isinstance(c, IdColumns) else 1 for c in columns)
+    if info.dims is None:
+        raise SpecError(f"{where}: {width} columns, but the model takes any rank; export it with [n] or [n, {width}]")
     is_vector = len(info.dims) == 1
-    if len(info.dims) > 2 or (is_vector and width > 1) or (not is_vector and info.dims[1] not in (-1, width)):
+    fits = width == 1 if is_vector else len(info.dims) == 2 and info.dims[1] in (-1, width)
+    if not fits or info.dims[0] != -1:
         raise SpecError(f"{where}: {width} columns, but the model takes shape {list(info.dims)}")
     not_numeric = [c.feature.name for c in columns if isinstance(c, IdColumns)]
     if info.dtype == "float32" and not_numeric:

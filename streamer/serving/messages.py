@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from streamer.errors import BadReplyError
 from streamer.serving.protos import get_model_metadata_pb2, predict_pb2, types_pb2
@@ -17,6 +18,7 @@ _FLOAT = types_pb2.DT_FLOAT
 _MAX_DIMS = 8
 INVALID = ("nan", "infinite", "out_of_range")
 """The reasons for which a score is not valid."""
+_MAX_SPEC_BYTES = 8 * 2**20
 _DTYPES = {
     np.dtype(np.float32): _FLOAT,
     np.dtype(np.int32): types_pb2.DT_INT32,
@@ -102,23 +104,29 @@ def read_spec(reply: Any, version: ModelVersion) -> str:
     """The spec, as JSON, in a reply of the signature `feature_spec`.
 
     Raises:
-        BadReplyError: the reply does not hold one UTF-8 string.
+        BadReplyError: the reply does not hold one UTF-8 string of at most 8 MiB.
     """
     try:
         (value,) = reply.outputs["spec"].string_val
-        return bytes(value).decode()
+        spec = bytes(value).decode()
     except ValueError:  # not one value, or not UTF-8
         raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string") from None
+    if len(spec) > _MAX_SPEC_BYTES:
+        raise BadReplyError("INVALID_REPLY", f"{version}: its feature spec has {len(value)} bytes, more than 8 MiB")
+    return spec
 
 
 def read_signature(reply: Any, version: ModelVersion, name: str) -> SignatureInfo:
     """The inputs and outputs of a signature in a GetModelMetadata reply.
 
     Raises:
-        BadReplyError: the version has no such signature.
+        BadReplyError: the version has no such signature, or the reply cannot be decoded.
     """
     signatures = get_model_metadata_pb2.SignatureDefMap()
-    reply.metadata["signature_def"].Unpack(signatures)
+    try:
+        reply.metadata["signature_def"].Unpack(signatures)
+    except DecodeError:
+        raise BadReplyError("INVALID_REPLY", f"{version}: its signatures cannot be decoded") from None
     if name not in signatures.signature_def:
         raise BadReplyError("FAILED_PRECONDITION", f"{version} has no signature {name!r}")
     found = signatures.signature_def[name]
@@ -137,5 +145,9 @@ def read_version(reply: Any) -> int:
 
 
 def _tensor_info(found: Any) -> TensorInfo:
-    name = types_pb2.DataType.Name(found.dtype).removeprefix("DT_").lower()
-    return TensorInfo({"float": "float32"}.get(name, name), tuple(dim.size for dim in found.tensor_shape.dim))
+    names = types_pb2.DataType.DESCRIPTOR.values_by_number
+    # A newer TensorFlow may have dtypes without a name here.
+    name = names[found.dtype].name.removeprefix("DT_").lower() if found.dtype in names else f"dtype {found.dtype}"
+    shape = found.tensor_shape
+    dims = None if shape.unknown_rank else tuple(dim.size for dim in shape.dim)
+    return TensorInfo({"float": "float32"}.get(name, name), dims)

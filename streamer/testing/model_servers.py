@@ -24,7 +24,7 @@ class Loaded:
 
     def takes(self, inputs: BatchInputs) -> bool:
         """Whether the rows were encoded with the version's spec."""
-        return all(getattr(inputs, name).shape[1:] == info.dims[1:] for name, info in self.inputs().items())
+        return all(getattr(inputs, name).shape[1:] == (info.dims or ())[1:] for name, info in self.inputs().items())
 
 
 @dataclass

@@ -76,7 +76,7 @@ async def test_the_first_version_serves_once_it_is_warm() -> None:
         assert server.calls == 1, "it has scored before it serves"
         assert model.describe() == {
             "model": "ctr", "label": None, "serving": 4, "incoming": None, "previous": None, "canary": None,
-            "shadow": None, "pinned": None, "rolled_back": [],
+            "shadow": None, "pinned": None, "rolled_back": [], "bad": {},
         }  # fmt: skip
 
 
@@ -142,7 +142,7 @@ async def test_a_server_that_is_busy_costs_a_version_no_pause() -> None:
         with pytest.raises(PredictError, match="INVALID_REPLY"):
             await model.refresh()
         server.answer = low
-        with pytest.raises(PredictError, match="no version"):
+        with pytest.raises(PredictError, match="UNAVAILABLE: version 1: INVALID_REPLY"):
             await model.refresh()
     server = Server(versions=(1,))
     async with model_of(server) as (model, _):

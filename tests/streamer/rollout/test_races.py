@@ -206,9 +206,24 @@ async def test_a_version_of_another_process_that_cannot_be_prepared_is_an_error(
     rig = Rig(1, 2)
     await rig.model.refresh()
     rig.servers.servers[0][1] = Loaded(ONE_SPEC, fault="INTERNAL")
-    with pytest.raises(PredictError, match="INTERNAL"):
+    with pytest.raises(PredictError, match="each version that is not rolled back is bad"):
         await rig.model.adopt(ModelOrders("ctr", 1, rolled_back=frozenset({2})))
     assert rig.roles() == (2, None, None, None)
+
+
+@virtual
+async def test_a_bad_version_of_another_process_does_not_keep_its_other_orders_away() -> None:
+    rig = Rig(1, 2, 4)
+    await rig.model.refresh()
+    rig.servers.servers[0][2] = Loaded(ONE_SPEC, fault="INTERNAL")
+    await rig.model.adopt(ModelOrders("ctr", 2, 2, rolled_back=frozenset({4})))
+    assert rig.roles() == (1, None, None, 2), "not the rolled back one"
+    rig.servers.servers[0][2] = Loaded(ONE_SPEC)
+    await asyncio.sleep(31)  # of the virtual clock
+    for _ in range(2):
+        await rig.model.refresh()
+        await asyncio.sleep(11)
+    assert rig.roles() == (2, None, 1, 2), "the pinned version serves as soon as it is good"
 
 
 @virtual
