@@ -19,6 +19,7 @@ from model_training.commands.data import (
 from model_training.commands.output import console, fail_clearly
 from model_training.config.gate import GateConfig
 from model_training.errors import ConfigError, DataError, ExportError
+from model_training.export.versions import found_in
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ def evaluate(
     with fail_clearly():
         limits = GateConfig.from_yaml(gate)
         load_tensorflow()
-        from model_training.publishing.publish import newest  # noqa: PLC0415
-
-        served = against if against is None or (against / "saved_model.pb").exists() else newest(against)
+        served = against if against is None or (against / "saved_model.pb").exists() else newest_version(against)
         if against is not None and served is None:
             raise ConfigError(f"--against {against}: holds no version")
         _, found = evaluated(
@@ -74,6 +73,21 @@ def evaluate(
         show(found)
         if report is not None:
             write_report(report, asdict(found))
+
+
+def newest_version(base_path: Path) -> Path | None:
+    """The newest complete version, if there is one; names newer ones that are broken.
+
+    Raises:
+        ExportError: the folder cannot be read.
+    """
+    newest = None
+    for found in reversed(found_in(base_path)):
+        if found.fault is None:
+            newest = found.path
+            break
+        console.print(f"{found.path}: {found.fault}; ignored, but servers try to load it", style="yellow")
+    return newest
 
 
 def evaluated(

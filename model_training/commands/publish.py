@@ -14,6 +14,7 @@ from model_training.commands.evaluate import (
     ReportOption,
     UserOption,
     evaluated,
+    newest_version,
     show,
     write_report,
 )
@@ -58,10 +59,10 @@ def publish(
         expected = None if spec is None else load_spec(spec)
         load_tensorflow()
         from model_training.publishing.gate import decide  # noqa: PLC0415
-        from model_training.publishing.publish import Labelling, newest  # noqa: PLC0415
+        from model_training.publishing.publish import Labelling  # noqa: PLC0415
         from model_training.publishing.publish import publish as put  # noqa: PLC0415
 
-        served = newest(to)
+        served = newest_version(to)
         servable, found = evaluated(
             context,
             candidate,

@@ -2,7 +2,7 @@
 
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from model_training.errors import ExportError
+from model_training.errors import ConfigError, ExportError
 from model_training.export.servable import Servable
-from model_training.export.versions import new_version, remove_old, versions_in
+from model_training.export.versions import Found, beyond, found_in, model_name, new_version, remove_old
 from model_training.export.warmup import WARMUP, write_warmup
 from model_training.publishing.version_labels import with_label, write_labels
 from streamer.features import Layout
@@ -29,11 +29,18 @@ class Labelling:
     model_config: Path
     label: str
 
+    def text(self, base_path: Path, version: int, left: Sequence[Found]) -> str:
+        """The file's new text; raises as `with_label`."""
+        return with_label(self.model_config, base_path, self.label, version, left)
+
 
 def newest(base_path: Path) -> Path | None:
-    """The folder of the newest version, which servers prefer; None if there is no version."""
-    versions = versions_in(base_path)
-    return base_path / str(versions[-1]) if versions else None
+    """The folder of the newest complete version, which the scorer prefers; None if there is no version.
+
+    Raises:
+        ExportError: the folder cannot be read.
+    """
+    return next((found.path for found in reversed(found_in(base_path)) if found.fault is None), None)
 
 
 def publish(
@@ -66,30 +73,36 @@ def publish(
             served, or another version has become the newest. Nothing has changed, unless the message says that the
             version is published.
     """
-    present = versions_in(base_path)
+    present = found_in(base_path)
     if (now := newest(base_path)) != compared_with:
         raise ExportError(f"{now or base_path}: the candidate was not compared with this version; run publish again")
-    last = present[-1] if present else 0
-    number = last + 1 if version is None else version
+    last = present[-1].number if present else 0
+    number = max(last, 0) + 1 if version is None else version
     if present and number < last:
         raise ExportError(f"version {number}: {base_path} already has version {last}, which servers prefer")
-    model_config = None
+    path = base_path / str(number)
     if labelling is not None:
-        left = sorted({*present, number})[-keep:]
-        model_config = with_label(labelling.model_config, base_path, labelling.label, number, left)
+        labelling.text(base_path, number, _left([*present, Found(number, path, None)], keep))
     with new_version(base_path, number) as partial:
         shutil.copytree(candidate.path, partial)
         # The warm-up requests must have the name under which this folder is served.
-        write_warmup(Layout(candidate.spec), partial / WARMUP, base_path.resolve().name)
+        write_warmup(Layout(candidate.spec), partial / WARMUP, model_name(base_path))
         written = orjson.dumps({**card, **_origin(candidate)}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         (partial / CARD).write_bytes(written)
-    path = base_path / str(number)
     try:
-        if labelling is not None and model_config is not None:
-            write_labels(labelling.model_config, model_config)
+        if labelling is not None:
+            # The file is read again: another model's label may have moved meanwhile.
+            text = labelling.text(base_path, number, _left(found_in(base_path), keep))
+            write_labels(labelling.model_config, text)
         return path, remove_old(base_path, keep)
-    except ExportError as error:
+    except (ConfigError, ExportError) as error:
         raise ExportError(f"{path} is published, but a later step failed: {error}") from error
+
+
+def _left(found: Sequence[Found], keep: int) -> list[Found]:
+    """The versions that `remove_old` leaves."""
+    removed = beyond(found, keep)
+    return [each for each in found if each not in removed]
 
 
 def _origin(candidate: Servable) -> dict[str, Any]:

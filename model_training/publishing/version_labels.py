@@ -14,7 +14,8 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from model_training.errors import ConfigError, ExportError
-from model_training.export.versions import versions_in
+from model_training.export.versions import Found, found_in, model_name
+from model_training.publishing.config_text import set_in_text
 
 
 def set_label(path: Path, base_path: Path, label: str, version: int) -> None:
@@ -24,55 +25,60 @@ def set_label(path: Path, base_path: Path, label: str, version: int) -> None:
         ConfigError: the file cannot be read, or has no such model.
         ExportError: the server would not serve that version, or the file cannot be written.
     """
-    write_labels(path, with_label(path, base_path, label, version, versions_in(base_path)))
+    write_labels(path, with_label(path, base_path, label, version, found_in(base_path)))
 
 
-def with_label(path: Path, base_path: Path, label: str, version: int, versions: Sequence[int]) -> str:
+def with_label(path: Path, base_path: Path, label: str, version: int, versions: Sequence[Found]) -> str:
     """The file's new text with `label` assigned, after a check of all the model's labels.
 
-    Each label must name one of the future `versions`. Comments before the first setting are kept; other comments are
-    lost.
+    Each label must name one of the future `versions`. Only the label changes; the rest of the text is kept.
 
     Raises:
-        ConfigError: the file cannot be read, or has no such model.
+        ConfigError: the file cannot be read, or has no such model or two of them.
         ExportError: a label of the model would name a version that is not served.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()
         config = text_format.Parse(text, ModelServerConfig())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except text_format.ParseError as error:
+    except (text_format.ParseError, RecursionError) as error:
         raise ConfigError(f"{path}: not a model config of TensorFlow Serving: {error}") from error
-    name = base_path.resolve().name
-    models = {model.name: model for model in config.model_config_list.config}
-    if name not in models:
-        raise ConfigError(f"{path}: has no model {name!r}; it has {', '.join(map(repr, models)) or 'none'}")
-    models[name].version_labels[label] = version
-    served = _served(models[name].model_version_policy, versions)
-    for known, labelled in sorted(models[name].version_labels.items()):
+    name = model_name(base_path)
+    models = [model.name for model in config.model_config_list.config]
+    if models.count(name) != 1:
+        known = ", ".join(map(repr, models)) or "none"
+        how_many = "twice" if name in models else "no"
+        raise ConfigError(f"{path}: has {how_many} model {name!r}; it has {known}")
+    position = models.index(name)
+    model = config.model_config_list.config[position]
+    model.version_labels[label] = version
+    served = _served(model.model_version_policy, versions)
+    for known, labelled in sorted(model.version_labels.items()):
         if labelled not in served:
+            faults = {found.number: f"; {found.path}: {found.fault}" for found in versions if found.fault}
             raise ExportError(
                 f"label {known!r} would name version {labelled} of {name!r}, which the policy in {path} does not serve"
-                f" (served versions: {', '.join(map(str, served)) or 'none'})"
+                f" (served versions: {', '.join(map(str, served)) or 'none'}){faults.get(labelled, '')}"
             )
-    head = []
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("#"):
-            break
-        head.append(line)
-    return "\n".join([*head, text_format.MessageToString(config)])
+    changed = set_in_text(text, position, label, version)
+    if changed is None or text_format.Parse(changed, ModelServerConfig()) != config:
+        raise ConfigError(f"{path}: the label cannot be set without a change of other settings; set it by hand")
+    return changed
 
 
 def write_labels(path: Path, text: str) -> None:
     """Replaces the file atomically: a server that polls it reads the old or the new file.
 
+    A symbolic link stays; the file that it leads to is replaced.
+
     Raises:
         ExportError: the file cannot be written.
     """
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with partial.open("w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -84,12 +90,18 @@ def write_labels(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _served(policy: Any, versions: Sequence[int]) -> list[int]:
-    """The versions of a model that a `ServableVersionPolicy` serves, oldest first."""
+def _served(policy: Any, versions: Sequence[Found]) -> list[int]:
+    """The versions of a model that a `ServableVersionPolicy` serves, oldest first.
+
+    A broken version takes one of the places of `latest`, and is not served.
+    """
+    numbers = sorted(found.number for found in versions)
     match policy.WhichOneof("policy_choice"):
         case "all":
-            return sorted(versions)
+            aspired = numbers
         case "specific":
-            return sorted(set(versions) & set(policy.specific.versions))
+            aspired = [number for number in numbers if number in set(policy.specific.versions)]
         case _:
-            return sorted(versions)[-max(policy.latest.num_versions, 1) :]
+            aspired = numbers[-max(policy.latest.num_versions, 1) :]
+    broken = {found.number for found in versions if found.fault}
+    return [number for number in aspired if number not in broken]

@@ -7,6 +7,8 @@ import enum
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from model_training.export.versions import version_number
+
 
 @dataclass(frozen=True, slots=True)
 class VersionPolicy:
@@ -66,5 +68,5 @@ def plan(on_disk: Collection[int], held: Mapping[int, Phase], policy: VersionPol
 
 
 def versions_of(names: Iterable[str]) -> dict[int, str]:
-    """Version → folder name for names that are integers, zero-padded or not; skips other names."""
-    return {int(name): name for name in sorted(names) if name.isascii() and name.isdigit() and int(name) < 2**63}
+    """Version → name of the folder or file, by the rule of TensorFlow Serving; of two names the last one counts."""
+    return {number: name for name in sorted(names) if (number := version_number(name)) is not None}

@@ -137,7 +137,12 @@ def session_config(flags: ServerFlags) -> ConfigProto:
 
 
 def load(servable_id: ServableId, path: Path, flags: ServerFlags) -> Servable:
-    """Loads a SavedModel of TensorFlow 1 or 2. Raises `StatusError` with TensorFlow's code."""
+    """Loads a SavedModel of TensorFlow 1 or 2. Raises `StatusError` with TensorFlow's code.
+
+    As TensorFlow Serving it also loads a graph whose variables are missing; each call of it then fails.
+    """
+    if path.is_file():
+        raise StatusError(code_of_number(9), f"{path}/saved_model.pb; Not a directory")
     if not any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
         text = f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
         raise StatusError(code_of_number(5), text)
@@ -146,8 +151,12 @@ def load(servable_id: ServableId, path: Path, flags: ServerFlags) -> Servable:
         graph = Graph()
         with graph.as_default():
             session = Session(graph=graph, config=session_config(flags))
-            loader = SavedModelLoader(str(path))
-            meta_graph = loader.load(session, flags.saved_model_tags.split(","))
+            loader, tags = SavedModelLoader(str(path)), flags.saved_model_tags.split(",")
+            saver, _ = loader.load_graph(graph, tags)
+            if (path / "variables" / "variables.index").is_file():
+                loader.restore_variables(session, saver)
+            loader.run_init_ops(session, tags)
+            meta_graph = loader.get_meta_graph_def_from_tags(tags)
             graph.finalize()
     except OpError as error:
         _close(session)

@@ -18,6 +18,7 @@ from tensorflow_serving.apis import predict_pb2
 from typer.testing import CliRunner, Result
 
 from model_training.commands import app
+from model_training.commands.evaluate import newest_version
 from model_training.data.click_log import encode_log, read_log
 from model_training.errors import ExportError
 from model_training.export import versions
@@ -31,6 +32,7 @@ from model_training.publishing.version_labels import set_label
 from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec, Layout
 from tests.model_training.conftest import SPEC
+from tests.model_training.export.test_versions import write_version
 
 pytestmark = pytest.mark.tensorflow
 
@@ -177,6 +179,41 @@ def test_a_failure_before_publication_changes_nothing(
         _put(servable, base, version=5)
 
 
+def test_a_broken_version_is_named_and_the_next_number_is_above_it(
+    tmp_path: Path, candidates: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    servable, base = Servable.load(candidates[0]), tmp_path / "ctr"
+    _put(servable, base)
+    write_version(base / "2", "variables/variables.index")
+    (base / "4").touch()
+    assert newest_version(base) == publishing.newest(base) == base / "1"
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "ctr/2: variables are missing; ignored, but servers try to load it" in printed
+    assert "ctr/4: not a folder; ignored, but servers try to load it" in printed
+    assert _put(servable, base, keep=2) == base / "5"
+    assert _listed(base) == ["1", "2", "4", "5"], "broken ones do not count as versions that remain"
+    (base / str(2**63 - 1)).touch()
+    with pytest.raises(ExportError, match=r"must be a positive integer below 2\^63"):
+        _put(servable, base)
+
+
+def test_a_label_of_another_model_that_moves_meanwhile_is_kept(
+    tmp_path: Path, candidates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servable, base, config = Servable.load(candidates[0]), tmp_path / "ctr", tmp_path / "models.config"
+    other = write_version(tmp_path / "cvr" / "7").parent
+    config.write_text(f'model_config_list {{ config {{ name: "ctr" base_path: "{base}" }} config {{ name: "cvr" }} }}')
+
+    def slowly(*_: object) -> None:
+        set_label(config, other, "stable", 7)
+
+    monkeypatch.setattr(publishing, "write_warmup", slowly)
+    _put(servable, base, labelling=publishing.Labelling(config, "stable"))
+    text = config.read_text(encoding="utf-8")
+    assert 'name: "cvr" version_labels { key: "stable" value: 7 }' in text
+    assert f'base_path: "{base}" version_labels {{ key: "stable" value: 1 }}' in text
+
+
 def test_a_failure_after_publication_says_that_the_version_is_published(
     tmp_path: Path, candidates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,8 +279,9 @@ def test_two_writers_of_one_version_use_different_files(tmp_path: Path, monkeypa
 def test_a_version_that_another_publisher_removes_counts_as_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "3").mkdir()
-    monkeypatch.setattr(versions, "versions_in", lambda _: [1, 3])
+    write_version(tmp_path / "3")
+    found = [versions.Found(number, tmp_path / str(number), None) for number in (1, 3)]
+    monkeypatch.setattr(versions, "found_in", lambda _: found)
     assert remove_old(tmp_path, 1) == [1]
 
 

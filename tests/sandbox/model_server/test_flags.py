@@ -81,8 +81,8 @@ def test_the_process_rejects_a_flag_with_a_line_and_a_status_without_loading_ten
     ]
 
 
-def test_versions_are_the_folders_with_whole_numbers_as_names() -> None:
-    assert versions_of(["1", "00000123", "tmp-4", "x", "1.5", "-1", "", "²"]) == {1: "1", 123: "00000123"}
+def test_of_two_names_of_one_version_the_last_one_counts() -> None:
+    assert versions_of(["1", "00000123", "tmp-4", "123", "-1", " 1"]) == {-1: "-1", 1: "1", 123: "123"}
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,26 @@ def test_a_broken_model_fails_with_its_reason_after_its_retries_while_the_old_on
     assert house.client.line(2.0, "warm") == 3.0
 
 
+def test_a_version_without_its_variables_is_available_and_each_call_fails(house: House) -> None:
+    partial = shutil.copytree(house.models / "plus_three", house.base / "half")
+    shutil.rmtree(partial / "variables")
+    partial.rename(house.base / "pair" / "3")
+    eventually(lambda: house.client.states("pair").get(3) == "AVAILABLE", "it has loaded")
+    failure = house.client.line(2.0, "pair", version=3)
+    assert isinstance(failure, Failure)
+    assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
+    shutil.rmtree(house.base / "pair" / "3")
+    eventually(lambda: house.client.states("pair").get(3) == "END", "it is unloaded")
+
+
+def test_a_file_with_a_number_as_its_name_is_a_version_that_fails(house: House) -> None:
+    file = house.base / "pair" / " 04"
+    file.touch()
+    eventually(lambda: house.client.states("pair").get(4) == "END", "the load has failed")
+    assert house.client.status("pair", 4) == {4: ("END", 9, f"{file}/saved_model.pb; Not a directory")}
+    file.unlink()
+
+
 def test_a_new_version_takes_over_without_a_single_failed_request(house: House) -> None:
     answers: list[float | Failure] = []
     stop = threading.Event()
