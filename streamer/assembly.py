@@ -13,8 +13,9 @@ from streamer.kafka.backpressure import Backpressure
 from streamer.kafka.delivery import Delivery
 from streamer.kafka.lag import Lag
 from streamer.kafka.offsets import OffsetTracker
-from streamer.kafka.opening import CommitsOf
+from streamer.kafka.opening import CommitsOf, TopicNow, no_topic_id
 from streamer.kafka.partition_transactions import TransactionContext
+from streamer.kafka.positions import Positions
 from streamer.kafka.receipt import WALL_CLOCK, Receipt
 from streamer.kafka.sink import Sink
 from streamer.kafka.source import Source
@@ -168,27 +169,32 @@ class Assembly:
         commits_of: CommitsOf,
         transactions: Transactions | None = None,
         *,
+        topic_now: TopicNow = no_topic_id,
         wall_clock: Callable[[], float] = WALL_CLOCK,
         backlog_consumer: Callable[[], Any] | None = None,
     ) -> Source:
         """The source of records.
 
         `consumer`: aiokafka's, or that of `streamer.testing`. `backlog_consumer` makes a consumer without a group.
+        `topic_now`: without it, a topic that is created again is not noticed.
         """
         settings, metrics, log = self.settings, self.metrics, self.log
         split = SplitOffsets(offsets)
         backlog = Backlog(consumer, settings, metrics, log, wall_clock)
+        delivery = Delivery(consumer, split, backlog, transactions, commits_of, topic_now, settings, metrics, log)
+        lag, drain_s = Lag(consumer, split, metrics, wall_clock), settings.service.drain_ms / 1e3
         return Source(
             consumer,
             split,
-            Delivery(consumer, split, backlog, transactions, commits_of, settings, metrics, log),
+            delivery,
             Backpressure(offsets, settings.source, settings.offsets.max_uncommitted_records),
-            Lag(consumer, split, metrics, wall_clock),
+            lag,
+            Positions(consumer, split, delivery, lag, log, self.clock, self.spawn, drain_s),
             settings.source,
             metrics,
             log,
             Receipt(split, settings.source, metrics, self.clock, wall_clock),
             self.clock,
-            revoke_s=settings.service.drain_ms / 1e3,
+            revoke_s=drain_s,
             new_backlog_consumer=backlog_consumer or partial(clients.backlog_consumer, settings),
         )

@@ -58,6 +58,7 @@ class Metrics:
         self.unacknowledged_bytes = self._gauge("source_unacknowledged_bytes", "bytes of unacknowledged records")
         self.paused = self._gauge("source_paused_partitions", "partitions paused at their share of the bound")
         self.skipped = self._counter("source_skipped_records", "records passed over without an answer", "reason")
+        self.resets = self._counter("source_position_resets", "partitions read again from their beginning", "reason")
         self.backlog = self._gauge("source_backlog_records", "older records that the second reader has still to answer")
         self.lag = self._gauge("source_lag_records", "records that are unread or unacknowledged", "partition")
         self.lag_seconds = self._gauge("source_lag_seconds", "age of the last record read; 0 at the end", "partition")

@@ -19,6 +19,7 @@ from streamer.errors import ConfigError, FencedError, PredictError, UnreachableE
 from streamer.kafka import clients, groups, topics
 from streamer.kafka.offsets import OffsetTracker
 from streamer.kafka.source import Source
+from streamer.kafka.topic_ids import topic_fingerprint
 from streamer.metrics import Metrics
 from streamer.ops.http_server import HttpServer
 from streamer.ops.worker_handlers import WorkerHandlers
@@ -151,7 +152,9 @@ class Service:
             transactions = assembly.transactions(offsets)
             stack.push_async_callback(self._in_time, "transactions", transactions.stop)
         commits_of = partial(groups.commits_of, settings)
-        source = assembly.source(self._consumer(), offsets, commits_of, transactions)
+        consumer = self._consumer()
+        topic_now = partial(topic_fingerprint, consumer, settings.source.topic)
+        source = assembly.source(consumer, offsets, commits_of, transactions, topic_now=topic_now)
         stack.push_async_callback(self._in_time, "consumer", source.stop)
         await self._until_done("brokers", source.start, clients.UNAVAILABLE)
         scorer = assembly.scorer(
@@ -173,6 +176,7 @@ class Service:
             side = [
                 tasks.spawn(self._read(source.backlog.chunks(), backlog), "backlog"),
                 tasks.spawn(self._commit_when_due(source), "commit"),
+                tasks.spawn(source.positions.watch(), "positions"),
                 tasks.spawn(scorer.models.poll(), "models"),
                 tasks.spawn(self._measure_loop(), "loop delay"),
                 *(tasks.spawn(output.run(), "side output") for output in scorer.side_outputs),

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from streamer.kafka.poison import PREFIX, is_number
+
 # A commit's metadata is the mark of `streamer.kafka.poison`, followed by the ranges: `… answered 5-9,12-20`. A worker
 # of release 0.1 does not know such a mark: it isolates the partition and answers the ranges again.
 _WORD = " answered "
@@ -27,13 +29,15 @@ Ranges = tuple[Range, ...]
 def parse(metadata: str) -> tuple[str, Ranges]:
     """Splits a commit's metadata into its mark and its ranges.
 
-    Ranges that cannot be read count as none.
+    Ranges that cannot be read count as none, as do those of another program.
     """
     mark, _, text = metadata.partition(_WORD)
+    if not mark.startswith(PREFIX):
+        return mark, ()
     found = []
     for part in text.split(",") if text else ():
         start, _, end = part.partition("-")
-        if not (start.isdecimal() and end.isdecimal()):
+        if not (is_number(start) and is_number(end)):
             return mark, ()
         found.append(Range(int(start), int(end)))
     return mark, joined(found)

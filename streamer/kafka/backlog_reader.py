@@ -1,7 +1,7 @@
 """Reads the older records of partitions beside the live ones."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +47,7 @@ class BacklogReader:
     after_acknowledged: Callable[[Origin], None]
     admission: asyncio.Lock
     changed: asyncio.Event
+    out_of_range: Callable[[Iterable[TopicPartition]], None]
     settings: SourceSettings
     max_uncommitted: int
     metrics: Metrics
@@ -171,6 +172,11 @@ class BacklogReader:
             before = self.offsets.backlog_of(top)
             self.offsets.pass_over(top, first)
             deleted = before - self.offsets.backlog_of(top)
+            if not deleted:
+                # The log ends before the gap.
+                self.out_of_range([top])
+                await asyncio.sleep(_RETRY_S)
+                continue
             self.metrics.skipped.labels("deleted").inc(deleted)
             self.log.warning(
                 "backlog deleted by the topic's retention", partition=f"{top.topic}/{top.partition}", records=deleted

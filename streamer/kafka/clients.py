@@ -73,14 +73,15 @@ def member(settings: Settings) -> AIOKafkaConsumer:
 
     A fetch that begins before they are paused returns one batch at most.
     """
-    return _group_consumer(settings, fetch_max_bytes=1, max_partition_fetch_bytes=1)
+    return _group_consumer(settings, fetch_max_bytes=1, max_partition_fetch_bytes=1, auto_offset_reset="earliest")
 
 
 def _reading_options(settings: Settings) -> dict[str, Any]:
     source = settings.source
     return {
         "enable_auto_commit": False,
-        "auto_offset_reset": source.start_at,
+        # aiokafka would pass over records in silence; `Opening` finds the position.
+        "auto_offset_reset": "none",
         "fetch_max_wait_ms": source.fetch_max_wait_ms,
         "max_partition_fetch_bytes": source.max_partition_fetch_bytes,
         "isolation_level": "read_committed",

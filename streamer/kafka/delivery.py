@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -11,8 +10,10 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
 from streamer.kafka.backlog import Backlog
-from streamer.kafka.opening import CommitsOf, Opening, metadata_of
+from streamer.kafka.opening import CommitsOf, Opening, TopicNow
 from streamer.kafka.poison import Mark, PoisonDetector
+from streamer.kafka.receipt import Admitted
+from streamer.kafka.seeking import seek_back
 from streamer.kafka.split_offsets import SplitOffsets
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
@@ -20,13 +21,6 @@ from streamer.settings import Settings
 from streamer.types import Partition
 
 _RETRY_S = 1.0
-
-
-class Admitted(NamedTuple):
-    """A record to process; `is_suspect` if it was alone in flight when workers died."""
-
-    record: ConsumerRecord
-    is_suspect: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +40,7 @@ class Delivery:
     backlog: Backlog
     transactions: Transactions | None
     commits_of: CommitsOf
+    topic_now: TopicNow
     settings: Settings
     metrics: Metrics
     log: FilteringBoundLogger
@@ -67,8 +62,8 @@ class Delivery:
             delivery.deaths_before_isolation,
             delivery.deaths_before_dead_letter,
         )
-        clients = self.consumer, self.transactions
-        self._opening = Opening(*clients, self.commits_of, self.backlog, self._detector, settings, self.log)
+        brokers = self.consumer, self.transactions, self.commits_of, self.topic_now
+        self._opening = Opening(*brokers, self.backlog, self._detector, settings, self.metrics, self.log)
 
     @property
     def is_isolating(self) -> bool:
@@ -83,12 +78,9 @@ class Delivery:
     @property
     def suspects(self) -> Mapping[Partition, int]:
         """Partitions with deaths at their position, with the number of deaths."""
-        found = {
-            p: self._detector.deaths(p, offset)
-            for p in self._opened
-            if (offset := self.offsets.last_committed(p)) is not None
-        }
-        return {partition: deaths for partition, deaths in found.items() if deaths}
+        commits = {p: self.offsets.last_committed(p) for p in self._opened}
+        found = {p: self._detector.deaths(p, offset) for p, offset in commits.items() if offset is not None}
+        return {p: deaths for p, deaths in found.items() if deaths}
 
     @property
     def partitions(self) -> frozenset[Partition]:
@@ -134,7 +126,7 @@ class Delivery:
         if self._is_at_most_once:
             after = {(record.topic, record.partition): (record.offset + 1, Mark()) for record in ours}
             if not await self._commit_with_retries(after):
-                self._seek_back(ours)
+                seek_back(self.consumer, ours)
                 return []
         elif self.is_isolating:
             return await self._admit_isolated(ours)
@@ -148,7 +140,7 @@ class Delivery:
     async def _admit_isolated(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
         if len(records) > 1 or self.offsets.unacknowledged or self.offsets.committable():
             # They were read before the partition was isolated, or the last mark still names another record.
-            self._seek_back(records)
+            seek_back(self.consumer, records)
             return []
         (record,) = records
         partition = (record.topic, record.partition)
@@ -157,14 +149,6 @@ class Delivery:
         if mark is not None and not await self._commit_with_retries({partition: (record.offset, mark)}):
             return []
         return [Admitted(record, is_suspect)]
-
-    def _seek_back(self, records: Sequence[ConsumerRecord]) -> None:
-        """Makes records that were not admitted be read again, unless their partition is lost."""
-        assigned = self.consumer.assignment()
-        for record in reversed(records):
-            top = TopicPartition(record.topic, record.partition)
-            if top in assigned:
-                self.consumer.seek(top, record.offset)
 
     async def end_isolation(self, found: Sequence[ConsumerRecord]) -> None:
         """Ends the isolation of partitions that have nothing left to read.
@@ -217,7 +201,26 @@ class Delivery:
         self.begin_close(closing)
         for attempt in [self._attempts[p] for p in closing if p in self._attempts]:
             await attempt.wait()
-        going = [partition for partition in closing if partition in self._opened]
+        await self._release([partition for partition in closing if partition in self._opened])
+
+    async def reopen(self, partition: Partition, *, is_out_of_range: bool) -> None:
+        """Opens a partition again, at a position that its log has. Raises FencedError as `commit`.
+
+        `is_out_of_range`: the brokers have rejected a fetch at its position.
+        """
+        if partition in self._opened and partition not in self._closing:
+            # With a commit, also on a new topic: its evidence shows the next worker that the log is another one.
+            await self._release([partition])
+            if is_out_of_range:
+                self._opening.out_of_range.add(partition)
+            await self.open([partition])
+
+    def is_of_another_topic(self, partition: Partition, topic: int) -> bool:
+        """Whether a partition was opened before its topic was created with this fingerprint."""
+        return partition in self._opened and self._opening.evidence[partition].is_of_another(topic)
+
+    async def _release(self, going: Sequence[Partition]) -> None:
+        """Commits for the last time, and forgets the partitions."""
         try:
             await self.commit()
             # A worker that releases a partition has not crashed, even if records are unacknowledged. But those may be
@@ -246,6 +249,7 @@ class Delivery:
         for partition in new:
             self.offsets.open(partition, starts[partition])
             self.consumer.seek(TopicPartition(*partition), starts[partition].live)
+            self.consumer.resume(TopicPartition(*partition))
         self._opened.update(new)
         self.backlog.opened.set()
         self._isolation_changed()
@@ -253,7 +257,8 @@ class Delivery:
     async def _commit(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
         # Before the commit: live records that are acknowledged meanwhile are not in it.
         answered = {partition: self.offsets.answered(partition) for partition in commits}
-        with_metadata = {TopicPartition(*p): (at, metadata_of(mark, answered[p])) for p, (at, mark) in commits.items()}
+        text = self._opening.metadata
+        with_metadata = {TopicPartition(*p): (at, text(p, mark, answered[p])) for p, (at, mark) in commits.items()}
         try:
             # Without a broker aiokafka retries without a limit, which would delay a worker that leaves.
             async with asyncio.timeout(self.settings.kafka.request_timeout_ms / 1e3):
@@ -276,7 +281,7 @@ class Delivery:
         return False
 
     def _metadata(self, p: Partition, offset: int) -> str:
-        return metadata_of(self._detector.mark(p, offset), self.offsets.answered(p))
+        return self._opening.metadata(p, self._detector.mark(p, offset), self.offsets.answered(p))
 
     def _stops_retries(self, partitions: Iterable[Partition]) -> bool:
         return self._retries_stopped or not self._closing.isdisjoint(partitions)

@@ -27,7 +27,7 @@ async def commits_of(settings: Settings, partitions: Iterable[Partition]) -> Map
     absent = [f"{topic}/{number}" for topic, number in wanted if (topic, number) not in found]
     if absent:
         raise KafkaError(f"the coordinator of group {settings.kafka.group_id} cannot answer now: {', '.join(absent)}")
-    return {(top.topic, top.partition): (at.offset, at.metadata) for top, at in found.items() if at.offset >= 0}
+    return {(top.topic, top.partition): (at.offset, at.metadata or "") for top, at in found.items() if at.offset >= 0}
 
 
 async def check_group(settings: Settings) -> None:

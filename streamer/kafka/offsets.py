@@ -69,6 +69,12 @@ class OffsetTracker:
             if not self._is_committed(partition, first):
                 acknowledged.append(first)
 
+    def passed(self, partition: Partition, offset: int) -> None:
+        """The log has no record before `offset` that was not received, as after the end of a transaction."""
+        position = self.acknowledged_up_to(partition)
+        if position is not None and offset > position and not self._open.get(partition):
+            self._next[partition] = offset
+
     def committable(self) -> dict[Partition, int]:
         """The offset to commit for each partition whose offset has increased since its last commit."""
         return {p: n for p, n in self._next.items() if n > self._committed.get(p, -1)}

@@ -1,7 +1,7 @@
 """Finds where a worker begins to read its partitions, and marks them as its own."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from structlog.typing import FilteringBoundLogger
@@ -9,14 +9,32 @@ from structlog.typing import FilteringBoundLogger
 from streamer.kafka import answered_ranges
 from streamer.kafka.answered_ranges import Ranges
 from streamer.kafka.backlog import Backlog
+from streamer.kafka.first_position import Log, Position, position_of, without_commit
+from streamer.kafka.log_evidence import Evidence
 from streamer.kafka.poison import Mark, PoisonDetector
 from streamer.kafka.split_offsets import Start
 from streamer.kafka.transactions import Transactions
+from streamer.metrics import Metrics
 from streamer.settings import Settings
 from streamer.types import Partition
 
 CommitsOf = Callable[[Iterable[Partition]], Awaitable[Mapping[Partition, tuple[int, str]]]]
 """Returns the committed offsets of partitions with their metadata; partitions without a commit are absent."""
+TopicNow = Callable[[], Awaitable[int]]
+"""Returns the fingerprint of the input topic's id; 0 if the brokers have no ids. Raises KafkaError."""
+
+
+async def no_topic_id() -> int:
+    """A `TopicNow` of brokers without topic ids."""
+    return 0
+
+
+_MESSAGES = {
+    "added": "partition without a commit in a group that has others, read from its beginning",
+    "deleted": "records were deleted before they were read",
+    "truncated": "the log ends before its commit, read from its beginning",
+    "recreated": "the topic was deleted and created again, read from its beginning",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +44,16 @@ class Opening:
     consumer: AIOKafkaConsumer
     transactions: Transactions | None
     commits_of: CommitsOf
+    topic_now: TopicNow
     backlog: Backlog
     detector: PoisonDetector
     settings: Settings
+    metrics: Metrics
     log: FilteringBoundLogger
+    evidence: dict[Partition, Evidence] = field(default_factory=dict)
+    """Of the partitions that this process has opened, also earlier."""
+    out_of_range: set[Partition] = field(default_factory=set)
+    """Partitions whose commit the brokers have rejected as a position."""
 
     async def starts(
         self, new: Sequence[Partition], written: dict[Partition, tuple[int, str]]
@@ -46,38 +70,34 @@ class Opening:
         if self.transactions is not None:
             # Before the commits are read: they are final only when the last worker is fenced.
             await self.transactions.open(new)
+        # Before the offsets: if the topic is created again meanwhile, a later check finds another id.
+        topic = await self.topic_now()
         commits = await self.commits_of(new)
         tops = [TopicPartition(*partition) for partition in new]
         ends = await self.consumer.end_offsets(tops)
-        firsts = ends if self.settings.source.start_at == "latest" else await self.consumer.beginning_offsets(tops)
-        opened: dict[Partition, tuple[int, Ranges]] = {}
+        firsts = await self.consumer.beginning_offsets(tops)
+        logs = {top: Log(firsts[top], ends[top], topic) for top in tops}
+        found = await self._positions(commits, logs)
         deaths: dict[str, int] = {}
-        for top in tops:
-            start, metadata = commits.get(top, (firsts[top], str(Mark("clean"))))
-            if start > ends[top]:
-                self.log.warning(
-                    "commit is beyond the end of its partition, source.start_at applies",
-                    partition=name_of(top),
-                    committed=start,
-                    start=firsts[top],
-                )
-                start, metadata = firsts[top], str(Mark("clean"))
-            mark, answered = answered_ranges.parse(metadata)
+        for top, position in found.items():
             # An attempt whose commit was stored without a reply would find its own mark and count a death.
-            if self.settings.delivery.guarantee != "at_most_once" and written.get(top) != (start, metadata):
-                died = self.detector.open(top, Mark.parse(mark), start, ends[top])
+            if self.settings.delivery.guarantee != "at_most_once" and written.get(top) != commits.get(top, ()):
+                died = self.detector.open(top, position.mark, position.offset, ends[top])
                 if died:
                     deaths[name_of(top)] = died
-            opened[top] = start, answered
+            self.evidence[top] = position.evidence
         if deaths:
             self.log.warning("workers died at the committed offsets of these partitions", deaths=deaths)
+        opened = {top: (position.offset, position.answered) for top, position in found.items()}
         starts = await self.backlog.starts(opened, ends, self.detector.isolated)
         # From here on the partitions are marked `running`: if this worker dies, its successor knows that it crashed.
         for top in tops:
             at = starts[top].committed
-            written[top] = at, metadata_of(self.detector.mark(top, at), starts[top].answered)
+            written[top] = at, self.metadata(top, self.detector.mark(top, at), starts[top].answered)
         await self.consumer.commit({top: written[top] for top in tops})
+        self._report(commits, found)
         self.backlog.report(opened, starts)
+        self.out_of_range.difference_update(new)
         if self.detector.isolated:
             self.log.warning(
                 "workers died repeatedly at one offset of these partitions, records are processed one at a time",
@@ -85,12 +105,47 @@ class Opening:
             )
         return starts
 
+    def metadata(self, partition: Partition, mark: Mark, answered: Ranges) -> str:
+        """The metadata of a commit for an opened partition."""
+        evidence = self.evidence.get(partition, Evidence())
+        return f"{mark}{evidence}{answered_ranges.text(answered)}"
+
+    async def _positions(
+        self, commits: Mapping[Partition, tuple[int, str]], logs: Mapping[TopicPartition, Log]
+    ) -> dict[TopicPartition, Position]:
+        topic = self.settings.source.topic
+        count = 1 + max([*(self.consumer.partitions_for_topic(topic) or ()), *(top.partition for top in logs)])
+        others: list[Evidence] = []
+        if len(commits) < len(logs):
+            of_all = await self.commits_of([(topic, number) for number in range(count)])
+            others = [Evidence.parse(answered_ranges.parse(text)[0]) for _, text in of_all.values()]
+        found = {}
+        for top, log in logs.items():
+            if top in commits:
+                is_out_of_range = tuple(top) in self.out_of_range
+                found[top] = position_of(*commits[top], log, is_out_of_range=is_out_of_range)
+            else:
+                # This process may have read it before its commit was deleted with its topic.
+                known = [Evidence(self.evidence[top].topic)] if top in self.evidence else []
+                start_at = self.settings.source.start_at
+                found[top] = without_commit(top.partition, log, [*others, *known], count, start_at)
+        return found
+
+    def _report(self, commits: Mapping[Partition, tuple[int, str]], found: Mapping[TopicPartition, Position]) -> None:
+        for top, (offset, _, answered, _, why) in found.items():
+            if why not in _MESSAGES:
+                continue
+            details = {"committed": commits[top][0]} if top in commits else {}
+            if why == "deleted":
+                gone = answered_ranges.unanswered(answered, commits[top][0], offset)
+                self.metrics.skipped.labels(why).inc(gone)
+                details = {"first": commits[top][0], "last": offset - 1, "records": gone}
+            elif why != "added":
+                self.metrics.resets.labels(why).inc()
+            say = self.log.info if why == "added" else self.log.warning
+            say(_MESSAGES[why], partition=name_of(top), start=offset, **details)
+
 
 def name_of(partition: Partition) -> str:
     """`topic/number`, for the log."""
     return "{}/{}".format(*partition)
-
-
-def metadata_of(mark: Mark, answered: Ranges) -> str:
-    """The metadata of a commit."""
-    return str(mark) + answered_ranges.text(answered)

@@ -9,11 +9,20 @@ from typing import Literal, NamedTuple
 
 from streamer.types import Partition
 
+# Offsets have 63 bits.
+_DIGITS = 19
+
 # Wire format. One group may hold workers of release 0.1, which write and parse `clean`, `running`, `careful until N`
 # and `careful until N trying M`, so no byte of these may change: `careful` is the word for the state that the code
 # calls `isolated`. They read every other text as `running`, after which they dead-letter nothing. The fourth is only
 # read: to write it would tell them that M has killed a worker alone, whatever our count says.
-_PREFIX = "ctr-streamer:"
+PREFIX = "ctr-streamer:"
+"""The first characters of the scorer's metadata."""
+
+
+def is_number(word: str) -> bool:
+    """Whether a word of the metadata is an offset or a count. Another program may have written any text."""
+    return word.isdecimal() and len(word) <= _DIGITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class Mark:
     at: int = 0
 
     def __str__(self) -> str:
-        text = _PREFIX + (f"careful until {self.until}" if self.is_isolated else self.state)
+        text = PREFIX + (f"careful until {self.until}" if self.is_isolated else self.state)
         if self.state == "trying":
             return f"{text} trying {self.at} deaths {self.deaths}"
         return f"{text} deaths {self.deaths} at {self.at}" if self.deaths else text
@@ -48,9 +57,9 @@ class Mark:
         Metadata of another program, or none, says nothing about a crash and is `clean`. An unknown text with our
         prefix comes from another release of the scorer, whose worker may have crashed: it is `running`.
         """
-        if not text.startswith(_PREFIX):
+        if not text.startswith(PREFIX):
             return cls("clean")
-        match [int(word) if word.isdecimal() else word for word in text.removeprefix(_PREFIX).split()]:
+        match [int(word) if is_number(word) else word for word in text.removeprefix(PREFIX).split()]:
             case ["clean"]:
                 return cls("clean")
             case ["clean", "deaths", int(deaths), "at", int(at)]:
@@ -135,8 +144,8 @@ class PoisonDetector:
         self.forget(partition)
         deaths = mark.deaths_at(start, end)
         self._deaths[partition] = start, deaths
-        if mark.is_isolated and start < mark.until:
-            self._windows[partition] = _Window(mark.until, self.max_records)
+        if mark.is_isolated and start < min(mark.until, end):
+            self._windows[partition] = _Window(min(mark.until, end), self.max_records)
         elif deaths >= self.deaths_before_isolation:
             self._windows[partition] = _Window(end, self.max_records)
             # Until now no record has been alone in flight.

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiokafka import ConsumerRecord
 
@@ -13,6 +14,13 @@ from streamer.settings.sections import SourceSettings
 from streamer.types import Origin, Record
 
 WALL_CLOCK = time.time
+
+
+class Admitted(NamedTuple):
+    """A record to process; `is_suspect` if it was alone in flight when workers died."""
+
+    record: ConsumerRecord
+    is_suspect: bool
 
 
 @dataclass(frozen=True, slots=True)

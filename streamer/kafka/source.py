@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from structlog.typing import FilteringBoundLogger
 
 from streamer.deadline import Deadline
@@ -17,6 +17,7 @@ from streamer.kafka.backlog_reader import BacklogReader
 from streamer.kafka.backpressure import Backpressure
 from streamer.kafka.delivery import Delivery
 from streamer.kafka.lag import Lag
+from streamer.kafka.positions import Positions
 from streamer.kafka.receipt import Receipt
 from streamer.kafka.split_offsets import SplitOffsets
 from streamer.metrics import Metrics
@@ -41,6 +42,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     delivery: Delivery
     backpressure: Backpressure
     lag: Lag
+    positions: Positions
     settings: SourceSettings
     metrics: Metrics
     log: FilteringBoundLogger
@@ -65,6 +67,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             self.acknowledged,
             self._admission,
             self.delivery.backlog.opened,
+            self.positions.out_of_range,
             self.settings,
             self.backpressure.max_uncommitted,
             self.metrics,
@@ -118,6 +121,10 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     timeout_ms=_POLL_MS, max_records=min(room, self.settings.max_poll_records)
                 )
                 chunk = await self._admit([record for records in found.values() for record in records])
+                await self.positions.pass_markers(found)
+            except OffsetOutOfRangeError as error:
+                self.positions.out_of_range(error.args[0])
+                continue
             except InstanceReplacedError as error:
                 raise ConfigError(str(error)) from error
             except KafkaError as error:
@@ -125,7 +132,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     # A background task of aiokafka has died; every later fetch would fail.
                     raise
                 # A missing right or a damaged log. The worker goes on when an operator has repaired it.
-                self._seek_back()
+                self.positions.seek_back()
                 self.metrics.fetch_failures.inc()
                 self.log.error(  # noqa: TRY400  an operator needs no traceback of aiokafka
                     "fetch failed, retried", topic=self.settings.topic, error=repr(error)
@@ -137,14 +144,6 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 self.backpressure.in_flight += len(chunk)
                 self._measure()
                 yield chunk
-
-    def _seek_back(self) -> None:
-        """Seeks to the last received records, because aiokafka drops all records of a failed fetch."""
-        assigned = self.consumer.assignment()
-        for partition in self.delivery.partitions:
-            offset = self.offsets.received_up_to(partition)
-            if partition in assigned and offset is not None:
-                self.consumer.seek(TopicPartition(*partition), offset)
 
     def _pause(self, chunk: Sequence[Record]) -> None:
         read = {(record.origin.topic, record.origin.partition) for record in chunk}
@@ -218,7 +217,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         The consumer must be an `AssignedConsumer`.
         """
         await self.consumer.add(partitions)
-        await self.on_partitions_assigned(partitions)
+        await self._in_callback(self.delivery.open(partitions))
         return partitions & self.delivery.partitions
 
     async def release(self, partitions: frozenset[Partition]) -> int:
@@ -240,6 +239,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
         """Opens assigned partitions."""
+        self.positions.hold(assigned)
         await self._in_callback(self.delivery.open(assigned))
 
     async def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:

@@ -128,6 +128,10 @@ class SplitOffsets:
         if gap is not None and offset < gap.end:
             self.pass_over(partition, offset + 1)
 
+    def passed(self, partition: Partition, offset: int) -> None:
+        """The log has no live record before `offset` that was not received."""
+        self.live.passed(partition, offset)
+
     def acknowledged(self, partition: Partition, offset: int) -> None:
         """The brokers have the record's answer or dead letter."""
         self._part(partition, offset).acknowledged(partition, offset)

@@ -27,6 +27,8 @@ class FakeGroup:
         self.tops = [TopicPartition(topic, number) for number in range(partitions)]
         self.logs: dict[TopicPartition, list[ConsumerRecord]] = {top: [] for top in self.tops}
         self.firsts = dict.fromkeys(self.tops, 0)
+        self.markers: set[tuple[TopicPartition, int]] = set()
+        self.topic_id = 1
         self.commits: dict[TopicPartition, tuple[int, str]] = {}
         self.appended = asyncio.Event()
         self._rebalancing = asyncio.Lock()
@@ -39,9 +41,41 @@ class FakeGroup:
         log.append(_record(*top, len(log), timestamp_ms, value=value, serialized_value_size=len(value)))
         self.appended.set()
 
+    def end_transaction(self, number: int) -> None:
+        """Appends the marker of a transaction's end: it takes an offset, and no consumer receives it."""
+        top = self.tops[number]
+        self.markers.add((top, len(self.logs[top])))
+        self.produce(number, b"")
+
+    def add_partition(self) -> None:
+        """Adds a partition to the topic. `rebalance` assigns it."""
+        self.tops.append(top := TopicPartition(self.tops[0].topic, len(self.tops)))
+        self.logs[top], self.firsts[top] = [], 0
+
+    def truncate(self, number: int, end: int) -> None:
+        """Drops the last records of a partition, as the election of an unclean leader does."""
+        del self.logs[self.tops[number]][end:]
+
+    def recreate(self) -> None:
+        """Deletes the topic with the group's commits, and creates it again."""
+        self.topic_id += 1
+        self.commits.clear()
+        self.markers.clear()
+        for top in self.tops:
+            self.logs[top], self.firsts[top] = [], 0
+
+    async def topic_now(self) -> int:
+        """As `streamer.kafka.topic_ids.topic_fingerprint`."""
+        return self.topic_id
+
     def delete_before(self, number: int, offset: int) -> None:
         """Deletes the first records of a partition, as a topic's retention does."""
         self.firsts[self.tops[number]] = offset
+
+    def plain_commit(self, number: int) -> tuple[int, str]:
+        """A partition's commit with the words of its metadata, without the white space in which evidence is written."""
+        offset, metadata = self.commits[self.tops[number]]
+        return offset, " ".join(metadata.split())
 
     async def commits_of(self, partitions: Iterable[Partition]) -> Mapping[Partition, tuple[int, str]]:
         """As `streamer.kafka.groups.commits_of`."""
@@ -74,6 +108,7 @@ class FakeConsumer:
         self._listener: ConsumerRebalanceListener | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._high: dict[TopicPartition, int] = {}
+        self._polled: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._is_revoking = False
         self.failures: list[KafkaError] = []
@@ -104,6 +139,13 @@ class FakeConsumer:
 
     def assignment(self) -> set[TopicPartition]:
         return set(self._positions)
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return {top.partition for top in self._group.tops}
+
+    def last_poll_timestamp(self, top: TopicPartition) -> int | None:
+        """Milliseconds of the event loop's clock; a partition is polled unless it is paused or records wait."""
+        return self._polled.get(top)
 
     def highwater(self, top: TopicPartition) -> int | None:
         return self._high.get(top)
@@ -177,21 +219,24 @@ class FakeConsumer:
 
     def lose(self) -> None:
         """Loses all partitions without a callback."""
-        self._positions, self._high, self._paused = {}, {}, set()
+        self._positions, self._high, self._polled, self._paused = {}, {}, {}, set()
 
     def _take(self, most: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         for top, position in self._positions.items():
-            log, first = self._group.logs[top], self._group.firsts[top]
-            if position < first:
-                if not self._is_member:
-                    raise OffsetOutOfRangeError({top: position})
-                position = first  # noqa: PLW2901  as `auto_offset_reset` earliest
+            if self._is_revoking or not most or top in self._paused:
+                continue
+            log = self._group.logs[top]
+            if not self._group.firsts[top] <= position <= len(log):
+                if found:
+                    continue
+                raise OffsetOutOfRangeError({top: position})
             records = log[position : position + most]
-            if records and most and not self._is_revoking and top not in self._paused:
-                found[top] = records
-                self._positions[top], self._high[top] = position + len(records), len(log)
-                most -= len(records)
+            self._positions[top], self._high[top] = position + len(records), len(log)
+            self._polled[top] = round(asyncio.get_running_loop().time() * 1e3)
+            if received := [r for r in records if (top, r.offset) not in self._group.markers]:
+                found[top] = received
+                most -= len(received)
         return found
 
     def _check(self, tops: Iterable[TopicPartition]) -> None:

@@ -160,7 +160,7 @@ def new_group(*logs: list[bytes]) -> FakeGroup:
 
 
 def mark_of(group: FakeGroup, number: int = 0) -> str:
-    return group.commits[group.tops[number]][1].removeprefix("ctr-streamer:")
+    return group.plain_commit(number)[1].removeprefix("ctr-streamer:")
 
 
 @virtual
@@ -174,7 +174,7 @@ async def test_the_successor_of_a_killed_worker_works_at_full_speed() -> None:
     assert (successor.isolated, successor.most_in_flight > 10) == (0, True)
     last = Worker(group)
     assert await last.live(60.0)
-    assert group.commits[group.tops[0]] == (1000, "ctr-streamer:running"), "progress starts the count again"
+    assert group.plain_commit(0) == (1000, "ctr-streamer:running"), "progress starts the count again"
     assert last.isolated == 0
 
 
@@ -213,7 +213,7 @@ async def test_only_the_record_that_kills_its_worker_is_dead_lettered() -> None:
     answered.update(last.answered)
     assert last.dead == [(0, 7)]
     assert answered == {(number, offset) for number in (0, 1) for offset in range(20)}
-    assert group.commits == dict.fromkeys(group.tops, (20, "ctr-streamer:running"))
+    assert [group.plain_commit(number) for number in (0, 1)] == [(20, "ctr-streamer:running")] * 2
 
 
 @virtual
@@ -251,8 +251,8 @@ async def test_isolation_without_records_ends_while_another_partition_is_busy() 
     worker.consumer.trailing = frozenset({group.tops[0]})
     with capture_logs() as logs:
         await worker.live(1.0)
-    assert {"deaths": {"t/0": ISOLATION}}.items() <= logs[0].items()
-    assert logs[1]["partitions"] == ["t/0"]
+    assert [line["deaths"] for line in logs if "deaths" in line] == [{"t/0": ISOLATION}]
+    assert [line["partitions"] for line in logs if "partitions" in line] == [["t/0"]]
     assert worker.most_in_flight > 10
     assert mark_of(group) == "running"
 

@@ -202,7 +202,7 @@ async def test_live_records_are_answered_at_once_and_each_record_once() -> None:
         assert once(group)
         assert worker.metric("backlog_records") == 0
         assert [reader.is_started for reader in group.readers] == [False], "the second consumer has left"
-    assert group.commits[group.tops[0]] == (OLD + 50, "ctr-streamer:clean")
+    assert group.plain_commit(0) == (OLD + 50, "ctr-streamer:clean")
 
 
 @virtual
@@ -257,7 +257,7 @@ async def test_a_release_in_the_middle_of_a_gap_repeats_no_answer() -> None:
         # Longer than the reader pauses: without an end of the reading, some record would always be unacknowledged.
         async with started(group, 0.05):
             await trickle(group, 20)
-        (offset, metadata) = group.commits[group.tops[0]]
+        (offset, metadata) = group.plain_commit(0)
         assert offset < OLD
         assert metadata.startswith("ctr-streamer:clean answered 1000-")
         await asyncio.sleep(1.0)
@@ -399,7 +399,7 @@ async def test_a_skipped_backlog_is_committed_at_once() -> None:
     group.deleted = {(0, n) for n in range(OLD)}
     async with started(group, backlog="skip") as worker:
         group.write(0, 3)
-        assert group.commits[group.tops[0]] == (OLD, "ctr-streamer:running")
+        assert group.plain_commit(0) == (OLD, "ctr-streamer:running")
         await group.settle()
         assert worker.metric("skipped_records_total", reason="backlog") == OLD
     assert group.answered == [(0, OLD), (0, OLD + 1), (0, OLD + 2)]

@@ -1,0 +1,96 @@
+"""Metadata v10: the id of a topic, which differs when a topic of the same name is created again.
+
+aiokafka 0.14 has v0 to v5, which contain no ids. Brokers have v10 since Kafka 2.8.
+"""
+
+from typing import Any
+from zlib import crc32
+
+from aiokafka.errors import KafkaConnectionError, for_code
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
+
+_TEXT = CompactString("utf-8")
+_ID = ("topic_id_high", Int64), ("topic_id_low", Int64)
+_TAGS = ("tags", TaggedFields)
+
+
+class _Response(Response):  # type: ignore[misc]  # aiokafka has no types
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("brokers", CompactArray(("node_id", Int32), ("host", _TEXT), ("port", Int32), ("rack", _TEXT), _TAGS)),
+        ("cluster_id", _TEXT),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", _TEXT),
+                *_ID,
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        _TAGS,
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                _TAGS,
+            ),
+        ),
+        ("cluster_authorized_operations", Int32),
+        _TAGS,
+    )
+
+
+class _RequestV10(RequestStruct):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 10
+    RESPONSE_TYPE = _Response
+    FLEXIBLE_VERSION = True
+    SCHEMA = Schema(
+        ("topics", CompactArray(*_ID, ("name", _TEXT), _TAGS)),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        _TAGS,
+    )
+
+
+class _DescribeTopic(Request[_RequestV10]):  # type: ignore[misc]
+    API_KEY = 3
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def build(self, version: type[_RequestV10]) -> _RequestV10:
+        return version([(0, 0, self._topic, {})], False, False, False, {})
+
+
+async def topic_fingerprint(consumer: Any, topic: str) -> int:
+    """32 bits of a topic's id; 0 if the brokers are older than topic ids.
+
+    Raises:
+        KafkaError: no broker answers, or the topic does not exist now.
+    """
+    client = consumer._client  # noqa: SLF001  aiokafka has no method for this
+    node = client.get_random_node()
+    if node is None:
+        raise KafkaConnectionError("no broker is known")
+    try:
+        response = await client.send(node, _DescribeTopic(topic))
+    except NotImplementedError:
+        return 0
+    ((code, _, high, low, *_),) = response.topics
+    if code:
+        raise for_code(code)(topic)
+    return crc32(f"{high} {low}".encode()) or 1 if high or low else 0
