@@ -92,13 +92,14 @@ class PartitionTransactions:
             if self.ready:
                 await self._resolve()
             offsets = context.offsets.prefix(self.partition, self.ready)[: context.settings.max_transaction_records]
-            if offsets and self._producer is not None:
-                self._in_doubt = offsets[-1] + 1
-                metadata = str(mark(self.partition, self._in_doubt))
+            end = offsets[-1] + 1 if offsets else self._passed()
+            if end is not None and self._producer is not None:
+                self._in_doubt = end
+                metadata = str(mark(self.partition, end))
                 async with asyncio.timeout(context.settings.transaction_timeout_ms / 1e3):
-                    is_committed = await self._transact(self._producer, offsets, metadata)
+                    is_committed = await self._transact(self._producer, offsets, end, metadata)
                 if is_committed:
-                    self._succeeded(self._in_doubt)
+                    self._succeeded(end)
                 else:
                     await self._stop_producer()
         except ProducerFenced as error:
@@ -123,7 +124,12 @@ class PartitionTransactions:
             acknowledged.cancel()
         await self._stop_producer()
 
-    async def _transact(self, producer: Producer, offsets: Sequence[int], metadata: str) -> bool:
+    def _passed(self) -> int | None:
+        """An offset to commit without a message: no record before it is left, as after the end of a transaction."""
+        is_idle = not self.ready and self._in_doubt is None
+        return self.context.offsets.committable().get(self.partition) if is_idle else None
+
+    async def _transact(self, producer: Producer, offsets: Sequence[int], end: int, metadata: str) -> bool:
         """Runs a transaction; False if a message or a batch was too large for its topic."""
         await producer.client.begin_transaction()
         sent: list[Awaitable[object]] = []
@@ -146,7 +152,7 @@ class PartitionTransactions:
             return False
         raise_first(results)
         await producer.client.send_offsets_to_transaction(
-            {TopicPartition(*self.partition): (offsets[-1] + 1, metadata)}, self.context.group_id
+            {TopicPartition(*self.partition): (end, metadata)}, self.context.group_id
         )
         await producer.client.commit_transaction()
         return True

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ class Group:
     produce: Callable[..., None]
     reader: Callable[[], Any]
     delete_before: Callable[[int, int], None]
+    transact: Callable[[int, bytes], None]
 
     @property
     def tops(self) -> list[TopicPartition]:
@@ -56,12 +58,18 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def _in_memory() -> Group:
     fake = FakeGroup("t", 2)
+
+    def transact(number: int, value: bytes) -> None:
+        fake.produce(number, value)
+        fake.end_transaction(number)
+
     return Group(
         "t",
         lambda: FakeConsumer(fake),
         fake.produce,
         lambda: FakeConsumer(fake, is_member=False),
         fake.delete_before,
+        transact,
     )
 
 
@@ -80,9 +88,16 @@ def _on_a_broker(kafka: KafkaBroker, fresh_topic: FreshTopic) -> Group:
         for done in admin.delete_records([AdminPartition(topic, number, offset)]).values():
             done.result(WAIT_S)
 
-    return Group(
-        topic, lambda: clients.consumer(settings), produce, lambda: clients.backlog_consumer(settings), delete_before
-    )
+    def transact(number: int, value: bytes) -> None:
+        writer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": topic})
+        writer.init_transactions(WAIT_S)
+        writer.begin_transaction()
+        writer.produce(topic, value, partition=number)
+        writer.commit_transaction(WAIT_S)
+
+    # The suite reads before it seeks; the scorer's source seeks first.
+    member = partial(clients._group_consumer, settings, auto_offset_reset="earliest")  # noqa: SLF001
+    return Group(topic, member, produce, lambda: clients.backlog_consumer(settings), delete_before, transact)
 
 
 @pytest.fixture(params=["in memory", pytest.param("on a broker", marks=pytest.mark.kafka)])
@@ -242,3 +257,33 @@ async def test_a_consumer_without_a_group_learns_of_deleted_records(group: Group
     assert await reader.beginning_offsets([top]) == {top: 3}
     reader.seek(top, 3)
     assert [record.offset for record in await read(reader, 1)] == [3]
+
+
+async def test_a_position_beyond_the_end_is_out_of_range(group: Group, members: AsyncExitStack) -> None:
+    group.produce(0, b"r")
+    top = group.tops[0]
+    reader = group.reader()
+    await reader.start()
+    members.push_async_callback(reader.stop)
+    reader.assign([top])
+    reader.seek(top, 5)
+    with pytest.raises(OffsetOutOfRangeError) as failed:
+        await read(reader, 1)
+    assert failed.value.args[0] == {top: 5}
+
+
+async def test_the_position_passes_the_end_of_a_transaction(group: Group, members: AsyncExitStack) -> None:
+    group.transact(0, b"r")
+    top = group.tops[0]
+    reader = group.reader()
+    await reader.start()
+    members.push_async_callback(reader.stop)
+    reader.assign([top])
+    reader.seek(top, 0)
+    await read(reader, 1)
+    async with asyncio.timeout(WAIT_S):
+        while await reader.position(top) < 2:
+            assert await reader.getmany(timeout_ms=100, max_records=9) == {}
+    assert reader.highwater(top) == 2
+    assert reader.partitions_for_topic(group.topic) == {0, 1}
+    assert reader.last_poll_timestamp(top) > 0
