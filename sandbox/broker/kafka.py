@@ -143,6 +143,10 @@ class KafkaBroker:
         self.stop()
         self.start()
 
+    def advertise(self, port: int) -> None:
+        """From the next start on, the metadata for clients have this port of CLIENT."""
+        self._advertised_port = port
+
     def pause(self) -> None:
         """Pauses the process (SIGSTOP): connections stay open and requests get no answer."""
         self._java.signal(signal.SIGSTOP)

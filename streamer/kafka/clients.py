@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 
 from streamer.errors import ConfigError
-from streamer.kafka import aiokafka_patches
+from streamer.kafka import aiokafka_client, aiokafka_patches
 from streamer.kafka.assigned_consumer import AssignedConsumer, CommitBySupervisor
 from streamer.kafka.produce_batch_size import INITIAL_BATCH_BYTES
 from streamer.kafka.security import connection_error, security_options
@@ -26,6 +26,7 @@ from streamer.settings import Settings
 from streamer.types import Partition
 
 aiokafka_patches.apply()
+aiokafka_client.apply()
 
 UNAVAILABLE = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 """Errors of a client while brokers are unreachable, starting or overloaded. Next: retry."""

@@ -3,12 +3,15 @@
 import os
 import select
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.host.ports import free_ports
+from sandbox.host.tcp_proxy import TcpProxy
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request
@@ -88,3 +91,36 @@ def test_a_worker_without_memory_ends_and_the_standby_answers(
         found = [message.json for message in system.read(system.scores, 1000, timeout_s=1.0)]
         assert {answer["status"] for answer in found} == {"ok"}
         assert scorer.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_broker_that_returns_at_another_address_is_found_by_its_bootstrap_name(
+    simulated_server: ModelServerProcess, tmp_path: Path
+) -> None:
+    """As a new pod behind the same name: the address that the scorer knows leads nowhere."""
+    (port,) = free_ports(1)
+    with TcpProxy(port) as name, TcpProxy(port) as new, ExitStack() as stack:
+        old = stack.enter_context(TcpProxy(port))
+        with KafkaBroker(port=port, advertised_port=old.port) as broker:
+            topics = ("requests", "scores", "dead", "shadow", "features")
+            for topic in topics:
+                broker.create_topic(topic)
+            settings = {
+                "kafka.bootstrap_servers": name.address,
+                "predictor.addresses": [simulated_server.address],
+                "source.topic": "requests",
+                "sink.topic": "scores",
+                "sink.dead_letter_topic": "dead",
+                "source.budget_ms": 60_000,
+            }
+            system = System(broker.internal_servers, *topics, settings, tmp_path)
+            with system.scorer() as scorer:
+                system.send([request("before")])
+                assert system.answers(1).keys() == {"before"}
+                broker.stop()
+                stack.close()
+                broker.advertise(new.port)
+                broker.start()
+                system.send([request("after")])
+                assert system.answers(2).keys() == {"before", "after"}
+                assert scorer.stop() == 0

@@ -61,7 +61,7 @@ def test_lines_of_scorer_and_libraries_have_the_same_limit(capsys: pytest.Captur
 def test_the_trace_of_a_memory_error_is_the_last_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], by: str, lacking: type[Exception]
 ) -> None:
-    """aiokafka logs it and retries for ever."""
+    """aiokafka logs it and retries."""
     exits: list[int] = []
     monkeypatch.setattr("os._exit", exits.append)
     log = configure(ServiceSettings())
