@@ -14,6 +14,7 @@ import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from sandbox.host.loopback import DIRECT
 from streamer.features import Encoder, FeatureSpec
 from streamer.serving.protos import predict_pb2, types_pb2
 from streamer.types import BidRequest, EncodedRequest
@@ -29,7 +30,7 @@ class Document(msgspec.Struct):
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    channel = grpc.aio.insecure_channel(arguments.model_server)
+    channel = grpc.aio.insecure_channel(arguments.model_server, DIRECT)
     call = channel.unary_unary(
         "/tensorflow.serving.PredictionService/Predict",
         request_serializer=predict_pb2.PredictRequest.SerializeToString,

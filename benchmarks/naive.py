@@ -10,11 +10,12 @@ import tensorflow as tf
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from sandbox.host.loopback import DIRECT
 from streamer.features import Encoder, FeatureSpec
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.aio.insecure_channel(arguments.model_server))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.aio.insecure_channel(arguments.model_server, DIRECT))
     wanted = predict_pb2.PredictRequest()
     wanted.model_spec.name, wanted.model_spec.signature_name = "ctr", "feature_spec"
     encoder = Encoder(FeatureSpec.from_json((await stub.Predict(wanted)).outputs["spec"].string_val[0]))

@@ -10,6 +10,7 @@ import grpc
 from benchmarks.bench import MODEL, UNHURRIED, Bench
 from benchmarks.figures import around_switch, faults
 from benchmarks.report import Figure, write
+from sandbox.host.loopback import DIRECT
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from sandbox.traffic.run import run_traffic
@@ -100,7 +101,7 @@ def _config(base: Path) -> str:
 def _available(address: str) -> set[int]:
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = MODEL
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, DIRECT) as channel:
         ask = channel.unary_unary(
             _STATUS,
             request_serializer=get_model_status_pb2.GetModelStatusRequest.SerializeToString,

@@ -19,6 +19,7 @@ import grpc.aio
 import numpy as np
 import uvloop
 
+from sandbox.host.loopback import DIRECT
 from sandbox.host.parent import end_with_parent
 from sandbox.model_server.replies import Context, handlers, metadata_reply, scores_reply, spec_reply, status_reply
 from streamer.features import FeatureSpec
@@ -125,7 +126,7 @@ def calls_of(address: str) -> int:
     Raises:
         grpc.RpcError: the server does not answer.
     """
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, DIRECT) as channel:
         ask = channel.unary_unary(f"/{_SERVICE}/Calls", request_serializer=bytes, response_deserializer=bytes)
         return int(ask(b"", timeout=_CONTROL_S, wait_for_ready=True))
 
@@ -136,7 +137,7 @@ def set_fault(address: str, fault: Fault) -> None:
     Raises:
         grpc.RpcError: the server does not answer.
     """
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, DIRECT) as channel:
         tell = channel.unary_unary(f"/{_SERVICE}/SetFault", request_serializer=bytes, response_deserializer=bytes)
         tell(fault.encode(), timeout=_CONTROL_S, wait_for_ready=True)
 

@@ -1,17 +1,17 @@
 """The scorer as a child process: `streamer run`, with its settings in the environment."""
 
+import http.client
 import json
 import os
 import signal
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from sandbox.errors import SandboxError
+from sandbox.host import loopback
 from sandbox.host.parent import parent_bound_command
 from sandbox.host.ports import free_ports
 from sandbox.processes.child import Child
@@ -126,11 +126,8 @@ class ScorerProcess:
 
     def _get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=_RPC_S) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError as error:
+            return loopback.get(self.port, path, _RPC_S)
+        except (OSError, http.client.HTTPException) as error:
             return 0, str(error)
 
 

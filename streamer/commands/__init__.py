@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from streamer.commands import check_config, dlq, explain, model, run, topics
+from streamer.commands.terminal import printable
 from streamer.errors import ConfigError, StreamerError
 from streamer.settings.table import settings_table
 
@@ -40,5 +41,6 @@ def main() -> None:
     try:
         app()
     except StreamerError as error:
-        Console(stderr=True, highlight=False).print(f"streamer: {error}", markup=False, soft_wrap=True)
+        line = f"streamer: {printable(str(error), keep_lines=True)}"
+        Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)

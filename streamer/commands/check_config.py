@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.commands.options import Config
+from streamer.commands.terminal import printable
 from streamer.errors import UnreachableError
 from streamer.settings import Settings, load_settings
 
@@ -24,8 +25,12 @@ def check_config(
     console = Console(markup=False)
     console.print(_table(settings))
     if live:
-        for line in asyncio.run(_ask(settings)):
+        from streamer.commands.live_model import proxied  # noqa: PLC0415
+
+        for line in proxied(settings):
             console.print(line, highlight=False)
+        for line in asyncio.run(_ask(settings)):
+            console.print(printable(line), highlight=False)
     console.print("settings are valid", highlight=False)
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.commands.options import Config
+from streamer.commands.terminal import printable
 from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.dead_letters import DeadLetterFilter, StoredDeadLetter
 from streamer.settings import Settings, load_settings
@@ -53,7 +54,8 @@ def show_all(
         letter, origin = stored.letter, stored.letter.origin
         size = stored.value_bytes if stored.value_bytes is not None else len(letter.value or b"")
         came_from = f"{origin.topic}/{origin.partition}@{origin.offset}"
-        table.add_row(stored.position, _time(stored.at_ms), came_from, letter.stage, letter.reason, str(size))
+        cells = (stored.position, _time(stored.at_ms), came_from, letter.stage, letter.reason, str(size))
+        table.add_row(*map(printable, cells))
     console = Console(highlight=False, markup=False)
     console.print(table)
     newest = f", the newest {limit}" if count > limit else ""
@@ -68,19 +70,8 @@ def show(position: Position, config: Config = None) -> None:
     if not found:
         raise StreamerError(f"there is no dead letter at {position} of {settings.sink.dead_letter_topic}")
     (stored,) = found
-    letter, origin = stored.letter, stored.letter.origin
-    typer.echo(f"reason: {letter.reason}")
-    typer.echo(f"stage: {letter.stage}")
-    typer.echo(f"came from: {origin.topic}, partition {origin.partition}, offset {origin.offset}")
-    times = f"produced: {_time(letter.timestamp_ms)}, dead-lettered: {_time(stored.at_ms)}"
-    typer.echo(f"{times}, replayed {stored.replays} times")
-    typer.echo(f"key: {_readable(letter.key)}")
-    for name, content in letter.headers:
-        typer.echo(f"header {name}: {_readable(content)}")
-    if stored.value_bytes is not None:
-        typer.echo(f"value: {stored.value_bytes} bytes, too large for the dead-letter topic, left out")
-    else:
-        typer.echo(f"value:\n{_readable(letter.value)}")
+    for line in described(stored):
+        typer.echo(line)
 
 
 @app.command()
@@ -109,6 +100,24 @@ def replay(
     typer.echo(f"{replayed} replayed")
     if skipped:
         raise StreamerError(f"{skipped} cannot be replayed: their value was left out, or their origin is unknown")
+
+
+def described(stored: StoredDeadLetter) -> list[str]:
+    """One dead letter for people; no text of its record can control the terminal."""
+    letter, origin = stored.letter, stored.letter.origin
+    times = f"produced: {_time(letter.timestamp_ms)}, dead-lettered: {_time(stored.at_ms)}"
+    is_left_out = stored.value_bytes is not None
+    return [
+        printable(f"reason: {letter.reason}"),
+        printable(f"stage: {letter.stage}"),
+        printable(f"came from: {origin.topic}, partition {origin.partition}, offset {origin.offset}"),
+        f"{times}, replayed {stored.replays} times",
+        f"key: {_readable(letter.key)}",
+        *(f"header {printable(name)}: {_readable(content)}" for name, content in letter.headers),
+        f"value: {stored.value_bytes} bytes, too large for the dead-letter topic, left out"
+        if is_left_out
+        else f"value:\n{_readable(letter.value)}",
+    ]
 
 
 async def _newest(settings: Settings, wanted: DeadLetterFilter, limit: int) -> tuple[list[StoredDeadLetter], int]:
@@ -181,12 +190,12 @@ def _since_ms(text: str | None) -> int:
 def _time(milliseconds: int) -> str:
     try:
         return datetime.fromtimestamp(milliseconds / 1e3, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError):  # a producer that sets microseconds or nanoseconds; brokers accept them
+    except (ValueError, OverflowError, OSError):  # brokers accept microseconds and nanoseconds, too
         return f"{milliseconds} ms"
 
 
 def _readable(content: bytes | None) -> str:
-    """JSON indented, other text unchanged, other bytes escaped."""
+    """JSON indented, other text unchanged, other bytes and all unprintable characters escaped."""
     if content is None:
         return "none"
     try:
@@ -194,6 +203,6 @@ def _readable(content: bytes | None) -> str:
     except UnicodeDecodeError:
         return repr(content)
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        return printable(json.dumps(json.loads(text), indent=2, ensure_ascii=False), keep_lines=True)
     except (ValueError, RecursionError):
         return text if text.isprintable() else repr(text)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.commands.options import Config
+from streamer.commands.terminal import printable
 from streamer.errors import ConfigError, InvalidRequestError
 from streamer.settings import Settings, load_settings
 from streamer.types import F32, I32, BadRecord, BatchInputs, BidRequest, EncodedRequest, ModelVersion
@@ -63,7 +64,9 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
         replied = time.perf_counter()
     version, layout = serving.version, serving.encoder.layout
     budget = decoded.deadline_ms or settings.source.budget_ms
-    console.print(f"request {decoded.request_id}: {encoded.size} candidates, budget {budget:g} ms, model {version}")
+    console.print(
+        printable(f"request {decoded.request_id}: {encoded.size} candidates, budget {budget:g} ms, model {version}")
+    )
     if encoded.consent_denied:
         console.print("consent is denied: all user features count as missing")
     console.print(_features(layout, encoded))
@@ -86,10 +89,10 @@ def _features(layout: "Layout", encoded: EncodedRequest) -> Table:
     for group, side, ids, floats in parts:
         for columns in layout.ids[group]:
             found = ids[0, columns.start : columns.start + columns.width]
-            table.add_row(columns.feature.name, side, " ".join(map(str, found.tolist())))
+            table.add_row(printable(columns.feature.name), side, " ".join(map(str, found.tolist())))
         for column in layout.floats[group]:
             assert floats is not None, "crosses have no numbers"
-            table.add_row(column.feature.name, side, f"{floats[0, column.start]:.4f}")
+            table.add_row(printable(column.feature.name), side, f"{floats[0, column.start]:.4f}")
     return table
 
 
@@ -97,7 +100,7 @@ def _candidates(layout: "Layout", encoded: EncodedRequest, ctr: list[float], sho
     table = Table("candidate", "ad", "cache key", "ctr", "ratio to the spec's prior", box=None)
     for i in range(min(shown, encoded.size)):
         key = "".join(f"{half:016x}" for half in encoded.keys[i].tolist())
-        table.add_row(str(i), encoded.ad_ids[i], key, f"{ctr[i]:.6f}", f"{ctr[i] / layout.spec.prior:.2f}")
+        table.add_row(str(i), printable(encoded.ad_ids[i]), key, f"{ctr[i]:.6f}", f"{ctr[i] / layout.spec.prior:.2f}")
     return table
 
 

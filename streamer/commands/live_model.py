@@ -1,5 +1,6 @@
 """The serving version of a model, for commands that read it."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,6 +8,7 @@ from streamer.errors import ConfigError, PredictError, SpecError
 from streamer.prepared_version import PreparedVersion
 from streamer.serving.control import Control
 from streamer.serving.predictor import Predictor
+from streamer.serving.proxies import proxy_variable
 from streamer.serving.verification import verify
 from streamer.settings import Settings
 from streamer.types import ModelVersion
@@ -19,9 +21,15 @@ async def connected(settings: Settings) -> AsyncIterator[Predictor]:
     try:
         yield predictor
     except (PredictError, SpecError) as error:
-        raise ConfigError(f"predictor: {error}") from error
+        raise ConfigError("; ".join([f"predictor: {error}", *proxied(settings)])) from error
     finally:
         await predictor.close()
+
+
+def proxied(settings: Settings) -> list[str]:
+    """A line for each model server that a proxy variable of the environment applies to."""
+    found = ((address, proxy_variable(address, os.environ)) for address in settings.predictor.addresses)
+    return [f"model server {address}: calls go through the proxy of {name}" for address, name in found if name]
 
 
 async def served(servers: Control, settings: Settings, name: str) -> tuple[PreparedVersion, list[int]]:

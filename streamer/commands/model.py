@@ -2,14 +2,15 @@
 
 import http.client
 import json
-import urllib.error
 import urllib.parse
-import urllib.request
+from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from streamer.commands.terminal import printable
 from streamer.errors import StreamerError
 from streamer.settings import load_settings
 
@@ -68,18 +69,35 @@ def _ask(method: str, path: str, config: Path | None, ops: str | None, model: st
     settings = load_settings(config).ops
     address = ops or f"{settings.host}:{settings.port}"
     headers = {} if settings.token is None else {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
-    request = urllib.request.Request(f"http://{address}{path}{query}", method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-            found = json.load(response)
-    except urllib.error.HTTPError as error:
-        raise StreamerError(f"{address} rejected it: {error.read().decode(errors='replace').strip()}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:  # another program listens, or no such address
+        status, body = _send(address, method, f"{path}{query}", headers)
+        lines = _lines(json.loads(body)) if status == HTTPStatus.OK else None
+    except (OSError, http.client.HTTPException, ValueError, TypeError, LookupError, AttributeError) as error:
+        # Another program listens there, or there is no such address.
         raise StreamerError(f"no worker's operations port at {address}: {error}") from error
-    for described in found:
-        # A supervisor replies with a list for each of its workers.
+    if lines is None:
+        raise StreamerError(f"{address} rejected it: {body.decode(errors='replace').strip()}")
+    for line in lines:
+        typer.echo(printable(line))
+
+
+def _lines(reply: Any) -> list[str]:
+    """The models of a worker, or those of each worker of a supervisor."""
+    lines = []
+    for described in reply:
         for part in described["models"] if "worker" in described else [described]:
             if "worker" in described:
-                typer.echo(f"worker: {described['worker']}")
-            for name, value in part.items():
-                typer.echo(f"{name.replace('_', ' ')}: {value}")
+                lines.append(f"worker: {described['worker']}")
+            lines += [f"{name.replace('_', ' ')}: {value}" for name, value in part.items()]
+    return lines
+
+
+def _send(address: str, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """Sends a request, without a proxy or a redirect: the token goes only to `address`."""
+    connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_S)
+    try:
+        connection.request(method, path, headers=dict(headers))
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()

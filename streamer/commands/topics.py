@@ -3,9 +3,9 @@
 import asyncio
 
 import typer
-from rich.console import Console
 
 from streamer.commands.options import Config
+from streamer.commands.terminal import printable
 from streamer.settings import load_settings
 
 app = typer.Typer(help="Topics.", no_args_is_help=True)
@@ -23,4 +23,4 @@ def create(config: Config = None) -> None:
 
     settings = load_settings(config)
     for name, is_new in asyncio.run(create_topics(settings)):
-        Console().print(f"{name}: {'created' if is_new else 'already exists'}", highlight=False)
+        typer.echo(printable(f"{name}: {'created' if is_new else 'already exists'}"))

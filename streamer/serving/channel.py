@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from streamer.errors import BadReplyError, ConfigError, PredictError, VersionGoneError
 from streamer.serving.protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from streamer.serving.proxies import is_local
 from streamer.settings.sections import PredictorSettings
 
 Rpc = Literal["Predict", "GetModelMetadata", "GetModelStatus"]
@@ -105,14 +106,21 @@ def connect(settings: PredictorSettings) -> list[Channel]:
         ConfigError: a TLS file cannot be read.
     """
     if not settings.tls:
-        return [Channel(name, grpc.aio.insecure_channel(name, options=_OPTIONS)) for name in settings.addresses]
+        return [Channel(name, grpc.aio.insecure_channel(name, options=_options(name))) for name in settings.addresses]
     files = (settings.tls_ca_file, settings.tls_key_file, settings.tls_cert_file)
     try:
         authority, key, certificate = (None if file is None else file.read_bytes() for file in files)
     except OSError as error:
         raise ConfigError(f"predictor: {error.filename} cannot be read: {error.strerror}") from error
     credentials = grpc.ssl_channel_credentials(authority, key, certificate)
-    options: Sequence[tuple[str, Any]] = _OPTIONS
-    if settings.tls_server_name is not None:
-        options = (*_OPTIONS, ("grpc.ssl_target_name_override", settings.tls_server_name))
-    return [Channel(name, grpc.aio.secure_channel(name, credentials, options=options)) for name in settings.addresses]
+    named = settings.tls_server_name
+    more = () if named is None else (("grpc.ssl_target_name_override", named),)
+    return [
+        Channel(name, grpc.aio.secure_channel(name, credentials, options=(*_options(name), *more)))
+        for name in settings.addresses
+    ]
+
+
+def _options(address: str) -> Sequence[tuple[str, Any]]:
+    """The options of a channel. No proxy can reach this machine's own servers for it."""
+    return (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if is_local(address) else _OPTIONS

@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 import pytest
 
+from sandbox.host.loopback import DIRECT
 from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec
 from streamer.serving.protos import predict_pb2, types_pb2
@@ -40,7 +41,7 @@ def flat_scores(address: str, rows: tuple[I32, F32]) -> np.ndarray[tuple[int], n
         for size in array.shape:
             tensor.tensor_shape.dim.add().size = size
         tensor.tensor_content = array.tobytes()
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, DIRECT) as channel:
         call = channel.unary_unary(
             "/tensorflow.serving.PredictionService/Predict",
             request_serializer=predict_pb2.PredictRequest.SerializeToString,

@@ -29,6 +29,7 @@ from model_training.export.warmup import WARMUP
 from model_training.models.wide_deep import WideDeep
 from model_training.publishing import publish as publishing
 from model_training.publishing.version_labels import set_label
+from sandbox.host.loopback import DIRECT
 from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec, Layout
 from tests.model_training.conftest import SPEC
@@ -317,7 +318,7 @@ def _version_of(address: str, label: str) -> int | str:
     request.model_spec.name = "ctr"
     request.model_spec.signature_name = "feature_spec"
     request.model_spec.version_label = label
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, DIRECT) as channel:
         call = channel.unary_unary(
             "/tensorflow.serving.PredictionService/Predict",
             request_serializer=predict_pb2.PredictRequest.SerializeToString,

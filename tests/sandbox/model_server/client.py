@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from sandbox.host.loopback import DIRECT
 from sandbox.model_server.lean_tensorflow import lean_tensorflow
 
 with lean_tensorflow():
@@ -51,7 +52,7 @@ class Client:
     """Calls by model name; a failed call is returned as a value."""
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address, [("grpc.max_reconnect_backoff_ms", 200)])
+        self._channel = grpc.insecure_channel(address, [*DIRECT, ("grpc.max_reconnect_backoff_ms", 200)])
 
     def close(self) -> None:
         self._channel.close()
