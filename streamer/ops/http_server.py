@@ -1,28 +1,35 @@
 """The HTTP server of the operations port, with its access check."""
 
-import hmac
+import logging
 from collections.abc import Iterable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from streamer.errors import ConfigError
+from streamer.ops.access import Access
 from streamer.settings.deployment import OpsSettings
 
-_PUBLIC = frozenset({"/healthz", "/readyz"})
+
+def _is_defect(record: logging.LogRecord) -> bool:
+    """False for a malformed request and a client that left: aiohttp logs both with a traceback."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError | ConnectionError)
+
+
+_LOGGER = logging.getLogger("streamer.ops")
+_LOGGER.addFilter(_is_defect)
 
 
 class HttpServer:
-    """Serves routes on a TCP port, or on a Unix socket if `ops.socket` is set.
-
-    If `ops.token` is set, every path except /healthz and /readyz needs the token.
-    """
+    """Serves routes on a TCP port, or on a Unix socket if `ops.socket` is set; checks `Access`."""
 
     def __init__(self, settings: OpsSettings, routes: Iterable[web.RouteDef]) -> None:
         self._settings = settings
-        app = web.Application(client_max_size=1024, middlewares=[self._check_token])
+        self._access = Access(settings)
+        app = web.Application(client_max_size=1024, middlewares=[self._check_access])
         app.add_routes(routes)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, logger=_LOGGER)
         self.port = settings.port
 
     async def start(self) -> None:
@@ -47,10 +54,9 @@ class HttpServer:
         await self._runner.cleanup()
 
     @web.middleware
-    async def _check_token(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        token = self._settings.token
-        if token is not None and request.path not in _PUBLIC:
-            sent = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-            if not hmac.compare_digest(sent, f"Bearer {token.get_secret_value()}".encode()):
-                raise web.HTTPUnauthorized(text="ops.token: expected as `Authorization: Bearer …`\n")
+    async def _check_access(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        rejection = self._access.rejection(request.method, request.path, request.headers)
+        if rejection is not None:
+            status, reason = rejection
+            return web.Response(status=status, text=f"{reason}\n")
         return await handler(request)

@@ -84,7 +84,14 @@ class OpsSettings(Section):
     socket: Path | None = None
     """Unix socket that replaces the TCP port. A supervisor sets it for its workers."""
     token: SecretStr | None = None
-    """Token that requests must send as `Authorization: Bearer …`, except to /healthz and /readyz."""
+    """Token for all requests but probes, as `Authorization: Bearer …`. Orders need it if `host` is not loopback."""
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> Self:
+        text = None if self.token is None else self.token.get_secret_value()
+        if text is not None and not (text.isascii() and text.isprintable() and text == text.strip() != ""):
+            raise ValueError("token: empty, or not printable ASCII, or with a space or a line end around it")
+        return self
 
 
 class ServiceSettings(Section):

@@ -135,6 +135,12 @@ def test_ports_are_published_on_loopback_only(services: dict[str, Compose]) -> N
     assert {host for _, host in published} == {"127.0.0.1"}
 
 
+def test_a_scorer_beyond_loopback_can_get_its_token_from_the_shell(services: dict[str, Compose]) -> None:
+    environment = services["streamer"]["environment"]
+    assert environment["STREAMER_OPS__HOST"] == "0.0.0.0"  # noqa: S104
+    assert environment["STREAMER_OPS__TOKEN"] is None, "no token is in the file; without one orders are rejected"
+
+
 def test_every_file_that_is_mounted_exists(services: dict[str, Compose]) -> None:
     mounts = [mount for service in services.values() for mount in service.get("volumes", []) if mount["type"] == "bind"]
     assert mounts

@@ -84,7 +84,12 @@ async def test_the_model_server_is_healthy_with_an_available_version(
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
-async def test_the_scorer_is_healthy_when_ready(services: dict[str, Compose], status: int, healthy: bool) -> None:
+async def test_the_scorer_is_healthy_when_ready(
+    services: dict[str, Compose], monkeypatch: pytest.MonkeyPatch, status: int, healthy: bool
+) -> None:
+    """Docker's client sets proxy variables in every container if its own settings name a proxy."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with serving(status, "") as port:
         assert await succeeds(command(services["streamer"], "9100", str(port))) is healthy
 
