@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Coroutine
@@ -22,6 +23,8 @@ _Fault = TypeVar("_Fault", bound=NetworkFault)
 class TcpProxy:
     """Passes bytes between its own port and `target_port`, both on 127.0.0.1, in its own thread.
 
+    With `tls`, clients connect with TLS, and the bytes to the target are plain.
+
     Faults of different kinds can be active together; of two of one kind, the older one acts.
 
     Attributes:
@@ -29,8 +32,8 @@ class TcpProxy:
         address: the same as `host:port`.
     """
 
-    def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
+    def __init__(self, target_port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        self._target_port, self._tls = target_port, tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
@@ -44,7 +47,7 @@ class TcpProxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._run(asyncio.start_server(self._accept, sock=self._listener))
+        self._run(asyncio.start_server(self._accept, sock=self._listener, ssl=self._tls))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -42,6 +42,9 @@ def run(
             os.environ[f"STREAMER_SUPERVISOR__{name}"] = str(value)
     settings = load_settings(config)
     replace_stderr(LOG_LINES_DROPPED.inc)
+    # gRPC's own lines are no JSON, have no limit, and its thread waits for a reader that stalls. Its errors have the
+    # same texts.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     log = logs.configure(settings.service)
     alone = settings.supervisor.workers is None or settings.supervisor.link is not None
     status = _work(settings, log) if alone else _supervise(settings, log, config)

@@ -4,8 +4,9 @@ import asyncio
 import importlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from aiokafka.abc import AbstractTokenProvider
@@ -98,17 +99,46 @@ def _tls_reason(error: ssl.SSLError, settings: KafkaSettings) -> str:
     return f"it does not accept ours, {ours}: expired, or signed by an unknown authority? ({reason})"
 
 
+class _Context(ssl.SSLContext):
+    """As of `ssl.create_default_context`; a renewed own certificate is read at once."""
+
+    own: tuple[Path, Path, str] | None = None
+    """The files of certificate and key, and the key's password."""
+    _read: Sequence[tuple[int, int]] = ()
+
+    def read_own(self) -> None:
+        """Reads the files if they have changed. Raises OSError; the next call tries again."""
+        if self.own is None:
+            return
+        found = [(status.st_ino, status.st_mtime_ns) for status in map(Path.stat, self.own[:2])]
+        if found != self._read:
+            self.load_cert_chain(*self.own)
+            self._read = found
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        # A file may be missing, or not fit the other one yet: then the old certificate is used, or the broker rejects
+        # the connection, and the next one tries again.
+        with suppress(OSError):
+            self.read_own()
+        return super().wrap_bio(*arguments, **options)
+
+
 def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context = ssl.create_default_context(cafile=settings.ssl_ca_file)
+        if settings.ssl_ca_file is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(settings.ssl_ca_file)
     except OSError as error:
         raise ConfigError(f"kafka.ssl_ca_file: {settings.ssl_ca_file}: cannot be used: {error}") from error
-    if settings.ssl_cert_file is not None:
+    if settings.ssl_cert_file is not None and settings.ssl_key_file is not None:
         secret = settings.ssl_key_password
         # Without a password OpenSSL would ask for one on the terminal; an empty password prevents that.
         password = "" if secret is None else secret.get_secret_value()
+        context.own = settings.ssl_cert_file, settings.ssl_key_file, password
         try:
-            context.load_cert_chain(settings.ssl_cert_file, settings.ssl_key_file, password)
+            context.read_own()
         except OSError as error:
             pair = f"{settings.ssl_cert_file} with {settings.ssl_key_file}"
             raise ConfigError(f"kafka.ssl_cert_file: {pair}: cannot be used: {error}") from error

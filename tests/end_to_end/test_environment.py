@@ -1,4 +1,4 @@
-"""Faults of the machine around the scorer: a log that nobody reads, no memory."""
+"""Faults of the machine around the scorer: its log, memory, addresses and certificates."""
 
 import os
 import select
@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from sandbox.broker.kafka import KafkaBroker
+from sandbox.host.network_faults import Cut
 from sandbox.host.ports import free_ports
 from sandbox.host.tcp_proxy import TcpProxy
 from sandbox.processes.model_server import ModelServerProcess
@@ -17,6 +18,7 @@ from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request
 from tests.end_to_end.test_takeover import _SUPERVISED, active, answered, until, until_standby
 from tests.streamer.full_pipe import fill
+from tests.streamer.kafka.test_certificates import Authority
 
 pytestmark = pytest.mark.kafka
 
@@ -93,6 +95,20 @@ def test_a_worker_without_memory_ends_and_the_standby_answers(
         assert scorer.stop() == 0
 
 
+@contextmanager
+def broker_at(
+    port: int, advertised_port: int, tmp_path: Path, **settings: object
+) -> Iterator[tuple[KafkaBroker, System]]:
+    """A broker of its own, whose clients are told `advertised_port`, and a system on it."""
+    with KafkaBroker(port=port, advertised_port=advertised_port) as broker:
+        topics = ("requests", "scores", "dead", "shadow", "features")
+        for topic in topics:
+            broker.create_topic(topic)
+        named = {"source.topic": "requests", "sink.topic": "scores", "sink.dead_letter_topic": "dead"}
+        budget = {"source.budget_ms": 60_000}
+        yield broker, System(broker.internal_servers, *topics, {**named, **budget, **settings}, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_broker_that_returns_at_another_address_is_found_by_its_bootstrap_name(
     simulated_server: ModelServerProcess, tmp_path: Path
@@ -101,26 +117,40 @@ def test_a_broker_that_returns_at_another_address_is_found_by_its_bootstrap_name
     (port,) = free_ports(1)
     with TcpProxy(port) as name, TcpProxy(port) as new, ExitStack() as stack:
         old = stack.enter_context(TcpProxy(port))
-        with KafkaBroker(port=port, advertised_port=old.port) as broker:
-            topics = ("requests", "scores", "dead", "shadow", "features")
-            for topic in topics:
-                broker.create_topic(topic)
-            settings = {
-                "kafka.bootstrap_servers": name.address,
-                "predictor.addresses": [simulated_server.address],
-                "source.topic": "requests",
-                "sink.topic": "scores",
-                "sink.dead_letter_topic": "dead",
-                "source.budget_ms": 60_000,
-            }
-            system = System(broker.internal_servers, *topics, settings, tmp_path)
-            with system.scorer() as scorer:
-                system.send([request("before")])
-                assert system.answers(1).keys() == {"before"}
-                broker.stop()
-                stack.close()
-                broker.advertise(new.port)
-                broker.start()
-                system.send([request("after")])
-                assert system.answers(2).keys() == {"before", "after"}
-                assert scorer.stop() == 0
+        settings = {"kafka.bootstrap_servers": name.address, "predictor.addresses": [simulated_server.address]}
+        with broker_at(port, old.port, tmp_path, **settings) as (broker, system), system.scorer() as scorer:
+            system.send([request("before")])
+            assert system.answers(1).keys() == {"before"}
+            broker.stop()
+            stack.close()
+            broker.advertise(new.port)
+            broker.start()
+            system.send([request("after")])
+            assert system.answers(2).keys() == {"before", "after"}
+            assert scorer.stop() == 0
+
+
+@pytest.mark.slow
+def test_an_expired_certificate_of_a_broker_is_named_and_a_new_one_needs_no_restart(
+    simulated_server: ModelServerProcess, tmp_path: Path
+) -> None:
+    (port,), authority = free_ports(1), Authority(tmp_path)
+    context = authority.server(authority.issue())
+    with TcpProxy(port, tls=context) as tls:
+        settings = {
+            "kafka.bootstrap_servers": tls.address,
+            "kafka.security_protocol": "SSL",
+            "kafka.ssl_ca_file": str(authority.file),
+            "predictor.addresses": [simulated_server.address],
+        }
+        with broker_at(port, tls.port, tmp_path, **settings) as (_, system), system.scorer() as scorer:
+            system.send([request("before")])
+            assert system.answers(1).keys() == {"before"}
+            tls.begin(Cut())
+            authority.issue(expired=True).configure_cert(context)
+            system.send([request("meanwhile")])
+            until(lambda: "certificate has expired" in scorer.log_tail())
+            tls.end(Cut())
+            authority.issue().configure_cert(context)
+            assert system.answers(2).keys() == {"before", "meanwhile"}
+            assert scorer.stop() == 0

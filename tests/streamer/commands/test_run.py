@@ -33,7 +33,9 @@ def test_imported_modules_are_excluded_from_garbage_collection(
         return is_clean
 
     monkeypatch.setattr(Service, "run", run)
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
     assert CliRunner().invoke(app, ["run"]).exit_code == status
+    assert os.environ["GRPC_VERBOSITY"] == "NONE"
     assert frozen[0] > 10_000
 
 

@@ -37,6 +37,7 @@ class Server:
         strict: Predict calls for versions that are not in `versions` fail with NOT_FOUND.
         signatures: a GetModelMetadataResponse to return instead of that of `spec`.
         labels: versions by label.
+        address: where it runs, or ran; "" before its first start, which takes a free port.
     """
 
     answer: Callable[[Any], Any] | grpc.StatusCode = scores_by_id
@@ -94,11 +95,11 @@ class Server:
     async def running(self) -> AsyncIterator["Server"]:
         server = grpc.aio.server()
         server.add_generic_rpc_handlers(handlers(self))
-        free = "127.0.0.1:0"
+        address = self.address or "127.0.0.1:0"
         port = (
-            server.add_insecure_port(free)
+            server.add_insecure_port(address)
             if self.credentials is None
-            else server.add_secure_port(free, self.credentials)
+            else server.add_secure_port(address, self.credentials)
         )
         self.address = f"127.0.0.1:{port}"
         await server.start()

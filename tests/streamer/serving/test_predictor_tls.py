@@ -1,5 +1,8 @@
 """TLS and mutual TLS with a real gRPC server, and the errors if certificates do not match."""
 
+import asyncio
+import datetime as dt
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +40,17 @@ class Authority:
         foreign.cert_pem.write_to_path(self.foreign_ca)
         self.client = _files(authority.issue_cert("scorer.example"), folder, "client")
         self.foreign_client = _files(foreign.issue_cert("scorer.example"), folder, "foreign_client")
-        certificate = authority.issue_cert(server_name)
-        pair = certificate.private_key_pem.bytes(), b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
-        self.credentials = grpc.ssl_server_credentials(
-            [pair], authority.cert_pem.bytes() if client_required else None, require_client_auth=client_required
-        )
+        yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+        earlier = yesterday - dt.timedelta(days=9)
+
+        def credentials(certificate: trustme.LeafCert) -> grpc.ServerCredentials:
+            pair = certificate.private_key_pem.bytes(), b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
+            return grpc.ssl_server_credentials(
+                [pair], authority.cert_pem.bytes() if client_required else None, require_client_auth=client_required
+            )
+
+        self.credentials = credentials(authority.issue_cert(server_name))
+        self.expired = credentials(authority.issue_cert(server_name, not_before=earlier, not_after=yesterday))
 
 
 async def score_of(authority: Authority, **settings: Any) -> list[float]:
@@ -91,6 +100,31 @@ async def test_a_client_that_does_not_match_is_rejected(tmp_path: Path, client: 
     with pytest.raises(PredictError, match=r"^UNAVAILABLE: ") as caught:
         await score_of(authority, **settings)
     assert len(str(caught.value).splitlines()) == 1
+
+
+async def test_an_expired_certificate_is_named_and_a_new_one_needs_no_restart(tmp_path: Path) -> None:
+    authority, server = Authority(tmp_path), Server()
+    settings = PredictorSettings(addresses=("",), tls=True, tls_ca_file=authority.ca, circuit_open_ms=1)
+
+    async def scored() -> list[float]:
+        ctr = await predictor.score(ModelVersion("ctr", 3), BatchInputs.whole(encoded(1, 2)), LONG)
+        return list(ctr.tolist())
+
+    async def scored_at_last() -> list[float]:
+        while True:
+            with suppress(PredictError):
+                return await scored()
+            await asyncio.sleep(0.05)
+
+    server.credentials = authority.expired
+    async with server.running():
+        predictor = Predictor(settings.model_copy(update={"addresses": (server.address,)}), Metrics())
+        with pytest.raises(PredictError, match="certificate has expired"):
+            await scored()
+    server.credentials = authority.credentials
+    async with server.running(), asyncio.timeout(LONG):
+        assert await scored_at_last() == RIGHT
+    await predictor.close()
 
 
 def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
