@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from streamer.supervision.fleet import Fleet
 from streamer.supervision.group import Group, NewMember
 from streamer.supervision.handover import Handover
 from streamer.supervision.priority import StartPriority, pin
-from streamer.supervision.worker_process import Program, WorkerProcess
+from streamer.supervision.worker_process import Program, WorkerProcess, socket_folder
 from streamer.tasks import TaskOwner
 from streamer.types import Partition
 
@@ -57,7 +56,7 @@ class Supervisor:
         self._log = log
         self._program = program
         self._group = Group(new_member, lambda found: self._handle(e.Assigned(found)), self._revoke, log)
-        self._folder = tempfile.TemporaryDirectory(prefix="streamer-")
+        self._folder = socket_folder()
         release_s = settings.service.drain_ms / 1e3 + _RELEASE_MARGIN_S
         self.fleet = Fleet(settings.supervisor, release_s)
         self._children: dict[int, _Child] = {}

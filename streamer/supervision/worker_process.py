@@ -4,13 +4,27 @@ import asyncio
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streamer.errors import ConfigError
 from streamer.supervision import messages as m
 from streamer.supervision.link import Link
+
+
+def socket_folder() -> tempfile.TemporaryDirectory[str]:
+    """A new folder for the workers' sockets, the only files of the scorer.
+
+    Raises:
+        ConfigError: the disk is full or read-only.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="streamer-")
+    except OSError as error:
+        raise ConfigError(f"no folder for the workers' sockets (TMPDIR names one): {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

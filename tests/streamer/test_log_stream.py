@@ -82,6 +82,16 @@ def test_a_reader_that_ends_costs_the_lines_and_nothing_else() -> None:
     os.close(writer)
 
 
+def test_a_full_disk_costs_the_lines_and_nothing_else() -> None:
+    drops, full = Drops(), os.open("/dev/full", os.O_WRONLY)
+    stream = LogStream(full, drops)
+    for n in range(3):
+        stream.write(f"{n}\n")
+    stream.flush()
+    assert drops.n == 3
+    os.close(full)
+
+
 def test_after_a_full_disk_one_line_says_how_many_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning that itself cannot be written causes no further warning."""
     reader, writer = os.pipe()

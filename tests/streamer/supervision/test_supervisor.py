@@ -18,7 +18,7 @@ from aiokafka.errors import CommitFailedError, KafkaError
 from streamer.errors import ConfigError
 from streamer.settings import Settings
 from streamer.supervision.supervisor import Supervisor
-from streamer.supervision.worker_process import Program
+from streamer.supervision.worker_process import Program, socket_folder
 from streamer.types import Partition
 from tests.streamer.ops.test_worker_handlers import ask
 
@@ -507,3 +507,9 @@ async def test_an_order_outlives_the_only_process(tmp_path: Path) -> None:
         assert (await found.ask("/model/rollback", "POST"))[0] == 200
         await found.replace(0)
         assert await found.orders() == {0: (2, None, [3])}
+
+
+def test_without_space_for_sockets_it_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"workers' sockets \(TMPDIR names one\): .*nowhere"):
+        socket_folder()
