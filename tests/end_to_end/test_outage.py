@@ -47,7 +47,7 @@ def _committed(system: System) -> OffsetAndMetadata:
             found = await admin.list_consumer_group_offsets(group, partitions=[partition])
         finally:
             await admin.close()
-        return found[partition]
+        return OffsetAndMetadata(found[partition].offset, " ".join(found[partition].metadata.split()))
 
     return asyncio.run(ask())
 
