@@ -47,7 +47,7 @@ class SupervisorMetrics:
 class Metrics:
     """Counters, gauges and histograms of one worker, in their own registry."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915  a list
         self.registry = CollectorRegistry()
         self.registry.register(LOG_LINES_DROPPED)
         ProcessCollector(registry=self.registry)  # CPU, memory and descriptors, under their standard names
@@ -57,6 +57,7 @@ class Metrics:
         self.unacknowledged = self._gauge("source_unacknowledged_records", "received, answer not acknowledged yet")
         self.unacknowledged_bytes = self._gauge("source_unacknowledged_bytes", "bytes of unacknowledged records")
         self.paused = self._gauge("source_paused_partitions", "partitions paused at their share of the bound")
+        self.unreadable = self._gauge("source_unreadable_partitions", "1: cannot be opened or read now", "partition")
         self.skipped = self._counter("source_skipped_records", "records passed over without an answer", "reason")
         self.resets = self._counter("source_position_resets", "partitions read again from their beginning", "reason")
         self.backlog = self._gauge("source_backlog_records", "older records that the second reader has still to answer")

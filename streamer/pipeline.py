@@ -124,6 +124,8 @@ class Pipeline:
             return self._rejected(flight, "pipeline", f"internal error: {error!r:.200}")
 
     def _reject_suspect(self, flight: InFlight) -> Result | None:
+        if flight.record.unreadable is not None:
+            return self._dead(flight, "read", flight.record.unreadable)
         if not flight.record.is_suspect:
             return None
         return self._dead(flight, "crash", "workers ended while they worked on this record alone")

@@ -45,6 +45,7 @@ class Record:
         at: time of receipt, monotonic seconds.
         timestamp_ms: the record's own timestamp, milliseconds since the epoch.
         is_suspect: workers died while this was their only record in flight; it is dead-lettered unprocessed.
+        unreadable: why nothing but the position is known of it; it is dead-lettered, too.
     """
 
     key: bytes | None
@@ -55,6 +56,7 @@ class Record:
     deadline: Deadline
     at: float
     is_suspect: bool = False
+    unreadable: str | None = None
 
 
 class FlatCall(Protocol):

@@ -16,7 +16,7 @@ from rich.table import Table
 from streamer.commands.options import Config
 from streamer.commands.terminal import printable
 from streamer.errors import ConfigError, StreamerError
-from streamer.kafka.dead_letters import DeadLetterFilter, StoredDeadLetter
+from streamer.kafka.dead_letters import UNREADABLE_STAGE, DeadLetterFilter, StoredDeadLetter
 from streamer.settings import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="List, show and replay dead letters.")
@@ -106,7 +106,12 @@ def described(stored: StoredDeadLetter) -> list[str]:
     """One dead letter for people; no text of its record can control the terminal."""
     letter, origin = stored.letter, stored.letter.origin
     times = f"produced: {_time(letter.timestamp_ms)}, dead-lettered: {_time(stored.at_ms)}"
-    is_left_out = stored.value_bytes is not None
+    if letter.stage == UNREADABLE_STAGE:
+        value = "key, headers and value: could not be read"
+    elif stored.value_bytes is not None:
+        value = f"value: {stored.value_bytes} bytes, too large for the dead-letter topic, left out"
+    else:
+        value = f"value:\n{_readable(letter.value)}"
     return [
         printable(f"reason: {letter.reason}"),
         printable(f"stage: {letter.stage}"),
@@ -114,9 +119,7 @@ def described(stored: StoredDeadLetter) -> list[str]:
         f"{times}, replayed {stored.replays} times",
         f"key: {_readable(letter.key)}",
         *(f"header {printable(name)}: {_readable(content)}" for name, content in letter.headers),
-        f"value: {stored.value_bytes} bytes, too large for the dead-letter topic, left out"
-        if is_left_out
-        else f"value:\n{_readable(letter.value)}",
+        value,
     ]
 
 

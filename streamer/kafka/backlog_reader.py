@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
+from streamer.kafka.damaged_partitions import DamagedPartitions
 from streamer.kafka.delivery import Delivery
 from streamer.kafka.split_offsets import Gap, SplitOffsets
 from streamer.metrics import Metrics
@@ -54,9 +55,13 @@ class BacklogReader:
     log: FilteringBoundLogger
     clock: Callable[[], float]
     _consumer: Any = None
+    _damaged: DamagedPartitions = field(init=False)
     # The gaps that the consumer reads. Records of a partition that was lost meanwhile belong to another gap.
     _assigned: Mapping[Partition, Gap] = field(default_factory=dict)
     _closing: bool = False
+
+    def __post_init__(self) -> None:
+        self._damaged = DamagedPartitions(self.metrics, self.log, self.clock)
 
     async def chunks(self) -> AsyncIterator[list[Record]]:
         """Chunks of up to 8 records, the oldest ones of a partition first, until `close`."""
@@ -122,6 +127,7 @@ class BacklogReader:
             self._consumer.assign([TopicPartition(*partition) for partition in unread])
             for partition, gap in unread.items():
                 self._consumer.seek(TopicPartition(*partition), gap.position)
+        self._damaged.resume(self._consumer)
         found = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=most)
         if not found:
             # The last offsets of a gap may belong to no record, as after a transaction.
@@ -129,7 +135,7 @@ class BacklogReader:
                 reached = await self._consumer.position(TopicPartition(*partition))
                 if self._gap(partition) is not None:
                     self.offsets.pass_over(partition, reached)
-        return [record for records in found.values() for record in records]
+        return self._damaged.readable(self._consumer, found.values())
 
     def _admit(self, records: Sequence[ConsumerRecord]) -> list[Record]:
         chunk: list[Record] = []

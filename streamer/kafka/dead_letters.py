@@ -12,6 +12,8 @@ from streamer.types import DeadLetter, Header, Origin
 _PREFIX = "dead_letter."
 REPLAYS = _PREFIX + "replays"
 VALUE_BYTES = _PREFIX + "value_bytes"
+UNREADABLE_STAGE = "read"
+"""Stage of the dead letters of records of which only the position is known."""
 
 Send = Callable[[bytes | None, bytes | None, list[Header]], Awaitable[None]]
 """Publishes key, value and headers; raises MessageTooLargeError."""
@@ -71,7 +73,8 @@ class StoredDeadLetter:
         position: `partition:offset` in the dead-letter topic.
         at_ms: when it was written there, milliseconds since the epoch.
         letter: the record as it was, with reason and origin; empty or zero if its headers do not contain them.
-        value_bytes: the size of a value that was too large for the topic and was left out; None if it is complete.
+        value_bytes: the size of a value that was too large for the topic and was left out, 0 if the record could not be
+            read; None if it is complete.
         replays: how many times it was replayed before it came back.
     """
 
@@ -98,7 +101,8 @@ class StoredDeadLetter:
         own = [header for header in headers if not header[0].startswith(_PREFIX)]
         origin = Origin(text("topic"), number("partition"), number("offset"))
         letter = DeadLetter(key, value, own, origin, number("timestamp_ms"), text("stage"), text("reason"))
-        value_bytes = number("value_bytes") if VALUE_BYTES in facts else None
+        is_complete = VALUE_BYTES not in facts and letter.stage != UNREADABLE_STAGE
+        value_bytes = None if is_complete else number("value_bytes")
         return cls(position, at_ms, letter, value_bytes, number("replays"))
 
     def headers_for_replay(self) -> list[Header]:

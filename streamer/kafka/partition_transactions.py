@@ -100,7 +100,8 @@ class PartitionTransactions:
                     is_committed = await self._transact(self._producer, offsets, end, metadata)
                 if is_committed:
                     self._succeeded(end)
-                else:
+                    context.batch_size.accepted(len(offsets))
+                if not is_committed or self._producer.batch_bytes < context.batch_size.bytes:
                     await self._stop_producer()
         except ProducerFenced as error:
             raise FencedError(*self.partition) from error

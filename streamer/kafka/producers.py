@@ -26,8 +26,9 @@ class Message:
 
     @property
     def bytes(self) -> int:
-        """Size of key and value."""
-        return len(self.key or b"") + len(self.value or b"")
+        """Size of key, value and headers."""
+        in_headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + in_headers
 
     @property
     def too_large(self) -> MessageTooLargeError:

@@ -8,12 +8,16 @@ from typing import NamedTuple
 from aiokafka import ConsumerRecord
 
 from streamer.deadline import Deadline
+from streamer.kafka.record_batches import UnreadableRecord
 from streamer.kafka.split_offsets import SplitOffsets
 from streamer.metrics import Metrics
 from streamer.settings.sections import SourceSettings
 from streamer.types import Origin, Record
 
 WALL_CLOCK = time.time
+
+# What a header takes in memory beside its text.
+_HEADER_BYTES = 160
 
 
 class Admitted(NamedTuple):
@@ -39,7 +43,8 @@ class Receipt:
 
     def receive(self, record: ConsumerRecord, is_suspect: bool = False) -> Record:
         """Counts a record as received; its budget began when it was written."""
-        size = len(record.key or b"") + len(record.value or b"")
+        in_headers = sum(_HEADER_BYTES + len(name) + len(content or b"") for name, content in record.headers)
+        size = len(record.key or b"") + len(record.value or b"") + in_headers
         self.offsets.received((record.topic, record.partition), record.offset, size)
         self.metrics.records.inc()
         now, age_s = self.clock(), 0.0
@@ -55,4 +60,5 @@ class Receipt:
             deadline=Deadline.after(now - age_s, self.settings.budget_ms),
             at=now,
             is_suspect=is_suspect,
+            unreadable=record.reason if isinstance(record, UnreadableRecord) else None,
         )

@@ -99,9 +99,12 @@ class Sink:
                 if isinstance(error, _OUT_OF_SEQUENCE) or type(error) is KafkaError:
                     await self._replace(producer, error)
             else:
+                self._batch_size.accepted()
+                if self._batch_size.bytes > producer.batch_bytes and not self._replacing.locked():
+                    self.spawn(self._replace(producer, "larger batches"), "larger batches")
                 return
 
-    async def _replace(self, broken: Producer, reason: KafkaError) -> None:
+    async def _replace(self, broken: Producer, reason: KafkaError | str) -> None:
         """Starts a new producer, unless another call has; the next failure retries it."""
         async with self._replacing:
             if self._producer is not broken:

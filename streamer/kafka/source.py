@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from structlog.typing import FilteringBoundLogger
 
@@ -15,8 +15,10 @@ from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.aiokafka_coordinator import InstanceReplacedError
 from streamer.kafka.backlog_reader import BacklogReader
 from streamer.kafka.backpressure import Backpressure
+from streamer.kafka.damaged_partitions import DamagedPartitions
 from streamer.kafka.delivery import Delivery
 from streamer.kafka.lag import Lag
+from streamer.kafka.paused_partitions import PausedPartitions
 from streamer.kafka.positions import Positions
 from streamer.kafka.receipt import Receipt
 from streamer.kafka.split_offsets import SplitOffsets
@@ -52,6 +54,8 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     new_backlog_consumer: Callable[[], Any]
     backlog: BacklogReader = field(init=False)
     """Reads older records, beside `chunks`."""
+    _paused: PausedPartitions = field(init=False)
+    _damaged: DamagedPartitions = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: bool = False
     _stopped: bool = False
@@ -59,6 +63,8 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     _failure: StreamerError | None = None
 
     def __post_init__(self) -> None:
+        self._paused = PausedPartitions(self.consumer, self.backpressure, self.offsets.live, self.metrics, self.log)
+        self._damaged = DamagedPartitions(self.metrics, self.log, self.clock)
         self.backlog = BacklogReader(
             self.new_backlog_consumer,
             self.offsets,
@@ -110,8 +116,8 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 if self.offsets.committable():
                     await asyncio.sleep(_POLL_MS / 1e3)
                     continue
-            if self.backpressure.paused:
-                self._resume()
+            self._paused.resume()
+            self._damaged.resume(self.consumer)
             room = self.backpressure.room(is_isolating=self.delivery.is_isolating)
             if room <= 0 or (self.delivery.is_isolating and self.unacknowledged):
                 await self._change()
@@ -120,7 +126,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 found = await self.consumer.getmany(
                     timeout_ms=_POLL_MS, max_records=min(room, self.settings.max_poll_records)
                 )
-                chunk = await self._admit([record for records in found.values() for record in records])
+                chunk = await self._admit(self._damaged.readable(self.consumer, found.values()))
                 await self.positions.pass_markers(found)
             except OffsetOutOfRangeError as error:
                 self.positions.out_of_range(error.args[0])
@@ -131,7 +137,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 if type(error) is KafkaError:
                     # A background task of aiokafka has died; every later fetch would fail.
                     raise
-                # A missing right or a damaged log. The worker goes on when an operator has repaired it.
+                # A missing right. The worker goes on when an operator has repaired it.
                 self.positions.seek_back()
                 self.metrics.fetch_failures.inc()
                 self.log.error(  # noqa: TRY400  an operator needs no traceback of aiokafka
@@ -140,23 +146,11 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await asyncio.sleep(_RETRY_S)
                 continue
             if chunk:
-                self._pause(chunk)
+                self._paused.after(chunk)
                 self.backpressure.in_flight += len(chunk)
                 self._measure()
                 yield chunk
 
-    def _pause(self, chunk: Sequence[Record]) -> None:
-        read = {(record.origin.topic, record.origin.partition) for record in chunk}
-        for partition in self.backpressure.pause(read, self.consumer.assignment()):
-            self.consumer.pause(TopicPartition(*partition))
-            left = self.offsets.unacknowledged_of([partition])
-            self.log.warning("partition paused", partition=partition[1], unacknowledged=left)
-        self.metrics.paused.set(len(self.backpressure.paused))
-
-    def _resume(self) -> None:
-        for partition in self.backpressure.resume(self.consumer.assignment()):
-            self.consumer.resume(TopicPartition(*partition))
-        self.metrics.paused.set(len(self.backpressure.paused))
 
     def answered(self) -> None:
         """A record's answer or dead letter is ready to publish; another record may be read."""

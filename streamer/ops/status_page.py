@@ -105,6 +105,8 @@ def _lag(window: Window) -> Rows:
     yield "unacknowledged records", _number(window.value("streamer_source_unacknowledged_records"))
     yield "unacknowledged bytes", _bytes(window.value("streamer_source_unacknowledged_bytes"))
     yield "paused partitions", _number(window.value("streamer_source_paused_partitions"), bad=True)
+    for partition in sorted(window.label_values("streamer_source_unreadable_partitions", "partition"), key=int):
+        yield f"partition {partition}: cannot be opened or read", ("retried", True)
     for partition in sorted(window.label_values("streamer_source_lag_records", "partition"), key=int):
         records = window.value("streamer_source_lag_records", partition=partition) or 0.0
         seconds = window.value("streamer_source_lag_seconds", partition=partition) or 0.0

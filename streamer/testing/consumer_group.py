@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -12,9 +12,10 @@ from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndTimestamp
 
+from streamer.kafka.record_batches import DamagedLog
 from streamer.types import Partition
 
-_record = partial(ConsumerRecord, timestamp_type=0, key=None, checksum=None, serialized_key_size=-1, headers=())
+_record = partial(ConsumerRecord, timestamp_type=0, key=None, checksum=None, serialized_key_size=-1)
 
 
 class FakeGroup:
@@ -29,16 +30,22 @@ class FakeGroup:
         self.firsts = dict.fromkeys(self.tops, 0)
         self.markers: set[tuple[TopicPartition, int]] = set()
         self.topic_id = 1
+        self.damaged: dict[TopicPartition, int] = {}
+        """Offsets from which a partition cannot be read."""
         self.commits: dict[TopicPartition, tuple[int, str]] = {}
         self.appended = asyncio.Event()
         self._rebalancing = asyncio.Lock()
         self.members: list[FakeConsumer] = []
 
-    def produce(self, number: int, value: bytes, timestamp_ms: int = 0) -> None:
+    def produce(
+        self, number: int, value: bytes, timestamp_ms: int = 0, headers: Sequence[tuple[str, bytes | None]] = ()
+    ) -> None:
         """Appends a record to a partition; `timestamp_ms` is -1 if its producer set none."""
         top = self.tops[number]
         log = self.logs[top]
-        log.append(_record(*top, len(log), timestamp_ms, value=value, serialized_value_size=len(value)))
+        log.append(
+            _record(*top, len(log), timestamp_ms, value=value, headers=headers, serialized_value_size=len(value))
+        )
         self.appended.set()
 
     def end_transaction(self, number: int) -> None:
@@ -226,12 +233,16 @@ class FakeConsumer:
         for top, position in self._positions.items():
             if self._is_revoking or not most or top in self._paused:
                 continue
-            log = self._group.logs[top]
+            log, damage = self._group.logs[top], self._group.damaged.get(top)
             if not self._group.firsts[top] <= position <= len(log):
                 if found:
                     continue
                 raise OffsetOutOfRangeError({top: position})
-            records = log[position : position + most]
+            if position == damage:
+                found[top] = [DamagedLog(*top, damage, -1, 0, None, None, None, -1, -1, (), "damaged")]
+                most -= 1
+                continue
+            records = log[position : position + most][: None if damage is None else max(0, damage - position)]
             self._positions[top], self._high[top] = position + len(records), len(log)
             self._polled[top] = round(asyncio.get_running_loop().time() * 1e3)
             if received := [r for r in records if (top, r.offset) not in self._group.markers]:

@@ -4,9 +4,10 @@ import asyncio
 import gc
 from collections.abc import Sequence
 
+from streamer.deadline import Deadline
 from streamer.testing.model_servers import VirtualServers
 from streamer.testing.virtual_loop import virtual
-from streamer.types import BidRequest, EncodedRequest, Header, Origin
+from streamer.types import BidRequest, DeadLetter, EncodedRequest, Header, Origin, Record
 from tests.streamer.rollout.switching import Worker, loaded
 
 
@@ -37,3 +38,21 @@ async def test_a_record_that_waits_for_its_acknowledgement_keeps_no_rows() -> No
     assert [type(held) for held in gc.get_objects() if isinstance(held, BidRequest | EncodedRequest)] == []
     answers.acknowledge.set()
     await worker.settle()
+
+
+@virtual
+async def test_a_record_that_cannot_be_read_is_dead_lettered_with_its_position() -> None:
+    worker, letters = Worker(VirtualServers([loaded(1)])), list[DeadLetter]()
+
+    async def dead_letter(letter: DeadLetter) -> None:
+        letters.append(letter)
+
+    worker.dead_letter = dead_letter  # type: ignore[method-assign]
+    await worker.start()
+    origin, now = Origin("requests", 3, 17), worker.loop.time()
+    unreadable = "TooLargeError: decompresses to more than 33554432 bytes"
+    await worker.pipeline.answer(
+        Record(None, None, (), origin, 5, Deadline.after(now, 30.0), now, unreadable=unreadable)
+    )
+    assert letters == [DeadLetter(None, None, (), origin, 5, "read", unreadable)]
+    assert (worker.answered_count, worker.finished[17]) == (1, 1)

@@ -24,6 +24,11 @@ def test_a_dead_letter_is_parsed_as_it_was_written() -> None:
     assert (found.position, found.value_bytes, found.replays) == ("2:9", None, 0)
 
 
+def test_a_record_that_could_not_be_read_is_not_complete() -> None:
+    """It cannot be replayed: its value is unknown."""
+    assert stored(letter=replace(LETTER, key=None, value=None, headers=[], stage="read")).value_bytes == 0
+
+
 def test_the_size_of_a_value_that_was_left_out_is_kept() -> None:
     assert stored((VALUE_BYTES, b"123456")).value_bytes == 123456
 

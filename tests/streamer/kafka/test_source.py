@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 import streamer
 from streamer.assembly import Assembly
@@ -16,6 +17,7 @@ from streamer.metrics import Metrics
 from streamer.settings import Settings
 from streamer.tasks import TaskOwner
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup
+from streamer.testing.virtual_loop import virtual
 from streamer.types import Record
 
 WAIT_S = 30.0
@@ -24,11 +26,15 @@ WALL_S = 1_700_000_000.0
 
 
 async def started(
-    group: FakeGroup, metrics: Metrics, wall_clock: Callable[[], float] = lambda: WALL_S, **source: object
+    group: FakeGroup,
+    metrics: Metrics,
+    wall_clock: Callable[[], float] = lambda: WALL_S,
+    clock: Callable[[], float] = lambda: NOW_S,
+    **source: object,
 ) -> Source:
     """A member of the group. Its monotonic clock is at `NOW_S`, its wall clock at `WALL_S`."""
     settings = Settings.model_validate({"source": {"topic": "t", **source}})
-    assembly = Assembly(settings, metrics, structlog.get_logger(), lambda: NOW_S, TaskOwner().spawn)
+    assembly = Assembly(settings, metrics, structlog.get_logger(), clock, TaskOwner().spawn)
     member = assembly.source(FakeConsumer(group), OffsetTracker(), group.commits_of, wall_clock=wall_clock)
     await member.start()
     return member
@@ -113,3 +119,44 @@ def test_the_wall_clock_is_read_where_a_record_enters_and_nowhere_else() -> None
     reading = re.compile(r"\btime\.time\b|\btime_ns\b|\.(?:utc)?now\(|\.today\(")
     found = {str(file.relative_to(root)) for file in root.rglob("*.py") if reading.search(file.read_text())}
     assert found == {"kafka/receipt.py", "ops/status_page.py", "commands/dlq.py"}
+
+
+@virtual
+async def test_a_partition_that_cannot_be_read_delays_no_other_and_is_tried_again() -> None:
+    metrics, group, clock = Metrics(), FakeGroup("t", 2), asyncio.get_running_loop().time
+
+    def unreadable() -> float | None:
+        return metrics.registry.get_sample_value("streamer_source_unreadable_partitions", {"partition": "0"})
+
+    source = await started(group, metrics, clock=clock)
+    group.damaged[group.tops[0]] = 2
+    for number in (0, 1):
+        for _ in range(4):
+            group.produce(number, b"r")
+    chunks, began = source.chunks(), clock()
+    with capture_logs() as lines:
+        found = [(one.origin.partition, one.origin.offset) for _ in range(2) for one in await anext(chunks)]
+        assert found == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
+        assert clock() == began
+        reading = asyncio.ensure_future(anext(chunks))
+        for after_s in (0.2, 1.0, 2.0, 4.0):
+            await asyncio.sleep(after_s)
+            group.appended.set()
+            assert unreadable() == 1
+        del group.damaged[group.tops[0]]
+        await asyncio.sleep(8.0)
+        group.appended.set()
+        assert [one.origin.offset for one in await reading] == [2, 3]
+    assert unreadable() is None
+    failed = [line for line in lines if line["event"] == "partition cannot be read, retried"]
+    assert [(line["topic"], line["partition"], line["offset"]) for line in failed] == [("t", 0, 2)] * 4
+    assert [line["retry_s"] for line in failed] == [1.0, 2.0, 4.0, 8.0]
+    assert lines[-1]["event"] == "partition readable again"
+
+
+async def test_the_bytes_of_headers_count() -> None:
+    metrics, group = Metrics(), FakeGroup("t", 1)
+    source = await started(group, metrics)
+    group.produce(0, b"four", headers=(("trace", b"12345"), ("none", None)))
+    await first_chunk(source)
+    assert metrics.registry.get_sample_value("streamer_source_unacknowledged_bytes") == 4 + 160 + 10 + 160 + 4

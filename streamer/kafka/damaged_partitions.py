@@ -1,0 +1,77 @@
+"""Pauses partitions that cannot be read, so that the others go on."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import ConsumerRecord, TopicPartition
+from structlog.typing import FilteringBoundLogger
+
+from streamer.kafka.record_batches import DamagedLog
+from streamer.metrics import Metrics
+
+_RETRY_S = 1.0
+_MAX_RETRY_S = 30.0
+
+
+@dataclass(slots=True)
+class DamagedPartitions:
+    """The partitions of a consumer that cannot be read now.
+
+    Each is tried again after 1 s, then after twice the time, at most 30 s.
+    """
+
+    metrics: Metrics
+    log: FilteringBoundLogger
+    clock: Callable[[], float]
+    # The time of the next try and the pause before it, in seconds.
+    _tries: dict[TopicPartition, tuple[float, float]] = field(default_factory=dict)
+
+    def resume(self, consumer: Any) -> None:
+        """Resumes the partitions whose next try is due."""
+        if not self._tries:
+            return
+        assigned, now = consumer.assignment(), self.clock()
+        for top in self._tries.keys() - assigned:
+            self._forget(top)
+        for top, (due, pause_s) in self._tries.items():
+            if due <= now:
+                self._tries[top] = now + pause_s, pause_s
+                consumer.resume(top)
+
+    def readable(self, consumer: Any, found: Iterable[Sequence[ConsumerRecord]]) -> list[ConsumerRecord]:
+        """The records of a fetch, by partition; pauses the partitions that cannot be read from here on."""
+        records: list[ConsumerRecord] = []
+        for of_partition in found:
+            *before, last = of_partition
+            if isinstance(last, DamagedLog):
+                records += before
+                if not before:
+                    self._pause(consumer, last)
+            else:
+                records += of_partition
+                if self._forget(TopicPartition(last.topic, last.partition)):
+                    self.log.info("partition readable again", topic=last.topic, partition=last.partition)
+        return records
+
+    def _pause(self, consumer: Any, damage: DamagedLog) -> None:
+        top = TopicPartition(damage.topic, damage.partition)
+        pause_s = min(_MAX_RETRY_S, 2 * self._tries[top][1]) if top in self._tries else _RETRY_S
+        self._tries[top] = self.clock() + pause_s, pause_s
+        consumer.pause(top)
+        self.metrics.unreadable.labels(damage.partition).set(1)
+        self.metrics.fetch_failures.inc()
+        self.log.error(
+            "partition cannot be read, retried",
+            topic=damage.topic,
+            partition=damage.partition,
+            offset=damage.offset,
+            retry_s=pause_s,
+            error=damage.reason,
+        )
+
+    def _forget(self, top: TopicPartition) -> bool:
+        if self._tries.pop(top, None) is None:
+            return False
+        self.metrics.unreadable.remove(top.partition)
+        return True
