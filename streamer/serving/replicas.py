@@ -1,6 +1,5 @@
 """The versions on each server: load balancing, circuits and the retry budget. Pure."""
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -17,8 +16,6 @@ _OF_THE_VERSION = frozenset({"FAILED_PRECONDITION", "INTERNAL", "INVALID_REPLY",
 _LATENCY_WEIGHT = 0.1
 _IDLE_DECAY = 0.001
 _MAX_RETRY_TOKENS = 10.0
-# A rejection for a full server multiplies its assumed limit of calls; each success adds to it in inverse proportion.
-_REDUCTION, _GROWTH = 0.7, 0.02
 # A version without calls for this time is forgotten, with its circuits.
 _KEPT_S = 60.0
 
@@ -35,12 +32,14 @@ class Server:
     Attributes:
         active_calls: calls of all versions without a reply yet.
         latency_s: mean latency of recent calls; 0 before the first reply.
-        max_calls: concurrent calls that it seems to accept; infinite before the first rejection.
+        rejections: consecutive calls that it rejected because it is full.
+        full_until: until then other servers are preferred, monotonic seconds.
     """
 
     active_calls: int = 0
     latency_s: float = 0.0
-    max_calls: float = math.inf
+    rejections: int = 0
+    full_until: float = 0.0
 
 
 @dataclass(slots=True)
@@ -83,8 +82,8 @@ class Replicas:
     Rules:
     1. A version is called on the servers that have it. If every server has reported that it lacks the version, any one
        is asked again.
-    2. A call goes to the server with the lowest (active calls + 1) × mean latency of the version; a server that
-       rejected calls at that number of active calls comes last.
+    2. A call goes to the server with the lowest (active calls + 1) × mean latency of the version. A server that
+       rejected a call because it is full comes last for a pause of the length of a circuit's.
     3. The mean latency of an idle server decays while others reply. Only a new call shows that the server has become
        faster, and one slow reply must not exclude it for good.
     4. A circuit belongs to one version on one server. After `circuit_failures` consecutive failures it opens for
@@ -127,8 +126,8 @@ class Replicas:
         self._used[version] = now
 
         def cost(address: str) -> tuple[bool, float]:
-            active = servers[address].active_calls
-            return active >= servers[address].max_calls, (active + 1) * replicas[address].latency_s
+            server = servers[address]
+            return now < server.full_until, (server.active_calls + 1) * replicas[address].latency_s
 
         callable_now = (a for a in self.holders(version) if a not in tried and replicas[a].may_call(now))
         return min(callable_now, key=cost, default=None)
@@ -156,7 +155,7 @@ class Replicas:
         replica.failures, replica.circuit_open_until, replica.is_missing = 0, 0.0, False
         for mean in (replica, server):
             mean.latency_s += (seconds - mean.latency_s) * (_LATENCY_WEIGHT if mean.latency_s else 1.0)
-        server.max_calls += _GROWTH / server.max_calls
+        server.rejections, server.full_until = 0, 0.0
         for other in replicas.values():
             if other is not replica and not other.active_calls:
                 other.latency_s *= 1.0 - _IDLE_DECAY
@@ -165,19 +164,19 @@ class Replicas:
         """A call failed with this code."""
         if address not in self.servers:
             return
-        replica, server, settings = self.of(version)[address], self.servers[address], self._settings
+        replica, server = self.of(version)[address], self.servers[address]
         if code == "NOT_FOUND":
             replica.is_missing = True
         if code == "RESOURCE_EXHAUSTED":
-            server.max_calls = max(1.0, server.active_calls * _REDUCTION)
+            server.full_until = now + self._pause(server.rejections)
+            server.rejections += 1
         if not opens_circuit(code):
             return
         replica.failures += 1
         replica.code = code
-        beyond = replica.failures - settings.circuit_failures
+        beyond = replica.failures - self._settings.circuit_failures
         if beyond >= 0:
-            pause_ms = min(settings.circuit_max_open_ms, settings.circuit_open_ms * 2.0 ** min(beyond, 30))
-            replica.circuit_open_until = now + pause_ms / 1e3
+            replica.circuit_open_until = now + self._pause(beyond)
 
     def circuit_open(self, model: str, address: str) -> bool:
         """Whether the circuit of a version of this model is open on the server."""
@@ -212,6 +211,11 @@ class Replicas:
             return False
         self._retry_tokens[model] = tokens - 1.0
         return True
+
+    def _pause(self, number: int) -> float:
+        """The seconds of the pause after this number of pauses."""
+        settings = self._settings
+        return min(settings.circuit_max_open_ms, settings.circuit_open_ms * 2.0 ** min(number, 30)) / 1e3
 
     def _new(self, version: ModelVersion, address: str) -> Replica:
         """The state of a version that has had no call on the server."""

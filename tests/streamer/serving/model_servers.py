@@ -32,7 +32,8 @@ class Server:
     Attributes:
         answer: builds the reply to a Predict request, or the status with which every call fails.
         spec: JSON; every version has the signatures `feature_spec` and `score` of this spec.
-        hangs: Predict calls wait until `hang` is set.
+        hangs: Predict calls set `hung` and wait until `hang` is set.
+        silent: GetModelStatus calls do, too.
         busy, broken: Predict calls fail with RESOURCE_EXHAUSTED or INTERNAL.
         strict: Predict calls for versions that are not in `versions` fail with NOT_FOUND.
         signatures: a GetModelMetadataResponse to return instead of that of `spec`.
@@ -46,6 +47,8 @@ class Server:
     calls: int = 0
     hang: asyncio.Event = field(default_factory=asyncio.Event)
     hangs: bool = False
+    hung: asyncio.Event = field(default_factory=asyncio.Event)
+    silent: bool = False
     busy: bool = False
     strict: bool = False
     broken: bool = False
@@ -65,6 +68,7 @@ class Server:
         if self.broken:
             await context.abort(grpc.StatusCode.INTERNAL, "injected fault")
         if self.hangs:
+            self.hung.set()
             await self.hang.wait()
         if isinstance(self.answer, grpc.StatusCode):
             await context.abort(self.answer, "injected fault")
@@ -87,6 +91,8 @@ class Server:
         return reply
 
     async def status(self, _: Any, context: Context) -> Any:
+        if self.silent:
+            await self.hang.wait()
         if isinstance(self.answer, grpc.StatusCode):
             await context.abort(self.answer, "injected fault")
         return status_reply(self.versions)

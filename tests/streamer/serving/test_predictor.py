@@ -1,6 +1,7 @@
 """The client with real gRPC servers in this process, with injected faults."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import structlog
 
 from sandbox.model_server.replies import Context, scores_reply, spec_reply
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
@@ -95,6 +97,145 @@ async def test_a_failed_call_is_retried_on_another_server() -> None:
         assert metrics.registry.get_sample_value(
             "streamer_predictor_circuit_open", {"address": bad.address, "model": "ctr"}
         ) == (1.0 if bad.calls == 2 else 0.0)
+
+
+FAILS_AT_ONCE = ["FAILED_PRECONDITION", "UNIMPLEMENTED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "DATA_LOSS"]
+
+
+@pytest.mark.parametrize("code", FAILS_AT_ONCE)
+async def test_a_server_that_fails_at_once_attracts_no_calls(code: str) -> None:
+    bad, good = Server(grpc.StatusCode[code]), Server()
+    async with client_of(bad, good) as (predictor, _):
+        for _ in range(60):
+            assert len(await predictor.score(V, inputs(), LONG)) == 4
+        assert good.calls == 60
+        assert bad.calls <= 8
+
+
+async def test_a_broken_model_affects_no_other_model_of_its_server() -> None:
+    def answer(request: Any) -> Any:
+        is_broken = request.model_spec.name == "cvr"
+        return scores_reply(np.full(4, 5, np.float32)) if is_broken else scores_by_id(request)
+
+    cvr, server = ModelVersion("cvr", 1), Server(answer)
+    with structlog.testing.capture_logs() as logs:
+        async with client_of(server, models=("ctr", "cvr")) as (predictor, metrics):
+            for _ in range(10):
+                for _ in range(4):
+                    with pytest.raises(PredictError, match="INVALID_REPLY: "):
+                        await predictor.score(cvr, inputs(), LONG)
+                assert len(await predictor.score(V, inputs(), LONG)) == 4
+            open_by_model = {
+                model: metrics.registry.get_sample_value(
+                    "streamer_predictor_circuit_open", {"address": server.address, "model": model}
+                )
+                for model in ("ctr", "cvr")
+            }
+    assert open_by_model == {"ctr": 0.0, "cvr": 1.0}
+    [line] = [line for line in logs if line["event"] == "circuit open"]
+    assert (line["model"], line["address"]) == ("cvr/1", server.address)
+    assert "4 out_of_range" in line["error"]
+
+
+async def test_a_row_without_a_valid_score_affects_no_other_row() -> None:
+    """Also among the warm-up requests of a new version."""
+
+    def answer(request: Any) -> Any:
+        reply = scores_by_id(request)
+        ctr = np.frombuffer(reply.outputs["ctr"].tensor_content, np.float32).copy()
+        ctr[:3] = np.nan, np.inf, -0.1
+        return scores_reply(ctr)
+
+    with structlog.testing.capture_logs() as logs:
+        async with client_of(Server(answer), circuit_failures=1) as (predictor, metrics):
+            for _ in range(3):
+                ctr = await predictor.score(V, inputs(10), LONG)
+                assert np.isnan(ctr).tolist() == [True] * 3 + [False] * 7
+            await predictor.control.warm(V, [inputs(10)])
+            for reason in ("nan", "infinite", "out_of_range"):
+                labels = {"model": "ctr", "reason": reason}
+                assert metrics.registry.get_sample_value("streamer_predictor_invalid_scores_total", labels) == 3
+            assert retries(metrics) == 0
+    assert {(line["event"], line["model"]) for line in logs} == {("scores not valid", "ctr/3")}
+    assert {line["reason"] for line in logs} == {"nan", "infinite", "out_of_range"}
+
+
+async def test_a_reply_with_half_of_the_scores_is_used_and_counts_as_a_failure() -> None:
+    server = Server(lambda _: scores_reply(np.array([0.5, np.nan], np.float32)))
+    async with client_of(server, circuit_failures=2) as (predictor, _):
+        for _ in range(2):
+            assert np.isnan(await predictor.score(V, inputs(2), LONG)).tolist() == [False, True]
+        with pytest.raises(PredictError, match="INVALID_REPLY: the circuit of every server is open for ctr/3"):
+            await predictor.score(V, inputs(2), LONG)
+
+
+async def test_a_full_server_keeps_its_circuit_closed_and_another_one_is_called() -> None:
+    full, free = Server(busy=True), Server()
+    async with client_of(full, free, circuit_failures=1) as (predictor, metrics):
+        for _ in range(20):
+            assert len(await predictor.score(V, inputs(), LONG)) == 4
+        labels = {"address": full.address, "model": "ctr"}
+        assert metrics.registry.get_sample_value("streamer_predictor_circuit_open", labels) == 0
+        free.answer = grpc.StatusCode.UNAVAILABLE
+        full.busy = False
+        assert len(await predictor.score(V, inputs(), LONG)) == 4
+
+
+async def test_the_fault_of_a_message_that_is_too_large_is_the_requests() -> None:
+    class Small(Server):
+        async def predict(self, request: Any, context: Context) -> Any:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (9 vs. 4)"
+            )
+
+    async with client_of(Small(), Small(), circuit_failures=1) as (predictor, metrics):
+        for _ in range(2):
+            with pytest.raises(PredictError, match=r"MESSAGE_TOO_LARGE: .*\(9 vs. 4\)"):
+                await predictor.score(V, inputs(), LONG)
+        assert retries(metrics) == 0
+
+
+async def test_a_server_that_hangs_delays_questions_and_warm_ups_once() -> None:
+    hung, good = Server(hangs=True, spec=small_spec().to_json()), Server(spec=small_spec().to_json())
+    async with client_of(hung, good, control_timeout_ms=500) as (predictor, _):
+        start = time.monotonic()
+        await predictor.control.warm(V, [inputs()] * 16)
+        assert (hung.calls, good.calls) == (1, 16)
+        assert 0.4 < time.monotonic() - start < 5.0, "all 16 calls have one timeout"
+        hung.silent = True
+        start = time.monotonic()
+        for _ in range(3):
+            assert (await predictor.control.available("ctr")).everywhere == {3}
+            assert await predictor.control.feature_spec(V)
+        assert time.monotonic() - start < 0.5 * 3, "it is not waited for again"
+
+
+async def test_warm_ups_of_which_few_fail_succeed() -> None:
+    outcomes: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        return scores_reply(np.full(4, outcomes.pop(), np.float32))
+
+    async with client_of(Server(answer)) as (predictor, _):
+        outcomes[:] = [0.1, np.nan, 0.1, np.nan]
+        await predictor.control.warm(V, [inputs()] * 4)
+        outcomes[:] = [0.1, np.nan, np.nan, np.nan]
+        with pytest.raises(BadReplyError, match="4 nan"):
+            await predictor.control.warm(V, [inputs()] * 4)
+
+
+async def test_a_call_ends_with_its_channel_and_a_cancelled_one_is_cancelled() -> None:
+    server = Server(hangs=True)
+    async with client_of(server) as (predictor, _):
+        calls = [asyncio.create_task(predictor.score(V, inputs(), LONG)) for _ in range(2)]
+        async with asyncio.timeout(LONG):
+            await server.hung.wait()
+        calls[0].cancel()
+        await predictor.close()
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+        with pytest.raises(PredictError, match=r"CANCELLED|CLOSED|UNAVAILABLE"):
+            await calls[1]
 
 
 async def test_a_fault_of_the_request_is_not_retried() -> None:

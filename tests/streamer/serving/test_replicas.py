@@ -137,20 +137,18 @@ def test_a_circuit_belongs_to_one_version_on_one_server() -> None:
     assert [replicas.circuit_open(*of) for of in (("cvr", "s0"), ("cvr", "s1"), ("ctr", "s0"))] == [True, False, False]
 
 
-def test_a_server_that_rejected_calls_comes_after_one_with_room() -> None:
+def test_a_full_server_comes_last_for_a_while() -> None:
     replicas = replicas_of(2)
     call(replicas, "s0", 0.001)
     call(replicas, "s1", 0.1)
-    active = [replicas.started(V, "s0") for _ in range(4)]
-    replicas.failed(V, "s0", "RESOURCE_EXHAUSTED", 0.0)
-    replicas.ended(active.pop())
-    assert replicas.servers["s0"].max_calls == pytest.approx(2.8)
-    assert replicas.pick(V, 0.0) == "s1"
-    replicas.ended(active.pop())
-    assert replicas.pick(V, 0.0) == "s0", "two active calls are below its limit"
-    for _ in range(400):
-        replicas.succeeded(V, "s0", 0.001)
-    assert replicas.servers["s0"].max_calls > 4.5, "the limit grows again"
+    fail(replicas, "s0", code="RESOURCE_EXHAUSTED", version=OTHER)
+    assert replicas.pick(V, 0.99) == "s1", "its threads serve all models"
+    assert replicas.pick(V, 0.99, {"s1"}) == "s0"
+    assert replicas.pick(V, 1.0) == "s0"
+    fail(replicas, "s0", 1.0, "RESOURCE_EXHAUSTED")
+    assert replicas.pick(V, 2.99) == "s1"
+    call(replicas, "s0", 0.001)
+    assert replicas.pick(V, 2.99) == "s0"
 
 
 def test_a_version_is_called_where_it_is_loaded() -> None:
