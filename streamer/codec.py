@@ -25,12 +25,19 @@ class Codec:
     """Decodes requests with their fields at `paths`.
 
     One pass parses the top-level keys in `document_keys`; those in `containers` must be objects. Candidates stay raw
-    bytes, because the encoder memoises rows by these bytes.
+    bytes, because the encoder memoises rows by these bytes. `deadline_margin_ms` is subtracted from a deadline in the
+    document, not from one in the headers.
     """
 
     def __init__(
-        self, settings: CodecSettings, paths: RequestPaths, document_keys: frozenset[str], containers: frozenset[str]
+        self,
+        settings: CodecSettings,
+        paths: RequestPaths,
+        document_keys: frozenset[str],
+        containers: frozenset[str],
+        deadline_margin_ms: float = 0.0,
     ) -> None:
+        self._margin_ms = deadline_margin_ms
         self._settings = settings
         self.paths = paths
         self._request_id = getter(paths.request_id)
@@ -106,13 +113,16 @@ class Codec:
         model = self._model(fields)
         if model is not None and not isinstance(model, str):
             raise _RejectedError(f"{self.paths.model}: expected a string, got {_shown(model)}")
-        deadline = self._deadline(fields)
-        if deadline is None:
-            deadline = header_text(headers, DEADLINE_HEADER)
-        deadline_ms = None if deadline is None else self._milliseconds(deadline)
+        deadline_ms = self._milliseconds(self._deadline(fields))
+        if deadline_ms is not None:
+            deadline_ms = max(0.0, deadline_ms - self._margin_ms)
+        else:
+            deadline_ms = self._milliseconds(header_text(headers, DEADLINE_HEADER))
         return BidRequest(request_id, fields, size, rows, columns, deadline_ms, model)
 
-    def _milliseconds(self, value: object) -> float:
+    def _milliseconds(self, value: object) -> float | None:
+        if value is None:
+            return None
         number = math.nan if isinstance(value, bool) else to_float(value)
         if not 0 < number < math.inf:
             raise _RejectedError(f"{self.paths.deadline_ms}: expected milliseconds above 0, got {_shown(value)}")

@@ -1,5 +1,6 @@
 """All metrics of the scorer: `streamer_<stage>_…`."""
 
+from collections import Counter as CountedFeatures
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -68,6 +69,9 @@ class Metrics:
         self.send_failures = self._counter("sink_send_failures", "failed sends of answers or dead letters; retried")
         self.candidates = self._counter("codec_candidates", "candidates of the requests")
         self.consent_denied = self._counter("features_consent_denied_requests", "requests without consent of the user")
+        self._out_of_range = self._counter(
+            "features_out_of_range", "numbers that do not fit and count as missing", "feature"
+        )
         self.cache_hits = self._counter("cache_hits", "candidates with a cached score")
         self.cache_misses = self._counter("cache_misses", "candidates without a cached score")
         self.cache_single_flight = self._counter("cache_single_flight", "candidates that await another request's call")
@@ -119,6 +123,12 @@ class Metrics:
     def dead_lettered(self, stage: str) -> None:
         """Counts a record that went to the dead-letter topic."""
         self._dead.labels(stage).inc()
+
+    def count_out_of_range(self, numbers: CountedFeatures[str]) -> None:
+        """Counts numbers by their feature, and clears `numbers`."""
+        for feature, count in numbers.items():
+            self._out_of_range.labels(feature).inc(count)
+        numbers.clear()
 
     def batch_left(self, reason: str, rows: int) -> None:
         """Counts a batch that left the queue, with its rows."""

@@ -174,12 +174,14 @@ class Pipeline:
         return ScoreMessage(flight.request.request_id, "expired", flight.record.origin, times=flight.times)
 
     def _encode(self, flight: InFlight) -> Result | None:
-        start, record = self.clock(), flight.record
+        start, record, encoder = self.clock(), flight.record, flight.prepared.encoder
         self.metrics.candidates.inc(flight.request.size)
         try:
-            flight.encoded = flight.prepared.encoder.encode(flight.request)
+            flight.encoded = encoder.encode(flight.request)
         except InvalidRequestError as error:
             return self._rejected(flight, "encode", str(error))
+        if encoder.out_of_range:
+            self.metrics.count_out_of_range(encoder.out_of_range)
         flight.consent_denied = flight.encoded.consent_denied
         if flight.consent_denied:
             self.metrics.consent_denied.inc()

@@ -1,4 +1,4 @@
-"""Reads one text from JSON that no parser accepts, to answer a damaged request by its id. Pure."""
+"""Reads the id of a request whose JSON no parser accepts. Pure."""
 
 import json
 import re
@@ -16,11 +16,15 @@ _COMMA = re.compile(r"\s*+,")
 
 
 def find_text(document: str, path: Sequence[str]) -> str | None:
-    """The string at `path`, one key at least, in an object that is damaged or cut; None if it is not found.
+    """The string at `path` in an object that is damaged or cut; None if it is not found.
 
     Damaged numbers, words and commas are skipped. The search ends where the place of later keys is unknown: a bracket
     closes another one, or a key is in a list, follows no comma, or has no value. Two different strings at `path`, or an
     object that goes on after its end, count as not found: a bracket may be missing before them.
+
+    Args:
+        document: JSON, or what is left of it.
+        path: one key at least.
     """
     open_: list[str] = []
     level = 0  # the brackets, from the outermost one, that lead along the path

@@ -12,6 +12,7 @@ from streamer.deadline import Deadline
 
 I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 U64 = npt.NDArray[np.uint64]
 I8 = npt.NDArray[np.int8]
 
@@ -163,6 +164,8 @@ class EncodedRequest:
         keys: uint64 [n, 2], 128-bit keys of all values above. Rows with equal keys have equal ids and equal numbers
             (rounded to 1/32 of their standard deviation), so they share one score of a model version.
         ad_keys: uint64 [n], keys of the candidates' own values.
+        request_numbers, candidate_numbers: for a foreign model float64 [1, 2 k] and [n, 2 k], the k numbers as in the
+            request, then what float64 cannot hold of integers; otherwise None.
         consent_denied: whether the request denies the use of its user's data; then no user feature has a value.
     """
 
@@ -174,6 +177,8 @@ class EncodedRequest:
     pair_ids: I32
     keys: U64
     ad_keys: U64
+    request_numbers: F64 | None = None
+    candidate_numbers: F64 | None = None
     consent_denied: bool = False
 
     @property
@@ -196,6 +201,7 @@ class BatchInputs:
         request_ids, request_floats: [r, …], one row per request.
         candidate_ids, candidate_floats, pair_ids: [n, …], one row per candidate.
         row_to_request: int32 [n], the request row of each candidate, less than r.
+        request_numbers, candidate_numbers: [r, …] and [n, …] for a foreign model, otherwise None.
     """
 
     request_ids: I32
@@ -204,6 +210,8 @@ class BatchInputs:
     candidate_floats: F32
     pair_ids: I32
     row_to_request: I32
+    request_numbers: F64 | None = None
+    candidate_numbers: F64 | None = None
 
     @classmethod
     def whole(cls, encoded: EncodedRequest) -> "BatchInputs":
@@ -215,6 +223,8 @@ class BatchInputs:
             candidate_floats=encoded.candidate_floats,
             pair_ids=encoded.pair_ids,
             row_to_request=np.zeros(encoded.size, dtype=np.int32),
+            request_numbers=encoded.request_numbers,
+            candidate_numbers=encoded.candidate_numbers,
         )
 
     @property

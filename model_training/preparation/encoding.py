@@ -62,6 +62,7 @@ def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: Fea
                 columns[name] = hidden(columns[name], denied)
             ids, floats = encoder.encode_table(columns, n)
             raw = np.array([[to_float(value) for value in columns[name]] for name in numbers], dtype=np.float64)
+            raw[np.isinf(raw)] = np.nan
         yield _batch(kept, [None] * n, _bytes(ids), _bytes(floats), _lists(raw.reshape(len(numbers), n).T))
         rejected = given.filter(pa.array([not g for g in good], pa.bool_()))
         yield _dropped(rejected, [reason for reason in values.reasons if reason is not None])

@@ -1,4 +1,7 @@
-"""Raw OpenRTB and AdX bid requests with candidates, which a bidder adds from its campaigns."""
+"""Raw OpenRTB and AdX bid requests with candidates, which a bidder adds from its campaigns.
+
+A replay sends them much faster than the exchanges did, so their `tmax` is renamed and gives no deadline.
+"""
 
 from pathlib import Path
 
@@ -8,9 +11,10 @@ _SIZES = ((300, 250), (320, 50), (728, 90), (160, 600), (970, 250))
 
 
 def read_requests(paths: tuple[Path, ...], candidates: int = 20) -> list[bytes]:
-    """The lines of all files, each with added candidates and otherwise unchanged."""
+    """The lines of all files without `tmax` and with added candidates, otherwise unchanged."""
     attached = orjson.dumps([_ad(i) for i in range(candidates)])
-    return [attach(line, attached) for path in paths for line in path.read_bytes().splitlines() if line.strip()]
+    lines = (line.replace(b'"tmax"', b'"recorded_tmax"') for path in paths for line in path.read_bytes().splitlines())
+    return [attach(line, attached) for line in lines if line.strip()]
 
 
 def attach(request: bytes, candidates: bytes) -> bytes:

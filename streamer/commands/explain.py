@@ -3,9 +3,12 @@
 import asyncio
 import sys
 import time
+from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -13,12 +16,13 @@ from rich.table import Table
 from streamer.commands.options import Config
 from streamer.commands.terminal import printable
 from streamer.errors import ConfigError, InvalidRequestError
+from streamer.features import Cross, Layout
+from streamer.features.hashing import canonical, to_float
+from streamer.features.kinds import Bucketised, Feature, MultiValued, Numeric
+from streamer.features.paths import column_getter, getter
+from streamer.features.spec import Group
 from streamer.settings import Settings, load_settings
-from streamer.types import F32, I32, BadRecord, BatchInputs, BidRequest, EncodedRequest, ModelVersion
-
-if TYPE_CHECKING:
-    from streamer.features import Layout
-    from streamer.features.spec import Group
+from streamer.types import F32, F64, I32, BadRecord, BatchInputs, BidRequest, EncodedRequest, ModelVersion
 
 
 def explain(
@@ -63,14 +67,17 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
         ctr = await predictor.score(serving.version, BatchInputs.whole(encoded), timeout_s)
         replied = time.perf_counter()
     version, layout = serving.version, serving.encoder.layout
-    budget = decoded.deadline_ms or settings.source.budget_ms
+    own = decoded.deadline_ms
+    budget = settings.source.budget_ms if own is None else min(own, settings.source.max_budget_ms)
     console.print(
         printable(f"request {decoded.request_id}: {encoded.size} candidates, budget {budget:g} ms, model {version}")
     )
     if encoded.consent_denied:
         console.print("consent is denied: all user features count as missing")
-    console.print(_features(layout, encoded))
+    console.print(feature_table(layout, decoded, encoded))
     rows = settings.batching.max_batch_rows
+    for feature, count in serving.encoder.out_of_range.items():
+        console.print(f"out of range, so missing: {count} numbers of {feature}")
     console.print(f"calls without other requests: {-(-encoded.size // rows)}, at most {rows} rows each")
     console.print(_candidates(layout, encoded, ctr.tolist(), shown))
     stages = {"decode": parsed - start, "encode": done - parsed, "predict": replied - done}
@@ -78,25 +85,52 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
     _note_version(console, version, available)
 
 
-def _features(layout: "Layout", encoded: EncodedRequest) -> Table:
-    """The embedding rows and numbers of the request's and the first candidate's features."""
-    table = Table("feature", "side", "rows of the fused table, or number", box=None)
-    parts: tuple[tuple[Group, str, I32, F32 | None], ...] = (
-        ("request", "user or context", encoded.request_ids, encoded.request_floats),
-        ("candidate", "candidate 0", encoded.candidate_ids, encoded.candidate_floats),
-        ("pair", "crossed with candidate 0", encoded.pair_ids, None),
+def feature_table(layout: Layout, request: BidRequest, encoded: EncodedRequest) -> Table:
+    """Values, embedding rows and numbers of the request's and the first candidate's features."""
+    table = Table("feature", "side", "value in the request", "rows of the fused table, or number", box=None)
+    read: dict[Group, Callable[[str], object]] = {
+        "request": lambda path: getter(path)(request.fields),
+        "candidate": lambda path: _of_first_candidate(request, path),
+    }
+    parts: tuple[tuple[Group, str, I32, F32 | None, F64 | None], ...] = (
+        ("request", "user or context", encoded.request_ids, encoded.request_floats, encoded.request_numbers),
+        ("candidate", "candidate 0", encoded.candidate_ids, encoded.candidate_floats, encoded.candidate_numbers),
+        ("pair", "crossed with candidate 0", encoded.pair_ids, None, None),
     )
-    for group, side, ids, floats in parts:
+    for group, side, ids, floats, numbers in parts:
         for columns in layout.ids[group]:
             found = ids[0, columns.start : columns.start + columns.width]
-            table.add_row(printable(columns.feature.name), side, " ".join(map(str, found.tolist())))
+            feature = columns.feature
+            value = "" if isinstance(feature, Cross) else _shown(feature, read[group](feature.path))
+            table.add_row(printable(feature.name), side, printable(value), " ".join(map(str, found.tolist())))
         for column in layout.floats[group]:
             assert floats is not None, "crosses have no numbers"
-            table.add_row(printable(column.feature.name), side, f"{floats[0, column.start]:.4f}")
+            # A foreign model gets the request's own number.
+            number = f"{floats[0, column.start]:.4f}" if numbers is None else f"{numbers[0, column.start]:.17g}"
+            value = _shown(column.feature, read[group](column.feature.path))
+            table.add_row(printable(column.feature.name), side, printable(value), number)
     return table
 
 
-def _candidates(layout: "Layout", encoded: EncodedRequest, ctr: list[float], shown: int) -> Table:
+def _of_first_candidate(request: BidRequest, path: str) -> object:
+    if request.rows is not None:
+        return getter(path)(orjson.loads(request.rows[0]))
+    column = column_getter(path)(request.columns)
+    return column[0] if isinstance(column, list) else None
+
+
+def _shown(feature: Feature, value: object) -> str:
+    """A value as JSON, and whether it counts as missing."""
+    if isinstance(feature, Numeric | Bucketised):
+        missing = not isfinite(to_float(value))
+    else:
+        items = value if isinstance(value, list) and isinstance(feature, MultiValued) else [value]
+        missing = all(canonical(item) is None for item in items)
+    text = "" if value is None else f"{orjson.dumps(value, default=str).decode():.40} "
+    return f"{text}(missing)" if missing else text.rstrip()
+
+
+def _candidates(layout: Layout, encoded: EncodedRequest, ctr: list[float], shown: int) -> Table:
     table = Table("candidate", "ad", "cache key", "ctr", "ratio to the spec's prior", box=None)
     for i in range(min(shown, encoded.size)):
         key = "".join(f"{half:016x}" for half in encoded.keys[i].tolist())

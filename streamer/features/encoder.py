@@ -1,6 +1,7 @@
 """Encodes bid requests as matrices, for serving and for training."""
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -28,14 +29,20 @@ class Encoder:
     A candidate's row depends only on its JSON. The encoder memoises up to `memoised_ads` rows by the exact bytes of
     that JSON, at most `memo_bytes` of JSON and ad ids, and evicts the oldest first. Rows and columns of the same values
     give the same encoding.
+
+    Attributes:
+        out_of_range: by feature, the numbers that did not fit and count as missing; the caller reads and clears it.
     """
 
     def __init__(self, spec: FeatureSpec, *, memoised_ads: int = 20_000, memo_bytes: int = _MEMO_BYTES) -> None:
         self.spec = spec
         self.layout = Layout(spec)
+        self.out_of_range = Counter[str]()
         hasher = TextHasher()
-        self._request = SideEncoder(self.layout, candidates=False, hasher=hasher)
-        self._candidate = SideEncoder(self.layout, candidates=True, hasher=hasher)
+        self._request, self._candidate = (
+            SideEncoder(self.layout, candidates=side, hasher=hasher, out_of_range=self.out_of_range)
+            for side in (False, True)
+        )
         self._consent = ConsentCheck(spec.denial_rules)
         self._memoised = _MemoisedAds(self._candidate, spec.request, memoised_ads, memo_bytes)
         self._ad_ids = column_getter(spec.request.ad_id)
@@ -70,6 +77,8 @@ class Encoder:
             keys=mix64(prepare(end.keys) ^ candidates.keys),
             ad_keys=candidates.keys[:, 0],
             consent_denied=denied,
+            request_numbers=end.numbers if self.spec.serving is not None else None,
+            candidate_numbers=candidates.numbers if self.spec.serving is not None else None,
         )
 
     def encode_log(
@@ -178,7 +187,7 @@ class _MemoisedAds:
         return [known[slot] for slot in slots], SideRows._make(part[index] for part in self._rows)
 
     def _add(self, unknown: Sequence[tuple[int, bytes]]) -> bool:
-        """Memoises new candidates; without room for their bytes it only makes room, and returns False."""
+        """Memoises new candidates. Without room for their bytes it makes room and returns False."""
         first: dict[bytes, int] = {}  # a candidate that occurs twice is encoded once
         for i, row in unknown:
             first.setdefault(row, i)
@@ -193,7 +202,7 @@ class _MemoisedAds:
         for row, slot, ad_id in zip(first, taken, ad_ids, strict=True):
             self._slots[row] = slot
             self._ad_ids[slot] = ad_id
-        self._rows.ids[taken], self._rows.floats[taken] = new.ids, new.floats
+        self._rows.ids[taken], self._rows.floats[taken], self._rows.numbers[taken] = new.ids, new.floats, new.numbers
         self._rows.halves[taken], self._rows.keys[taken] = new.halves, new.keys
         return True
 

@@ -5,6 +5,7 @@ A change in this file changes the meaning of every trained model: `HASHING_VERSI
 
 import sys
 from collections.abc import Sequence
+from math import nextafter
 
 import numpy as np
 import xxhash
@@ -24,7 +25,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
-_INTEGRAL_LIMIT = 2.0**53
+_EXACT_LIMIT = 2**53  # the integers up to it are floats
 # A longer text is hashed faster than JSON is parsed, and would displace many short ones.
 _MAX_MEMOISED_TEXT = 500
 
@@ -32,32 +33,70 @@ _MAX_MEMOISED_TEXT = 500
 def canonical(value: object) -> str | None:
     """The text of a scalar JSON value, or None if it counts as missing.
 
-    Null, the empty string, NaN, lists and objects count as missing. Producers disagree on 3 and 3.0, so an integral
-    float becomes an integer. JSON parsers disagree on integers beyond 64 bits, so those become floats.
+    Null, the empty string, NaN, objects and lists count as missing, except that a list of one value is this value.
+    Producers disagree on 3 and 3.0, so an integral float becomes an integer. JSON parsers disagree on integers beyond
+    64 bits, so those become floats.
     """
     if isinstance(value, str):
         return value or None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value) if -(2**63) <= value < 2**64 else repr(to_float(value))
+        if _is_64_bit(value):
+            return str(value)
+        value = to_float(value)
     if isinstance(value, float):
         if value != value:  # noqa: PLR0124  only NaN differs from itself
             return None
-        if abs(value) < _INTEGRAL_LIMIT and value == int(value):
+        if value.is_integer() and _is_64_bit(value):
             return str(int(value))
         return repr(value)
-    return None
+    item = only_item(value)
+    return None if item is value else canonical(item)
 
 
 def to_float(value: object) -> float:
-    """The number of a JSON value (a number or its text), otherwise NaN. It never raises."""
+    """The number of a JSON value: a number, its text, or a list of one of them; otherwise NaN.
+
+    Infinite if it is beyond a float. It never raises.
+    """
     try:
-        return float(value) if isinstance(value, int | float | str) else float("nan")
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            return float("nan" if "_" in value else value)
     except OverflowError:
         return float("inf") if isinstance(value, int) and value > 0 else float("-inf")
     except ValueError:
         return float("nan")
+    item = only_item(value)
+    return float("nan") if item is value else to_float(item)
+
+
+def exact_number(value: object) -> tuple[float, float]:
+    """`to_float` and, of an integer up to 64 bits, the rest that a float cannot hold.
+
+    The float is rounded towards 0, so that both have one sign.
+    """
+    value, number = only_item(value), to_float(value)
+    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal() and len(value) < 40:
+        value = int(value)
+    if not isinstance(value, int) or abs(value) <= _EXACT_LIMIT or not _is_64_bit(value):
+        return number, 0.0
+    if abs(int(number)) > abs(value):
+        number = nextafter(number, 0.0)
+    return number, float(value - int(number))
+
+
+def only_item(value: object) -> object:
+    """The value in a list of one value, in however many lists; any other value unchanged."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value
+
+
+def _is_64_bit(value: float) -> bool:
+    return -(2**63) <= value < 2**64
 
 
 def hash64(text: str) -> int:

@@ -1,4 +1,7 @@
-"""Paths to values in a JSON document: `user.age`, `imp[0].banner.w`, `user.data[*].id`."""
+"""Paths to values in a JSON document: `user.age`, `imp[0].banner.w`, `user.data[*].id`.
+
+A value where a path expects a list counts as a list of this one value: some producers omit the brackets then.
+"""
 
 import re
 from collections.abc import Callable
@@ -101,10 +104,10 @@ def _fetch(doc: object, steps: tuple[str | int, ...], at: int) -> object:
         step = steps[at]
         at += 1
         if step == "*":
-            if not isinstance(doc, list):
+            if doc is None:
                 return None
             found: list[object] = []
-            for item in doc:
+            for item in doc if isinstance(doc, list) else (doc,):
                 value = _fetch(item, steps, at)
                 if isinstance(value, list):
                     found.extend(value)
@@ -112,9 +115,10 @@ def _fetch(doc: object, steps: tuple[str | int, ...], at: int) -> object:
                     found.append(value)
             return found
         if isinstance(step, int):
-            if not isinstance(doc, list) or step >= len(doc):
+            some = doc if isinstance(doc, list) else (doc,)
+            if step >= len(some):
                 return None
-            doc = doc[step]
+            doc = some[step]
         elif isinstance(doc, dict):
             doc = doc.get(step)
         else:

@@ -1,20 +1,32 @@
 """Encodes one end of a request (user and context, or candidates), all rows at once."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, chain, pairwise, product
-from math import isnan
+from math import expm1, isfinite, isinf
 from typing import NamedTuple
 
 import numpy as np
 
 from streamer.features.consent import hidden
-from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, hash64, join, mix64, prepare, to_float
-from streamer.features.kinds import Bucketised, Categorical, Cross, HashedFeature, MultiValued
+from streamer.features.hashing import (
+    MISSING,
+    PADDING,
+    TextHasher,
+    canonical,
+    exact_number,
+    hash64,
+    join,
+    mix64,
+    prepare,
+    to_float,
+)
+from streamer.features.kinds import Bucketised, Categorical, Cross, HashedFeature, MultiValued, Numeric
 from streamer.features.layout import Layout
 from streamer.features.paths import getter
 from streamer.features.spec import FeatureSpec, Group
-from streamer.types import F32, I32, U64
+from streamer.types import F32, F64, I32, U64
 
 _MISSING = np.uint64(MISSING)
 # Keys contain numbers rounded to 1/32 standard deviation: with raw prices hardly two keys would be equal.
@@ -29,12 +41,15 @@ class SideRows(NamedTuple):
         floats: float32 [n, floats].
         halves: uint64 [n, pair columns], this end's part of each pair cross.
         keys: uint64 [n, 2], 128-bit hash of the row's values, numbers rounded to 1/32 of their standard deviation.
+        numbers: for a foreign model float64 [n, 2 * floats], the document's numbers, then what float64 cannot hold of
+            integers; for other models [n, 0].
     """
 
     ids: I32
     floats: F32
     halves: U64
     keys: U64
+    numbers: F64
 
     def repeated(self, counts: Sequence[int]) -> "SideRows":
         """Row i repeated counts[i] times; sum(counts) rows."""
@@ -72,12 +87,15 @@ class SideEncoder:
 
     It uses numpy over all rows and features. All results come from one hash matrix, uint64: one column for
     each categorical feature, then one for each value of a multi-valued feature, then one for each bucketised feature.
+    An infinite number counts as missing, and in `out_of_range` by the name of its feature.
     """
 
-    def __init__(self, layout: Layout, *, candidates: bool, hasher: TextHasher) -> None:
+    def __init__(self, layout: Layout, *, candidates: bool, hasher: TextHasher, out_of_range: Counter[str]) -> None:
         own = [f for f in layout.spec.features if not isinstance(f, Cross) and (f.side == "candidate") is candidates]
         group: Group = "candidate" if candidates else "request"
         self._hasher = hasher
+        self._out_of_range = out_of_range
+        self._is_foreign = layout.spec.serving is not None
         self._categorical = [f for f in own if isinstance(f, Categorical)]
         self._multi = [f for f in own if isinstance(f, MultiValued)]
         self._bucketised = [f for f in own if isinstance(f, Bucketised)]
@@ -100,7 +118,8 @@ class SideEncoder:
         self._fold = _Fold(local + halves, padded=range(len(self._categorical), at - len(self._bucketised)))
         self._plan_ids(layout, group)
         self._plan_values()
-        self._salts = mix64(np.arange(1, 2 * (at + len(self._numeric)) + 1, dtype=np.uint64)).reshape(2, -1)
+        words = at + len(self._numeric) * (3 if self._is_foreign else 1)
+        self._salts = mix64(np.arange(1, 2 * words + 1, dtype=np.uint64)).reshape(2, -1)
 
     def _parent_columns(self, spec: FeatureSpec, cross: Cross) -> list[tuple[int, ...]]:
         """For each value of the cross, the hash columns of its parents on this end."""
@@ -148,6 +167,7 @@ class SideEncoder:
         self._clip = np.array([f.clip for f in self._numeric])
         self._log = np.array([f.log for f in self._numeric], dtype=bool)
         self._number_defaults = np.array([np.nan if f.default is None else f.default for f in self._numeric])
+        self._replacements = np.array([replacement(f) for f in self._numeric])
 
     def encode_documents(self, documents: Sequence[object], denied: Sequence[bool] = ()) -> SideRows:
         """Encodes n JSON documents (or candidates); values that cannot be used become defaults.
@@ -175,10 +195,12 @@ class SideEncoder:
         buckets = [self._bucket(f, v) for f, v in zip(self._bucketised, bucketised, strict=True)]
         if buckets:
             hashes[:, self._hash_width - len(buckets) :] = mix64(np.array(buckets, dtype=np.uint64).T + np.uint64(1))
-        floats = self._numbers(numeric, n)
+        raw = self._raw(numeric, n)
+        floats = self._standardised(raw)
+        numbers = self._exact(numeric, raw) if self._is_foreign else np.empty((n, 0))
         folded = self._fold(hashes)
         ids = self._ids(hashes, buckets, folded[:, : self._local_crosses])
-        return SideRows(ids, floats, folded[:, self._local_crosses :], self._keys(hashes, floats))
+        return SideRows(ids, floats, folded[:, self._local_crosses :], self._keys(hashes, floats, numbers), numbers)
 
     def _hash_lists(self, values: Sequence[Sequence[object]], hashes: U64) -> None:
         """Fills the columns of the multi-valued features: hashes of present values, then padding."""
@@ -203,21 +225,38 @@ class SideEncoder:
         if items:
             block[rows, columns] = self._hasher(items)
 
-    @staticmethod
-    def _bucket(feature: Bucketised, values: Sequence[object]) -> list[int]:
+    def _bucket(self, feature: Bucketised, values: Sequence[object]) -> list[int]:
         missing = 0 if feature.default is None else bisect_right(feature.boundaries, feature.default) + 1
         numbers = [to_float(value) for value in values]
-        return [missing if isnan(x) else bisect_right(feature.boundaries, x) + 1 for x in numbers]
+        if any(map(isinf, numbers)):
+            self._out_of_range[feature.name] += sum(map(isinf, numbers))
+        return [bisect_right(feature.boundaries, x) + 1 if isfinite(x) else missing for x in numbers]
 
-    def _numbers(self, values: Sequence[Sequence[object]], n: int) -> F32:
+    def _raw(self, values: Sequence[Sequence[object]], n: int) -> F64:
+        """The numbers as in the documents, float64 [n, floats]; NaN for a missing one."""
         if not values:
-            return np.empty((n, 0), dtype=np.float32)
-        numbers = np.array([[to_float(value) for value in column] for column in values], dtype=np.float64).T
-        numbers = np.where(np.isnan(numbers), self._number_defaults, numbers)
+            return np.empty((n, 0))
+        raw = np.array([[to_float(value) for value in column] for column in values], dtype=np.float64).T
+        infinite = np.isinf(raw)
+        if infinite.any():
+            for feature, count in zip(self._numeric, infinite.sum(axis=0).tolist(), strict=True):
+                self._out_of_range[feature.name] += count
+            raw = np.where(infinite, np.nan, raw)
+        return raw
+
+    def _standardised(self, raw: F64) -> F32:
+        numbers = np.where(np.isnan(raw), self._number_defaults, raw)
         numbers = np.where(self._log, np.log1p(np.maximum(numbers, 0.0)), numbers)
         with np.errstate(over="ignore"):  # infinity is clipped
             scaled = np.clip((numbers - self._mean) / self._std, -self._clip, self._clip)
         return np.where(np.isnan(scaled), 0.0, scaled).astype(np.float32)
+
+    def _exact(self, values: Sequence[Sequence[object]], raw: F64) -> F64:
+        numbers = np.where(np.isnan(raw), self._replacements, raw)
+        rests = np.zeros_like(numbers)
+        for row, column in np.argwhere(np.abs(raw) >= 2.0**53).tolist():
+            numbers[row, column], rests[row, column] = exact_number(values[column][row])
+        return np.hstack([numbers, rests])
 
     def _ids(self, hashes: U64, buckets: Sequence[Sequence[int]], crossed: U64) -> I32:
         ids = np.empty((len(hashes), self._id_width), dtype=np.int32)
@@ -236,8 +275,20 @@ class SideEncoder:
             ids[:, self._cross_target] = np.where(crossed == PADDING, 0, rows)
         return ids
 
-    def _keys(self, hashes: U64, floats: F32) -> U64:
+    def _keys(self, hashes: U64, floats: F32, numbers: F64) -> U64:
         # As float64: with a large `clip` a step exceeds int64. Adding 0 turns -0 into 0.
         steps = (np.rint(floats * np.float32(_STEPS)) + np.float32(0)).astype(np.float64)
-        words = np.hstack([hashes, steps.view(np.uint64)])
-        return mix64(mix64(words[:, None, :] ^ self._salts).sum(axis=2, dtype=np.uint64))
+        words = [hashes, steps.view(np.uint64)]
+        if self._is_foreign:
+            values, rests = np.hsplit(numbers, 2)
+            # A foreign model gets numbers that are equal in `floats`: clipped ones, and negative ones of a logarithm.
+            differ = (np.abs(floats) >= self._clip.astype(np.float32)) | (self._log & (values < 0))
+            words += [np.where(differ, values, 0.0).view(np.uint64), rests.view(np.uint64)]
+        return mix64(mix64(np.hstack(words)[:, None, :] ^ self._salts).sum(axis=2, dtype=np.uint64))
+
+
+def replacement(feature: Numeric) -> float:
+    """The number that a foreign model gets instead of a missing one: the default, else the mean."""
+    if feature.default is not None:
+        return feature.default
+    return expm1(feature.mean) if feature.log else feature.mean

@@ -49,6 +49,7 @@ class FeatureSpec(SpecValue):
 
     Attributes:
         prior: the click probability of an answer without a model.
+        deadline_margin_ms: subtracted from the deadline in the document, milliseconds: what the bidder needs itself.
         consent: when a request's user features count as missing.
         serving: only for models that do not take the encoded form: how the scorer calls them.
     """
@@ -57,6 +58,7 @@ class FeatureSpec(SpecValue):
     embedding_dim: int = Field(ge=1, le=1024)
     prior: float = Field(default=0.01, gt=0, lt=1)
     request: RequestPaths = RequestPaths()
+    deadline_margin_ms: float = Field(default=0.0, ge=0)
     consent: Consent | None = None
     features: tuple[Feature, ...] = Field(min_length=1, max_length=_MAX_FEATURES)
     serving: FlatServing | None = None
@@ -154,8 +156,10 @@ class FeatureSpec(SpecValue):
     @cached_property
     def hash(self) -> str:
         """16 hex digits. Specs with equal hashes have the same encoded form."""
+        left_out = {"name", "prior", "deadline_margin_ms", "serving"}
         # Without a consent, the hash is that of the versions of this project that had none.
-        left_out = {"name", "prior", "serving"} | ({"consent"} if self.consent is None else set())
+        if self.consent is None:
+            left_out.add("consent")
         content = self.model_dump(mode="json", exclude=left_out)
         text = json.dumps([HASHING_VERSION, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

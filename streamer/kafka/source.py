@@ -151,7 +151,6 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 self._measure()
                 yield chunk
 
-
     def answered(self) -> None:
         """A record's answer or dead letter is ready to publish; another record may be read."""
         self.backpressure.in_flight -= 1

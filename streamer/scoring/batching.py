@@ -24,7 +24,7 @@ _LATENCY_MARGIN = 1.2
 _DELAY_MARGIN = 1.5
 # While more than one batch is queued, a new request needs at least this share of its budget left.
 _MIN_BUDGET_SHARE = 0.3
-_Number = TypeVar("_Number", np.int32, np.float32)
+_Number = TypeVar("_Number", np.int32, np.float32, np.float64)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,10 +83,14 @@ class Batch:
 
     def inputs(self) -> BatchInputs:
         """The inputs of the model; equal user-and-context rows are sent once."""
-        keys = [t.encoded.request_ids.tobytes() + t.encoded.request_floats.tobytes() for t, _ in self.parts]
+        keys = [_request_key(t.encoded) for t, _ in self.parts]
         unique = {key: ticket.encoded for key, (ticket, _) in zip(keys, self.parts, strict=True)}
         index = {key: i for i, key in enumerate(unique)}
         counts = [len(rows) for _, rows in self.parts]
+        request_numbers = [e.request_numbers for e in unique.values() if e.request_numbers is not None]
+        numbers = [
+            (t.encoded.candidate_numbers, rows) for t, rows in self.parts if t.encoded.candidate_numbers is not None
+        ]
         return BatchInputs(
             request_ids=np.concatenate([e.request_ids for e in unique.values()]),
             request_floats=np.concatenate([e.request_floats for e in unique.values()]),
@@ -94,6 +98,8 @@ class Batch:
             candidate_floats=_concatenate([(t.encoded.candidate_floats, rows) for t, rows in self.parts]),
             pair_ids=_concatenate([(t.encoded.pair_ids, rows) for t, rows in self.parts]),
             row_to_request=np.repeat(np.array([index[key] for key in keys], dtype=np.int32), counts),
+            request_numbers=np.concatenate(request_numbers) if request_numbers else None,
+            candidate_numbers=_concatenate(numbers) if numbers else None,
         )
 
 
@@ -248,6 +254,11 @@ class BatchQueue:
         """Removes tickets without queued rows from the top of the heap."""
         while self._heap and not self._heap[0][2].queued:
             heapq.heappop(self._heap)
+
+
+def _request_key(encoded: EncodedRequest) -> bytes:
+    numbers = b"" if encoded.request_numbers is None else encoded.request_numbers.tobytes()
+    return encoded.request_ids.tobytes() + encoded.request_floats.tobytes() + numbers
 
 
 def _concatenate(parts: Sequence[tuple[npt.NDArray[_Number], Rows]]) -> npt.NDArray[_Number]:

@@ -41,10 +41,11 @@ async def verify(servers: DescribesVersions, settings: Settings, version: ModelV
     else:
         found = await servers.signature(version, spec.serving.signature)
         try:
-            version = replace(version, flat=FlatSignature(encoder.layout, spec.serving, found))
+            version = replace(version, flat=FlatSignature(encoder.layout, spec.serving, found, encoder.out_of_range))
         except SpecError as error:
             raise SpecError(f"{path or version}: {error}") from error
-    return PreparedVersion(version, Codec(settings.codec, spec.request, spec.document_keys, spec.containers), encoder)
+    codec = Codec(settings.codec, spec.request, spec.document_keys, spec.containers, spec.deadline_margin_ms)
+    return PreparedVersion(version, codec, encoder)
 
 
 def _check_signature(version: ModelVersion, layout: Layout, found: Mapping[str, TensorInfo]) -> None:

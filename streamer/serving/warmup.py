@@ -30,7 +30,7 @@ class Preparer:
         self.remembered_bytes = 0
 
     def remember(self, value: bytes, headers: Sequence[Header]) -> None:
-        """Keeps a raw request, to warm the next version with; drops the oldest ones beyond a number or 4 MiB."""
+        """Keeps a raw request, to warm the next version with; the oldest are dropped beyond 4 MiB."""
         self._recent.append((value, headers))
         self.remembered_bytes += _size(value, headers)
         limit = self._settings.predictor.warmup_requests

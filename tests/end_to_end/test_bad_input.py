@@ -32,6 +32,9 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "columns differ": (_with("columns differ", candidates={"ad_id": ["a", "b"], "bid": [1]}), "candidates.bid"),
     "deadline a word": (_with("deadline a word", deadline_ms="soon"), "deadline_ms"),
     "deadline negative": (_with("deadline negative", deadline_ms=-1), "deadline_ms"),
+    "trailing comma": (_raw("trailing comma", b'[{"ad_id":"a"}],"bcat":["IAB1",]'), "JSON"),
+    "cut": (_with("cut")[:-3], "JSON"),
+    "large": (b'{"request_id":"large","x":"' + b"x" * 5_000_000 + b'"}', "codec.max_record_bytes"),
     "model a number": (_with("model a number", model=3), "model"),
     "model unknown": (_with("model unknown", model="other"), "other"),
 }
@@ -48,7 +51,7 @@ DEAD: dict[str, bytes | None] = {
     "id empty": _with("x", request_id=""),
     "invalid UTF-8": b'{"request_id":"\xff","candidates":[]}',
     "nested": b"[" * 100_000,
-    "5 MB": b'{"request_id":"large","x":"' + b"x" * 5_000_000 + b'"}',
+    "5 MB": b'{"x":"' + b"x" * 5_000_000 + b'","request_id":"large"}',
 }
 SCORED: dict[str, bytes] = {
     "duplicate ads": request("duplicate ads", ["a", "b", "a"]),

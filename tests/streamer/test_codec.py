@@ -1,5 +1,8 @@
+import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -9,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.codec import Codec, encode_scores, header_milliseconds
-from streamer.features import Encoder
+from streamer.errors import InvalidRequestError
+from streamer.features import Cross, Encoder, FeatureSpec
 from streamer.settings.sections import CodecSettings
 from streamer.types import BadRecord, BidRequest, Header, ModelVersion, Origin, RequestPaths, ScoreMessage, StageTimes
 from tests.streamer.specs import documents, small_spec
@@ -256,6 +260,125 @@ def test_headers_replace_missing_fields() -> None:
     assert rejected(body(), [("deadline_ms", b"soon")]).reason.startswith("deadline_ms: ")
     assert rejected(b'{"candidates":[1]}', [("request_id", b"\xff")]).request_id is None
     assert rejected(b'{"candidates":[1]}', [("request_id", b"")]).request_id is None
+
+
+def openrtb(document: dict[str, object], name: str = "openrtb") -> BidRequest:
+    spec = FeatureSpec.from_yaml(Path(f"configs/features/{name}.yaml"))
+    codec = Codec(CodecSettings(), spec.request, spec.document_keys, spec.containers, spec.deadline_margin_ms)
+    return accepted(orjson.dumps({"id": "r1", "candidates": [{"ad_id": "a"}], **document}), codec=codec)
+
+
+@pytest.mark.parametrize(
+    ("tmax", "budget"), [(120, 70.0), ("120", 70.0), (120.5, 70.5), ([120], 70.0), (50, 0.0), (20, 0.0), (None, None)]
+)
+def test_tmax_is_the_deadline_with_a_margin(tmax: object, budget: float | None) -> None:
+    assert openrtb({"tmax": tmax}).deadline_ms == budget
+
+
+def test_a_deadline_in_the_headers_has_no_margin() -> None:
+    codec = Codec(CodecSettings(), SPEC.request, SPEC.document_keys, SPEC.containers, 50.0)
+    assert accepted(body(), [("deadline_ms", b"40")], codec).deadline_ms == 40.0
+    assert accepted(body(deadline_ms=80), [("deadline_ms", b"40")], codec).deadline_ms == 30.0
+
+
+def test_openrtb_in_other_peoples_types_has_equal_encodings() -> None:
+    spec = FeatureSpec.from_yaml(Path("configs/features/openrtb.yaml"))
+    usual: dict[str, object] = {
+        "imp": [{"tagid": "7", "bidfloor": 0.5, "instl": 1, "banner": {"w": 300, "h": 250, "format": [{"w": 300}]}}],
+        "user": {"id": "18", "yob": 1990, "data": [{"segment": [{"id": "s1"}]}]},
+        "device": {"devicetype": 4, "w": 1024, "geo": None},
+        "site": {"cat": ["IAB1"], "publisher": {}},
+        "bcat": ["IAB25"],
+        "cur": ["USD"],
+        "at": 2,
+    }
+    other: dict[str, object] = {
+        "imp": {
+            "tagid": 7.0,
+            "bidfloor": "0.50",
+            "instl": "1",
+            "banner": {"w": "300", "h": 250.0, "format": {"w": 300}},
+        },
+        "user": {"id": 18, "yob": "1990", "data": {"segment": {"id": "s1"}}},
+        "device": {"devicetype": 4.0, "w": [1024], "geo": {}},
+        "site": {"cat": "IAB1", "publisher": None},
+        "app": None,
+        "bcat": "IAB25",
+        "cur": "USD",
+        "at": "2",
+    }
+    encoder = Encoder(spec)
+    found = [encoder.encode(openrtb(document)) for document in (usual, other)]
+    for part in ("request_ids", "request_floats", "candidate_ids", "pair_ids", "keys"):
+        assert np.array_equal(*(getattr(encoded, part) for encoded in found)), part
+
+
+def test_of_two_impressions_the_first_one_counts() -> None:
+    encoder = Encoder(FeatureSpec.from_yaml(Path("configs/features/openrtb.yaml")))
+    first, second = {"tagid": "a", "banner": {"w": 300}}, {"tagid": "b", "bidfloor": 3, "video": {"w": 640}}
+    keys = [encoder.encode(openrtb({"imp": imp})).keys.tolist() for imp in ([first], [first, second], [second, first])]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_spec_reads_the_nesting_of_openrtb_3() -> None:
+    user = {"name": "user", "path": "openrtb.request.context.user.id", "side": "user", "kind": "categorical"}
+    deal = {"name": "deal", "path": "openrtb.request.item[0].deal[*].id", "side": "context", "kind": "multi_valued"}
+    root = "openrtb.request"
+    spec = FeatureSpec.from_mapping(
+        {
+            "name": "openrtb3",
+            "embedding_dim": 1,
+            "request": {"request_id": f"{root}.id", "deadline_ms": f"{root}.tmax", "candidates": f"{root}.ext.ads"},
+            "features": [
+                {**user, "buckets": 99, "wide": True},
+                {**deal, "buckets": 99, "max_values": 2, "wide": True},
+                {"name": "ad", "path": "ad_id", "side": "candidate", "kind": "categorical", "buckets": 9, "wide": True},
+            ],
+        }
+    )
+    codec = Codec(CodecSettings(), spec.request, spec.document_keys, spec.containers)
+    item = {"id": "1", "deal": [{"id": "d1"}, {"id": "d2"}]}
+    inner = {"id": "r1", "tmax": 90, "context": {"user": {"id": "u"}}, "item": [item], "ext": {"ads": [{"ad_id": "a"}]}}
+    request = accepted(orjson.dumps({"openrtb": {"ver": "3.0", "request": inner}}), codec=codec)
+    assert (request.request_id, request.deadline_ms, request.size) == ("r1", 90.0, 1)
+    assert (Encoder(spec).encode(request).request_ids > 1).all()
+    nothings: list[object] = [None, {}, {"request": None}, {"request": []}]
+    for nothing in nothings:
+        assert "request_id" not in rejected(orjson.dumps({"openrtb": nothing}), codec=codec).reason
+    # A document of version 2 at a spec of version 3, and the other way round.
+    assert (
+        rejected(orjson.dumps(inner), codec=codec).reason
+        == "openrtb.request.id: expected a non-empty string, got nothing"
+    )
+    assert rejected(orjson.dumps({"openrtb": {"request": inner}})).reason.startswith("request_id: expected a non-empty")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=6,
+)
+FUZZED = Encoder(SPEC, memoised_ads=8)
+_PLACES = [f.path for f in SPEC.features if not isinstance(f, Cross)]
+_OWN = ["request_id", "deadline_ms", "model", "candidates", "ad_id"]
+
+
+@settings(max_examples=100)
+@given(st.dictionaries(st.sampled_from([*_PLACES, *_OWN]), JSON, max_size=5))
+def test_no_json_value_has_another_outcome_than_a_request_or_a_bad_record(values: dict[str, object]) -> None:
+    document: dict[str, object] = {"request_id": "r1"}
+    ad: dict[str, object] = {"ad_id": "a"}
+    document["candidates"] = [ad]
+    for path, value in values.items():
+        top, _, inner = path.partition(".")
+        target = document if top in ("user", "context", *_OWN[:-1]) else ad
+        target[top.partition("[")[0]] = {inner: value} if inner else value
+    request = CODEC.decode(json.dumps(document).encode(), ())
+    if isinstance(request, BidRequest):
+        with suppress(InvalidRequestError):
+            encoded = FUZZED.encode(request)
+            assert np.isfinite(encoded.request_floats).all()
+            assert np.isfinite(encoded.candidate_floats).all()
 
 
 @pytest.mark.parametrize(

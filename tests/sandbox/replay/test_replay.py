@@ -83,6 +83,13 @@ def test_blank_lines_are_no_requests(tmp_path: Path) -> None:
     assert [ad["ad_id"] for ad in requests[0]["candidates"]] == ["ad-0", "ad-1", "ad-2"]
 
 
+def test_a_replayed_request_has_no_tmax(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(b'{"id":"a","tmax":100}\n')
+    (request,) = (orjson.loads(line) for line in read_requests((path,), candidates=1))
+    assert {"id", "recorded_tmax", "candidates"} == request.keys()
+
+
 def test_the_error_names_missing_data(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=r"stream_2days_23299.csv.gz does not exist: set CTR_DATA"):
         data_file(AVAZU, tmp_path)

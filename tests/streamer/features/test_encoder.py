@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tracemalloc
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import product
 
 import msgspec
@@ -63,7 +64,7 @@ def plain_hashes(feature: Feature, document: object) -> list[int]:
 
 def plain_bucket(feature: Bucketised, value: object) -> int:
     number = to_float(value)
-    if math.isnan(number):
+    if not math.isfinite(number):
         if feature.default is None:
             return 0
         number = feature.default
@@ -266,6 +267,78 @@ def test_vocabulary_unknown_and_missing(value: object, row: int) -> None:
     assert ids_of("sex", {"user": {"sex": value}}, {}) == [row]
 
 
+# Equal values in other types
+
+_FORMS: dict[str, Callable[[int], object]] = {
+    "an integer": int,
+    "a float": float,
+    "text": str,
+    "a list of one value": lambda value: [value],
+    "text in two lists": lambda value: [[str(value)]],
+}
+
+
+@settings(max_examples=60)
+@given(
+    user=st.integers(-(2**53), 2**53) | st.integers(0, 2**16).map(lambda i: i << 47),
+    age=st.integers(0, 100),
+    likes=st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    bid=st.integers(0, 9),
+    forms=st.lists(st.sampled_from(list(_FORMS)), min_size=4, max_size=4),
+)
+def test_equal_values_in_other_types_have_equal_encodings(
+    user: int, age: int, likes: list[int], bid: int, forms: list[str]
+) -> None:
+    of_user, of_age, of_likes, of_bid = (_FORMS[form] for form in forms)
+
+    def encoded(*, plain: bool) -> EncodedRequest:
+        a, b, c, d = (int, int, int, int) if plain else (of_user, of_age, of_likes, of_bid)
+        ad: Document = {"ad_id": "a", "campaign": a(user), "tags": [c(like) for like in likes], "bid": d(bid)}
+        fields: Document = {
+            "user": {"id": a(user), "age": b(age), "likes": [c(like) for like in likes]},
+            "context": {"pace": d(bid), "hour": b(age)},
+        }
+        request = msgspec.json.decode(msgspec.json.encode(fields))
+        return ENCODER.encode(by_rows(request, [ad]))
+
+    assert same(encoded(plain=True), encoded(plain=False))
+
+
+def test_one_value_counts_as_a_list_of_it() -> None:
+    one: Document = {"user": {"likes": "x"}}
+    many: Document = {"user": {"likes": ["x"]}}
+    for ad in ({"tags": "t"}, {"tags": ["t"]}, {"tags": [["t"]]}):
+        for fields in (one, many):
+            request = by_rows(fields, [{"ad_id": "a", **ad}])
+            expected = ENCODER.encode(by_rows(many, [{"ad_id": "a", "tags": ["t"]}]))
+            assert same(ENCODER.encode(request), expected)
+            assert same(ENCODER.encode(by_columns(fields, [{"ad_id": "a", **ad}])), expected)
+
+
+@pytest.mark.parametrize("value", [None, "", {}, [], [1, 2], {"id": 1}, [None], [{}], [[], []]])
+def test_every_other_type_counts_as_missing(value: object) -> None:
+    fields: Document = {"user": {"id": value, "age": value}, "context": {"hour": value, "pace": value}}
+    ad: Document = {"ad_id": "a", "campaign": value, "banner": {"size": value}, "bid": value}
+    assert same(ENCODER.encode(by_rows(fields, [ad])), ENCODER.encode(by_rows({}, [{"ad_id": "a"}])))
+
+
+@pytest.mark.parametrize("value", [None, "", 3, "x", True])
+def test_a_place_that_is_no_object_has_no_values(value: object) -> None:
+    ad: Document = {"ad_id": "a", "banner": value}
+    fields: Document = {"user": value, "context": value}
+    assert same(ENCODER.encode(by_rows(fields, [ad])), ENCODER.encode(by_rows({}, [{"ad_id": "a"}])))
+
+
+def test_infinite_numbers_count_as_missing_and_are_counted() -> None:
+    encoder = Encoder(SPEC)
+    huge: Document = {"ad_id": "a", "bid": 10**400}
+    encoder.encode(by_columns({"user": {"age": "1e999"}, "context": {"pace": "-inf"}}, [huge, huge]))
+    assert encoder.out_of_range == {"age": 1, "pace": 1, "band": 2, "bid": 2}
+    encoder.out_of_range.clear()
+    encoder.encode(by_rows({"user": {"age": 1e300}}, [{"ad_id": "a", "bid": -5}]))
+    assert not encoder.out_of_range
+
+
 def test_a_default_replaces_a_missing_value() -> None:
     assert ids_of("size", {}, {}) == ids_of("size", {}, {"banner": {"size": "m"}}) == [3]
     assert ids_of("hour", {}, {}) == ids_of("hour", {"context": {"hour": 12.0}}, {})
@@ -288,9 +361,15 @@ def test_a_default_replaces_a_missing_value() -> None:
         (30.5, 3),
         (64, 3),
         (65, 4),
-        (10**400, 4),
-        (-(10**400), 1),
+        (10**400, 0),
+        (-(10**400), 0),
+        ("1e999", 0),
+        ("-Infinity", 0),
+        ("1_8", 0),
         (True, 1),
+        ([18], 2),
+        ([["18"]], 2),
+        ([18, 18], 0),
     ],
 )
 def test_bucket_boundaries_belong_to_the_bucket_above(age: object, bucket: int) -> None:
@@ -310,8 +389,10 @@ def test_bucket_boundaries_belong_to_the_bucket_above(age: object, bucket: int) 
         (-5, -2.0),
         (0, -2.0),
         (1e300, 3.0),
-        (10**400, 3.0),
-        (-(10**400), -2.0),
+        (10**400, (math.log(2) - 0.5) / 0.25),
+        (-(10**400), (math.log(2) - 0.5) / 0.25),
+        ("inf", (math.log(2) - 0.5) / 0.25),
+        ([0], -2.0),
         ("1.5", (math.log(2.5) - 0.5) / 0.25),
     ],
 )

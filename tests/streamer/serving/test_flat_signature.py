@@ -1,15 +1,23 @@
 """The inputs for the flat signature of a foreign model."""
 
+import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from streamer.deadline import Deadline
 from streamer.errors import SpecError
 from streamer.features import Encoder, FeatureSpec
+from streamer.scoring.batching import BatchQueue, Ticket
 from streamer.serving.flat_signature import FlatSignature
-from streamer.types import BatchInputs, BidRequest, SignatureInfo, TensorInfo
+from streamer.settings.sections import BatchingSettings
+from streamer.types import BatchInputs, BidRequest, EncodedRequest, ModelVersion, SignatureInfo, TensorInfo
+from tests.streamer.specs import documents
 
 FEATURES: list[dict[str, object]] = [
     {"name": "sex", "path": "user.sex", "side": "user", "kind": "categorical", "vocabulary": ["f", "m"], "deep": True},
@@ -71,7 +79,7 @@ def test_each_input_holds_its_features_in_the_form_of_the_model() -> None:
     }  # fmt: skip
     assert found["person"].tolist() == [[3, 2]] * 3, "m is the second word, 30 is in the second interval"
     assert found["ad"].tolist() == [3, 1, 2], "b, unknown, a"
-    np.testing.assert_allclose(found["numbers"], np.array([[20, 3.5], [20, 0], [20, 0.5]]), rtol=1e-5, atol=1e-6)
+    assert found["numbers"].tolist() == [[20, 3.5], [20, 0], [20, 0.5]]
     likes, crossed = found["likes"], found["crossed"]
     assert (likes[:, 2] == 0).all(), "padding"
     assert ((likes[:, :2] >= 1) & (likes[:, :2] <= 9)).all()
@@ -89,6 +97,8 @@ def test_rows_of_several_requests_have_the_right_users() -> None:
         np.vstack([a.candidate_floats] * 3),
         np.vstack([a.pair_ids] * 3),
         np.array([1, 0, 1], dtype=np.int32),
+        np.vstack([e.request_numbers for e in (a, b) if e.request_numbers is not None]),
+        np.vstack([e.candidate_numbers for e in (a, b, a) if e.candidate_numbers is not None]),
     )
     assert tensors(signature(), both)["person"][:, 0].tolist() == [3, 2, 3]
 
@@ -114,12 +124,133 @@ def test_a_cross_of_one_value_of_a_list_is_counted_from_one() -> None:
     assert crossed == [{1, 2}, {0}]
 
 
-def test_a_number_for_an_integer_input_is_rounded() -> None:
-    found = SignatureInfo({"hour": TensorInfo("int64", (-1,))}, FOUND.outputs)
-    flat = signature(found, inputs={"hour": ["hour"]})
-    encoded = Encoder(spec()).encode(BidRequest("r", {"context": {"hour": 17}}, 1, rows=[b'{"ad_id":"a"}']))
-    hours = tensors(flat, BatchInputs.whole(encoded))["hour"]
-    assert (hours.dtype.name, hours.tolist()) == ("int64", [17])
+# Numbers
+
+
+def numeric(name: str, side: str, **changes: object) -> dict[str, object]:
+    return {"name": name, "path": name, "side": side, "kind": "numeric", "deep": True, **changes}
+
+
+class Numbers:
+    """A foreign model with the user's number `x` and the candidate's number `y`, each in an input of its own."""
+
+    def __init__(self, dtype: str, **changes: object) -> None:
+        content = {
+            "name": "s",
+            "embedding_dim": 1,
+            "features": [numeric("x", "user", **changes), numeric("y", "candidate", **changes)],
+            "serving": {"output": "probability", "inputs": {"x": ["x"], "y": ["y"]}},
+        }
+        self.encoder = Encoder(FeatureSpec.from_mapping(content), memoised_ads=4)
+        assert self.encoder.spec.serving is not None
+        found = SignatureInfo({n: TensorInfo(dtype, (-1,)) for n in ("x", "y")}, FOUND.outputs)
+        self.flat = FlatSignature(self.encoder.layout, self.encoder.spec.serving, found, self.encoder.out_of_range)
+
+    def encode(self, value: object) -> EncodedRequest:
+        document = json.dumps({"ad_id": "a", "y": value}).encode()
+        fields = msgspec.json.decode(json.dumps({"x": value}).encode())
+        return self.encoder.encode(BidRequest("r", fields, 2, rows=[document, b'{"ad_id":"b","y":1}']))
+
+    def of(self, value: object) -> float:
+        """The model's number for this value, equal in both inputs."""
+        found = tensors(self.flat, BatchInputs.whole(self.encode(value)))
+        x, y = found["x"].tolist(), found["y"].tolist()
+        assert (x[0], y[1]) == (x[1], 1)
+        assert x[0] == y[0]
+        number: float = x[0]
+        return number
+
+
+@pytest.mark.parametrize("changes", [{}, {"mean": 12, "std": 7}, {"log": True, "clip": 1.0}, {"std": 1e-6}])
+@given(value=st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-(2**24), 2**24))
+@example(value=18)
+@example(value=3e9)
+@example(value=-1.0)
+@settings(max_examples=25)
+def test_a_float_input_has_the_number_of_the_request(changes: dict[str, object], value: float) -> None:
+    for form in (value, str(value), [value]):
+        assert Numbers("float32", **changes).of(form) == value
+
+
+@given(value=st.integers(-(2**63), 2**63 - 1) | st.integers(2**53, 2**53 + 99))
+@example(value=2**63 - 1)
+@example(value=-(2**63))
+@example(value=2**53 + 1)
+@settings(max_examples=60)
+def test_an_integer_input_has_the_number_of_the_request(value: int) -> None:
+    numbers = Numbers("int64", mean=5, std=3)
+    for form in (value, str(value), [value]):
+        assert numbers.of(form) == value
+    assert Numbers("int32").of(value % 2**31 - 2**30) == value % 2**31 - 2**30
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("int32", 3e9),
+        ("int32", 2**31),
+        ("int32", -(2**31) - 1),
+        ("int32", "3000000000"),
+        ("int32", 2147483647.5),
+        ("int64", 2**63),
+        ("int64", 2**64 - 1),
+        ("int64", 1e19),
+        ("int64", -9.3e18),
+        ("float32", 1e39),
+        ("float32", -1e300),
+        ("float32", "1e999"),
+        ("int32", "-inf"),
+        ("int64", "Infinity"),
+    ],
+)
+def test_a_number_out_of_range_counts_as_missing_and_is_counted(dtype: str, value: object) -> None:
+    for changes, missing in (({}, 0), ({"mean": 3}, 3), ({"default": 7}, 7), ({"log": True, "default": 7}, 7)):
+        numbers = Numbers(dtype, **changes)
+        assert numbers.of(None) == missing
+        assert not numbers.encoder.out_of_range
+        assert numbers.of(value) == missing
+        assert numbers.encoder.out_of_range == {"x": 1, "y": 1}
+
+
+@given(value=documents)
+@settings(max_examples=60)
+def test_every_json_value_becomes_a_finite_number(value: object) -> None:
+    for dtype in ("int32", "int64", "float32"):
+        assert np.isfinite(Numbers(dtype).of(value))
+
+
+@pytest.mark.parametrize(("value", "number"), [(17, 17), (17.4, 17), (-17.6, -18), ("17.4", 17)])
+def test_a_number_for_an_integer_input_is_rounded(value: object, number: int) -> None:
+    assert Numbers("int64").of(value) == Numbers("int32").of(value) == number
+
+
+def test_numbers_that_differ_for_the_model_have_different_keys() -> None:
+    for is_log in (False, True):
+        numbers = Numbers("int64", log=is_log)
+        values = [-7, -3, 0, 5, 3e9, 4e9, 2**53, 2**53 + 1, 2**60, 2**60 + 1]
+        keys = [numbers.encode(value).keys[0].tobytes() for value in values]
+        assert len(set(keys)) == len(values)
+        assert numbers.encode(5).keys.tolist() == numbers.encode("5.0").keys.tolist()
+
+
+def test_a_batch_keeps_the_numbers_of_each_request() -> None:
+    numbers = Numbers("int64")
+    queue = BatchQueue(BatchingSettings())
+    values = [2**53 + 1, 2**53, 2**53 + 1, 3]
+    for value in values:
+        queue.add(Ticket(ModelVersion("m", 1), numbers.encode(value), np.arange(2), Deadline(9.0, 0.0), 0.0))
+    batch = queue.next_batch(0.0)
+    assert batch is not None
+    inputs = batch.inputs()
+    assert len(inputs.request_ids) == 3, "equal rows of users are sent once"
+    found = tensors(numbers.flat, inputs)
+    assert found["x"].tolist() == [value for value in values for _ in range(2)]
+    assert found["y"].tolist() == [number for value in values for number in (value, 1)]
+
+
+def test_a_default_that_the_input_cannot_hold_is_named() -> None:
+    with pytest.raises(SpecError, match=r"serving.inputs.x: 3e\+09, the value of a missing 'x', is no int32"):
+        Numbers("int32", default=3e9)
 
 
 @pytest.mark.parametrize(
