@@ -17,6 +17,7 @@ from streamer.assembly import Assembly, Scorer
 from streamer.deadline import Deadline
 from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError
 from streamer.kafka import clients, groups, topics
+from streamer.kafka.broker_watch import BrokerWatch
 from streamer.kafka.offsets import OffsetTracker
 from streamer.kafka.source import Source
 from streamer.kafka.topic_ids import topic_fingerprint
@@ -27,7 +28,7 @@ from streamer.pipeline import Pipeline
 from streamer.rollout.registry import ModelRegistry
 from streamer.settings import Settings
 from streamer.supervision.worker_link import WorkerLink
-from streamer.tasks import TaskOwner, set_within
+from streamer.tasks import TaskOwner, probe_loop, set_within
 from streamer.types import Record
 
 State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
@@ -38,7 +39,6 @@ _TRANSITIONS: Mapping[State, frozenset[State]] = {
     "STOPPED": frozenset(),
 }
 _START_RETRY_S = 1.0
-_LOOP_PROBE_S = 0.1
 # After the drain, the commit and the disconnections share the first time; each gets at least the second one.
 _LEAVE_MS = 8000.0
 _AT_LEAST_S = 0.5
@@ -65,10 +65,11 @@ class Service:
         self._wrong: ConfigError | None = None
         self._models: ModelRegistry | None = None
         self._link: WorkerLink | None = None
+        self._outages: list[Callable[[], str | None]] = []
         handlers = WorkerHandlers(
             self.metrics.registry,
             lambda: self.state,
-            lambda: self._why_not,
+            lambda: self.why_not_ready,
             lambda: self._models,
             config=settings.model_dump_json(),
         )
@@ -99,6 +100,11 @@ class Service:
         if self._wrong is not None:
             raise self._wrong
         return all_answered
+
+    @property
+    def why_not_ready(self) -> str | None:
+        """The reason why no record is scored; None while records are scored, or would be if there were any."""
+        return self._why_not or next(filter(None, (outage() for outage in self._outages)), None)
 
     def stop(self) -> None:
         """Begins to drain."""
@@ -173,14 +179,17 @@ class Service:
         async with self._tasks.running() as tasks:
             reading = tasks.spawn(self._read(source.chunks(), scorer.pipeline), "read")
             backlog = replace(scorer.pipeline, source=source.backlog)
+            brokers = BrokerWatch(source, self._clock)
             side = [
                 tasks.spawn(self._read(source.backlog.chunks(), backlog), "backlog"),
                 tasks.spawn(self._commit_when_due(source), "commit"),
                 tasks.spawn(source.positions.watch(), "positions"),
                 tasks.spawn(scorer.models.poll(), "models"),
-                tasks.spawn(self._measure_loop(), "loop delay"),
+                tasks.spawn(brokers.run(), "brokers"),
+                tasks.spawn(probe_loop(self._clock, self.metrics.loop_delay.observe), "loop delay"),
                 *(tasks.spawn(output.run(), "side output") for output in scorer.side_outputs),
             ]
+            self._outages = [brokers.outage, scorer.models.outage]
             self._enter("RUNNING")
             self._log.info("running", topic=self.settings.source.topic, group=self.settings.kafka.group_id)
             if self._link is not None:
@@ -237,12 +246,6 @@ class Service:
                 # `_read`, and the exit status says that the settings are wrong.
                 await asyncio.sleep(2 * self.settings.kafka.heartbeat_interval_ms / 1e3)
             raise
-
-    async def _measure_loop(self) -> None:
-        while True:
-            due = self._clock() + _LOOP_PROBE_S
-            await asyncio.sleep(_LOOP_PROBE_S)
-            self.metrics.loop_delay.observe(max(0.0, self._clock() - due))
 
     async def _in_time(self, what: str, leave: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Waits for the brokers' part of the shutdown, within the time that all such waits share."""

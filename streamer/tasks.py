@@ -1,4 +1,4 @@
-"""The owner of a process's tasks, and a wait with a bound."""
+"""The owner of a process's tasks, a wait with a bound, and the delay of the event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -7,6 +7,9 @@ from typing import Any, Self
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
 """Starts a task by a name. The owner of the tasks ends it."""
+
+
+_PROBE_S = 0.1
 
 
 class TaskOwner:
@@ -51,3 +54,11 @@ async def set_within(event: asyncio.Event, seconds: float) -> bool:
         async with asyncio.timeout(seconds):
             await event.wait()
     return event.is_set()
+
+
+async def probe_loop(clock: Callable[[], float], observe: Callable[[float], None]) -> None:
+    """Measures the delay of the event loop in seconds, several times a second; until cancelled."""
+    while True:
+        due = clock() + _PROBE_S
+        await asyncio.sleep(_PROBE_S)
+        observe(max(0.0, clock() - due))

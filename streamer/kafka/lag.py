@@ -38,6 +38,10 @@ class Lag:
         """A record of the partition was read; `written_s` is its timestamp, seconds since the epoch."""
         self._written_s[partition] = written_s
 
+    def fetches(self) -> list[int | None]:
+        """For each assigned partition the time of the last reply to a fetch, in milliseconds; None before it."""
+        return [self.consumer.last_poll_timestamp(top) for top in self.consumer.assignment()]
+
     async def ask(self) -> None:
         """Asks for the ends of partitions that are not fetched, as while reading pauses.
 

@@ -54,6 +54,8 @@ class SplitOffsets:
 
     def __init__(self, live: OffsetTracker) -> None:
         self.live = live
+        self.acknowledgements = 0
+        """Records acknowledged since the start."""
         self._old = OffsetTracker()
         self._gaps: dict[Partition, Gap] = {}
         # Those of the start; a commit may cover them before they are read.
@@ -135,6 +137,7 @@ class SplitOffsets:
     def acknowledged(self, partition: Partition, offset: int) -> None:
         """The brokers have the record's answer or dead letter."""
         self._part(partition, offset).acknowledged(partition, offset)
+        self.acknowledgements += 1
 
     def committable(self) -> dict[Partition, int]:
         """The offset to commit for each partition in which a commit would cover more records."""

@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from streamer.metrics import READY
 from streamer.ops.status_page import StatusPage
 from streamer.ops.worker_client import Reply, WorkerClient
 
@@ -70,23 +71,26 @@ class SupervisorHandlers:
 
     async def _ready(self, _: web.Request) -> web.Response:
         """A line for each worker, and the reason if the active workers do not score all partitions."""
-        active = {worker.number for worker in self._workers.workers() if worker.state == "active"}
-        lines = "".join(f"worker {number}: {text}\n" for number, text in (await self._states()).items())
-        replies = await self._workers.send_all("GET", "/readyz")
-        reason = self._not_ready() or next((text for n, (s, text) in replies.items() if n in active and s != 200), None)
+        reason, states = await self._readiness()
+        lines = "".join(f"worker {number}: {text}\n" for number, text in states.items())
         if reason is None:
             return web.Response(text=lines)
-        return web.Response(text=f"{reason.strip()}\n{lines}", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return web.Response(text=f"{reason}\n{lines}", status=HTTPStatus.SERVICE_UNAVAILABLE)
 
-    async def _states(self) -> dict[int, str]:
-        """The state of each worker: `ready`, `standby`, or the reason why it is neither."""
-        states = {worker.number: worker.state for worker in self._workers.workers()}
+    async def _readiness(self) -> tuple[str | None, dict[int, str]]:
+        """The reason why not all partitions are scored, and the state of each worker.
+
+        A state is `ready`, `standby`, or the reason why the worker is neither.
+        """
+        phases = {worker.number: worker.state for worker in self._workers.workers()}
         replies = await self._workers.send_all("GET", "/readyz")
-        return {
-            number: states[number] if status == HTTPStatus.OK and states[number] != "active" else text.strip()
+        states = {
+            number: phases[number] if status == HTTPStatus.OK and phases[number] != "active" else text.strip()
             for number, (status, text) in replies.items()
-            if number in states
+            if number in phases
         }
+        failed = [n for n, (status, _) in replies.items() if phases.get(n) == "active" and status != HTTPStatus.OK]
+        return self._not_ready() or next((states[n] for n in failed), None), states
 
     async def _describe(self, _: web.Request) -> web.Response:
         return web.json_response(
@@ -108,7 +112,7 @@ class SupervisorHandlers:
     async def _status(self, _: web.Request) -> web.Response:
         states = {
             str(number): {"ready": "RUNNING", "standby": "STANDBY"}.get(text, text)
-            for number, text in (await self._states()).items()
+            for number, text in (await self._readiness())[1].items()
         }
         merged = await self._merged()
         return web.Response(text=self._page.render(states, merged.collect()), content_type="text/html")
@@ -116,7 +120,8 @@ class SupervisorHandlers:
     async def _merged(self) -> "_MergedMetrics":
         found = await self._workers.send_all("GET", "/metrics")
         texts = {n: text if status == HTTPStatus.OK else None for n, (status, text) in found.items()}
-        return _MergedMetrics(texts, self._registry)
+        reason, _ = await self._readiness()
+        return _MergedMetrics(texts, self._registry, is_ready=reason is None)
 
     async def _forward(self, request: web.Request) -> web.Response:
         """Sends a request to every worker and lists the replies."""
@@ -151,12 +156,13 @@ def _listed(replies: Mapping[int, Reply], status: int) -> web.Response:
 class _MergedMetrics(Collector):
     """The metrics of all workers with the label `worker`, and those of the supervisor.
 
-    The text of a worker without an answer is None.
+    The text of a worker without an answer is None. The supervisor's own `streamer_ready` has no label `worker`.
     """
 
-    def __init__(self, texts: Mapping[int, str | None], own: CollectorRegistry) -> None:
+    def __init__(self, texts: Mapping[int, str | None], own: CollectorRegistry, *, is_ready: bool) -> None:
         self._texts = texts
         self._own = own
+        self._is_ready = is_ready
 
     def collect(self) -> Iterable[Metric]:
         families: dict[str, Metric] = {}
@@ -167,7 +173,9 @@ class _MergedMetrics(Collector):
                 merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
                     merged.samples.append(sample._replace(labels={**sample.labels, "worker": str(number)}))
-        for family in self._own.collect():
+        ready = Metric(*READY, "gauge")
+        ready.add_sample(ready.name, {}, float(self._is_ready))
+        for family in (ready, *self._own.collect()):
             if (merged := families.setdefault(family.name, family)) is not family:
                 merged.samples += family.samples
         return [*families.values(), up]

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from streamer.errors import PredictError
+from streamer.metrics import READY
 from streamer.ops.status_page import StatusPage
 
 
@@ -54,6 +55,9 @@ class WorkerHandlers:
     models: Callable[[], ModelControls | None] = lambda: None
     config: str = field(default="{}", kw_only=True)
     _page: StatusPage = field(default_factory=StatusPage, init=False)
+
+    def __post_init__(self) -> None:
+        Gauge(*READY, registry=self.registry).set_function(lambda: self.not_ready() is None)
 
     def routes(self) -> list[web.RouteDef]:
         """The routes of all pages."""

@@ -9,6 +9,7 @@ from streamer.errors import PredictError
 from streamer.prepared_version import PreparedVersion
 from streamer.rollout.controller import ModelController
 from streamer.rollout.orders import ModelOrders
+from streamer.rollout.scoring_health import ScoringHealth
 from streamer.tasks import set_within
 from streamer.types import ModelVersion
 
@@ -21,6 +22,7 @@ class ModelRegistry:
 
     def __init__(self, models: Sequence[ModelController], *, poll_s: float, log: FilteringBoundLogger) -> None:
         self._models = {model.name: model for model in models}
+        self._health = {model.name: ScoringHealth() for model in models}
         self.default = models[0]
         self._poll_s = poll_s
         self._log = log
@@ -64,6 +66,20 @@ class ModelRegistry:
         shadow = self.of_version(serving).shadow_for(key)
         return None if shadow is None or shadow.version == serving else shadow
 
+    def scored(self, version: ModelVersion) -> None:
+        """A call returned scores of this version."""
+        self._health[version.name].scored(self.default.clock())
+
+    def call_failed(self, version: ModelVersion, error: PredictError) -> None:
+        """A call to this version failed."""
+        self._health[version.name].call_failed(self.default.clock(), str(error))
+
+    def outage(self) -> str | None:
+        """The outage of the first model if no model can be scored; None if one can."""
+        now = self.default.clock()
+        found = {name: health.outage(now) for name, health in self._health.items()}
+        return None if None in found.values() else f"no scores of {self.default.name} {found[self.default.name]}"
+
     async def refresh(self) -> None:
         """Lets every model look for a better version.
 
@@ -71,10 +87,12 @@ class ModelRegistry:
             PredictError: for one model the servers cannot be asked or serve nothing; the others have looked as well.
         """
         failure: PredictError | None = None
-        for model in self._models.values():
+        for name, model in self._models.items():
             try:
                 await model.refresh()
+                self._health[name].polled()
             except PredictError as error:
+                self._health[name].poll_failed(model.clock(), str(error))
                 failure = failure or error
         if failure is not None:
             raise failure

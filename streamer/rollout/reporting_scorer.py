@@ -35,15 +35,18 @@ class ReportingScorer:
         """
         try:
             ctr = await self.scorer.score(version, inputs, deadline.remaining(self.clock()))
-        except VersionGoneError:
+        except VersionGoneError as error:
+            self.models.call_failed(version, error)
             self.models.poll_now()
             raise
         except PredictError as error:
+            self.models.call_failed(version, error)
             self.models.of_version(version).failed(version, error)
             raise
         except Exception as error:
             # A defect in one call: its requests get priors, the other calls continue.
             self.log.exception("call failed", model=str(version), rows=inputs.rows)
             raise PredictError("UNKNOWN", f"internal error: {error!r:.200}") from error
+        self.models.scored(version)
         self.models.of_version(version).scored(version, ctr)
         return ctr
