@@ -1,4 +1,4 @@
-"""Faults of the machine around the scorer: its log, memory, addresses and certificates."""
+"""Faults of the machine around the scorer: its log, memory and clock, addresses and certificates."""
 
 import os
 import select
@@ -92,6 +92,31 @@ def test_a_worker_without_memory_ends_and_the_standby_answers(
         assert not worker.is_running()
         found = [message.json for message in system.read(system.scores, 1000, timeout_s=1.0)]
         assert {answer["status"] for answer in found} == {"ok"}
+        assert scorer.stop() == 0
+
+
+_WITH_CLOCK = """
+import pathlib, sys, time
+offset, clock = pathlib.Path({offset!r}), time.time
+time.time = lambda: clock() + float(offset.read_text())
+sys.argv[1:] = ["run"]
+from streamer.commands import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_clock_that_jumps_by_an_hour_concerns_only_budgets(
+    make_system: Callable[[str], System], simulated_server: ModelServerProcess, tmp_path: Path
+) -> None:
+    system, offset = make_system(simulated_server.address), tmp_path / "offset"
+    offset.write_text("0")
+    command = ("-c", _WITH_CLOCK.format(offset=str(offset)))
+    with ScorerProcess(system.settings, tmp_path / "log", command=command) as scorer:
+        for number, (hours, status) in enumerate([(0, "ok"), (1, "expired"), (-1, "ok"), (0, "ok")], start=1):
+            offset.write_text(str(hours * 3600))
+            system.send([request(f"r{number}")])
+            assert system.answers(number)[f"r{number}"]["status"] == status
         assert scorer.stop() == 0
 
 
