@@ -177,14 +177,15 @@ class PartitionTransactions:
         if self._producer is not None:
             return
         last = self.context.offsets.last_committed(self.partition)
-        # Before the start: a worker that was paused must not fence its successor.
-        if await self.context.committed_offset(self.partition) not in (last, self._in_doubt):
+        # Before the start: a worker that was paused must not fence its successor, which has committed. Without a
+        # commit there is none: the brokers have deleted it with its topic.
+        if await self.context.committed_offset(self.partition) not in (last, self._in_doubt, None):
             raise FencedError(*self.partition)
         await self.start()
         committed = await self.context.committed_offset(self.partition)
         if self._in_doubt is not None and committed == self._in_doubt:
             self._succeeded(self._in_doubt)
-        elif committed != last:
+        elif committed not in (last, None):
             raise FencedError(*self.partition)
         self._in_doubt = None
 

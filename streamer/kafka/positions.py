@@ -91,9 +91,12 @@ class Positions:
                     self._reopen(top, is_out_of_range=False)
 
     def _reopen(self, top: TopicPartition, *, is_out_of_range: bool) -> None:
-        if top in self.delivery.partitions and top not in self._reopening and top in self.consumer.assignment():
+        if top not in self.consumer.assignment():
+            return
+        # Until it is open: the backpressure may have resumed it.
+        self.consumer.pause(top)
+        if top in self.delivery.partitions and top not in self._reopening:
             self._reopening.add(top)
-            self.consumer.pause(top)
             self.spawn(self._reopened(top, is_out_of_range), "reopen partition")
 
     async def _reopened(self, partition: Partition, is_out_of_range: bool) -> None:

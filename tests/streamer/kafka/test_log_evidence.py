@@ -1,7 +1,9 @@
 """Evidence in the metadata of commits, the marks beside it, and any text that other programs write there."""
 
+import asyncio
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.kafka import answered_ranges
@@ -9,7 +11,10 @@ from streamer.kafka.answered_ranges import Range, joined
 from streamer.kafka.first_position import Log, position_of
 from streamer.kafka.log_evidence import Evidence
 from streamer.kafka.poison import PREFIX, Mark, PoisonDetector
+from streamer.testing.consumer_group import FakeGroup
+from streamer.testing.virtual_loop import run_virtual
 from tests.streamer.kafka.test_answered_ranges import RANGES
+from tests.streamer.kafka.test_positions import produce, started
 
 EVIDENCE = st.builds(Evidence, st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1))
 MARKS = st.sampled_from(
@@ -68,6 +73,21 @@ def test_no_metadata_breaks_an_opening(metadata: str, offset: int, first: int, i
     detector = PoisonDetector(10, 3, 2)
     detector.open(("t", 0), position.mark, position.offset, log.end)
     assert len(str(detector.mark(("t", 0), position.offset))) < 200
+
+
+@settings(max_examples=40, deadline=None)
+@given(ANY_TEXT | ANY_TEXT.map(lambda text: PREFIX + text), st.integers(0, 12))
+def test_a_partition_with_any_metadata_is_opened_and_answered_to_its_end(metadata: str, offset: int) -> None:
+    async def read() -> None:
+        group = FakeGroup("t", 1)
+        produce(group, 0, [b"r"] * 10)
+        group.commits[group.tops[0]] = (offset, metadata)
+        async with started(group, is_supervised=True, deadline_from="arrival") as worker:
+            await asyncio.sleep(5.0)
+        assert group.plain_commit(0)[0] == 10
+        assert len(worker.answered) <= 10
+
+    run_virtual(read)
 
 
 @pytest.mark.parametrize(

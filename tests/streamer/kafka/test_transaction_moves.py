@@ -19,7 +19,7 @@ from streamer.metrics import Metrics
 from streamer.settings import Settings
 from streamer.tasks import TaskOwner
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup
-from streamer.testing.virtual_loop import run_virtual
+from streamer.testing.virtual_loop import run_virtual, virtual
 from streamer.types import Partition, Record
 
 SETTINGS = Settings.model_validate(
@@ -193,3 +193,32 @@ def test_moves_and_deaths_answer_each_record_once(seed: int) -> None:
         assert sorted(world.answers) == sorted(expected)
 
     run_virtual(moves)
+
+
+class Fixed(random.Random):
+    """All transactions have one outcome: below 0.05 they fail."""
+
+    value = 0.5
+
+    def random(self) -> float:
+        return self.value
+
+
+@virtual
+async def test_a_commit_that_was_deleted_with_its_topic_is_no_sign_of_another_worker() -> None:
+    rng = Fixed()
+    world = World(rng, 1)
+    async with asyncio.TaskGroup() as tasks:
+        worker = Worker(world, tasks)
+        await worker.source.open(frozenset({("t", 0)}))
+        world.group.produce(0, b"r", -1)
+        await asyncio.sleep(5.0)
+        rng.value = 0.01
+        world.group.produce(0, b"r", -1)
+        await asyncio.sleep(0.5)
+        assert world.answers == [b"0/0"]
+        world.group.commits.clear()
+        rng.value = 0.5
+        await asyncio.sleep(5.0)
+        assert world.answers == [b"0/0", b"0/1"]
+        worker.die()
