@@ -63,6 +63,10 @@ class Metrics:
         self.unreadable = self._gauge("source_unreadable_partitions", "1: cannot be opened or read now", "partition")
         self.skipped = self._counter("source_skipped_records", "records passed over without an answer", "reason")
         self.resets = self._counter("source_position_resets", "partitions read again from their beginning", "reason")
+        # `increase` sees no first value of a series that did not exist.
+        for counter, reasons in ((self.skipped, ("backlog", "deleted")), (self.resets, ("recreated", "truncated"))):
+            for reason in reasons:
+                counter.labels(reason)
         self.backlog = self._gauge("source_backlog_records", "older records that the second reader has still to answer")
         self.lag = self._gauge("source_lag_records", "records that are unread or unacknowledged", "partition")
         self.lag_seconds = self._gauge("source_lag_seconds", "age of the last record read; 0 at the end", "partition")

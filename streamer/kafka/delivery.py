@@ -62,8 +62,8 @@ class Delivery:
             delivery.deaths_before_isolation,
             delivery.deaths_before_dead_letter,
         )
-        brokers = self.consumer, self.transactions, self.commits_of, self.topic_now
-        self._opening = Opening(*brokers, self.backlog, self._detector, settings, self.metrics, self.log)
+        brokers = self.consumer, self.transactions, self.commits_of, self.topic_now, self.backlog
+        self._opening = Opening(*brokers, self._detector, settings, self.metrics, self.log)
 
     @property
     def is_isolating(self) -> bool:
@@ -204,12 +204,12 @@ class Delivery:
         await self._release([partition for partition in closing if partition in self._opened])
 
     async def reopen(self, partition: Partition, *, is_out_of_range: bool) -> None:
-        """Opens a partition again, at a position that its log has. Raises FencedError as `commit`.
+        """Opens a partition again; `is_out_of_range`: a fetch was rejected.
 
-        `is_out_of_range`: the brokers have rejected a fetch at its position.
+        Raises FencedError as `commit`.
         """
         if partition in self._opened and partition not in self._closing:
-            # With a commit, also on a new topic: its evidence shows the next worker that the log is another one.
+            # It commits, also to a new topic: the evidence shows any next worker that the log is another one.
             await self._release([partition])
             if is_out_of_range:
                 self._opening.out_of_range.add(partition)

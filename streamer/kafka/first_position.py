@@ -1,4 +1,4 @@
-"""Decides where a partition is read from: its commit, checked against the log that the brokers have. Pure."""
+"""Decides where a partition is read from: checks its commit against its log. Pure."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass

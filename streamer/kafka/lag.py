@@ -61,7 +61,7 @@ class Lag:
             return self._ends.get(top)
 
     def measure(self) -> None:
-        """Sets the gauges from the end offsets that came with the last fetches or `ask`; sends no request."""
+        """Sets the gauges from the last fetches and the last `ask`; sends no request."""
         assigned, now = self.consumer.assignment(), self.wall_clock()
         self.metrics.backlog.set(self.offsets.backlog)
         for lost in self._measured - {top.partition for top in assigned}:

@@ -34,7 +34,7 @@ class Evidence(NamedTuple):
 
     @classmethod
     def parse(cls, mark: str) -> Self:
-        """The evidence at the end of a mark; none in the metadata of another program or an earlier release."""
+        """The evidence at the end of a mark; other programs and earlier releases write none."""
         white = mark[len(mark.rstrip(" \t")) :]
         if not mark.startswith(PREFIX) or len(white) != _TOPIC_BITS + _COUNT_BITS:
             return cls()

@@ -70,7 +70,7 @@ class OffsetTracker:
                 acknowledged.append(first)
 
     def passed(self, partition: Partition, offset: int) -> None:
-        """The log has no record before `offset` that was not received, as after the end of a transaction."""
+        """The log has no more records before `offset`, as behind the end of a transaction."""
         position = self.acknowledged_up_to(partition)
         if position is not None and offset > position and not self._open.get(partition):
             self._next[partition] = offset

@@ -126,7 +126,7 @@ class PartitionTransactions:
         await self._stop_producer()
 
     def _passed(self) -> int | None:
-        """An offset to commit without a message: no record before it is left, as after the end of a transaction."""
+        """An offset to commit without a message, as behind the end of another transaction."""
         is_idle = not self.ready and self._in_doubt is None
         return self.context.offsets.committable().get(self.partition) if is_idle else None
 

@@ -21,7 +21,7 @@ PREFIX = "ctr-streamer:"
 
 
 def is_number(word: str) -> bool:
-    """Whether a word of the metadata is an offset or a count. Another program may have written any text."""
+    """Whether a word can be an offset or a count; other programs may write any text."""
     return word.isdecimal() and len(word) <= _DIGITS
 
 

@@ -25,7 +25,7 @@ _RETRY_S = 1.0
 
 @dataclass(slots=True, eq=False)
 class Positions:
-    """Opens partitions again whose position is not in their log, and passes offsets without a record.
+    """Opens partitions again if their log lacks their position; passes offsets without a record.
 
     1. Only the partition itself waits. Its records in flight are answered first, for at most `drain_s`.
     2. No offset is passed while a record before it may be unanswered.
@@ -77,7 +77,7 @@ class Positions:
                 self.offsets.passed(top, await self.consumer.position(top))
 
     async def watch(self) -> None:
-        """Looks for topics that were created again, and measures the lag of partitions that are not fetched."""
+        """Looks for a topic that was created again, and asks for missing ends of partitions."""
         while True:
             await asyncio.sleep(_CHECK_S)
             await self.lag.ask()

@@ -131,7 +131,7 @@ class SplitOffsets:
             self.pass_over(partition, offset + 1)
 
     def passed(self, partition: Partition, offset: int) -> None:
-        """The log has no live record before `offset` that was not received."""
+        """The log has no more live records before `offset`."""
         self.live.passed(partition, offset)
 
     def acknowledged(self, partition: Partition, offset: int) -> None:

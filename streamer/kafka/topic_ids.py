@@ -1,4 +1,4 @@
-"""Metadata v10: the id of a topic, which differs when a topic of the same name is created again.
+"""Metadata v10: the id of a topic. A topic that is created again has another one.
 
 aiokafka 0.14 has v0 to v5, which contain no ids. Brokers have v10 since Kafka 2.8.
 """

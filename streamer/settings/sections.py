@@ -25,7 +25,7 @@ class SourceSettings(Section):
     topic: str = "bid-requests"
     """Input topic."""
     start_at: Literal["earliest", "latest"] = "earliest"
-    """First position of a consumer group without committed offsets."""
+    """First position of a group that has never read the topic. Partitions added later are read from their beginning."""
     deadline_from: Literal["record", "arrival"] = "record"
     """Start of a request's budget: the record's timestamp, or its receipt."""
     budget_ms: float = Field(default=30.0, gt=0)

@@ -49,7 +49,7 @@ class FakeGroup:
         self.appended.set()
 
     def end_transaction(self, number: int) -> None:
-        """Appends the marker of a transaction's end: it takes an offset, and no consumer receives it."""
+        """Appends the end of a transaction: an offset without a record for consumers."""
         top = self.tops[number]
         self.markers.add((top, len(self.logs[top])))
         self.produce(number, b"")
@@ -80,7 +80,7 @@ class FakeGroup:
         self.firsts[self.tops[number]] = offset
 
     def plain_commit(self, number: int) -> tuple[int, str]:
-        """A partition's commit with the words of its metadata, without the white space in which evidence is written."""
+        """A partition's commit with the words of its metadata, without the evidence."""
         offset, metadata = self.commits[self.tops[number]]
         return offset, " ".join(metadata.split())
 
@@ -151,7 +151,7 @@ class FakeConsumer:
         return {top.partition for top in self._group.tops}
 
     def last_poll_timestamp(self, top: TopicPartition) -> int | None:
-        """Milliseconds of the event loop's clock; a partition is polled unless it is paused or records wait."""
+        """Time of the partition's last fetch in milliseconds, by the event loop's clock."""
         return self._polled.get(top)
 
     def highwater(self, top: TopicPartition) -> int | None:
