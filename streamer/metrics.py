@@ -99,6 +99,9 @@ class Metrics:
         self.bad_version = self._gauge(
             "rollout_bad_version", "1 while a version that the servers have cannot be prepared", "model", "version"
         )
+        self.replaced_versions = self._counter(
+            "rollout_replaced_versions", "versions found to be another object under the same number", "model"
+        )
         self.shadow = self._counter("shadow_requests", "requests offered to the shadow version", "outcome")
         self.feature_log = self._counter("feature_log_requests", "requests sampled for the feature log", "outcome")
         self.loop_delay = self._histogram("loop_delay_seconds", "delay of the event loop", _SECONDS)

@@ -76,11 +76,14 @@ class ModelVersion:
 
     Attributes:
         flat: how to call a version without a `score` signature. Equality ignores it.
+        generation: rises when a version number of this model is found to name another object than before. Rows, scores
+            and priors of two generations are never mixed.
     """
 
     name: str
     version: int
     flat: FlatCall | None = field(default=None, compare=False, repr=False)
+    generation: int = 0
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -12,6 +11,8 @@ from streamer.errors import PredictError, SpecError
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.rollout import actions, events
+from streamer.rollout.described import described
+from streamer.rollout.effects import DropsVersions, Effects
 from streamer.rollout.machine import step
 from streamer.rollout.orders import ModelOrders
 from streamer.rollout.preparation import Preparation, Preparer, is_own_fault
@@ -22,14 +23,10 @@ from streamer.rollout.version_labels import ModelServers, VersionLabels
 from streamer.settings import Settings
 from streamer.types import F32, Header, ModelVersion
 
+# Failures after which a version is not compared with what it was: they do not follow from a restart of its server.
+_BUSY = frozenset({"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED", "CLOSED"})
 # Failures of calls that may be the version's own fault. A server that is unreachable or busy says nothing about it.
 _OWN_FAULT = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL", "INVALID_REPLY", "DEADLINE_EXCEEDED"})
-
-
-class DropsVersions(Protocol):
-    """A cache of scores by version."""
-
-    def drop(self, version: ModelVersion) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -55,12 +52,12 @@ class ModelController:
     _state: State = field(init=False)
     _prepared: dict[int, PreparedVersion] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    # Set, and replaced, when a version loses its users to another one.
-    _users_moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _effects: Effects = field(init=False)
 
     def __post_init__(self) -> None:
         self._labels = VersionLabels(self.servers, self.name, self.log)
         self._guard = VersionGuard(self.settings.guard)
+        self._effects = Effects(self.cache, self.metrics, self.log)
         self._preparation = Preparation(self.name, self.preparer, self.metrics, self.log)
         self._state = State(self.name, self._label is not None, self.settings.rollout.ramp_s)
 
@@ -86,7 +83,7 @@ class ModelController:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.serving_for(key).version == version:
-                    await self._users_moved.wait()
+                    await self._effects.users_moved.wait()
         serving = self.serving_for(key)
         return serving if serving.version != version else None
 
@@ -99,8 +96,14 @@ class ModelController:
         if verdict := self._guard.scored(version, ctr):
             self._enter(events.JudgedBad(version.version, verdict))
 
+    def is_unknown(self, version: ModelVersion) -> bool:
+        """Whether the number names an object that could not be prepared: it must not be called."""
+        return version.version in self._preparation.unknown
+
     def failed(self, version: ModelVersion, error: PredictError) -> None:
         """A call failed; a new version is judged by it if it may be its own fault."""
+        if error.code not in _BUSY:
+            self._preparation.suspect()
         if error.code in _OWN_FAULT and (verdict := self._guard.failed(version)):
             self._enter(events.JudgedBad(version.version, verdict))
 
@@ -108,20 +111,7 @@ class ModelController:
 
     def describe(self) -> dict[str, object]:
         """The versions and their roles."""
-        state, now = self._state, self.clock()
-        incoming, canary, shadow = state.incoming, state.canary, state.shadow
-        return {
-            "model": self.name,
-            "label": self._label,
-            "serving": state.serving,
-            "incoming": incoming and {"version": incoming.version, "share": round(incoming.users.share(now), 4)},
-            "previous": state.previous,
-            "canary": canary and {"version": canary.asked, "share": canary.share},
-            "shadow": shadow and {"version": shadow.version, "share": shadow.users.fixed},
-            "pinned": state.pinned,
-            "rolled_back": sorted(state.rejected),
-            "bad": {str(version): reason for version, reason in sorted(self._preparation.failures.items())},
-        }
+        return described(self._state, self._label, self._preparation.failures, self.clock())
 
     async def pin(self, version: int) -> None:
         """Serves this version to all users at once, and no newer one, until `unpin`.
@@ -208,6 +198,7 @@ class ModelController:
             PredictError: the servers cannot be asked, or serve nothing.
         """
         await self._look()
+        await self._renew()
         async with self._turn:
             labelled = None if self._label is None else await self._labels.version_of(self._label)
             await self._attempt(events.Tick(labelled))
@@ -218,9 +209,40 @@ class ModelController:
 
     async def _look(self) -> None:
         """Asks the servers for their versions."""
-        found = await self.servers.available(self.name)
-        self._preparation.see(found.somewhere)
-        self._enter(events.Available(found.somewhere, found.somewhere - found.everywhere))
+        try:
+            found = await self.servers.available(self.name)
+        except PredictError:
+            self._preparation.suspect()
+            raise
+        hidden = self._preparation.see(found.somewhere, self.clock())
+        self._enter(events.Available(found.somewhere - hidden, found.somewhere - found.everywhere))
+
+    async def _renew(self) -> None:
+        """Prepares versions again whose numbers name other objects than before.
+
+        If that is not possible, the number counts as vanished: another version serves, or each request gets priors.
+        """
+        state = self._state
+        if not self._preparation.is_check_due(self.clock(), all_there=state.answering <= state.available):
+            return
+        for number in sorted(state.roles & state.available):
+            async with self._turn:
+                before = self._prepared.get(number)
+                if before is None:
+                    continue
+                try:
+                    renewed = await self._preparation.renewed(before.version, self.clock())
+                except (PredictError, SpecError) as error:
+                    if is_own_fault(error):
+                        self._enter(events.Failed(number, is_own_fault=True))
+                        self._enter(events.Available(self._state.available - {number}, self._state.incomplete))
+                        self._effects.drop(before.version)
+                    continue
+                if renewed is not None and number in self._prepared:
+                    self._prepared[number] = renewed
+                    self._effects.drop(before.version)
+                    if number == self._state.latest:
+                        self._guard.watch(renewed.version, trusted=False)
 
     async def _attempt(self, cause: events.Cause) -> None:
         """Carries out an event of a poll. A failure is raised only while no version serves."""
@@ -261,41 +283,19 @@ class ModelController:
     def _enter(self, event: events.Event, *prepared: PreparedVersion) -> actions.Prepare | None:
         """Enters an event and executes its actions; returns the preparation that it needs."""
         self._state, caused = step(self._state, event, self.clock())
-        known = self._prepared | {ready.version.version: ready for ready in prepared}
+        known = self._prepared | {new.version.version: new for new in prepared}
         self._prepared = {version: known[version] for version in self._state.roles}
         needed = None
         for action in caused:
-            version = ModelVersion(self.name, action.version)
+            ready = known.get(action.version)
+            version = ModelVersion(self.name, action.version) if ready is None else ready.version
             match action:
                 case actions.Prepare():
                     needed = action
-                case actions.Promote(before=before):
-                    self._promote(self._prepared[action.version], before)
                 case actions.WatchVersion(trusted=trusted):
                     self._guard.watch(version, trusted=trusted)
-                case actions.DropCache():
-                    # Requests of this version wait for another one if it has vanished.
-                    self._users_moved.set()
-                    self._users_moved = asyncio.Event()
-                    if self.cache is not None:
-                        self.cache.drop(version)
-                case actions.CountRollBack():
-                    self.metrics.rollbacks.labels(self.name).inc()
-                case actions.Log(level, message, _, details):
-                    getattr(self.log, level)(message, model=str(version), **details)
+                case _:
+                    self._effects.execute(action, version, ready)
         incoming = self._state.incoming
         self.metrics.incoming_share.labels(self.name).set(incoming.users.share(self.clock()) if incoming else 0.0)
         return needed
-
-    def _promote(self, serving: PreparedVersion, before: int | None) -> None:
-        """Counts and logs a promotion."""
-        self.metrics.serving_version.labels(self.name).set(serving.version.version)
-        if before is not None:
-            self.metrics.version_changes.labels(self.name).inc()
-        self.log.info(
-            "model serves",
-            model=str(serving.version),
-            spec=serving.encoder.spec.name,
-            spec_hash=serving.encoder.spec.hash,
-            before=None if before is None else f"{self.name}/{before}",
-        )

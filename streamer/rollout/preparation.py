@@ -1,6 +1,6 @@
 """Prepares the versions of one model; every failure becomes an error that rejects the version."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,17 +9,20 @@ from structlog.typing import FilteringBoundLogger
 from streamer.errors import PredictError, SpecError
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
+from streamer.rollout.machine import RETRY_S
 from streamer.types import Header, ModelVersion
 
 _SERVERS_FAULT = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED", "PERMISSION_DENIED", "UNAUTHENTICATED"}
 )
+CHECK_S = 10.0
 
 
 class Preparer(Protocol):
     """Prepares versions; `streamer.serving.warmup.Preparer` says what is raised."""
 
     async def prepare(self, version: ModelVersion) -> PreparedVersion: ...
+    async def difference(self, version: ModelVersion) -> str | None: ...
     def remember(self, value: bytes, headers: Sequence[Header]) -> None: ...
 
 
@@ -30,10 +33,14 @@ def is_own_fault(error: PredictError | SpecError) -> bool:
 
 @dataclass(slots=True)
 class Preparation:
-    """Prepares the versions of one model, and remembers which of them cannot be prepared.
+    """Prepares the versions of one model, and finds out which of them are bad or were replaced.
+
+    A version is compared with what it was when it was prepared: every `CHECK_S` seconds, and at the next poll after a
+    failed call or while a server lacks it. A server that restarts causes such a failure.
 
     Attributes:
         failures: the reason for each version that the servers have and that cannot be prepared by its own fault.
+        unknown: versions that were replaced by an object that cannot be prepared, and when that is tried again.
     """
 
     name: str
@@ -41,6 +48,8 @@ class Preparation:
     metrics: Metrics
     log: FilteringBoundLogger
     failures: dict[int, str] = field(default_factory=dict)
+    unknown: dict[int, float] = field(default_factory=dict)
+    _check_at: float = 0.0
 
     async def prepare(self, number: int) -> PreparedVersion:
         """Verifies and warms a version.
@@ -64,10 +73,49 @@ class Preparation:
         self._forget(number)
         return prepared
 
-    def see(self, available: Iterable[int]) -> None:
-        """Forgets the failures of versions that have vanished."""
-        for number in self.failures.keys() - set(available):
+    async def renewed(self, version: ModelVersion, now: float) -> PreparedVersion | None:
+        """The version, prepared again, if its number names another object now; None: it does not.
+
+        Raises:
+            SpecError, PredictError: the other object cannot be prepared.
+        """
+        try:
+            reason = await self.preparer.difference(version)
+        except PredictError:
+            self.suspect()
+            return None
+        if reason is None:
+            self._forget(version.version)
+            return None
+        self.log.warning("version replaced, preparing it again", model=str(version), reason=reason)
+        self.metrics.replaced_versions.labels(self.name).inc()
+        try:
+            return await self.prepare(version.version)
+        except (PredictError, SpecError) as error:
+            self.suspect()
+            if is_own_fault(error):
+                self.unknown[version.version] = now + RETRY_S
+            raise
+
+    def suspect(self) -> None:
+        """The next poll compares the versions with what they were."""
+        self._check_at = 0.0
+
+    def is_check_due(self, now: float, *, all_there: bool) -> bool:
+        """Whether this poll compares the versions with what they were.
+
+        `all_there`: the servers have all versions that answer users.
+        """
+        is_due = now >= self._check_at or not all_there
+        if is_due:
+            self._check_at = now + CHECK_S if all_there else 0.0  # a version may be another object when it returns
+        return is_due
+
+    def see(self, available: frozenset[int], now: float) -> frozenset[int]:
+        """Forgets what has vanished; returns the versions that must not be used now."""
+        for number in (self.failures.keys() | self.unknown.keys()) - available:
             self._forget(number)
+        return frozenset(number for number, retry_at in self.unknown.items() if now < retry_at)
 
     def _failed(self, number: int, error: PredictError | SpecError) -> None:
         if is_own_fault(error):
@@ -75,5 +123,6 @@ class Preparation:
             self.metrics.bad_version.labels(self.name, str(number)).set(1)
 
     def _forget(self, number: int) -> None:
+        self.unknown.pop(number, None)
         if self.failures.pop(number, None) is not None:
             self.metrics.bad_version.remove(self.name, str(number))

@@ -148,7 +148,8 @@ class ScoreCache:
     def _place(self, version: ModelVersion, keys: U64) -> tuple[U64, Positions]:
         salt = self._salts.get(version)
         if salt is None:
-            salt = self._salts[version] = np.uint64(xxhash.xxh3_64_intdigest(f"{version}#{self._drops}".encode()))
+            text = f"{version}#{version.generation}#{self._drops}"
+            salt = self._salts[version] = np.uint64(xxhash.xxh3_64_intdigest(text.encode()))
         low = keys[:, 0] ^ salt
         return low, ((low >> _HALF) * np.uint64(self._sets) >> _HALF).astype(np.intp)
 

@@ -90,6 +90,7 @@ class Scores:
     clock: Callable[[], float]
     hit_ratio: HitRatio
     _priors: dict[str, Priors] = field(default_factory=lambda: defaultdict(Priors))
+    _generations: dict[str, int] = field(default_factory=dict)
     _leaders: dict[int, asyncio.Future[None]] = field(default_factory=dict)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -113,7 +114,7 @@ class Scores:
             if self.cache is not None:
                 self.metrics.cache_bypassed.inc(n)
             await self._call_model(scored, np.arange(n))
-        priors = self._priors[version.name]
+        priors = self._priors_of(version)
         fresh = sources == FROM_MODEL
         if fresh.any():
             priors.learn(encoded.ad_keys[fresh], ctr[fresh])
@@ -123,6 +124,13 @@ class Scores:
         else:
             scored.reason, scored.gone = None, False
         return scored
+
+    def _priors_of(self, version: ModelVersion) -> Priors:
+        """The priors of a model; new ones when another object has replaced one of its versions."""
+        if version.generation > self._generations.get(version.name, 0):
+            self._generations[version.name] = version.generation
+            self._priors.pop(version.name, None)
+        return self._priors[version.name]
 
     async def _score_cached(self, scored: ScoredRequest, cache: ScoreCache) -> None:
         """Takes cached scores, leads the rows without a leader, and follows the leaders of the rest."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from streamer.errors import PredictError, VersionGoneError
 from streamer.serving import messages
 from streamer.serving.channel import Channel, Rpc
+from streamer.serving.identity import Shown
 from streamer.serving.protos import get_model_status_pb2
 from streamer.serving.servers import Servers
 from streamer.types import Availability, BatchInputs, ModelVersion, SignatureInfo
@@ -92,6 +93,31 @@ class Control:
         """
         request = messages.metadata_request(name=version.name, version={"value": version.version})
         return messages.read_signature(await self._call_any("GetModelMetadata", request), version, name)
+
+    async def show(
+        self, version: ModelVersion, inputs: BatchInputs, *, has_spec: bool
+    ) -> dict[str, Shown | PredictError]:
+        """What each server shows of a version, or its failure, by address.
+
+        `inputs`: the rows that it scores; `has_spec`: whether the version has a spec of its own.
+        """
+        name = messages.SCORE if version.flat is None else version.flat.name
+        metadata = messages.metadata_request(name=version.name, version={"value": version.version})
+        request, output = messages.score_request(version, inputs)
+
+        async def show(channel: Channel) -> Shown:
+            spec = None
+            if has_spec:
+                reply = await channel.call(
+                    "Predict", messages.predict_request(version, messages.SPEC, {}), self._timeout_s
+                )
+                spec = messages.read_spec(reply, version)
+            reply = await channel.call("GetModelMetadata", metadata, self._timeout_s)
+            signature = messages.read_signature(reply, version, name)
+            reply = await channel.call("Predict", request, self._timeout_s)
+            return Shown(spec, signature, messages.read_scores(reply, output, inputs.rows).ctr)
+
+        return await self._ask_all(version.name, show)
 
     async def warm(self, version: ModelVersion, requests: Iterable[BatchInputs]) -> None:
         """Scores requests on every server and discards the scores: a version's first calls are slow.

@@ -9,12 +9,13 @@ from streamer.errors import BadReplyError, SpecError
 from streamer.features import Encoder, FeatureSpec, Layout
 from streamer.prepared_version import PreparedVersion
 from streamer.serving.flat_signature import FlatSignature
+from streamer.serving.identity import ShowsVersions
 from streamer.serving.messages import SCORE
 from streamer.settings import Settings
 from streamer.types import BatchInputs, ModelVersion, SignatureInfo, TensorInfo
 
 
-class DescribesVersions(Protocol):
+class DescribesVersions(ShowsVersions, Protocol):
     """Model servers that describe a version and are warmed; `Control` says what is raised."""
 
     async def feature_spec(self, version: ModelVersion) -> str: ...

@@ -2,18 +2,20 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import orjson
 
-from streamer.codec import Codec
 from streamer.errors import InvalidRequestError
 from streamer.features.paths import nested
 from streamer.prepared_version import PreparedVersion
+from streamer.serving.identity import Identities
 from streamer.serving.verification import DescribesVersions, verify
 from streamer.settings import Settings
 from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVersion
 
 _BLANK_CANDIDATES = 300
+_SHOWN_ROWS = 16
 _MAX_REMEMBERED_BYTES = 4 * 2**20
 
 
@@ -26,6 +28,7 @@ class Preparer:
     def __init__(self, servers: DescribesVersions, settings: Settings) -> None:
         self._servers = servers
         self._settings = settings
+        self._identities = Identities(servers)
         self._recent: deque[tuple[bytes, Sequence[Header]]] = deque()
         self.remembered_bytes = 0
 
@@ -45,7 +48,16 @@ class Preparer:
         """
         prepared = await verify(self._servers, self._settings, version)
         await self._servers.warm(prepared.version, _encoded(prepared, list(self._recent)))
-        return prepared
+        has_spec = version.name not in self._settings.predictor.spec_files
+        version = await self._identities.record(prepared.version, _blank_rows(prepared, _SHOWN_ROWS), has_spec=has_spec)
+        return replace(prepared, version=version)
+
+    async def difference(self, version: ModelVersion) -> str | None:
+        """Why this number names another object now than when it was prepared.
+
+        None if it does not, or if no server tells.
+        """
+        return await self._identities.difference(version)
 
 
 def _encoded(prepared: PreparedVersion, recent: Sequence[tuple[bytes, Sequence[Header]]]) -> Iterator[BatchInputs]:
@@ -63,14 +75,15 @@ def _encoded(prepared: PreparedVersion, recent: Sequence[tuple[bytes, Sequence[H
         is_blank = False
         yield BatchInputs.whole(encoded)
     if is_blank:
-        yield BatchInputs.whole(prepared.encoder.encode(_blank_request(prepared.codec)))
+        yield _blank_rows(prepared, _BLANK_CANDIDATES)
 
 
 def _size(value: bytes, headers: Sequence[Header]) -> int:
     return len(value) + sum(len(name) + len(content or b"") for name, content in headers)
 
 
-def _blank_request(codec: Codec) -> BidRequest:
-    """A request with ad ids only."""
-    rows = [orjson.dumps(nested(codec.paths.ad_id, f"warm-up-{i}")) for i in range(_BLANK_CANDIDATES)]
-    return BidRequest("warm-up", {}, _BLANK_CANDIDATES, rows=rows)
+def _blank_rows(prepared: PreparedVersion, count: int) -> BatchInputs:
+    """The rows of a request with ad ids only."""
+    ad_id = prepared.codec.paths.ad_id
+    rows = [orjson.dumps(nested(ad_id, f"warm-up-{i}")) for i in range(count)]
+    return BatchInputs.whole(prepared.encoder.encode(BidRequest("warm-up", {}, count, rows=rows)))

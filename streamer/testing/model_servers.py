@@ -8,15 +8,22 @@ import numpy as np
 
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features import FeatureSpec, Layout
+from streamer.serving.identity import Shown
 from streamer.types import F32, Availability, BatchInputs, ModelVersion, SignatureInfo, TensorInfo
 
 
 @dataclass
 class Loaded:
-    """A version on a server. `fault`: the status with which its Predict calls fail."""
+    """A version on a server.
+
+    Attributes:
+        fault: the status with which its Predict calls fail.
+        shift: added to its scores, as another training would.
+    """
 
     spec: FeatureSpec
     fault: str | None = None
+    shift: float = 0.0
 
     def inputs(self) -> dict[str, TensorInfo]:
         """The inputs of the `score` signature."""
@@ -106,7 +113,26 @@ class VirtualServers:
         if not loaded.takes(inputs):
             self.misfits += 1
             raise PredictError("INVALID_ARGUMENT", f"the rows do not fit the spec of {version}")
-        return score_of(version.version, inputs)
+        return score_of(version.version, inputs) + np.float32(loaded.shift)
+
+    async def show(
+        self, version: ModelVersion, inputs: BatchInputs, *, has_spec: bool
+    ) -> dict[str, Shown | PredictError]:
+        """What each server shows of a version, or its failure."""
+        await asyncio.sleep(self.control_s)
+        return {
+            str(i): self._shown(server.get(version.version), version, inputs) for i, server in enumerate(self.servers)
+        }
+
+    @staticmethod
+    def _shown(loaded: Loaded | None, version: ModelVersion, inputs: BatchInputs) -> Shown | PredictError:
+        if loaded is None:
+            return VersionGoneError("NOT_FOUND", f"this server does not have {version}")
+        if loaded.fault is not None:
+            return PredictError(loaded.fault, "injected fault")
+        signature = SignatureInfo(loaded.inputs(), {"ctr": TensorInfo("float32", (-1,))})
+        scores = score_of(version.version, inputs) + np.float32(loaded.shift)
+        return Shown(loaded.spec.to_json(), signature, scores)
 
     # These servers have no circuits.
     score_shadow = score

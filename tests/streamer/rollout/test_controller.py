@@ -24,6 +24,7 @@ from tests.streamer.specs import small_spec
 
 SPEC = small_spec().to_json()
 LABEL = {"model": "ctr"}
+PREPARING = 3  # calls: to warm the version, and to record its scores twice
 
 
 @asynccontextmanager
@@ -73,7 +74,7 @@ async def test_the_first_version_serves_once_it_is_warm() -> None:
     async with model_of(server) as (model, _):
         await model.refresh()
         assert serving(model) == 4
-        assert server.calls == 1, "it has scored before it serves"
+        assert server.calls == PREPARING, "it has scored before it serves"
         assert model.describe() == {
             "model": "ctr", "label": None, "serving": 4, "incoming": None, "previous": None, "canary": None,
             "shadow": None, "pinned": None, "rolled_back": [], "bad": {},
@@ -88,7 +89,7 @@ async def test_a_version_that_reads_none_of_the_recent_requests_is_warmed_all_th
         server.versions = (4, 5)
         await model.refresh()
         assert serving(model) == 5
-        assert server.calls == 2, "it has scored before it serves"
+        assert server.calls == 2 * PREPARING, "it has scored before it serves"
 
 
 async def test_a_newer_version_takes_over_and_is_trusted_when_it_behaves() -> None:
@@ -221,7 +222,7 @@ async def test_users_move_over_by_share() -> None:
         await model.refresh()
         assert serving(model) == 2
         assert model.describe()["incoming"] is None
-        assert server.calls == 2, "each version was warmed once"
+        assert server.calls == 2 * PREPARING + 2, "each version was prepared once, and compared once"
 
 
 async def test_an_incoming_version_that_misbehaves_loses_its_users_at_once() -> None:
@@ -376,3 +377,31 @@ async def test_a_version_in_the_shadow_that_vanishes_is_forgotten() -> None:
         server.versions = (1,)
         await model.refresh()
         assert model.shadow_for(b"u") is None
+
+
+async def test_a_version_whose_folder_was_replaced_while_the_server_was_down_is_prepared_again() -> None:
+    server, now = Server(versions=(4,)), [0.0]
+    async with model_of(server, now=now) as (model, metrics):
+        await model.refresh()
+        old = model.serving_for(None)
+        model.failed(old.version, PredictError("UNAVAILABLE", "the server restarts"))
+        await model.refresh()
+        assert model.serving_for(None) is old, "it is the same"
+        server.spec = SPEC.replace('"prior":0.02', '"prior":0.5')
+        now[0] = 9.0
+        await model.refresh()
+        assert model.serving_for(None) is old, "nothing points to a restart"
+        now[0] = 10.0
+        await model.refresh()
+        new = model.serving_for(None)
+        assert (new.prior, old.prior, str(new.version)) == (0.5, 0.02, "ctr/4")
+        assert new.version != old.version
+        server.answer = lambda request: scores_reply(np.full(_rows(request), 0.03, np.float32))
+        model.failed(new.version, PredictError("UNAVAILABLE", "the server restarts"))
+        await model.refresh()
+        assert model.serving_for(None).version.generation == 2, "its weights differ"
+        assert metrics.registry.get_sample_value("streamer_rollout_replaced_versions_total", LABEL) == 2
+
+
+def _rows(request: Any) -> int:
+    return int(request.inputs["candidate_ids"].tensor_shape.dim[0].size)

@@ -38,6 +38,9 @@ class SlowPreparer:
         self.prepared.append(version.version)
         return prepared
 
+    async def difference(self, version: ModelVersion) -> str | None:
+        return await self._preparer.difference(version)
+
     def remember(self, value: bytes, headers: Sequence[Header]) -> None:
         raise AssertionError("no requests here")
 

@@ -60,6 +60,7 @@ def test_versions_are_separate_and_are_dropped_separately() -> None:
     assert not cache.lookup(A, keys_of(1), 0.0).known.any()
     assert cache.lookup(B, keys_of(1), 0.0).ctr == np.float32(0.9)
     insert(cache, A, keys_of(1), scores(0.2), 0.0)
+    assert not cache.lookup(ModelVersion("ctr", 1, generation=1), keys_of(1), 0.0).known.any()
     cache.drop(B)
     cache.drop(B)
     assert cache.lookup(A, keys_of(1), 0.0).ctr == np.float32(0.2)

@@ -252,6 +252,19 @@ async def test_priors_are_learnt_from_scores_of_the_model_only() -> None:
 
 
 @virtual
+async def test_a_replaced_version_has_neither_the_scores_nor_the_priors_of_the_object_before_it() -> None:
+    rig = Rig()
+    await rig.score(request(400_000))
+    await rig.score(request(300_000), version=B)
+    replaced = replace(A, generation=1)
+    scored = await rig.score(request(400_000), version=replaced)
+    assert sources(scored) == ["model"]
+    rig.error = PredictError("UNAVAILABLE", "gone")
+    scored = await rig.score(request(400_000, 300_000, user=2), version=replaced)
+    assert scored.ctr.tolist() == pytest.approx([0.4, PRIOR])
+
+
+@virtual
 async def test_without_time_for_all_rows_those_with_the_highest_priors_are_scored() -> None:
     rig = Rig(cache=False, max_concurrent_calls=1, max_batch_rows=2, model_s=0.01)
     await rig.score(request(100_000, 900_000, 300_000, 700_000), budget_ms=1000)

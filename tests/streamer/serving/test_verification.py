@@ -16,6 +16,7 @@ from sandbox.model_server.replies import metadata_reply
 from streamer.errors import BadReplyError, PredictError, SpecError
 from streamer.features import FeatureSpec
 from streamer.prepared_version import PreparedVersion
+from streamer.serving.identity import Shown
 from streamer.serving.messages import read_signature, read_spec
 from streamer.serving.protos import get_model_metadata_pb2, predict_pb2
 from streamer.serving.verification import verify
@@ -52,6 +53,11 @@ class Replies:
 
     async def warm(self, version: ModelVersion, requests: Iterable[BatchInputs]) -> None:
         return None
+
+    async def show(
+        self, version: ModelVersion, inputs: BatchInputs, *, has_spec: bool
+    ) -> dict[str, Shown | PredictError]:
+        raise AssertionError("not a part of the verification")
 
 
 def metadata(name: str, inputs: dict[str, tuple[int, list[int] | None]], output: str = "p") -> Any:
