@@ -1,5 +1,7 @@
 """Versions with different feature specs, switched by traffic and by an operator."""
 
+import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -7,16 +9,24 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
+import structlog
 import yaml
 
 from model_training.publishing.version_labels import set_label
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
+from streamer.assembly import Assembly
+from streamer.errors import PredictError
+from streamer.metrics import Metrics
+from streamer.rollout.controller import ModelController
+from streamer.serving.predictor import Predictor
+from streamer.settings import Settings
 from tests.end_to_end.conftest import System, request
 from tests.model_training.conftest import SPEC
 from tests.sandbox.model_server.client import eventually
@@ -233,3 +243,45 @@ def test_a_moved_label_moves_the_scorer_and_its_canary(
     finally:
         scorer.stop()
     assert {answer["status"] for answer in answers.values()} == {"ok"}
+
+
+async def test_half_a_version_and_a_replaced_folder_are_noticed(
+    served: tuple[ModelServerProcess, Path], narrow_version: Path
+) -> None:
+    """Half a version is AVAILABLE and gets no users; version 1 becomes another model while its server is down."""
+    server, base = served
+    settings = Settings.model_validate({"predictor": {"addresses": [server.address], "control_timeout_ms": 60_000}})
+    log = structlog.get_logger()
+    predictor = Predictor(settings.predictor)
+    try:
+        assembly = Assembly(settings, Metrics(), log, time.monotonic, lambda work, name: asyncio.create_task(work))
+        model = assembly.models(predictor.control, None).default
+        await model.refresh()
+        half = shutil.copytree(base / "1", base / "arriving")
+        shutil.rmtree(half / "variables")
+        shutil.rmtree(half / "assets.extra")
+        half.rename(base / "2")
+        await _refreshed_until(model, lambda: bool(model.describe()["bad"]))
+        assert model.describe()["serving"] == 1
+        assert "FAILED_PRECONDITION" in str(model.describe()["bad"])
+        assert model.serving_for(None).encoder.spec.name == SPEC["name"]
+
+        shutil.rmtree(base / "2")
+        server.stop()
+        with pytest.raises(PredictError):
+            await model.refresh()
+        shutil.rmtree(base / "1")
+        shutil.copytree(narrow_version, base / "1")
+        server.start()
+        await _refreshed_until(model, lambda: model.serving_for(None).encoder.spec.name == "narrow")
+        assert model.describe()["bad"] == {}
+    finally:
+        await predictor.close()
+
+
+async def _refreshed_until(model: ModelController, condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(120):
+        while not condition():
+            with contextlib.suppress(PredictError):
+                await model.refresh()
+            await asyncio.sleep(0.2)
