@@ -152,6 +152,10 @@ class Metrics:
         """Sets whether the circuit of a model on a server is open."""
         self._circuits.labels(address, model).set(is_open)
 
+    def remove_circuit(self, address: str, model: str) -> None:
+        """Removes the circuit of a server that has been removed."""
+        self._circuits.remove(address, model)
+
     def predict_failed(self, model: str, code: str) -> None:
         """Counts a failed call by its model and its code."""
         self._rpc_errors.labels(model, code).inc()

@@ -1,7 +1,7 @@
 """gRPC channels to model servers: options, credentials, and calls that raise PredictError."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import grpc
@@ -21,7 +21,7 @@ _RPCS: Mapping[Rpc, tuple[str, Any]] = {
     "GetModelStatus": ("ModelService", get_model_status_pb2),
 }
 _MAX_MESSAGE_BYTES = 64 * 2**20
-_OPTIONS = (
+_OPTIONS: tuple[tuple[str, Any], ...] = (
     # The default back-off grows to 120 s; a server that has restarted must get calls again soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
     # Also the timeout of one connection attempt.
@@ -50,7 +50,7 @@ def _classified(code: grpc.StatusCode, detail: str) -> PredictError:
 
 
 class Channel:
-    """A channel to one address; `dns:///name` may lead to several servers."""
+    """A channel to one address."""
 
     def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
         self.address = address
@@ -94,33 +94,41 @@ class Channel:
         except DecodeError as error:
             raise BadReplyError("INVALID_REPLY", f"the reply to {rpc} cannot be decoded: {error}") from None
 
-    async def close(self) -> None:
-        """Closes the channel and cancels its active calls."""
-        await self._channel.close(None)
+    async def close(self, grace_s: float | None = None) -> None:
+        """Closes the channel, and cancels the calls that are active after `grace_s`."""
+        await self._channel.close(grace_s)
 
 
-def connect(settings: PredictorSettings) -> list[Channel]:
-    """A channel for each address, without waiting for its connection.
+class Connector:
+    """Makes channels with the credentials of the settings; it waits for no connection."""
 
-    Raises:
-        ConfigError: a TLS file cannot be read.
-    """
-    if not settings.tls:
-        return [Channel(name, grpc.aio.insecure_channel(name, options=_options(name))) for name in settings.addresses]
-    files = (settings.tls_ca_file, settings.tls_key_file, settings.tls_cert_file)
-    try:
-        authority, key, certificate = (None if file is None else file.read_bytes() for file in files)
-    except OSError as error:
-        raise ConfigError(f"predictor: {error.filename} cannot be read: {error.strerror}") from error
-    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
-    named = settings.tls_server_name
-    more = () if named is None else (("grpc.ssl_target_name_override", named),)
-    return [
-        Channel(name, grpc.aio.secure_channel(name, credentials, options=(*_options(name), *more)))
-        for name in settings.addresses
-    ]
+    def __init__(self, settings: PredictorSettings) -> None:
+        """Raises ConfigError if a TLS file cannot be read."""
+        self._server_name = settings.tls_server_name
+        self._credentials: grpc.ChannelCredentials | None = None
+        if settings.tls:
+            files = (settings.tls_ca_file, settings.tls_key_file, settings.tls_cert_file)
+            try:
+                authority, key, certificate = (None if file is None else file.read_bytes() for file in files)
+            except OSError as error:
+                raise ConfigError(f"predictor: {error.filename} cannot be read: {error.strerror}") from error
+            self._credentials = grpc.ssl_channel_credentials(authority, key, certificate)
 
+    def channel(self, address: str, name: tuple[str, int] | None = None) -> Channel:
+        """A channel to an address.
 
-def _options(address: str) -> Sequence[tuple[str, Any]]:
-    """The options of a channel. No proxy can reach this machine's own servers for it."""
-    return (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if is_local(address) else _OPTIONS
+        `name`: the host and the port that led to the address. Calls and the check of the certificate use them.
+        """
+        options = [*_OPTIONS]
+        # No proxy can reach this machine's own servers for it. A name that a proxy would resolve is not resolved here.
+        if name is not None or is_local(address):
+            options.append(("grpc.enable_http_proxy", 0))
+        server_name = self._server_name
+        if name is not None:
+            options.append(("grpc.default_authority", f"{name[0]}:{name[1]}"))
+            server_name = server_name or name[0]
+        if self._credentials is None:
+            return Channel(address, grpc.aio.insecure_channel(address, options=options))
+        if server_name is not None:
+            options.append(("grpc.ssl_target_name_override", server_name))
+        return Channel(address, grpc.aio.secure_channel(address, self._credentials, options=options))

@@ -40,6 +40,7 @@ class Control:
             VersionGoneError: no server has the model.
             PredictError: no server answers.
         """
+        await self._servers.resolve(self._timeout_s)
         ready = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 
         def read(reply: Any) -> frozenset[int]:

@@ -1,29 +1,48 @@
 """The model servers: a channel to each, and their health, with its metrics and logs."""
 
+import asyncio
+import os
 from collections.abc import Callable, Mapping
 
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
-from streamer.serving.channel import Channel, connect
+from streamer.serving.channel import Channel, Connector
 from streamer.serving.messages import INVALID
+from streamer.serving.names import LookUp, Name, host_and_port, look_up
+from streamer.serving.proxies import proxy_variable
 from streamer.serving.replicas import Replicas
 from streamer.settings.sections import PredictorSettings
 from streamer.types import ModelVersion
+
+# The calls of a server that has been removed may take this long.
+_REMOVAL_S = 1.0
 
 
 class Servers:
     """The channels by address, and the state of each version on each server.
 
-    A circuit that opens or closes is logged with server, version and error; the metric names server and model.
+    - Each address behind a `dns:///` name is a server. The name itself is one until it is resolved.
+    - A circuit that opens or closes is logged with server, version and error; the metric names server and model.
     """
 
     def __init__(
-        self, settings: PredictorSettings, metrics: Metrics, clock: Callable[[], float], log: FilteringBoundLogger
+        self,
+        settings: PredictorSettings,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        log: FilteringBoundLogger,
+        look_up: LookUp = look_up,
     ) -> None:
+        """Raises ConfigError if a TLS file cannot be read."""
         self.clock = clock
-        self.channels: Mapping[str, Channel] = {channel.address: channel for channel in connect(settings)}
+        self._settings = settings
+        self._connector = Connector(settings)
+        # A proxy resolves the names of its servers itself.
+        resolved = [a for a in settings.addresses if host_and_port(a) and not proxy_variable(a, os.environ)]
+        self._names = {address: Name(address, look_up) for address in resolved}
+        self.channels: Mapping[str, Channel] = {a: self._connector.channel(a) for a in settings.addresses}
         self.replicas = Replicas(settings)
         self._metrics = metrics
         self._log = log
@@ -55,8 +74,39 @@ class Servers:
         for address in self.channels:
             self._show(model, address)
 
+    async def resolve(self, timeout_s: float) -> None:
+        """Looks the names up if it is time, and connects to the addresses that they lead to now."""
+        await asyncio.gather(*(name.refresh(self.clock(), timeout_s) for name in self._names.values()))
+        wanted: dict[str, tuple[str, int] | None] = {}
+        for address in self._settings.addresses:
+            name = self._names.get(address)
+            if name is not None and name.error is not None:
+                self._log.warning("model servers not found", name=address, error=name.error)
+            addresses = sorted(name.addresses) if name is not None else ()
+            wanted |= dict.fromkeys(addresses, host_and_port(address)) if addresses else {address: None}
+        await self._replace(wanted)
+
+    async def _replace(self, wanted: Mapping[str, tuple[str, int] | None]) -> None:
+        """Connects to new addresses, and closes the channels to the others."""
+        old = self.channels
+        if wanted.keys() == old.keys():
+            return
+        self.channels = {a: old.get(a) or self._connector.channel(a, name) for a, name in wanted.items()}
+        self.replicas.set_servers(wanted)
+        removed = sorted(old.keys() - wanted)
+        for model in self._settings.models:
+            for address in removed:
+                self._metrics.remove_circuit(address, model)
+            for address in wanted:
+                self._show(model, address)
+        self._log.info("model servers changed", added=sorted(wanted.keys() - old), removed=removed)
+        for address in removed:
+            await old[address].close(_REMOVAL_S)
+
     async def close(self) -> None:
         """Closes the channels and cancels active calls."""
+        for name in self._names.values():
+            name.close()
         for channel in self.channels.values():
             await channel.close()
 
@@ -65,4 +115,5 @@ class Servers:
         return replica is not None and replica.circuit_open
 
     def _show(self, model: str, address: str) -> None:
-        self._metrics.set_circuit(address, model, is_open=self.replicas.circuit_open(model, address))
+        if address in self.channels:
+            self._metrics.set_circuit(address, model, is_open=self.replicas.circuit_open(model, address))

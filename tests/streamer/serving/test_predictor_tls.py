@@ -127,6 +127,20 @@ async def test_an_expired_certificate_is_named_and_a_new_one_needs_no_restart(tm
     await predictor.close()
 
 
+async def test_a_server_behind_a_name_is_verified_by_the_name(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, server_name="localhost")
+    async with Server(credentials=authority.credentials).running() as server:
+        port = server.address.rpartition(":")[2]
+        settings = PredictorSettings(addresses=(f"dns:///localhost:{port}",), tls=True, tls_ca_file=authority.ca)
+        predictor = Predictor(settings)
+        try:
+            assert (await predictor.control.available("ctr")).somewhere == {3}
+            ctr = await predictor.score(ModelVersion("ctr", 3), BatchInputs.whole(encoded(1, 2)), LONG)
+        finally:
+            await predictor.close()
+    assert ctr.tolist() == RIGHT
+
+
 def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     settings = PredictorSettings(tls=True, tls_ca_file=tmp_path / "none.pem")
     with pytest.raises(ConfigError, match=r"predictor: .*none\.pem cannot be read: No such file"):

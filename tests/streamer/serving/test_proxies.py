@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from streamer.errors import PredictError
-from streamer.serving.channel import connect
+from streamer.serving.channel import Connector
 from streamer.serving.protos import get_model_status_pb2
 from streamer.serving.proxies import is_local, proxy_variable
 from streamer.settings.sections import PredictorSettings
@@ -68,7 +68,7 @@ async def test_grpc_uses_the_variable_that_is_named(
             monkeypatch.delenv(name, raising=False)
         for name, text in environment.items():
             monkeypatch.setenv(name, text)
-        (channel,) = connect(PredictorSettings(addresses=[address]))
+        channel = Connector(PredictorSettings()).channel(address)
         with pytest.raises(PredictError):
             await channel.call("GetModelStatus", get_model_status_pb2.GetModelStatusRequest(), 30)
         await channel.close()
