@@ -104,7 +104,7 @@ class PredictorSettings(Section):
     """Calls to TensorFlow Serving."""
 
     addresses: tuple[str, ...] = Field(default=("localhost:8500",), min_length=1)
-    """Model servers, as `host:port` or `dns:///name:port`."""
+    """Model servers, as `host:port` or `dns:///name:port`. Each address behind a `dns:///` name is a server."""
     models: tuple[str, ...] = Field(default=("ctr",), min_length=1)
     """Models that a request can name. The first one scores requests that name none."""
     tls: bool = False
@@ -124,15 +124,15 @@ class PredictorSettings(Section):
     poll_interval_ms: float = Field(default=1000.0, gt=0)
     """Interval between queries for the available versions, in milliseconds."""
     control_timeout_ms: float = Field(default=5000.0, gt=0)
-    """Timeout of status, spec and warm-up calls, in milliseconds."""
+    """Timeout of a status or spec call, and of all warm-up calls of a version together, in milliseconds."""
     circuit_failures: int = Field(default=5, ge=1)
-    """Consecutive failed calls that open a server's circuit. An open circuit gets no calls."""
+    """Consecutive failed calls that open the circuit of a version on a server. An open circuit gets no calls."""
     circuit_open_ms: float = Field(default=100.0, gt=0)
     """Time until the first probe call of an open circuit, in milliseconds. Each failed probe doubles it."""
     circuit_max_open_ms: float = Field(default=2000.0, gt=0)
     """Upper bound of the time between two probe calls, in milliseconds."""
     retry_share: float = Field(default=0.1, ge=0, le=1)
-    """Retries as a share of the successful calls."""
+    """Retries of a model as a share of its successful calls."""
     warmup_requests: int = Field(default=16, ge=0)
     """Recent requests that warm a new version before it serves."""
 
