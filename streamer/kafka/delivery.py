@@ -78,9 +78,8 @@ class Delivery:
     @property
     def suspects(self) -> Mapping[Partition, int]:
         """Partitions with deaths at their position, with the number of deaths."""
-        commits = {p: self.offsets.last_committed(p) for p in self._opened}
-        found = {p: self._detector.deaths(p, offset) for p, offset in commits.items() if offset is not None}
-        return {p: deaths for p, deaths in found.items() if deaths}
+        commits = [(p, self.offsets.last_committed(p)) for p in self._opened]
+        return {p: n for p, at in commits if at is not None and (n := self._detector.deaths(p, at))}
 
     @property
     def partitions(self) -> frozenset[Partition]:
