@@ -79,8 +79,9 @@ class Service:
         """Starts, serves and drains; returns whether every record in flight was answered in time.
 
         Raises:
-            ConfigError: a topic is missing, a right is missing, the operations port is in use, or another process has
-                taken the static name in the group; in the last case the records in flight are answered first.
+            ConfigError: a topic is missing, a right is missing, the operations port is in use, the brokers reject this
+                worker, or another process has taken the static name in the group; in the last case the records in
+                flight are answered first.
         """
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(clients.handle_loop_error)
@@ -272,6 +273,8 @@ class Service:
                 self._why_not = f"waiting for the {what}: {error}"
                 self._log.warning(f"waiting for the {what}", error=str(error))
                 await set_within(self._stop, _START_RETRY_S)
+            except clients.CLIENT_ERROR as error:
+                raise ConfigError(f"kafka: the brokers reject this worker: {error}") from error
             else:
                 return
 

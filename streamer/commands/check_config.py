@@ -1,6 +1,8 @@
 """`streamer check-config`: validates the settings, also against brokers and models."""
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import typer
@@ -8,29 +10,35 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from streamer.commands.local_files import check_files
 from streamer.commands.options import Config
 from streamer.commands.terminal import printable
-from streamer.errors import UnreachableError
+from streamer.errors import StreamerError, UnreachableError
 from streamer.settings import Settings, load_settings
 
-_ATTEMPTS, _RETRY_S = 10, 1.0
+_RETRIES_S, _RETRY_S = 10.0, 1.0
 
 
 def check_config(
     config: Config = None,
     live: Annotated[bool, typer.Option("--live", help="Also check the topics, the group and the models.")] = False,
 ) -> None:
-    """Validate and show the settings. Exit status 2 if one is wrong."""
+    """Validate and show the settings, and read the files that they name. Exit status 2 if one is wrong."""
     settings = load_settings(config)
+    if not live:
+        check_files(settings)
     console = Console(markup=False)
-    console.print(_table(settings))
-    if live:
-        from streamer.commands.live_model import proxied  # noqa: PLC0415
-
-        for line in proxied(settings):
-            console.print(line, highlight=False)
-        for line in asyncio.run(_ask(settings)):
-            console.print(printable(line), highlight=False)
+    failures, lines = asyncio.run(_probe(settings)) if live else ([], [])
+    if failures:
+        for failure in failures:
+            line = printable(f"streamer: {failure}")
+            Console(stderr=True, markup=False, highlight=False).print(line, soft_wrap=True)
+    else:
+        console.print(_table(settings))
+    for line in lines:
+        console.print(printable(line), highlight=False, soft_wrap=True)
+    if failures:
+        raise typer.Exit(2)
     console.print("settings are valid", highlight=False)
 
 
@@ -44,26 +52,77 @@ def _table(settings: Settings) -> Table:
     return table
 
 
-async def _ask(settings: Settings) -> list[str]:
-    from streamer.commands.live_model import connected, served  # noqa: PLC0415
-    from streamer.kafka import groups, topics  # noqa: PLC0415
+async def _probe(settings: Settings) -> tuple[list[str], list[str]]:
+    """Runs all probes; returns the failures, and what the other probes have found."""
+    models = (_model(settings, name) for name in settings.predictor.models)
+    found = await asyncio.gather(
+        _files(settings), _proxies(settings), _topics(settings), *models, return_exceptions=True
+    )
+    # Brokers that do not answer about topics do not answer about the group.
+    if not any(isinstance(outcome, UnreachableError) for outcome in found):
+        found += await asyncio.gather(_rights(settings), _membership(settings), return_exceptions=True)
+    failures: dict[str, None] = {}  # each line once: a file that cannot be read fails several probes
+    lines: list[str] = []
+    for outcome in found:
+        if isinstance(outcome, StreamerError):
+            failures |= dict.fromkeys(str(outcome).splitlines())
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            lines += outcome
+    return list(failures), lines
+
+
+async def _files(settings: Settings) -> list[str]:
+    check_files(settings)
+    return []
+
+
+async def _proxies(settings: Settings) -> list[str]:
+    from streamer.commands.live_model import proxied  # noqa: PLC0415
+
+    return proxied(settings)
+
+
+async def _topics(settings: Settings) -> list[str]:
+    from streamer.kafka import topics  # noqa: PLC0415
 
     await topics.check_topics(settings, topics.required_topics(settings))
-    # A new cluster creates the topic for its groups at the first query.
-    for left in reversed(range(_ATTEMPTS)):
+    return [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
+
+
+async def _rights(settings: Settings) -> list[str]:
+    from streamer.kafka import groups  # noqa: PLC0415
+
+    await _when_ready(groups.check_group, settings)
+    return []
+
+
+async def _membership(settings: Settings) -> list[str]:
+    from streamer.kafka import groups  # noqa: PLC0415
+
+    await _when_ready(groups.check_membership, settings)
+    return [f"group {settings.kafka.group_id}: a member would be accepted"]
+
+
+async def _when_ready(check: Callable[[Settings], Awaitable[None]], settings: Settings) -> None:
+    """A new cluster creates the topic for its groups at the first query."""
+    retry_until = time.monotonic() + _RETRIES_S
+    while True:
         try:
-            await groups.check_group(settings)
-            break
+            return await check(settings)
         except UnreachableError:
-            if not left:
+            if time.monotonic() > retry_until:
                 raise
             await asyncio.sleep(_RETRY_S)
-    lines = [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
+
+
+async def _model(settings: Settings, name: str) -> list[str]:
+    from streamer.commands.live_model import connected, served  # noqa: PLC0415
+
     async with connected(settings) as predictor:
-        for name in settings.predictor.models:
-            serving, versions = await served(predictor.control, settings, name)
-            spec, numbers = serving.encoder.spec, ", ".join(map(str, versions))
-            label = settings.predictor.labels.get(name)
-            led_to = "" if label is None else f"; label {label} leads to {serving.version.version}"
-            lines.append(f"model {name}: versions {numbers}{led_to}; spec {spec.name}, hash {spec.hash}")
-    return lines
+        serving, versions = await served(predictor.control, settings, name)
+    spec, numbers = serving.encoder.spec, ", ".join(map(str, versions))
+    label = settings.predictor.labels.get(name)
+    led_to = "" if label is None else f"; label {label} leads to {serving.version.version}"
+    return [f"model {name}: versions {numbers}{led_to}; spec {spec.name}, hash {spec.hash}"]

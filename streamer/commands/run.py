@@ -15,6 +15,7 @@ import typer
 from structlog.typing import FilteringBoundLogger
 
 from streamer import logs
+from streamer.commands.local_files import check_files
 from streamer.commands.options import Config
 from streamer.log_stream import replace_stderr
 from streamer.metrics import LOG_LINES_DROPPED
@@ -41,6 +42,7 @@ def run(
         if value is not None:
             os.environ[f"STREAMER_SUPERVISOR__{name}"] = str(value)
     settings = load_settings(config)
+    check_files(settings)
     replace_stderr(LOG_LINES_DROPPED.inc)
     # gRPC's own lines are no JSON, have no limit, and its thread waits for a reader that stalls. Its errors have the
     # same texts.
@@ -78,7 +80,7 @@ def _supervise(settings: Settings, log: FilteringBoundLogger, config: Path | Non
 
     command = [sys.executable, "-m", "streamer", "run", *(() if config is None else ("--config", str(config)))]
     new_member = partial(GroupMember, settings, log)
-    program = Program(command, os.environ, lambda: load_settings(config))
+    program = Program(command, os.environ, lambda: check_files(load_settings(config)))
     supervisor = Supervisor(settings, log, program, new_member)
     return asyncio.run(supervisor.run())
 

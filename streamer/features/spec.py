@@ -189,9 +189,9 @@ class FeatureSpec(SpecValue):
         """
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        # ValueError: not UTF-8, or a date that does not exist.
-        except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-            raise SpecError(f"{path}: cannot be read: {error}") from error
+        except Exception as error:
+            # PyYAML raises errors of many classes for wrong tags, dates and numbers.
+            raise SpecError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
         return cls.from_mapping(content, str(path))
 
     @classmethod

@@ -17,6 +17,9 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     GroupLoadInProgressError,
     IncompatibleBrokerVersion,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
     KafkaError,
     NotCoordinatorForGroupError,
     RebalanceInProgressError,
@@ -25,13 +28,22 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest
 
+from streamer.kafka import rejections
 from streamer.kafka.described_group import DescribedGroup, DescribeGroup
 
 _log = logging.getLogger("aiokafka.consumer.group_coordinator")
+_GROUP_MAX_SIZE_REACHED = 81
 _FENCED_INSTANCE_ID = 82
 
 
-class InstanceReplacedError(KafkaError):  # type: ignore[misc]  # aiokafka has no types
+class MemberRejectedError(KafkaError):  # type: ignore[misc]  # aiokafka has no types
+    """The group rejects this member, and will do so again. Next: stop."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class InstanceReplacedError(MemberRejectedError):
     """Another process has taken this member's group instance id. Next: stop, and never rejoin."""
 
     def __init__(self, instance_id: str, by: str) -> None:
@@ -51,10 +63,12 @@ class MemberCoordinator(GroupCoordinator):  # type: ignore[misc]
     3. `close` leaves the group at once, with and without a static name.
     4. Every member notices added partitions. Missing metadata causes no rejoin.
     5. A commit without a membership fails.
+    6. A member that the group rejects raises `MemberRejectedError`, which names the setting, to its user.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._replaced: InstanceReplacedError | None = None
+        self._join_code = 0
         self._lost_id = ""
         """The last member id, from the loss of the membership until it is clear that nobody has taken the name."""
         self._is_joining = False
@@ -69,7 +83,9 @@ class MemberCoordinator(GroupCoordinator):  # type: ignore[misc]
     async def ensure_active_group(self, subscription: Any, prev_assignment: Any) -> Any:
         """Rejoins unless another process has taken the name.
 
-        Fault: a replaced static member rejoins and takes its name back; then the other member does the same.
+        Faults:
+        - A replaced static member rejoins and takes its name back; then the other member does the same.
+        - A rejection names neither the setting nor its limit.
         """
         if self._group_instance_id is not None:
             if self._lost_id:
@@ -79,7 +95,26 @@ class MemberCoordinator(GroupCoordinator):  # type: ignore[misc]
             if self._lost_id:
                 await asyncio.sleep(self._retry_backoff_ms / 1e3)
                 return None
-        return await super().ensure_active_group(subscription, prev_assignment)
+        try:
+            return await super().ensure_active_group(subscription, prev_assignment)
+        except KafkaError as error:
+            if (reason := await self._rejection(error)) is None:
+                raise
+            raise MemberRejectedError(reason) from error
+
+    async def _rejection(self, error: KafkaError) -> str | None:
+        match error:
+            case InvalidSessionTimeoutError():
+                limits = await rejections.limits_of(self._client, self.coordinator_id)
+                return rejections.session_timeout(self._session_timeout_ms, limits)
+            case InconsistentGroupProtocolError():
+                group = await self._described_group()
+                return rejections.other_members(self.group_id, self._assignors[0].name, group)
+            case InvalidGroupIdError():
+                return f"kafka.group_id: the brokers accept no group of the name {self.group_id!r}"
+            case _ if self._join_code == _GROUP_MAX_SIZE_REACHED:
+                return f"kafka.group_id: group {self.group_id!r} has all the members that group.max.size allows"
+        return None
 
     async def _check_name(self) -> None:
         """Asks who has the name, and clears `_lost_id` unless that is another member or unknown.
@@ -126,6 +161,8 @@ class MemberCoordinator(GroupCoordinator):  # type: ignore[misc]
         """
         response = await super()._send_req(request)
         code = getattr(response, "error_code", 0)
+        if isinstance(request, JoinGroupRequest):
+            self._join_code = code
         if code == _FENCED_INSTANCE_ID:
             response.error_code = UnknownMemberIdError.errno
         elif code == RebalanceInProgressError.errno and isinstance(request, JoinGroupRequest):

@@ -1,12 +1,14 @@
 """Makes Kafka clients from the settings, starts and stops them."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import (
     CommitFailedError,
@@ -27,6 +29,8 @@ from streamer.types import Partition
 
 aiokafka_patches.apply()
 aiokafka_client.apply()
+# A command reports an error in one line. Without a handler Python prints each message of aiokafka, too.
+logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 UNAVAILABLE = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 """Errors of a client while brokers are unreachable, starting or overloaded. Next: retry."""
@@ -35,13 +39,16 @@ CLIENT_ERROR = KafkaError
 COMMIT_LOST = CommitFailedError
 """The group has moved the partitions of a commit."""
 
+ASSIGNOR = StickyPartitionAssignor.name
+"""The assignor of this group's members."""
+
 # Added partitions are read after this time.
 _METADATA_MAX_AGE_MS = 30_000
 
 # The reply to a fetch is parsed in the event loop, before live records. A broker returns a larger record anyway.
 _BACKLOG_FETCH_BYTES = 2**18
 
-_Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient)
+_Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient, AIOKafkaClient)
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -168,6 +175,11 @@ def admin_client(settings: Settings) -> AIOKafkaAdminClient:
     return AIOKafkaAdminClient(**client_options(settings))
 
 
+def protocol_client(settings: Settings) -> AIOKafkaClient:
+    """A client that sends single requests of the protocol."""
+    return AIOKafkaClient(**client_options(settings))
+
+
 @asynccontextmanager
 async def started(client: _Client, settings: Settings) -> AsyncIterator[_Client]:
     """Starts a client, and stops it at the end; one that cannot be started is stopped, too.
@@ -176,9 +188,10 @@ async def started(client: _Client, settings: Settings) -> AsyncIterator[_Client]
         UnreachableError: no broker answers.
         ConfigError: a broker rejects the connection; the message gives the reason.
     """
-    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    start = client.bootstrap if isinstance(client, AIOKafkaClient) else client.start
+    stop = client.close if isinstance(client, (AIOKafkaAdminClient, AIOKafkaClient)) else client.stop
     try:
-        await client.start()
+        await start()
     except UNAVAILABLE as error:
         raise await connection_error(settings.kafka) from error
     except KafkaError as error:

@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidTransactionTimeout, KafkaError
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
@@ -13,6 +13,7 @@ from streamer.kafka.backlog import Backlog
 from streamer.kafka.opening import CommitsOf, Opening, TopicNow
 from streamer.kafka.poison import Mark, PoisonDetector
 from streamer.kafka.receipt import Admitted
+from streamer.kafka.rejections import transaction_timeout
 from streamer.kafka.seeking import seek_back
 from streamer.kafka.split_offsets import SplitOffsets
 from streamer.kafka.transactions import Transactions
@@ -106,9 +107,11 @@ class Delivery:
             ended.set()
 
     async def _try_to_open(self, new: Sequence[Partition], written: dict[Partition, tuple[int, str]]) -> bool:
-        """Opens partitions; false if it may be retried."""
+        """Opens partitions; false if it may be retried. Raises ConfigError if it must not."""
         try:
             await self._open(new, written)
+        except InvalidTransactionTimeout as error:
+            raise ConfigError(transaction_timeout(self.settings.delivery.transaction_timeout_ms, {})) from error
         except (CommitFailedError, IllegalStateError) as error:
             self.log.warning("partitions lost before they were opened", error=repr(error))
             await self._forget(new)

@@ -81,27 +81,35 @@ class DescribedMember:
 
 @dataclass(frozen=True, slots=True)
 class DescribedGroup:
-    """The answer to `DescribeGroup`."""
+    """The answer to `DescribeGroup`.
+
+    Attributes:
+        protocol_type: `consumer` for consumers.
+        protocol: the members' assignor; empty unless the group is stable.
+    """
 
     error_code: int
     is_stable: bool
+    protocol_type: str
+    protocol: str
     members: tuple[DescribedMember, ...]
 
     @classmethod
     def of(cls, response: Any) -> Self:
         """Reads the coordinator's response."""
-        ((code, _group, state, _type, _protocol, members, _operations),) = response.groups
-        return cls(code, state == "Stable", tuple(_member(*member) for member in members))
+        ((code, _group, state, kind, protocol, members, _operations),) = response.groups
+        return cls(code, state == "Stable", kind, protocol, tuple(_member(kind, member) for member in members))
 
     def partitions_of(self, topic: str) -> int:
         """Number of partitions of a topic that the members have."""
         return sum(member.assigned[topic] for member in self.members)
 
 
-def _member(
-    member_id: str, instance_id: str | None, client_id: str, host: str, _metadata: bytes, assignment: bytes
-) -> DescribedMember:
-    partitions = ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions() if assignment else ()
+def _member(kind: str, member: Any) -> DescribedMember:
+    member_id, instance_id, client_id, host, _metadata, assignment = member
+    # Other kinds of members have assignments of another format.
+    is_known = kind == ConsumerProtocol.PROTOCOL_TYPE and assignment
+    partitions = ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions() if is_known else ()
     return DescribedMember(
         member_id,
         instance_id,

@@ -1,13 +1,17 @@
 """Reads the consumer group's commits, and checks the rights of its members."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 
 from aiokafka import TopicPartition
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TransactionalIdAuthorizationFailed
+from aiokafka.client import CoordinationType
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TransactionalIdAuthorizationFailed, for_code
+from aiokafka.protocol.group import HeartbeatRequest
 
 from streamer.errors import ConfigError, UnreachableError
-from streamer.kafka import clients
-from streamer.kafka.security import user_suffix
+from streamer.kafka import clients, rejections
+from streamer.kafka.described_group import DescribedGroup, DescribeGroup
+from streamer.kafka.security import connection_error, group_forbidden, user_suffix
 from streamer.settings import Settings
 from streamer.types import Partition
 
@@ -31,21 +35,59 @@ async def commits_of(settings: Settings, partitions: Iterable[Partition]) -> Map
 
 
 async def check_group(settings: Settings) -> None:
-    """Checks the rights to join the group and, with `exactly_once`, to use transactional ids.
+    """Checks the rights to use the group and, with `exactly_once`, transactions with their timeout.
 
     Raises:
         UnreachableError: no broker answers, or none can answer now.
-        ConfigError: a broker rejects the connection, or the group or its transactional ids are forbidden.
+        ConfigError: a broker rejects the connection, the group, its transactional ids or
+            `delivery.transaction_timeout_ms`.
     """
+    is_transactional = settings.delivery.guarantee == "exactly_once"
+    async with clients.started(clients.protocol_client(settings), settings) as client, _answers(settings):
+        coordinator = await client.coordinator_lookup(CoordinationType.GROUP, settings.kafka.group_id)
+        if is_transactional:
+            transactional_id = clients.transactional_id(settings, (settings.source.topic, 0))
+            coordinator = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+            timeout_ms = settings.delivery.transaction_timeout_ms
+            limits = await rejections.limits_of(client, coordinator)
+            if not rejections.is_transaction_accepted(timeout_ms, limits):
+                raise ConfigError(rejections.transaction_timeout(timeout_ms, limits))
+
+
+async def check_membership(settings: Settings) -> None:
+    """Checks, without joining it, whether the group would accept a member.
+
+    Raises:
+        UnreachableError: no broker answers, or none can answer now.
+        ConfigError: a broker rejects the connection, the group or `kafka.session_timeout_ms`, or the group's members
+            have another assignor.
+    """
+    kafka = settings.kafka
+    async with clients.started(clients.protocol_client(settings), settings) as client, _answers(settings):
+        coordinator = await client.coordinator_lookup(CoordinationType.GROUP, kafka.group_id)
+        # A heartbeat of nobody: a broker checks the right to read before the member.
+        reply = await client.send(coordinator, HeartbeatRequest(kafka.group_id, -1, "nobody"))
+        if for_code(reply.error_code) is GroupAuthorizationFailedError:
+            raise GroupAuthorizationFailedError(kafka.group_id)
+        limits = await rejections.limits_of(client, coordinator)
+        if not rejections.is_session_accepted(kafka.session_timeout_ms, limits):
+            raise ConfigError(rejections.session_timeout(kafka.session_timeout_ms, limits))
+        group = DescribedGroup.of(await client.send(coordinator, DescribeGroup(kafka.group_id)))
+        if group.is_stable and (group.protocol_type, group.protocol) != ("consumer", clients.ASSIGNOR):
+            raise ConfigError(rejections.other_members(kafka.group_id, clients.ASSIGNOR, group))
+
+
+@asynccontextmanager
+async def _answers(settings: Settings) -> AsyncIterator[None]:
+    """In the block, the brokers' rejections and failures become a ConfigError."""
     group = settings.kafka.group_id
-    async with clients.started(clients.admin_client(settings), settings) as admin:
-        try:
-            await admin.find_coordinator(group)
-            if settings.delivery.guarantee == "exactly_once":
-                await admin.find_coordinator(clients.transactional_id(settings, (settings.source.topic, 0)), 1)
-        except GroupAuthorizationFailedError as error:
-            raise ConfigError(f"group {group} is forbidden{user_suffix(settings.kafka)}") from error
-        except TransactionalIdAuthorizationFailed as error:
-            raise ConfigError(f"transactional ids {group}-… are forbidden{user_suffix(settings.kafka)}") from error
-        except KafkaError as error:
-            raise UnreachableError(f"kafka.group_id: no broker names the coordinator of {group}: {error!r}") from error
+    try:
+        yield
+    except GroupAuthorizationFailedError as error:
+        raise group_forbidden(settings.kafka) from error
+    except TransactionalIdAuthorizationFailed as error:
+        raise ConfigError(f"transactional ids {group}-… are forbidden{user_suffix(settings.kafka)}") from error
+    except clients.UNAVAILABLE as error:
+        raise await connection_error(settings.kafka) from error
+    except KafkaError as error:
+        raise UnreachableError(f"kafka.group_id: no broker names the coordinator of {group}: {error!r}") from error

@@ -7,12 +7,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, GroupAuthorizationFailedError, IllegalStateError, KafkaError
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
 from streamer.kafka import clients
-from streamer.kafka.aiokafka_coordinator import InstanceReplacedError
+from streamer.kafka.aiokafka_coordinator import MemberRejectedError
+from streamer.kafka.security import group_forbidden
 from streamer.settings import Settings
 from streamer.types import Partition
 
@@ -58,26 +59,29 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         It may be called again after an error of `clients.UNAVAILABLE`.
 
         Raises:
-            ConfigError: a certificate or password cannot be loaded, or another process has taken the static name.
+            ConfigError: a certificate or password cannot be loaded, the group rejects this member or its user, or
+                another process has taken the static name.
             KafkaError: the brokers cannot be reached or reject the member.
         """
         try:
             await self._consumer.start()
-        except InstanceReplacedError as error:
+        except MemberRejectedError as error:
             raise ConfigError(str(error)) from error
+        except GroupAuthorizationFailedError as error:
+            raise group_forbidden(self._settings.kafka) from error
 
     async def watch(self) -> None:
         """Waits for errors of the member until it is cancelled.
 
         Raises:
-            ConfigError: another process has taken the static name.
+            ConfigError: the group rejects this member, or another process has taken the static name.
             KafkaError: a background task of aiokafka has died.
         """
         while True:
             try:
                 # All partitions are paused, so this returns no records; it raises the errors of background tasks.
                 await self._consumer.getmany(timeout_ms=_POLL_MS)
-            except InstanceReplacedError as error:
+            except MemberRejectedError as error:
                 raise ConfigError(str(error)) from error
             except KafkaError as error:
                 if type(error) is KafkaError:

@@ -4,8 +4,9 @@ import asyncio
 import importlib
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +45,26 @@ def user_suffix(settings: KafkaSettings) -> str:
     return f" to {settings.sasl_username!r}" if settings.sasl_username else ""
 
 
+def group_forbidden(settings: KafkaSettings) -> ConfigError:
+    """The user has no right to read as a member of the group."""
+    return ConfigError(f"group {settings.group_id} is forbidden{user_suffix(settings)}")
+
+
 async def connection_error(settings: KafkaSettings) -> ConfigError:
-    """Connects to each bootstrap broker once more and returns the reason for the failure.
+    """Connects to each bootstrap broker, and to those that it names, and returns the reason for the failure.
 
     Returns:
         UnreachableError if no broker answers, which a retry may solve; ConfigError if one rejects the connection.
     """
     options = security_options(settings)
+    connect = partial(create_conn, request_timeout_ms=settings.request_timeout_ms, **options)
     for host, port, _ in collect_hosts(settings.bootstrap_servers):
         try:
             if "ssl_context" in options:
                 await asyncio.to_thread(_shake_hands, options["ssl_context"], host, port)
-            connection = await create_conn(host, port, request_timeout_ms=settings.request_timeout_ms, **options)
+            connection = await connect(host, port)
             try:
-                has_brokers = bool((await connection.send(MetadataRequest([]))).brokers)
+                brokers = (await connection.send(MetadataRequest([]))).brokers
             finally:
                 connection.close()
         except ssl.SSLError as error:
@@ -69,10 +76,26 @@ async def connection_error(settings: KafkaSettings) -> ConfigError:
             return ConfigError(f"kafka: {host}:{port} rejects the login {user}by {settings.sasl_mechanism}: {error}")
         except (OSError, TimeoutError):
             continue
-        if settings.sasl_mechanism == "OAUTHBEARER" and not has_brokers:
+        if settings.sasl_mechanism == "OAUTHBEARER" and not brokers:
             # aiokafka takes the rejection of a token for its acceptance; after that it receives no brokers.
             return ConfigError(f"kafka: {host}:{port} rejects the login by OAUTHBEARER: the token is not accepted")
+        failures = await asyncio.gather(*(_failure(connect, host, port) for _, host, port, *_ in brokers))
+        if named := [failure for failure in failures if failure is not None]:
+            return UnreachableError(
+                f"kafka.bootstrap_servers: {host}:{port} answers, but not each address that it names"
+                f" (advertised.listeners of the brokers): {', '.join(named)}"
+            )
+        return UnreachableError(f"kafka.bootstrap_servers: the brokers of {host}:{port} are not ready")
     return UnreachableError(f"kafka.bootstrap_servers: no broker answers at {settings.bootstrap_servers}")
+
+
+async def _failure(connect: Callable[..., Awaitable[Any]], host: str, port: int) -> str | None:
+    """Why an address cannot be connected to; None if it can."""
+    try:
+        (await connect(host, port)).close()
+    except (KafkaError, OSError, TimeoutError) as error:
+        return f"{host}:{port}: {str(error) or type(error).__name__}"
+    return None
 
 
 def _shake_hands(context: ssl.SSLContext, host: str, port: int) -> None:
@@ -130,7 +153,7 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
             context.load_default_certs()
         else:
             context.load_verify_locations(settings.ssl_ca_file)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"kafka.ssl_ca_file: {settings.ssl_ca_file}: cannot be used: {error}") from error
     if settings.ssl_cert_file is not None and settings.ssl_key_file is not None:
         secret = settings.ssl_key_password
@@ -139,7 +162,7 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
         context.own = settings.ssl_cert_file, settings.ssl_key_file, password
         try:
             context.read_own()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             pair = f"{settings.ssl_cert_file} with {settings.ssl_key_file}"
             raise ConfigError(f"kafka.ssl_cert_file: {pair}: cannot be used: {error}") from error
     context.check_hostname = settings.ssl_check_hostname
@@ -153,16 +176,18 @@ def _password(settings: KafkaSettings) -> str:
     assert path is not None, "the settings require one of the two"
     try:
         return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"kafka.sasl_password_file: {path} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"kafka.sasl_password_file: {path} cannot be read: {error}") from error
 
 
 def _load(name: str) -> Callable[[], str]:
     module, _, attribute = name.partition(":")
     try:
         provider: Callable[[], str] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # the module may raise anything
         raise ConfigError(f"kafka.sasl_token_provider: {name!r} cannot be loaded: {error}") from error
+    if not callable(provider):
+        raise ConfigError(f"kafka.sasl_token_provider: {name!r} is no function")
     return provider
 
 

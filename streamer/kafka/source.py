@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.deadline import Deadline
 from streamer.errors import ConfigError, StreamerError
-from streamer.kafka.aiokafka_coordinator import InstanceReplacedError
+from streamer.kafka.aiokafka_coordinator import MemberRejectedError
 from streamer.kafka.backlog_reader import BacklogReader
 from streamer.kafka.backpressure import Backpressure
 from streamer.kafka.damaged_partitions import DamagedPartitions
@@ -90,20 +90,20 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Joins the group.
 
         Raises:
-            ConfigError: another process has taken this member's static name.
-            KafkaError: the brokers cannot be reached or reject the member.
+            ConfigError: the group rejects this member, or another process has taken its static name.
+            KafkaError: the brokers cannot be reached or reject the connection.
         """
         self.consumer.subscribe([self.settings.topic], listener=self)
         try:
             await self.consumer.start()
-        except InstanceReplacedError as error:
+        except MemberRejectedError as error:
             raise ConfigError(str(error)) from error
 
     async def chunks(self) -> AsyncIterator[list[Record]]:
         """Chunks of up to `max_poll_records` records, oldest first, until `close`.
 
         Raises:
-            ConfigError: another process has taken this member's static name.
+            ConfigError: the group rejects this member, or another process has taken its static name.
             KafkaError: a background task of aiokafka has died.
             FencedError: another worker has a partition that this one still processes.
         """
@@ -131,7 +131,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             except OffsetOutOfRangeError as error:
                 self.positions.out_of_range(error.args[0])
                 continue
-            except InstanceReplacedError as error:
+            except MemberRejectedError as error:
                 raise ConfigError(str(error)) from error
             except KafkaError as error:
                 if type(error) is KafkaError:

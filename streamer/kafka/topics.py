@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
-from streamer.errors import ConfigError, UnreachableError
+from streamer.errors import ConfigError
 from streamer.kafka import clients
 from streamer.kafka.security import connection_error, user_suffix
 from streamer.settings import Settings
@@ -50,6 +50,9 @@ async def create_topics(settings: Settings) -> list[tuple[str, bool]]:
                 codes = {code for _, code, *_ in response.topic_errors}
                 for code in codes - {0, TopicAlreadyExistsError.errno}:
                     raise for_code(code)
+            # aiokafka's AttributeError: no broker has told which one is the controller.
+            except (*clients.UNAVAILABLE, TimeoutError, AttributeError) as error:
+                raise await connection_error(settings.kafka) from error
             except KafkaError as error:
                 raise ConfigError(f"topic {name!r} cannot be created: {error}") from error
             created.append((name, TopicAlreadyExistsError.errno not in codes))
@@ -70,10 +73,7 @@ async def check_topics(settings: Settings, names: Iterable[str]) -> None:
             hidden = [name for name in names if name not in visible]
             found = {t["topic"]: t["error_code"] for t in await admin.describe_topics(hidden)} if hidden else {}
         except clients.UNAVAILABLE as error:
-            reason = await connection_error(settings.kafka)
-            if not isinstance(reason, UnreachableError):
-                raise reason from error
-            raise UnreachableError(f"kafka.bootstrap_servers: the brokers are not ready: {error!r}") from error
+            raise await connection_error(settings.kafka) from error
     forbidden = [name for name, code in found.items() if code == TopicAuthorizationFailedError.errno]
     if forbidden:
         raise ConfigError(f"topic {', '.join(forbidden)} is forbidden{user_suffix(settings.kafka)}")

@@ -1,6 +1,7 @@
 """gRPC channels to model servers: options, credentials, and calls that raise PredictError."""
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -99,20 +100,36 @@ class Channel:
         await self._channel.close(grace_s)
 
 
+def credentials(settings: PredictorSettings) -> grpc.ChannelCredentials | None:
+    """The credentials for TLS; None without TLS.
+
+    Raises:
+        ConfigError: a TLS file cannot be used.
+    """
+    if not settings.tls:
+        return None
+    authority, key, certificate = settings.tls_ca_file, settings.tls_key_file, settings.tls_cert_file
+    # gRPC takes any bytes, and then no connection succeeds.
+    try:
+        context = ssl.create_default_context(cafile=authority)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"predictor.tls_ca_file: {authority}: cannot be used: {error}") from error
+    try:
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, "")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"predictor.tls_cert_file: {certificate} with {key}: cannot be used: {error}") from error
+    contents = (None if file is None else file.read_bytes() for file in (authority, key, certificate))
+    return grpc.ssl_channel_credentials(*contents)
+
+
 class Connector:
     """Makes channels with the credentials of the settings; it waits for no connection."""
 
     def __init__(self, settings: PredictorSettings) -> None:
-        """Raises ConfigError if a TLS file cannot be read."""
+        """Raises ConfigError if a TLS file cannot be used."""
         self._server_name = settings.tls_server_name
-        self._credentials: grpc.ChannelCredentials | None = None
-        if settings.tls:
-            files = (settings.tls_ca_file, settings.tls_key_file, settings.tls_cert_file)
-            try:
-                authority, key, certificate = (None if file is None else file.read_bytes() for file in files)
-            except OSError as error:
-                raise ConfigError(f"predictor: {error.filename} cannot be read: {error.strerror}") from error
-            self._credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+        self._credentials = credentials(settings)
 
     def channel(self, address: str, name: tuple[str, int] | None = None) -> Channel:
         """A channel to an address.

@@ -50,7 +50,7 @@ class Group:
         """Is a member until it is cancelled; then it leaves the group at once.
 
         Raises:
-            ConfigError: another process has taken this member's static name.
+            ConfigError: the group rejects this member, or another process has taken its static name.
         """
         while True:
             member = self._member = self._new_member()

@@ -79,7 +79,8 @@ class Supervisor:
         """Runs until every worker has ended; returns the highest exit status, 0 if all drained.
 
         Raises:
-            ConfigError: the operations port is in use, or another process has the name `kafka.group_instance_id`.
+            ConfigError: the operations port is in use, the group rejects this machine's member, or another process has
+                the name `kafka.group_instance_id`.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -244,7 +245,7 @@ class Supervisor:
             await self._group.run()
         except ConfigError as error:
             self._failure = error
-            self._log.error("another process has the place of this one, draining", error=str(error))
+            self._log.error("the group rejects this machine, draining", error=str(error))
             self._handle(e.Stop())
 
     async def _revoke(self) -> None:

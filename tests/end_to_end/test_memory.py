@@ -7,7 +7,6 @@ import orjson
 import psutil
 import pytest
 
-from sandbox.processes.model_server import ModelServerProcess
 from tests.end_to_end.conftest import System, request
 
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow, pytest.mark.slow]
@@ -78,7 +77,6 @@ def test_hostile_input_adds_at_most_200_mb(system: System, records: Callable[[in
         assert len(found) == len(ordinary) + n
         peak = _resident(scorer.pid, "VmHWM")
         assert scorer.stop() == 0
-    print(f"{records.__name__}: {(peak - idle) / 2**20:.0f} MiB above {idle / 2**20:.0f}")
     assert peak - idle <= _BOUND
 
 

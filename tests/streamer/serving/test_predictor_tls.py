@@ -143,5 +143,5 @@ async def test_a_server_behind_a_name_is_verified_by_the_name(tmp_path: Path) ->
 
 def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     settings = PredictorSettings(tls=True, tls_ca_file=tmp_path / "none.pem")
-    with pytest.raises(ConfigError, match=r"predictor: .*none\.pem cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"predictor.tls_ca_file: .*none\.pem: cannot be used: .*No such file"):
         Predictor(settings, Metrics())

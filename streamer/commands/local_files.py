@@ -1,0 +1,35 @@
+"""Reads the local files that the settings name, before anything else starts."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from streamer.errors import ConfigError, StreamerError
+from streamer.settings import Settings
+
+
+def check_files(settings: Settings) -> None:
+    """Reads the certificates, keys, passwords and feature specs.
+
+    Raises:
+        ConfigError: one line for each file that is missing or cannot be used, with its setting.
+    """
+    # Imported here, so that --help and wrong settings do not wait for gRPC and the Kafka client.
+    from streamer.features import FeatureSpec  # noqa: PLC0415
+    from streamer.kafka.security import security_options  # noqa: PLC0415
+    from streamer.serving.channel import credentials  # noqa: PLC0415
+
+    lines = [
+        *_wrong("", partial(security_options, settings.kafka)),
+        *_wrong("", partial(credentials, settings.predictor)),
+    ]
+    for model, path in settings.predictor.spec_files.items():
+        lines += _wrong(f"predictor.spec_files.{model}: ", partial(FeatureSpec.from_yaml, path))
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def _wrong(setting: str, read: Callable[[], object]) -> Iterator[str]:
+    try:
+        read()
+    except StreamerError as error:
+        yield from (f"{setting}{line}" for line in str(error).splitlines())
