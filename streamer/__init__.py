@@ -3,7 +3,7 @@
     kafka.source -> codec -> features -> scoring (cache, batching, dispatcher) -> serving -> kafka.sink -> commit
 
     types, deadline, errors, metrics, logs, tasks, settings/   shared by all packages
-    codec, features/, prepared_version    bytes to values, requests to matrices, a version with its codec and encoder
+    codec, salvage, features/, prepared_version    bytes to values, requests to matrices, a version with both
     kafka/         source, sink, offsets, delivery guarantees, dead letters, clients, topics
     scoring/       cache, micro-batches, latency model, concurrency limit, priors
     serving/       the client of TensorFlow Serving: calls, replicas, verification and warm-up of versions

@@ -79,9 +79,11 @@ def exact_number(value: object) -> tuple[float, float]:
     The float is rounded towards 0, so that both have one sign.
     """
     value, number = only_item(value), to_float(value)
+    if not abs(number) >= _EXACT_LIMIT:
+        return number, 0.0
     if isinstance(value, str) and value.strip().lstrip("+-").isdecimal() and len(value) < 40:
         value = int(value)
-    if not isinstance(value, int) or abs(value) <= _EXACT_LIMIT or not _is_64_bit(value):
+    if not isinstance(value, int) or not _is_64_bit(value):
         return number, 0.0
     if abs(int(number)) > abs(value):
         number = nextafter(number, 0.0)

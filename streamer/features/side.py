@@ -239,8 +239,7 @@ class SideEncoder:
         raw = np.array([[to_float(value) for value in column] for column in values], dtype=np.float64).T
         infinite = np.isinf(raw)
         if infinite.any():
-            for feature, count in zip(self._numeric, infinite.sum(axis=0).tolist(), strict=True):
-                self._out_of_range[feature.name] += count
+            self._out_of_range.update(self._numeric[i].name for i in np.nonzero(infinite)[1].tolist())
             raw = np.where(infinite, np.nan, raw)
         return raw
 

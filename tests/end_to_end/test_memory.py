@@ -67,7 +67,7 @@ def _large_ids(i: int) -> bytes:
 )
 def test_hostile_input_adds_at_most_200_mb(system: System, records: Callable[[int], bytes], n: int) -> None:
     ordinary = [request(f"w{i}", [f"ad-{i}-{k}" for k in range(100)]) for i in range(200)]
-    with system.scorer() as scorer:
+    with system.scorer(feature_log__share=1.0) as scorer:
         system.send(ordinary)
         assert len(system.read(system.scores, len(ordinary))) == len(ordinary)
         idle = _resident(scorer.pid)

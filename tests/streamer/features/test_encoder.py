@@ -333,7 +333,7 @@ def test_infinite_numbers_count_as_missing_and_are_counted() -> None:
     encoder = Encoder(SPEC)
     huge: Document = {"ad_id": "a", "bid": 10**400}
     encoder.encode(by_columns({"user": {"age": "1e999"}, "context": {"pace": "-inf"}}, [huge, huge]))
-    assert encoder.out_of_range == {"age": 1, "pace": 1, "band": 2, "bid": 2}
+    assert dict(encoder.out_of_range) == {"age": 1, "pace": 1, "band": 2, "bid": 2}
     encoder.out_of_range.clear()
     encoder.encode(by_rows({"user": {"age": 1e300}}, [{"ad_id": "a", "bid": -5}]))
     assert not encoder.out_of_range

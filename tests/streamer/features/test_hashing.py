@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, hash64, join, mix64, prepare
+from streamer.features.hashing import (
+    MISSING,
+    PADDING,
+    TextHasher,
+    canonical,
+    exact_number,
+    hash64,
+    join,
+    mix64,
+    prepare,
+    to_float,
+)
 from tests.streamer.specs import values
 
 MASK = 2**64 - 1
@@ -135,3 +146,18 @@ def test_another_process_gives_equal_hashes() -> None:
         check=True,
     )
     assert run.stdout.strip() == here
+
+
+@given(st.integers(-(2**63), 2**64 - 1) | st.integers(2**53 - 2, 2**53 + 2))
+def test_a_float_and_its_rest_are_the_integer(value: int) -> None:
+    for form in (value, f" {value}", [[value]]):
+        number, rest = exact_number(form)
+        assert int(number) + int(rest) == value
+        assert number * rest >= 0
+
+
+@given(values | st.text("+-0123456789._einf ", max_size=24))
+def test_no_value_makes_a_number_raise(value: object) -> None:
+    number, rest = exact_number(value)
+    assert rest == 0 or abs(number) >= 2**53
+    assert repr(to_float(value)) == repr(number) or rest
