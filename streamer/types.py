@@ -1,8 +1,7 @@
 """Values that travel between stages. They are frozen and have no behaviour of their own."""
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -188,12 +187,6 @@ class EncodedRequest:
     def size(self) -> int:
         """Number of candidates."""
         return len(self.ad_ids)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all matrices and ad ids."""
-        matrices = (getattr(self, part.name) for part in fields(self))
-        return sum(m.nbytes for m in matrices if isinstance(m, np.ndarray)) + sum(map(sys.getsizeof, self.ad_ids))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """`streamer explain`: encodes and scores one request with the live model, step by step."""
 
 import asyncio
+import json
 import sys
 import time
-from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from typing import Annotated
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from streamer.commands.options import Config
 from streamer.commands.terminal import printable
@@ -87,11 +87,18 @@ async def _explain(console: Console, settings: Settings, value: bytes, shown: in
 
 def feature_table(layout: Layout, request: BidRequest, encoded: EncodedRequest) -> Table:
     """Values, embedding rows and numbers of the request's and the first candidate's features."""
-    table = Table("feature", "side", "value in the request", "rows of the fused table, or number", box=None)
-    read: dict[Group, Callable[[str], object]] = {
-        "request": lambda path: getter(path)(request.fields),
-        "candidate": lambda path: _of_first_candidate(request, path),
-    }
+    whole = (Column(name, no_wrap=True) for name in ("feature", "side"))
+    table = Table(*whole, "value in the request", "rows of the fused table, or number", box=None)
+
+    def value_of(feature: Feature) -> str:
+        if isinstance(feature, Cross):
+            return ""
+        if encoded.consent_denied and feature.side == "user":
+            return "(missing)"
+        if feature.side == "candidate":
+            return _shown(feature, _of_first_candidate(request, feature.path))
+        return _shown(feature, getter(feature.path)(request.fields))
+
     parts: tuple[tuple[Group, str, I32, F32 | None, F64 | None], ...] = (
         ("request", "user or context", encoded.request_ids, encoded.request_floats, encoded.request_numbers),
         ("candidate", "candidate 0", encoded.candidate_ids, encoded.candidate_floats, encoded.candidate_numbers),
@@ -100,15 +107,13 @@ def feature_table(layout: Layout, request: BidRequest, encoded: EncodedRequest) 
     for group, side, ids, floats, numbers in parts:
         for columns in layout.ids[group]:
             found = ids[0, columns.start : columns.start + columns.width]
-            feature = columns.feature
-            value = "" if isinstance(feature, Cross) else _shown(feature, read[group](feature.path))
-            table.add_row(printable(feature.name), side, printable(value), " ".join(map(str, found.tolist())))
+            rows = " ".join(map(str, found.tolist()))
+            table.add_row(printable(columns.feature.name), side, value_of(columns.feature), rows)
         for column in layout.floats[group]:
             assert floats is not None, "crosses have no numbers"
             # A foreign model gets the request's own number.
             number = f"{floats[0, column.start]:.4f}" if numbers is None else f"{numbers[0, column.start]:.17g}"
-            value = _shown(column.feature, read[group](column.feature.path))
-            table.add_row(printable(column.feature.name), side, printable(value), number)
+            table.add_row(printable(column.feature.name), side, value_of(column.feature), number)
     return table
 
 
@@ -126,7 +131,7 @@ def _shown(feature: Feature, value: object) -> str:
     else:
         items = value if isinstance(value, list) and isinstance(feature, MultiValued) else [value]
         missing = all(canonical(item) is None for item in items)
-    text = "" if value is None else f"{orjson.dumps(value, default=str).decode():.40} "
+    text = "" if value is None else f"{printable(json.dumps(value)):.40} "
     return f"{text}(missing)" if missing else text.rstrip()
 
 

@@ -1,5 +1,6 @@
 """The feature log: encoded rows of a sample of the scored requests, for training."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,12 +30,17 @@ class FeatureLog:
     def offer(self, key: bytes | None, request_id: str, prepared: PreparedVersion, encoded: EncodedRequest) -> None:
         """Queues the rows that a request was scored by, if the request is in the sample."""
         if is_sampled(request_id, self.share):
-            self.output.add(request_id, partial(self._publish, key, request_id, prepared, encoded), encoded.nbytes)
+            self.output.add(request_id, partial(self._publish, key, request_id, prepared, encoded), _size(encoded))
 
     async def _publish(
         self, key: bytes | None, request_id: str, prepared: PreparedVersion, encoded: EncodedRequest
     ) -> None:
         await self.publish(key, encode_served(request_id, prepared.encoder.spec.hash, prepared.version, encoded))
+
+
+def _size(encoded: EncodedRequest) -> int:
+    matrices = (encoded.request_ids, encoded.candidate_ids, encoded.candidate_floats, encoded.pair_ids, encoded.keys)
+    return sum(matrix.nbytes for matrix in matrices) + sum(map(sys.getsizeof, encoded.ad_ids))
 
 
 def is_sampled(request_id: str, share: float) -> bool:

@@ -39,8 +39,8 @@ def test_the_table_shows_each_value_and_what_is_missing(candidates: str) -> None
     rows = explained(document.encode())
     assert rows["user"][:2] == ["user or context", "[18]"]
     assert rows["age"][1] == '"inf" (missing)'
-    assert rows["sex"][1] == '["f","m"] (missing)'
-    assert rows["likes"][1] == '["x",null]'
+    assert rows["sex"][1] == '["f", "m"] (missing)'
+    assert rows["likes"][1] == '["x", null]'
     assert rows["hour"][1] == "(missing)"
     assert rows["bid"] == ["candidate 0", '"2.5"', "3.0000"]
     assert rows["tags"][1] == '"t"'
@@ -54,3 +54,10 @@ def test_the_table_shows_the_number_that_a_foreign_model_gets() -> None:
     rows = explained(document, serving=serving)
     assert rows["bid"][2] == "18"
     assert rows["pace"][2] == "9007199254740992"
+
+
+def test_the_table_shows_no_value_of_a_user_without_consent() -> None:
+    document = b'{"request_id":"r","user":{"id":"u1","lmt":1},"context":{"hour":3},"candidates":[{"ad_id":"a"}]}'
+    rows = explained(document, consent={"denied_by": [{"path": "user.lmt", "values": [1]}]})
+    assert rows["user"][1] == "(missing)"
+    assert rows["hour"][1] == "3"
