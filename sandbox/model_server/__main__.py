@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keep_tensorflow_lean()
     try:
-        configs = read_config(flags)
+        configs = read_config(flags) or ()
         # Imported here: it loads TensorFlow, and a wrong flag should fail before that.
         from sandbox.model_server.server import serve  # noqa: PLC0415
 

@@ -23,8 +23,8 @@ class ModelConfig:
     labels: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...]:
-    """The models of the command line.
+def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...] | None:
+    """The models of the command line; None if the file sets nothing: a server then changes nothing.
 
     Raises `StatusError` (INVALID_ARGUMENT) for an invalid file or path.
     """
@@ -39,7 +39,8 @@ def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise invalid_argument(f"Cannot read model config file: '{flags.model_config_file}': {error}") from None
     try:
-        return from_proto(text_format.Parse(text, ModelServerConfig()))
+        config = text_format.Parse(text, ModelServerConfig())
+        return from_proto(config) if config.WhichOneof("config") else None
     except text_format.ParseError as error:
         raise invalid_argument(f"Invalid protobuf file: '{flags.model_config_file}': {error}") from None
 
@@ -76,8 +77,6 @@ def _policy(choice: FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> 
         case "all":
             return ALL_VERSIONS
         case "specific":
-            if not choice.specific.versions:
-                raise invalid_argument("model_version_policy: specific needs at least one of versions")
             return VersionPolicy(latest=None, specific=frozenset(choice.specific.versions))
         case _:
             return VersionPolicy(latest=max(choice.latest.num_versions, 1))

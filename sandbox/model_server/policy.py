@@ -5,20 +5,20 @@ Pure.
 
 import enum
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from model_training.export.versions import version_number
 
 
 @dataclass(frozen=True, slots=True)
 class VersionPolicy:
-    """The versions to serve: the `latest` newest, the `specific` ones, or all if both are empty."""
+    """The versions to serve: the `latest` newest, the `specific` ones, or all if both are None."""
 
     latest: int | None = 1
-    specific: frozenset[int] = field(default_factory=frozenset)
+    specific: frozenset[int] | None = None
 
     def aspired(self, on_disk: Collection[int]) -> frozenset[int]:
-        if self.specific:
+        if self.specific is not None:
             return self.specific & frozenset(on_disk)
         if self.latest is None:
             return frozenset(on_disk)

@@ -169,7 +169,8 @@ def _reread_config(flags: ServerFlags, manager: Manager, stop: threading.Event) 
     """Applies the file at each poll; a failed change is retried at the next poll."""
     while not stop.wait(flags.model_config_file_poll_wait_seconds):
         try:
-            manager.reload(read_config(flags), _RELOAD_WAIT_S)
+            if (configs := read_config(flags)) is not None:
+                manager.reload(configs, _RELOAD_WAIT_S)
         except StatusError as error:
             _log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error.message)
 

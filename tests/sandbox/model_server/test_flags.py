@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox.model_server.config import read_config
 from sandbox.model_server.flags import FlagError, ServerFlags, channel_arguments, parse_flags, to_arguments
 from sandbox.model_server.policy import ALL_VERSIONS, Phase, Plan, VersionPolicy, plan, versions_of
 
@@ -92,10 +94,27 @@ def test_of_two_names_of_one_version_the_last_one_counts() -> None:
         (VersionPolicy(latest=2), {7, 9}),
         (ALL_VERSIONS, {1, 7, 9}),
         (VersionPolicy(None, frozenset({1, 8})), {1}),
+        (VersionPolicy(None, frozenset()), set()),
     ],
 )
 def test_each_policy_aspires_to_its_versions(policy: VersionPolicy, aspired: set[int]) -> None:
     assert policy.aspired([1, 7, 9]) == aspired
+
+
+def test_a_file_that_sets_nothing_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+    flags = parse_flags([f"--model_config_file={file}"])
+    file.write_text("# nothing\n", encoding="utf-8")
+    assert read_config(flags) is None
+    file.write_text("model_config_list { }", encoding="utf-8")
+    assert read_config(flags) == ()
+    policy = "model_version_policy { specific { } }"
+    file.write_text(
+        f'model_config_list {{ config {{ name: "a" base_path: "/a" model_platform: "tensorflow" {policy} }} }}'
+    )
+    configs = read_config(flags)
+    assert configs is not None
+    assert configs[0].policy.aspired([1, 2]) == set()
 
 
 def test_the_old_version_stays_until_the_new_one_is_ready() -> None:
