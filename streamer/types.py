@@ -75,8 +75,7 @@ class ModelVersion:
 
     Attributes:
         flat: how to call a version without a `score` signature. Equality ignores it.
-        generation: rises when a version number of this model is found to name another object than before. Rows, scores
-            and priors of two generations are never mixed.
+        generation: rises when a version number of the model names another object than before.
     """
 
     name: str
@@ -230,10 +229,7 @@ class BatchInputs:
 
 
 class TensorInfo(NamedTuple):
-    """A tensor of a signature: the name of its dtype, and its sizes.
-
-    A variable size is -1. A scalar has no sizes; `dims` is None if the rank is unknown.
-    """
+    """A tensor of a signature: its dtype's name, and its sizes (-1 if variable; None: any rank)."""
 
     dtype: str
     dims: tuple[int, ...] | None

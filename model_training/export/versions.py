@@ -36,16 +36,16 @@ class Found(NamedTuple):
 
 
 def version_number(name: str) -> int | None:
-    """The version that TensorFlow Serving reads from an entry's name; None: it ignores the entry."""
+    """The version that TensorFlow Serving reads from a name; None: it ignores the entry."""
     match = _NUMBER.fullmatch(name)
     number = None if match is None else int(match[1])
     return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
 def found_in(base_path: Path) -> list[Found]:
-    """The versions that TensorFlow Serving finds in a folder, oldest first; none if there is no such folder.
+    """The versions that TensorFlow Serving finds in a folder, oldest first.
 
-    Of two names of one number it takes the last one in the order of bytes.
+    None if there is no such folder. Of two names of one number it takes the last one in the order of bytes.
 
     Raises:
         ExportError: the folder cannot be read.
@@ -92,12 +92,12 @@ def versions_in(base_path: Path) -> list[int]:
 
 
 def model_name(base_path: Path) -> str:
-    """The name of the model whose versions are in a folder: the folder's own name, also if it is a symbolic link."""
+    """The model whose versions are in a folder: the folder's own name, also of a symbolic link."""
     return Path(os.path.normpath(base_path.absolute())).name
 
 
 def beyond(found: Sequence[Found], keep: int) -> list[Found]:
-    """The versions that `remove_old` removes: those before the `keep` newest complete ones, except files."""
+    """The versions that `remove_old` removes; files are no versions of a publisher."""
     kept = [each.number for each in found if each.fault is None][-keep:]
     return [each for each in found if len(kept) == keep and each.number < kept[0] and each.fault != _NOT_A_FOLDER]
 

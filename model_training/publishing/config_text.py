@@ -15,9 +15,10 @@ _TOKEN = re.compile(
 
 @dataclass(slots=True)
 class _Message:
-    """A message of the text, from its opening bracket at `start` to behind its closing one at `end`.
+    """A message of the text.
 
     Attributes:
+        start, end: the positions of its opening bracket, and behind its closing one.
         messages: the messages in it with the names of their fields, in their order; those of a list count as repeated.
         values: the positions of the last scalar of each field.
     """

@@ -35,7 +35,7 @@ class Labelling:
 
 
 def newest(base_path: Path) -> Path | None:
-    """The folder of the newest complete version, which the scorer prefers; None if there is no version.
+    """The folder of the newest complete version; None if there is no version.
 
     Raises:
         ExportError: the folder cannot be read.

@@ -24,7 +24,7 @@ class ModelConfig:
 
 
 def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...] | None:
-    """The models of the command line; None if the file sets nothing: a server then changes nothing.
+    """The models of the command line; None if the file sets nothing.
 
     Raises `StatusError` (INVALID_ARGUMENT) for an invalid file or path.
     """

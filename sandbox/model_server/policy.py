@@ -68,5 +68,5 @@ def plan(on_disk: Collection[int], held: Mapping[int, Phase], policy: VersionPol
 
 
 def versions_of(names: Iterable[str]) -> dict[int, str]:
-    """Version → name of the folder or file, by the rule of TensorFlow Serving; of two names the last one counts."""
+    """Version → name of its entry, as TensorFlow Serving reads names; the last of two counts."""
     return {number: name for name in sorted(names) if (number := version_number(name)) is not None}

@@ -252,14 +252,7 @@ class ModelController:
             if self._state.serving is None:
                 raise
         if self._state.serving is None:
-            raise PredictError("UNAVAILABLE", self._why_none())
-
-    def _why_none(self) -> str:
-        """Why no version serves."""
-        bad = [f"version {version}: {reason}" for version, reason in sorted(self._preparation.failures.items())]
-        if (failure := self._labels.failures.get(self._label or "")) is not None:
-            bad = [failure, *bad]
-        return "; ".join(bad) or f"no version of {self.name!r} is AVAILABLE"
+            raise self._preparation.no_version(self._labels.failures.get(self._label or ""))
 
     async def _carry_out(self, cause: events.Cause) -> None:
         """Enters an event, prepares the versions that it needs, and enters the outcomes.

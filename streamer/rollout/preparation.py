@@ -1,4 +1,4 @@
-"""Prepares the versions of one model; every failure becomes an error that rejects the version."""
+"""Prepares the versions of one model; a failure rejects the version, whatever it is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -116,6 +116,12 @@ class Preparation:
         for number in (self.failures.keys() | self.unknown.keys()) - available:
             self._forget(number)
         return frozenset(number for number, retry_at in self.unknown.items() if now < retry_at)
+
+    def no_version(self, label_failure: str | None) -> PredictError:
+        """The error that no version can serve, with the reasons."""
+        reasons = [] if label_failure is None else [label_failure]
+        reasons += [f"version {number}: {reason}" for number, reason in sorted(self.failures.items())]
+        return PredictError("UNAVAILABLE", "; ".join(reasons) or f"no version of {self.name!r} is AVAILABLE")
 
     def _failed(self, number: int, error: PredictError | SpecError) -> None:
         if is_own_fault(error):

@@ -117,7 +117,7 @@ class State:
         if self.by_label and (due is not None or self.serving is None):
             if labelled is None or labelled not in self.available - able:
                 return due
-            return max((v for v in fit if v < labelled), default=None)
+            return self.newest(frozenset(v for v in fit if v < labelled))
         return self.newest(fit or able)
 
     def newest(self, versions: frozenset[int]) -> int | None:
