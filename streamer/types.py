@@ -73,9 +73,8 @@ class FlatCall(Protocol):
 class ModelVersion:
     """A servable of the model server.
 
-    Attributes:
-        flat: how to call a version without a `score` signature. Equality ignores it.
-        generation: rises when a version number of the model names another object than before.
+    `flat`: how to call a version without a `score` signature; equality ignores it.
+    `generation`: rises when a version number of the model names another object than before.
     """
 
     name: str
@@ -91,9 +90,7 @@ class ModelVersion:
 class Availability:
     """The AVAILABLE versions of a model on its servers.
 
-    Attributes:
-        somewhere: on at least one server.
-        everywhere: on every server that has a version of the model.
+    `somewhere`: on at least one server; `everywhere`: on every server that has a version of the model.
     """
 
     somewhere: frozenset[int]
