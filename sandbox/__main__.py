@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from model_training.export.versions import found_in
+
 app = typer.Typer(
     name="python -m sandbox",
     help="Synthetic bidders, their models, and replays of public data.",
@@ -31,7 +33,7 @@ def train(
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
 ) -> None:
     """Draw a synthetic click log, train on it, and export version 1 unless a version exists."""
-    if any(found.name.isdigit() for found in models.glob("*")):
+    if found_in(models):
         _console.print(f"{models} already has a version; nothing to do", markup=False)
         return
     # Imported here: numpy and the Kafka client would delay --help.
