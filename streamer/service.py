@@ -180,7 +180,7 @@ class Service:
         async with self._tasks.running() as tasks:
             reading = tasks.spawn(self._read(source.chunks(), scorer.pipeline), "read")
             backlog = replace(scorer.pipeline, source=source.backlog)
-            brokers = BrokerWatch(source, self._clock)
+            brokers = BrokerWatch(source, self._clock, self.settings.kafka)
             side = [
                 tasks.spawn(self._read(source.backlog.chunks(), backlog), "backlog"),
                 tasks.spawn(self._commit_when_due(source), "commit"),

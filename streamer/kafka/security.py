@@ -19,6 +19,7 @@ from streamer.errors import ConfigError, UnreachableError
 from streamer.settings.deployment import KafkaSettings
 
 _ALERT_S = 2.0
+_REJECTION_S = 3.0
 
 
 def security_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -96,6 +97,18 @@ async def _failure(connect: Callable[..., Awaitable[Any]], host: str, port: int)
     except (KafkaError, OSError, TimeoutError) as error:
         return f"{host}:{port}: {str(error) or type(error).__name__}"
     return None
+
+
+async def rejection(settings: KafkaSettings) -> str | None:
+    """The reason why a broker rejects a new connection; None if none does so within 3 s."""
+    try:
+        async with asyncio.timeout(_REJECTION_S):
+            found: Exception = await connection_error(settings)
+    except TimeoutError:
+        return None
+    except Exception as error:  # noqa: BLE001  of a file or a token provider, which may raise any
+        found = error
+    return None if isinstance(found, UnreachableError) else str(found)
 
 
 def _shake_hands(context: ssl.SSLContext, host: str, port: int) -> None:

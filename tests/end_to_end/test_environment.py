@@ -14,7 +14,7 @@ from sandbox.host.network_faults import Cut
 from sandbox.host.ports import free_ports
 from sandbox.host.tcp_proxy import TcpProxy
 from sandbox.processes.model_server import ModelServerProcess
-from sandbox.processes.scorer import ScorerProcess
+from sandbox.processes.scorer import ScorerError, ScorerProcess
 from tests.end_to_end.conftest import System, request
 from tests.end_to_end.test_takeover import _SUPERVISED, active, answered, until, until_standby
 from tests.streamer.full_pipe import fill
@@ -120,6 +120,13 @@ def test_a_clock_that_jumps_by_an_hour_concerns_only_budgets(
         assert scorer.stop() == 0
 
 
+def why_not_ready(scorer: ScorerProcess) -> str:
+    try:
+        return scorer.get("/readyz")
+    except ScorerError as error:
+        return str(error)
+
+
 @contextmanager
 def broker_at(
     port: int, advertised_port: int, tmp_path: Path, **settings: object
@@ -176,6 +183,7 @@ def test_an_expired_certificate_of_a_broker_is_named_and_a_new_one_needs_no_rest
             system.send([request("meanwhile")])
             until(lambda: "certificate has expired" in scorer.log_tail())
             tls.end(Cut())
+            until(lambda: "certificate has expired" in why_not_ready(scorer))
             authority.issue().configure_cert(context)
             assert system.answers(2).keys() == {"before", "meanwhile"}
             assert scorer.stop() == 0

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import trustme
 
+from sandbox.host.ports import free_ports
 from sandbox.host.tcp_proxy import TcpProxy
-from streamer.kafka.security import connection_error, security_options
+from streamer.kafka.security import rejection, security_options
 from streamer.settings.deployment import KafkaSettings
 
 WAIT_S = 30.0
@@ -40,10 +41,18 @@ async def test_a_brokers_expired_certificate_is_named(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with TcpProxy(1, tls=authority.server(authority.issue(expired=True))) as broker:
         settings = KafkaSettings(bootstrap_servers=broker.address, security_protocol="SSL", ssl_ca_file=authority.file)
-        error = await connection_error(settings)
-    assert (
-        str(error) == f"kafka: no TLS with {broker.address}: its certificate is not accepted: certificate has expired"
-    )
+        reason = await rejection(settings)
+    assert reason == f"kafka: no TLS with {broker.address}: its certificate is not accepted: certificate has expired"
+
+
+async def test_a_broker_that_cannot_be_reached_gives_no_reason_and_a_missing_file_does(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
+    assert await rejection(settings) is None
+    missing = {"security_protocol": "SSL", "ssl_ca_file": tmp_path / "none.pem"}
+    reason = await rejection(settings.model_copy(update=missing))
+    assert reason is not None
+    assert "none.pem" in reason
 
 
 async def test_a_renewed_certificate_of_our_own_needs_no_restart(tmp_path: Path) -> None:
