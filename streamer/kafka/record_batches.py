@@ -62,7 +62,7 @@ class FetchedRecords(PartitionRecords):  # type: ignore[misc]
     def __next__(self) -> ConsumerRecord:
         try:
             return super().__next__()
-        except StopIteration:
+        except (StopIteration, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  an error of any class would fail the fetches of all partitions
             self._records_iterator = iter(())
@@ -122,6 +122,8 @@ class Batch:
                 record = next(records, None)
                 if record is not None and not after <= record.offset < (end if is_compacted else after + 1):
                     raise CorruptRecordException(f"a record with the offset {record.offset}")  # noqa: TRY301
+            except MemoryError:
+                raise  # The record is good.
             except Exception as error:  # noqa: BLE001  of zlib, cramjam, struct and others: none will end by a retry
                 reason = _shown(error)
                 break
@@ -147,6 +149,8 @@ class Batch:
                 for record in DefaultRecordBatch(self._uncompressed(content)) if codec else self._batch:
                     yield record
                     after = record.offset + 1
+            except MemoryError:
+                raise
             except Exception:  # noqa: BLE001, S110  the records that it cannot read follow
                 pass
             else:

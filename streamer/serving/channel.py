@@ -87,6 +87,8 @@ class Channel:
             if task is None or task.cancelling():
                 raise
             raise PredictError("CANCELLED", "the channel was closed during the call") from None
+        except MemoryError:
+            raise  # no fault of the server
         except Exception as error:
             # What gRPC raises beyond these differs by version: InternalError, ValueError, TypeError.
             raise PredictError("UNKNOWN", f"{error!r:.{_MAX_DETAIL}}") from error

@@ -174,6 +174,20 @@ def test_data_that_cannot_be_decompressed_cost_their_batch(codec: int) -> None:
     assert set(reasons(found)) == {FIRST, FIRST + 1}
 
 
+@pytest.mark.parametrize("part", ["decompress", "Batch._uncompressed", "record_fields"])
+def test_a_lack_of_memory_is_no_damage(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A good record must not become a dead letter for it."""
+
+    def lacking(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(f"streamer.kafka.record_batches.{part}", lacking)
+    if part == "record_fields":
+        monkeypatch.setattr(record_batches, "_MAX_AIOKAFKA_BYTES", 0)
+    with pytest.raises(MemoryError):
+        read(batch(RECORDS, codec=1))
+
+
 def test_offsets_that_their_producer_invented_lose_no_position() -> None:
     for invented in (5, 0, 60):
         content = b"".join(bytes([14, 0, 0, delta * 2, 1, 1, 0, 0]) for delta in (0, invented, 2))
