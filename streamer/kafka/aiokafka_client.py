@@ -24,7 +24,10 @@ class Client(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no types
     async def _metadata_update(self, cluster_metadata: Any, topics: Collection[str] | None) -> bool:
         if await super()._metadata_update(cluster_metadata, topics):
             return True
+        tried = {(broker.host, broker.port) for broker in self.cluster.brokers()}
         for host, port, _ in self.hosts:
+            if (host, port) in tried:
+                continue
             node = f"{host}:{port}"
             self.cluster._bootstrap_brokers = {node: BrokerMetadata(node, host, port, None)}  # noqa: SLF001
             connection = await self._get_conn(node)
