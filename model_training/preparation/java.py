@@ -1,4 +1,7 @@
-"""What Spark needs of the machine, checked before it starts: its own failures are pages of stack traces."""
+"""What Spark needs of the machine, checked before it starts.
+
+Its own failures are pages of stack traces.
+"""
 
 import os
 import pwd

@@ -23,7 +23,10 @@ def check_config(
     config: Config = None,
     live: Annotated[bool, typer.Option("--live", help="Also check the topics, the group and the models.")] = False,
 ) -> None:
-    """Validate and show the settings, and read the files that they name. Exit status 2 if one is wrong."""
+    """Validate and show the settings, and read the files that they name.
+
+    Exit status 2 if one is wrong.
+    """
     settings = load_settings(config)
     if not live:
         check_files(settings)

@@ -35,7 +35,7 @@ async def commits_of(settings: Settings, partitions: Iterable[Partition]) -> Map
 
 
 async def check_group(settings: Settings) -> None:
-    """Checks the rights to use the group and, with `exactly_once`, transactions with their timeout.
+    """Checks the rights for the group and, with `exactly_once`, for transactions.
 
     Raises:
         UnreachableError: no broker answers, or none can answer now.

@@ -52,7 +52,9 @@ def group_forbidden(settings: KafkaSettings) -> ConfigError:
 
 
 async def connection_error(settings: KafkaSettings) -> ConfigError:
-    """Connects to each bootstrap broker, and to those that it names, and returns the reason for the failure.
+    """Connects to the brokers once more and returns the reason for the failure.
+
+    It connects to each bootstrap broker, and to those that the first reply names.
 
     Returns:
         UnreachableError if no broker answers, which a retry may solve; ConfigError if one rejects the connection.

@@ -53,9 +53,9 @@ class Environment(EnvSettingsSource):
 
 
 def meant_as_settings(environment: Mapping[str, str], sections: Sections) -> tuple[dict[str, str], list[str]]:
-    """The variables that are settings, in upper case, and a line for each that is meant as one and is none.
+    """The variables that are settings, and a line for each that is meant as one and is none.
 
-    Other variables are ignored, among them those that Kubernetes sets for the services of a namespace.
+    The names are in upper case. Other variables are ignored, among them those that Kubernetes sets for the services of a namespace.
     """
     known = [f"{section}.{name}" for section, cls in sections.items() for name in cls.model_fields]
     found: dict[str, str] = {}
@@ -74,7 +74,7 @@ def meant_as_settings(environment: Mapping[str, str], sections: Sections) -> tup
 
 
 def source_of(where: Sequence[str], variables: Mapping[str, str]) -> str | None:
-    """The variable that a wrong value comes from; `where` is the path of the value."""
+    """The variable that a wrong value comes from; `where` is the value's path."""
     for length in (3, 2, 1):
         name = variable_of(".".join(where[:length]))
         if name in variables and (length > 1 or len(where) == 1 or _holds(variables[name], where[1])):

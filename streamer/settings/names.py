@@ -1,4 +1,4 @@
-"""Names of settings: those of earlier versions, those of variables, and the most similar ones. Pure."""
+"""Names of settings: renamed ones, those of variables, the most similar ones. Pure."""
 
 import difflib
 from collections.abc import Iterable, Mapping
