@@ -55,7 +55,8 @@ class Environment(EnvSettingsSource):
 def meant_as_settings(environment: Mapping[str, str], sections: Sections) -> tuple[dict[str, str], list[str]]:
     """The variables that are settings, and a line for each that is meant as one and is none.
 
-    The names are in upper case. Other variables are ignored, among them those that Kubernetes sets for the services of a namespace.
+    The names are in upper case. Other variables are ignored, among them those that Kubernetes sets for the services
+    of a namespace.
     """
     known = [f"{section}.{name}" for section, cls in sections.items() for name in cls.model_fields]
     found: dict[str, str] = {}
