@@ -10,8 +10,14 @@ from typing import Any
 import orjson
 import pytest
 import yaml
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.host.ports import free_ports
 from sandbox.model_server.replies import metadata_reply
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
 from streamer.features import FeatureSpec
 from streamer.serving.protos import get_model_metadata_pb2, types_pb2
 from tests.end_to_end.conftest import System
@@ -101,3 +107,99 @@ def test_different_specs_have_different_hashes() -> None:
     narrow = FeatureSpec.from_mapping({**SMALL, "embedding_dim": 5})
     assert narrow.hash != small_spec().hash
     assert FeatureSpec.from_mapping(orjson.loads(SPEC)).hash == small_spec().hash
+
+
+REJECTIONS = [
+    (
+        {"kafka.session_timeout_ms": 2_000_000},
+        "kafka.session_timeout_ms is 2000000, the brokers accept 1000 to 1800000 (group.min.session.timeout.ms",
+    ),
+    (
+        {"delivery.guarantee": "exactly_once", "delivery.transaction_timeout_ms": 900_001},
+        "delivery.transaction_timeout_ms is 900001, the brokers accept at most 900000 (transaction.max.timeout.ms)",
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("settings", "message"), REJECTIONS)
+async def test_a_timeout_out_of_the_brokers_bounds(
+    make_system: Callable[[str], System], tmp_path: Path, settings: dict[str, object], message: str
+) -> None:
+    async with Server(spec=SPEC).running() as server:
+        found = await check(make_system(server.address), server, tmp_path, **settings)
+    assert found.returncode == 2, found.stdout + found.stderr
+    (line,) = found.stderr.splitlines()
+    assert message in line
+    assert "all topics are there" in found.stdout, "the other probes' outcomes follow"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("supervised", [{}, {"supervisor__workers": 1}], ids=["alone", "supervised"])
+@pytest.mark.parametrize(("settings", "message"), REJECTIONS)
+def test_a_scorer_that_the_brokers_reject_prints_the_same_line_and_exits(
+    make_system: Callable[[str], System],
+    simulated_server: ModelServerProcess,
+    settings: dict[str, object],
+    message: str,
+    supervised: dict[str, object],
+) -> None:
+    _rejected(make_system(simulated_server.address).scorer(**settings, **supervised), message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("supervised", [{}, {"supervisor__workers": 1}], ids=["alone", "supervised"])
+async def test_a_group_with_another_assignor_is_named(
+    make_system: Callable[[str], System],
+    simulated_server: ModelServerProcess,
+    tmp_path: Path,
+    supervised: dict[str, object],
+) -> None:
+    system = make_system(simulated_server.address)
+    other = AIOKafkaConsumer(
+        system.requests,
+        bootstrap_servers=system.bootstrap,
+        group_id=system.settings["kafka.group_id"],
+        client_id="billing",
+        partition_assignment_strategy=[RangePartitionAssignor],
+    )
+    await other.start()
+    try:
+        message = "uses the assignor 'range' (client billing at 127.0.0.1), this scorer 'sticky'"
+        async with Server(spec=SPEC).running() as server:
+            found = await check(system, server, tmp_path)
+        assert found.returncode == 2
+        assert message in found.stderr
+        await asyncio.to_thread(_rejected, system.scorer(**supervised), message)
+    finally:
+        await other.stop()
+
+
+def _rejected(scorer: ScorerProcess, message: str) -> None:
+    scorer.spawn()
+    try:
+        assert scorer.wait(300) == 2, scorer.log_tail()
+    finally:
+        scorer.kill()
+    log = scorer.log_path.read_text()
+    lines = [line for line in log.splitlines() if line.startswith("streamer: ")]
+    assert lines, "one of the process, or one of each worker"
+    assert all(message in line for line in lines)
+    assert "Traceback" not in log, log
+
+
+@pytest.mark.slow
+async def test_an_advertised_address_that_cannot_be_reached(tmp_path: Path) -> None:
+    (unused,) = free_ports(1)
+    with KafkaBroker(advertised_port=unused) as broker:
+        config = tmp_path / "streamer.yaml"
+        kafka = {"bootstrap_servers": broker.bootstrap_servers, "request_timeout_ms": 2000}
+        config.write_text(yaml.safe_dump({"kafka": kafka}))
+        for words in (["topics", "create"], ["check-config", "--live"]):
+            command = [sys.executable, "-m", "streamer", *words, "--config", str(config)]
+            found = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+            assert found.returncode == 2
+            line = found.stderr.splitlines()[0]
+            assert f"{broker.bootstrap_servers} answers, but not each address that it names" in line
+            assert f"127.0.0.1:{unused}: " in line
+            assert "Traceback" not in found.stderr

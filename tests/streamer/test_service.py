@@ -11,15 +11,17 @@ from typing import get_args
 
 import pytest
 import structlog
+from aiokafka.errors import ClusterAuthorizationFailedError, InvalidTransactionTimeout
 
 from streamer.errors import ConfigError, FencedError
+from streamer.kafka import clients
 from streamer.kafka.aiokafka_coordinator import InstanceReplacedError
 from streamer.kafka.offsets import OffsetTracker
 from streamer.service import Service, State
 from streamer.settings import Settings
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup
 from streamer.testing.model_servers import VirtualServers
-from streamer.types import DeadLetter, Header, Origin
+from streamer.types import DeadLetter, Header, Origin, Partition
 from tests.streamer.rollout.switching import loaded
 
 WAIT_S = 30.0
@@ -147,6 +149,32 @@ async def test_a_signal_is_heard_while_the_start_waits() -> None:
         service.stop()
         await starting
     assert given_up.is_set()
+
+
+async def test_a_rejection_by_the_brokers_stops_the_start_with_one_line() -> None:
+    """Only errors that a retry can solve are retried."""
+    service = Service(SETTINGS, structlog.get_logger())
+
+    async def connect() -> None:
+        raise ClusterAuthorizationFailedError
+
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(ConfigError, match=r"^kafka: the brokers reject this worker: .*ClusterAuthorizationFailed"):
+            await service._until_done("brokers", connect, clients.UNAVAILABLE)  # noqa: SLF001
+
+
+async def test_a_transaction_timeout_that_the_brokers_reject_ends_the_retries_of_an_opening() -> None:
+    """Whether it is above the brokers' limit is unknown before, without the right to read that."""
+    group = FakeGroup("t", 1)
+
+    async def commits_of(_: object) -> dict[Partition, tuple[int, str]]:
+        raise InvalidTransactionTimeout
+
+    source = Service(SETTINGS, structlog.get_logger()).assembly.source(FakeConsumer(group), OffsetTracker(), commits_of)
+    async with asyncio.timeout(WAIT_S):
+        await source.start()
+        with pytest.raises(ConfigError, match=r"^delivery.transaction_timeout_ms is 10000, the brokers do not accept"):
+            await anext(source.chunks())
 
 
 # A worker that drains until it reads a line.
