@@ -86,16 +86,19 @@ class ModelRegistry:
         Raises:
             PredictError: for one model the servers cannot be asked or serve nothing; the others have looked as well.
         """
-        failure: PredictError | None = None
-        for name, model in self._models.items():
-            try:
-                await model.refresh()
-                self._health[name].polled()
-            except PredictError as error:
-                self._health[name].poll_failed(model.clock(), str(error))
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        # Concurrently: a server that hangs during one model's preparation must not delay another model's switch.
+        outcomes = await asyncio.gather(*map(self._refresh, self._models.values()), return_exceptions=True)
+        if failures := [outcome for outcome in outcomes if outcome is not None]:
+            raise min(failures, key=lambda failure: isinstance(failure, PredictError))  # a defect first
+
+    async def _refresh(self, model: ModelController) -> None:
+        """Lets one model look for a better version."""
+        try:
+            await model.refresh()
+        except PredictError as error:
+            self._health[model.name].poll_failed(model.clock(), str(error))
+            raise
+        self._health[model.name].polled()
 
     def poll_now(self) -> None:
         """Ends the pause between two polls, because a serving version has vanished."""

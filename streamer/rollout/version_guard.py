@@ -12,6 +12,7 @@ _MIN_CALLS = 20
 _EDGES = np.logspace(-4, 0, 17)[:-1]
 _DECAY = 0.999
 _MIN_SHARE = 1e-4
+_OTHERS_WEIGHT = 0.2
 
 
 def stability_index(expected: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> float:
@@ -32,6 +33,7 @@ class VersionGuard:
        lack half of their scores, or when the stability index of `min_rows` scores on each side is above `max_drift`.
     2. After `watched_calls` calls the version is trusted, and the next one is compared with its scores.
     3. Scores of a version with a bad verdict are never compared with.
+    4. While most calls of the model's other versions fail too, failures are not counted: the servers are at fault.
     """
 
     settings: GuardSettings
@@ -39,6 +41,8 @@ class VersionGuard:
     _watching: bool = False
     _calls: int = 0
     _errors: int = 0
+    # The recent share of failed calls of other versions.
+    _others: float = 0.0
     _reference: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(_EDGES) + 1))
     _found: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(_EDGES) + 1))
 
@@ -49,6 +53,7 @@ class VersionGuard:
         self._version = version
         self._watching = not trusted and self.settings.watched_calls > 0
         self._calls = self._errors = 0
+        self._others = 0.0
         self._found = np.zeros(len(_EDGES) + 1)
 
     def scored(self, version: ModelVersion, ctr: F32) -> str | None:
@@ -57,6 +62,7 @@ class VersionGuard:
         Returns why the version is bad, or None.
         """
         if version != self._version:
+            self._others *= 1.0 - _OTHERS_WEIGHT
             return None
         valid = ctr[~np.isnan(ctr)]
         self._calls += 1
@@ -68,6 +74,9 @@ class VersionGuard:
     def failed(self, version: ModelVersion) -> str | None:
         """Counts a call that failed by the version's fault. Returns why the version is bad, or None."""
         if version != self._version:
+            self._others += _OTHERS_WEIGHT * (1.0 - self._others)
+            return None
+        if self._others > self.settings.max_error_share:
             return None
         self._calls += 1
         self._errors += 1

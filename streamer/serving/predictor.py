@@ -1,9 +1,11 @@
 """Scoring calls to TensorFlow Serving over gRPC, with retries and circuit breakers."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import structlog
 from structlog.typing import FilteringBoundLogger
 
@@ -12,11 +14,13 @@ from streamer.metrics import Metrics
 from streamer.serving.control import Control
 from streamer.serving.messages import read_scores, score_request
 from streamer.serving.servers import Servers
+from streamer.serving.splitting import halves
 from streamer.settings.sections import PredictorSettings
 from streamer.types import F32, BatchInputs, ModelVersion
 
 # From this share of scores that are not valid on, a reply counts as a failure; its valid scores are used all the same.
 _BROKEN_SHARE = 0.5
+_REQUESTS_FAULT = frozenset({"INVALID_ARGUMENT", "OUT_OF_RANGE"})
 _FINAL = frozenset({"MESSAGE_TOO_LARGE", "CANCELLED", "CLOSED"})
 # Without another server, these may succeed on the same one: over a new connection if the old one was lost, and for
 # NOT_FOUND on another server behind the same name.
@@ -49,7 +53,7 @@ class Predictor:
         self.control = Control(self._servers, settings.control_timeout_ms / 1e3)
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
-        """Scores n rows within `seconds`.
+        """Scores n rows within `seconds`. A request that the model rejects does not fail the others of its batch.
 
         Returns:
             Click probabilities, float32 [n], all in [0, 1] or NaN: the model has no valid score for that row.
@@ -60,6 +64,38 @@ class Predictor:
             PredictError: the servers are unreachable, overloaded or too slow, or every circuit is open.
         """
         deadline = self._clock() + seconds
+        try:
+            return await self._score(version, inputs, deadline)
+        except PredictError as error:
+            if error.code not in _REQUESTS_FAULT:
+                raise
+            return await self._score_apart(version, inputs, deadline, error)
+
+    async def _score_apart(
+        self, version: ModelVersion, inputs: BatchInputs, deadline: float, rejection: PredictError
+    ) -> F32:
+        """Scores the halves of a batch that the model has rejected, as far as the retry budget lasts."""
+        take_retry = self._servers.replicas.take_retry
+        if len(inputs.request_ids) < 2 or not (take_retry(version.name) and take_retry(version.name)):
+            raise rejection
+        self._metrics.predict_retries.inc(2)
+        parts = halves(inputs)
+        calls = (self.score(version, part, deadline - self._clock()) for _, part in parts)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        ctr = np.full(inputs.rows, np.nan, dtype=np.float32)
+        for (rows, part), outcome in zip(parts, outcomes, strict=True):
+            if not isinstance(outcome, BaseException):
+                ctr[rows] = outcome
+            elif not isinstance(outcome, PredictError):
+                raise outcome
+            elif len(part.request_ids) == 1:
+                self._count_invalid(version, "rejected", len(rows), inputs.rows, error=str(outcome))
+        if all(isinstance(outcome, PredictError) for outcome in outcomes):
+            raise rejection
+        return ctr
+
+    async def _score(self, version: ModelVersion, inputs: BatchInputs, deadline: float) -> F32:
+        """Scores all rows in one call, with retries."""
         replicas = self._servers.replicas
         request, output = score_request(version, inputs)
         tried: set[str] = set()
@@ -85,7 +121,7 @@ class Predictor:
                 failures.append(error)
                 if error.code in _FINAL:
                     break
-                if error.code == "INVALID_ARGUMENT":
+                if error.code in _REQUESTS_FAULT:
                     blamed_request.append((address, error))
                 if len(replicas.holders(version)) > 1 or error.code not in _RETRIED_ALONE:
                     tried.add(address)
@@ -135,11 +171,12 @@ class Predictor:
         else:
             servers.failed(version, address, PredictError("INVALID_REPLY", f"{invalid} of {rows} scores not in [0, 1]"))
         for reason, count in found.invalid.items():
-            self._metrics.invalid_scores.labels(version.name, reason).inc(count)
-            self._log.warning(
-                "scores not valid", model=str(version), address=address, reason=reason, count=count, rows=rows
-            )
+            self._count_invalid(version, reason, count, rows, address=address)
         return found.ctr
+
+    def _count_invalid(self, version: ModelVersion, reason: str, count: int, rows: int, **details: str) -> None:
+        self._metrics.invalid_scores.labels(version.name, reason).inc(count)
+        self._log.warning("scores not valid", model=str(version), reason=reason, count=count, rows=rows, **details)
 
 
 def _main_failure(failures: Sequence[PredictError]) -> PredictError | None:

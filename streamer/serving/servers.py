@@ -47,7 +47,7 @@ class Servers:
         self._metrics = metrics
         self._log = log
         for model in settings.models:
-            for reason in INVALID:
+            for reason in (*INVALID, "rejected"):
                 metrics.invalid_scores.labels(model, reason)
             for address in self.channels:
                 self._show(model, address)

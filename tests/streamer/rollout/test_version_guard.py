@@ -68,6 +68,18 @@ def test_a_version_that_lacks_most_scores_is_bad() -> None:
     assert [v for v in found if v] == ["20 of its first 20 calls failed"]
 
 
+def test_a_version_is_not_bad_because_its_servers_fail_every_version() -> None:
+    guard = guard_after()
+    guard.watch(B, trusted=False)
+    for _ in range(60):
+        assert guard.failed(A) is None
+        assert guard.failed(B) is None
+    found = []
+    for _ in range(60):
+        found += [guard.scored(A, scores()), guard.failed(B)]
+    assert [v for v in found if v] == ["20 of its first 20 calls failed"], "now only B fails"
+
+
 def test_few_failures_are_accepted() -> None:
     guard = guard_after()
     guard.watch(B, trusted=False)

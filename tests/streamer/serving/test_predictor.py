@@ -13,8 +13,10 @@ import pytest
 import structlog
 
 from sandbox.model_server.replies import Context, scores_reply, spec_reply
+from streamer.deadline import Deadline
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
+from streamer.scoring.batching import Batch, Ticket
 from streamer.serving.predictor import Predictor
 from streamer.serving.protos import types_pb2
 from streamer.settings.sections import PredictorSettings
@@ -167,6 +169,34 @@ async def test_a_reply_with_half_of_the_scores_is_used_and_counts_as_a_failure()
             assert np.isnan(await predictor.score(V, inputs(2), LONG)).tolist() == [False, True]
         with pytest.raises(PredictError, match="INVALID_REPLY: the circuit of every server is open for ctr/3"):
             await predictor.score(V, inputs(2), LONG)
+
+
+async def test_a_request_that_the_model_rejects_does_not_fail_the_others_of_its_batch() -> None:
+    class Picky(Server):
+        async def predict(self, request: Any, context: Context) -> Any:
+            if 3 in np.frombuffer(request.inputs["request_ids"].tensor_content, np.int32):
+                self.calls += 1
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Tensor had NaN values")
+            return await super().predict(request, context)
+
+    requests = [encoded(tag, 3) for tag in (10, 20, 3, 40, 50)]
+    now = Deadline.after(0.0, 1e3)
+    tickets = [(Ticket(V, one, np.arange(3), now, 0.0), np.arange(3)) for one in requests]
+    batch = Batch(V, tickets, "full", 15, now).inputs()
+    server = Picky()
+    async with client_of(server) as (predictor, metrics):
+        ctr = await predictor.score(V, batch, LONG)
+        assert np.flatnonzero(np.isnan(ctr)).tolist() == [6, 7, 8]
+        right = (batch.candidate_ids[:, 0] / np.float32(1e6)).astype(np.float32)
+        assert np.array_equal(ctr[~np.isnan(ctr)], right[~np.isnan(ctr)])
+        labels = {"model": "ctr", "reason": "rejected"}
+        assert metrics.registry.get_sample_value("streamer_predictor_invalid_scores_total", labels) == 3
+        assert server.calls == 5
+        calls = (predictor.score(V, batch, LONG) for _ in range(10))
+        assert any(
+            isinstance(outcome, PredictError) for outcome in await asyncio.gather(*calls, return_exceptions=True)
+        )
+        assert server.calls < 30, "the retry budget limits the additional calls"
 
 
 async def test_a_full_server_keeps_its_circuit_closed_and_another_one_is_called() -> None:
