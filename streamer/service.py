@@ -104,7 +104,7 @@ class Service:
 
     @property
     def why_not_ready(self) -> str | None:
-        """The reason why no record is scored; None while records are scored, or would be if there were any."""
+        """The reason why no record would be scored now; None if one would."""
         return self._why_not or next(filter(None, (outage() for outage in self._outages)), None)
 
     def stop(self) -> None:

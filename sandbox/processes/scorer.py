@@ -68,7 +68,7 @@ class ScorerProcess:
 
         Raises `ScorerError`; no process is left then.
         """
-        self._child.start(self._why_not_ready, self._start_timeout_s)
+        self._child.start(self.why_not_ready, self._start_timeout_s)
 
     def spawn(self) -> None:
         """Starts the process without waiting."""
@@ -79,7 +79,7 @@ class ScorerProcess:
 
         Raises `ScorerError` if the process exits or `timeout_s` passes.
         """
-        self._child.wait_until(self._why_not_ready, timeout_s)
+        self._child.wait_until(self.why_not_ready, timeout_s)
 
     def get(self, path: str) -> str:
         """The body of a page of the operations port. Raises `ScorerError` unless its status is 200."""
@@ -120,7 +120,8 @@ class ScorerProcess:
         """The tail of its log."""
         return self._child.log_tail()
 
-    def _why_not_ready(self) -> str | None:
+    def why_not_ready(self) -> str | None:
+        """Status and text of /readyz, or the error; None if the status is 200."""
         status, body = self._get("/readyz")
         return None if status == 200 else f"/readyz: status {status}: {body.strip()}"
 

@@ -39,7 +39,7 @@ class Lag:
         self._written_s[partition] = written_s
 
     def fetches(self) -> list[int | None]:
-        """For each assigned partition the time of the last reply to a fetch, in milliseconds; None before it."""
+        """The times of the last replies to fetches by partition, in milliseconds; None before."""
         return [self.consumer.last_poll_timestamp(top) for top in self.consumer.assignment()]
 
     async def ask(self) -> None:

@@ -20,6 +20,8 @@ class Transactions:
 
     def __init__(self, context: TransactionContext) -> None:
         self._context = context
+        for outcome in ("committed", "failed"):
+            context.metrics.transactions.labels(outcome)  # the alert needs the 0 before the first failure
         self._partitions: dict[Partition, PartitionTransactions] = {}
         self._enough = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()

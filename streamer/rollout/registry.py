@@ -24,6 +24,8 @@ class ModelRegistry:
         self._models = {model.name: model for model in models}
         self._health = {model.name: ScoringHealth() for model in models}
         self.default = models[0]
+        for model in models:
+            model.metrics.rollbacks.labels(model.name)  # the alert needs the 0 before the first rollback
         self._poll_s = poll_s
         self._log = log
         self._poll_now = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Whether a model can be scored at all, judged by its calls and by the polls of its servers. Pure."""
+"""Whether a model can be scored, judged by its calls and the polls of its servers. Pure."""
 
 from dataclasses import dataclass, field
 
