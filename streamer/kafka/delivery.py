@@ -5,23 +5,20 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, InvalidTransactionTimeout, KafkaError
+from aiokafka.errors import KafkaError
 from structlog.typing import FilteringBoundLogger
 
-from streamer.errors import ConfigError
 from streamer.kafka.backlog import Backlog
 from streamer.kafka.opening import CommitsOf, Opening, TopicNow
+from streamer.kafka.opening_attempts import RETRY_S, Failures, OpeningAttempts, Written
 from streamer.kafka.poison import Mark, PoisonDetector
 from streamer.kafka.receipt import Admitted
-from streamer.kafka.rejections import transaction_timeout
 from streamer.kafka.seeking import seek_back
 from streamer.kafka.split_offsets import SplitOffsets
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
 from streamer.settings import Settings
 from streamer.types import Partition
-
-_RETRY_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -48,8 +45,8 @@ class Delivery:
     _is_at_most_once: bool = field(init=False)
     _detector: PoisonDetector = field(init=False)
     _opening: Opening = field(init=False)
+    openings: OpeningAttempts = field(init=False)
     _opened: set[Partition] = field(default_factory=set)
-    _attempts: dict[Partition, asyncio.Event] = field(default_factory=dict)
     _closing: set[Partition] = field(default_factory=set)
     _retries_stopped: bool = False
     # A delayed commit must not overwrite the mark of a later one.
@@ -65,6 +62,17 @@ class Delivery:
         )
         brokers = self.consumer, self.transactions, self.commits_of, self.topic_now, self.backlog
         self._opening = Opening(*brokers, self._detector, settings, self.metrics, self.log)
+        # A group evicts a member that sends no heartbeat while it opens its partitions.
+        times = settings.kafka.session_timeout_ms / 3e3, settings.kafka.request_timeout_ms / 1e3
+        self.openings = OpeningAttempts(
+            self._open,
+            self._forget,
+            lambda p: self._stops_retries([p]),
+            *times,
+            delivery.transaction_timeout_ms,
+            self.metrics,
+            self.log,
+        )
 
     @property
     def is_isolating(self) -> bool:
@@ -88,37 +96,13 @@ class Delivery:
         return frozenset(self._opened)
 
     async def open(self, partitions: Iterable[Partition]) -> None:
-        """Opens assigned partitions; returns when they may be read, or are lost again."""
-        new = list(partitions)
-        written: dict[Partition, tuple[int, str]] = {}
-        self._retries_stopped = False
-        ended = asyncio.Event()
-        self._attempts.update(dict.fromkeys(new, ended))
-        try:
-            while not self._stops_retries(new):
-                if await self._try_to_open(new, written):
-                    return
-                await asyncio.sleep(_RETRY_S)
-            # An attempt that failed may have isolated them or started their producers.
-            await self._forget(new)
-        finally:
-            for partition in new:
-                self._attempts.pop(partition, None)
-            ended.set()
+        """Opens assigned partitions; returns when each may be read, or is lost again."""
+        await self.openings.finish(await self.begin_opening(partitions))
 
-    async def _try_to_open(self, new: Sequence[Partition], written: dict[Partition, tuple[int, str]]) -> bool:
-        """Opens partitions; false if it may be retried. Raises ConfigError if it must not."""
-        try:
-            await self._open(new, written)
-        except InvalidTransactionTimeout as error:
-            raise ConfigError(transaction_timeout(self.settings.delivery.transaction_timeout_ms, {})) from error
-        except (CommitFailedError, IllegalStateError) as error:
-            self.log.warning("partitions lost before they were opened", error=repr(error))
-            await self._forget(new)
-        except (KafkaError, ConfigError, TimeoutError) as error:
-            self.log.warning("partitions cannot be opened, retried", error=repr(error))
-            return False
-        return True
+    async def begin_opening(self, partitions: Iterable[Partition]) -> frozenset[Partition]:
+        """Opens the partitions that can be opened now; returns the others, for `openings`."""
+        self._retries_stopped = False
+        return await self.openings.begin(partitions)
 
     async def admit(self, records: Sequence[ConsumerRecord]) -> list[Admitted]:
         """The records to process, of those just read; the others are read again later."""
@@ -201,8 +185,7 @@ class Delivery:
         """
         closing = list(partitions)
         self.begin_close(closing)
-        for attempt in [self._attempts[p] for p in closing if p in self._attempts]:
-            await attempt.wait()
+        await self.openings.until_ended(closing)
         await self._release([partition for partition in closing if partition in self._opened])
 
     async def reopen(self, partition: Partition, *, is_out_of_range: bool) -> None:
@@ -245,16 +228,17 @@ class Delivery:
         """Ends the retries of `open`, and of commits for records that were just read."""
         self._retries_stopped = True
 
-    async def _open(self, new: Sequence[Partition], written: dict[Partition, tuple[int, str]]) -> None:
-        """One attempt; `written` has the commits of the attempts before."""
-        starts = await self._opening.starts(new, written)
-        for partition in new:
-            self.offsets.open(partition, starts[partition])
-            self.consumer.seek(TopicPartition(*partition), starts[partition].live)
+    async def _open(self, new: Sequence[Partition], written: Written, each_s: float) -> Failures:
+        """One attempt; returns the partitions that cannot be opened now."""
+        starts, failed = await self._opening.starts(new, written, each_s)
+        for partition, start in starts.items():
+            self.offsets.open(partition, start)
+            self.consumer.seek(TopicPartition(*partition), start.live)
             self.consumer.resume(TopicPartition(*partition))
-        self._opened.update(new)
+        self._opened.update(starts)
         self.backlog.opened.set()
         self._isolation_changed()
+        return failed
 
     async def _commit(self, commits: Mapping[Partition, tuple[int, Mark]]) -> bool:
         # Before the commit: live records that are acknowledged meanwhile are not in it.
@@ -279,7 +263,7 @@ class Delivery:
             async with self._one_at_a_time:
                 if await self._commit(commits):
                     return True
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(RETRY_S)
         return False
 
     def _metadata(self, p: Partition, offset: int) -> str:

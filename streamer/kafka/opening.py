@@ -11,6 +11,7 @@ from streamer.kafka.answered_ranges import Ranges
 from streamer.kafka.backlog import Backlog
 from streamer.kafka.first_position import Log, Position, position_of, without_commit
 from streamer.kafka.log_evidence import Evidence
+from streamer.kafka.opening_attempts import Failures, Written, each
 from streamer.kafka.poison import Mark, PoisonDetector
 from streamer.kafka.split_offsets import Start
 from streamer.kafka.transactions import Transactions
@@ -56,27 +57,39 @@ class Opening:
     """Partitions whose commit the brokers have rejected as a position."""
 
     async def starts(
-        self, new: Sequence[Partition], written: dict[Partition, tuple[int, str]]
-    ) -> Mapping[Partition, Start]:
-        """Where to begin in each partition; a commit has marked them as `running`.
+        self, new: Sequence[Partition], written: Written, each_s: float
+    ) -> tuple[Mapping[Partition, Start], Failures]:
+        """Where to begin in each partition that can be opened now; a commit has marked them as `running`.
 
         Args:
             written: the commits of earlier attempts; this one's are added.
+            each_s: the time for each partition's requests, in seconds.
+
+        Returns:
+            The starts, and the errors of the partitions that cannot be opened now.
 
         Raises:
             CommitFailedError, IllegalStateError: the partitions are lost.
             KafkaError, ConfigError, TimeoutError: the brokers cannot be reached or reject a request.
         """
-        if self.transactions is not None:
+        failed: dict[Partition, Exception] = {}
+        if (transactions := self.transactions) is not None:
             # Before the commits are read: they are final only when the last worker is fenced.
-            await self.transactions.open(new)
+            failed |= await each(new, lambda partition: transactions.open([partition]), each_s)
         # Before the offsets: if the topic is created again meanwhile, a later check finds another id.
         topic = await self.topic_now()
-        commits = await self.commits_of(new)
-        tops = [TopicPartition(*partition) for partition in new]
-        ends = await self.consumer.end_offsets(tops)
-        firsts = await self.consumer.beginning_offsets(tops)
-        logs = {top: Log(firsts[top], ends[top], topic) for top in tops}
+        commits = await self.commits_of([partition for partition in new if partition not in failed])
+        logs: dict[TopicPartition, Log] = {}
+
+        async def find_log(partition: Partition) -> None:
+            top = TopicPartition(*partition)
+            ends = await self.consumer.end_offsets([top])
+            firsts = await self.consumer.beginning_offsets([top])
+            logs[top] = Log(firsts[top], ends[top], topic)
+
+        failed |= await each([partition for partition in new if partition not in failed], find_log, each_s)
+        commits = {top: commits[top] for top in logs if top in commits}
+        ends = {top: log.end for top, log in logs.items()}
         found = await self._positions(commits, logs)
         deaths: dict[str, int] = {}
         for top, position in found.items():
@@ -89,21 +102,29 @@ class Opening:
         if deaths:
             self.log.warning("workers died at the committed offsets of these partitions", deaths=deaths)
         opened = {top: (position.offset, position.answered) for top, position in found.items()}
-        starts = await self.backlog.starts(opened, ends, self.detector.isolated)
+        starts: dict[Partition, Start] = {}
+
+        async def find_start(partition: Partition) -> None:
+            of_it = {partition: opened[TopicPartition(*partition)]}
+            starts.update(await self.backlog.starts(of_it, ends, self.detector.isolated))
+
+        failed |= await each(opened, find_start, each_s)
+        if not starts:
+            return starts, failed
         # From here on the partitions are marked `running`: if this worker dies, its successor knows that it crashed.
-        for top in tops:
-            at = starts[top].committed
-            written[top] = at, self.metadata(top, self.detector.mark(top, at), starts[top].answered)
-        await self.consumer.commit({top: written[top] for top in tops})
-        self._report(commits, found)
-        self.backlog.report(opened, starts)
-        self.out_of_range.difference_update(new)
+        for top, start in starts.items():
+            at = start.committed
+            written[top] = at, self.metadata(top, self.detector.mark(top, at), start.answered)
+        await self.consumer.commit({TopicPartition(*top): written[top] for top in starts})
+        self._report(commits, {top: found[top] for top in logs if top in starts})
+        self.backlog.report({top: opened[top] for top in logs if top in starts}, starts)
+        self.out_of_range.difference_update(starts)
         if self.detector.isolated:
             self.log.warning(
                 "workers died repeatedly at one offset of these partitions, records are processed one at a time",
                 partitions=[name_of(partition) for partition in self.detector.isolated],
             )
-        return starts
+        return starts, failed
 
     def metadata(self, partition: Partition, mark: Mark, answered: Ranges) -> str:
         """The metadata of a commit for an opened partition."""

@@ -190,34 +190,36 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         await self.commit()
 
     async def leave(self) -> None:
-        """Commits for the last time and releases all partitions.
-
-        Raises:
-            FencedError: as `commit`.
-        """
+        """Commits for the last time and releases all partitions. Raises FencedError as `commit`."""
         await self.delivery.close(self.delivery.partitions)
 
     async def stop(self) -> None:
         """Leaves the group. A revocation in progress ends, because no record is answered any more."""
         self._stopped = True
         self._changed.set()
+        self.delivery.openings.stop()
         await self.backlog.stop()
         await self.consumer.stop()
 
-    async def open(self, partitions: frozenset[Partition]) -> frozenset[Partition]:
+    async def open(
+        self, partitions: frozenset[Partition], report: Callable[[frozenset[Partition]], None] = lambda _: None
+    ) -> frozenset[Partition]:
         """Opens partitions by a command of the supervisor; returns those that are read now.
 
-        The consumer must be an `AssignedConsumer`.
+        The consumer must be an `AssignedConsumer`. `report` is called with those that are read while others are not.
         """
         await self.consumer.add(partitions)
-        await self._in_callback(self.delivery.open(partitions))
+        await self._in_callback(self._open(partitions, report))
         return partitions & self.delivery.partitions
 
-    async def release(self, partitions: frozenset[Partition]) -> int:
-        """Releases partitions by a command of the supervisor.
+    async def _open(self, partitions: frozenset[Partition], report: Callable[[frozenset[Partition]], None]) -> None:
+        left = await self.delivery.begin_opening(partitions)
+        while left:
+            report(partitions & self.delivery.partitions)
+            left = await self.delivery.openings.retry(left)
 
-        Returns how many records it leaves unanswered.
-        """
+    async def release(self, partitions: frozenset[Partition]) -> int:
+        """Releases partitions by a command of the supervisor; returns how many records have no answer."""
         try:
             left = await self._give_up(partitions)
             await self.consumer.remove(partitions)
@@ -231,9 +233,13 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         return self.delivery.suspects
 
     async def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
-        """Opens assigned partitions."""
+        """Opens assigned partitions; those that cannot be opened now are opened later, and the group goes on."""
         self.positions.hold(assigned)
-        await self._in_callback(self.delivery.open(assigned))
+        await self._in_callback(self._begin_opening(assigned))
+
+    async def _begin_opening(self, assigned: Iterable[Partition]) -> None:
+        if left := await self.delivery.begin_opening(assigned):
+            self.delivery.openings.run(self._in_callback(self.delivery.openings.finish(left)))
 
     async def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:
         """Drains partitions that are taken away, for at most `revoke_s`, and commits for them."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,8 +20,10 @@ _ENDED = "the supervisor has ended"
 class Partitions(Protocol):
     """The partitions that a worker reads by command."""
 
-    async def open(self, partitions: frozenset[Partition]) -> frozenset[Partition]:
-        """Opens partitions; returns those that are read now."""
+    async def open(
+        self, partitions: frozenset[Partition], report: Callable[[frozenset[Partition]], None]
+    ) -> frozenset[Partition]:
+        """Opens partitions; returns those that are read now. `report`: those read while others cannot be opened."""
 
     async def release(self, partitions: frozenset[Partition]) -> int:
         """Drains, commits and releases partitions; returns how many of their records are unanswered."""
@@ -106,7 +108,7 @@ class WorkerLink:
             await asyncio.sleep(_BEAT_S)
 
     async def _open(self, partitions: Partitions, new: frozenset[Partition]) -> None:
-        read = await partitions.open(new)
+        read = await partitions.open(new, lambda read: self._link.send(m.Opened(list(read))))
         self._link.send(m.Opened(list(read), list(new - read)))
         self._link.send(m.Beat(list(partitions.suspects().items())))
 

@@ -467,6 +467,7 @@ async def test_records_of_a_gap_that_were_fetched_before_an_isolation_wait() -> 
 
         reader.getmany = slow  # type: ignore[method-assign]
         await until(lambda: not worker.source.unacknowledged)
+        worker.consumer.pause(group.tops[1])  # until it is opened again
         group.write(1, 5)
         isolated = {("t", 1): (0, "ctr-streamer:careful until 5")}
         group.commits |= {TopicPartition(*partition): at for partition, at in isolated.items()}

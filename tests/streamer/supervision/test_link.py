@@ -106,7 +106,7 @@ class _Partitions:
     may_open: asyncio.Event = field(default_factory=asyncio.Event)
     lost: frozenset[Partition] = frozenset()
 
-    async def open(self, partitions: frozenset[Partition]) -> frozenset[Partition]:
+    async def open(self, partitions: frozenset[Partition], report: object) -> frozenset[Partition]:
         await self.may_open.wait()
         return partitions - self.lost
 

@@ -32,7 +32,7 @@ class Partitions:
     folder: Path
     link: WorkerLink
 
-    async def open(self, partitions: frozenset[Partition]) -> frozenset[Partition]:
+    async def open(self, partitions: frozenset[Partition], report: object) -> frozenset[Partition]:
         commit = asyncio.ensure_future(self.commit(dict.fromkeys(partitions, (1, "running"))))
         if (self.folder / "die").exists():
             await asyncio.sleep(0)
