@@ -45,6 +45,9 @@ ASSIGNOR = StickyPartitionAssignor.name
 # Added partitions are read after this time.
 _METADATA_MAX_AGE_MS = 30_000
 
+# The reply of one broker. A worker holds it twice while it is read.
+_FETCH_BYTES = 2**24
+
 # The reply to a fetch is parsed in the event loop, before live records. A broker returns a larger record anyway.
 _BACKLOG_FETCH_BYTES = 2**18
 
@@ -92,6 +95,7 @@ def _reading_options(settings: Settings) -> dict[str, Any]:
         "auto_offset_reset": "none",
         "fetch_max_wait_ms": source.fetch_max_wait_ms,
         "max_partition_fetch_bytes": source.max_partition_fetch_bytes,
+        "fetch_max_bytes": max(_FETCH_BYTES, source.max_partition_fetch_bytes),
         "isolation_level": "read_committed",
         "metadata_max_age_ms": _METADATA_MAX_AGE_MS,
     }
@@ -135,6 +139,7 @@ def backlog_consumer(settings: Settings) -> AIOKafkaConsumer:
         auto_offset_reset="none",
         fetch_max_wait_ms=source.fetch_max_wait_ms,
         max_partition_fetch_bytes=min(source.max_partition_fetch_bytes, _BACKLOG_FETCH_BYTES),
+        fetch_max_bytes=_FETCH_BYTES,
         isolation_level="read_committed",
     )
 

@@ -19,6 +19,8 @@ from streamer.kafka.decompression import decompress
 
 MAX_BATCH_BYTES = 2**25
 """Largest decompressed batch. Kafka's producers make batches of about 1 MiB at most by default."""
+MAX_RECORD_BYTES = 2**23
+"""Largest record. The bounds of a worker are checked after a chunk of several records."""
 MAX_HEADERS = 10_000
 """Most headers of one record. In memory, an empty header is 36 times as large as in its batch."""
 # aiokafka's reader makes all headers of a record before they can be counted, so it reads smaller batches only.
@@ -66,7 +68,10 @@ class FetchedRecords(PartitionRecords):  # type: ignore[misc]
             raise
         except Exception as error:  # noqa: BLE001  an error of any class would fail the fetches of all partitions
             self._records_iterator = iter(())
-            return _without_content(DamagedLog, self._tp, self.next_fetch_offset, -1, _shown(error))
+            reason = _shown(error)
+            if self._records.last is not None:
+                reason += f"; the batch seems to have the offsets {self._records.last}"
+            return _without_content(DamagedLog, self._tp, self.next_fetch_offset, -1, reason)
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> ConsumerRecord:
         reason = getattr(record, "reason", None)
@@ -77,6 +82,9 @@ class FetchedRecords(PartitionRecords):  # type: ignore[misc]
 
 class Batches(_MemoryRecordsPy):  # type: ignore[misc]
     """The batches of one partition in the reply to a fetch."""
+
+    last: str | None = None
+    """The offsets of the last batch, as its header gives them."""
 
     def has_next(self) -> bool:
         """Whether there is a batch, or bytes that should be one."""
@@ -92,8 +100,12 @@ class Batches(_MemoryRecordsPy):  # type: ignore[misc]
         data = self._next_slice
         if data is None:
             raise CorruptRecordException(f"a batch that is longer than its {self._remaining_bytes} bytes")
+        self.last = None
         batch = super().next_batch()
-        return Batch(data, batch) if isinstance(batch, DefaultRecordBatch) else batch
+        if not isinstance(batch, DefaultRecordBatch):
+            return batch
+        self.last = f"{batch.base_offset} to {batch.next_offset - 1}"
+        return Batch(data, batch)
 
 
 class Batch:
@@ -172,6 +184,8 @@ class Batch:
             if not 0 < size <= len(content) - at:
                 raise CorruptRecordException(f"a record of {size} bytes")
             try:
+                if size > MAX_RECORD_BYTES:
+                    raise ValueError(f"{size} bytes, more than {MAX_RECORD_BYTES}")  # noqa: TRY301
                 age, delta, key, value, headers = record_fields(content[at : at + size])
             except (ValueError, IndexError) as error:
                 yield self._without(after, _shown(error))

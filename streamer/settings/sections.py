@@ -55,7 +55,7 @@ class SourceSettings(Section):
 class CodecSettings(Section):
     """Decoding: bounds of one request."""
 
-    max_record_bytes: int = Field(default=2**20, ge=1024)
+    max_record_bytes: int = Field(default=2**20, ge=1024, le=2**23)
     """Records of more bytes are rejected unparsed."""
     max_candidates: int = Field(default=4096, ge=1)
     """Requests with more candidates are rejected."""

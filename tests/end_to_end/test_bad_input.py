@@ -1,9 +1,18 @@
 """Every kind of bad record between good ones: each has one answer or one dead letter."""
 
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
 import orjson
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
-from tests.end_to_end.conftest import System, request
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.processes.scorer import ScorerProcess
+from streamer.kafka import clients
+from tests.end_to_end.conftest import ANSWER_S, System, request
 
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
 
@@ -106,3 +115,73 @@ def test_with_an_id_in_the_headers_a_bad_record_is_answered(system: System) -> N
     assert answer.json["request_id"] == "h1"
     assert answer.key is None
     assert answer.headers["trace"] == b"\x01\x02"
+
+
+@pytest.mark.slow
+def test_hostile_records_are_dead_lettered_within_the_memory_of_a_worker(system: System, kafka: KafkaBroker) -> None:
+    """A name that is not UTF-8, 50 and 300 MB of spaces in some KB, and a million headers in 6 MB."""
+    odd = [("tr\udcffce", b"\x01"), ("request_id", b"odd")]
+    headers = [("", None)] * 1_000_000
+
+    async def produce() -> None:
+        assert clients.UNAVAILABLE, "the clients are patched"
+        batches: list[tuple[str | None, list[tuple[bytes, list[Any]]]]] = [
+            (None, [(request("odd"), odd), (b"{nonsense", odd[:1])]),
+            *((codec, [(b" " * 50_000_000, [])]) for codec in ("gzip", "lz4", "zstd") for _ in range(4)),
+            ("zstd", [(b" " * 300_000_000, [])]),
+            (None, [(b"headers", headers)]),
+            *(("zstd", [(b" " * 30_000_000, [])]) for _ in range(8)),
+            *(("zstd", [(b" ", headers)]) for _ in range(8)),
+            (None, [(request("good"), [])]),
+        ]
+        for compression, records in batches:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=kafka.bootstrap_servers,
+                compression_type=compression,
+                max_request_size=2**29,
+                max_batch_size=2**29,
+            )
+            await producer.start()
+            for value, own in records:
+                await producer.send_and_wait(system.requests, value, b"u1", headers=own)
+            await producer.stop()
+
+    with system.scorer() as scorer:
+        system.send([request(f"warm {i}") for i in range(50)])
+        system.answers(50)
+        idle = memory(scorer)
+        asyncio.run(produce())
+        answers = {
+            orjson.loads(one.value)["request_id"]: one for one in asyncio.run(received(kafka, system.scores, 52))
+        }
+        letters = asyncio.run(received(kafka, system.dead_letters, 31))
+        used = memory(scorer) - idle
+        assert scorer.stop() == 0
+    assert orjson.loads(answers["odd"].value)["status"] == orjson.loads(answers["good"].value)["status"] == "ok"
+    assert list(answers["odd"].headers) == odd
+    stages = Counter(dict(letter.headers)["dead_letter.stage"] for letter in letters)
+    assert stages == {b"read": 13 + 1 + 8 + 8, b"decode": 1}
+    (nonsense,) = [letter for letter in letters if letter.value == b"{nonsense"]
+    assert nonsense.headers[0] == odd[0]
+    assert used < 200 * 2**20, f"{used / 2**20:.0f} MiB"
+
+
+async def received(kafka: KafkaBroker, topic: str, n: int) -> list[ConsumerRecord]:
+    """The first n records of a topic. Librdkafka reads no header whose name is not UTF-8."""
+    async with asyncio.timeout(ANSWER_S):
+        consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
+        await consumer.start()
+        try:
+            found: list[ConsumerRecord] = []
+            while len(found) < n:
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    found += records
+            return found
+        finally:
+            await consumer.stop()
+
+
+def memory(scorer: ScorerProcess) -> float:
+    """The largest memory of the process so far, in bytes."""
+    status = Path(f"/proc/{scorer.pid}/status").read_text("ascii")
+    return 1024.0 * int(status.split("VmHWM:")[1].split()[0])

@@ -138,6 +138,12 @@ def test_a_batch_that_decompresses_to_too_much_is_unreadable_and_reading_goes_on
     assert found[0].timestamp == 1002, "of the batch"
 
 
+def test_a_record_that_is_too_large_costs_no_other_one() -> None:
+    found = read(batch([RECORDS[0], (b"k", bytes(record_batches.MAX_RECORD_BYTES), []), RECORDS[1]], 4))
+    assert [record.value for record in found] == [RECORDS[0][1], None, RECORDS[1][1]]
+    assert reasons(found) == {FIRST + 1: "ValueError: 8388618 bytes, more than 8388608"}
+
+
 @pytest.mark.parametrize("codec", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", [0, 1, 1000, 300_000])
 def test_decompression_stops_at_its_limit(codec: int, size: int) -> None:
@@ -203,6 +209,7 @@ def test_a_wrong_checksum_ends_the_fetch_with_its_position(at: int) -> None:
     assert offsets(found) == list(range(FIRST, FIRST + 8 * at + 1))
     assert isinstance(found[-1], DamagedLog)
     assert "CRC" in found[-1].reason
+    assert found[-1].reason.endswith(f"the batch seems to have the offsets {FIRST + 8 * at} to {FIRST + 8 * at + 7}")
     assert (found[-1].topic, found[-1].partition) == TOP
 
 
