@@ -66,7 +66,8 @@ class Preparation:
             raise
         except Exception as error:
             # A defect that one version triggers: the version is rejected, the others continue.
-            self.log.exception("version not prepared", model=str(version))
+            trace = not isinstance(error, MemoryError)  # its trace would end the process, which serves well without it
+            self.log.error("version not prepared", model=str(version), error=repr(error), exc_info=trace)  # noqa: TRY400
             failure = PredictError("INTERNAL", f"{version}: internal error: {error!r:.200}")
             self._failed(number, failure)
             raise failure from error
