@@ -1,9 +1,20 @@
 """When a model counts as one that cannot be scored."""
 
+import asyncio
+
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.assembly import Assembly
+from streamer.errors import PredictError
+from streamer.metrics import Metrics
 from streamer.rollout.scoring_health import OUTAGE_S, ScoringHealth
+from streamer.settings import Settings
+from streamer.testing.model_servers import Loaded, VirtualServers
+from streamer.testing.virtual_loop import virtual
+from streamer.types import Availability, ModelVersion
+from tests.streamer.rollout.switching import ONE_SPEC, Worker
 
 
 def test_calls_that_fail_for_long_are_an_outage_until_one_succeeds() -> None:
@@ -78,3 +89,55 @@ def test_no_outage_within_ten_seconds_of_a_scored_call(events: list[tuple[str, f
                 health.poll_failed(now, "x")
         if now - scored_at < OUTAGE_S:
             assert health.outage(now) is None
+
+
+class StoppedServers(VirtualServers):
+    """Servers that answer nothing while `stopped`."""
+
+    stopped = False
+
+    async def available(self, model: str) -> Availability:
+        if self.stopped:
+            raise PredictError("UNAVAILABLE", "refused")
+        return await super().available(model)
+
+
+@virtual
+async def test_a_worker_names_the_outage_of_its_model_servers_and_its_end() -> None:
+    """Under load, by its calls; then idle, by its polls."""
+    servers = StoppedServers([{1: Loaded(ONE_SPEC)}])
+    worker = Worker(servers)
+    await worker.start()
+    await worker.traffic(1.0, every_s=0.1)
+    assert worker.models.outage() is None
+
+    servers.servers[0][1].fault = "UNAVAILABLE"
+    await worker.traffic(OUTAGE_S + 2, every_s=0.1)
+    assert str(worker.models.outage()).startswith("no scores of ctr for 1")
+    servers.servers[0][1].fault = None
+    await worker.traffic(1.0, every_s=0.1)
+    assert worker.models.outage() is None
+
+    servers.stopped = True
+    await asyncio.sleep(OUTAGE_S + 2)  # of the virtual clock
+    assert str(worker.models.outage()).endswith("UNAVAILABLE: refused")
+    servers.stopped = False
+    await asyncio.sleep(1.0)
+    assert worker.models.outage() is None
+
+
+@virtual
+async def test_one_of_two_models_without_scores_is_no_outage() -> None:
+    settings = Settings.model_validate({"predictor": {"models": ["ctr", "cvr"]}})
+    loop = asyncio.get_running_loop()
+    assembly = Assembly(settings, Metrics(), structlog.get_logger(), loop.time, lambda work, _: loop.create_task(work))
+    models = assembly.models(VirtualServers([{1: Loaded(ONE_SPEC)}]), None)
+    failure = PredictError("UNAVAILABLE", "refused")
+    for names in (("cvr",), ("ctr", "cvr")):
+        assert models.outage() is None
+        for name in names:
+            models.call_failed(ModelVersion(name, 1), failure)
+        await asyncio.sleep(OUTAGE_S)
+        for name in names:
+            models.call_failed(ModelVersion(name, 1), failure)
+    assert models.outage() == "no scores of ctr for 10 s: UNAVAILABLE: refused"
