@@ -6,7 +6,7 @@ aiokafka 0.14 has v0 to v5, which contain no ids. Brokers have v10 since Kafka 2
 from typing import Any
 from zlib import crc32
 
-from aiokafka.errors import KafkaConnectionError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
 
@@ -90,7 +90,8 @@ async def topic_fingerprint(consumer: Any, topic: str) -> int:
         response = await client.send(node, _DescribeTopic(topic))
     except NotImplementedError:
         return 0
-    ((code, _, high, low, *_),) = response.topics
-    if code:
-        raise for_code(code)(topic)
-    return crc32(f"{high} {low}".encode()) or 1 if high or low else 0
+    for code, _, high, low, *_ in response.topics:
+        if code:
+            raise for_code(code)(topic)
+        return crc32(f"{high} {low}".encode()) or 1 if high or low else 0
+    raise KafkaError(f"the broker describes no topic {topic}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as Top
+from aiokafka.admin import AIOKafkaAdminClient
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
@@ -16,7 +17,7 @@ from tests.end_to_end.conftest import ANSWER_S, System, request
 
 pytestmark = pytest.mark.kafka
 
-Supervised = dict[str, int]
+Changes = dict[str, object]
 
 
 @pytest.fixture
@@ -45,13 +46,27 @@ def _answered(system: System, names: set[str], count: int) -> None:
     assert names <= set(found), f"{len(names - set(found))} of {len(names)} requests have no answer"
 
 
+def _committed(system: System) -> int:
+    """The group's committed offset; below 0 without a commit."""
+
+    async def ask() -> int:
+        admin = AIOKafkaAdminClient(bootstrap_servers=system.bootstrap)
+        await admin.start()
+        try:
+            top = Top(system.requests, 0)
+            found = await admin.list_consumer_group_offsets(str(system.settings["kafka.group_id"]), partitions=[top])
+        finally:
+            await admin.close()
+        return found[top].offset if top in found else -1
+
+    return asyncio.run(ask())
+
+
 def _lag(system: System) -> int:
     """As `kafka-consumer-groups.sh --describe` calculates it."""
-    reader = Consumer({"bootstrap.servers": system.bootstrap, "group.id": system.settings["kafka.group_id"]})
-    top = TopicPartition(system.requests, 0)
+    reader = Consumer({"bootstrap.servers": system.bootstrap, "group.id": "reads nothing"})
     try:
-        (committed,) = reader.committed([TopicPartition(system.requests, 0)], timeout=60)
-        return int(reader.get_watermark_offsets(top, timeout=60)[1] - committed.offset)
+        return int(reader.get_watermark_offsets(TopicPartition(system.requests, 0), timeout=60)[1] - _committed(system))
     finally:
         reader.close()
 
@@ -82,16 +97,16 @@ def _said(scorer: ScorerProcess, text: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("supervised", [{}, {"supervisor__workers": 1}], ids=["alone", "supervised"])
+@pytest.mark.parametrize("changes", [{}, {"supervisor__workers": 1}], ids=["alone", "supervised"])
 def test_records_that_retention_deleted_are_named_once_and_the_others_answered(
-    system: System, admin: AdminClient, supervised: Supervised
+    system: System, admin: AdminClient, changes: Changes
 ) -> None:
     _send(system, "old", 150)
     names = _send(system, "kept", 150)
     _commit(system, 100)
     (deleted,) = admin.delete_records([TopicPartition(system.requests, 0, 150)]).values()
     deleted.result(60)
-    with system.scorer(source__start_at="latest", **supervised) as scorer:
+    with system.scorer(source__start_at="latest", **changes) as scorer:
         _answered(system, names, 150)
         assert scorer.metric("streamer_source_skipped_records_total", reason="deleted") == 50
         assert scorer.stop() == 0
@@ -101,11 +116,16 @@ def test_records_that_retention_deleted_are_named_once_and_the_others_answered(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [5, 60])
-@pytest.mark.parametrize("supervised", [{}, {"supervisor__workers": 1}], ids=["alone", "supervised"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"supervisor__workers": 1}, {"delivery__guarantee": "exactly_once"}, {"delivery__guarantee": "at_most_once"}],
+    ids=["alone", "supervised", "exactly_once", "at_most_once"],
+)
 def test_a_topic_is_created_again_under_a_running_scorer(
-    system: System, admin: AdminClient, supervised: Supervised, count: int
+    system: System, admin: AdminClient, changes: Changes, count: int
 ) -> None:
-    with system.scorer(source__start_at="latest", **supervised) as scorer:
+    with system.scorer(source__start_at="latest", **changes) as scorer:
+        _until(lambda: _committed(system) >= 0)
         _answered(system, _send(system, "old", 30), 30)
         _until(lambda: _lag(system) == 0)
         admin.delete_topics([system.requests])[system.requests].result(60)
@@ -131,12 +151,13 @@ def _create(admin: AdminClient, topic: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("supervised", [{}, {"supervisor__workers": 2}], ids=["alone", "supervised"])
+@pytest.mark.parametrize("changes", [{}, {"supervisor__workers": 2}], ids=["alone", "supervised"])
 def test_requests_in_an_added_partition_are_answered_within_a_minute(
-    system: System, admin: AdminClient, supervised: Supervised
+    system: System, admin: AdminClient, changes: Changes
 ) -> None:
     _send(system, "before", 40)
-    with system.scorer(source__start_at="latest", **supervised) as scorer:
+    with system.scorer(source__start_at="latest", **changes) as scorer:
+        _until(lambda: _committed(system) >= 0)
         _answered(system, _send(system, "first", 3), 3)
         partitions = NewPartitions(system.requests, 2)
         admin.create_partitions([partitions])[system.requests].result(60)

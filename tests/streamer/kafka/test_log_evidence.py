@@ -33,6 +33,7 @@ def parse_of_release_0_1(text: str) -> list[str]:
     return text.removeprefix(PREFIX).split()
 
 
+@settings(max_examples=40)
 @given(MARKS, EVIDENCE, RANGES)
 def test_metadata_keeps_mark_evidence_and_ranges(
     mark: Mark, evidence: Evidence, ranges: answered_ranges.Ranges
@@ -41,6 +42,7 @@ def test_metadata_keeps_mark_evidence_and_ranges(
     assert (Mark.parse(text), Evidence.parse(text), found) == (mark, evidence, ranges)
 
 
+@settings(max_examples=40)
 @given(MARKS, EVIDENCE)
 def test_earlier_workers_read_the_same_words(mark: Mark, evidence: Evidence) -> None:
     assert parse_of_release_0_1(f"{mark}{evidence}") == parse_of_release_0_1(str(mark))
@@ -75,7 +77,7 @@ def test_no_metadata_breaks_an_opening(metadata: str, offset: int, first: int, i
     assert len(str(detector.mark(("t", 0), position.offset))) < 200
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(ANY_TEXT | ANY_TEXT.map(lambda text: PREFIX + text), st.integers(0, 12))
 def test_a_partition_with_any_metadata_is_opened_and_answered_to_its_end(metadata: str, offset: int) -> None:
     async def read() -> None:

@@ -192,3 +192,20 @@ async def test_a_member_shares_the_group_with_a_worker_of_version_0_1(
         await until(lambda: len(worker.assignment()) == 4)
     finally:
         await worker.stop()
+
+
+async def test_no_tool_commits_for_a_group_at_work(kafka: KafkaBroker, fresh_topic: FreshTopic) -> None:
+    """So an operator's reset never moves the position of a running worker."""
+    topic = fresh_topic()
+    settings = settings_of(kafka, topic)
+    top = TopicPartition(topic, 0)
+    async with joined(settings):
+        tool = AIOKafkaConsumer(**clients.client_options(settings), group_id=settings.kafka.group_id)
+        await tool.start()
+        try:
+            tool.assign([top])
+            with pytest.raises(KafkaError):
+                await tool.commit({top: (3, "")})
+        finally:
+            await tool.stop()
+        assert await groups.commits_of(settings, [top]) == {}

@@ -168,7 +168,7 @@ async def test_a_topic_is_created_again_under_a_running_worker(is_supervised: bo
         group.recreate()
         produce(group, 0, [NEW] * count)
         produce(group, 1, [NEW])
-        await asyncio.sleep(60.0)
+        await asyncio.sleep(25.0)
         assert worker.lag("records") == 0
     answers = Counter(worker.answered)
     assert answers[0, OLD] == 100
@@ -191,7 +191,7 @@ async def test_a_topic_is_created_again_while_partitions_move(is_supervised: boo
     assert group.plain_commit(0) == (100, "ctr-streamer:clean")
     produce(group, 0, [NEW] * count)
     async with started(group, is_supervised=is_supervised, start_at="latest") as worker:
-        await asyncio.sleep(60.0)
+        await asyncio.sleep(5.0)
     assert Counter(worker.answered) == {(0, NEW): count}
 
 
@@ -203,7 +203,7 @@ async def test_a_truncated_log_is_read_from_its_beginning(is_supervised: bool) -
         await asyncio.sleep(5.0)
         group.truncate(0, 60)
         produce(group, 0, [NEW] * 3)
-        await asyncio.sleep(60.0)
+        await asyncio.sleep(15.0)
         assert worker.metric("position_resets_total", reason="truncated") == 1
         assert worker.lag("records") == 0
     assert Counter(worker.answered) == {(0, OLD): 160, (0, NEW): 3}
