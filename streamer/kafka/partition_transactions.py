@@ -89,7 +89,7 @@ class PartitionTransactions:
         """
         context = self.context
         try:
-            if self.ready:
+            if self.ready or self._passed() is not None:
                 await self._resolve()
             offsets = context.offsets.prefix(self.partition, self.ready)[: context.settings.max_transaction_records]
             end = offsets[-1] + 1 if offsets else self._passed()
@@ -127,8 +127,7 @@ class PartitionTransactions:
 
     def _passed(self) -> int | None:
         """An offset to commit without a message, as behind the end of another transaction."""
-        is_idle = not self.ready and self._in_doubt is None
-        return self.context.offsets.committable().get(self.partition) if is_idle else None
+        return None if self.ready else self.context.offsets.committable().get(self.partition)
 
     async def _transact(self, producer: Producer, offsets: Sequence[int], end: int, metadata: str) -> bool:
         """Runs a transaction; False if a message or a batch was too large for its topic."""

@@ -72,8 +72,9 @@ class Positions:
         if now - self._passed_at < _PASS_S:
             return
         self._passed_at = now
+        opened, closing = self.delivery.partitions, self.delivery.closing
         for top in self.consumer.assignment():
-            if top in self.delivery.partitions and top not in self.delivery.closing and top not in just_read:
+            if top in opened and top not in closing and top not in just_read:
                 self.offsets.passed(top, await self.consumer.position(top))
 
     async def watch(self) -> None:

@@ -39,6 +39,7 @@ class World:
         self.group = FakeGroup("t", partitions)
         self.answers: list[bytes] = []
         self.latest: dict[Partition, Producer] = {}
+        self.failures_without_answer = 0
 
     @property
     def is_all_committed(self) -> bool:
@@ -77,7 +78,8 @@ class Producer:
         await asyncio.sleep(rng.uniform(0.001, 0.05))
         if self._world.latest[self._partition] is not self:
             raise ProducerFenced
-        outcome = rng.random()
+        outcome = 0.0 if self._world.failures_without_answer and not self._sent else rng.random()
+        self._world.failures_without_answer -= outcome == 0.0
         if outcome < 0.05:
             raise KafkaError("aborted")
         self._world.group.commit(self._offsets)
@@ -221,4 +223,23 @@ async def test_a_commit_that_was_deleted_with_its_topic_is_no_sign_of_another_wo
         rng.value = 0.5
         await asyncio.sleep(5.0)
         assert world.answers == [b"0/0", b"0/1"]
+        worker.die()
+
+
+@virtual
+async def test_a_failed_transaction_without_answers_does_not_stop_an_isolated_partition() -> None:
+    world = World(Fixed(), 1)
+    for _ in range(3):
+        world.group.produce(0, b"r", -1)
+        world.group.end_transaction(0)
+    world.group.commits[world.group.tops[0]] = (0, "ctr-streamer:careful until 6")
+    world.failures_without_answer = 2
+    async with asyncio.TaskGroup() as tasks:
+        worker = Worker(world, tasks)
+        await worker.source.open(frozenset({("t", 0)}))
+        assert worker.source.delivery.is_isolating
+        await asyncio.sleep(20.0)
+        assert world.answers == [b"0/0", b"0/2", b"0/4"]
+        assert world.failures_without_answer == 0
+        assert world.is_all_committed
         worker.die()
