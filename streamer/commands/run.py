@@ -42,7 +42,8 @@ def run(
         if value is not None:
             os.environ[f"STREAMER_SUPERVISOR__{name}"] = str(value)
     settings = load_settings(config)
-    check_files(settings)
+    if settings.supervisor.link is None:  # else the supervisor has read them
+        check_files(settings)
     replace_stderr(LOG_LINES_DROPPED.inc)
     # gRPC's own lines are no JSON, have no limit, and its thread waits for a reader that stalls. Its errors have the
     # same texts.

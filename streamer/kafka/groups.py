@@ -42,10 +42,9 @@ async def check_group(settings: Settings) -> None:
         ConfigError: a broker rejects the connection, the group, its transactional ids or
             `delivery.transaction_timeout_ms`.
     """
-    is_transactional = settings.delivery.guarantee == "exactly_once"
     async with clients.started(clients.protocol_client(settings), settings) as client, _answers(settings):
-        coordinator = await client.coordinator_lookup(CoordinationType.GROUP, settings.kafka.group_id)
-        if is_transactional:
+        await client.coordinator_lookup(CoordinationType.GROUP, settings.kafka.group_id)
+        if settings.delivery.guarantee == "exactly_once":
             transactional_id = clients.transactional_id(settings, (settings.source.topic, 0))
             coordinator = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
             timeout_ms = settings.delivery.transaction_timeout_ms
@@ -72,7 +71,10 @@ async def check_membership(settings: Settings) -> None:
         limits = await rejections.limits_of(client, coordinator)
         if not rejections.is_session_accepted(kafka.session_timeout_ms, limits):
             raise ConfigError(rejections.session_timeout(kafka.session_timeout_ms, limits))
-        group = DescribedGroup.of(await client.send(coordinator, DescribeGroup(kafka.group_id)))
+        try:
+            group = DescribedGroup.of(await client.send(coordinator, DescribeGroup(kafka.group_id)))
+        except NotImplementedError:  # brokers before Kafka 2.4
+            return
         if group.is_stable and (group.protocol_type, group.protocol) != ("consumer", clients.ASSIGNOR):
             raise ConfigError(rejections.other_members(kafka.group_id, clients.ASSIGNOR, group))
 

@@ -24,7 +24,7 @@ async def limits_of(client: AIOKafkaClient, node: int) -> Limits:
     request = DescribeConfigsRequest([(_BROKER, str(node), [_LEAST_SESSION, _MOST_SESSION, _MOST_TRANSACTION])])
     try:
         reply = await client.send(node, request)
-    except KafkaError:
+    except (KafkaError, NotImplementedError):  # the second by brokers that do not know the request
         return {}
     return {entry[0]: int(entry[1]) for resource in reply.resources for entry in resource[4] if entry[1]}
 

@@ -265,15 +265,15 @@ def test_a_rejected_scorer_logs_the_reason_in_one_line_and_exits(
 
 
 async def test_secrets_are_not_visible(scorer: Callable[..., ScorerProcess]) -> None:
-    """Two workers with debug logs: no page, log or process list has the password."""
-    with scorer(supervisor__workers=2, supervisor__standby=0, kafka__sasl_mechanism="PLAIN") as running:
+    """Two workers and a standby with debug logs: no page, log or process list has the password."""
+    with scorer(supervisor__workers=2, kafka__sasl_mechanism="PLAIN") as running:
         found = {}
         for path in ("/healthz", "/readyz", "/metrics", "/status", "/config", "/model"):
             status, found[path] = await ask(f"127.0.0.1:{running.port}", path, token=TOKEN)
             assert status == 200, path
         supervisor = psutil.Process(running.pid)
         workers = supervisor.children(recursive=True)
-        assert len(workers) == 2
+        assert len(workers) == 3, "two and a standby"
         found["process list"] = str([one.cmdline() for one in (supervisor, *workers)])
         assert running.stop() == 0
     found["log"] = running.log_path.read_text()
