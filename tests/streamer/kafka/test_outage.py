@@ -518,3 +518,17 @@ async def test_a_busy_event_loop_slows_the_backlog() -> None:
     quiet, busy = rates
     assert busy < 0.6 * quiet
     assert busy > 20, "but it goes on"
+
+
+@virtual
+async def test_a_gap_that_cannot_be_read_delays_no_other_gap() -> None:
+    group = WatchedGroup(partitions=2)
+    group.write(0, OLD, age_s=OLD_S)
+    group.write(1, OLD, age_s=OLD_S)
+    group.damaged[group.tops[0]] = 100
+    async with started(group) as worker:
+        await until(lambda: len(group.answered) == OLD + 100)
+        assert worker.metric("unreadable_partitions", partition="0") == 1
+        del group.damaged[group.tops[0]]
+        await group.settle()
+    assert once(group)

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 from structlog import get_logger
 from structlog.testing import capture_logs
 
@@ -64,3 +64,28 @@ def test_the_error_of_a_replaced_producer_is_logged_and_ends_no_other_task(error
     assert [line["error"] for line in lines if line["event"] == "a replaced producer ended with an error"] == [
         repr(error)
     ]
+
+
+def test_a_batch_limit_that_has_shrunk_grows_without_a_restart() -> None:
+    made: list[int] = []
+
+    @virtual
+    async def run() -> None:
+        clients: list[Any] = [Client(rejects=MessageSizeTooLargeError()), Client(), Client()]
+
+        def new(size: int) -> AIOKafkaProducer:
+            made.append(size)
+            return cast(AIOKafkaProducer, clients[len(made) - 1])
+
+        async with TaskOwner().running() as tasks:
+            sink = Sink(new, Settings().sink, Metrics(), get_logger(), tasks.spawn)
+            await sink.start()
+            for _ in range(1001):
+                await sink.publish(Origin("requests", 0, 0), b"k", b"answer", [("trace", b"1")])
+            await asyncio.sleep(1.0)  # of the virtual clock
+            assert clients[1].is_stopped
+            await sink.publish(Origin("requests", 0, 0), b"k", b"answer", [])
+            await sink.stop()
+
+    run()
+    assert made == [2**19, 2**18, 2**19]
