@@ -40,7 +40,7 @@ class DamagedPartitions:
                 consumer.resume(top)
 
     def readable(self, consumer: Any, found: Iterable[Sequence[ConsumerRecord]]) -> list[ConsumerRecord]:
-        """The records of a fetch, by partition; pauses the partitions that cannot be read from here on."""
+        """The records of a fetch, given by partition; pauses the partitions that it cannot read."""
         records: list[ConsumerRecord] = []
         for of_partition in found:
             *before, last = of_partition

@@ -59,7 +59,9 @@ class Opening:
     async def starts(
         self, new: Sequence[Partition], written: Written, each_s: float
     ) -> tuple[Mapping[Partition, Start], Failures]:
-        """Where to begin in each partition that can be opened now; a commit has marked them as `running`.
+        """Where to begin in each partition that can be opened now.
+
+        A commit has marked these partitions as `running`.
 
         Args:
             written: the commits of earlier attempts; this one's are added.

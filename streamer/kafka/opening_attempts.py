@@ -83,7 +83,7 @@ class OpeningAttempts:
             task.cancel()
 
     async def until_ended(self, partitions: Iterable[Partition]) -> None:
-        """Waits until no attempt for these partitions goes on or will follow; an attempt has one more second."""
+        """Waits until the attempts for these partitions have ended, at most a second each."""
         end = asyncio.get_running_loop().time() + RETRY_S
         left = [partition for partition in partitions if partition in self._ended]
         for attempt in {self._running[partition] for partition in left if partition in self._running}:
@@ -140,7 +140,7 @@ class OpeningAttempts:
 async def each(
     partitions: Iterable[Partition], work: Callable[[Partition], Awaitable[object]], seconds: float
 ) -> dict[Partition, Exception]:
-    """Runs the work for all partitions at the same time, each within the seconds; returns those that failed."""
+    """Runs the work for all partitions, each within the seconds; returns those that failed."""
 
     async def one(partition: Partition) -> Exception | None:
         try:

@@ -1,4 +1,4 @@
-"""Reads the records of a fetch. A position that cannot be read becomes a value with a reason.
+"""Reads the records of a fetch. An unreadable position becomes a value with a reason.
 
 aiokafka's reader raises errors of many classes without a position, and decompresses batches of any size. Here it reads
 the usual batches only.
@@ -42,7 +42,7 @@ class UnreadableRecord(ConsumerRecord):  # type: ignore[misc]  # aiokafka has no
 
 @dataclass
 class DamagedLog(UnreadableRecord):
-    """The position from which nothing can be read now. Another replica may still have the records."""
+    """The position from which nothing can be read now. Another replica may have the records."""
 
 
 class Parsed(NamedTuple):
@@ -59,7 +59,7 @@ class Parsed(NamedTuple):
 
 
 class FetchedRecords(PartitionRecords):  # type: ignore[misc]
-    """The records of one partition in the reply to a fetch. It raises nothing: see `UnreadableRecord`."""
+    """The records of one partition in the reply to a fetch. Unreadable ones raise nothing."""
 
     def __next__(self) -> ConsumerRecord:
         try:

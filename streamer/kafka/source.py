@@ -233,7 +233,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         return self.delivery.suspects
 
     async def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
-        """Opens assigned partitions; those that cannot be opened now are opened later, and the group goes on."""
+        """Opens assigned partitions; those that cannot be opened now are opened later."""
         self.positions.hold(assigned)
         await self._in_callback(self._begin_opening(assigned))
 

@@ -23,7 +23,10 @@ class Partitions(Protocol):
     async def open(
         self, partitions: frozenset[Partition], report: Callable[[frozenset[Partition]], None]
     ) -> frozenset[Partition]:
-        """Opens partitions; returns those that are read now. `report`: those read while others cannot be opened."""
+        """Opens partitions; returns those that are read now.
+
+        `report` is called with those that are read while others cannot be opened.
+        """
 
     async def release(self, partitions: frozenset[Partition]) -> int:
         """Drains, commits and releases partitions; returns how many of their records are unanswered."""

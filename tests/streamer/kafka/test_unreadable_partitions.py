@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import structlog
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer
-from confluent_kafka import TopicPartition as Position
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 from structlog.testing import capture_logs
 
@@ -128,7 +128,8 @@ def damage(folder: Path) -> None:
 async def test_partitions_without_a_leader_delay_no_other_one(tmp_path: Path) -> None:
     with KafkaCluster(tmp_path, config=_IMPATIENT) as cluster:
         copies = NewTopic(TOPIC, num_partitions=3, replica_assignment=[[1], [2], [3]])
-        admin_client(cluster.internal_servers).create_topics([copies])[TOPIC].result(60)
+        admin = admin_client(cluster.internal_servers)
+        admin.create_topics([copies])[TOPIC].result(60)
         bootstrap = ",".join(node.bootstrap_servers for node in cluster.nodes[:2])
         produce(cluster.bootstrap_servers, 0, 1, 2)
         kill(cluster.nodes[2], bootstrap)
@@ -176,10 +177,14 @@ async def test_an_operator_can_pass_over_a_damage(tmp_path: Path) -> None:
         assert "CRC" in line["error"]
         assert line["error"].endswith("offsets 3 to 4")
         # As `kafka-consumer-groups.sh --reset-offsets --to-offset 5 --execute`, while the group has no members.
-        group = worker.settings.kafka.group_id
-        reset = ConsumerGroupTopicPartitions(group, [Position(TOPIC, 1, 5)])
-        (done,) = admin_client(bootstrap).alter_consumer_group_offsets([reset]).values()
-        done.result(60)
+        settings = worker.settings
+        operator = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap, group_id=settings.kafka.group_id, enable_auto_commit=False
+        )
+        await operator.start()
+        operator.assign([TopicPartition(TOPIC, 1)])
+        await operator.commit({TopicPartition(TOPIC, 1): 5})
+        await operator.stop()
         async with working(bootstrap) as worker:
             await worker.until_read((1, 5))
             assert worker.read == [(1, 5)]
