@@ -96,9 +96,10 @@ class ModelController:
         if verdict := self._guard.scored(version, ctr):
             self._enter(events.JudgedBad(version.version, verdict))
 
-    def is_unknown(self, version: ModelVersion) -> bool:
-        """Whether the number names an object that could not be prepared: it must not be called."""
-        return version.version in self._preparation.unknown
+    def check_known(self, version: ModelVersion) -> None:
+        """Raises PredictError if another object has replaced the version and cannot be prepared."""
+        if version.version in self._preparation.unknown:
+            raise PredictError("FAILED_PRECONDITION", f"{version} was replaced by a version that cannot be prepared")
 
     def failed(self, version: ModelVersion, error: PredictError) -> None:
         """A call failed; a new version is judged by it if it may be its own fault."""

@@ -82,7 +82,8 @@ class Preparation:
         """
         try:
             reason = await self.preparer.difference(version)
-        except PredictError:
+        except Exception:
+            self.log.exception("version not compared", model=str(version))
             self.suspect()
             return None
         if reason is None:

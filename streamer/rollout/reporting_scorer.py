@@ -33,9 +33,8 @@ class ReportingScorer:
         Raises:
             PredictError: as `Predictor.score`, or a defect of this program.
         """
-        if self.models.of_version(version).is_unknown(version):
-            raise PredictError("FAILED_PRECONDITION", f"{version} was replaced by a version that cannot be prepared")
         try:
+            self.models.of_version(version).check_known(version)
             ctr = await self.scorer.score(version, inputs, deadline.remaining(self.clock()))
         except VersionGoneError as error:
             self.models.call_failed(version, error)

@@ -47,8 +47,6 @@ FAULTS = [
     BadReplyError("INVALID_REPLY", "ctr/3: its feature_spec signature returned no string"),
     PredictError("FAILED_PRECONDITION", "Could not find variable"),
     IndexError("tuple index out of range"),
-    MemoryError(),
-    RecursionError("maximum recursion depth exceeded"),
 ]
 
 

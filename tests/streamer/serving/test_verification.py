@@ -218,7 +218,7 @@ def test_the_error_of_a_spec_with_many_faults_stays_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xfe", b"name: \xff", b"name: 2026-13-45", b"[" * 10_000, b"name: !!python/object:x {}", b""]
+    "content", [b"\xff\xfe", b"name: \xff", b"name: 2026-13-45", b"[" * 500, b"name: !!python/object:x {}", b""]
 )
 def test_a_spec_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "spec.yaml"
