@@ -40,7 +40,7 @@ class SourceSettings(Section):
     """Reading pauses at this many unacknowledged records (received, answer not acknowledged by the broker yet)."""
     max_partition_share: float = Field(default=0.5, gt=0, le=1)
     """One of several partitions is paused when it has this share of `max_unacknowledged_records`."""
-    max_unacknowledged_bytes: int = Field(default=32 * 2**20, ge=1)
+    max_unacknowledged_bytes: int = Field(default=16 * 2**20, ge=1)
     """Reading pauses above this many bytes of unacknowledged records."""
     backlog: Literal["answer", "skip"] = "answer"
     """Requests that are older than `budget_ms` when a partition is opened: `answer` them, or `skip` and count them."""

@@ -59,9 +59,9 @@ def _large_ids(i: int) -> bytes:
         (_large_ad_ids, 150),
         (_many_candidates, 150),
         (_many_texts, 150),
-        (_many_lists, 100),
+        (_many_lists, 40),
         (_columns, 100),
-        (_damaged, 100),
+        (_damaged, 40),
         (_large_ids, 150),
     ],
 )
