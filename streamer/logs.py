@@ -18,6 +18,18 @@ _MAX_EVENTS = 1000
 _MAX_EVENT_LENGTH = 200  # libraries put names and data into their texts
 
 
+def printable(text: str, *, keep_lines: bool = False) -> str:
+    """The text of others for a terminal, with each unprintable character as its escape (`\\x1b`).
+
+    Unprintable are control characters, also those above 127, changes of the writing direction, lone surrogates, and
+    line ends unless `keep_lines`.
+    """
+    if text.isprintable():
+        return text
+    kept = "\n" if keep_lines else ""
+    return "".join(one if one.isprintable() or one in kept else ascii(one)[1:-1] for one in text)
+
+
 class RateLimit(logging.Filter):
     """Limits each event to 20 lines in 10 s, so that a frequent failure does not fill the disk.
 
@@ -72,6 +84,11 @@ def _error_of(record: logging.LogRecord) -> BaseException | None:
     return found[1] if isinstance(found, tuple) else found
 
 
+def _escape(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Texts of records and servers must not control the terminal; JSON escapes them anyway."""
+    return {key: printable(value, keep_lines=True) if isinstance(value, str) else value for key, value in event.items()}
+
+
 def configure(settings: ServiceSettings) -> FilteringBoundLogger:
     """Configures the logs of the scorer and of its libraries alike; returns a logger."""
     shared: list[structlog.typing.Processor] = [
@@ -91,6 +108,7 @@ def configure(settings: ServiceSettings) -> FilteringBoundLogger:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                *([] if settings.log_format == "json" else [_escape]),
                 renderer,
             ],
         )

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from streamer.commands import check_config, dlq, explain, model, run, topics
-from streamer.commands.terminal import printable
 from streamer.errors import ConfigError, StreamerError
+from streamer.logs import printable
 from streamer.settings.table import settings_table
 
 app = typer.Typer(

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from streamer.commands.local_files import check_files
 from streamer.commands.options import Config
-from streamer.commands.terminal import printable
 from streamer.errors import StreamerError, UnreachableError
+from streamer.logs import printable
 from streamer.settings import Settings, load_settings
 
 _RETRIES_S, _RETRY_S = 10.0, 1.0

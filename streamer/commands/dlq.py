@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.commands.options import Config
-from streamer.commands.terminal import printable
 from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.dead_letters import UNREADABLE_STAGE, DeadLetterFilter, StoredDeadLetter
+from streamer.logs import printable
 from streamer.settings import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="List, show and replay dead letters.")

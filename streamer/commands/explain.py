@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from streamer.commands.options import Config
-from streamer.commands.terminal import printable
 from streamer.errors import ConfigError, InvalidRequestError
 from streamer.features import Cross, Layout
 from streamer.features.hashing import canonical, to_float
 from streamer.features.kinds import Bucketised, Feature, MultiValued, Numeric
 from streamer.features.paths import column_getter, getter
 from streamer.features.spec import Group
+from streamer.logs import printable
 from streamer.settings import Settings, load_settings
 from streamer.types import F32, F64, I32, BadRecord, BatchInputs, BidRequest, EncodedRequest, ModelVersion
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streamer.commands.terminal import printable
 from streamer.errors import StreamerError
+from streamer.logs import printable
 from streamer.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Show and select the model versions of a running worker.")

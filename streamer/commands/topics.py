@@ -5,7 +5,7 @@ import asyncio
 import typer
 
 from streamer.commands.options import Config
-from streamer.commands.terminal import printable
+from streamer.logs import printable
 from streamer.settings import load_settings
 
 app = typer.Typer(help="Topics.", no_args_is_help=True)

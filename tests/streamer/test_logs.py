@@ -74,3 +74,13 @@ def test_the_trace_of_a_memory_error_is_the_last_line(
     assert f"{lacking.__name__}: of 1 GB" in first["exception"]
     assert exits == ([1] if lacking is MemoryError else [])
     assert [line["event"] for line in rest] == ["out of memory, this process ends at once"] * len(exits)
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_no_line_controls_the_terminal(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
+    log = configure(ServiceSettings.model_validate({"log_format": log_format}))
+    log.warning("rejected\x1b[2J", error="\x1b]0;pwned\x07", detail="a \x9b31m b", at=["\x1b[3m"])
+    logging.getLogger("aiokafka").error("broker says %s", "\x1b[31m")
+    written = capsys.readouterr().err
+    assert len(written.splitlines()) == 2
+    assert written.replace("\n", "").isprintable()
