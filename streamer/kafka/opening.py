@@ -52,7 +52,7 @@ class Opening:
     metrics: Metrics
     log: FilteringBoundLogger
     evidence: dict[Partition, Evidence] = field(default_factory=dict)
-    """Of the partitions that this process has opened, also earlier."""
+    """Of the partitions that this process has tried to open, also earlier."""
     out_of_range: set[Partition] = field(default_factory=set)
     """Partitions whose commit the brokers have rejected as a position."""
 
@@ -148,8 +148,8 @@ class Opening:
                 is_out_of_range = tuple(top) in self.out_of_range
                 found[top] = position_of(*commits[top], log, is_out_of_range=is_out_of_range)
             else:
-                # This process may have read it before its commit was deleted with its topic.
-                known = [Evidence(self.evidence[top].topic)] if top in self.evidence else []
+                # This process may have read it before its commit was deleted with its topic, or its commit has failed.
+                known = [self.evidence[top]] if top in self.evidence else []
                 start_at = self.settings.source.start_at
                 found[top] = without_commit(top.partition, log, [*others, *known], count, start_at)
         return found

@@ -38,6 +38,7 @@ class Worker:
         self.answered: list[tuple[int, bytes]] = []
         self.answers = asyncio.Event()
         self.answers.set()
+        self.failing_commits = 0
         clock = asyncio.get_running_loop().time
         consumer: Any = FakeConsumer(group, is_member=not is_supervised)
         self.consumer = AssignedConsumer(consumer, self._commit) if is_supervised else consumer
@@ -73,6 +74,9 @@ class Worker:
         self.running.append(self.tasks.create_task(work))
 
     async def _commit(self, offsets: Offsets) -> bool:
+        if self.failing_commits:
+            self.failing_commits -= 1
+            raise ConnectionError("no coordinator")
         self.group.commit({TopicPartition(*partition): at for partition, at in offsets.items()})
         return True
 
@@ -254,6 +258,20 @@ async def test_all_members_of_a_first_start_begin_at_the_end() -> None:
         produce(group, 3, [NEW])
         await asyncio.sleep(5.0)
     assert worker.answered == [(3, NEW)]
+
+
+@virtual
+async def test_a_first_start_whose_commit_fails_begins_at_the_end() -> None:
+    group = FakeGroup("t", 2)
+    produce(group, 0, [OLD] * 40)
+    async with started(group, is_supervised=True, start_at="latest") as worker:
+        await worker.source.release(frozenset({("t", 0), ("t", 1)}))
+        group.commits.clear()
+        worker.failing_commits = 2
+        await worker.open(0, 1)
+        produce(group, 0, [NEW])
+        await asyncio.sleep(5.0)
+    assert worker.answered == [(0, NEW)]
 
 
 @both
