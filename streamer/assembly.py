@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from streamer.errors import ConfigError
 from streamer.kafka import clients, groups
 from streamer.kafka.backlog import Backlog
 from streamer.kafka.backpressure import Backpressure
@@ -83,8 +84,17 @@ class Assembly:
         return Predictor(self.settings.predictor, self.metrics, self.clock, self.log)
 
     def cache(self) -> ScoreCache | None:
-        """The score cache; None if `cache.enabled` is false."""
-        return ScoreCache(self.settings.cache) if self.settings.cache.enabled else None
+        """The score cache; None if `cache.enabled` is false.
+
+        Raises:
+            ConfigError: this machine cannot have so much memory.
+        """
+        if not self.settings.cache.enabled:
+            return None
+        try:
+            return ScoreCache(self.settings.cache)
+        except (MemoryError, ValueError) as error:
+            raise ConfigError(f"cache.max_bytes: {error}") from error
 
     def models(self, servers: ControlServers, cache: ScoreCache | None) -> ModelRegistry:
         """The models of the settings. `servers`: a `Predictor.control`, or a fake."""

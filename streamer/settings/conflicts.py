@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from streamer.settings.loading import Settings
 
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
-_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\],]+)"
+_LABEL = r"[^\s:/\[\],.]{1,63}"
+_HOST = rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(\.{_LABEL})*\.?)"
 _BROKER = re.compile(rf"{_HOST}(:(?P<port>\d{{1,5}}))?")
 _MODEL_SERVER = re.compile(rf"(dns:(//[^/\s]*/)?|ipv[46]:)?{_HOST}:(?P<port>\d{{1,5}})")
 _OTHER_RESOLVERS: Final = ("unix:", "unix-abstract:", "vsock:", "xds:")

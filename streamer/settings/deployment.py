@@ -77,7 +77,7 @@ class KafkaSettings(Section):
 class OpsSettings(Section):
     """The operations port: /healthz, /readyz, /metrics, /status, /config, /model."""
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     """Interface that the port listens on."""
     port: int = Field(default=9100, ge=0, le=65535)
     """TCP port. 0 takes a free port and logs its number."""

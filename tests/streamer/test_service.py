@@ -177,6 +177,13 @@ async def test_a_transaction_timeout_that_the_brokers_reject_ends_the_retries_of
             await anext(source.chunks())
 
 
+@pytest.mark.parametrize("max_bytes", [2**55, 2**70])
+def test_a_cache_that_no_machine_has_memory_for_names_its_setting(max_bytes: int) -> None:
+    settings = Settings.model_validate({"cache": {"max_bytes": max_bytes}})
+    with pytest.raises(ConfigError, match=r"^cache.max_bytes: "):
+        Service(settings, structlog.get_logger()).assembly.cache()
+
+
 # A worker that drains until it reads a line.
 DRAINING = """
 import asyncio, sys, structlog

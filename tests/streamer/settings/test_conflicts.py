@@ -93,6 +93,9 @@ def test_two_topics_are_never_the_same(tmp_path: Path, one: str, other: str) -> 
         ({"kafka.bootstrap_servers": ""}, "kafka.bootstrap_servers: '' is no address"),
         ({"kafka.bootstrap_servers": "a:9092,b:http"}, "kafka.bootstrap_servers: 'b:http' is no address"),
         ({"kafka.bootstrap_servers": "PLAINTEXT://a:9092"}, "kafka.bootstrap_servers: 'PLAINTEXT://a:9092' is no"),
+        ({"kafka.bootstrap_servers": "a" * 64}, "kafka.bootstrap_servers: 'aaaa"),
+        ({"kafka.bootstrap_servers": "a..b"}, "kafka.bootstrap_servers: 'a..b' is no address"),
+        ({"ops.host": ""}, "ops.host: String should have at least 1 character"),
         ({"kafka.bootstrap_servers": "a:70000"}, "kafka.bootstrap_servers: 'a:70000' is no address"),
         ({"predictor.addresses": ["localhost"]}, "predictor.addresses: 'localhost' is no address"),
         ({"predictor.addresses": ["http://a:8501"]}, "predictor.addresses: 'http://a:8501' is no address"),
@@ -117,7 +120,7 @@ def test_all_contradictions_are_listed(tmp_path: Path) -> None:
     "changed",
     [
         {},
-        {"kafka.bootstrap_servers": "a:9092, b.example:9093 ,[::1]:9092,c"},
+        {"kafka.bootstrap_servers": "a:9092, b.example.:9093 ,[::1]:9092,c"},
         {"predictor.addresses": ["a:8500", "dns:///b:8500", "ipv6:[::1]:8500", "[::1]:8500", "unix:/run/server"]},
         {**LOGIN, **PAIR, "kafka.security_protocol": "SASL_SSL", "kafka.ssl_check_hostname": False},
         {**PAIR, "kafka.security_protocol": "SSL", "kafka.ssl_key_password": "x"},
