@@ -53,7 +53,9 @@ class Predictor:
         self.control = Control(self._servers, settings.control_timeout_ms / 1e3)
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
-        """Scores n rows within `seconds`. A request that the model rejects does not fail the others of its batch.
+        """Scores n rows within `seconds`.
+
+        A request that the model rejects does not fail the others of its batch.
 
         Returns:
             Click probabilities, float32 [n], all in [0, 1] or NaN: the model has no valid score for that row.
@@ -74,7 +76,7 @@ class Predictor:
     async def _score_apart(
         self, version: ModelVersion, inputs: BatchInputs, deadline: float, rejection: PredictError
     ) -> F32:
-        """Scores the halves of a batch that the model has rejected, as far as the retry budget lasts."""
+        """Scores the halves of a rejected batch apart, as far as the retry budget lasts."""
         take_retry = self._servers.replicas.take_retry
         if len(inputs.request_ids) < 2 or not (take_retry(version.name) and take_retry(version.name)):
             raise rejection
@@ -88,7 +90,7 @@ class Predictor:
                 ctr[rows] = outcome
             elif not isinstance(outcome, PredictError):
                 raise outcome
-            elif len(part.request_ids) == 1:
+            elif len(part.request_ids) == 1 and outcome.code in _REQUESTS_FAULT:
                 self._count_invalid(version, "rejected", len(rows), inputs.rows, error=str(outcome))
         if all(isinstance(outcome, PredictError) for outcome in outcomes):
             raise rejection
