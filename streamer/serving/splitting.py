@@ -19,6 +19,8 @@ def halves(inputs: BatchInputs) -> list[tuple[npt.NDArray[np.intp], BatchInputs]
             candidate_floats=inputs.candidate_floats[rows],
             pair_ids=inputs.pair_ids[rows],
             row_to_request=inputs.row_to_request[rows] - np.int32(first),
+            request_numbers=None if inputs.request_numbers is None else inputs.request_numbers[first:last],
+            candidate_numbers=None if inputs.candidate_numbers is None else inputs.candidate_numbers[rows],
         )
         found.append((rows, part))
     return found

@@ -15,6 +15,7 @@ from streamer.errors import SpecError
 from streamer.features import Encoder, FeatureSpec
 from streamer.scoring.batching import BatchQueue, Ticket
 from streamer.serving.flat_signature import FlatSignature
+from streamer.serving.splitting import halves
 from streamer.settings.sections import BatchingSettings
 from streamer.types import BatchInputs, BidRequest, EncodedRequest, ModelVersion, SignatureInfo, TensorInfo
 from tests.streamer.specs import documents
@@ -246,6 +247,10 @@ def test_a_batch_keeps_the_numbers_of_each_request() -> None:
     found = tensors(numbers.flat, inputs)
     assert found["x"].tolist() == [value for value in values for _ in range(2)]
     assert found["y"].tolist() == [number for value in values for number in (value, 1)]
+    for rows, half in halves(inputs):
+        part = tensors(numbers.flat, half)
+        assert part["x"].tolist() == found["x"][rows].tolist()
+        assert part["y"].tolist() == found["y"][rows].tolist()
 
 
 def test_a_default_that_the_input_cannot_hold_is_named() -> None:
