@@ -219,7 +219,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             left = await self.delivery.openings.retry(left)
 
     async def release(self, partitions: frozenset[Partition]) -> int:
-        """Releases partitions by a command of the supervisor; returns how many records have no answer."""
+        """Releases partitions by a command of the supervisor; returns the records without an answer."""
         try:
             left = await self._give_up(partitions)
             await self.consumer.remove(partitions)
