@@ -96,7 +96,7 @@ class StoredDeadLetter:
             return facts.get(_PREFIX + name, "")
 
         def number(name: str) -> int:
-            return int(text(name)) if re.fullmatch(r"[0-9]{1,18}", text(name)) else 0
+            return int(text(name)) if re.fullmatch(r"[0-9]{1,19}", text(name)) else 0
 
         own = [header for header in headers if not header[0].startswith(_PREFIX)]
         origin = Origin(text("topic"), number("partition"), number("offset"))
