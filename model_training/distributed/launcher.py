@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from model_training.distributed.cluster import Cluster, Task
@@ -35,6 +35,12 @@ def local_cluster(servers: int, computing: int) -> Cluster:
             holder.bind(("127.0.0.1", 0))
         addresses = [f"127.0.0.1:{holder.getsockname()[1]}" for holder in holders]
     return Cluster(tuple(addresses[:servers]), addresses[servers], tuple(addresses[servers + 1 :]))
+
+
+def _without_proxy(environment: Mapping[str, str]) -> str:
+    """The hosts that gRPC reaches without a proxy, and this machine: no proxy connects the tasks on it."""
+    hosts = environment.get("no_grpc_proxy", environment.get("no_proxy", ""))
+    return f"{hosts},127.0.0.1" if hosts else "127.0.0.1"
 
 
 @dataclass(slots=True)
@@ -169,6 +175,7 @@ class Launcher:
                 env={
                     **os.environ,
                     "TF_CONFIG": self._cluster.tf_config(task),
+                    "no_grpc_proxy": _without_proxy(os.environ),
                     "PYTHONUNBUFFERED": "1",
                     LIFELINE: "1",
                 },

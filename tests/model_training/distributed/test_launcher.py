@@ -77,6 +77,27 @@ async def test_all_processes_start_and_servers_are_ended(heard: _Heard) -> None:
         os.kill(server, 0)
 
 
+@pytest.mark.parametrize(
+    ("variables", "direct"),
+    [
+        ({}, "127.0.0.1"),
+        ({"no_proxy": "a,b"}, "a,b,127.0.0.1"),
+        ({"no_proxy": "a", "no_grpc_proxy": "c"}, "c,127.0.0.1"),
+    ],
+)
+async def test_the_processes_reach_each_other_without_a_proxy(
+    heard: _Heard, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], direct: str
+) -> None:
+    """TensorFlow connects them by gRPC, which reads proxy variables also for loopback: they would wait for ever."""
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in {"http_proxy": "http://127.0.0.1:9", **variables}.items():
+        monkeypatch.setenv(name, text)
+    says = "import os; print(os.environ['no_grpc_proxy'])"
+    await _launcher(heard, {"ps 0": _SERVES, "chief": says, "worker 0": says}).run()
+    assert {f"chief: {direct}", f"worker 0: {direct}"} <= set(heard.lines)
+
+
 async def test_a_killed_worker_is_restarted_alone(heard: _Heard, tmp_path: Path, pipe: Path) -> None:
     chief = f"print('up', flush=True); open({str(pipe)!r}).read(); print('done')"
     worker = _dies_once(tmp_path, then=f"open({str(pipe)!r}, 'w').close()")
