@@ -38,7 +38,7 @@ def local_cluster(servers: int, computing: int) -> Cluster:
 
 
 def _without_proxy(environment: Mapping[str, str]) -> str:
-    """The hosts that gRPC reaches without a proxy, and this machine: no proxy connects the tasks on it."""
+    """The hosts that gRPC reaches without a proxy, with this machine, where the tasks run."""
     hosts = environment.get("no_grpc_proxy", environment.get("no_proxy", ""))
     return f"{hosts},127.0.0.1" if hosts else "127.0.0.1"
 
