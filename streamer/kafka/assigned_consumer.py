@@ -74,7 +74,7 @@ class AssignedConsumer:
         """Changes the assignment. aiokafka forgets all positions and pauses with it."""
         reader = self._reader
         async with self._one_at_a_time:
-            # The position of a partition whose offset is being reset is not known at once.
+            # Each is known at once, because aiokafka resets no position (`auto_offset_reset` is none).
             positions = {top: await reader.position(top) for top in reader.assignment() - self._unopened}
             # No `await` from here on: the fetching task must not see a partition without its position.
             before, paused = set(reader.assignment()), reader.paused()

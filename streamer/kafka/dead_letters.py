@@ -62,7 +62,8 @@ def _facts(letter: DeadLetter) -> list[Header]:
         "offset": str(origin.offset),
         "timestamp_ms": str(letter.timestamp_ms),
     }
-    return [(_PREFIX + name, text.encode()) for name, text in facts.items()]
+    # No reason may make a dead letter unwritable.
+    return [(_PREFIX + name, text.encode(errors="backslashreplace")) for name, text in facts.items()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,10 @@ def test_a_record_that_could_not_be_read_is_not_complete() -> None:
     assert stored(letter=replace(LETTER, key=None, value=None, headers=[], stage="read")).value_bytes == 0
 
 
+def test_a_reason_with_any_text_can_be_written() -> None:
+    assert stored(letter=replace(LETTER, reason="ad_id: \ud800")).letter.reason == "ad_id: \\ud800"
+
+
 def test_the_size_of_a_value_that_was_left_out_is_kept() -> None:
     assert stored((VALUE_BYTES, b"123456")).value_bytes == 123456
 
