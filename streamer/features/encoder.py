@@ -18,8 +18,7 @@ from streamer.features.spec import FeatureSpec
 from streamer.types import F32, I32, U64, BidRequest, EncodedRequest, RequestPaths
 
 _EVICTED_SHARE = 8
-_MEMO_BYTES = 16 * 2**20
-"""Bytes of memoised JSON and ad ids: 20,000 ads of 700 bytes."""
+_BYTES_PER_AD = 800  # of memoised JSON, its ad id and its entry, on average
 _ENTRY_BYTES = 128  # of a dict entry and its slot number
 
 
@@ -27,14 +26,14 @@ class Encoder:
     """Encodes requests by one spec. Not thread-safe.
 
     A candidate's row depends only on its JSON. The encoder memoises up to `memoised_ads` rows by the exact bytes of
-    that JSON, at most `memo_bytes` of JSON and ad ids, and evicts the oldest first. Rows and columns of the same values
-    give the same encoding.
+    that JSON, at most `memo_bytes` of JSON and ad ids (by default 800 for each of `memoised_ads`), and evicts the
+    oldest first. Rows and columns of the same values give the same encoding.
 
     Attributes:
         out_of_range: by feature, the numbers that did not fit and count as missing; the caller reads and clears it.
     """
 
-    def __init__(self, spec: FeatureSpec, *, memoised_ads: int = 20_000, memo_bytes: int = _MEMO_BYTES) -> None:
+    def __init__(self, spec: FeatureSpec, *, memoised_ads: int = 20_000, memo_bytes: int | None = None) -> None:
         self.spec = spec
         self.layout = Layout(spec)
         self.out_of_range = Counter[str]()
@@ -44,6 +43,7 @@ class Encoder:
             for side in (False, True)
         )
         self._consent = ConsentCheck(spec.denial_rules)
+        memo_bytes = memoised_ads * _BYTES_PER_AD if memo_bytes is None else memo_bytes
         self._memoised = _MemoisedAds(self._candidate, spec.request, memoised_ads, memo_bytes)
         self._ad_ids = column_getter(spec.request.ad_id)
         self._columns = tuple(column_getter(f.path) for f in self._candidate.features)
