@@ -168,6 +168,7 @@ class _MemoisedAds:
         self._slots: dict[bytes, int] = {}
         self._free = list(range(capacity - 1, -1, -1))
         self._ad_ids: list[str] = [""] * capacity
+        self._sizes = [0] * capacity
         self._rows = SideRows._make(
             np.zeros((capacity, part.shape[1]), part.dtype) for part in side.encode_documents([])
         )
@@ -192,16 +193,18 @@ class _MemoisedAds:
         for i, row in unknown:
             first.setdefault(row, i)
         ad_ids, new = self._encode_new(list(first), list(first.values()))
-        added = sum(map(_entry_bytes, first, ad_ids))
+        sizes = list(map(_entry_bytes, first, ad_ids))
+        added = sum(sizes)
         if self.used_bytes + added > self._max_bytes:
             if added <= self._max_bytes:
                 self._evict_bytes(max(added, self._max_bytes // _EVICTED_SHARE))
             return False
         self.used_bytes += added
         taken = [self._free.pop() for _ in first]
-        for row, slot, ad_id in zip(first, taken, ad_ids, strict=True):
+        for row, slot, ad_id, size in zip(first, taken, ad_ids, sizes, strict=True):
             self._slots[row] = slot
             self._ad_ids[slot] = ad_id
+            self._sizes[slot] = size
         self._rows.ids[taken], self._rows.floats[taken], self._rows.numbers[taken] = new.ids, new.floats, new.numbers
         self._rows.halves[taken], self._rows.keys[taken] = new.halves, new.keys
         return True
@@ -227,7 +230,7 @@ class _MemoisedAds:
         for row in list(islice(self._slots, count)):
             slot = self._slots.pop(row)
             self._free.append(slot)
-            self.used_bytes -= _entry_bytes(row, self._ad_ids[slot])
+            self.used_bytes -= self._sizes[slot]
             self._ad_ids[slot] = ""
 
     def _evict_bytes(self, size: int) -> None:
@@ -237,7 +240,9 @@ class _MemoisedAds:
 
 
 def _entry_bytes(row: bytes, ad_id: str) -> int:
-    return sys.getsizeof(row) + sys.getsizeof(ad_id) + _ENTRY_BYTES
+    # An answer adds the UTF-8 form to a text that is not ASCII; it is at most as long as the JSON.
+    utf8 = 0 if ad_id.isascii() else len(row)
+    return sys.getsizeof(row) + sys.getsizeof(ad_id) + utf8 + _ENTRY_BYTES
 
 
 def _bad_ad_id(paths: RequestPaths, i: int, ad_id: object) -> InvalidRequestError:

@@ -9,6 +9,7 @@ from itertools import product
 
 import msgspec
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,13 +186,18 @@ def test_the_memos_are_bounded_in_bytes(text: str) -> None:
     # Each request has new candidates, new texts and an ad id as long as the record.
     limit = 2**18
     encoder = Encoder(SPEC, memo_bytes=limit)
-    long = text * 12_000
+    long = text * 5_000
+
+    def answer(i: int) -> None:
+        some: list[Document] = [{"ad_id": f"{i}-{k}-{long}", "campaign": f"{i}-{k}-{text * 100}"} for k in range(3)]
+        user: Document = {"id": f"{i}{long}", "likes": [f"{i}-{k}{long}" for k in range(3)]}
+        orjson.dumps(encoder.encode(by_rows({"user": user}, some)).ad_ids)  # adds the UTF-8 form to each text
+
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        for i in range(60):
-            some: list[Document] = [{"ad_id": f"{i}-{k}-{long}", "campaign": f"{i}-{k}-{text * 100}"} for k in range(3)]
-            encoder.encode(by_rows({"user": {"id": f"{i}{long}", "likes": [f"{i}-{k}{long}" for k in range(3)]}}, some))
+        for i in range(100):
+            answer(i)
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
