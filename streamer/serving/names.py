@@ -69,9 +69,10 @@ class Name:
             try:
                 found = task.result()
                 self.error = None
-                self._seen |= dict.fromkeys(found, now)
                 if found:
-                    self.addresses = frozenset(a for a, seen in self._seen.items() if now - seen < _KEPT_S)
+                    seen = self._seen | dict.fromkeys(found, now)
+                    self._seen = {address: at for address, at in seen.items() if now - at < _KEPT_S}
+                    self.addresses = frozenset(self._seen)
             except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is empty or too long
                 self.error = str(error)
 

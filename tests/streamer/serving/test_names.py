@@ -72,6 +72,17 @@ async def test_a_name_is_looked_up_every_five_seconds() -> None:
 
 
 @virtual
+async def test_addresses_that_come_and_go_for_months_are_forgotten() -> None:
+    zone = Zone()
+    name = Name("dns:///models:8500", zone.look_up)
+    for minute in range(50):
+        zone.addresses = [f"10.0.0.{minute}:8500"]
+        await name.refresh(minute * 61.0, 1.0)
+    assert name.addresses == {"10.0.0.49:8500"}
+    assert len(name._seen) == 1
+
+
+@virtual
 async def test_a_failed_look_up_changes_nothing_and_one_that_hangs_ends() -> None:
     zone = Zone("10.0.0.1:8500")
     name = Name("dns:///models:8500", zone.look_up)
