@@ -125,7 +125,7 @@ class Predictor:
                     break
                 if error.code in _REQUESTS_FAULT:
                     blamed_request.append((address, error))
-                if len(replicas.holders(version)) > 1 or error.code not in _RETRIED_ALONE:
+                if replicas.holders(version) != [address] or error.code not in _RETRIED_ALONE:
                     tried.add(address)
             else:
                 # Another server took the request: the fault was not the request's.

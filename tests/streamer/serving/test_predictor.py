@@ -319,6 +319,16 @@ async def test_a_version_on_one_server_is_called_there() -> None:
             await predictor.score(V, inputs(), LONG)
 
 
+async def test_a_call_to_a_server_without_the_version_needs_no_retry_budget() -> None:
+    without, having = Server(strict=True, versions=(2,)), Server()
+    async with client_of(without, having, retry_share=0.0) as (predictor, _):
+        while predictor._servers.replicas.take_retry("ctr"):
+            pass
+        for _ in range(2):
+            assert len(await predictor.score(V, inputs(), LONG)) == 4
+        assert (without.calls, having.calls) == (0, 2)
+
+
 async def test_servers_that_answer_say_which_versions_are_available() -> None:
     one, two, three = Server(versions=(1, 2, 3)), Server(versions=(2, 3, 4)), Server()
     async with client_of(one, two, three) as (predictor, _):
