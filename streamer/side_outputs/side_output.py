@@ -70,4 +70,8 @@ class SideOutput:
         except (StreamerError, TimeoutError, TypeError) as error:  # TypeError: an id that is not UTF-8
             self.log.warning("side output failed", request=request, error=repr(error))
             return "failed"
+        except Exception:
+            # A defect that one request triggers: the worker, and each next owner of the record, would end.
+            self.log.exception("side output failed", request=request)
+            return "failed"
         return "published"

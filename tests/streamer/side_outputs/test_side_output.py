@@ -65,7 +65,9 @@ async def test_a_full_queue_drops_and_counts() -> None:
     assert rig.counts == {"published": 0, "failed": 0, "dropped": 2}
 
 
-@pytest.mark.parametrize("error", [PredictError("INTERNAL", "as told"), TimeoutError(), TypeError("not UTF-8")])
+@pytest.mark.parametrize(
+    "error", [PredictError("INTERNAL", "as told"), TimeoutError(), TypeError("not UTF-8"), IndexError("a defect")]
+)
 def test_a_failure_is_counted_and_the_next_request_follows(error: Exception) -> None:
     @virtual
     async def run() -> None:
