@@ -116,7 +116,7 @@ class Control:
             reply = await channel.call("GetModelMetadata", metadata, self._timeout_s)
             signature = messages.read_signature(reply, version, name)
             reply = await channel.call("Predict", request, self._timeout_s)
-            return Shown(spec, signature, messages.read_scores(reply, output, inputs.rows).ctr)
+            return Shown(spec, signature, messages.read_scores(reply, output, inputs.rows).usable())
 
         return await self._ask_all(version.name, show)
 
@@ -140,7 +140,7 @@ class Control:
                 if (left := until - self._servers.clock()) <= 0 or 2 * len(failures) > len(calls):
                     break
                 try:
-                    messages.read_scores(await channel.call("Predict", request, left), output, rows)
+                    messages.read_scores(await channel.call("Predict", request, left), output, rows).usable()
                     succeeded += 1
                 except PredictError as error:
                     failures.append(error)

@@ -66,6 +66,13 @@ class Scores(NamedTuple):
     ctr: F32
     invalid: Mapping[str, int]
 
+    def usable(self) -> F32:
+        """The scores. Raises BadReplyError if none of them is valid."""
+        if self.invalid and np.isnan(self.ctr).all():
+            counts = ", ".join(f"{count} {reason}" for reason, count in self.invalid.items())
+            raise BadReplyError("INVALID_REPLY", f"no score is in [0, 1]: {counts}")
+        return self.ctr
+
 
 def read_scores(reply: Any, output: str, rows: int) -> Scores:
     """The scores in a Predict reply.
@@ -73,7 +80,7 @@ def read_scores(reply: Any, output: str, rows: int) -> Scores:
     A row can have no valid score because of its own values: the other rows keep theirs.
 
     Raises:
-        BadReplyError: the number or the dtype of the scores is wrong, or none of them is in [0, 1].
+        BadReplyError: the number or the dtype of the scores is wrong.
     """
     tensor = reply.outputs[output]
     if tensor.dtype != _FLOAT:
@@ -94,9 +101,6 @@ def read_scores(reply: Any, output: str, rows: int) -> Scores:
     nan, infinite = np.isnan(ctr), np.isinf(ctr)
     which = dict(zip(INVALID, (nan, infinite, ~(valid | nan | infinite)), strict=True))
     invalid = {reason: count for reason, rows_of in which.items() if (count := int(rows_of.sum()))}
-    if not valid.any():
-        detail = ", ".join(f"{count} {reason}" for reason, count in invalid.items())
-        raise BadReplyError("INVALID_REPLY", f"output {output!r}: no score is in [0, 1]: {detail}")
     return Scores(np.where(valid, ctr, np.float32(np.nan)), invalid)
 
 

@@ -147,7 +147,7 @@ class Predictor:
             raise PredictError("UNAVAILABLE", f"the circuit of every server is open for {version}")
         request, output = score_request(version, inputs)
         reply = await self._servers.channels[address].call("Predict", request, seconds)
-        return read_scores(reply, output, inputs.rows).ctr
+        return read_scores(reply, output, inputs.rows).usable()
 
     async def close(self) -> None:
         """Closes the channels and cancels active calls."""
@@ -162,6 +162,9 @@ class Predictor:
         active = servers.replicas.started(version, address)
         try:
             found = read_scores(await servers.channels[address].call("Predict", request, seconds), output, rows)
+            for reason, count in found.invalid.items():
+                self._count_invalid(version, reason, count, rows, address=address)
+            ctr = found.usable()
         except PredictError as error:
             servers.failed(version, address, error)
             raise
@@ -172,9 +175,7 @@ class Predictor:
             servers.succeeded(version, address, self._clock() - start)
         else:
             servers.failed(version, address, PredictError("INVALID_REPLY", f"{invalid} of {rows} scores not in [0, 1]"))
-        for reason, count in found.invalid.items():
-            self._count_invalid(version, reason, count, rows, address=address)
-        return found.ctr
+        return ctr
 
     def _count_invalid(self, version: ModelVersion, reason: str, count: int, rows: int, **details: str) -> None:
         self._metrics.invalid_scores.labels(version.name, reason).inc(count)

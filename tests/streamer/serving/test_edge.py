@@ -146,9 +146,9 @@ def test_each_row_keeps_its_score_or_has_none(ctr: list[float]) -> None:
     valid = (values >= 0) & (values <= 1)
     if not valid.any():
         with pytest.raises(BadReplyError, match="no score is in"):
-            messages.read_scores(scores_reply(values), "ctr", ROWS)
+            messages.read_scores(scores_reply(values), "ctr", ROWS).usable()
         return
     found = messages.read_scores(scores_reply(values), "ctr", ROWS)
-    assert np.array_equal(found.ctr[valid], values[valid])
+    assert np.array_equal(found.usable()[valid], values[valid])
     assert np.isnan(found.ctr[~valid]).all()
     assert sum(found.invalid.values()) == int((~valid).sum())
