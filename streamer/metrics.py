@@ -6,11 +6,10 @@ from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from streamer.types import StageTimes, Status
+from streamer.types import DeadLetterStage, StageTimes, Status
 
 _SECONDS: Final = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 _ROWS: Final = (1, 50, 100, 200, 300, 600, 900, 1200, 2400, 4800)
-DEAD_LETTER_STAGES: Final = ("decode", "encode", "pipeline", "publish", "crash")
 READY: Final = ("streamer_ready", "1 while /readyz answers 200")
 """Name and meaning of the gauge that the owner of the operations port sets."""
 STAGES: Final = ("decode", "encode", "queue", "predict", "total")
@@ -73,7 +72,9 @@ class Metrics:
         self.lag = self._gauge("source_lag_records", "records that are unread or unacknowledged", "partition")
         self.lag_seconds = self._gauge("source_lag_seconds", "age of the last record read; 0 at the end", "partition")
         self._answers = self._counter("sink_answers", "answers by status", "status", values=get_args(Status))
-        self._dead = self._counter("sink_dead_letters", "dead letters by stage", "stage", values=DEAD_LETTER_STAGES)
+        self._dead = self._counter(
+            "sink_dead_letters", "dead letters by stage", "stage", values=get_args(DeadLetterStage)
+        )
         self.send_failures = self._counter("sink_send_failures", "failed sends of answers or dead letters; retried")
         self.candidates = self._counter("codec_candidates", "candidates of the requests")
         self.consent_denied = self._counter("features_consent_denied_requests", "requests without consent of the user")

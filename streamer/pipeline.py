@@ -20,6 +20,7 @@ from streamer.types import (
     BadRecord,
     BidRequest,
     DeadLetter,
+    DeadLetterStage,
     EncodedRequest,
     Header,
     Origin,
@@ -243,12 +244,12 @@ class Pipeline:
     def _deadline(self, flight: InFlight, budget_ms: float) -> Deadline:
         return flight.record.deadline.with_budget(min(budget_ms, self.max_budget_ms))
 
-    def _rejected(self, flight: InFlight, stage: str, reason: str) -> Result:
+    def _rejected(self, flight: InFlight, stage: DeadLetterStage, reason: str) -> Result:
         if flight.request_id is None:
             return self._dead(flight, stage, reason)
         return ScoreMessage(flight.request_id, "invalid", flight.record.origin, reason=reason)
 
     @staticmethod
-    def _dead(flight: InFlight, stage: str, reason: str) -> DeadLetter:
+    def _dead(flight: InFlight, stage: DeadLetterStage, reason: str) -> DeadLetter:
         record = flight.record
         return DeadLetter(record.key, record.value, record.headers, record.origin, record.timestamp_ms, stage, reason)

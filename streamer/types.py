@@ -18,6 +18,8 @@ I8 = npt.NDArray[np.int8]
 Tensor = npt.NDArray[np.generic]
 
 Status = Literal["ok", "partial", "fallback", "expired", "invalid"]
+DeadLetterStage = Literal["read", "decode", "encode", "pipeline", "publish", "crash"]
+"""The stages that dead-letter a record."""
 Header = tuple[str, bytes]
 Partition = tuple[str, int]
 """Topic and number of a partition."""

@@ -7,7 +7,7 @@ import time
 from bisect import insort
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.dead_letters import UNREADABLE_STAGE, DeadLetterFilter, StoredDeadLetter
 from streamer.logs import printable
 from streamer.settings import Settings, load_settings
+from streamer.types import DeadLetterStage
 
 app = typer.Typer(no_args_is_help=True, help="List, show and replay dead letters.")
 
@@ -27,7 +28,7 @@ Position = Annotated[str, typer.Argument(help="PARTITION:OFFSET, as `list` shows
 Positions = Annotated[list[str] | None, typer.Argument(help="PARTITION:OFFSET …; without any, all that match.")]
 Target = Annotated[str | None, typer.Option(help="Topic to produce them to; by default the one that they came from.")]
 Reason = Annotated[str, typer.Option(help="Only dead letters whose reason contains this text.")]
-Stage = Annotated[str | None, typer.Option(help="Only those of one stage: decode, encode, pipeline, publish, crash.")]
+Stage = Annotated[str | None, typer.Option(help=f"Only those of one stage: {', '.join(get_args(DeadLetterStage))}.")]
 Topic = Annotated[str | None, typer.Option(help="Only those whose record came from this topic.")]
 Since = Annotated[
     str | None,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import MessageTooLargeError
-from streamer.types import DeadLetter, Header, Origin
+from streamer.types import DeadLetter, DeadLetterStage, Header, Origin
 
 _PREFIX = "dead_letter."
 REPLAYS = _PREFIX + "replays"
 VALUE_BYTES = _PREFIX + "value_bytes"
-UNREADABLE_STAGE = "read"
+UNREADABLE_STAGE: DeadLetterStage = "read"
 """Stage of the dead letters of records of which only the position is known."""
 
 Send = Callable[[bytes | None, bytes | None, list[Header]], Awaitable[None]]
