@@ -1,7 +1,7 @@
 """All settings as one value, read from a YAML file and the environment."""
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,16 @@ def load_settings(path: Path | None = None) -> Settings:
 class _Loader(yaml.SafeLoader):
     """Rejects a key that occurs twice: PyYAML would ignore the first one."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
+    # Before merge keys (`<<`) are resolved, which copies keys into a mapping that overrides them.
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} occurs twice", key.start_mark)
             if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} occurs twice", key.start_mark)
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -101,10 +103,17 @@ def _read(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506  a SafeLoader
     except Exception as error:
         # PyYAML raises errors of many classes for wrong tags, dates and numbers.
-        raise ConfigError(printable(f"{path}: cannot be read: {' '.join(str(error).split())}")) from error
+        raise ConfigError(printable(f"{path}: cannot be read: {_fault(error)}")) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, got {type(content).__name__}")
     return {str(section): values for section, values in content.items()}
+
+
+def _fault(error: Exception) -> str:
+    """The message of an error, without the line of the file, which can contain a secret."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem is not None and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def _readable(found: Any, variables: Mapping[str, str]) -> str:

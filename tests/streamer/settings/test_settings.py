@@ -206,3 +206,27 @@ def test_a_renamed_setting_in_the_variable_of_a_section_is_rejected(monkeypatch:
 def test_the_documented_table_is_the_codes_own() -> None:
     documented = (CONFIG.parents[1] / "docs/settings.md").read_text(encoding="utf-8")
     assert documented == settings_table(), "streamer settings > docs/settings.md"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "kafka:\n  sasl_password: hunter2\n  sasl_password: hunter3\n",
+            "line 3, column 3: 'sasl_password' occurs twice",
+        ),
+        ("kafka:\n  sasl_password: hunter2: x\n", "line 2, column 25: mapping values are not allowed here"),
+        ('ops:\n  token: "hunter2\n', "line 3, column 1: found unexpected end of stream"),
+    ],
+)
+def test_a_damaged_file_is_named_by_its_place_and_not_by_its_secret(tmp_path: Path, text: str, fault: str) -> None:
+    (line,) = rejected(tmp_path, text)
+    assert line.endswith(f"settings.yaml: cannot be read: {fault}")
+    assert "hunter" not in line
+
+
+def test_a_merged_key_that_its_mapping_overrides_does_not_occur_twice(tmp_path: Path) -> None:
+    shared = "predictor:\n  labels: &two {<<: &one {ctr: a}, ctr: b}\n"
+    assert load(tmp_path, shared).predictor.labels == {"ctr": "b"}
+    merged = load(tmp_path, f"{shared}  spec_files: {{<<: *two}}\n")
+    assert merged.predictor.spec_files == {"ctr": Path("b")}
