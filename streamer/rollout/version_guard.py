@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from streamer.settings.sections import GuardSettings
+from streamer.settings.sections import JUDGED_CALLS, GuardSettings
 from streamer.types import F32, ModelVersion
 
-_MIN_CALLS = 20
 _EDGES = np.logspace(-4, 0, 17)[:-1]
 _DECAY = 0.999
 _MIN_SHARE = 1e-4
@@ -86,7 +85,7 @@ class VersionGuard:
         if not self._watching:
             return None
         settings = self.settings
-        if self._calls >= _MIN_CALLS and self._errors > settings.max_error_share * self._calls:
+        if self._calls >= JUDGED_CALLS and self._errors > settings.max_error_share * self._calls:
             return self._bad(f"{self._errors} of its first {self._calls} calls failed")
         if self._reference.sum() >= settings.min_rows and self._found.sum() >= settings.min_rows:
             drift = stability_index(self._reference, self._found)

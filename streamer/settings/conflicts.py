@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel
 
+from streamer.settings.sections import JUDGED_CALLS
+
 if TYPE_CHECKING:
     from streamer.settings.loading import Settings
 
@@ -14,10 +16,10 @@ _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _LABEL = r"[^\s:/\[\],.]{1,63}"
 _HOST = rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(\.{_LABEL})*\.?)"
 _BROKER = re.compile(rf"{_HOST}(:(?P<port>\d{{1,5}}))?")
-_MODEL_SERVER = re.compile(rf"(dns:(//[^/\s]*/)?|ipv[46]:)?{_HOST}:(?P<port>\d{{1,5}})")
+_MODEL_SERVER = re.compile(rf"(dns:(//[^/\s]*/)?)?{_HOST}:(?P<port>\d{{1,5}})")
+# gRPC takes one or more addresses after these schemes.
+_LISTS: Final = ("ipv4", "ipv6")
 _OTHER_RESOLVERS: Final = ("unix:", "unix-abstract:", "vsock:", "xds:")
-# The guard judges errors from this many calls on.
-_JUDGED_CALLS: Final = 20
 
 
 def conflicts(settings: "Settings") -> list[str]:
@@ -51,7 +53,9 @@ def _addresses(settings: "Settings") -> Iterator[str]:
         if not _fits(_BROKER, address.strip()):
             yield f"kafka.bootstrap_servers: {address!r} is no address; expected host:port"
     for address in settings.predictor.addresses:
-        if not address.startswith(_OTHER_RESOLVERS) and not _fits(_MODEL_SERVER, address):
+        scheme, _, listed = address.partition(":")
+        parts = listed.split(",") if scheme in _LISTS else [address]
+        if not address.startswith(_OTHER_RESOLVERS) and not all(_fits(_MODEL_SERVER, part) for part in parts):
             yield f"predictor.addresses: {address!r} is no address; expected host:port or dns:///name:port"
 
 
@@ -94,10 +98,10 @@ def _queues(settings: "Settings") -> Iterator[str]:
 
 def _of_the_guard(settings: "Settings") -> Iterator[str]:
     guard, batch = settings.guard, settings.batching.max_batch_rows
-    if 0 < guard.watched_calls < _JUDGED_CALLS:
+    if 0 < guard.watched_calls < JUDGED_CALLS:
         yield (
             f"guard.watched_calls, guard.max_error_share: {guard.watched_calls} calls are too few for a share of failed"
-            f" calls, which needs {_JUDGED_CALLS}; 0 switches the guard off"
+            f" calls, which needs {JUDGED_CALLS}; 0 switches the guard off"
         )
     elif 0 < guard.watched_calls * batch < guard.min_rows:
         yield (

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 MOST: Final = 2**30
 """Upper bound of values for brokers, whose protocol has 32 bits for them, and for the sum of two times."""
+JUDGED_CALLS: Final = 20
+"""Calls from which on the guard judges a share of failed calls."""
 
 
 class Section(BaseModel):

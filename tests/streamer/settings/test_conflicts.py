@@ -98,6 +98,7 @@ def test_two_topics_are_never_the_same(tmp_path: Path, one: str, other: str) -> 
         ({"ops.host": ""}, "ops.host: String should have at least 1 character"),
         ({"kafka.bootstrap_servers": "a:70000"}, "kafka.bootstrap_servers: 'a:70000' is no address"),
         ({"predictor.addresses": ["localhost"]}, "predictor.addresses: 'localhost' is no address"),
+        ({"predictor.addresses": ["ipv4:10.0.0.1:8500,"]}, "predictor.addresses: 'ipv4:10.0.0.1:8500,' is no address"),
         ({"predictor.addresses": ["http://a:8501"]}, "predictor.addresses: 'http://a:8501' is no address"),
         ({"kafka.session_timeout_ms": 2**31}, "kafka.session_timeout_ms: Input should be less than or equal to"),
         ({"service.drain_ms": float("inf")}, "service.drain_ms: Input should be "),
@@ -121,6 +122,7 @@ def test_all_contradictions_are_listed(tmp_path: Path) -> None:
     [
         {},
         {"kafka.bootstrap_servers": "a:9092, b.example.:9093 ,[::1]:9092,c"},
+        {"predictor.addresses": ["ipv4:10.0.0.1:8500,10.0.0.2:8500", "ipv6:[::1]:8500,[::2]:8500"]},
         {"predictor.addresses": ["a:8500", "dns:///b:8500", "ipv6:[::1]:8500", "[::1]:8500", "unix:/run/server"]},
         {**LOGIN, **PAIR, "kafka.security_protocol": "SASL_SSL", "kafka.ssl_check_hostname": False},
         {**PAIR, "kafka.security_protocol": "SSL", "kafka.ssl_key_password": "x"},
