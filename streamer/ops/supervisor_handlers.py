@@ -118,9 +118,9 @@ class SupervisorHandlers:
         return web.Response(text=self._page.render(states, merged.collect()), content_type="text/html")
 
     async def _merged(self) -> "_MergedMetrics":
-        found = await self._workers.send_all("GET", "/metrics")
+        # Together: a worker that does not answer delays the page by one timeout.
+        found, (reason, _) = await asyncio.gather(self._workers.send_all("GET", "/metrics"), self._readiness())
         texts = {n: text if status == HTTPStatus.OK else None for n, (status, text) in found.items()}
-        reason, _ = await self._readiness()
         return _MergedMetrics(texts, self._registry, is_ready=reason is None)
 
     async def _forward(self, request: web.Request) -> web.Response:

@@ -1,5 +1,6 @@
 """Readiness of a supervisor: its own reason, then that of an active worker; page, metric and status agree."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -75,3 +77,24 @@ async def test_page_metric_and_health_agree(
     found = {sample.labels.get("worker"): sample.value for sample in ready.samples}
     assert found[None] == (reason is None)
     assert [found[str(number)] for number in range(len(reasons))] == [reason is None for reason in reasons]
+
+
+async def test_a_page_waits_once_for_a_worker_that_does_not_answer(tmp_path: Path) -> None:
+    both = asyncio.Barrier(2)
+
+    async def answer(request: web.Request) -> web.Response:
+        await both.wait()  # of /metrics and of /readyz, which ask concurrently
+        return web.Response()
+
+    worker = HttpServer(OpsSettings(socket=tmp_path / "0.sock"), [web.get("/{page}", answer)])
+    client = WorkerClient(lambda: [WorkerView(0, 1, "active")], lambda number: tmp_path / f"{number}.sock")
+    handlers = SupervisorHandlers(client, lambda: None, CollectorRegistry(), Forgets())
+    port = HttpServer(OpsSettings(port=0), handlers.routes())
+    for server in (worker, port):
+        await server.start()
+    try:
+        async with asyncio.timeout(5.0):
+            assert (await ask(f"127.0.0.1:{port.port}", "/metrics"))[0] == 200
+    finally:
+        for server in (port, worker):
+            await server.stop()
