@@ -107,6 +107,7 @@ class BacklogReader:
     async def stop(self) -> None:
         """Disconnects."""
         consumer, self._consumer, self._assigned = self._consumer, None, {}
+        self._damaged.forget()
         if consumer is not None:
             await consumer.stop()
 
@@ -127,7 +128,7 @@ class BacklogReader:
             self._consumer.assign([TopicPartition(*partition) for partition in unread])
             for partition, gap in unread.items():
                 self._consumer.seek(TopicPartition(*partition), gap.position)
-        self._damaged.resume(self._consumer)
+        self._damaged.resume(self._consumer, unread)
         found = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=most)
         if not found:
             # The last offsets of a gap may belong to no record, as after a transaction.

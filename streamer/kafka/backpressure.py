@@ -46,10 +46,10 @@ class Backpressure:
         self.paused |= to_pause
         return to_pause
 
-    def resume(self, assigned: Collection[Partition]) -> set[Partition]:
+    def resume(self, opened: Collection[Partition]) -> set[Partition]:
         """Removes partitions whose share is half acknowledged from `paused`; returns them."""
-        # aiokafka forgets the pause of a partition that is lost and comes back.
-        self.paused.intersection_update(assigned)
+        # One that was lost and comes back is paused until it is open: its position is not known before.
+        self.paused.intersection_update(opened)
         ready = {p for p in self.paused if self.offsets.unacknowledged_of([p]) <= self._max_of_partition / 2}
         self.paused -= ready
         return ready

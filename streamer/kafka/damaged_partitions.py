@@ -1,6 +1,6 @@
 """Pauses partitions that cannot be read, so that the others go on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.kafka.record_batches import DamagedLog
 from streamer.metrics import Metrics
+from streamer.types import Partition
 
 _RETRY_S = 1.0
 _MAX_RETRY_S = 30.0
@@ -27,17 +28,22 @@ class DamagedPartitions:
     # The time of the next try and the pause before it, in seconds.
     _tries: dict[TopicPartition, tuple[float, float]] = field(default_factory=dict)
 
-    def resume(self, consumer: Any) -> None:
-        """Resumes the partitions whose next try is due."""
+    def resume(self, consumer: Any, read: Collection[Partition]) -> None:
+        """Resumes the partitions whose next try is due; forgets those that this consumer does not `read`."""
         if not self._tries:
             return
-        assigned, now = consumer.assignment(), self.clock()
-        for top in self._tries.keys() - assigned:
+        now = self.clock()
+        for top in [top for top in self._tries if top not in read]:
             self._forget(top)
         for top, (due, pause_s) in self._tries.items():
             if due <= now:
                 self._tries[top] = now + pause_s, pause_s
                 consumer.resume(top)
+
+    def forget(self) -> None:
+        """The consumer reads no partition any more."""
+        for top in list(self._tries):
+            self._forget(top)
 
     def readable(self, consumer: Any, found: Iterable[Sequence[ConsumerRecord]]) -> list[ConsumerRecord]:
         """The records of a fetch, given by partition; pauses the partitions that it cannot read."""

@@ -1,6 +1,6 @@
 """Pauses partitions with too many unacknowledged records, as `Backpressure` decides."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.kafka.backpressure import Backpressure
 from streamer.kafka.offsets import OffsetTracker
 from streamer.metrics import Metrics
-from streamer.types import Record
+from streamer.types import Partition, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class PausedPartitions:
             self.log.warning("partition paused", partition=partition[1], unacknowledged=left)
         self.metrics.paused.set(len(self.backpressure.paused))
 
-    def resume(self) -> None:
-        """Resumes partitions whose share is half acknowledged."""
+    def resume(self, opened: Collection[Partition]) -> None:
+        """Resumes partitions whose share is half acknowledged; forgets those that are not open any more."""
         if self.backpressure.paused:
-            for partition in self.backpressure.resume(self.consumer.assignment()):
+            for partition in self.backpressure.resume(opened):
                 self.consumer.resume(TopicPartition(*partition))
             self.metrics.paused.set(len(self.backpressure.paused))

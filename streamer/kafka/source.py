@@ -116,8 +116,8 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 if self.offsets.committable():
                     await asyncio.sleep(_POLL_MS / 1e3)
                     continue
-            self._paused.resume()
-            self._damaged.resume(self.consumer)
+            self._paused.resume(self.delivery.partitions)
+            self._damaged.resume(self.consumer, self.delivery.partitions)
             room = self.backpressure.room(is_isolating=self.delivery.is_isolating)
             if room <= 0 or (self.delivery.is_isolating and self.unacknowledged):
                 await self._change()

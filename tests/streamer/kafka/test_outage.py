@@ -532,3 +532,15 @@ async def test_a_gap_that_cannot_be_read_delays_no_other_gap() -> None:
         del group.damaged[group.tops[0]]
         await group.settle()
     assert once(group)
+
+
+@virtual
+async def test_a_lost_partition_whose_gap_cannot_be_read_is_not_named_any_more() -> None:
+    group = WatchedGroup()
+    group.write(0, OLD, age_s=OLD_S)
+    group.damaged[group.tops[0]] = 0
+    async with started(group) as worker:
+        await until(lambda: worker.metric("unreadable_partitions", partition="0") == 1)
+        await group.rebalance([])
+        await asyncio.sleep(60.0)
+        assert worker.metric("unreadable_partitions", partition="0") is None
