@@ -127,7 +127,11 @@ class PartitionTransactions:
 
     def _passed(self) -> int | None:
         """An offset to commit without a message, as behind the end of another transaction."""
-        return None if self.ready else self.context.offsets.committable().get(self.partition)
+        if self.ready:
+            return None
+        offsets = self.context.offsets
+        position, last = offsets.acknowledged_up_to(self.partition), offsets.last_committed(self.partition)
+        return None if position is None or (last is not None and position <= last) else position
 
     async def _transact(self, producer: Producer, offsets: Sequence[int], end: int, metadata: str) -> bool:
         """Runs a transaction; False if a message or a batch was too large for its topic."""
