@@ -8,6 +8,7 @@ import cramjam
 _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES = 16
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
+_GZIP_MEMBERS = 100
 
 
 class TooLargeError(Exception):
@@ -33,8 +34,8 @@ def decompress(codec: int, data: bytes, limit: int) -> bytes | memoryview:
 
 def _gzip(data: bytes, limit: int) -> bytes | memoryview:
     found = b""
-    while True:
-        # A member after the first one is allowed, though no client of Kafka writes it.
+    # Members after the first one are allowed, though no client of Kafka writes them. Each copies all data behind it.
+    for _ in range(_GZIP_MEMBERS):
         member = zlib.decompressobj(_GZIP_WINDOW)
         found += member.decompress(data, limit - len(found) + 1)
         if len(found) > limit:
@@ -44,6 +45,7 @@ def _gzip(data: bytes, limit: int) -> bytes | memoryview:
         data = member.unused_data
         if not data:
             return memoryview(found)
+    raise ValueError(f"more than {_GZIP_MEMBERS} gzip members")
 
 
 def _snappy(data: bytes, limit: int) -> bytes | memoryview:

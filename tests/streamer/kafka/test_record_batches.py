@@ -160,6 +160,8 @@ def test_other_forms_of_compressed_data() -> None:
     assert bytes(decompress(1, gzip_encode(b"one ") + gzip_encode(b"two"), 99)) == b"one two"
     with pytest.raises(TooLargeError):
         decompress(1, gzip_encode(b"one ") + gzip_encode(b"two"), 6)
+    with pytest.raises(ValueError, match="more than 100 gzip members"):
+        decompress(1, gzip_encode(b"") * 101, 99)
     with pytest.raises(ValueError, match="unknown compression codec 5"):
         decompress(5, b"", 99)
 
