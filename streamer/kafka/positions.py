@@ -66,7 +66,7 @@ class Positions:
     async def pass_markers(self, just_read: Container[TopicPartition]) -> None:
         """Passes offsets at which the log has no record: ends of transactions, compacted records.
 
-        The caller reads no records meanwhile, and has received those of `just_read`; other partitions had none.
+        The caller reads no records meanwhile, and is about to receive those of `just_read`; other partitions had none.
         """
         now = self.clock()
         if now - self._passed_at < _PASS_S:

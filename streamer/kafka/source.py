@@ -126,8 +126,9 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 found = await self.consumer.getmany(
                     timeout_ms=_POLL_MS, max_records=min(room, self.settings.max_poll_records)
                 )
-                chunk = await self._admit(self._damaged.readable(self.consumer, found.values()))
+                # Before the records are received: an error makes them be read again.
                 await self.positions.pass_markers(found)
+                chunk = await self._admit(self._damaged.readable(self.consumer, found.values()))
             except OffsetOutOfRangeError as error:
                 self.positions.out_of_range(error.args[0])
                 continue

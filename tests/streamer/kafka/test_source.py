@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from aiokafka.errors import IllegalStateError
 from structlog.testing import capture_logs
 
 import streamer
@@ -152,6 +153,22 @@ async def test_a_partition_that_cannot_be_read_delays_no_other_and_is_tried_agai
     assert [(line["topic"], line["partition"], line["offset"]) for line in failed] == [("t", 0, 2)] * 4
     assert [line["retry_s"] for line in failed] == [1.0, 2.0, 4.0, 8.0]
     assert lines[-1]["event"] == "partition readable again"
+
+
+@virtual
+async def test_records_of_a_fetch_that_ends_in_an_error_are_read_again() -> None:
+    group = FakeGroup("t", 2)
+    source = await started(group, Metrics(), clock=asyncio.get_running_loop().time)
+
+    async def position(_: object) -> int:
+        source.consumer.position = FakeConsumer.position.__get__(source.consumer)
+        raise IllegalStateError("Partition is not assigned")
+
+    source.consumer.position = position
+    await asyncio.sleep(1.0)
+    group.produce(0, b"r")
+    (record,) = await first_chunk(source)
+    assert record.value == b"r"
 
 
 async def test_the_bytes_of_headers_count() -> None:
