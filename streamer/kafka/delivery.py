@@ -198,7 +198,8 @@ class Delivery:
             await self._release([partition])
             if is_out_of_range:
                 self._opening.out_of_range.add(partition)
-            await self.open([partition])
+            # Not `open`: that would begin retries again which the end of the worker has stopped.
+            await self.openings.finish(await self.openings.begin([partition]))
 
     def is_of_another_topic(self, partition: Partition, topic: int) -> bool:
         """Whether a partition was opened before its topic was created with this fingerprint."""
@@ -274,6 +275,8 @@ class Delivery:
 
     async def _forget(self, going: Sequence[Partition]) -> None:
         self._opened.difference_update(going)
+        # A later worker of the partition may commit behind an open transaction.
+        self._opening.out_of_range.difference_update(going)
         if self.transactions is not None:
             await self.transactions.close(going)
         self.offsets.forget(going)

@@ -90,6 +90,8 @@ class Opening:
             logs[top] = Log(firsts[top], ends[top], topic)
 
         failed |= await each([partition for partition in new if partition not in failed], find_log, each_s)
+        if not logs:
+            return {}, failed
         commits = {top: commits[top] for top in logs if top in commits}
         ends = {top: log.end for top, log in logs.items()}
         found = await self._positions(commits, logs)

@@ -96,8 +96,11 @@ class OpeningAttempts:
         try:
             # An attempt that failed may have isolated them or started their producers.
             await self.forget(list(stopped))
-            if new != stopped:
-                failed = await self._failed(sorted(new - stopped))
+            # Now: who waits for them must not wait for the others.
+            self._end(stopped)
+            new -= stopped
+            if new:
+                failed = await self._failed(sorted(new))
         finally:
             self._end(new - failed.keys())
         for error in failed.values():

@@ -146,3 +146,67 @@ async def test_attempts_end_and_any_error_is_retried() -> None:
     await opening.finish(await opening.begin([("t", 0)]))
     assert [at - began for at, _ in attempts] == pytest.approx([0.0, 4.0, 11.0, 22.0, 33.0, 34.0])
     assert [each_s for _, each_s in attempts] == pytest.approx([1.0, 2.0, 10 / 3, 10 / 3, 10 / 3, 10 / 3])
+
+
+@virtual
+async def test_the_release_of_one_partition_does_not_wait_for_the_attempts_of_others() -> None:
+    clock, released = asyncio.get_running_loop().time, set[Partition]()
+
+    async def open_now(*_: object) -> Failures:
+        await asyncio.sleep(1000.0)
+        return {}
+
+    async def forget(_: object) -> None:
+        pass
+
+    stops = released.__contains__
+    opening = OpeningAttempts(open_now, forget, stops, 3.0, 100.0, 30_000, Metrics(), structlog.get_logger())
+    attempts = asyncio.create_task(opening.finish(await opening.begin([("t", 0), ("t", 1)])))
+    await asyncio.sleep(0.5)  # between two attempts
+    released.add(("t", 0))
+    began = clock()
+    await opening.until_ended([("t", 0)])
+    assert clock() - began <= 1.0
+    attempts.cancel()
+
+
+@virtual
+async def test_a_paused_partition_that_comes_back_is_not_read_before_it_is_open() -> None:
+    group, metrics = FakeGroup("t", 2), Metrics()
+    consumer = Leaderless(group)
+    source = source_of(consumer, group, metrics)
+    for number in range(2):
+        group.produce(number, b"r", 0)
+    group.damaged[group.tops[0]] = 0
+
+    async def read() -> None:
+        async for chunk in source.chunks():
+            for record in chunk:
+                source.acknowledged(record.origin)
+
+    await source.start()
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0.5)
+    assert unreadable(metrics) == {"0"}
+    consumer.without_leader = {0, 1}
+    del group.damaged[group.tops[0]]
+    rebalance = asyncio.create_task(group.rebalance([consumer]))
+    await asyncio.sleep(FIRST_S / 4)
+    source.backpressure.paused.add(("t", 1))
+    await asyncio.sleep(FIRST_S)
+    assert consumer.paused() == set(group.tops)
+    await rebalance
+    reading.cancel()
+    await source.stop()
+
+
+@virtual
+async def test_a_worker_that_ends_does_not_begin_to_open_a_partition_again() -> None:
+    group = FakeGroup("t", 1)
+    source = source_of(FakeConsumer(group), group, Metrics())
+    await source.start()
+    source.close()
+    await source.delivery.reopen(("t", 0), is_out_of_range=True)
+    assert source.delivery.partitions == frozenset()
+    assert group.plain_commit(0) == (0, "ctr-streamer:clean")
+    await source.stop()
