@@ -19,6 +19,8 @@ DEADLINE_HEADER = "deadline_ms"
 
 _SALVAGED_BYTES = 2**16
 """Bytes at the start of a too large record that are searched for its id."""
+_HEADER_BYTES = 160
+"""What a header takes in memory beside its text."""
 
 
 class Codec:
@@ -150,6 +152,12 @@ class Codec:
 
 class _RejectedError(Exception):
     """Carries the reason from a field's check to `decode`."""
+
+
+def size_in_memory(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
+    """The bytes that a record takes in memory; its headers can take many times those of their texts."""
+    in_headers = sum(_HEADER_BYTES + len(name) + len(content or b"") for name, content in headers)
+    return len(key or b"") + len(value or b"") + in_headers
 
 
 def header_text(headers: Sequence[Header], name: str) -> str | None:

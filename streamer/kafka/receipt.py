@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from aiokafka import ConsumerRecord
 
+from streamer.codec import size_in_memory
 from streamer.deadline import Deadline
 from streamer.kafka.record_batches import UnreadableRecord
 from streamer.kafka.split_offsets import SplitOffsets
@@ -15,9 +16,6 @@ from streamer.settings.sections import SourceSettings
 from streamer.types import Origin, Record
 
 WALL_CLOCK = time.time
-
-# What a header takes in memory beside its text.
-_HEADER_BYTES = 160
 
 
 class Admitted(NamedTuple):
@@ -43,8 +41,7 @@ class Receipt:
 
     def receive(self, record: ConsumerRecord, is_suspect: bool = False) -> Record:
         """Counts a record as received; its budget began when it was written."""
-        in_headers = sum(_HEADER_BYTES + len(name) + len(content or b"") for name, content in record.headers)
-        size = len(record.key or b"") + len(record.value or b"") + in_headers
+        size = size_in_memory(record.key, record.value, record.headers)
         self.offsets.received((record.topic, record.partition), record.offset, size)
         self.metrics.records.inc()
         now, age_s = self.clock(), 0.0

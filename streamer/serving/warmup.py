@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import orjson
 
+from streamer.codec import size_in_memory
 from streamer.errors import InvalidRequestError
 from streamer.features.paths import nested
 from streamer.prepared_version import PreparedVersion
@@ -35,10 +36,10 @@ class Preparer:
     def remember(self, value: bytes, headers: Sequence[Header]) -> None:
         """Keeps a raw request, to warm the next version with; the oldest are dropped beyond 4 MiB."""
         self._recent.append((value, headers))
-        self.remembered_bytes += _size(value, headers)
+        self.remembered_bytes += size_in_memory(None, value, headers)
         limit = self._settings.predictor.warmup_requests
         while len(self._recent) > limit or self.remembered_bytes > _MAX_REMEMBERED_BYTES:
-            self.remembered_bytes -= _size(*self._recent.popleft())
+            self.remembered_bytes -= size_in_memory(None, *self._recent.popleft())
 
     async def prepare(self, version: ModelVersion) -> PreparedVersion:
         """Verifies a version and warms it.
@@ -76,10 +77,6 @@ def _encoded(prepared: PreparedVersion, recent: Sequence[tuple[bytes, Sequence[H
         yield BatchInputs.whole(encoded)
     if is_blank:
         yield _blank_rows(prepared, _BLANK_CANDIDATES)
-
-
-def _size(value: bytes, headers: Sequence[Header]) -> int:
-    return len(value) + sum(len(name) + len(content or b"") for name, content in headers)
 
 
 def _blank_rows(prepared: PreparedVersion, count: int) -> BatchInputs:

@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
+import numpy as np
 import xxhash
 
 from streamer.features.served import encode_served
@@ -39,8 +40,8 @@ class FeatureLog:
 
 
 def _size(encoded: EncodedRequest) -> int:
-    matrices = (encoded.request_ids, encoded.candidate_ids, encoded.candidate_floats, encoded.pair_ids, encoded.keys)
-    return sum(matrix.nbytes for matrix in matrices) + sum(map(sys.getsizeof, encoded.ad_ids))
+    values = (getattr(encoded, field.name) for field in fields(encoded))
+    return sum(v.nbytes for v in values if isinstance(v, np.ndarray)) + sum(map(sys.getsizeof, encoded.ad_ids))
 
 
 def is_sampled(request_id: str, share: float) -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from streamer.codec import encode_scores
+from streamer.codec import encode_scores, size_in_memory
 from streamer.errors import InvalidRequestError
 from streamer.prepared_version import PreparedVersion
 from streamer.side_outputs.side_output import SideOutput
@@ -43,7 +43,8 @@ class Shadow:
         prepared = None if answered_by is None else self.shadow_of(answered_by, record.key)
         if prepared is not None:
             work = partial(self._publish, record, prepared)
-            self.output.add(f"{record.origin} by {prepared.version}", work, len(record.value or b""))
+            size = size_in_memory(record.key, record.value, record.headers)
+            self.output.add(f"{record.origin} by {prepared.version}", work, size)
 
     async def _publish(self, record: Record, prepared: PreparedVersion) -> None:
         request = prepared.codec.decode(record.value, record.headers)

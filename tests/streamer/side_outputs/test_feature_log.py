@@ -1,6 +1,8 @@
 """The feature log's bound, its sample, and its line."""
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import orjson
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.codec import Codec
+from streamer.deadline import Deadline
 from streamer.errors import MessageTooLargeError
 from streamer.features import Encoder, FeatureSpec
 from streamer.features.served import ServedRows, decode_served, encode_served
@@ -17,8 +20,9 @@ from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.settings.sections import CodecSettings, FeatureLogSettings
 from streamer.side_outputs.feature_log import FeatureLog, is_sampled
+from streamer.side_outputs.shadow import Shadow
 from streamer.side_outputs.side_output import SideOutput
-from streamer.types import BadRecord, BidRequest, EncodedRequest, ModelVersion
+from streamer.types import BadRecord, BidRequest, EncodedRequest, ModelVersion, Origin, Record
 from tests.model_training.conftest import SPEC
 
 VERSION = ModelVersion("ctr", 3)
@@ -102,6 +106,27 @@ async def test_what_waits_is_bounded_and_a_failure_is_counted_and_gone_on_from(
     assert published == [b"first", b"last"]
     counts = [_count(metrics, outcome) for outcome in ("published", "failed", "dropped")]
     assert counts == [2, 1, 1]
+
+
+async def test_what_waits_counts_with_all_that_it_keeps(encoder: Encoder, encoded: EncodedRequest) -> None:
+    """Of a foreign model that is the exact numbers, too; of a record for a shadow version its headers."""
+
+    async def nothing(*_: object) -> Any: ...
+
+    spec, metrics = encoder.spec, Metrics()
+    codec = Codec(CodecSettings(), spec.request, spec.document_keys, spec.containers)
+    serving = PreparedVersion(VERSION, codec, encoder)
+    output = SideOutput(FeatureLogSettings(), metrics.feature_log, structlog.get_logger())
+    foreign = replace(encoded, candidate_numbers=np.zeros((3, 400_000)))
+    log = FeatureLog(output, nothing, 1.0)
+    log.offer(b"u", "r1", serving, foreign)
+    log.offer(b"u", "r2", serving, foreign)
+    assert _count(metrics, "dropped") == 1, "2 x 9.6 MB are more than 16 MiB"
+    headers = (("", b""),) * 50_000
+    record = Record(b"u", b"{}", headers, Origin("t", 0, 1), 0, Deadline.after(0.0, 30.0), 0.0)
+    shadow = Shadow(output, lambda _, __: serving, nothing, nothing)
+    shadow.offer(record, VERSION)
+    assert _count(metrics, "dropped") == 2
 
 
 def _count(metrics: Metrics, outcome: str) -> float | None:
