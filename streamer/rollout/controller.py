@@ -99,7 +99,8 @@ class ModelController:
     def check_known(self, version: ModelVersion) -> None:
         """Raises PredictError if another object has replaced the version and cannot be prepared."""
         if version.version in self._preparation.unknown:
-            raise PredictError("FAILED_PRECONDITION", f"{version} was replaced by a version that cannot be prepared")
+            # By its code the guard does not judge the version by calls that were never made.
+            raise PredictError("UNAVAILABLE", f"{version} was replaced by a version that cannot be prepared")
 
     def failed(self, version: ModelVersion, error: PredictError) -> None:
         """A call failed; a new version is judged by it if it may be its own fault."""

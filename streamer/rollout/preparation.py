@@ -40,7 +40,7 @@ class Preparation:
 
     Attributes:
         failures: the reason for each version that the servers have and that cannot be prepared by its own fault.
-        unknown: versions that were replaced by an object that cannot be prepared, and when that is tried again.
+        unknown: versions that were replaced by an object that is not prepared, and when that is tried again.
     """
 
     name: str
@@ -95,8 +95,8 @@ class Preparation:
             return await self.prepare(version.version)
         except (PredictError, SpecError) as error:
             self.suspect()
-            if is_own_fault(error):
-                self.unknown[version.version] = now + RETRY_S
+            # By a server's fault it is tried again at once; until then no rows of the old spec go to the new object.
+            self.unknown[version.version] = now + RETRY_S if is_own_fault(error) else now
             raise
 
     def suspect(self) -> None:

@@ -131,6 +131,32 @@ async def test_without_another_version_the_answers_have_priors_until_the_object_
 
 
 @virtual
+async def test_a_replacement_that_a_busy_server_cannot_prepare_yet_gets_no_rows_of_the_old_spec() -> None:
+    class Busy(VirtualServers):
+        is_busy = False
+
+        async def feature_spec(self, version: ModelVersion) -> str:
+            if self.is_busy:
+                raise PredictError("DEADLINE_EXCEEDED", "busy")
+            return await super().feature_spec(version)
+
+    servers = Busy([loaded(1)])
+    worker = Worker(servers)
+    await worker.start()
+    servers.is_busy = True
+    servers.servers[0][1] = Loaded(ANOTHER_SPEC)
+    await later(11)
+    calls = len(servers.calls)
+    await worker.traffic(0.2)
+    assert {answer["status"] for answer in await worker.settle()} == {"fallback"}
+    assert (len(servers.calls), servers.misfits) == (calls, 0)
+    servers.is_busy = False
+    await later(1)
+    await worker.traffic(0.2)
+    assert (await worker.settle())[-1]["status"] == "ok"
+
+
+@virtual
 async def test_scores_that_differ_from_call_to_call_do_not_count_as_another_object() -> None:
     class Random(VirtualServers):
         async def show(
