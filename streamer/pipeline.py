@@ -151,7 +151,7 @@ class Pipeline:
             named = self.models.of(request.model)
             if named is None:
                 served = ", ".join(map(repr, self.models.names))
-                request = BadRecord(request.request_id, f"model: {request.model!r} is not served here; {served}")
+                request = BadRecord(request.request_id, f"model: {request.model!r:.60} is not served here; {served}")
             else:
                 flight.prepared = named.serving_for(record.key)
                 request = flight.prepared.codec.decode(record.value, record.headers)

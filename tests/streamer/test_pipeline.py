@@ -56,3 +56,14 @@ async def test_a_record_that_cannot_be_read_is_dead_lettered_with_its_position()
     )
     assert letters == [DeadLetter(None, None, (), origin, 5, "read", unreadable)]
     assert (worker.answered_count, worker.finished[17]) == (1, 1)
+
+
+@virtual
+async def test_a_reason_quotes_only_the_beginning_of_an_unknown_model() -> None:
+    worker = Worker(VirtualServers([loaded(1)]))
+    await worker.start()
+    origin, now = Origin("requests", 3, 17), worker.loop.time()
+    value = b'{"request_id": "r", "model": "' + b"x" * 500_000 + b'", "user": {}, "candidates": [{"ad_id": "a"}]}'
+    await worker.pipeline.answer(Record(None, value, (), origin, 5, Deadline.after(now, 30.0), now))
+    (answer,) = worker.answers[17]
+    assert answer["reason"] == f"model: '{'x' * 59} is not served here; 'ctr'"
