@@ -101,6 +101,8 @@ def test_two_topics_are_never_the_same(tmp_path: Path, one: str, other: str) -> 
         ({"predictor.addresses": ["ipv4:10.0.0.1:8500,"]}, "predictor.addresses: 'ipv4:10.0.0.1:8500,' is no address"),
         ({"predictor.addresses": ["http://a:8501"]}, "predictor.addresses: 'http://a:8501' is no address"),
         ({"kafka.session_timeout_ms": 2**31}, "kafka.session_timeout_ms: Input should be less than or equal to"),
+        # Above that, /readyz would take an idle topic for an outage of the brokers.
+        ({"source.fetch_max_wait_ms": 5001}, "source.fetch_max_wait_ms: Input should be less than or equal to 5000"),
         ({"service.drain_ms": float("inf")}, "service.drain_ms: Input should be "),
         ({"source.budget_ms": float("inf")}, "source.budget_ms: Input should be a finite number"),
         ({"kafka.group_id": ""}, "kafka.group_id: String should have at least 1 character"),
