@@ -100,7 +100,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.chaos", description=__doc__.partition("\n")[0])
     parser.add_argument("scenario", nargs="*", help=f"{', '.join(SCENARIOS)}; default: all except {', '.join(LONG)}")
     parser.add_argument("--all", action="store_true", help="also the long ones")
-    parser.add_argument("--rate", type=float, help="requests per second; default: 100")
+    parser.add_argument("--rate", type=float, help="requests per second; default: 100, or 60 for plans")
     parser.add_argument("--candidates", type=int, help="candidates per request; default: 100, or 50")
     parser.add_argument("--times", type=int, help="repetitions of a fault; default: 10, 3 runs, or 500 plans")
     parser.add_argument("--seconds", type=float, default=900.0, help="duration of the soak")
