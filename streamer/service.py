@@ -269,12 +269,15 @@ class Service:
         while not self._stop.is_set():
             try:
                 await self._unless_stopped(attempt())
-            except not_yet as error:
+            except Exception as error:
+                # Only a rejection is final: its exit status makes a supervisor drain all workers.
+                if not (isinstance(error, not_yet) or getattr(error, "retriable", False)):
+                    if isinstance(error, clients.CLIENT_ERROR):
+                        raise ConfigError(f"kafka: the brokers reject this worker: {error}") from error
+                    raise
                 self._why_not = f"waiting for the {what}: {error}"
                 self._log.warning(f"waiting for the {what}", error=str(error))
                 await set_within(self._stop, _START_RETRY_S)
-            except clients.CLIENT_ERROR as error:
-                raise ConfigError(f"kafka: the brokers reject this worker: {error}") from error
             else:
                 return
 

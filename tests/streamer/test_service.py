@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 import structlog
-from aiokafka.errors import ClusterAuthorizationFailedError, InvalidTransactionTimeout
+from aiokafka.errors import ClusterAuthorizationFailedError, InvalidTransactionTimeout, LeaderNotAvailableError
 
 from streamer.errors import ConfigError, FencedError
 from streamer.kafka import clients
@@ -161,6 +161,19 @@ async def test_a_rejection_by_the_brokers_stops_the_start_with_one_line() -> Non
     async with asyncio.timeout(WAIT_S):
         with pytest.raises(ConfigError, match=r"^kafka: the brokers reject this worker: .*ClusterAuthorizationFailed"):
             await service._until_done("brokers", connect, clients.UNAVAILABLE)  # noqa: SLF001
+
+
+async def test_a_failure_of_the_brokers_that_passes_is_no_rejection() -> None:
+    """The exit status of a rejection would make the supervisor drain all workers."""
+    service = Service(SETTINGS, structlog.get_logger())
+    failures = [LeaderNotAvailableError()]
+
+    async def connect() -> None:
+        if failures:
+            raise failures.pop()
+
+    async with asyncio.timeout(WAIT_S):
+        await service._until_done("brokers", connect, clients.UNAVAILABLE)  # noqa: SLF001
 
 
 async def test_a_transaction_timeout_that_the_brokers_reject_ends_the_retries_of_an_opening() -> None:
