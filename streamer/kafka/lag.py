@@ -42,23 +42,26 @@ class Lag:
         """The times of the last replies to fetches by partition, in milliseconds; None before."""
         return [self.consumer.last_poll_timestamp(top) for top in self.consumer.assignment()]
 
-    async def ask(self) -> None:
+    async def ask(self) -> set[TopicPartition]:
         """Asks for the ends of partitions that are not fetched, as while reading pauses.
 
-        Sends no request while all are fetched.
+        Sends no request while all are fetched. Returns those that no broker serves now.
         """
         stale_ms = (self.wall_clock() - _STALE_S) * 1e3
         stale = [top for top in self.consumer.assignment() if (self.consumer.last_poll_timestamp(top) or 0) < stale_ms]
         # One by one: a partition without a leader must not hide the others.
         found = await asyncio.gather(*map(self._end, stale))
-        self._ends = {top: end for top, end in zip(stale, found, strict=True) if end is not None}
+        known = {top: self._ends[top] for top in stale if top in self._ends}
+        ends = {top: end for top, end in zip(stale, found, strict=True) if end is not None}
+        self._ends = known | ends
+        return set(stale) - ends.keys()
 
     async def _end(self, top: TopicPartition) -> int | None:
         try:
             async with asyncio.timeout(_ASK_S):
                 return int((await self.consumer.end_offsets([top]))[top])
         except (KafkaError, TimeoutError):
-            return self._ends.get(top)
+            return None
 
     def measure(self) -> None:
         """Sets the gauges from the last fetches and the last `ask`; sends no request."""

@@ -40,6 +40,7 @@ class Positions:
     spawn: Spawn
     drain_s: float
     _reopening: set[Partition] = field(default_factory=set)
+    _unserved: set[TopicPartition] = field(default_factory=set)
     _passed_at: float = 0.0
 
     def hold(self, assigned: Iterable[TopicPartition]) -> None:
@@ -78,10 +79,10 @@ class Positions:
                 self.offsets.passed(top, await self.consumer.position(top))
 
     async def watch(self) -> None:
-        """Looks for a topic that was created again, and asks for missing ends of partitions."""
+        """Looks for a topic that was created again, and for partitions that no broker serves."""
         while True:
             await asyncio.sleep(_CHECK_S)
-            await self.lag.ask()
+            self._name(await self.lag.ask())
             try:
                 topic = await self.delivery.topic_now()
             except (KafkaError, TimeoutError) as error:
@@ -90,6 +91,23 @@ class Positions:
             for top in self.consumer.assignment():
                 if self.delivery.is_of_another_topic(top, topic):
                     self._reopen(top, is_out_of_range=False)
+
+    def _name(self, unserved: Iterable[TopicPartition]) -> None:
+        """Names open partitions that have lost their leader; aiokafka waits for a new one in silence."""
+        unreadable, opened = self.delivery.metrics.unreadable, self.delivery.partitions
+        named = {top for top in unserved if top in opened}
+        for top in named:
+            unreadable.labels(top.partition).set(1)
+            if top not in self._unserved:
+                at = self.offsets.received_up_to(top)
+                self.log.error(
+                    "partition cannot be read, retried", **top._asdict(), offset=at, error="no leader answers for it"
+                )
+        for top in self._unserved - named:
+            unreadable.remove(top.partition)
+            if top in opened:
+                self.log.info("partition readable again", **top._asdict())
+        self._unserved = named
 
     def _reopen(self, top: TopicPartition, *, is_out_of_range: bool) -> None:
         if top not in self.consumer.assignment():

@@ -210,3 +210,26 @@ async def test_a_worker_that_ends_does_not_begin_to_open_a_partition_again() -> 
     assert source.delivery.partitions == frozenset()
     assert group.plain_commit(0) == (0, "ctr-streamer:clean")
     await source.stop()
+
+
+@virtual
+async def test_a_partition_that_loses_its_leader_later_is_named() -> None:
+    group, metrics = FakeGroup("t", 2), Metrics()
+    consumer = Leaderless(group)
+    source = source_of(consumer, group, metrics)
+    group.produce(1, b"r", 0)
+    await source.start()
+    watching = asyncio.create_task(source.positions.watch())
+    consumer.without_leader = {1}
+    with capture_logs() as lines:
+        await asyncio.sleep(40.0)
+        assert unreadable(metrics) == {"1"}
+        consumer.without_leader.clear()
+        await asyncio.sleep(15.0)
+    assert unreadable(metrics) == set()
+    assert [(line["event"], line["topic"], line["partition"]) for line in lines] == [
+        ("partition cannot be read, retried", "t", 1),
+        ("partition readable again", "t", 1),
+    ]
+    watching.cancel()
+    await source.stop()
