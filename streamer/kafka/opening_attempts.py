@@ -87,7 +87,8 @@ class OpeningAttempts:
         end = asyncio.get_running_loop().time() + RETRY_S
         left = [partition for partition in partitions if partition in self._ended]
         for attempt in {self._running[partition] for partition in left if partition in self._running}:
-            attempt.reschedule(min(end, attempt.when() or end))
+            if not attempt.expired():  # else it cleans up now
+                attempt.reschedule(min(end, attempt.when() or end))
         for ended in [self._ended[partition] for partition in left]:
             await ended.wait()
 

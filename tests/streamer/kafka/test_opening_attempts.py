@@ -233,3 +233,36 @@ async def test_a_partition_that_loses_its_leader_later_is_named() -> None:
     ]
     watching.cancel()
     await source.stop()
+
+
+@virtual
+async def test_partitions_are_released_while_an_attempt_that_has_timed_out_cleans_up() -> None:
+    clock, released = asyncio.get_running_loop().time, set[Partition]()
+
+    async def open_now(*_: object) -> Failures:
+        try:
+            await asyncio.sleep(1000.0)
+        finally:
+            await asyncio.sleep(2.0)  # a producer that is stopped
+        return {}
+
+    async def forget(_: object) -> None:
+        pass
+
+    stops = released.__contains__
+    opening = OpeningAttempts(open_now, forget, stops, 3.0, 100.0, 30_000, Metrics(), structlog.get_logger())
+
+    async def attempts() -> None:
+        await opening.finish(await opening.begin([("t", 0), ("t", 1)]))
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(attempts())
+        await asyncio.sleep(1.0)
+        released.add(("t", 0))
+        first = tasks.create_task(opening.until_ended([("t", 0)]))
+        await asyncio.sleep(2.0)
+        released.add(("t", 1))
+        began = clock()
+        await opening.until_ended([("t", 1)])
+        await first
+        assert clock() - began <= 3.0
