@@ -259,16 +259,18 @@ class ModelController:
     async def _carry_out(self, cause: events.Cause) -> None:
         """Enters an event, prepares the versions that it needs, and enters the outcomes.
 
-        After a bad version the next best one follows, so that one bad version causes no outage. An order names its
-        version: it fails with it.
+        After a bad version the next best one follows, so that one bad version causes no outage. One whose calls hang
+        counts as bad only then. An order names its version: it fails with it.
         """
         needed, bad = self._enter(cause), set[int]()
         while needed is not None and needed.version not in bad:
             try:
                 prepared = await self._preparation.prepare(needed.version)
             except (PredictError, SpecError) as error:
-                self._enter(events.Failed(needed.version, is_own_fault(error)))
-                if isinstance(cause, events.Order) or not is_own_fault(error):
+                is_hung = isinstance(error, PredictError) and error.code == "DEADLINE_EXCEEDED"
+                is_bad = is_own_fault(error) or (is_hung and self._state.has_alternative(self.clock()))
+                self._enter(events.Failed(needed.version, is_bad))
+                if isinstance(cause, events.Order) or not is_bad:
                     raise
                 bad.add(needed.version)
                 needed = self._enter(cause)

@@ -128,6 +128,10 @@ class State:
         """The available versions of which no recent preparation failed."""
         return frozenset(v for v in self.available if self.failed_until.get(v, now) <= now)
 
+    def has_alternative(self, now: float) -> bool:
+        """Whether users have no available version, and more than one could serve them."""
+        return self.serving not in self.available and len(self.able(now)) > 1
+
 
 def _known(*versions: int | None) -> frozenset[int]:
     return frozenset(version for version in versions if version is not None)

@@ -72,6 +72,33 @@ def test_at_a_start_the_newest_good_version_serves(fault: Exception) -> None:
 
 
 @virtual
+async def test_a_version_whose_calls_hang_is_no_outage() -> None:
+    """At a start and after the serving version has vanished; a slow server alone makes no version bad."""
+    hang = PredictError("DEADLINE_EXCEEDED", "injected fault")
+    servers = FaultyServers(1, 2, 3, faults={3: hang})
+    model, _ = model_on(servers)
+    await model.refresh()
+    assert model.describe()["serving"] == 2
+    servers.servers[0].update(loaded(4))
+    servers.faults[4] = hang
+    await model.refresh()
+    del servers.servers[0][2]
+    await model.refresh()
+    assert model.describe()["serving"] == 1
+
+    servers = FaultyServers(1, 2, faults={1: hang, 2: hang})
+    model, _ = model_on(servers)
+    with pytest.raises(PredictError, match="DEADLINE_EXCEEDED"):
+        await model.refresh()
+    servers.faults.clear()
+    await model.refresh()
+    assert model.describe()["serving"] == 1
+    await asyncio.sleep(30)  # of the virtual clock
+    await model.refresh()
+    assert model.describe()["serving"] == 2
+
+
+@virtual
 async def test_at_a_start_without_a_good_version_each_one_is_named() -> None:
     faults: dict[int, Exception] = {2: SpecError("no JSON"), 3: IndexError("3")}
     model, metrics = model_on(FaultyServers(2, 3, faults=faults))
