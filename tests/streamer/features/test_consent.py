@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from streamer.errors import SpecError
 from streamer.features import Encoder, FeatureSpec
 from streamer.features.consent import ConsentCheck, DenialRule
+from streamer.features.paths import nested
 from streamer.types import BidRequest
 from tests.streamer.specs import SMALL, candidates, documents, requests, scalars, small_spec
 
@@ -126,3 +128,12 @@ def test_a_bad_rule_is_named(consent: dict[str, object], said: str) -> None:
     with pytest.raises(SpecError, match="consent") as raised:
         FeatureSpec.from_mapping(content, "spec.yaml")
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("yes", [1, 1.0, "1", True, "true"], ids=repr)
+@pytest.mark.parametrize("path", ["regs.coppa", "regs.gdpr", "regs.ext.gdpr", "device.lmt"])
+def test_the_openrtb_spec_takes_a_denial_of_any_type(path: str, yes: object) -> None:
+    """Some producers write booleans where the standard has 0 and 1."""
+    check = ConsentCheck(FeatureSpec.from_yaml(Path("configs/features/openrtb.yaml")).denial_rules)
+    assert check.denies(nested(path, yes))
+    assert not any(check.denies(nested(path, no)) for no in (0, "0", False, None))
