@@ -41,13 +41,19 @@ class ReportingScorer:
             self.models.poll_now()
             raise
         except PredictError as error:
-            self.models.call_failed(version, error)
-            self.models.of_version(version).failed(version, error)
+            self._failed(version, error)
             raise
         except Exception as error:
-            # A defect in one call: its requests get priors, the other calls continue.
+            # A defect in one call: its requests get priors, the other calls continue. A version can trigger it.
             self.log.exception("call failed", model=str(version), rows=inputs.rows)
-            raise PredictError("UNKNOWN", f"internal error: {error!r:.200}") from error
+            code = "UNKNOWN" if isinstance(error, MemoryError) else "INTERNAL"
+            failure = PredictError(code, f"internal error: {error!r:.200}")
+            self._failed(version, failure)
+            raise failure from error
         self.models.scored(version)
         self.models.of_version(version).scored(version, ctr)
         return ctr
+
+    def _failed(self, version: ModelVersion, error: PredictError) -> None:
+        self.models.call_failed(version, error)
+        self.models.of_version(version).failed(version, error)

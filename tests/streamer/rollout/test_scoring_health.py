@@ -5,6 +5,7 @@ import asyncio
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from streamer.assembly import Assembly
 from streamer.errors import PredictError
@@ -13,7 +14,7 @@ from streamer.rollout.scoring_health import OUTAGE_S, ScoringHealth
 from streamer.settings import Settings
 from streamer.testing.model_servers import Loaded, VirtualServers
 from streamer.testing.virtual_loop import virtual
-from streamer.types import Availability, ModelVersion
+from streamer.types import F32, Availability, BatchInputs, ModelVersion
 from tests.streamer.rollout.switching import ONE_SPEC, Worker
 
 
@@ -124,6 +125,31 @@ async def test_a_worker_names_the_outage_of_its_model_servers_and_its_end() -> N
     servers.stopped = False
     await asyncio.sleep(1.0)
     assert worker.models.outage() is None
+
+
+@virtual
+async def test_a_defect_that_a_version_triggers_is_an_outage_or_its_end() -> None:
+    class Defective(VirtualServers):
+        async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
+            if version.version == 2 and seconds < 1:  # no warm-up
+                raise IndexError("a defect")
+            return await super().score(version, inputs, seconds)
+
+    with capture_logs():  # each trace takes long to render
+        worker = Worker(Defective([{2: Loaded(ONE_SPEC)}]))
+        await worker.start()
+        await worker.traffic(OUTAGE_S + 3, every_s=1.0)
+        assert "IndexError('a defect')" in str(worker.models.outage())
+
+        servers = Defective([{1: Loaded(ONE_SPEC)}])
+        worker = Worker(servers)
+        await worker.start()
+        await worker.traffic(0.5, every_s=0.05)
+        servers.servers[0][2] = Loaded(ONE_SPEC)
+        await worker.traffic(3.0, every_s=0.05)
+        answers = await worker.settle()
+        assert worker.model.describe()["rolled_back"] == [2]
+        assert answers[-1]["status"] == "ok"
 
 
 @virtual
