@@ -155,7 +155,7 @@ class _RejectedError(Exception):
 
 
 def size_in_memory(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:
-    """The bytes that a record takes in memory; its headers can take many times those of their texts."""
+    """The bytes that a record takes in memory; headers take many times those of their texts."""
     in_headers = sum(_HEADER_BYTES + len(name) + len(content or b"") for name, content in headers)
     return len(key or b"") + len(value or b"") + in_headers
 

@@ -29,7 +29,7 @@ class DamagedPartitions:
     _tries: dict[TopicPartition, tuple[float, float]] = field(default_factory=dict)
 
     def resume(self, consumer: Any, read: Collection[Partition]) -> None:
-        """Resumes the partitions whose next try is due; forgets those that this consumer does not `read`."""
+        """Resumes the partitions whose next try is due; forgets those that are not `read` any more."""
         if not self._tries:
             return
         now = self.clock()

@@ -33,7 +33,7 @@ class PausedPartitions:
         self.metrics.paused.set(len(self.backpressure.paused))
 
     def resume(self, opened: Collection[Partition]) -> None:
-        """Resumes partitions whose share is half acknowledged; forgets those that are not open any more."""
+        """Resumes partitions whose share is half acknowledged; forgets those that are not open."""
         if self.backpressure.paused:
             for partition in self.backpressure.resume(opened):
                 self.consumer.resume(TopicPartition(*partition))

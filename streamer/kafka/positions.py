@@ -93,7 +93,7 @@ class Positions:
                     self._reopen(top, is_out_of_range=False)
 
     def _name(self, unserved: Iterable[TopicPartition]) -> None:
-        """Names open partitions that have lost their leader; aiokafka waits for a new one in silence."""
+        """Names open partitions without a leader; aiokafka waits for a new one in silence."""
         unreadable, opened = self.delivery.metrics.unreadable, self.delivery.partitions
         named = {top for top in unserved if top in opened}
         for top in named:
