@@ -16,7 +16,7 @@ class DenialRule(SpecValue):
 
     It does not deny if the document has any value at `unless`. Values are compared as the encoder compares them: 1, 1.0
     and "1" are equal. With `[*]` in the path one element is enough. A value that is neither a scalar nor missing
-    denies, because the sender may have meant a denial.
+    denies, and so does one on the way to `path` that is no object, because the sender may have meant a denial.
     """
 
     path: str
@@ -57,10 +57,12 @@ class ConsentCheck:
     def __init__(self, rules: Sequence[DenialRule]) -> None:
         self._rules = [(rule.path, frozenset(map(canonical, rule.values)), rule.unless) for rule in rules]
         self._getters = {path: getter(path) for rule in rules for path in rule.paths}
+        self._ways = [parse_path(rule.path) for rule in rules]
 
     def denies(self, document: object) -> bool:
         """Whether any rule denies."""
-        return self.denies_values(lambda path: self._getters[path](document))
+        leads_nowhere = any(_leads_nowhere(document, way) for way in self._ways)
+        return leads_nowhere or self.denies_values(lambda path: self._getters[path](document))
 
     def denies_values(self, value_at: Callable[[str], object]) -> bool:
         """Whether any rule denies, for the values that `value_at` has for the rules' paths."""
@@ -72,3 +74,15 @@ class ConsentCheck:
                 if isinstance(value, list | dict) or canonical(value) in values:
                     return True
         return False
+
+
+def _leads_nowhere(document: object, steps: Sequence[str | int]) -> bool:
+    """Whether the keys of a path, up to its first index, meet a value that is no object."""
+    at: object = document if isinstance(document, dict) else None
+    for step in steps:
+        if at is None or step == "*" or isinstance(step, int):
+            return False
+        if not isinstance(at, dict):
+            return True
+        at = at.get(step)
+    return False

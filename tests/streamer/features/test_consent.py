@@ -52,6 +52,8 @@ def denies(document: object, rules: list[Any] = RULES) -> bool:
         ({"regs": {"gdpr": 1}, "user": {"consent": "CPXxRfA"}}, False),
         ({"regs": {"gdpr": 1, "coppa": 1}, "user": {"consent": "CPXxRfA"}}, True),
         ({"regs": {"gdpr": 0}}, False),
+        ({"regs": [{"coppa": 0}]}, True),
+        ({"regs": "none"}, True),
         ([], False),
     ],
 )
