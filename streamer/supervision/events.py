@@ -17,16 +17,18 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A worker has executed an `Assign`. A later release may have come first.
+    """A worker has executed an `Assign`, or a part of it. A later release may have come first.
 
     Attributes:
         partitions: it reads these.
         lost: it does not read these, because their opening failed for good.
+        failing: it could not open these, and tries again.
     """
 
     number: int
     partitions: Partitions
     lost: Partitions = frozenset()
+    failing: Partitions = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

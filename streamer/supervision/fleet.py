@@ -82,7 +82,7 @@ class Fleet:
 
     @property
     def unread(self) -> set[Partition]:
-        """The partitions that no process reads: free ones, and those that are being opened."""
+        """The partitions that no process reads: free ones, and those that are not open yet."""
         return self.free.union(*(worker.opening for worker in self.workers.values()))
 
     @property
@@ -138,7 +138,7 @@ class Fleet:
                 worker.phase = "standby" if worker.phase == "starting" else worker.phase
                 worker.alive(now + self.settings.hung_after_ms / 1e3)
             case e.Opened():
-                worker.opening -= event.partitions
+                worker.opened(event.partitions, event.failing)
                 yield from self._release(worker, event.lost & worker.held, now)
             case e.Released():
                 self._freed(worker, event.partitions, now)
@@ -288,7 +288,7 @@ class Fleet:
         return self.in_phase("standby", "active")
 
     def _is_settled(self) -> bool:
-        """Whether every partition that may be read is read by a worker that stays."""
+        """Whether a worker that stays reads every partition that may be read, or has tried to open it."""
         return not ((self.free and not self.revoking) or any(w.is_moving for w in self.workers.values()))
 
     def _find_suspects(self, now: float) -> frozenset[Partition]:

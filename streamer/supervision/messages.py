@@ -16,10 +16,14 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
-    """The worker reads these partitions. `lost`: it was to open these and does not read them."""
+    """The worker reads these partitions.
+
+    `lost`: it was to open these and does not read them. `failing`: it could not open these, and tries again.
+    """
 
     partitions: list[Partition]
     lost: list[Partition] = []
+    failing: list[Partition] = []
 
 
 class Released(msgspec.Struct, frozen=True, tag="released"):

@@ -13,7 +13,7 @@ def replaceable(
 
     Args:
         generation: of the present settings.
-        is_settled: whether every partition is read by a worker that stays.
+        is_settled: whether a worker that stays reads every partition, or has tried to open it.
     """
     staying = [w for w in workers if w.is_staying]
     old = [w for w in staying if w.generation < generation]

@@ -205,12 +205,12 @@ class Supervisor:
             case m.Ready():
                 self._log.info("worker ready", worker=number)
                 self._orders.prepared(number, child.process.send, lambda: self._handle(e.Ready(number)))
-            case m.Opened(partitions, lost):
+            case m.Opened(partitions, lost, failing):
                 if found := [child.free_since.pop(p) for p in partitions if p in child.free_since]:
                     seconds = round(time.monotonic() - min(found), 3)
                     self._metrics.takeover.observe(seconds)
                     self._log.info("worker reads", worker=number, partitions=_names(partitions), after_s=seconds)
-                self._handle(e.Opened(number, frozenset(partitions), frozenset(lost)))
+                self._handle(e.Opened(number, frozenset(partitions), frozenset(lost), frozenset(failing)))
             case m.Released(partitions, unanswered):
                 released = e.Released(number, frozenset(partitions), unanswered)
                 self._tasks.spawn(self._release(child, released), "release")

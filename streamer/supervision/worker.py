@@ -18,6 +18,7 @@ class Worker:
         was_ready: whether it has been able to take over partitions.
         held: partitions that it was told to open and has not released; no other process has them.
         opening: those of `held` that it does not read yet.
+        failing: those of `opening` that it could not open so far; it tries again.
         releasing: those of `held` that it was told to release, each with the end of its time, monotonic seconds.
         alive_until: when it must have shown that it is alive; monotonic seconds.
         end_by: when it must have ended; monotonic seconds.
@@ -33,6 +34,7 @@ class Worker:
     was_ready: bool = False
     held: set[Partition] = field(default_factory=set)
     opening: set[Partition] = field(default_factory=set)
+    failing: set[Partition] = field(default_factory=set)
     releasing: dict[Partition, float] = field(default_factory=dict)
     alive_until: float = inf
     end_by: float = inf
@@ -48,8 +50,8 @@ class Worker:
 
     @property
     def is_moving(self) -> bool:
-        """Whether it opens or releases partitions, or ends."""
-        return bool(self.opening or self.releasing) or not self.is_staying
+        """Whether it opens or releases partitions, or ends. A partition that cannot be opened now does not count."""
+        return bool(self.opening - self.failing or self.releasing) or not self.is_staying
 
     @property
     def release_by(self) -> float:
@@ -61,10 +63,16 @@ class Worker:
         if not self.ending:
             self.alive_until = until
 
+    def opened(self, partitions: frozenset[Partition], failing: frozenset[Partition]) -> None:
+        """It reads the partitions; it could not open those that are `failing`."""
+        self.opening -= partitions
+        self.failing = (self.failing | failing) & self.opening
+
     def released(self, partitions: frozenset[Partition]) -> None:
         """It no longer has these partitions."""
         self.held -= partitions
         self.opening -= partitions
+        self.failing -= partitions
         self.releasing = {p: by for p, by in self.releasing.items() if p not in partitions}
 
     def shift(self, seconds: float) -> None:

@@ -50,11 +50,14 @@ class WorkerLink:
     """Connects a worker to its supervisor.
 
     1. Commands start in the order in which they arrive; a release does not wait for another partition's opening.
-    2. Every commit ends: with the supervisor's answer, or with ConnectionError when the link closes.
+    2. An opening reports nothing about a partition that was released after its command.
+    3. Every commit ends: with the supervisor's answer, or with ConnectionError when the link closes.
     """
 
     _link: Link[m.ToWorker]
     _commits: dict[int, asyncio.Future[m.Committed]] = field(default_factory=dict)
+    _openings: list[set[Partition]] = field(default_factory=list)
+    """The partitions of each opening that were not released since."""
     _last_id: int = 0
     _is_closed: bool = False
 
@@ -111,8 +114,15 @@ class WorkerLink:
             await asyncio.sleep(_BEAT_S)
 
     async def _open(self, partitions: Partitions, new: frozenset[Partition]) -> None:
-        read = await partitions.open(new, lambda read: self._link.send(m.Opened(list(read))))
-        self._link.send(m.Opened(list(read), list(new - read)))
+        wanted = set(new)
+        self._openings.append(wanted)
+        try:
+            read = await partitions.open(
+                new, lambda read: self._link.send(m.Opened(list(wanted & read), failing=list(wanted - read)))
+            )
+            self._link.send(m.Opened(list(wanted & read), list(wanted - read)))
+        finally:
+            self._openings = [each for each in self._openings if each is not wanted]
         self._link.send(m.Beat(list(partitions.suspects().items())))
 
     async def _adopt(self, models: Models, message: m.Adopt) -> None:
@@ -124,5 +134,7 @@ class WorkerLink:
         self._link.send(m.Adopted(message.id, orders_of(models.describe()), error))
 
     async def _release(self, partitions: Partitions, going: frozenset[Partition]) -> None:
+        for wanted in self._openings:
+            wanted.difference_update(going)
         unanswered = await partitions.release(going)
         self._link.send(m.Released(list(going), unanswered))

@@ -54,6 +54,8 @@ class Machine:
         # Partitions with a record that kills its worker, and the deaths at their position.
         self.poisoned: set[Partition] = set()
         self.deaths: dict[Partition, int] = {}
+        # Partitions that cannot be opened now. A process that reads one already keeps it.
+        self.leaderless: frozenset[Partition] = frozenset()
         self.is_revoking = False
         self._membership = 0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -148,13 +150,15 @@ class Machine:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether everything is as it should be without faults."""
+        """Whether everything is as it should be without faults, except partitions that cannot be opened."""
         fleet, settings = self.fleet, self.settings
         shares = [len(worker.held) for worker in fleet.in_phase("active")]
         return (
             fleet.is_complete
             and fleet.assigned == self.group
-            and set().union(*self.placing.values()) == self.group
+            and fleet.held == self.group
+            and fleet.unread <= self.leaderless
+            and set().union(*self.placing.values()) == self.group - fleet.unread
             and all(not worker.is_moving for worker in fleet.workers.values())
             and len(shares) == settings.active
             and max(shares) - min(shares) <= 1
@@ -237,8 +241,11 @@ class Machine:
 
     def _opened(self, process: Process, partitions: frozenset[Partition]) -> None:
         still = partitions & process.holds
-        process.reads |= still
-        self.handle(e.Opened(process.number, still))
+        failing = still & self.leaderless - process.reads
+        process.reads |= still - failing
+        if failing:
+            self.later(1.0, process.number, lambda p: self._opened(p, failing))
+        self.handle(e.Opened(process.number, still - failing, failing=failing))
         if self.processes.get(process.number) is process:
             self.handle(e.Beat(process.number, self._suspects(process)))
 
@@ -255,7 +262,7 @@ class Machine:
         fleet = self.fleet
         for number, worker in fleet.workers.items():
             assert self.processes[number].holds <= worker.held
-            assert worker.opening <= worker.held
+            assert worker.failing <= worker.opening <= worker.held
             assert worker.releasing.keys() <= worker.held
             kept = worker.held - worker.releasing.keys()
             if not worker.killed and not fleet.stopping:

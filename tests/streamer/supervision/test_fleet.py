@@ -544,3 +544,34 @@ def test_shares_of_healthy_partitions_are_balanced_while_one_is_suspect() -> Non
 
 def _is_read(machine: Machine, number: int) -> bool:
     return any(("t", number) in reads for reads in machine.placing.values())
+
+
+def test_a_partition_that_cannot_be_opened_stops_no_reload_and_is_named() -> None:
+    machine = _started()
+    machine.leaderless = topic(4)
+    machine.handle(e.Reload())
+    machine.run_until(lambda: machine.is_quiet)
+    assert machine.fleet.unread == topic(4)
+    assert all(worker.generation == 1 for worker in machine.fleet.workers.values())
+    machine.leaderless = frozenset()
+    machine.run(1.5)
+    assert machine.fleet.unread == set()
+    assert machine.is_quiet
+
+
+def test_partitions_are_balanced_while_one_cannot_be_opened_and_it_can_move() -> None:
+    machine = Machine(range(4), standby=0)
+    machine.leaderless = topic(3)
+    machine.processes[1].hung = True
+    machine.run(5.0)
+    assert machine.placing == {0: topic(0, 1, 2)}
+    machine.processes[1].hung = False
+    machine.later(0.0, 1, machine.be_ready)
+    machine.run(2.0)
+    assert {n: len(worker.held) for n, worker in machine.fleet.workers.items()} == {0: 2, 1: 2}
+    assert topic(3) <= machine.fleet.workers[1].held
+    assert machine.fleet.unread == topic(3)
+    machine.leaderless = frozenset()
+    machine.run(1.5)
+    assert machine.reader(("t", 3)) == 1
+    assert machine.fleet.unread == set()

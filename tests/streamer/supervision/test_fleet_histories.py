@@ -4,6 +4,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from streamer.supervision import events as e
+from streamer.types import Partition
 from tests.streamer.supervision.machine import Machine, topic
 
 _DURATION = st.sampled_from([0.0, 0.02, 0.3, 2.0, 12.0])
@@ -11,11 +12,16 @@ _COMMAND = st.one_of(
     st.tuples(st.just("run"), st.sampled_from([0.0, 0.02, 0.1, 0.6, 3.0, 8.0])),
     st.tuples(st.sampled_from(["die", "die 2", "hang", "poison", "lose"]), st.integers(0, 5)),
     st.tuples(st.just("rebalance"), st.integers(0, 9)),
+    st.tuples(st.just("leaderless"), st.integers(0, 2**9 - 1)),
     st.tuples(st.sampled_from(["start_s", "open_s", "release_s", "drain_s"]), _DURATION),
     st.tuples(st.sampled_from(["start_s", "open_s", "release_s", "drain_s"]), st.none()),
     st.tuples(st.just("reload"), st.none()),
     st.tuples(st.just("pause"), st.sampled_from([0.4, 4.9, 5.2, 30.0])),
 )
+
+
+def _of_bits(bits: int) -> frozenset[Partition]:
+    return topic(*(number for number in range(9) if bits >> number & 1))
 
 
 def _do(machine: Machine, what: str, value: float | None) -> None:
@@ -42,6 +48,8 @@ def _do(machine: Machine, what: str, value: float | None) -> None:
             machine.handle(e.Opened(number, frozenset(), lost))
         case "rebalance":
             machine.rebalance(topic(*range(int(value or 0))))
+        case "leaderless":
+            machine.leaderless = _of_bits(int(value or 0))
         case "start_s" | "open_s" | "release_s" | "drain_s":
             setattr(machine, what, value)
         case "reload":
@@ -69,22 +77,30 @@ def _heal(machine: Machine) -> None:
     standby=st.integers(0, 2),
     partitions=st.integers(0, 8),
     commands=st.lists(_COMMAND, max_size=40),
+    leaderless=st.one_of(st.just(0), st.integers(0, 2**9 - 1)),
 )
 @settings(max_examples=80)
 def test_after_any_faults_each_partition_is_read_by_one_active_worker(
-    workers: int, standby: int, partitions: int, commands: list[tuple[str, float | None]]
+    workers: int, standby: int, partitions: int, commands: list[tuple[str, float | None]], leaderless: int
 ) -> None:
+    """Except those that cannot be opened: an active worker holds each of them, and the fleet names it as unread."""
     machine = Machine(range(partitions), workers=workers, standby=standby, max_restarts=10_000, restart_pause_ms=100.0)
     machine.run(5.0)
     for what, value in commands:
         _do(machine, what, value)
     _heal(machine)
+    machine.leaderless = _of_bits(leaderless)
 
     machine.run_until(lambda: machine.is_quiet)
 
     machine.since()
     machine.run(30.0)
     assert machine.since() == [], "it is quiet"
+
+    machine.leaderless = frozenset()
+    machine.run(2.0)
+    assert machine.since() == []
+    assert not machine.fleet.unread
 
 
 @given(

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -101,12 +101,17 @@ async def test_a_process_that_does_not_read_counts_as_ended(pair: _Pair) -> None
 
 @dataclass
 class _Partitions:
-    """Partitions whose opening waits for `may_open`, and which can be lost."""
+    """Partitions whose opening waits for `may_open`, and which can be lost. `failing` cannot be opened until then."""
 
     may_open: asyncio.Event = field(default_factory=asyncio.Event)
     lost: frozenset[Partition] = frozenset()
+    failing: frozenset[Partition] = frozenset()
 
-    async def open(self, partitions: frozenset[Partition], report: object) -> frozenset[Partition]:
+    async def open(
+        self, partitions: frozenset[Partition], report: Callable[[frozenset[Partition]], None]
+    ) -> frozenset[Partition]:
+        if self.failing:
+            report(partitions - self.failing)
         await self.may_open.wait()
         return partitions - self.lost
 
@@ -229,6 +234,27 @@ async def test_the_worker_names_the_partitions_that_it_could_not_open(worker: _W
     worker.partitions.may_open.set()
     worker.supervisor.send(m.Assign([A, B]))
     assert await worker.next() == m.Opened([A], [B])
+
+
+async def test_the_worker_names_the_partitions_that_it_tries_again_to_open(worker: _Worker) -> None:
+    worker.partitions.failing = topic(1)
+    worker.supervisor.send(m.Assign([A, B]))
+    assert await worker.next() == m.Opened([A], failing=[B])
+    worker.partitions.may_open.set()
+    last = await worker.next()
+    assert isinstance(last, m.Opened)
+    assert set(last.partitions) == {A, B}
+
+
+async def test_an_opening_says_nothing_of_a_partition_that_was_released_meanwhile(worker: _Worker) -> None:
+    """The partition may have come back: `lost` of its first opening would end the second one."""
+    worker.partitions.failing = worker.partitions.lost = topic(1)
+    worker.supervisor.send(m.Assign([A, B]))
+    assert await worker.next() == m.Opened([A], failing=[B])
+    worker.supervisor.send(m.Release([B]))
+    assert await worker.next() == m.Released([B], 1)
+    worker.partitions.may_open.set()
+    assert await worker.next() == m.Opened([A])
 
 
 async def test_the_worker_takes_orders_over_and_reports_those_that_it_has(worker: _Worker) -> None:
