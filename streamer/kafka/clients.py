@@ -175,9 +175,9 @@ def transactional_id(settings: Settings, partition: Partition) -> str:
     return "{}-{}-{}".format(settings.kafka.group_id, *partition)
 
 
-def admin_client(settings: Settings) -> AIOKafkaAdminClient:
+def admin_client(settings: Settings, **options: Any) -> AIOKafkaAdminClient:
     """A client that asks for topics and groups."""
-    return AIOKafkaAdminClient(**client_options(settings))
+    return AIOKafkaAdminClient(**{**client_options(settings), **options})
 
 
 def protocol_client(settings: Settings) -> AIOKafkaClient:

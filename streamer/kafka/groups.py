@@ -6,18 +6,24 @@ from contextlib import asynccontextmanager
 from aiokafka import TopicPartition
 from aiokafka.client import CoordinationType
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TransactionalIdAuthorizationFailed, for_code
+from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.group import HeartbeatRequest
 
 from streamer.errors import ConfigError, UnreachableError
 from streamer.kafka import clients, rejections
+from streamer.kafka.any_broker import ask_any
 from streamer.kafka.described_group import DescribedGroup, DescribeGroup
 from streamer.kafka.security import connection_error, group_forbidden, user_suffix
 from streamer.settings import Settings
 from streamer.types import Partition
 
 
-async def commits_of(settings: Settings, partitions: Iterable[Partition]) -> Mapping[Partition, tuple[int, str]]:
+async def commits_of(
+    settings: Settings, partitions: Iterable[Partition], try_s: float | None = None
+) -> Mapping[Partition, tuple[int, str]]:
     """The group's committed offsets with their metadata; partitions without a commit are absent.
+
+    `try_s`: the time for each broker's answer, in seconds; at most and by default `kafka.request_timeout_ms`.
 
     Raises:
         UnreachableError: no broker answers.
@@ -25,12 +31,20 @@ async def commits_of(settings: Settings, partitions: Iterable[Partition]) -> Map
         KafkaError: the coordinator cannot answer now.
     """
     wanted = [TopicPartition(*partition) for partition in partitions]
-    async with clients.started(clients.admin_client(settings), settings) as admin:
-        found = await admin.list_consumer_group_offsets(settings.kafka.group_id, partitions=wanted)
+    group, timeout_s = settings.kafka.group_id, settings.kafka.request_timeout_ms / 1e3
+    each_s = timeout_s if try_s is None else min(timeout_s, try_s)
+    # With this timeout aiokafka goes on to the next bootstrap address.
+    admin = clients.admin_client(settings, request_timeout_ms=max(1, round(each_s * 1e3)))
+    async with clients.started(admin, settings):
+        # Not `find_coordinator`, which asks one random broker.
+        answer = await ask_any(admin._client, FindCoordinatorRequest(group, 0), each_s)  # noqa: SLF001
+        if answer.error_code:
+            raise for_code(answer.error_code)(group)
+        found = await admin.list_consumer_group_offsets(group, answer.coordinator_id, wanted)
     # A coordinator that is still loading the group names no partition, and aiokafka ignores its error code.
     absent = [f"{topic}/{number}" for topic, number in wanted if (topic, number) not in found]
     if absent:
-        raise KafkaError(f"the coordinator of group {settings.kafka.group_id} cannot answer now: {', '.join(absent)}")
+        raise KafkaError(f"the coordinator of group {group} cannot answer now: {', '.join(absent)}")
     return {(top.topic, top.partition): (at.offset, at.metadata or "") for top, at in found.items() if at.offset >= 0}
 
 

@@ -19,13 +19,14 @@ from streamer.metrics import Metrics
 from streamer.settings import Settings
 from streamer.types import Partition
 
-CommitsOf = Callable[[Iterable[Partition]], Awaitable[Mapping[Partition, tuple[int, str]]]]
+CommitsOf = Callable[[Iterable[Partition], float], Awaitable[Mapping[Partition, tuple[int, str]]]]
+"""The commits of partitions; a broker that does not answer in these seconds is left for another. Raises KafkaError."""
 """Returns the committed offsets of partitions with their metadata; partitions without a commit are absent."""
-TopicNow = Callable[[], Awaitable[int]]
-"""Returns the fingerprint of the input topic's id; 0 if the brokers have no ids. Raises KafkaError."""
+TopicNow = Callable[[float], Awaitable[int]]
+"""Returns the fingerprint of the input topic's id; 0 if the brokers have no ids. The seconds as for `CommitsOf`."""
 
 
-async def no_topic_id() -> int:
+async def no_topic_id(_: float) -> int:
     """A `TopicNow` of brokers without topic ids."""
     return 0
 
@@ -79,8 +80,10 @@ class Opening:
             # Before the commits are read: they are final only when the last worker is fenced.
             failed |= await each(new, lambda partition: transactions.open([partition]), each_s)
         # Before the offsets: if the topic is created again meanwhile, a later check finds another id.
-        topic = await self.topic_now()
-        commits = await self.commits_of([partition for partition in new if partition not in failed])
+        # A broker that hangs delays the partitions by a part of the attempt.
+        try_s = each_s / 3
+        topic = await self.topic_now(try_s)
+        commits = await self.commits_of([partition for partition in new if partition not in failed], try_s)
         logs: dict[TopicPartition, Log] = {}
 
         async def find_log(partition: Partition) -> None:
@@ -94,7 +97,7 @@ class Opening:
             return {}, failed
         commits = {top: commits[top] for top in logs if top in commits}
         ends = {top: log.end for top, log in logs.items()}
-        found = await self._positions(commits, logs)
+        found = await self._positions(commits, logs, try_s)
         deaths: dict[str, int] = {}
         for top, position in found.items():
             # An attempt whose commit was stored without a reply would find its own mark and count a death.
@@ -136,13 +139,13 @@ class Opening:
         return f"{mark}{evidence}{answered_ranges.text(answered)}"
 
     async def _positions(
-        self, commits: Mapping[Partition, tuple[int, str]], logs: Mapping[TopicPartition, Log]
+        self, commits: Mapping[Partition, tuple[int, str]], logs: Mapping[TopicPartition, Log], try_s: float
     ) -> dict[TopicPartition, Position]:
         topic = self.settings.source.topic
         count = 1 + max([*(self.consumer.partitions_for_topic(topic) or ()), *(top.partition for top in logs)])
         others: list[Evidence] = []
         if len(commits) < len(logs):
-            of_all = await self.commits_of([(topic, number) for number in range(count)])
+            of_all = await self.commits_of([(topic, number) for number in range(count)], try_s)
             others = [Evidence.parse(answered_ranges.parse(text)[0]) for _, text in of_all.values()]
         found = {}
         for top, log in logs.items():

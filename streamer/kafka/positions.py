@@ -84,7 +84,7 @@ class Positions:
             await asyncio.sleep(_CHECK_S)
             self._name(await self.lag.ask())
             try:
-                topic = await self.delivery.topic_now()
+                topic = await self.delivery.topic_now(_CHECK_S / 3)
             except (KafkaError, TimeoutError) as error:
                 self.log.debug("the topic's id is not known now", error=repr(error))
                 continue

@@ -6,9 +6,11 @@ aiokafka 0.14 has v0 to v5, which contain no ids. Brokers have v10 since Kafka 2
 from typing import Any
 from zlib import crc32
 
-from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
+from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
+
+from streamer.kafka.any_broker import ask_any
 
 _TEXT = CompactString("utf-8")
 _ID = ("topic_id_high", Int64), ("topic_id_low", Int64)
@@ -76,18 +78,17 @@ class _DescribeTopic(Request[_RequestV10]):  # type: ignore[misc]
         return version([(0, 0, self._topic, {})], False, False, False, {})
 
 
-async def topic_fingerprint(consumer: Any, topic: str) -> int:
+async def topic_fingerprint(consumer: Any, topic: str, try_s: float) -> int:
     """32 bits of a topic's id; 0 if the brokers are older than topic ids.
+
+    `try_s`: the time for each broker's answer, in seconds.
 
     Raises:
         KafkaError: no broker answers, or the topic does not exist now.
     """
     client = consumer._client  # noqa: SLF001  aiokafka has no method for this
-    node = client.get_random_node()
-    if node is None:
-        raise KafkaConnectionError("no broker is known")
     try:
-        response = await client.send(node, _DescribeTopic(topic))
+        response = await ask_any(client, _DescribeTopic(topic), try_s)
     except NotImplementedError:
         return 0
     for code, _, high, low, *_ in response.topics:

@@ -71,7 +71,7 @@ class FakeGroup:
         for top in self.tops:
             self.logs[top], self.firsts[top] = [], 0
 
-    async def topic_now(self) -> int:
+    async def topic_now(self, _: float) -> int:
         """As `streamer.kafka.topic_ids.topic_fingerprint`."""
         return self.topic_id
 
@@ -84,7 +84,7 @@ class FakeGroup:
         offset, metadata = self.commits[self.tops[number]]
         return offset, " ".join(metadata.split())
 
-    async def commits_of(self, partitions: Iterable[Partition]) -> Mapping[Partition, tuple[int, str]]:
+    async def commits_of(self, partitions: Iterable[Partition], _: float = 0.0) -> Mapping[Partition, tuple[int, str]]:
         """As `streamer.kafka.groups.commits_of`."""
         wanted = set(partitions)
         return {(top.topic, top.partition): at for top, at in self.commits.items() if tuple(top) in wanted}

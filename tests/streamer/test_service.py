@@ -180,7 +180,7 @@ async def test_a_transaction_timeout_that_the_brokers_reject_ends_the_retries_of
     """Whether it is above the brokers' limit is unknown before, without the right to read that."""
     group = FakeGroup("t", 1)
 
-    async def commits_of(_: object) -> dict[Partition, tuple[int, str]]:
+    async def commits_of(*_: object) -> dict[Partition, tuple[int, str]]:
         raise InvalidTransactionTimeout
 
     source = Service(SETTINGS, structlog.get_logger()).assembly.source(FakeConsumer(group), OffsetTracker(), commits_of)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, UnknownTopicOrPartitionError
+from aiokafka.structs import BrokerMetadata
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from sandbox.broker.kafka import KafkaBroker
@@ -30,20 +31,20 @@ async def test_a_topic_that_is_created_again_has_another_id_and_its_group_no_com
     await consumer.start()
     try:
         consumer.assign([top])
-        before = await topic_fingerprint(consumer, topic)
+        before = await topic_fingerprint(consumer, topic, WAIT_S)
         assert before
-        assert await topic_fingerprint(consumer, topic) == before
+        assert await topic_fingerprint(consumer, topic, WAIT_S) == before
         await consumer.commit({top: (17, "mark")})
         assert await groups.commits_of(settings, [top]) == {top: (17, "mark")}
         await asyncio.to_thread(admin.delete_topics([topic])[topic].result, WAIT_S)
         with pytest.raises(UnknownTopicOrPartitionError):
-            await topic_fingerprint(consumer, topic)
+            await topic_fingerprint(consumer, topic, WAIT_S)
         created = admin.create_topics([NewTopic(topic, 1, 1)])[topic]
         await asyncio.to_thread(created.result, WAIT_S)
         async with asyncio.timeout(WAIT_S):
             while True:
                 try:
-                    assert await topic_fingerprint(consumer, topic) not in {0, before}
+                    assert await topic_fingerprint(consumer, topic, WAIT_S) not in {0, before}
                 except UnknownTopicOrPartitionError:
                     await asyncio.sleep(0.02)
                 else:
@@ -54,11 +55,12 @@ async def test_a_topic_that_is_created_again_has_another_id_and_its_group_no_com
 
 
 class _Client:
-    def __init__(self, answer: BaseException | None, node: int | None = 1) -> None:
-        self._answer, self._node = answer, node
+    def __init__(self, answer: BaseException | None, *nodes: int) -> None:
+        self._answer, self._nodes = answer, nodes
+        self.cluster = self
 
-    def get_random_node(self) -> int | None:
-        return self._node
+    def brokers(self) -> set[BrokerMetadata]:
+        return {BrokerMetadata(node, "host", 9092, None) for node in self._nodes}
 
     async def send(self, node: int, request: Any) -> Any:
         assert self._answer is not None
@@ -71,10 +73,10 @@ class _Consumer:
 
 
 async def test_brokers_without_topic_ids_have_none() -> None:
-    assert await topic_fingerprint(_Consumer(_Client(NotImplementedError("v10"))), "t") == 0
+    assert await topic_fingerprint(_Consumer(_Client(NotImplementedError("v10"), 1)), "t", 1.0) == 0
 
 
 async def test_a_broker_that_does_not_answer_is_an_error_of_kafka() -> None:
-    for client in (_Client(None, node=None), _Client(KafkaConnectionError("lost"))):
+    for client in (_Client(None), _Client(KafkaConnectionError("lost"), 1, 2)):
         with pytest.raises(KafkaError):
-            await topic_fingerprint(_Consumer(client), "t")
+            await topic_fingerprint(_Consumer(client), "t", 1.0)
