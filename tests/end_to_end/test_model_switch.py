@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -263,7 +264,8 @@ async def test_half_a_version_and_a_replaced_folder_are_noticed(
         half.rename(base / "2")
         await _refreshed_until(model, lambda: bool(model.describe()["bad"]))
         assert model.describe()["serving"] == 1
-        assert "FAILED_PRECONDITION" in str(model.describe()["bad"])
+        # The code depends on the operation that misses its variable first.
+        assert re.search(r"FAILED_PRECONDITION|NOT_FOUND", str(model.describe()["bad"]))
         assert model.serving_for(None).encoder.spec.name == SPEC["name"]
 
         shutil.rmtree(base / "2")
