@@ -242,7 +242,8 @@ def test_an_answer_that_is_too_large_for_its_topic_is_dead_lettered(
     assert letter.headers["dead_letter.reason"].endswith(b" bytes are too large for topic '%s'" % scores.encode())
 
 
-@pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 def test_only_the_record_that_kills_its_worker_is_dead_lettered(system: System, guarantee: str) -> None:
     good = [f"r{i}" for i in range(12)]
     values = [request(name) for name in good]

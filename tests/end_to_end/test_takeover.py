@@ -134,6 +134,7 @@ def fault(simulated_server: ModelServerProcess) -> Iterator[Callable[[Fault], No
     set_fault(simulated_server.address, "none")
 
 
+@pytest.mark.slow
 def test_a_takeover_needs_no_model_server(
     make_system: Callable[[str], System], simulated_server: ModelServerProcess, fault: Callable[[Fault], None]
 ) -> None:
@@ -167,6 +168,7 @@ def test_a_reload_waits_until_a_new_worker_can_score(
         assert scorer.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_broker_that_hangs_in_the_middle_of_a_takeover_loses_nothing(system: System, kafka: KafkaBroker) -> None:
     with system.scorer(**_SUPERVISED, kafka__request_timeout_ms=1000) as scorer:
         until_standby(scorer)

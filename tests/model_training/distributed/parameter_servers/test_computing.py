@@ -78,7 +78,8 @@ def test_a_lost_connection_does_not_end_the_run(mode: str, begin: Begin, monkeyp
         computing.compute(begin(mode))
 
 
-@SyncOrAsync
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sync", "async"])
 def test_a_checkpoint_that_cannot_be_written_is_reported(
     mode: str, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +94,8 @@ def test_a_checkpoint_that_cannot_be_written_is_reported(
     assert "\n" not in str(caught.value)
 
 
-@SyncOrAsync
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sync", "async"])
 def test_a_run_that_is_over_makes_no_more_steps(mode: str, begin: Begin) -> None:
     reported: list[Progress] = []
     run = begin(mode)
