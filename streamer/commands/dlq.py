@@ -112,7 +112,7 @@ def described(stored: StoredDeadLetter) -> list[str]:
     elif stored.value_bytes is not None:
         value = f"value: {stored.value_bytes} bytes, too large for the dead-letter topic, left out"
     else:
-        value = f"value:\n{_readable(letter.value)}"
+        value = f"value:\n{_readable(letter.value, indent=2)}"
     return [
         printable(f"reason: {letter.reason}"),
         printable(f"stage: {letter.stage}"),
@@ -198,8 +198,8 @@ def _time(milliseconds: int) -> str:
         return f"{milliseconds} ms"
 
 
-def _readable(content: bytes | None) -> str:
-    """JSON indented, other text unchanged, other bytes and all unprintable characters escaped."""
+def _readable(content: bytes | None, indent: int | None = None) -> str:
+    """JSON and other text; other bytes and all unprintable characters are escaped."""
     if content is None:
         return "none"
     try:
@@ -207,6 +207,6 @@ def _readable(content: bytes | None) -> str:
     except UnicodeDecodeError:
         return repr(content)
     try:
-        return printable(json.dumps(json.loads(text), indent=2, ensure_ascii=False), keep_lines=True)
+        return printable(json.dumps(json.loads(text), indent=indent, ensure_ascii=False), keep_lines=True)
     except (ValueError, RecursionError):
         return text if text.isprintable() else repr(text)

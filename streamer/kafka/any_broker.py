@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 
 async def ask_any(client: Any, request: Any, try_s: float) -> Any:
-    """Sends a request to the known brokers in random order, `try_s` seconds each, until one answers.
+    """Asks the known brokers in random order, `try_s` seconds each, until one answers.
 
     A broker that hangs keeps its connections: aiokafka would wait for its whole request timeout.
 

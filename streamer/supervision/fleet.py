@@ -288,7 +288,7 @@ class Fleet:
         return self.in_phase("standby", "active")
 
     def _is_settled(self) -> bool:
-        """Whether a worker that stays reads every partition that may be read, or has tried to open it."""
+        """Whether a worker that stays reads, or has tried to open, each partition that may be read."""
         return not ((self.free and not self.revoking) or any(w.is_moving for w in self.workers.values()))
 
     def _find_suspects(self, now: float) -> frozenset[Partition]:

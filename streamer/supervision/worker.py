@@ -50,7 +50,7 @@ class Worker:
 
     @property
     def is_moving(self) -> bool:
-        """Whether it opens or releases partitions, or ends. A partition that cannot be opened now does not count."""
+        """Whether it opens or releases partitions that can be opened now, or ends."""
         return bool(self.opening - self.failing or self.releasing) or not self.is_staying
 
     @property

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamer.commands import app, main
@@ -26,6 +26,7 @@ def test_only_unprintable_characters_are_escaped(text: str, keep_lines: bool) ->
         assert shown == text
 
 
+@example(text="", key=b'{"a": [{}]}', value=None, n="")
 @given(TEXTS, st.binary(), st.one_of(st.none(), st.binary()), st.sampled_from(["", "9" * 5000, "-1", "٣"]))
 def test_a_dead_letter_is_shown_without_control_characters(text: str, key: bytes, value: bytes | None, n: str) -> None:
     own = text.encode(errors="surrogatepass")
