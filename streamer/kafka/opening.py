@@ -20,8 +20,9 @@ from streamer.settings import Settings
 from streamer.types import Partition
 
 CommitsOf = Callable[[Iterable[Partition], float], Awaitable[Mapping[Partition, tuple[int, str]]]]
-"""The commits of partitions; a broker that does not answer in these seconds is left for another. Raises KafkaError."""
-"""Returns the committed offsets of partitions with their metadata; partitions without a commit are absent."""
+"""Returns the committed offsets of partitions with their metadata; partitions without a commit are absent.
+
+It tries another broker if one does not answer within the seconds. Raises KafkaError."""
 TopicNow = Callable[[float], Awaitable[int]]
 """Returns the fingerprint of the input topic's id; 0 if the brokers have no ids. The seconds as for `CommitsOf`."""
 
