@@ -232,10 +232,11 @@ class ModelController:
                 before = self._prepared.get(number)
                 if before is None:
                     continue
+                alone = self._state.available <= {number}
                 try:
-                    renewed = await self._preparation.renewed(before.version, self.clock())
+                    renewed = await self._preparation.renewed(before.version, self.clock(), alone=alone)
                 except (PredictError, SpecError) as error:
-                    if is_own_fault(error):
+                    if is_own_fault(error) and not alone:
                         self._enter(events.Failed(number, is_own_fault=True))
                         self._enter(events.Available(self._state.available - {number}, self._state.incomplete))
                         self._effects.drop(before.version)

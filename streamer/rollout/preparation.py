@@ -74,8 +74,10 @@ class Preparation:
         self._forget(number)
         return prepared
 
-    async def renewed(self, version: ModelVersion, now: float) -> PreparedVersion | None:
+    async def renewed(self, version: ModelVersion, now: float, *, alone: bool) -> PreparedVersion | None:
         """The version, prepared again, if its number names another object now; None: it does not.
+
+        `alone`: no other version could serve instead, so a failure is tried again at once.
 
         Raises:
             SpecError, PredictError: the other object cannot be prepared.
@@ -96,7 +98,7 @@ class Preparation:
         except (PredictError, SpecError) as error:
             self.suspect()
             # By a server's fault it is tried again at once; until then no rows of the old spec go to the new object.
-            self.unknown[version.version] = now + RETRY_S if is_own_fault(error) else now
+            self.unknown[version.version] = now + RETRY_S if is_own_fault(error) and not alone else now
             raise
 
     def suspect(self) -> None:

@@ -17,7 +17,7 @@ from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo
 _TOLERANCE = 1e-4
 _KEPT = 8
 # Failures of a call that has succeeded before, on the same rows: another object is there now.
-_OWN_FAULTS = frozenset({"FAILED_PRECONDITION", "INVALID_ARGUMENT", "INVALID_REPLY", "UNIMPLEMENTED"})
+_OWN_FAULTS = frozenset({"FAILED_PRECONDITION", "INVALID_ARGUMENT", "UNIMPLEMENTED"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

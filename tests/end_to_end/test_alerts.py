@@ -150,7 +150,8 @@ def test_alerts_fire_on_a_degraded_worker_and_not_on_an_idle_one(
             assert scorer.get("/healthz") == "RUNNING\n", "a restart would not help"
         finally:
             kafka.resume()
-        expectations.append(alerts_at(recording.scrapes, {"StreamerNotReady"}))
+        # No leader of any partition answers.
+        expectations.append(alerts_at(recording.scrapes, {"StreamerNotReady", "StreamerPartitionUnreadable"}))
         scorer.wait_until_ready(60)
     test = {"interval": f"{STEP_S}s", "input_series": recording.input_series(), "promql_expr_test": expectations}
     file = tmp_path / "test.yml"
