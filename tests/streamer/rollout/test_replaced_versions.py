@@ -96,6 +96,22 @@ async def test_half_a_version_under_the_same_number_is_left_for_another_version(
 
 
 @virtual
+async def test_the_only_version_scores_again_as_soon_as_its_calls_succeed() -> None:
+    servers = VirtualServers([loaded(1)])
+    worker = Worker(servers)
+    await worker.start()
+    servers.servers[0][1] = Loaded(ONE_SPEC, fault="FAILED_PRECONDITION")
+    await worker.traffic(2.0)
+    servers.servers[0][1] = Loaded(ONE_SPEC)
+    await later(1)
+    broken = len(worker.tasks)
+    await worker.traffic(0.2)
+    answers = await worker.settle()
+    assert {answer["status"] for answer in answers[broken - 20 : broken]} == {"fallback"}
+    assert {answer["status"] for answer in answers[broken:]} == {"ok"}
+
+
+@virtual
 async def test_without_another_version_the_answers_have_priors_until_the_object_is_good() -> None:
     """Rows of the old spec could fit the new object by chance: its scores would be wrong."""
 
