@@ -14,28 +14,34 @@ from importlib.metadata import version
 from types import FrameType
 
 from sandbox.host.parent import end_with_parent
-from sandbox.model_server.config import read_config
-from sandbox.model_server.flags import FlagError, parse_flags
+from sandbox.model_server.config import check_flags, read_config
+from sandbox.model_server.flags import FlagError, parse_flags, usage, without_effect
 from sandbox.model_server.lean_tensorflow import keep_tensorflow_lean
 from sandbox.model_server.status import StatusError
 
+_FAILED = 255
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGEST_FROM_HEAP = 32 * 1024 * 1024
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a server to its end. Exit status: 0 after a signal, 1 if it cannot serve."""
+    """Runs a server to its end. Exit status: 0 after a signal, 255 if it cannot serve."""
     try:
-        flags = parse_flags(arguments)
+        flags, unknown = parse_flags(arguments)
     except FlagError as error:
-        sys.stderr.write(f"model_server: {error}\n")
-        return 1
+        sys.stderr.write(f"{error}\n" if str(error) else "")
+        sys.stdout.write(usage())
+        return _FAILED
     if flags.version:
         sys.stdout.write(
-            f"ModelServer of ctr-streamer: {version('ctr-streamer')}\nTensorFlow: {version('tensorflow')}\n"
+            f"TensorFlow ModelServer: stand-in of ctr-streamer {version('ctr-streamer')}\n"
+            f"TensorFlow Library: {version('tensorflow')}\n"
         )
         return 0
+    if unknown:
+        sys.stdout.write(f"unknown argument: {unknown[0]}\n{usage()}")
+        sys.stdout.flush()
     stop = _stop_on_signals()
     end_with_parent()
     _keep_large_messages_on_heap()
@@ -44,7 +50,10 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keep_tensorflow_lean()
+    for name in without_effect(flags):
+        logging.getLogger(__name__).warning("--%s has no effect in this server", name)
     try:
+        check_flags(flags)
         configs = read_config(flags) or ()
         # Imported here: it loads TensorFlow, and a wrong flag should fail before that.
         from sandbox.model_server.server import serve  # noqa: PLC0415
@@ -52,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         serve(flags, configs, stop)
     except (StatusError, RuntimeError) as error:
         sys.stderr.write(f"Failed to start server. Error: {error}\n")
-        return 1
+        return _FAILED
     return 0
 
 

@@ -23,6 +23,16 @@ class ModelConfig:
     labels: Mapping[str, int] = field(default_factory=dict)
 
 
+def check_flags(flags: ServerFlags) -> None:
+    """Raises `StatusError` (INVALID_ARGUMENT) if no port, no model or no file of batching is given."""
+    if not flags.port and not flags.grpc_socket_path:
+        raise invalid_argument(
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
+        )
+    if not flags.model_base_path and not flags.model_config_file:
+        raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
+
+
 def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...] | None:
     """The models of the command line; None if the file sets nothing.
 

@@ -263,7 +263,7 @@ def test_a_model_that_cannot_be_loaded_at_start_ends_the_server_with_the_reason(
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"garbage")
     server = ModelServerProcess(tmp_path, "bad", log_path=tmp_path / "log", flags={"max_num_load_retries": 0})
-    with pytest.raises(ModelServerError, match="exited with status 1") as failure:
+    with pytest.raises(ModelServerError, match="exited with status 255") as failure:
         server.start()
     assert "1 servable(s) did not become available: {{name: bad version: 1} due to error: " in str(failure.value)
 
@@ -288,7 +288,7 @@ def test_an_invalid_configuration_is_rejected_at_start(tmp_path: Path, config: s
     file = tmp_path / "models.config"
     file.write_text(config, encoding="utf-8")
     server = ModelServerProcess(config=file, log_path=tmp_path / "log")
-    with pytest.raises(ModelServerError, match="exited with status 1") as failure:
+    with pytest.raises(ModelServerError, match="exited with status 255") as failure:
         server.start()
     assert message in str(failure.value)
 
