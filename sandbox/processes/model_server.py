@@ -27,9 +27,10 @@ class ModelServerProcess:
     """One server process, which exits when its parent does.
 
     - `base_path` and `name` serve one model; `config` is a file in TensorFlow Serving's text form; `command` starts
-      another program with that API: arguments of Python, to which `--port` is added. Give one of the three.
+      another program with that API: arguments of Python, to which the ports are added. Give one of the three.
     - `flags` are further flags of tensorflow_model_server.
-    - The port is `port` or a free one, and stays the same over restarts, so clients can reconnect.
+    - The gRPC port is `port` or a free one, and stays the same over restarts, so clients can reconnect. With
+      `rest_port` the server also has the REST API, at that port.
     - Every wait is bounded. Not safe for use from several threads.
     """
 
@@ -41,6 +42,7 @@ class ModelServerProcess:
         config: Path | str | None = None,
         command: Sequence[str] | None = None,
         port: int | None = None,
+        rest_port: int | None = None,
         flags: Mapping[str, object] | None = None,
         log_path: Path | str | None = None,
         start_timeout_s: float = 300.0,
@@ -49,13 +51,15 @@ class ModelServerProcess:
             raise ValueError("give one of base_path, config and command")
         self.port = port if port is not None else free_ports(1)[0]
         self.address = f"127.0.0.1:{self.port}"
+        self.rest_port = rest_port
+        ports = {"port": self.port} | ({} if rest_port is None else {"rest_api_port": rest_port})
         source: dict[str, object] = (
             {"model_config_file": Path(config).absolute()}
             if config is not None
             else {"model_name": name, "model_base_path": Path(base_path or "").absolute()}
         )
-        arguments = to_arguments({"port": self.port, **source, **(flags or {})})
-        arguments = ["-m", "sandbox.model_server", *arguments] if command is None else [*command, f"--port={self.port}"]
+        arguments = to_arguments({**ports, **source, **(flags or {})})
+        arguments = ["-m", "sandbox.model_server", *arguments] if command is None else [*command, *to_arguments(ports)]
         self.log_path = Path(log_path) if log_path is not None else _log_path(self.port)
         self._start_timeout_s = start_timeout_s
         self._child = Child(
@@ -121,7 +125,9 @@ class ModelServerProcess:
         self._child.signal(signal.SIGCONT)
 
     def _why_not_ready(self) -> str | None:
-        return None if accepts(self.port) else "its port is not open"
+        ports = [self.port] if self.rest_port is None else [self.port, self.rest_port]
+        closed = [str(port) for port in ports if not accepts(port)]
+        return f"port {' and '.join(closed)} not open" if closed else None
 
 
 def _log_path(port: int) -> Path:
