@@ -17,7 +17,8 @@ from streamer.errors import ConfigError, FencedError
 from streamer.kafka import clients
 from streamer.kafka.aiokafka_coordinator import InstanceReplacedError
 from streamer.kafka.offsets import OffsetTracker
-from streamer.service import Service, State
+from streamer.lifecycle import State
+from streamer.service import Service
 from streamer.settings import Settings
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup
 from streamer.testing.model_servers import VirtualServers
@@ -143,7 +144,7 @@ async def test_a_signal_is_heard_while_the_start_waits() -> None:
         finally:
             given_up.set()
 
-    starting = asyncio.create_task(service._until_done("brokers", join, OSError))  # noqa: SLF001
+    starting = asyncio.create_task(service.life.until_done("brokers", join, OSError))
     async with asyncio.timeout(WAIT_S):
         await asked.wait()
         service.stop()
@@ -160,7 +161,7 @@ async def test_a_rejection_by_the_brokers_stops_the_start_with_one_line() -> Non
 
     async with asyncio.timeout(WAIT_S):
         with pytest.raises(ConfigError, match=r"^kafka: the brokers reject this worker: .*ClusterAuthorizationFailed"):
-            await service._until_done("brokers", connect, clients.UNAVAILABLE)  # noqa: SLF001
+            await service.life.until_done("brokers", connect, clients.UNAVAILABLE)
 
 
 async def test_a_failure_of_the_brokers_that_passes_is_no_rejection() -> None:
@@ -173,7 +174,7 @@ async def test_a_failure_of_the_brokers_that_passes_is_no_rejection() -> None:
             raise failures.pop()
 
     async with asyncio.timeout(WAIT_S):
-        await service._until_done("brokers", connect, clients.UNAVAILABLE)  # noqa: SLF001
+        await service.life.until_done("brokers", connect, clients.UNAVAILABLE)
 
 
 async def test_a_transaction_timeout_that_the_brokers_reject_ends_the_retries_of_an_opening() -> None:
@@ -206,7 +207,7 @@ from streamer.settings import Settings
 class Draining(Service):
     async def _serve(self, stack):
         print("running", flush=True)
-        await self._stop.wait()
+        await self.life.stopping.wait()
         print("draining", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         return True
@@ -249,11 +250,11 @@ async def test_a_second_signal_ends_a_worker_at_once_unless_its_supervisor_does_
 async def test_a_worker_enters_no_state_but_those_that_may_follow(state: State, following: set[State]) -> None:
     for after in get_args(State):
         service = Service(SETTINGS, structlog.get_logger())
-        service.state = state
+        service.life.state = state
         if after in following:
-            service._enter(after)  # noqa: SLF001  a state is entered by a start or a signal, not by a call
-            assert service.state == after
+            service.life.enter(after)
+            assert service.life.state == after
         else:
             with pytest.raises(AssertionError):
-                service._enter(after)  # noqa: SLF001
-            assert service.state == state
+                service.life.enter(after)
+            assert service.life.state == state
