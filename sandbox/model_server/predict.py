@@ -1,17 +1,18 @@
 """Predict: request → arrays → run → response, with TensorFlow Serving's checks and messages."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
-from sandbox.model_server.servable import Servable, Signature
+from sandbox.model_server.servable import Servable
+from sandbox.model_server.signature import DEFAULT_SIGNATURE, Signature
 from sandbox.model_server.status import failed_precondition, invalid_argument
-from sandbox.model_server.tensors import decode, encode, type_name
+from sandbox.model_server.tensors import decode, encode
 
-DEFAULT_SIGNATURE = "serving_default"
+T = TypeVar("T")
 
 
 def predict(servable: Servable, request: PredictRequest, *, remaining_s: float, as_content: bool) -> PredictResponse:
@@ -19,18 +20,16 @@ def predict(servable: Servable, request: PredictRequest, *, remaining_s: float, 
 
     `remaining_s` is infinite without a deadline. Raises `StatusError`.
     """
-    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    signature = servable.signatures.get(name)
-    if signature is None:
-        raise failed_precondition(f'Serving signature key "{name}" not found.')
-    arrays = _inputs(signature, request)
+    signature = signature_of(servable, request.model_spec.signature_name)
+    sent = matched(signature, request.inputs)
+    arrays = [_decoded(alias, proto) for (alias, _), proto in zip(signature.inputs, sent, strict=True)]
     outputs = _outputs(signature, request.output_filter)
     results = signature.run(arrays, outputs, remaining_s)
     response = PredictResponse()
     spec = response.model_spec
     spec.name = servable.id.name
     spec.version.value = servable.id.version
-    spec.signature_name = name
+    spec.signature_name = signature.name
     for alias, result in zip(outputs, results, strict=True):
         try:
             encode(result, response.outputs[alias], as_content=as_content)
@@ -39,39 +38,63 @@ def predict(servable: Servable, request: PredictRequest, *, remaining_s: float, 
     return response
 
 
-def _inputs(signature: Signature, request: PredictRequest) -> list[NDArray[Any]]:
-    sent = request.inputs
+def run(signature: Signature, arrays: Mapping[str, NDArray[Any]], remaining_s: float) -> dict[str, Any]:
+    """All outputs of a signature by alias for inputs by alias, with the checks of `predict`.
+
+    Strings are arrays of bytes objects. Raises `StatusError`.
+    """
+    sent = matched(signature, arrays)
+    ordered = [
+        _decoded(alias, array) if isinstance(array, TensorProto) else array
+        for (alias, _), array in zip(signature.inputs, sent, strict=True)
+    ]
+    return dict(zip(signature.outputs, signature.run(ordered, signature.outputs, remaining_s), strict=True))
+
+
+def signature_of(servable: Servable, name: str) -> Signature:
+    """The signature of this name; an empty name is the default signature.
+
+    Raises `StatusError` (FAILED_PRECONDITION).
+    """
+    name = name or DEFAULT_SIGNATURE
+    signature = servable.signatures.get(name)
+    if signature is None:
+        raise failed_precondition(f'Serving signature key "{name}" not found.')
+    return signature
+
+
+def matched(signature: Signature, sent: Mapping[str, T]) -> list[T | TensorProto]:
+    """The sent inputs in the signature's order, with the model's defaults for absent inputs.
+
+    Raises `StatusError` (INVALID_ARGUMENT) for a missing, an extra or an unknown input.
+    """
     defaults = signature.definition.defaults
-    if len(sent) > len(signature.inputs) or (len(sent) < len(signature.inputs) and not defaults):
-        raise invalid_argument(_size_mismatch(set(sent), {alias for alias, _ in signature.inputs}))
-    arrays = []
-    used = 0
-    for position, (alias, expected) in enumerate(signature.inputs):
+    wanted = [alias for alias, _ in signature.inputs]
+    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not defaults):
+        raise invalid_argument(_size_mismatch(set(sent), set(wanted)))
+    used: list[str] = []
+    found: list[T | TensorProto] = []
+    for alias in wanted:
         if alias in sent:
-            proto = sent[alias]
-            used += 1
+            used.append(alias)
+            found.append(sent[alias])
         elif alias in defaults:
-            proto = defaults[alias]
+            found.append(defaults[alias])
         else:
             raise invalid_argument(_missing(signature, alias, sent))
-        arrays.append(_array(alias, proto, position, expected))
-    if used != len(sent):
-        known = ",".join(alias for alias, _ in signature.inputs if alias in sent)
+    if len(used) != len(sent):
         raise invalid_argument(
-            f"Inputs contains invalid name. Used request inputs: {known}, request input: {','.join(sorted(sent))}"
+            f"Inputs contains invalid name. Used request inputs: {','.join(used)}, "
+            f"request input: {','.join(sorted(sent))}"
         )
-    return arrays
+    return found
 
 
-def _array(alias: str, proto: TensorProto, position: int, expected: int) -> NDArray[Any]:
-    if proto.dtype != expected:
-        raise invalid_argument(
-            f"Expects arg[{position}] to be {type_name(expected)} but {type_name(proto.dtype)} is provided"
-        )
+def _decoded(alias: str, proto: TensorProto) -> NDArray[Any]:
     try:
         return decode(proto)
-    except ValueError as error:
-        raise invalid_argument(f"tensor parsing error: {alias}: {error}") from None
+    except ValueError:
+        raise invalid_argument(f"tensor parsing error: {alias}") from None
 
 
 def _outputs(signature: Signature, chosen: Iterable[str]) -> tuple[str, ...]:

@@ -1,25 +1,22 @@
-"""One loaded version of a model: a session, its signatures, its number of active calls."""
+"""One loaded version of a model: a graph, its signatures, its number of active calls."""
 
-import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tensorflow.core.protobuf.config_pb2 import ConfigProto, RunOptions
+from tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
-from tensorflow.python.client.pywrap_tf_session import TF_DeleteBuffer, TF_NewBufferFromString
 from tensorflow.python.client.session import Session
 from tensorflow.python.framework.errors_impl import OpError
 from tensorflow.python.framework.ops import Graph
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from sandbox.model_server.flags import ServerFlags
-from sandbox.model_server.status import StatusError, code_of_number, invalid_argument
-
-# A longer remaining time counts as no limit.
-_LONGEST_LIMIT_S = 86_400.0
+from sandbox.model_server.graph import RunnableGraph, SessionGraph
+from sandbox.model_server.signature import Signature
+from sandbox.model_server.status import StatusError, code_of_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,62 +28,6 @@ class ServableId:
         return f"{{name: {self.name} version: {self.version}}}"
 
 
-class Signature:
-    """A signature that can be run, with inputs and outputs as lists of arrays.
-
-    Arrays are in the order of `inputs`, results in the order of the chosen outputs.
-
-    It calls the session below `Session.run`. That method checks names and shapes, which costs more than a small model,
-    and it rejects shape (1,) for a declared (None, 1), which TensorFlow Serving passes to the graph.
-    """
-
-    def __init__(self, session: Any, name: str, definition: SignatureDef) -> None:
-        self.name = name
-        self.definition = definition
-        self.inputs: tuple[tuple[str, int], ...] = tuple(
-            (alias, _without_reference(definition.inputs[alias].dtype)) for alias in sorted(definition.inputs)
-        )
-        self.outputs: tuple[str, ...] = tuple(sorted(definition.outputs))
-        self._run = session._call_tf_sessionrun  # noqa: SLF001  # there is no public method
-        self._feeds = [_tensor(session.graph, definition.inputs[alias].name) for alias, _ in self.inputs]
-        self._fetches = {alias: _tensor(session.graph, info.name) for alias, info in definition.outputs.items()}
-
-    def run(self, arrays: Sequence[Any], outputs: tuple[str, ...], remaining_s: float) -> list[Any]:
-        """Runs the graph once. Raises `StatusError` with TensorFlow's code and message.
-
-        TensorFlow stops the run between two operations after `remaining_s` (infinite: no limit).
-        """
-        fetches = [self._fetches[alias] for alias in outputs]
-        feeds = dict(zip(self._feeds, arrays, strict=True))
-        if None in fetches or None in feeds:
-            raise invalid_argument(f"signature {self.name} has inputs or outputs that are not tensors of the graph")
-        options = None
-        if remaining_s < _LONGEST_LIMIT_S:
-            limit = RunOptions(timeout_in_ms=max(math.ceil(remaining_s * 1e3), 1))
-            options = TF_NewBufferFromString(limit.SerializeToString())
-        try:
-            results: list[Any] = self._run(options, feeds, fetches, [], None)
-        except OpError as error:
-            raise StatusError(code_of_number(error.error_code), error.message) from None
-        finally:
-            if options is not None:
-                TF_DeleteBuffer(options)
-        return results
-
-
-def _without_reference(dtype: int) -> int:
-    """The data type without the 100 that TensorFlow 1 adds for a reference to a variable."""
-    return dtype % 100
-
-
-def _tensor(graph: Any, name: str) -> Any:
-    """The graph's handle of a tensor; None if the name is unknown or belongs to an operation."""
-    try:
-        return graph.as_graph_element(name, allow_operation=False)._as_tf_output()  # noqa: SLF001
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
 class Servable:
     """A loaded version.
 
@@ -95,11 +36,11 @@ class Servable:
     Invariant: after `acquire()` has returned False, it never returns True again.
     """
 
-    def __init__(self, servable_id: ServableId, session: Any, definitions: Mapping[str, SignatureDef]) -> None:
+    def __init__(self, servable_id: ServableId, graph: RunnableGraph, definitions: Mapping[str, SignatureDef]) -> None:
         self.id = servable_id
         self.definitions = definitions
-        self.signatures = {name: Signature(session, name, definition) for name, definition in definitions.items()}
-        self._session = session
+        self.signatures = {name: Signature(graph, name, definition) for name, definition in definitions.items()}
+        self.graph = graph
         self._condition = threading.Condition()
         self._active = 0
         self._closing = False
@@ -119,11 +60,11 @@ class Servable:
                 self._condition.notify_all()
 
     def close(self, wait_s: float) -> None:
-        """Rejects new calls, waits at most `wait_s` for active calls, then closes the session."""
+        """Rejects new calls, waits at most `wait_s` for active calls, then closes the graph."""
         with self._condition:
             self._closing = True
             self._condition.wait_for(lambda: not self._active, wait_s)
-        self._session.close()
+        self.graph.close()
 
 
 def session_config(flags: ServerFlags) -> ConfigProto:
@@ -168,7 +109,7 @@ def load(servable_id: ServableId, path: Path, flags: ServerFlags) -> Servable:
         _close(session)
         raise StatusError(code_of_number(3), f"Cannot load SavedModel at {path}: {error}") from None
     definitions = {name: SignatureDef.FromString(d.SerializeToString()) for name, d in meta_graph.signature_def.items()}
-    return Servable(servable_id, session, definitions)
+    return Servable(servable_id, SessionGraph(session), definitions)
 
 
 def _close(session: Any) -> None:

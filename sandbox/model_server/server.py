@@ -57,7 +57,7 @@ def _serve(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:
         *channel_arguments(flags),
     ]
     threads = ThreadPoolExecutor(flags.grpc_max_threads, thread_name_prefix="grpc")
-    server = grpc.server(threads, handlers=handlers(services), options=options)
+    server = grpc.server(threads, handlers=handlers(services, flags), options=options)
     if flags.port:
         server.add_insecure_port(f"0.0.0.0:{flags.port}")
         _log.info("Running gRPC ModelServer at 0.0.0.0:%d ...", flags.port)

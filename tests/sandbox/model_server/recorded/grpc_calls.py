@@ -23,6 +23,7 @@ with lean_tensorflow():
         model_management_pb2,
         predict_pb2,
         regression_pb2,
+        session_service_pb2,
     )
 
 _MESSAGES: Mapping[str, tuple[Any, Any]] = {
@@ -34,6 +35,7 @@ _MESSAGES: Mapping[str, tuple[Any, Any]] = {
         get_model_metadata_pb2.GetModelMetadataRequest,
         get_model_metadata_pb2.GetModelMetadataResponse,
     ),
+    "SessionService/SessionRun": (session_service_pb2.SessionRunRequest, session_service_pb2.SessionRunResponse),
     "ModelService/GetModelStatus": (
         get_model_status_pb2.GetModelStatusRequest,
         get_model_status_pb2.GetModelStatusResponse,
