@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -12,6 +13,9 @@ from sandbox.model_server.flags import ServerFlags, channel_arguments
 from sandbox.model_server.manager import Manager
 from sandbox.model_server.services import RELOAD_WAIT_S, Services, handlers
 from sandbox.model_server.status import StatusError
+
+if TYPE_CHECKING:
+    from sandbox.model_server.rest_server import RestServer
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +69,20 @@ def _serve(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:
         server.add_insecure_port(f"unix:{flags.grpc_socket_path}")
         _log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
     server.start()
+    rest = _start_rest(flags, manager, services)
     stop.wait()
     _log.info("Stopping: active calls have %.0f s to end", GRACE_S)
-    server.stop(GRACE_S).wait(GRACE_S + 1.0)
+    stopped = server.stop(GRACE_S)
+    if rest is not None:
+        rest.close()
+    stopped.wait(GRACE_S + 1.0)
     threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_rest(flags: ServerFlags, manager: Manager, services: Services) -> "RestServer | None":
+    if not flags.rest_api_port:
+        return None
+    # Imported here: aiohttp takes time and memory that a server without this port does not need.
+    from sandbox.model_server.rest_server import start_rest  # noqa: PLC0415
+
+    return start_rest(flags, manager, services)

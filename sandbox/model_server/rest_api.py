@@ -1,0 +1,202 @@
+"""The REST API on the services: a request in, an answer out. It blocks while the model runs."""
+
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+
+from sandbox.model_server.flags import ServerFlags
+from sandbox.model_server.manager import Manager
+from sandbox.model_server.rest_json import Arrays, by_rows, column_tensors, row_tensors
+from sandbox.model_server.rest_parse import parse
+from sandbox.model_server.rest_paths import INT64_MAX, Target, is_served, target_of
+from sandbox.model_server.rest_text import columns, encoded, error_text, json_text, rows
+from sandbox.model_server.services import Services
+from sandbox.model_server.status import StatusError, invalid_argument
+from sandbox.model_server.tensors import decode, encode
+
+_DEFAULT_SIGNATURE = "serving_default"
+_JSON = {"Content-Type": "application/json"}
+_NO_TYPE = {"Content-Type": "text/html; charset=ISO-8859-1"}
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+_NOT_FOUND = b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
+_MOST_DECOMPRESSED = 100 * 1024 * 1024
+_GZIP = 16 + zlib.MAX_WBITS
+
+_HTTP = {
+    grpc.StatusCode.OK: HTTPStatus.OK,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS: HTTPStatus.CONFLICT,
+    grpc.StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    grpc.StatusCode.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.ABORTED: HTTPStatus.CONFLICT,
+    grpc.StatusCode.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    grpc.StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=lambda: _JSON)
+
+
+class _Call:
+    """The part of a gRPC call's context that the services read: the time limit of one request."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._deadline = time.monotonic() + limit_s
+
+    def time_remaining(self) -> float:
+        return self._deadline - time.monotonic()
+
+    def is_active(self) -> bool:
+        return True
+
+
+class RestApi:
+    """Answers requests; the answer to a HEAD request has a body, which the HTTP server leaves out."""
+
+    def __init__(self, services: Services, manager: Manager, flags: ServerFlags) -> None:
+        self._services = services
+        self._manager = manager
+        self._limit_s = flags.rest_api_timeout_in_ms / 1e3
+        self._cors = _CORS if flags.rest_api_enable_cors_support else {}
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """The answer to one request; `path` as it was sent, with its query."""
+        if not is_served(path):
+            return Answer(HTTPStatus.NOT_FOUND, _NOT_FOUND, {"Content-Type": "text/html"})
+        if method == "OPTIONS":
+            return Answer(HTTPStatus.OK if self._cors else HTTPStatus.BAD_REQUEST, b"", {**_NO_TYPE, **self._cors})
+        if "gzip" in headers.get("Content-Encoding", ""):
+            body = decompressed(body)
+        status = 200
+        try:
+            target = target_of(method, path)
+            if (target.version or 0) > INT64_MAX:
+                return Answer(HTTPStatus.BAD_REQUEST, b"", {**_JSON, **self._cors})
+            text = self._run(target, body)
+        except StatusError as error:
+            status = int(_HTTP.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR))
+            text = error_text(error.message)
+        return Answer(status, encoded(text), {**_JSON, **self._cors})
+
+    def _run(self, target: Target, body: bytes) -> str:
+        spec = ModelSpec(name=target.model)
+        if target.version is not None:
+            spec.version.value = target.version
+        if target.label is not None:
+            spec.version_label = target.label
+        match target.action:
+            case "status":
+                return self._status(spec)
+            case "metadata":
+                return self._metadata(spec)
+            case "predict":
+                return self._predict(spec, parse(body))
+        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f":{target.action} is not implemented")
+
+    def _status(self, spec: ModelSpec) -> str:
+        call: Any = _Call(self._limit_s)
+        return _printed(self._services.get_model_status(GetModelStatusRequest(model_spec=spec), call))
+
+    def _metadata(self, spec: ModelSpec) -> str:
+        call: Any = _Call(self._limit_s)
+        request = GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        response = self._services.get_model_metadata(request, call)
+        signatures = SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        return (
+            f'{{\n"model_spec":{_printed(response.model_spec)},\n'
+            f'"metadata": {{"signature_def": {_printed(signatures)}}}\n}}\n'
+        )
+
+    def _predict(self, spec: ModelSpec, body: Mapping[str, Any]) -> str:
+        call: Any = _Call(self._limit_s)
+        signature = _signature_name(body)
+        types = self._input_types(spec, signature)
+        spec.signature_name = signature
+        in_rows = by_rows(body)
+        arrays = row_tensors(body["instances"], types) if in_rows else column_tensors(body["inputs"], types)
+        outputs = self._run_model(spec, arrays, call)
+        return rows(outputs) if in_rows else columns(outputs)
+
+    def _run_model(self, spec: ModelSpec, arrays: Arrays, call: Any) -> Arrays:
+        request = PredictRequest(model_spec=spec)
+        for name, array in arrays.items():
+            encode(array, request.inputs[name], as_content=not array.dtype.hasobject)
+        response = self._services.predict(request, call)
+        return {name: decode(response.outputs[name]) for name in sorted(response.outputs)}
+
+    def _input_types(self, spec: ModelSpec, signature: str) -> dict[str, int]:
+        """Data type of each input of the signature. Raises `StatusError`."""
+        version = spec.version.value if spec.HasField("version") else None
+        if spec.version_label:
+            version = self._manager.version_of_label(spec.name, spec.version_label)
+        servable = self._manager.acquire(spec.name, version)
+        try:
+            name = signature or _DEFAULT_SIGNATURE
+            if name not in servable.definitions:
+                raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+            inputs = servable.definitions[name].inputs
+            types = {alias: info.dtype % 100 for alias, info in inputs.items()}
+        finally:
+            servable.release()
+        if not types:
+            raise invalid_argument(f"Failed to get input map for signature: {signature or 'DEFAULT'}")
+        return types
+
+
+def decompressed(body: bytes) -> bytes:
+    """A gzip body; empty if it is none, or has more than 100 MiB."""
+    stream = zlib.decompressobj(_GZIP)
+    try:
+        found = stream.decompress(body, _MOST_DECOMPRESSED)
+    except zlib.error:
+        return b""
+    return found if stream.eof else b""
+
+
+def _signature_name(body: Mapping[str, Any]) -> str:
+    name = body.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid_argument(
+            f"JSON Value: {json_text(body)} not formatted correctly. 'signature_name' key must be a string value."
+        )
+    return name
+
+
+def _printed(message: Message) -> str:
+    """A message in protobuf's JSON, all fields, indented by one space, with a new line at the end."""
+    text: str = json_format.MessageToJson(
+        message,
+        indent=1,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+        ensure_ascii=False,
+    )
+    return text.replace("<", "\\u003c").replace(">", "\\u003e") + "\n"
