@@ -13,6 +13,8 @@ SECONDS_ := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS)
 CANDIDATES ?= 300
 TIMES ?=
 GUARANTEE ?=
+# MODEL_SERVER=PATH, here or in the environment: the program that serves the models in demos, tests and benchmarks. Default:
+# tensorflow_model_server on the PATH, else the stand-in, which MODEL_SERVER=stand-in also selects.
 # Names of runs of quality, such as `world/dcn`; default: all unfinished runs.
 PIECE ?=
 # Names of scenarios of benchmarks or chaos (default: all), and the duration of one measurement.
@@ -34,6 +36,7 @@ help:
 	@echo "make quality  train and evaluate the models; tables and pictures in docs/models.md (PIECE=)"
 	@echo "make plots  pictures of the figures of make bench"
 	@echo "make drawings  draw the pictures of docs/ that follow from the code"
+	@echo "  all of them serve the models with MODEL_SERVER=/path/of/tensorflow_model_server if you set it"
 	@echo "make hooks  install the hook that checks commit messages"
 	@echo "make clean  remove the outputs of the other targets"
 

@@ -24,6 +24,7 @@ from benchmarks import (
     workers,
 )
 from benchmarks.bench import Bench, Options
+from sandbox.processes.server_program import ServerProgramError, server_program
 
 SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "throughput": throughput.run,
@@ -68,6 +69,10 @@ def main() -> int:
     unknown = [name for name in chosen if name not in SCENARIOS]
     if unknown:
         parser.error(f"unknown scenario {', '.join(map(repr, unknown))}; the scenarios are {', '.join(SCENARIOS)}")
+    try:
+        server_program()
+    except ServerProgramError as error:
+        parser.error(str(error))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that child processes are stopped
     with Bench(Options(**arguments), Console(highlight=False)) as bench:
         for name in chosen:

@@ -49,6 +49,7 @@ def run(bench: Bench) -> None:
         Figure("faults", faults(first) + faults(equal), "requests", "<=", 0),
     ]
     settings = {
+        "model_server": bench.server.version,
         "candidates": options.candidates,
         "seconds": _LONGER * options.seconds,
         "rate": round(rate, 1),

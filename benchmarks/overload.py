@@ -27,6 +27,7 @@ def run(bench: Bench) -> None:
     capacity = _capacity(bench)
     figures += _loads(bench, "real", bench.server, capacity, bound=0.6)
     settings = {
+        "model_server": bench.server.version,
         "candidates": options.candidates,
         "seconds": options.seconds,
         "budget_ms": options.budget_ms,

@@ -74,6 +74,7 @@ def run(bench: Bench) -> None:
         Figure("faults", faults(report), "requests", "<=", 0),
     ]
     settings = {
+        "model_server": server.version,
         "candidates": options.candidates,
         "rate": round(rate, 1),
         "margin_s": MARGIN_S,

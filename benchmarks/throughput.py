@@ -32,7 +32,12 @@ def run(bench: Bench) -> None:
             )
     _check_scores(runs)
     bench.saturated = statistics.median(found.requests_per_second for found in runs["scorer"])
-    settings = {"candidates": options.candidates, "rounds": options.rounds, "overridden": dict(UNHURRIED)}
+    settings = {
+        "model_server": bench.server.version,
+        "candidates": options.candidates,
+        "rounds": options.rounds,
+        "overridden": dict(UNHURRIED),
+    }
     write("throughput", _figures(runs, options.candidates), settings, options.out)
 
 

@@ -17,6 +17,7 @@ from sandbox.errors import SandboxError
 from sandbox.host.priority import real_time_priority
 from sandbox.processes.model_server import ONE_THREAD_PER_CALL
 from sandbox.processes.progress import step
+from sandbox.processes.server_program import server_program
 from sandbox.processes.system import running_broker, running_system
 from sandbox.traffic.report import TrafficReport
 from sandbox.world.world import World
@@ -44,7 +45,7 @@ def main() -> int:
     try:
         report = run(console, arguments.rate, arguments.seconds, arguments.candidates, arguments.out)
     except SandboxError as error:
-        console.print(f"demo: {error}", style="red", markup=False)
+        console.print(f"demo: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("interrupted; all processes are stopped")
@@ -58,6 +59,7 @@ def run(console: Console, rate: float | None, seconds: float, candidates: int, o
     Raises:
         SandboxError: a step failed.
     """
+    model_server = server_program().version  # a wrong MODEL_SERVER fails before the training
     out.mkdir(parents=True, exist_ok=True)
     with running_broker(console) as broker:
         with step(console, f"world and click log of {LOG_REQUESTS * LOG_SHOWN:,} impressions"):
@@ -74,6 +76,7 @@ def run(console: Console, rate: float | None, seconds: float, candidates: int, o
                 world=world,
                 baseline=logistic_regression(log.path),
                 broker=broker.kind,
+                model_server=model_server,
                 seconds=seconds,
                 cache_hit_ratio=cache_hit_ratio,
                 settings=settings,

@@ -24,6 +24,7 @@ class DemoReport:
     """
 
     broker: str
+    model_server: str
     requests_sent: int
     answered: int
     lost: int
@@ -58,6 +59,7 @@ class DemoReport:
         total = max(1, self.answered)
         return [
             ("broker", "Apache Kafka" if self.broker == "kafka" else "librdkafka's embedded cluster"),
+            ("model server", self.model_server),
             ("model", f"{self.model['name']}, version {self.model['version']}"),
             ("requests", f"{self.requests_sent} sent, {self.answered} answered"),
             (
@@ -85,6 +87,7 @@ def make_report(
     world: World,
     baseline: ScoreFunction,
     broker: str,
+    model_server: str,
     seconds: float,
     cache_hit_ratio: float,
     settings: Mapping[str, object],
@@ -97,6 +100,7 @@ def make_report(
     candidates = sum(traffic.sources.values())
     return DemoReport(
         broker=broker,
+        model_server=model_server,
         requests_sent=traffic.requests_sent,
         answered=traffic.answered,
         lost=traffic.lost,

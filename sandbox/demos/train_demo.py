@@ -19,6 +19,7 @@ from sandbox.demos.model import MODEL_CONFIG, SPEC, DemoError
 from sandbox.errors import SandboxError
 from sandbox.host.parent import parent_bound_command
 from sandbox.processes.progress import step
+from sandbox.processes.server_program import server_program
 from sandbox.processes.system import model_base, running_system
 from sandbox.traffic.report import TrafficReport
 from sandbox.world.topic_files import TopicFiles, write_topic_files
@@ -47,7 +48,7 @@ def main() -> int:
     try:
         return run(console, arguments.requests, arguments.seconds, arguments.out)
     except SandboxError as error:
-        console.print(f"train-demo: {error}", style="red", markup=False)
+        console.print(f"train-demo: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("interrupted; all processes are stopped")
@@ -61,6 +62,7 @@ def run(console: Console, requests: int, seconds: float, out: Path) -> int:
         SandboxError: a step failed.
     """
     started = time.monotonic()
+    server_program()  # a wrong MODEL_SERVER fails before the training
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     with step(console, f"1/6 a world, and three topics with {requests * _SHOWN:,} of its impressions"):

@@ -27,14 +27,12 @@ class Child:
         *,
         environment: Mapping[str, str],
         error: type[Exception],
-        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self.name = name
         self.log_path = log_path
         self._command = command
         self._environment = environment
         self._error = error
-        self._stdin = stdin
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -62,7 +60,7 @@ class Child:
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                stdin=self._stdin,
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
@@ -87,8 +85,6 @@ class Child:
         """Waits for the exit of the process; returns its status. Raises subprocess.TimeoutExpired."""
         process = self._running()
         status = process.wait(timeout_s)
-        if process.stdin is not None:
-            process.stdin.close()
         self._process = None
         return status
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,16 @@ from types import TracebackType
 from typing import Self
 
 from sandbox.errors import SandboxError
-from sandbox.host.parent import EXIT_WITH_STDIN
-from sandbox.host.ports import accepts, free_ports
+from sandbox.host.parent import parent_bound_command
+from sandbox.host.ports import accepts, free_ports, is_free
 from sandbox.model_server.flags import to_arguments
 from sandbox.processes.child import Child
+from sandbox.processes.server_program import server_program
 
 ONE_THREAD_PER_CALL = {"tensorflow_intra_op_parallelism": 1}
 """Flags of a server that runs several calls at the same time: with one thread per call no thread waits for another."""
+_ENOUGH_THREADS = {"grpc_max_threads": 64}
+"""TensorFlow Serving rejects calls above this number; its default of four per core is few on a small machine."""
 
 
 class ModelServerError(SandboxError):
@@ -24,10 +26,12 @@ class ModelServerError(SandboxError):
 
 
 class ModelServerProcess:
-    """One server process, which exits when its parent does.
+    """One server process, killed when the thread that started it ends.
 
+    - The program is TensorFlow Serving's binary where it exists, else the stand-in (`server_program`); `version` is its
+      version. Callers rely only on behaviour of the binary: a signal ends it at once, so its exit status is negative.
     - `base_path` and `name` serve one model; `config` is a file in TensorFlow Serving's text form; `command` starts
-      another program with that API: arguments of Python, to which the ports are added. Give one of the three.
+      a simulated server instead: arguments of Python, to which the ports are added. Give one of the three.
     - `flags` are further flags of tensorflow_model_server.
     - The gRPC port is `port` or a free one, and stays the same over restarts, so clients can reconnect. With
       `rest_port` the server also has the REST API, at that port.
@@ -53,22 +57,27 @@ class ModelServerProcess:
         self.address = f"127.0.0.1:{self.port}"
         self.rest_port = rest_port
         ports = {"port": self.port} | ({} if rest_port is None else {"rest_api_port": rest_port})
+        self._ports = tuple(ports.values())
         source: dict[str, object] = (
             {"model_config_file": Path(config).absolute()}
             if config is not None
             else {"model_name": name, "model_base_path": Path(base_path or "").absolute()}
         )
-        arguments = to_arguments({**ports, **source, **(flags or {})})
-        arguments = ["-m", "sandbox.model_server", *arguments] if command is None else [*command, *to_arguments(ports)]
+        if command is None:
+            program = server_program()
+            self.version = program.version
+            arguments = [*program.command, *to_arguments({**ports, **source, **_ENOUGH_THREADS, **(flags or {})})]
+        else:
+            self.version = "simulated"
+            arguments = [sys.executable, *command, *to_arguments(ports)]
         self.log_path = Path(log_path) if log_path is not None else _log_path(self.port)
         self._start_timeout_s = start_timeout_s
         self._child = Child(
             f"model server at {self.address}",
-            [sys.executable, *arguments],
+            parent_bound_command(arguments),
             self.log_path,
-            environment={**os.environ, EXIT_WITH_STDIN: "1"},
+            environment=os.environ,
             error=ModelServerError,
-            stdin=subprocess.PIPE,
         )
 
     def __repr__(self) -> str:
@@ -90,10 +99,12 @@ class ModelServerProcess:
 
         Raises `ModelServerError`; no process is left then.
         """
+        self._check_ports()
         self._child.start(self._why_not_ready, self._start_timeout_s)
 
     def spawn(self) -> None:
         """Starts the process without waiting for the port."""
+        self._check_ports()
         self._child.spawn()
 
     def wait(self, timeout_s: float) -> int:
@@ -124,9 +135,17 @@ class ModelServerProcess:
     def resume(self) -> None:
         self._child.signal(signal.SIGCONT)
 
+    def _check_ports(self) -> None:
+        """Rejects a port in use, which TensorFlow Serving would share silently.
+
+        Raises `ModelServerError`.
+        """
+        for port in self._ports:
+            if not is_free(port):
+                raise ModelServerError(f"port {port} of the model server is in use")
+
     def _why_not_ready(self) -> str | None:
-        ports = [self.port] if self.rest_port is None else [self.port, self.rest_port]
-        closed = [str(port) for port in ports if not accepts(port)]
+        closed = [str(port) for port in self._ports if not accepts(port)]
         return f"port {' and '.join(closed)} not open" if closed else None
 
 

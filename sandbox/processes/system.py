@@ -69,10 +69,9 @@ def running_system(
             broker = stack.enter_context(running_broker(console))
         for topic in topics:
             broker.create_topic(topic, _PARTITIONS)
-        with step(console, "model server (a replacement that speaks TensorFlow Serving's API)"):
-            server = stack.enter_context(
-                ModelServerProcess(model_base(folder), MODEL, flags=server_flags, log_path=folder / "model_server.log")
-            )
+        server = ModelServerProcess(model_base(folder), MODEL, flags=server_flags, log_path=folder / "model_server.log")
+        with step(console, f"model server: {server.version}"):
+            stack.enter_context(server)
         all_settings = {
             "kafka.bootstrap_servers": broker.bootstrap_servers,
             "source.topic": topics.requests,

@@ -16,8 +16,9 @@ from tests.sandbox.traffic.answers import CANDIDATES, Bench, answer_to
 from tests.sandbox.world.small import small_world
 
 NAMES = {
-    "broker", "requests_sent", "answered", "lost", "duplicates", "wrong", "dead_lettered", "candidates_per_second",
-    "scoring_ms", "end_to_end_ms", "batch_rows", "cache_hit_ratio", "model", "auc", "status", "settings",
+    "broker", "model_server", "requests_sent", "answered", "lost", "duplicates", "wrong", "dead_lettered",
+    "candidates_per_second", "scoring_ms", "end_to_end_ms", "batch_rows", "cache_hit_ratio", "model",
+    "auc", "status", "settings",
 }  # fmt: skip
 
 
@@ -49,6 +50,7 @@ def report(traffic: TrafficReport) -> DemoReport:
         world=small_world(),
         baseline=constant,
         broker="kafka",
+        model_server="stand-in",
         seconds=3.0,
         cache_hit_ratio=0.05,
         settings=settings,

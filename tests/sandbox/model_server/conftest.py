@@ -4,10 +4,21 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from sandbox.processes.server_program import STAND_IN, VARIABLE
+
+
+@pytest.fixture(scope="package", autouse=True)
+def stand_in() -> Iterator[None]:
+    """These tests are about the stand-in, also where the other tests use TensorFlow Serving's binary."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, STAND_IN)
+        yield
 
 
 @pytest.fixture(scope="session")
