@@ -1,6 +1,6 @@
 """`python -m sandbox.model_server`: the process.
 
-SIGTERM or Ctrl-C drains it; the second signal exits.
+SIGTERM, SIGINT and SIGHUP end it at once, as they end tensorflow_model_server: it does not drain.
 """
 
 import ctypes
@@ -8,10 +8,8 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from importlib.metadata import version
-from types import FrameType
 
 from sandbox.host.parent import end_with_parent
 from sandbox.model_server.config import check_flags, read_config
@@ -20,13 +18,15 @@ from sandbox.model_server.lean_tensorflow import keep_tensorflow_lean
 from sandbox.model_server.status import StatusError
 
 _FAILED = 255
+# The form of TensorFlow's log.
+_LOG_LINE = "%(asctime)s.%(msecs)03d000: %(levelname).1s %(name)s:%(lineno)d] %(message)s"
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGEST_FROM_HEAP = 32 * 1024 * 1024
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a server to its end. Exit status: 0 after a signal, 255 if it cannot serve."""
+    """Runs a server to its end. Exit status: 0 after --version, 255 if it cannot serve."""
     try:
         flags, unknown = parse_flags(arguments)
     except FlagError as error:
@@ -42,12 +42,12 @@ def main(arguments: Sequence[str]) -> int:
     if unknown:
         sys.stdout.write(f"unknown argument: {unknown[0]}\n{usage()}")
         sys.stdout.flush()
-    stop = _stop_on_signals()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent()
     _keep_large_messages_on_heap()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=_LOG_LINE, datefmt="%Y-%m-%d %H:%M:%S")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     keep_tensorflow_lean()
     for name in without_effect(flags):
@@ -58,24 +58,11 @@ def main(arguments: Sequence[str]) -> int:
         # Imported here: it loads TensorFlow, and a wrong flag should fail before that.
         from sandbox.model_server.server import serve  # noqa: PLC0415
 
-        serve(flags, configs, stop)
-    except (StatusError, RuntimeError) as error:
+        serve(flags, configs)
+    except StatusError as error:
         sys.stderr.write(f"Failed to start server. Error: {error}\n")
         return _FAILED
     return 0
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
-    return stop
 
 
 def _keep_large_messages_on_heap() -> None:

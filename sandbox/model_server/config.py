@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from google.protobuf import text_format
 from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
 from tensorflow_serving.config.model_server_config_pb2 import TENSORFLOW, ModelServerConfig
+from tensorflow_serving.config.platform_config_pb2 import PlatformConfigMap
 
+from sandbox.model_server.batching_parameters import global_batching
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.policy import ALL_VERSIONS, VersionPolicy
 from sandbox.model_server.status import invalid_argument
+from sandbox.model_server.text_files import SslConfig, read_text_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +26,24 @@ class ModelConfig:
 
 
 def check_flags(flags: ServerFlags) -> None:
-    """Raises `StatusError` (INVALID_ARGUMENT) if no port, no model or no file of batching is given."""
+    """Raises `StatusError` if no port or no model is given, or a file that a flag names is not valid."""
     if not flags.port and not flags.grpc_socket_path:
         raise invalid_argument(
             "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
         )
     if not flags.model_base_path and not flags.model_config_file:
         raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    if flags.platform_config_file:
+        read_text_file(flags.platform_config_file, PlatformConfigMap())
+    global_batching(flags)
+    if flags.ssl_config_file:
+        read_text_file(flags.ssl_config_file, SslConfig())
 
 
 def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...] | None:
     """The models of the command line; None if the file sets nothing.
 
-    Raises `StatusError` (INVALID_ARGUMENT) for an invalid file or path.
+    Raises `StatusError` for a file that cannot be read, an invalid file or path.
     """
     if not flags.model_config_file:
         config = ModelServerConfig()
@@ -44,15 +51,8 @@ def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...] | None:
             name=flags.model_name, base_path=flags.model_base_path, model_platform="tensorflow"
         )
         return from_proto(config)
-    try:
-        text = Path(flags.model_config_file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise invalid_argument(f"Cannot read model config file: '{flags.model_config_file}': {error}") from None
-    try:
-        config = text_format.Parse(text, ModelServerConfig())
-        return from_proto(config) if config.WhichOneof("config") else None
-    except text_format.ParseError as error:
-        raise invalid_argument(f"Invalid protobuf file: '{flags.model_config_file}': {error}") from None
+    config = read_text_file(flags.model_config_file, ModelServerConfig())
+    return from_proto(config) if config.WhichOneof("config") else None
 
 
 def from_proto(config: ModelServerConfig) -> tuple[ModelConfig, ...]:
@@ -69,7 +69,8 @@ def from_proto(config: ModelServerConfig) -> tuple[ModelConfig, ...]:
         platform = entry.model_platform or ("tensorflow" if entry.model_type == TENSORFLOW else "")
         if not platform:
             raise invalid_argument(
-                "Illegal setting neither ModelServerConfig::model_type nor ModelServerConfig::model_platform."
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                f"ModelServerConfig::model_platform, model name is {entry.name}"
             )
         if platform != "tensorflow":
             raise invalid_argument(f"Model {entry.name} requests unsupported platform {platform}")

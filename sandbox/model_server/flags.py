@@ -86,6 +86,9 @@ class ServerFlags:
 WITHOUT_EFFECT = frozenset(
     {
         "flush_filesystem_caches",
+        "platform_config_file",
+        "tensorflow_session_config_file",
+        "num_unload_threads",
         "use_alts_credentials",
         "per_process_gpu_memory_fraction",
         "remove_unused_fields_from_bundle_metagraph",

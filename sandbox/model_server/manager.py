@@ -3,20 +3,19 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import grpc
 
 from sandbox.model_server import status
 from sandbox.model_server.config import ModelConfig
 from sandbox.model_server.flags import ServerFlags
+from sandbox.model_server.loading import Load, load_with_retries
 from sandbox.model_server.policy import Phase, plan, versions_of
-from sandbox.model_server.servable import Servable, ServableId, load
+from sandbox.model_server.servable import Servable, ServableId
 from sandbox.model_server.status import State, StatusError, VersionStatus
-from sandbox.model_server.warmup import warm_up
 
 _log = logging.getLogger(__name__)
 
@@ -28,11 +27,13 @@ _UNLOAD_WAIT_S = 600.0
 class _Held:
     """A version from the start of its load to the end of its unload, or until it is forgotten."""
 
-    id: ServableId
-    path: Path
+    load: Load
     phase: Phase = Phase.LOADING
     servable: Servable | None = None
-    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def id(self) -> ServableId:
+        return self.load.id
 
 
 @dataclass(slots=True)
@@ -45,6 +46,8 @@ class _Model:
 
 class Manager:
     """Keeps the versions that the configuration aspires to loaded.
+
+    As in tensorflow_model_server, without load threads nothing else is loaded or unloaded while one version loads.
 
     Invariants:
     - The table that requests read is replaced as a whole: a request sees the old or the new latest version.
@@ -60,9 +63,8 @@ class Manager:
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
         self._table: Mapping[tuple[str, int | None], Servable] = {}
-        self._stopping = threading.Event()
         self._loaders = ThreadPoolExecutor(max(flags.num_load_threads, 1), thread_name_prefix="load")
-        self._poller = threading.Thread(target=self._poll_until_stopped, name="poll", daemon=True)
+        self._poller = threading.Thread(target=self._poll_for_ever, name="poll", daemon=True)
 
     def start(self, configs: Sequence[ModelConfig]) -> None:
         """Starts to poll the base paths. Raises `StatusError` if a label cannot be assigned yet."""
@@ -78,26 +80,29 @@ class Manager:
             new = [config.name for config in configs if config.name not in self._wanted]
             self._configure(configs)
         self._poll()
-        self.wait_until_available(new, wait_s=wait_s)
+        self.wait_until_available(new, wait_s=wait_s, noun="model")
 
     def wait_until_available(
-        self, names: Iterable[str], *, wait_s: float | None = None, cancelled: Callable[[], bool] = lambda: False
+        self, names: Iterable[str], *, wait_s: float | None = None, noun: str = "servable"
     ) -> None:
-        """Returns when each model has an available version, or when `cancelled()` is true.
+        """Returns when each model has an available version.
 
         Raises `StatusError`: UNKNOWN if all versions of a model have failed, DEADLINE_EXCEEDED after `wait_s`.
         """
         deadline = None if wait_s is None else time.monotonic() + wait_s
-        waiting = set(names)
         with self._changed:
-            while not cancelled():
-                waiting = {name for name in waiting if not self._settled(name)}
-                if not waiting:
-                    return
+            found = {name: self._settled(name) for name in names}
+            while None in found.values() or (noun == "servable" and self._is_loading()):
                 if deadline is not None and time.monotonic() > deadline:
-                    text = f"no version became available in {wait_s} s: {', '.join(sorted(waiting))}"
+                    waiting = ", ".join(sorted(name for name, settled in found.items() if settled is None))
+                    text = f"no version became available in {wait_s} s: {waiting}"
                     raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, text)
                 self._changed.wait(0.1)
+                found = {name: self._settled(name) for name in found}
+            if failures := [failure for failure in found.values() if failure]:
+                reasons = "".join(f"{{{failure}}}, " for failure in failures)
+                text = f"{len(failures)} {noun}(s) did not become available: {{{reasons}}}"
+                raise StatusError(grpc.StatusCode.UNKNOWN, text)
 
     def acquire(self, name: str, version: int | None) -> Servable:
         """A version to call (None: the latest available); the caller must `release()` it.
@@ -131,20 +136,6 @@ class Manager:
                 raise status.not_found(f"Could not find any versions of model {name}")
             return [known[number] for number in sorted(known, reverse=True) if version in {None, number}]
 
-    def close(self, wait_s: float) -> None:
-        """Stops polling and loading, then closes every version; active calls have `wait_s` to end."""
-        deadline = time.monotonic() + wait_s
-        self._stopping.set()
-        with self._changed:
-            held = [held for model in self._models.values() for held in model.held.values()]
-            self._table = {}
-        for one in held:
-            one.cancelled.set()
-        self._loaders.shutdown(wait=False, cancel_futures=True)
-        for one in held:
-            if one.servable is not None:
-                one.servable.close(max(deadline - time.monotonic(), 0.0))
-
     def _configure(self, configs: Sequence[ModelConfig]) -> None:
         with self._changed:
             self._check_labels(configs)
@@ -153,8 +144,6 @@ class Manager:
             for name in self._wanted - named.keys():
                 self._models[name].on_disk = {}
                 self._reconcile(self._models[name])
-            for name in named.keys() - self._wanted:
-                self._statuses.pop(name, None)
             for name, config in named.items():
                 self._models.setdefault(name, _Model(config)).config = config
             self._wanted = frozenset(named)
@@ -172,27 +161,26 @@ class Manager:
                         "which is not currently available for inference"
                     )
 
-    def _settled(self, name: str) -> bool:
-        known = self._statuses.get(name, {}).values()
-        if any(found.state is State.AVAILABLE for found in known):
-            return True
-        if known and all(found.state is State.END for found in known):
-            reasons = "; ".join(
-                f"{{name: {name} version: {found.version}}} due to error: {found.error}" for found in known
-            )
-            text = f"{len(known)} servable(s) did not become available: {{{reasons}}}"
-            raise StatusError(grpc.StatusCode.UNKNOWN, text)
-        return False
+    def _settled(self, name: str) -> str | None:
+        """Empty: a version is available; a text: all versions have failed, with the newest one's reason."""
+        held = self._models[name].held if name in self._models else {}
+        if any(one.phase is Phase.READY for one in held.values()):
+            return ""
+        if held and all(one.phase is Phase.FAILED for one in held.values()):
+            newest = held[max(held)].id
+            return f"{newest} due to error: {self._statuses[name][newest.version].error}"
+        return None
 
-    def _poll_until_stopped(self) -> None:
+    def _poll_for_ever(self) -> None:
         interval = self._flags.file_system_poll_wait_seconds
-        while not self._stopping.is_set():
+        self._poll()
+        while interval > 0:
+            time.sleep(interval)
             self._poll()
-            if interval == 0:
-                return
-            self._stopping.wait(interval)
 
     def _poll(self) -> None:
+        if self._flags.file_system_poll_wait_seconds < 0:
+            return
         with self._changed:
             models = [model for name, model in self._models.items() if name in self._wanted]
         for model in models:
@@ -212,19 +200,19 @@ class Manager:
 
     def _reconcile(self, model: _Model) -> None:
         """Starts the actions of the plan; the caller holds the lock."""
-        if self._stopping.is_set():
+        if not self._flags.num_load_threads and self._is_loading():
             return
         phases = {version: held.phase for version, held in model.held.items()}
         aspired = model.config.policy.aspired(model.on_disk)
         for version, held in model.held.items():
             if held.phase is Phase.LOADING and version not in aspired:
-                held.cancelled.set()
+                held.load.cancelled = True
         todo = plan(model.on_disk, phases, model.config.policy)
         for version in todo.forget:
             del model.held[version]
         for version in todo.load:
-            held = _Held(ServableId(model.config.name, version), model.config.base_path / model.on_disk[version])
-            model.held[version] = held
+            path = model.config.base_path / model.on_disk[version]
+            held = model.held[version] = _Held(Load(ServableId(model.config.name, version), path))
             self._set_status(held.id, State.START)
             self._loaders.submit(self._load, model, held)
         for version in todo.unload:
@@ -234,42 +222,26 @@ class Manager:
             self._publish()
             threading.Thread(target=self._unload, args=(model, held), name=f"unload {held.id}", daemon=True).start()
 
+    def _is_loading(self) -> bool:
+        return any(held.phase is Phase.LOADING for model in self._models.values() for held in model.held.values())
+
     def _load(self, model: _Model, held: _Held) -> None:
         error = StatusError(grpc.StatusCode.INTERNAL, "the load ended unexpectedly")
         servable: Servable | None = None
         try:
             with self._changed:
                 self._set_status(held.id, State.LOADING)
-            for attempt in range(self._flags.max_num_load_retries + 1):
-                pause_s = max(self._flags.load_retry_interval_micros, 0) / 1e6 if attempt else 0.0
-                if held.cancelled.wait(pause_s):
-                    error = StatusError(grpc.StatusCode.CANCELLED, "Load cancelled") if not attempt else error
-                    break
-                try:
-                    servable = self._load_once(held)
-                    break
-                except StatusError as failure:
-                    error = failure
-                    _log.error("Servable: %s load failure: %s", held.id, failure)
+            servable = load_with_retries(held.load, self._flags)
+        except StatusError as failure:
+            error = failure
         finally:
             with self._changed:
                 held.servable = servable
                 held.phase = Phase.READY if servable else Phase.FAILED
                 self._set_status(held.id, *((State.AVAILABLE,) if servable else (State.END, error)))
                 self._publish()
-                self._reconcile(model)
-
-    def _load_once(self, held: _Held) -> Servable:
-        started = time.monotonic()
-        servable = load(held.id, held.path, self._flags)
-        if self._flags.enable_model_warmup:
-            try:
-                warm_up(servable, held.path, self._flags.num_request_iterations_for_warmup)
-            except StatusError:
-                servable.close(0.0)
-                raise
-        _log.info("Successfully loaded servable version %s in %.3f s", held.id, time.monotonic() - started)
-        return servable
+                for waiting in (model, *self._models.values()):
+                    self._reconcile(waiting)
 
     def _unload(self, model: _Model, held: _Held) -> None:
         if held.servable is not None:

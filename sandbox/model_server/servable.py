@@ -16,7 +16,7 @@ from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.graph import RunnableGraph, SessionGraph
 from sandbox.model_server.signature import Signature
-from sandbox.model_server.status import StatusError, code_of_number
+from sandbox.model_server.status import StatusError, code_of_number, not_found
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,34 +82,46 @@ def load(servable_id: ServableId, path: Path, flags: ServerFlags) -> Servable:
 
     As TensorFlow Serving it also loads a graph whose variables are missing; each call of it then fails.
     """
-    if path.is_file():
-        raise StatusError(code_of_number(9), f"{path}/saved_model.pb; Not a directory")
     if not any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
-        text = f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
-        raise StatusError(code_of_number(5), text)
+        raise not_found(
+            "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
+            f"`saved_model.pb`)\nSpecified file path: {path}"
+        )
+    tags = flags.saved_model_tags.split(",")
+    loader, meta_graph = _described(path, tags)
     session = None
     try:
         graph = Graph()
         with graph.as_default():
             session = Session(graph=graph, config=session_config(flags))
-            loader, tags = SavedModelLoader(str(path)), flags.saved_model_tags.split(",")
             saver, _ = loader.load_graph(graph, tags)
             if (path / "variables" / "variables.index").is_file():
                 loader.restore_variables(session, saver)
             loader.run_init_ops(session, tags)
-            meta_graph = loader.get_meta_graph_def_from_tags(tags)
             graph.finalize()
     except OpError as error:
         _close(session)
         raise StatusError(code_of_number(error.error_code), error.message) from None
-    except OSError as error:
-        _close(session)
-        raise StatusError(code_of_number(3), f"Cannot load SavedModel at {path}: {error}") from None
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         _close(session)
         raise StatusError(code_of_number(3), f"Cannot load SavedModel at {path}: {error}") from None
     definitions = {name: SignatureDef.FromString(d.SerializeToString()) for name, d in meta_graph.signature_def.items()}
     return Servable(servable_id, SessionGraph(session), definitions)
+
+
+def _described(path: Path, tags: list[str]) -> tuple[SavedModelLoader, Any]:
+    """The loader of a SavedModel and the description of its graph with these tags. Raises `StatusError`."""
+    try:
+        loader = SavedModelLoader(str(path))
+    except OSError:  # the file cannot be parsed
+        raise StatusError(code_of_number(11), "Read less bytes than requested") from None
+    try:
+        return loader, loader.get_meta_graph_def_from_tags(tags)
+    except RuntimeError:
+        raise not_found(
+            f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}. To inspect available "
+            "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`"
+        ) from None
 
 
 def _close(session: Any) -> None:

@@ -2,87 +2,86 @@
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import grpc
 
+from sandbox.model_server.call_threads import CallThreads, RejectWhenFull
 from sandbox.model_server.config import ModelConfig, read_config
 from sandbox.model_server.flags import ServerFlags, channel_arguments
 from sandbox.model_server.manager import Manager
 from sandbox.model_server.services import RELOAD_WAIT_S, Services, handlers
 from sandbox.model_server.status import StatusError
-
-if TYPE_CHECKING:
-    from sandbox.model_server.rest_server import RestServer
+from sandbox.model_server.text_files import SslConfig, read_text_file
 
 _log = logging.getLogger(__name__)
 
-# Active calls have this long to end after the signal to stop.
-GRACE_S = 10.0
 
-
-def serve(flags: ServerFlags, configs: Sequence[ModelConfig], stop: threading.Event) -> None:
-    """Loads the models, opens the port, serves until `stop` is set, then drains.
+def serve(flags: ServerFlags, configs: Sequence[ModelConfig]) -> None:
+    """Loads the models, opens the ports and serves until a signal ends the process.
 
     Raises:
-        StatusError: a label cannot be assigned, or no version of a model can be loaded.
-        RuntimeError: another process uses the port.
+        StatusError: a label cannot be assigned, a port is taken, or no version of a model can be loaded.
     """
     manager = Manager(flags)
-    try:
-        manager.start(configs)
-        manager.wait_until_available((config.name for config in configs), cancelled=stop.is_set)
-        if flags.model_config_file and flags.model_config_file_poll_wait_seconds:
-            threading.Thread(target=_reread_config, args=(flags, manager, stop), name="config", daemon=True).start()
-        if not stop.is_set():
-            _serve(flags, manager, stop)
-    finally:
-        manager.close(GRACE_S)
+    manager.start(configs)
+    manager.wait_until_available(config.name for config in configs)
+    services = Services(manager, flags)
+    server = _listen(flags, services)
+    if flags.rest_api_port:
+        # Imported here: aiohttp takes time and memory that a server without this port does not need.
+        from sandbox.model_server.rest_server import start_rest  # noqa: PLC0415
+
+        start_rest(flags, manager, services)
+    if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
+        threading.Thread(target=_reread_config, args=(flags, manager), name="config", daemon=True).start()
+    server.wait_for_termination()
 
 
-def _reread_config(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:
+def _reread_config(flags: ServerFlags, manager: Manager) -> None:
     """Applies the file at each poll; a failed change is retried at the next poll."""
-    while not stop.wait(flags.model_config_file_poll_wait_seconds):
+    while True:
+        time.sleep(flags.model_config_file_poll_wait_seconds)
         try:
             if (configs := read_config(flags)) is not None:
                 manager.reload(configs, RELOAD_WAIT_S)
         except StatusError as error:
-            _log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error.message)
+            _log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error)
 
 
-def _serve(flags: ServerFlags, manager: Manager, stop: threading.Event) -> None:
-    services = Services(manager, flags)
+def _listen(flags: ServerFlags, services: Services) -> grpc.Server:
+    """A gRPC server that answers on the ports of the flags."""
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", 2**31 - 1),
         ("grpc.max_send_message_length", 2**31 - 1),
-        ("grpc.so_reuseport", 0),
         *channel_arguments(flags),
     ]
-    threads = ThreadPoolExecutor(flags.grpc_max_threads, thread_name_prefix="grpc")
-    server = grpc.server(threads, handlers=handlers(services, flags), options=options)
-    if flags.port:
-        server.add_insecure_port(f"0.0.0.0:{flags.port}")
-        _log.info("Running gRPC ModelServer at 0.0.0.0:%d ...", flags.port)
-    if flags.grpc_socket_path:
-        server.add_insecure_port(f"unix:{flags.grpc_socket_path}")
-        _log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
+    threads = CallThreads(flags.grpc_max_threads)
+    server = grpc.server(
+        threads, handlers=handlers(services, flags), interceptors=[RejectWhenFull(threads)], options=options
+    )
+    try:
+        if flags.port:
+            _add_port(server, f"0.0.0.0:{flags.port}", flags)
+            _log.info("Running gRPC ModelServer at 0.0.0.0:%d ...", flags.port)
+        if flags.grpc_socket_path:
+            server.add_insecure_port(f"unix:{flags.grpc_socket_path}")
+            _log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
+    except RuntimeError as error:
+        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, f"Failed to BuildAndStart gRPC server: {error}") from None
     server.start()
-    rest = _start_rest(flags, manager, services)
-    stop.wait()
-    _log.info("Stopping: active calls have %.0f s to end", GRACE_S)
-    stopped = server.stop(GRACE_S)
-    if rest is not None:
-        rest.close()
-    stopped.wait(GRACE_S + 1.0)
-    threads.shutdown(wait=False, cancel_futures=True)
+    return server
 
 
-def _start_rest(flags: ServerFlags, manager: Manager, services: Services) -> "RestServer | None":
-    if not flags.rest_api_port:
-        return None
-    # Imported here: aiohttp takes time and memory that a server without this port does not need.
-    from sandbox.model_server.rest_server import start_rest  # noqa: PLC0415
-
-    return start_rest(flags, manager, services)
+def _add_port(server: grpc.Server, address: str, flags: ServerFlags) -> None:
+    if not flags.ssl_config_file:
+        server.add_insecure_port(address)
+        return
+    config = read_text_file(flags.ssl_config_file, SslConfig())
+    credentials = grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )
+    server.add_secure_port(address, credentials)

@@ -8,6 +8,7 @@ from tensorflow.python.framework.errors_impl import DataLossError, OpError
 from tensorflow.python.lib.io._pywrap_record_io import RecordIterator
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from sandbox.model_server.inference import classify, multi_inference, regress
 from sandbox.model_server.predict import predict
 from sandbox.model_server.servable import Servable
 from sandbox.model_server.status import StatusError, code_of_number, invalid_argument
@@ -17,7 +18,7 @@ MAX_RECORDS = 1000
 
 
 def warm_up(servable: Servable, path: Path, iterations: int = 1) -> int:
-    """Runs each recorded Predict request `iterations` times; returns the number of records.
+    """Runs each recorded request `iterations` times; returns the number of records.
 
     `path` is the folder of the version. Without the file nothing is run.
 
@@ -48,8 +49,21 @@ def _replay(servable: Servable, record: bytes, file: Path, iterations: int) -> N
         log = PredictionLog.FromString(record)
     except DecodeError:
         raise invalid_argument(f"Failed to parse warmup record: {record[:80]!r} from {file}") from None
-    kind = log.WhichOneof("log_type")
-    if kind != "predict_log":
-        raise StatusError(code_of_number(12), f"Unsupported log_type for warmup: {kind}")
     for _ in range(max(iterations, 1)):
+        _run(servable, log)
+
+
+def _run(servable: Servable, log: PredictionLog) -> None:
+    kind = log.WhichOneof("log_type")
+    if kind == "predict_log":
         predict(servable, log.predict_log.request, remaining_s=math.inf, as_content=False)
+    elif kind == "classify_log":
+        call = log.classify_log.request
+        classify(servable, call.model_spec.signature_name, call.input, remaining_s=math.inf, check_method=False)
+    elif kind == "regress_log":
+        call = log.regress_log.request
+        regress(servable, call.model_spec.signature_name, call.input, remaining_s=math.inf, check_method=False)
+    elif kind == "multi_inference_log":
+        multi_inference(servable, log.multi_inference_log.request, remaining_s=math.inf, check_method=False)
+    elif kind is not None:  # an empty record is accepted
+        raise StatusError(code_of_number(12), f"Unsupported log_type for warmup: {kind}")
