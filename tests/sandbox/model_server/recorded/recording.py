@@ -48,7 +48,7 @@ class Recording:
 
 @cache
 def recording() -> Recording:
-    first, *calls = (json.loads(line) for line in (FOLDER / "calls.jsonl").open(encoding="utf-8"))
+    first, *calls = (json.loads(line) for line in (FOLDER / "calls.jsonl").read_bytes().splitlines())
     scenarios = {
         name: Scenario(
             name,
