@@ -35,7 +35,7 @@ class ServerProgram:
 
 
 def server_program(environment: Mapping[str, str] = os.environ) -> ServerProgram:
-    """The program of `MODEL_SERVER`, else tensorflow_model_server on the PATH, else the stand-in.
+    """The program of `MODEL_SERVER`, else the binary on the PATH, else the stand-in.
 
     An empty `MODEL_SERVER`, and `MODEL_SERVER=stand-in`, select the stand-in.
 
