@@ -2,30 +2,35 @@
 
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 import grpc
+import numpy as np
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from numpy.typing import NDArray
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
 from tensorflow_serving.apis.model_pb2 import ModelSpec
-from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.manager import Manager
-from sandbox.model_server.rest_json import Arrays, by_rows, column_tensors, row_tensors
+from sandbox.model_server.rest_examples import example_input
+from sandbox.model_server.rest_json import by_rows, column_tensors, row_tensors
 from sandbox.model_server.rest_parse import parse
 from sandbox.model_server.rest_paths import INT64_MAX, Target, is_served, target_of
-from sandbox.model_server.rest_text import columns, encoded, error_text, json_text, rows
+from sandbox.model_server.rest_text import classes, columns, encoded, error_text, json_text, regressions, rows
+from sandbox.model_server.servable import Servable
 from sandbox.model_server.services import Services
+from sandbox.model_server.signature import DEFAULT_SIGNATURE
 from sandbox.model_server.status import StatusError, invalid_argument
-from sandbox.model_server.tensors import decode, encode
 
-_DEFAULT_SIGNATURE = "serving_default"
 _JSON = {"Content-Type": "application/json"}
 _NO_TYPE = {"Content-Type": "text/html; charset=ISO-8859-1"}
 _CORS = {
@@ -118,7 +123,9 @@ class RestApi:
                 return self._metadata(spec)
             case "predict":
                 return self._predict(spec, parse(body))
-        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f":{target.action} is not implemented")
+            case "classify":
+                return self._classify(spec, parse(body))
+        return self._regress(spec, parse(body))
 
     def _status(self, spec: ModelSpec) -> str:
         call: Any = _Call(self._limit_s)
@@ -136,39 +143,46 @@ class RestApi:
         )
 
     def _predict(self, spec: ModelSpec, body: Mapping[str, Any]) -> str:
-        call: Any = _Call(self._limit_s)
-        signature = _signature_name(body)
-        types = self._input_types(spec, signature)
-        spec.signature_name = signature
-        in_rows = by_rows(body)
-        arrays = row_tensors(body["instances"], types) if in_rows else column_tensors(body["inputs"], types)
-        outputs = self._run_model(spec, arrays, call)
+        call = _Call(self._limit_s)
+        name = _signature_name(body)
+        with self._held(spec) as servable:
+            signature = servable.signatures.get(name or DEFAULT_SIGNATURE)
+            if signature is None:
+                text = f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def'
+                raise invalid_argument(text)
+            if not signature.inputs:
+                raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+            types, in_rows = dict(signature.inputs), by_rows(body)
+            arrays = row_tensors(body["instances"], types) if in_rows else column_tensors(body["inputs"], types)
+            results = signature.run([arrays[alias] for alias in types], signature.outputs, call.time_remaining())
+        outputs = {alias: _array(result) for alias, result in zip(signature.outputs, results, strict=True)}
         return rows(outputs) if in_rows else columns(outputs)
 
-    def _run_model(self, spec: ModelSpec, arrays: Arrays, call: Any) -> Arrays:
-        request = PredictRequest(model_spec=spec)
-        for name, array in arrays.items():
-            encode(array, request.inputs[name], as_content=not array.dtype.hasobject)
-        response = self._services.predict(request, call)
-        return {name: decode(response.outputs[name]) for name in sorted(response.outputs)}
+    def _classify(self, spec: ModelSpec, body: Mapping[str, Any]) -> str:
+        call: Any = _Call(self._limit_s)
+        _set_signature(spec, _signature_name(body))
+        result = self._services.classify(ClassificationRequest(model_spec=spec, input=example_input(body)), call).result
+        found = [list(example.classes) for example in result.classifications]
+        labels = [[one.label for one in example] for example in found]
+        return classes(labels, [np.array([one.score for one in example], np.float32) for example in found])
 
-    def _input_types(self, spec: ModelSpec, signature: str) -> dict[str, int]:
-        """Data type of each input of the signature. Raises `StatusError`."""
+    def _regress(self, spec: ModelSpec, body: Mapping[str, Any]) -> str:
+        call: Any = _Call(self._limit_s)
+        _set_signature(spec, _signature_name(body))
+        result = self._services.regress(RegressionRequest(model_spec=spec, input=example_input(body)), call).result
+        return regressions(np.array([one.value for one in result.regressions], np.float32))
+
+    @contextmanager
+    def _held(self, spec: ModelSpec) -> Iterator[Servable]:
+        """The version that a request names, which stays loaded within the block."""
         version = spec.version.value if spec.HasField("version") else None
         if spec.version_label:
             version = self._manager.version_of_label(spec.name, spec.version_label)
         servable = self._manager.acquire(spec.name, version)
         try:
-            name = signature or _DEFAULT_SIGNATURE
-            if name not in servable.definitions:
-                raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
-            inputs = servable.definitions[name].inputs
-            types = {alias: info.dtype % 100 for alias, info in inputs.items()}
+            yield servable
         finally:
             servable.release()
-        if not types:
-            raise invalid_argument(f"Failed to get input map for signature: {signature or 'DEFAULT'}")
-        return types
 
 
 def decompressed(body: bytes) -> bytes:
@@ -181,6 +195,11 @@ def decompressed(body: bytes) -> bytes:
     return found if stream.eof else b""
 
 
+def _array(result: Any) -> NDArray[Any]:
+    # numpy's own type for bytes drops zeros at the end.
+    return np.array(result, object) if isinstance(result, bytes) else np.asarray(result)
+
+
 def _signature_name(body: Mapping[str, Any]) -> str:
     name = body.get("signature_name", "")
     if not isinstance(name, str):
@@ -188,6 +207,13 @@ def _signature_name(body: Mapping[str, Any]) -> str:
             f"JSON Value: {json_text(body)} not formatted correctly. 'signature_name' key must be a string value."
         )
     return name
+
+
+def _set_signature(spec: ModelSpec, name: str) -> None:
+    try:
+        spec.signature_name = name
+    except UnicodeEncodeError:
+        raise invalid_argument(f"No signature was found with the name: {name}") from None
 
 
 def _printed(message: Message) -> str:

@@ -101,6 +101,21 @@ def columns(outputs: Mapping[str, NDArray[Any]]) -> str:
     return f'{{\n{_STEP}"outputs": {{{members}\n{_STEP}}}\n}}'
 
 
+def classes(labels: Sequence[Sequence[str]], scores: Sequence[NDArray[Any]]) -> str:
+    """The answer of `:classify`: for each example the labels and scores float32 of its classes."""
+    results = (
+        ", ".join(f"[{quoted(label)}, {score}]" for label, score in zip(names, number_texts(values), strict=True))
+        for names, values in zip(labels, scores, strict=True)
+    )
+    items = ", ".join(f"[{result}]" for result in results)
+    return f'{{\n{_STEP}"results": [{items}\n{_STEP}]\n}}'
+
+
+def regressions(values: NDArray[Any]) -> str:
+    """The answer of `:regress`: a number for each example, float32 [n]."""
+    return f'{{\n{_STEP}"results": [{", ".join(number_texts(values))}]\n}}'
+
+
 def json_text(value: object) -> str:
     """A JSON value in an error message. A number alone is written as a tensor's, one inside as a double."""
     if isinstance(value, float):
