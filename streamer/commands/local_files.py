@@ -16,11 +16,11 @@ def check_files(settings: Settings) -> None:
     # Imported here, so that --help and wrong settings do not wait for gRPC and the Kafka client.
     from streamer.features import FeatureSpec  # noqa: PLC0415
     from streamer.kafka.security import security_options  # noqa: PLC0415
-    from streamer.serving.channel import credentials  # noqa: PLC0415
+    from streamer.serving.channel import tls_context  # noqa: PLC0415
 
     lines = [
         *_wrong("", partial(security_options, settings.kafka)),
-        *_wrong("", partial(credentials, settings.predictor)),
+        *_wrong("", partial(tls_context, settings.predictor)),
     ]
     for model, path in settings.predictor.spec_files.items():
         lines += _wrong(f"predictor.spec_files.{model}: ", partial(FeatureSpec.from_yaml, path))

@@ -1,20 +1,23 @@
-"""gRPC channels to model servers: options, credentials, and calls that raise PredictError."""
+"""Channels to model servers: gRPC's options, credentials, and calls that raise PredictError."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from streamer.errors import BadReplyError, ConfigError, PredictError, VersionGoneError
+from streamer.errors import BadReplyError, ConfigError, PredictError
+from streamer.serving.names import host_and_port
 from streamer.serving.protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
-from streamer.serving.proxies import is_local
+from streamer.serving.proxies import is_local, proxy_variable
+from streamer.serving.rest_channel import RestChannel
+from streamer.serving.transport import MAX_DETAIL, Channel, Rpc, classified
 from streamer.settings.sections import PredictorSettings
 
-Rpc = Literal["Predict", "GetModelMetadata", "GetModelStatus"]
 # For each method: its service, and the module that defines its request and its reply.
 _RPCS: Mapping[Rpc, tuple[str, Any]] = {
     "Predict": ("PredictionService", predict_pb2),
@@ -36,22 +39,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
-_MAX_DETAIL = 300
-
-
-def _classified(code: grpc.StatusCode, detail: str) -> PredictError:
-    """The error of a call that ended with this status."""
-    detail = detail[:_MAX_DETAIL]
-    if code is grpc.StatusCode.NOT_FOUND:
-        return VersionGoneError(code.name, detail)
-    # The code of a full server, although this one is not full: a smaller message succeeds.
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in detail:
-        return PredictError("MESSAGE_TOO_LARGE", detail)
-    return PredictError(code.name, detail)
-
-
-class Channel:
-    """A channel to one address."""
+class GrpcChannel:
+    """A gRPC channel to one address."""
 
     def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
         self.address = address
@@ -68,17 +57,11 @@ class Channel:
         }
 
     async def call(self, rpc: Rpc, request: Any, seconds: float) -> Any:
-        """Calls a method once, with a timeout, and returns the reply.
-
-        Raises:
-            VersionGoneError: the server does not have the model, the version or the label's version.
-            BadReplyError: the reply cannot be decoded.
-            PredictError: the call failed. The code is the gRPC status, MESSAGE_TOO_LARGE, or CLOSED after `close`.
-        """
+        """As `Channel.call`."""
         try:
             reply = await self._methods[rpc](request, timeout=seconds)
         except grpc.aio.AioRpcError as error:
-            raise _classified(error.code(), error.details() or "no details") from None
+            raise classified(error.code().name, error.details() or "no details") from None
         except grpc.aio.UsageError as error:
             raise PredictError("CLOSED", str(error)) from None
         except asyncio.CancelledError:
@@ -91,7 +74,7 @@ class Channel:
             raise  # no fault of the server
         except Exception as error:
             # What gRPC raises beyond these differs by version: InternalError, ValueError, TypeError.
-            raise PredictError("UNKNOWN", f"{error!r:.{_MAX_DETAIL}}") from error
+            raise PredictError("UNKNOWN", f"{error!r:.{MAX_DETAIL}}") from error
         try:
             return self._replies[rpc].FromString(reply)
         except DecodeError as error:
@@ -102,8 +85,8 @@ class Channel:
         await self._channel.close(grace_s)
 
 
-def credentials(settings: PredictorSettings) -> grpc.ChannelCredentials | None:
-    """The credentials for TLS; None without TLS.
+def tls_context(settings: PredictorSettings) -> ssl.SSLContext | None:
+    """The TLS files of the settings; None without TLS.
 
     Raises:
         ConfigError: a TLS file cannot be used.
@@ -111,7 +94,6 @@ def credentials(settings: PredictorSettings) -> grpc.ChannelCredentials | None:
     if not settings.tls:
         return None
     authority, key, certificate = settings.tls_ca_file, settings.tls_key_file, settings.tls_cert_file
-    # gRPC takes any bytes, and then no connection succeeds.
     try:
         context = ssl.create_default_context(cafile=authority)
     except (OSError, ValueError) as error:
@@ -121,33 +103,52 @@ def credentials(settings: PredictorSettings) -> grpc.ChannelCredentials | None:
             context.load_cert_chain(certificate, key, "")
     except (OSError, ValueError) as error:
         raise ConfigError(f"predictor.tls_cert_file: {certificate} with {key}: cannot be used: {error}") from error
-    contents = (None if file is None else file.read_bytes() for file in (authority, key, certificate))
-    return grpc.ssl_channel_credentials(*contents)
+    return context
+
+
+def _grpc_credentials(settings: PredictorSettings) -> grpc.ChannelCredentials:
+    """The credentials for gRPC, which takes any bytes: then no connection succeeds."""
+    files = (settings.tls_ca_file, settings.tls_key_file, settings.tls_cert_file)
+    return grpc.ssl_channel_credentials(*(None if file is None else file.read_bytes() for file in files))
 
 
 class Connector:
-    """Makes channels with the credentials of the settings; it waits for no connection."""
+    """Makes channels of the protocol and with the credentials of the settings; it waits for no connection."""
 
     def __init__(self, settings: PredictorSettings) -> None:
         """Raises ConfigError if a TLS file cannot be used."""
         self._server_name = settings.tls_server_name
-        self._credentials = credentials(settings)
+        self._is_rest = settings.protocol == "rest"
+        self._tls = tls_context(settings)
+        self._credentials = None if self._tls is None or self._is_rest else _grpc_credentials(settings)
 
     def channel(self, address: str, name: tuple[str, int] | None = None) -> Channel:
         """A channel to an address.
 
         `name`: the host and the port that led to the address. Calls and the check of the certificate use them.
         """
-        options = [*_OPTIONS]
         # No proxy can reach this machine's own servers for it. A name that a proxy would resolve is not resolved here.
-        if name is not None or is_local(address):
-            options.append(("grpc.enable_http_proxy", 0))
+        variable = None if name is not None else proxy_variable(address, os.environ)
         server_name = self._server_name
         if name is not None:
-            options.append(("grpc.default_authority", f"{name[0]}:{name[1]}"))
             server_name = server_name or name[0]
+        if self._is_rest:
+            host, port = host_and_port(address) or (None, None)
+            return RestChannel(
+                address,
+                address if host is None else f"{host}:{port}",
+                tls=self._tls,
+                server_name=server_name,
+                host_header=None if name is None else f"{name[0]}:{name[1]}",
+                proxy=None if variable is None else os.environ[variable],
+            )
+        options = [*_OPTIONS]
+        if name is not None or is_local(address):
+            options.append(("grpc.enable_http_proxy", 0))
+        if name is not None:
+            options.append(("grpc.default_authority", f"{name[0]}:{name[1]}"))
         if self._credentials is None:
-            return Channel(address, grpc.aio.insecure_channel(address, options=options))
+            return GrpcChannel(address, grpc.aio.insecure_channel(address, options=options))
         if server_name is not None:
             options.append(("grpc.ssl_target_name_override", server_name))
-        return Channel(address, grpc.aio.secure_channel(address, self._credentials, options=options))
+        return GrpcChannel(address, grpc.aio.secure_channel(address, self._credentials, options=options))

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 from streamer.errors import PredictError, VersionGoneError
 from streamer.serving import messages
-from streamer.serving.channel import Channel, Rpc
 from streamer.serving.identity import Shown
 from streamer.serving.protos import get_model_status_pb2
 from streamer.serving.servers import Servers
+from streamer.serving.transport import Channel, Rpc
 from streamer.types import Availability, BatchInputs, ModelVersion, SignatureInfo
 
 _T = TypeVar("_T")

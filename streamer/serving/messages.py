@@ -19,7 +19,9 @@ _MAX_DIMS = 8
 INVALID = ("nan", "infinite", "out_of_range")
 """The reasons for which a score is not valid."""
 _MAX_SPEC_BYTES = 8 * 2**20
-_DTYPES = {
+UNNAMED = ""
+"""The only output in a reply of REST, which does not name it."""
+DTYPES = {
     np.dtype(np.float32): _FLOAT,
     np.dtype(np.int32): types_pb2.DT_INT32,
     np.dtype(np.int64): types_pb2.DT_INT64,
@@ -43,7 +45,7 @@ def predict_request(version: ModelVersion, signature: str, arrays: Mapping[str, 
     request.model_spec.signature_name = signature
     for name, array in arrays.items():
         tensor = request.inputs[name]
-        tensor.dtype = _DTYPES[array.dtype]
+        tensor.dtype = DTYPES[array.dtype]
         for size in array.shape:
             tensor.tensor_shape.dim.add().size = size
         tensor.tensor_content = array.tobytes()
@@ -82,7 +84,7 @@ def read_scores(reply: Any, output: str, rows: int) -> Scores:
     Raises:
         BadReplyError: the number or the dtype of the scores is wrong.
     """
-    tensor = reply.outputs[output]
+    tensor = _output(reply, output)
     if tensor.dtype != _FLOAT:
         raise BadReplyError("INVALID_REPLY", f"output {output!r}: expected float32, got dtype {tensor.dtype}")
     content = tensor.tensor_content
@@ -111,7 +113,7 @@ def read_spec(reply: Any, version: ModelVersion) -> str:
         BadReplyError: the reply does not hold one UTF-8 string of at most 8 MiB.
     """
     try:
-        (value,) = reply.outputs["spec"].string_val
+        (value,) = _output(reply, "spec").string_val
         spec = bytes(value).decode()
     except ValueError:  # not one value, or not UTF-8
         raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string") from None
@@ -146,6 +148,10 @@ def read_version(reply: Any) -> int:
     if not reply.model_spec.HasField("version"):
         raise BadReplyError("INVALID_REPLY", "the reply names no version")
     return int(reply.model_spec.version.value)
+
+
+def _output(reply: Any, name: str) -> Any:
+    return reply.outputs[UNNAMED if UNNAMED in reply.outputs else name]
 
 
 def _tensor_info(found: Any) -> TensorInfo:

@@ -1,4 +1,4 @@
-"""Scoring calls to TensorFlow Serving over gRPC, with retries and circuit breakers."""
+"""Scoring calls to TensorFlow Serving, with retries and circuit breakers."""
 
 import asyncio
 import time

@@ -8,11 +8,12 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
-from streamer.serving.channel import Channel, Connector
+from streamer.serving.channel import Connector
 from streamer.serving.messages import INVALID
 from streamer.serving.names import LookUp, Name, host_and_port, look_up
 from streamer.serving.proxies import proxy_variable
 from streamer.serving.replicas import Replicas
+from streamer.serving.transport import Channel
 from streamer.settings.sections import PredictorSettings
 from streamer.types import ModelVersion
 

@@ -17,8 +17,11 @@ _LABEL = r"[^\s:/\[\],.]{1,63}"
 _HOST = rf"(\[[0-9A-Fa-f:.]+\]|{_LABEL}(\.{_LABEL})*\.?)"
 _BROKER = re.compile(rf"{_HOST}(:(?P<port>\d{{1,5}}))?")
 _MODEL_SERVER = re.compile(rf"(dns:(//[^/\s]*/)?)?{_HOST}:(?P<port>\d{{1,5}})")
+_REST_SERVER = re.compile(rf"(dns:(///)?)?{_HOST}:(?P<port>\d{{1,5}})")
 # gRPC takes one or more addresses after these schemes.
 _LISTS: Final = ("ipv4", "ipv6")
+# TensorFlow Serving takes a name from the path as it stands, without decoding.
+_IN_A_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=@-]+")
 _OTHER_RESOLVERS: Final = ("unix:", "unix-abstract:", "vsock:", "xds:")
 
 
@@ -52,7 +55,11 @@ def _addresses(settings: "Settings") -> Iterator[str]:
     for address in settings.kafka.bootstrap_servers.split(","):
         if not _fits(_BROKER, address.strip()):
             yield f"kafka.bootstrap_servers: {address!r} is no address; expected host:port"
+    is_rest = settings.predictor.protocol == "rest"
     for address in settings.predictor.addresses:
+        if is_rest and not _fits(_REST_SERVER, address):
+            yield f"predictor.addresses: {address!r}: REST takes host:port or dns:///name:port"
+            continue
         scheme, _, listed = address.partition(":")
         parts = listed.split(",") if scheme in _LISTS else [address]
         if not address.startswith(_OTHER_RESOLVERS) and not all(_fits(_MODEL_SERVER, part) for part in parts):
@@ -134,6 +141,13 @@ def _models(settings: "Settings") -> Iterator[str]:
     tls = [name for name in _given("predictor", predictor) if name.startswith("predictor.tls_")]
     if tls and not predictor.tls:
         yield f"{', '.join(tls)}: not used while predictor.tls is false"
+    if predictor.protocol == "rest":
+        named = [("models", name) for name in predictor.models] + [
+            ("labels", label) for label in predictor.labels.values()
+        ]
+        for setting, name in named:
+            if not _IN_A_PATH.fullmatch(name):
+                yield f"predictor.{setting}: {name!r} cannot be in the path of a REST call; use predictor.protocol grpc"
     if unknown := sorted(predictor.spec_files.keys() - set(predictor.models)):
         yield f"predictor.spec_files, predictor.models: {', '.join(unknown)} is not among the models"
 

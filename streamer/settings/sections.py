@@ -5,7 +5,7 @@ The text below a setting is its description in `docs/settings.md`.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -105,14 +105,16 @@ class BatchingSettings(Section):
 class PredictorSettings(Section):
     """Calls to TensorFlow Serving."""
 
+    protocol: Literal["grpc", "rest"] = "grpc"
+    """`rest` costs more CPU in scorer and server: use it only where the network passes nothing but HTTP."""
     addresses: tuple[str, ...] = Field(default=("localhost:8500",), min_length=1)
-    """Model servers, as `host:port` or `dns:///name:port`. Each address behind a `dns:///` name is a server."""
+    """Model servers, as `host:port` or `dns:///name:port`, which is a server per address. Port with `rest`: 8501."""
     models: tuple[str, ...] = Field(default=("ctr",), min_length=1)
     """Models that a request can name. The first one scores requests that name none."""
     tls: bool = False
     """Whether the connection is encrypted."""
     tls_ca_file: Path | None = None
-    """Certificate authorities of the servers (PEM). Default: gRPC's own list."""
+    """Certificate authorities of the servers (PEM). Default: gRPC's own list; with `rest` the system's."""
     tls_cert_file: Path | None = None
     """The scorer's own certificate (PEM), for mutual TLS."""
     tls_key_file: Path | None = None
@@ -143,6 +145,12 @@ class PredictorSettings(Section):
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file go together")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_port(cls, values: Any) -> Any:
+        is_rest = isinstance(values, dict) and values.get("protocol") == "rest"
+        return {"addresses": ("localhost:8501",), **values} if is_rest else values
 
     @model_validator(mode="after")
     def _labels_of_models(self) -> Self:

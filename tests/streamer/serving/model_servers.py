@@ -1,16 +1,18 @@
-"""Real gRPC servers in the process of the test, with configurable replies and faults."""
+"""Real gRPC and REST servers in the process of the test, with configurable replies and faults."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import grpc
 import grpc.aio
 import numpy as np
 
 from sandbox.model_server.replies import Context, handlers, metadata_reply, scores_reply, spec_reply, status_reply
+from tests.streamer.serving.rest_front import rest_server
 
 
 def scores_by_id(request: Any) -> Any:
@@ -30,6 +32,7 @@ class Server:
     """One model server.
 
     Attributes:
+        protocol: of all servers of a test.
         answer: builds the reply to a Predict request, or the status with which every call fails.
         spec: JSON; every version has the signatures `feature_spec` and `score` of this spec.
         hangs: Predict calls set `hung` and wait until `hang` is set.
@@ -38,9 +41,11 @@ class Server:
         strict: Predict calls for versions that are not in `versions` fail with NOT_FOUND.
         signatures: a GetModelMetadataResponse to return instead of that of `spec`.
         labels: versions by label.
+        credentials: for TLS; a context with `rest`.
         address: where it runs, or ran; "" before its first start, which takes a free port.
     """
 
+    protocol: ClassVar[Literal["grpc", "rest"]] = "grpc"
     answer: Callable[[Any], Any] | grpc.StatusCode = scores_by_id
     versions: tuple[int, ...] = (3,)
     spec: str | None = None
@@ -54,7 +59,7 @@ class Server:
     broken: bool = False
     signatures: Any = None
     labels: dict[str, int] = field(default_factory=dict)
-    credentials: grpc.ServerCredentials | None = None
+    credentials: grpc.ServerCredentials | ssl.SSLContext | None = None
     address: str = ""
 
     async def predict(self, request: Any, context: Context) -> Any:
@@ -99,6 +104,13 @@ class Server:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Server"]:
+        if self.protocol == "rest":
+            assert not isinstance(self.credentials, grpc.ServerCredentials)
+            async with rest_server(self, self.address, self.credentials) as self.address:
+                yield self
+                self.hang.set()
+            return
+        assert not isinstance(self.credentials, ssl.SSLContext)
         server = grpc.aio.server()
         server.add_generic_rpc_handlers(handlers(self))
         address = self.address or "127.0.0.1:0"

@@ -1,4 +1,4 @@
-"""The client with real gRPC servers in this process, with injected faults."""
+"""The client with real gRPC and REST servers in this process, with injected faults."""
 
 import asyncio
 import time
@@ -30,6 +30,13 @@ V = ModelVersion("ctr", 3)
 LONG = 60.0
 
 
+@pytest.fixture(params=["grpc", "rest"], autouse=True)
+def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both protocols keep the same promises."""
+    monkeypatch.setattr(Server, "protocol", request.param)
+    return str(request.param)
+
+
 def inputs(rows: int = 4) -> BatchInputs:
     return BatchInputs.whole(encoded(1, rows))
 
@@ -41,7 +48,7 @@ async def client_of(*servers: Server, **settings: Any) -> AsyncIterator[tuple[Pr
             await stack.enter_async_context(server.running())
         metrics = Metrics()
         addresses = tuple(server.address for server in servers)
-        predictor = Predictor(PredictorSettings(addresses=addresses, **settings), metrics)
+        predictor = Predictor(PredictorSettings(protocol=Server.protocol, addresses=addresses, **settings), metrics)
         stack.push_async_callback(predictor.close)
         yield predictor, metrics
 
@@ -76,8 +83,6 @@ async def test_scores_come_back_in_order() -> None:
             lambda _: scores_reply(np.full(4, 5, np.float32), as_content=False),
             "no score is in \\[0, 1\\]: 4 out_of_range",
         ),
-        (lambda _: scores_reply(np.zeros(4, np.float32), types_pb2.DT_DOUBLE), "expected float32"),
-        (lambda _: cut_short(scores_reply(np.zeros(4, np.float32))), "expected 4 scores, got 15 bytes"),
     ],
 )
 async def test_a_bad_reply_is_an_error_and_is_retried_once(answer: Callable[[Any], Any], message: str) -> None:
@@ -87,6 +92,20 @@ async def test_a_bad_reply_is_an_error_and_is_retried_once(answer: Callable[[Any
             await predictor.score(V, inputs(), LONG)
         assert server.calls == 2
         assert retries(metrics) == 1
+
+
+@pytest.mark.parametrize("protocol", ["grpc"], indirect=True)
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda _: scores_reply(np.zeros(4, np.float32), types_pb2.DT_DOUBLE), "expected float32"),
+        (lambda _: cut_short(scores_reply(np.zeros(4, np.float32))), "expected 4 scores, got 15 bytes"),
+    ],
+)
+async def test_a_tensor_with_wrong_contents_is_an_error(answer: Callable[[Any], Any], message: str) -> None:
+    async with client_of(Server(answer)) as (predictor, _):
+        with pytest.raises(BadReplyError, match=message):
+            await predictor.score(V, inputs(), LONG)
 
 
 async def test_a_failed_call_is_retried_on_another_server() -> None:

@@ -1,7 +1,8 @@
-"""TLS and mutual TLS with a real gRPC server, and the errors if certificates do not match."""
+"""TLS and mutual TLS with real gRPC and REST servers, and the errors if certificates do not match."""
 
 import asyncio
 import datetime as dt
+import ssl
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,16 @@ def _files(certificate: trustme.LeafCert, folder: Path, name: str) -> Files:
     return {"tls_key_file": key, "tls_cert_file": chain}
 
 
+@pytest.fixture(params=["grpc", "rest"], autouse=True)
+def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of TLS mean the same with both protocols."""
+    monkeypatch.setattr(Server, "protocol", request.param)
+
+
+def settings_of(address: str, **settings: Any) -> PredictorSettings:
+    return PredictorSettings(protocol=Server.protocol, addresses=(address,), **settings)
+
+
 class Authority:
     """A certificate authority, a server certificate, and the files of an accepted client."""
 
@@ -43,7 +54,13 @@ class Authority:
         yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
         earlier = yesterday - dt.timedelta(days=9)
 
-        def credentials(certificate: trustme.LeafCert) -> grpc.ServerCredentials:
+        def credentials(certificate: trustme.LeafCert) -> grpc.ServerCredentials | ssl.SSLContext:
+            if Server.protocol == "rest":
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                certificate.configure_cert(context)
+                authority.configure_trust(context)
+                context.verify_mode = ssl.CERT_REQUIRED if client_required else ssl.CERT_NONE
+                return context
             pair = certificate.private_key_pem.bytes(), b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
             return grpc.ssl_server_credentials(
                 [pair], authority.cert_pem.bytes() if client_required else None, require_client_auth=client_required
@@ -56,7 +73,7 @@ class Authority:
 async def score_of(authority: Authority, **settings: Any) -> list[float]:
     """The scores that a server with TLS returns to a client with these settings."""
     async with Server(credentials=authority.credentials).running() as server:
-        predictor = Predictor(PredictorSettings(addresses=(server.address,), **settings), Metrics())
+        predictor = Predictor(settings_of(server.address, **settings), Metrics())
         try:
             ctr = await predictor.score(ModelVersion("ctr", 3), BatchInputs.whole(encoded(1, 2)), LONG)
         finally:
@@ -104,7 +121,7 @@ async def test_a_client_that_does_not_match_is_rejected(tmp_path: Path, client: 
 
 async def test_an_expired_certificate_is_named_and_a_new_one_needs_no_restart(tmp_path: Path) -> None:
     authority, server = Authority(tmp_path), Server()
-    settings = PredictorSettings(addresses=("",), tls=True, tls_ca_file=authority.ca, circuit_open_ms=1)
+    settings = settings_of("", tls=True, tls_ca_file=authority.ca, circuit_open_ms=1)
 
     async def scored() -> list[float]:
         ctr = await predictor.score(ModelVersion("ctr", 3), BatchInputs.whole(encoded(1, 2)), LONG)
@@ -131,7 +148,7 @@ async def test_a_server_behind_a_name_is_verified_by_the_name(tmp_path: Path) ->
     authority = Authority(tmp_path, server_name="localhost")
     async with Server(credentials=authority.credentials).running() as server:
         port = server.address.rpartition(":")[2]
-        settings = PredictorSettings(addresses=(f"dns:///localhost:{port}",), tls=True, tls_ca_file=authority.ca)
+        settings = settings_of(f"dns:///localhost:{port}", tls=True, tls_ca_file=authority.ca)
         predictor = Predictor(settings)
         try:
             assert (await predictor.control.available("ctr")).somewhere == {3}

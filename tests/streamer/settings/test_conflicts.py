@@ -34,6 +34,7 @@ TOKEN = {
     "kafka.sasl_token_provider": "m:f",
 }
 PAIR = {"kafka.ssl_cert_file": "c", "kafka.ssl_key_file": "k"}
+REST = {"predictor.protocol": "rest"}
 TOPICS = ("source.topic", "sink.topic", "sink.dead_letter_topic", "sink.shadow_topic", "sink.feature_log_topic")
 
 
@@ -100,6 +101,10 @@ def test_two_topics_are_never_the_same(tmp_path: Path, one: str, other: str) -> 
         ({"predictor.addresses": ["localhost"]}, "predictor.addresses: 'localhost' is no address"),
         ({"predictor.addresses": ["ipv4:10.0.0.1:8500,"]}, "predictor.addresses: 'ipv4:10.0.0.1:8500,' is no address"),
         ({"predictor.addresses": ["http://a:8501"]}, "predictor.addresses: 'http://a:8501' is no address"),
+        ({**REST, "predictor.addresses": ["unix:/run/server"]}, "predictor.addresses: 'unix:/run/server': REST takes"),
+        ({**REST, "predictor.addresses": ["ipv4:10.0.0.1:1"]}, "predictor.addresses: 'ipv4:10.0.0.1:1': REST takes"),
+        ({**REST, "predictor.models": ["a/b"]}, "predictor.models: 'a/b' cannot be in the path of a REST call"),
+        ({**REST, "predictor.labels": {"ctr": "a b"}}, "predictor.labels: 'a b' cannot be in the path of a REST call"),
         ({"kafka.session_timeout_ms": 2**31}, "kafka.session_timeout_ms: Input should be less than or equal to"),
         # Above that, /readyz would take an idle topic for an outage of the brokers.
         ({"source.fetch_max_wait_ms": 5001}, "source.fetch_max_wait_ms: Input should be less than or equal to 5000"),
@@ -125,6 +130,8 @@ def test_all_contradictions_are_listed(tmp_path: Path) -> None:
         {},
         {"kafka.bootstrap_servers": "a:9092, b.example.:9093 ,[::1]:9092,c"},
         {"predictor.addresses": ["ipv4:10.0.0.1:8500,10.0.0.2:8500", "ipv6:[::1]:8500,[::2]:8500"]},
+        {**REST, "predictor.addresses": ["a:8501", "dns:///b:8501", "dns:b:8501", "[::1]:8501"]},
+        {"predictor.models": ["a/b"]},
         {"predictor.addresses": ["a:8500", "dns:///b:8500", "ipv6:[::1]:8500", "[::1]:8500", "unix:/run/server"]},
         {**LOGIN, **PAIR, "kafka.security_protocol": "SASL_SSL", "kafka.ssl_check_hostname": False},
         {**PAIR, "kafka.security_protocol": "SSL", "kafka.ssl_key_password": "x"},

@@ -39,6 +39,11 @@ def test_defaults_without_a_file() -> None:
     assert settings.predictor.addresses == ("localhost:8500",)
 
 
+def test_the_default_port_is_that_of_the_protocol(tmp_path: Path) -> None:
+    assert load(tmp_path, "predictor: {protocol: rest}").predictor.addresses == ("localhost:8501",)
+    assert load(tmp_path, "predictor: {protocol: rest, addresses: ['a:1']}").predictor.addresses == ("a:1",)
+
+
 def test_the_shipped_file_is_valid() -> None:
     assert load_settings(CONFIG).sink.topic == "ctr-scores"
 

@@ -1,0 +1,42 @@
+"""What the client asks of a connection to one model server, by gRPC or by REST. Pure."""
+
+from typing import Any, Literal, Protocol
+
+from streamer.errors import PredictError, VersionGoneError
+
+Rpc = Literal["Predict", "GetModelMetadata", "GetModelStatus"]
+MAX_DETAIL = 300
+"""Characters of a server's error text that are kept."""
+
+
+class Channel(Protocol):
+    """A connection to one address. Requests and replies are TensorFlow Serving's messages.
+
+    Attributes:
+        address: the address, as in `predictor.addresses` or as a name leads to it.
+    """
+
+    address: str
+
+    async def call(self, rpc: Rpc, request: Any, seconds: float) -> Any:
+        """Calls a method once, with a timeout, and returns the reply.
+
+        Raises:
+            VersionGoneError: the server does not have the model, the version or the label's version.
+            BadReplyError: the reply cannot be decoded.
+            PredictError: the call failed. The code is a gRPC status, MESSAGE_TOO_LARGE, or CLOSED after `close`.
+        """
+
+    async def close(self, grace_s: float | None = None) -> None:
+        """Closes the connection, and cancels the calls that are active after `grace_s`."""
+
+
+def classified(code: str, detail: str) -> PredictError:
+    """The error of a call that ended with this gRPC status."""
+    detail = detail[:MAX_DETAIL]
+    if code == "NOT_FOUND":
+        return VersionGoneError(code, detail)
+    # The code of a full server, although this one is not full: a smaller message succeeds.
+    if code == "RESOURCE_EXHAUSTED" and "message larger than max" in detail:
+        return PredictError("MESSAGE_TOO_LARGE", detail)
+    return PredictError(code, detail)
