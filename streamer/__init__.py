@@ -2,17 +2,19 @@
 
     kafka.source -> codec -> features -> scoring (cache, batching, dispatcher) -> serving -> kafka.sink -> commit
 
-    types, deadline, errors, metrics, logs, tasks, settings/   shared by all packages
+    types, deadline, errors, access, metrics, logs, tasks, settings/   shared by all packages
     codec, salvage, features/, prepared_version    bytes to values, requests to matrices, a version with both
     kafka/         source, sink, offsets, delivery guarantees, dead letters, clients, topics
+    http/          the endpoint for one request, its source and sink
     scoring/       cache, micro-batches, latency model, concurrency limit, priors
     serving/       the client of TensorFlow Serving: calls, replicas, verification and warm-up of versions
     rollout/       which version serves which user: a pure state machine, and the controller that executes its actions
     side_outputs/  shadow scores, feature log
-    ops/           HTTP port, status page, supervisor and its worker processes
+    ops/           operations port, status page, supervisor and its worker processes
     pipeline       the path of one record, on one screen
     assembly       how the stages are connected
-    service        the life cycle of one worker
+    lifecycle      states, signals and operations port of a process
+    service        the work of one worker; http_service: of a process without Kafka
     commands/      the command line, one file for each command
     testing/       fakes and a virtual clock
 

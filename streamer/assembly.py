@@ -1,13 +1,15 @@
 """Connects the stages. The service, the tests and the benchmarks build their parts here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
+from streamer.http.endpoint import Endpoint
+from streamer.http.exchange import Exchange
 from streamer.kafka import clients, groups
 from streamer.kafka.backlog import Backlog
 from streamer.kafka.backpressure import Backpressure
@@ -41,7 +43,7 @@ from streamer.side_outputs.shadow import Publish as PublishShadow
 from streamer.side_outputs.shadow import Shadow
 from streamer.side_outputs.side_output import SideOutput
 from streamer.tasks import Spawn
-from streamer.types import F32, BatchInputs, ModelVersion, Partition
+from streamer.types import F32, BatchInputs, DeadLetter, ModelVersion, Partition, Record, ScoreMessage
 
 
 class ControlServers(ModelServers, DescribesVersions, Protocol):
@@ -147,6 +149,14 @@ class Assembly:
             settings.source.max_budget_ms,
         )
         return Scorer(models, dispatcher, pipeline, (shadow, feature_log))
+
+    def endpoint(self, pipeline: Pipeline) -> Endpoint:
+        """The HTTP endpoint, not started, for requests that take the stages of `pipeline`."""
+
+        async def process(record: Record, exchange: Exchange) -> ScoreMessage | DeadLetter:
+            return await replace(pipeline, source=exchange, answers=exchange).result(record)
+
+        return Endpoint(self.settings, process, self.metrics, self.clock)
 
     def sink(self) -> Sink:
         """A producer of answers, not started."""

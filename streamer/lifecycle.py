@@ -1,4 +1,4 @@
-"""The life cycle of a process that scores: states, signals, operations port, waits during the start."""
+"""The life cycle of a process that scores: states, signals, operations port, start."""
 
 import asyncio
 import os
@@ -61,7 +61,7 @@ class Lifecycle:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The life of the process: handles signals and serves the operations port in the block; then STOPPED.
+        """The block in which the process lives, with its signals and its operations port.
 
         Raises:
             ConfigError: the operations port is in use.

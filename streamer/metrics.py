@@ -107,6 +107,11 @@ class Metrics:
         )
         self.shadow = self._counter("shadow_requests", "requests offered to the shadow version", "outcome")
         self.feature_log = self._counter("feature_log_requests", "requests sampled for the feature log", "outcome")
+        self._http = self._counter(
+            "http_requests", "requests over HTTP by status code", "code", values=("200", "400", "503", "504")
+        )
+        self._http_seconds = self._histogram("http_seconds", "time from a request's head to its reply", _SECONDS)
+        self.http_in_flight = self._gauge("http_in_flight_requests", "requests over HTTP that are read or scored")
         self.loop_delay = self._histogram("loop_delay_seconds", "delay of the event loop", _SECONDS)
         self.commits = self._counter("offsets_commits", "commits")
         self.commit_failures = self._counter("offsets_commit_failures", "failed commits; the next one includes them")
@@ -131,6 +136,11 @@ class Metrics:
         self._slack[-1].observe(slack)
         if slack < 0:
             self.late.inc()
+
+    def http_answered(self, code: int, seconds: float) -> None:
+        """Counts a request over HTTP by the status code of its reply."""
+        self._http.labels(str(code)).inc()
+        self._http_seconds.observe(seconds)
 
     def dead_lettered(self, stage: str) -> None:
         """Counts a record that went to the dead-letter topic."""

@@ -19,6 +19,7 @@ from streamer.types import (
     FROM_PRIOR,
     BadRecord,
     BidRequest,
+    Cause,
     DeadLetter,
     DeadLetterStage,
     EncodedRequest,
@@ -33,6 +34,7 @@ from streamer.types import (
 # A request whose version has vanished waits this share of its remaining time for another version.
 _WAIT_SHARE = 0.7
 Result = ScoreMessage | DeadLetter
+OVERLOAD: Cause = "overload"
 
 
 class Records(Protocol):
@@ -90,6 +92,10 @@ class Pipeline:
 
     async def answer(self, record: Record) -> None:
         """Takes a record through all stages."""
+        await self.result(record)
+
+    async def result(self, record: Record) -> Result:
+        """Takes a record through all stages; returns the message that was published."""
         flight = InFlight(record, record.deadline)
         try:
             result = await self._score(flight)
@@ -98,10 +104,11 @@ class Pipeline:
         # Without the request and its rows: they are large, and no bound counts them until the acknowledgement.
         flight = InFlight(record, flight.deadline, flight.request_id, consent_denied=flight.consent_denied)
         if isinstance(result, DeadLetter):
-            await self._bury(flight, result)
+            await self.answers.dead_letter(result)
         else:
             await self._publish(flight, result)
         self.source.acknowledged(record.origin)
+        return result
 
     async def _score(self, flight: InFlight) -> Result:
         """Runs the stages; each returns the record's result, or None for the next stage."""
@@ -122,7 +129,7 @@ class Pipeline:
         except Exception as error:
             # A defect neither stops the other records nor loses this one: it is answered, and logged with its trace.
             self.log.exception("record failed", request_id=flight.request_id, origin=str(flight.record.origin))
-            return self._rejected(flight, "pipeline", f"internal error: {error!r:.200}")
+            return self._rejected(flight, "pipeline", f"internal error: {error!r:.200}", "defect")
 
     def _reject_suspect(self, flight: InFlight) -> Result | None:
         if flight.record.unreadable is not None:
@@ -167,12 +174,11 @@ class Pipeline:
         """Expires a request that cannot be scored in time: the most frequent answer under overload."""
         decoded = self.clock()
         flight.times = StageTimes(decode=(decoded - flight.record.at) * 1e3)
-        if not (
-            flight.deadline.expired(decoded)
-            or self.scores.would_miss_deadline(flight.prepared.version, flight.deadline)
-        ):
+        is_late = flight.deadline.expired(decoded)
+        if not (is_late or self.scores.would_miss_deadline(flight.prepared.version, flight.deadline)):
             return None
-        return ScoreMessage(flight.request.request_id, "expired", flight.record.origin, times=flight.times)
+        origin, cause = flight.record.origin, None if is_late else OVERLOAD
+        return ScoreMessage(flight.request.request_id, "expired", origin, times=flight.times, cause=cause)
 
     def _encode(self, flight: InFlight) -> Result | None:
         start, record, encoder = self.clock(), flight.record, flight.prepared.encoder
@@ -214,6 +220,7 @@ class Pipeline:
             reason=scored.reason,
             times=replace(flight.times, queue=scored.queue_s * 1e3, predict=scored.predict_s * 1e3),
             batch_rows=scored.batch_rows,
+            cause=OVERLOAD if scored.overloaded and status == "fallback" else None,
         )
 
     async def _await_successor(self, flight: InFlight) -> None:
@@ -232,22 +239,18 @@ class Pipeline:
         try:
             await self.answers.publish(record.origin, record.key, answer, record.headers)
         except MessageTooLargeError as error:
-            await self._bury(flight, self._dead(flight, "publish", str(error)))
+            await self.answers.dead_letter(self._dead(flight, "publish", str(error)))
         else:
             if not flight.consent_denied:
                 self.shadow.offer(record, message.model)
 
-    async def _bury(self, flight: InFlight, letter: DeadLetter) -> None:
-        self.log.warning("dead letter", request_id=flight.request_id, reason=letter.reason, origin=str(letter.origin))
-        await self.answers.dead_letter(letter)
-
     def _deadline(self, flight: InFlight, budget_ms: float) -> Deadline:
         return flight.record.deadline.with_budget(min(budget_ms, self.max_budget_ms))
 
-    def _rejected(self, flight: InFlight, stage: DeadLetterStage, reason: str) -> Result:
+    def _rejected(self, flight: InFlight, stage: DeadLetterStage, reason: str, cause: Cause | None = None) -> Result:
         if flight.request_id is None:
             return self._dead(flight, stage, reason)
-        return ScoreMessage(flight.request_id, "invalid", flight.record.origin, reason=reason)
+        return ScoreMessage(flight.request_id, "invalid", flight.record.origin, reason=reason, cause=cause)
 
     @staticmethod
     def _dead(flight: InFlight, stage: DeadLetterStage, reason: str) -> DeadLetter:

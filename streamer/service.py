@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.assembly import Assembly, Scorer
 from streamer.deadline import Deadline
 from streamer.errors import ConfigError, FencedError, PredictError, UnreachableError
+from streamer.http.endpoint import Endpoint
 from streamer.kafka import clients, groups, topics
 from streamer.kafka.broker_watch import BrokerWatch
 from streamer.kafka.offsets import OffsetTracker
@@ -114,9 +115,15 @@ class Service:
             publish_shadow=partial(sinks[0].send, settings.sink.shadow_topic),
             publish_rows=partial(sinks[-1].send, settings.sink.feature_log_topic),
         )
-        return await self.work(source, scorer)
+        endpoint = None
+        if settings.http.port is not None:
+            endpoint = assembly.endpoint(scorer.pipeline)
+            stack.push_async_callback(endpoint.stop)
+            await endpoint.start()
+            self._log.info("http port", host=settings.http.host, port=endpoint.port)
+        return await self.work(source, scorer, endpoint)
 
-    async def work(self, source: Source, scorer: Scorer) -> bool:
+    async def work(self, source: Source, scorer: Scorer, endpoint: Endpoint | None = None) -> bool:
         """Scores records until `stop`, then drains; returns whether all records were answered."""
         async with self._tasks.running() as tasks:
             reading = tasks.spawn(self._read(source.chunks(), scorer.pipeline), "read")
@@ -132,6 +139,8 @@ class Service:
                 *(tasks.spawn(output.run(), "side output") for output in scorer.side_outputs),
             ]
             self.life.outages = [brokers.outage, scorer.models.outage]
+            if endpoint is not None:
+                endpoint.open()
             self.life.enter("RUNNING")
             self._log.info("running", topic=self.settings.source.topic, group=self.settings.kafka.group_id)
             if self._link is not None:
@@ -141,10 +150,15 @@ class Service:
             self.life.enter("DRAINING")
             deadline = Deadline.after(self._clock(), self.settings.service.drain_ms)
             source.close()
+            if endpoint is not None:
+                await endpoint.close()
             scorer.dispatcher.drain()
             await asyncio.wait([reading], timeout=deadline.remaining(self._clock()))
             reading.cancel()
             all_answered = await source.join(deadline)
+            if endpoint is not None:
+                all_answered &= await endpoint.join(deadline)
+                await endpoint.stop()
             for task in side:
                 task.cancel()
             left = source.unacknowledged

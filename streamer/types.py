@@ -20,6 +20,8 @@ Tensor = npt.NDArray[np.generic]
 Status = Literal["ok", "partial", "fallback", "expired", "invalid"]
 DeadLetterStage = Literal["read", "decode", "encode", "pipeline", "publish", "crash"]
 """The stages that dead-letter a record."""
+Cause = Literal["overload", "defect"]
+"""Why the scorer did not score a request: a bound or the lack of time for a call, or an internal error."""
 Header = tuple[str, bytes]
 Partition = tuple[str, int]
 """Topic and number of a partition."""
@@ -261,6 +263,7 @@ class ScoreMessage:
             indices into `SOURCES`. All None when `status` is `expired` or `invalid`.
         reason: the error of an `invalid` request; why scores are missing in a `partial` or `fallback` answer.
         batch_rows: rows of the largest batch with candidates of this request; 0 without a batch.
+        cause: of an answer without scores; it is not published.
     """
 
     request_id: str
@@ -273,6 +276,7 @@ class ScoreMessage:
     reason: str | None = None
     times: StageTimes = field(default_factory=StageTimes)
     batch_rows: int = 0
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)

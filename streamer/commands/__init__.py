@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.console import Console
 
-from streamer.commands import check_config, dlq, explain, model, run, topics
+from streamer.commands import check_config, dlq, explain, model, run, serve_http, topics
 from streamer.errors import ConfigError, StreamerError
 from streamer.logs import printable
 from streamer.settings.table import settings_table
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("serve-http")(serve_http.serve_http)
 app.command("check-config")(check_config.check_config)
 app.command("explain")(explain.explain)
 app.add_typer(dlq.app, name="dlq")

@@ -7,20 +7,24 @@ from streamer.errors import ConfigError, StreamerError
 from streamer.settings import Settings
 
 
-def check_files(settings: Settings) -> None:
+def check_files(settings: Settings, *, kafka: bool = True) -> None:
     """Reads the certificates, keys, passwords and feature specs.
+
+    Those for the brokers are read if `kafka`.
 
     Raises:
         ConfigError: one line for each file that is missing or cannot be used, with its setting.
     """
     # Imported here, so that --help and wrong settings do not wait for gRPC and the Kafka client.
     from streamer.features import FeatureSpec  # noqa: PLC0415
+    from streamer.http.endpoint import tls_context as http_tls_context  # noqa: PLC0415
     from streamer.kafka.security import security_options  # noqa: PLC0415
     from streamer.serving.channel import tls_context  # noqa: PLC0415
 
     lines = [
-        *_wrong("", partial(security_options, settings.kafka)),
+        *(_wrong("", partial(security_options, settings.kafka)) if kafka else ()),
         *_wrong("", partial(tls_context, settings.predictor)),
+        *_wrong("", partial(http_tls_context, settings.http)),
     ]
     for model, path in settings.predictor.spec_files.items():
         lines += _wrong(f"predictor.spec_files.{model}: ", partial(FeatureSpec.from_yaml, path))

@@ -7,9 +7,10 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from structlog.typing import FilteringBoundLogger
@@ -44,21 +45,34 @@ def run(
     settings = load_settings(config)
     if settings.supervisor.link is None:  # else the supervisor has read them
         check_files(settings)
-    replace_stderr(LOG_LINES_DROPPED.inc)
-    # gRPC's own lines are no JSON, have no limit, and its thread waits for a reader that stalls. Its errors have the
-    # same texts.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    log = logs.configure(settings.service)
+    log = logger(settings)
     alone = settings.supervisor.workers is None or settings.supervisor.link is not None
     status = _work(settings, log) if alone else _supervise(settings, log, config)
     if status:
         raise typer.Exit(status)
 
 
-def _work(settings: Settings, log: FilteringBoundLogger) -> int:
-    # Imported here, so that --help and wrong settings do not wait for gRPC and the Kafka client.
+def logger(settings: Settings) -> FilteringBoundLogger:
+    """The logger of a process that scores; a stalled reader of its lines delays nothing."""
+    replace_stderr(LOG_LINES_DROPPED.inc)
+    # gRPC's own lines are no JSON, have no limit, and its thread waits for a reader that stalls. Its errors have the
+    # same texts.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    return logs.configure(settings.service)
+
+
+def run_alone(work: Coroutine[Any, Any, bool]) -> bool:
+    """Runs the work of this process on its event loop."""
     import uvloop  # noqa: PLC0415
 
+    # Imported modules stay in memory. A garbage collection that visits them stops the loop for 40 ms.
+    gc.collect()
+    gc.freeze()
+    return uvloop.run(work)
+
+
+def _work(settings: Settings, log: FilteringBoundLogger) -> int:
+    # Imported here, so that --help and wrong settings do not wait for gRPC and the Kafka client.
     from streamer.service import Service  # noqa: PLC0415
 
     if settings.supervisor.link is not None:
@@ -68,10 +82,7 @@ def _work(settings: Settings, log: FilteringBoundLogger) -> int:
             log.error("the supervisor has ended during the start")
             return 1
 
-    # Imported modules stay in memory. A garbage collection that visits them stops the loop for 40 ms.
-    gc.collect()
-    gc.freeze()
-    return 0 if uvloop.run(Service(settings, log).run()) else 1
+    return 0 if run_alone(Service(settings, log).run()) else 1
 
 
 def _supervise(settings: Settings, log: FilteringBoundLogger, config: Path | None) -> int:

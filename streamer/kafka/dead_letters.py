@@ -32,6 +32,7 @@ async def publish_dead_letter(letter: DeadLetter, send: Send, log: FilteringBoun
     Raises:
         MessageTooLargeError: the topic does not accept the reason and origin alone.
     """
+    log.warning("dead letter", reason=letter.reason, origin=str(letter.origin))
     headers = headers_of(letter)
     size = (VALUE_BYTES, str(len(letter.value or b"")).encode())
     for parts, left_out in (

@@ -7,8 +7,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
+from streamer.access import Access
 from streamer.errors import ConfigError
-from streamer.ops.access import Access
 from streamer.settings.deployment import OpsSettings
 
 
@@ -17,6 +17,8 @@ def _is_defect(record: logging.LogRecord) -> bool:
     return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError | ConnectionError)
 
 
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Pages that need no token."""
 _LOGGER = logging.getLogger("streamer.ops")
 _LOGGER.addFilter(_is_defect)
 
@@ -26,7 +28,7 @@ class HttpServer:
 
     def __init__(self, settings: OpsSettings, routes: Iterable[web.RouteDef]) -> None:
         self._settings = settings
-        self._access = Access(settings)
+        self._access = Access("ops", None if settings.socket else settings.host, settings.token, PROBES)
         app = web.Application(client_max_size=1024, middlewares=[self._check_access])
         app.add_routes(routes)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, logger=_LOGGER)

@@ -38,6 +38,7 @@ class PendingScores:
         left, replied: when the first row left the queue and when the last reply came, monotonic seconds; 0: never.
         batch_rows: rows of the largest batch with rows of this request.
         gone: whether rows are missing because no model server has the version any more.
+        overloaded: whether rows are missing because the queue or the model servers were full.
     """
 
     ctr: F32
@@ -49,6 +50,7 @@ class PendingScores:
     replied: float = 0.0
     batch_rows: int = 0
     gone: bool = False
+    overloaded: bool = False
 
     def fill(self, rows: Rows, ctr: F32, now: float) -> None:
         """Stores the scores of some rows; NaN: the row gets no score."""
@@ -111,6 +113,7 @@ class Dispatcher:
         try:
             self.queue.add(ticket)
         except QueueFullError as error:
+            pending.overloaded = True
             pending.fail(ticket.rows, str(error), ticket.added)
             return pending
         self._pending[ticket] = pending
@@ -144,7 +147,7 @@ class Dispatcher:
             shed = self.queue.shed(now, idle=not self.active_calls)
             if shed:
                 self.metrics.shed_rows.inc(sum(len(rows) for _, rows in shed))
-                self._fail(shed, "shed: no call would reply before the deadline", now)
+                self._fail(shed, "shed: no call would reply before the deadline", now, overloaded=True)
             batch = self.queue.next_batch(now)
             if batch is None:
                 self._wake_later(now)
@@ -180,7 +183,8 @@ class Dispatcher:
             elif error.code == "RESOURCE_EXHAUSTED":
                 self._accepted.rejected(self.active_calls)
                 self._update_limit()
-            self._fail(batch.parts, str(error), now, gone=isinstance(error, VersionGoneError))
+            is_full = error.code == "RESOURCE_EXHAUSTED"
+            self._fail(batch.parts, str(error), now, gone=isinstance(error, VersionGoneError), overloaded=is_full)
         except BaseException:
             self._fail(batch.parts, "the call was cancelled or failed internally", self.clock())
             raise
@@ -207,8 +211,17 @@ class Dispatcher:
         self.max_concurrent_calls = learnt if self._limit is None else min(learnt, self._limit.calls)
         self.metrics.concurrency_limit.set(self.max_concurrent_calls)
 
-    def _fail(self, parts: Sequence[tuple[Ticket, Rows]], reason: str, now: float, *, gone: bool = False) -> None:
+    def _fail(
+        self,
+        parts: Sequence[tuple[Ticket, Rows]],
+        reason: str,
+        now: float,
+        *,
+        gone: bool = False,
+        overloaded: bool = False,
+    ) -> None:
         for ticket, rows in parts:
             if (pending := self._pending.get(ticket)) is not None:
                 pending.gone |= gone
+                pending.overloaded |= overloaded
                 pending.fail(rows, reason, now)

@@ -34,6 +34,7 @@ class ScoredRequest:
         queue_s, predict_s: seconds in the queue, and from leaving it to the last reply.
         batch_rows: rows of the largest batch with rows of this request.
         gone: whether scores are missing because no model server has the version any more.
+        overloaded: whether scores are missing because the queue or the model servers were full.
     """
 
     version: ModelVersion
@@ -46,6 +47,7 @@ class ScoredRequest:
     predict_s: float = 0.0
     batch_rows: int = 0
     gone: bool = False
+    overloaded: bool = False
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ class Scores:
         if unknown.any():
             ctr[unknown] = priors.lookup(encoded.ad_keys[unknown], default_prior)
         else:
-            scored.reason, scored.gone = None, False
+            scored.reason, scored.gone, scored.overloaded = None, False, False
         return scored
 
     def _priors_of(self, version: ModelVersion) -> Priors:
@@ -188,6 +190,7 @@ class Scores:
         scored.sources[pending.done] = FROM_MODEL
         scored.reason = pending.reason or scored.reason
         scored.gone |= pending.gone
+        scored.overloaded |= pending.overloaded
         scored.batch_rows = max(scored.batch_rows, pending.batch_rows)
         if pending.left:
             scored.queue_s += pending.left - start

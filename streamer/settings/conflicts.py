@@ -55,6 +55,8 @@ def _addresses(settings: "Settings") -> Iterator[str]:
     for address in settings.kafka.bootstrap_servers.split(","):
         if not _fits(_BROKER, address.strip()):
             yield f"kafka.bootstrap_servers: {address!r} is no address; expected host:port"
+    if settings.http.port and settings.http.port == settings.ops.port and settings.ops.socket is None:
+        yield f"http.port, ops.port: both are {settings.ops.port}"
     is_rest = settings.predictor.protocol == "rest"
     for address in settings.predictor.addresses:
         if is_rest and not _fits(_REST_SERVER, address):

@@ -5,7 +5,15 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from streamer.settings.hosts import is_loopback
 from streamer.settings.sections import MOST, Section
+
+
+def _check_token(token: SecretStr | None) -> None:
+    """Raises ValueError if a header cannot contain the token."""
+    text = None if token is None else token.get_secret_value()
+    if text is not None and not (text.isascii() and text.isprintable() and text == text.strip() != ""):
+        raise ValueError("token: empty, or not printable ASCII, or with a space or a line end around it")
 
 
 class KafkaSettings(Section):
@@ -74,6 +82,30 @@ class KafkaSettings(Section):
         return self
 
 
+class HttpSettings(Section):
+    """The port of `POST /v1/score`: requests without Kafka."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Interface that the port listens on. An interface other than loopback needs a token."""
+    port: int | None = Field(default=None, ge=0, le=65535)
+    """TCP port. Not set: `streamer run` has none, and `streamer serve-http` listens on 8080. 0: a free port."""
+    token: SecretStr | None = None
+    """Token of all requests, as `Authorization: Bearer …`."""
+    tls_cert_file: Path | None = None
+    """Certificate of the port (PEM). Not set: plain HTTP."""
+    tls_key_file: Path | None = None
+    """Private key of `tls_cert_file` (PEM)."""
+
+    @model_validator(mode="after")
+    def _can_be_used(self) -> Self:
+        _check_token(self.token)
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together")
+        if self.token is None and not is_loopback(self.host):
+            raise ValueError(f"host {self.host} is no loopback address: set token, or any client could use the scorer")
+        return self
+
+
 class OpsSettings(Section):
     """The operations port: /healthz, /readyz, /metrics, /status, /config, /model."""
 
@@ -88,9 +120,7 @@ class OpsSettings(Section):
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:
-        text = None if self.token is None else self.token.get_secret_value()
-        if text is not None and not (text.isascii() and text.isprintable() and text == text.strip() != ""):
-            raise ValueError("token: empty, or not printable ASCII, or with a space or a line end around it")
+        _check_token(self.token)
         return self
 
 

@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     sink: sections.SinkSettings = sections.SinkSettings()
     offsets: sections.OffsetsSettings = sections.OffsetsSettings()
     delivery: sections.DeliverySettings = sections.DeliverySettings()
+    http: deployment.HttpSettings = deployment.HttpSettings()
     ops: deployment.OpsSettings = deployment.OpsSettings()
     service: deployment.ServiceSettings = deployment.ServiceSettings()
     supervisor: deployment.SupervisorSettings = deployment.SupervisorSettings()

@@ -1,0 +1,206 @@
+"""The stages behind the endpoint: the outcome is that of the same record on a topic. The model servers are fakes."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from io import BytesIO
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+import structlog
+
+from streamer.assembly import Scorer
+from streamer.deadline import Deadline
+from streamer.http.exchange import Exchange
+from streamer.http_service import HttpService
+from streamer.settings import Settings
+from streamer.testing.model_servers import VirtualServers
+from streamer.types import DeadLetter, Origin, Record, ScoreMessage
+from tests.streamer.bad_records import BAD_RECORDS, body, shown
+from tests.streamer.http.serving import WAIT_S
+from tests.streamer.rollout.switching import loaded
+
+SETTINGS: dict[str, dict[str, object]] = {
+    "http": {"port": 0},
+    "ops": {"port": 0},
+    "cache": {"enabled": False},
+    "source": {"budget_ms": 20_000, "max_budget_ms": 20_000},
+    "predictor": {"poll_interval_ms": 5, "warmup_requests": 0},
+    "rollout": {"ramp_s": 0},
+}
+
+
+class Served:
+    """A process that answers requests, with a session for them."""
+
+    def __init__(self, service: HttpService, scorer: Scorer, session: aiohttp.ClientSession) -> None:
+        self.service, self.scorer, self.session = service, scorer, session
+
+    async def post(self, value: bytes, **headers: str) -> tuple[int, dict[str, Any]]:
+        """Status and body of the reply; `_` in the name of a header means `-`."""
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        async with self.session.post("/v1/score", data=BytesIO(value), headers=named) as reply:
+            return reply.status, orjson.loads(await reply.read())
+
+    async def on_a_topic(self, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> ScoreMessage | DeadLetter:
+        """The outcome of the same record of a topic."""
+        now = self.service.life.clock()
+        record = Record(None, value, tuple(headers), Origin("t", 0, 0), 0, Deadline.after(now, 20_000), now)
+        return await self.scorer.pipeline.result(record)
+
+
+@asynccontextmanager
+async def served(servers: VirtualServers, **changes: dict[str, object]) -> AsyncIterator[Served]:
+    """A running process, drained at the end of the block."""
+    merged = {name: {**SETTINGS.get(name, {}), **changes.get(name, {})} for name in SETTINGS | changes}
+    service = HttpService(Settings.model_validate(merged), structlog.get_logger())
+    models = service.assembly.models(servers, None)
+    await models.refresh()
+    nowhere = Exchange()
+
+    async def publish(*_: object) -> None:
+        """No topic."""
+
+    scorer = service.assembly.scorer(
+        nowhere, servers, nowhere, models=models, cache=None, publish_shadow=publish, publish_rows=publish
+    )
+    endpoint = service.assembly.endpoint(scorer.pipeline)
+    await endpoint.start()
+    working = asyncio.create_task(service.work(endpoint, scorer))
+    async with asyncio.timeout(WAIT_S), aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}") as session:
+        await asyncio.sleep(0)
+        yield Served(service, scorer, session)
+        service.life.stopping.set()
+        assert await working is True
+
+
+@pytest.fixture
+async def one() -> AsyncIterator[Served]:
+    """A process with version 1."""
+    async with served(VirtualServers([loaded(1)], call_s=0.0)) as running:
+        yield running
+
+
+async def test_a_reply_has_the_answer_of_the_topic(one: Served) -> None:
+    value = body(candidates=[{"ad_id": f"a{i}", "campaign": f"c{i}"} for i in range(300)])
+    code, answer = await one.post(value)
+    kept = Exchange()
+    record = Record(None, value, (), Origin("t", 3, 7), 0, Deadline.after(one.service.life.clock(), 20_000), 0.0)
+    replaced = one.service.assembly.endpoint(one.scorer.pipeline)
+    await replaced._process(record, kept)  # noqa: SLF001
+    assert kept.value is not None
+    on_a_topic = orjson.loads(kept.value)
+    assert code == 200
+    assert answer.pop("origin") == {"topic": "/v1/score", "partition": 0, "offset": 0}
+    assert on_a_topic.pop("origin") == {"topic": "t", "partition": 3, "offset": 7}
+    assert answer.pop("ms").keys() == on_a_topic.pop("ms").keys()
+    assert answer == on_a_topic
+    assert (answer["status"], len(answer["ctr"]), set(answer["source"])) == ("ok", 300, {"model"})
+
+
+async def test_the_reasons_of_bad_bodies_are_those_of_bad_records(one: Served) -> None:
+    """All cases on one process: 400 and the answer, or only the reason of the dead letter; 413 if too large."""
+    for value, request_id, reason in BAD_RECORDS:
+        code, answer = await one.post(value)
+        outcome = await one.on_a_topic(value)
+        assert outcome.reason is not None
+        assert reason in outcome.reason, shown(value)
+        assert answer["reason"] == outcome.reason, shown(value)
+        assert code == (413 if "codec.max_record_bytes" in outcome.reason else 400)
+        if isinstance(outcome, ScoreMessage) and code == 400:
+            assert (answer["request_id"], answer["status"]) == (request_id, "invalid")
+        else:
+            assert answer.keys() == {"reason"}
+
+
+async def test_the_headers_of_a_request_are_those_of_a_record(one: Served) -> None:
+    code, answer = await one.post(b"{nonsense", X_Request_Id="h1")
+    assert (code, answer["request_id"], answer["status"]) == (400, "h1", "invalid")
+    assert (await one.post(b'{"candidates":[{"ad_id":"a"}]}', X_Request_Id="h1"))[1]["request_id"] == "h1"
+    assert (await one.post(body(), X_Request_Id="h1"))[1]["request_id"] == "r1", "the document comes first"
+    code, answer = await one.post(body(), X_Request_Id="h1", X_Deadline_Ms="soon")
+    assert (code, answer["reason"]) == (400, "deadline_ms: expected milliseconds above 0, got 'soon'")
+    code, answer = await one.post(gzip.compress(body(deadline_ms=1e-6)), Content_Encoding="gzip")
+    assert (code, answer["status"]) == (504, "expired")
+    assert not {"ctr", "reason"} & answer.keys()
+
+
+async def test_an_unknown_model_is_named(one: Served) -> None:
+    code, answer = await one.post(body(model="other"))
+    assert (code, answer["reason"]) == (400, "model: 'other' is not served here; 'ctr'")
+
+
+async def test_a_request_that_a_full_queue_rejects_gets_503_with_priors() -> None:
+    async with served(VirtualServers([loaded(1)], call_s=0.0), batching={"max_queued_rows": 1}) as running:
+        code, answer = await running.post(body(candidates=[{"ad_id": "a"}, {"ad_id": "b"}]))
+        assert (code, answer["status"], answer["source"]) == (503, "fallback", ["prior", "prior"])
+        assert answer["reason"].startswith("queue full: ")
+        assert (await running.post(body()))[0] == 200
+
+
+@pytest.mark.parametrize(("fault", "code"), [("RESOURCE_EXHAUSTED", 503), ("UNAVAILABLE", 200)])
+async def test_a_full_model_server_is_overload_and_a_failed_one_is_not(fault: str, code: int) -> None:
+    servers = VirtualServers([loaded(1)], call_s=0.0)
+    async with served(servers) as running:
+        servers.servers[0][1].fault = fault
+        found, answer = await running.post(body())
+        assert (found, answer["status"]) == (code, "fallback")
+
+
+async def turns_until(holds: Callable[[], bool]) -> None:
+    """Lets the other tasks run until it holds."""
+    for _ in range(1_000_000):
+        if holds():
+            return
+        await asyncio.sleep(0)
+
+
+async def test_the_rows_of_a_client_that_leaves_leave_the_queue() -> None:
+    servers = VirtualServers([loaded(1)], call_s=0.05)
+    async with served(servers, batching={"max_concurrent_calls": 1}) as running:
+        dispatcher = running.scorer.dispatcher
+        servers.calls.clear()  # those of the preparation
+        first = asyncio.create_task(running.post(body()))
+        await turns_until(lambda: dispatcher.active_calls > 0)
+        second = asyncio.create_task(running.post(body(candidates=[{"ad_id": "b"}] * 300)))
+        await turns_until(lambda: dispatcher.queue.queued_rows > 0)
+        second.cancel()
+        assert (await first)[0] == 200
+        assert (await running.post(body()))[0] == 200
+        assert dispatcher.queue.queued_rows == 0
+    assert [call.rows for call in servers.calls] == [1, 1]
+
+
+async def test_users_move_to_a_newer_version_without_a_failed_request() -> None:
+    servers = VirtualServers([loaded(1)], call_s=0.0, control_s=0.0)
+    async with served(servers) as running:
+        assert (await running.post(body()))[1]["model"]["version"] == 1
+        servers.servers[0].update(loaded(2))
+        while True:
+            code, answer = await running.post(body())
+            assert (code, answer["status"]) == (200, "ok")
+            if answer["model"]["version"] == 2:
+                break
+
+
+async def test_a_canary_takes_users_by_their_key() -> None:
+    servers = VirtualServers([loaded(1, 2)], call_s=0.0, control_s=0.0)
+    async with served(servers) as running:
+        await running.scorer.models.default.canary(1, 0.5)
+        versions = {f"u{i}": (await running.post(body(), X_Key=f"u{i}"))[1]["model"]["version"] for i in range(20)}
+        assert set(versions.values()) == {1, 2}
+        again = {key: (await running.post(body(), X_Key=key))[1]["model"]["version"] for key in versions}
+        assert again == versions
+
+
+async def test_a_drain_answers_the_requests_in_flight() -> None:
+    async with served(VirtualServers([loaded(1)], call_s=0.05), batching={"max_wait_ms": 10_000}) as running:
+        request = asyncio.create_task(running.post(body()))
+        await turns_until(lambda: running.scorer.dispatcher.queue.queued_rows > 0)
+        running.service.life.stopping.set()
+        code, answer = await request
+        assert (code, answer["status"]) == (200, "ok"), "a drain ends the batch delay"
+    assert running.service.life.state == "DRAINING"
