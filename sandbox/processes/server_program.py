@@ -15,6 +15,7 @@ VARIABLE = "MODEL_SERVER"
 STAND_IN = "stand-in"
 _BINARY = "tensorflow_model_server"
 _VERSION_S = 60.0
+_SAYS_STAND_IN = f": {STAND_IN} of "
 
 
 class ServerProgramError(SandboxError):
@@ -50,7 +51,8 @@ def server_program(environment: Mapping[str, str] = os.environ) -> ServerProgram
         fault = "is not executable" if Path(chosen or "").exists() else "does not exist"
         raise ServerProgramError(f"{VARIABLE}={chosen}: the file {fault}; {_REMEDY}")
     path = str(Path(found).absolute())
-    return ServerProgram((path,), _version(path))
+    version = _version(path)
+    return ServerProgram((path,), STAND_IN if _SAYS_STAND_IN in version else version)
 
 
 _REMEDY = f"give the path of {_BINARY}, or {VARIABLE}={STAND_IN}"

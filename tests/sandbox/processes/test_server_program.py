@@ -41,6 +41,15 @@ def test_the_binary_that_the_variable_or_the_path_names_is_used(tmp_path: Path) 
         assert (program.command[1:], program.version) == (("-m", "sandbox.model_server"), STAND_IN)
 
 
+def test_the_command_of_the_stand_in_is_not_taken_for_the_binary(tmp_path: Path) -> None:
+    command = Path(__file__).parents[3] / "sandbox" / "bin" / "tensorflow_model_server"
+    program = server_program({"PATH": f"{command.parent}:/usr/bin:/bin"})
+    assert (program.command, program.version) == ((str(command),), STAND_IN)
+    (link := tmp_path / "server").symlink_to(command)
+    answer = subprocess.run([link, "--help"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert (answer.returncode, answer.stdout.partition("\n")[0]) == (255, "usage: tensorflow_model_server")
+
+
 def test_a_wrong_variable_is_one_line(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("no program", encoding="utf-8")
