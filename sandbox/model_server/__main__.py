@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sandbox.host.parent import end_with_parent
 from sandbox.model_server.config import check_flags, read_config
 from sandbox.model_server.flags import FlagError, parse_flags, usage, without_effect
 from sandbox.model_server.lean_tensorflow import keep_tensorflow_lean
@@ -43,7 +42,6 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"unknown argument: {unknown[0]}\n{usage()}")
         sys.stdout.flush()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    end_with_parent()
     _keep_large_messages_on_heap()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")

@@ -20,7 +20,6 @@ import numpy as np
 import uvloop
 
 from sandbox.host.loopback import DIRECT
-from sandbox.host.parent import end_with_parent
 from sandbox.model_server.replies import Context, handlers, metadata_reply, scores_reply, spec_reply, status_reply
 from streamer.features import FeatureSpec
 from streamer.serving.protos import types_pb2
@@ -184,7 +183,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="calls that run at the same time")
     parser.add_argument("--port", type=int, default=8500)
     arguments = parser.parse_args()
-    end_with_parent()
     simulated = SimulatedServer(
         FeatureSpec.from_yaml(arguments.spec).to_json(),
         fixed_s=arguments.fixed_ms / 1e3,

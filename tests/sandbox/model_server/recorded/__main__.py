@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import typer
@@ -47,9 +48,14 @@ def _replayed(names: Sequence[str], command: Sequence[str]) -> Iterator[tuple[st
                 for number, difference in replay(name, command, Path(folder), OWN):
                     yield name, number, difference
                 continue
-            for call in recording().lifecycles():
-                (tmp := Path(folder, call["id"])).mkdir()
-                yield name, call["id"], replay_lifecycle(call, command, tmp, OWN)
+            # Several at the same time: most of their time is waiting.
+            with ThreadPoolExecutor(4) as pool:
+                replays = {}
+                for call in recording().lifecycles():
+                    (tmp := Path(folder, call["id"])).mkdir()
+                    replays[call["id"]] = pool.submit(replay_lifecycle, call, command, tmp, OWN)
+                for number, replayed in replays.items():
+                    yield name, number, replayed.result()
 
 
 if __name__ == "__main__":
