@@ -16,7 +16,7 @@ from sandbox.model_server.examples import run_examples
 from sandbox.model_server.servable import Servable
 from sandbox.model_server.signature import DEFAULT_SIGNATURE
 from sandbox.model_server.status import StatusError, invalid_argument
-from sandbox.model_server.tensors import data_type_name
+from sandbox.model_server.tensors import type_name
 
 _CLASSIFY = "tensorflow/serving/classify"
 _REGRESS = "tensorflow/serving/regress"
@@ -142,7 +142,7 @@ def _classified(definition: SignatureDef, examples: int, results: _Tensors) -> C
             continue
         if tensor.ndim != 2:
             raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(tensor)}")
-        if (kind := data_type_name(tensor)) != wanted:
+        if (kind := type_name(tensor.dtype)) != wanted:
             raise invalid_argument(f"Expected {alias} Tensor of {wanted}. Got: {kind}")
         if len(tensor) != examples:
             raise invalid_argument(f"Expected {alias} output batch size of {examples}. Got: {len(tensor)}")
@@ -170,7 +170,7 @@ def _regressed(definition: SignatureDef, examples: int, results: _Tensors) -> Re
         )
     if len(output) != examples:
         raise invalid_argument(f"Input batch size did not match output batch size: {examples} vs. {len(output)}")
-    if (kind := data_type_name(output)) != "DT_FLOAT":
+    if (kind := type_name(output.dtype)) != "DT_FLOAT":
         raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {kind}")
     result = RegressionResult()
     for value in output.ravel().tolist():

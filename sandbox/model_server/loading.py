@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.model_server.batching import BatchThreads
 from sandbox.model_server.batching_parameters import model_batching
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.servable import Servable, ServableId, load
@@ -23,7 +24,7 @@ class Load:
     cancelled: bool = False
 
 
-def load_with_retries(wanted: Load, flags: ServerFlags) -> Servable:
+def load_with_retries(wanted: Load, flags: ServerFlags, threads: BatchThreads) -> Servable:
     """Tries until a try succeeds or the retries are used up.
 
     As in tensorflow_model_server a cancelled load still waits to the end of its interval, and a file in place of the
@@ -38,7 +39,7 @@ def load_with_retries(wanted: Load, flags: ServerFlags) -> Servable:
     retries_left = flags.max_num_load_retries
     while True:
         try:
-            return _load_once(wanted, flags)
+            return _load_once(wanted, flags, threads)
         except StatusError as failure:
             _log.error("Servable: %s load failure: %s", wanted.id, failure)
             if retries_left > 0:
@@ -48,10 +49,9 @@ def load_with_retries(wanted: Load, flags: ServerFlags) -> Servable:
             retries_left -= 1
 
 
-def _load_once(wanted: Load, flags: ServerFlags) -> Servable:
+def _load_once(wanted: Load, flags: ServerFlags, threads: BatchThreads) -> Servable:
     started = time.monotonic()
-    model_batching(flags, wanted.path)
-    servable = load(wanted.id, wanted.path, flags)
+    servable = load(wanted.id, wanted.path, flags, model_batching(flags, wanted.path), threads)
     if flags.enable_model_warmup:
         try:
             warm_up(servable, wanted.path, flags.num_request_iterations_for_warmup)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import grpc
 
 from sandbox.model_server import status
+from sandbox.model_server.batching import BatchThreads
+from sandbox.model_server.batching_parameters import Batching, global_batching
 from sandbox.model_server.config import ModelConfig
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.loading import Load, load_with_retries
@@ -63,6 +65,7 @@ class Manager:
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
         self._table: Mapping[tuple[str, int | None], Servable] = {}
+        self._batch_threads = BatchThreads((global_batching(flags) or Batching()).threads)
         self._loaders = ThreadPoolExecutor(max(flags.num_load_threads, 1), thread_name_prefix="load")
         self._poller = threading.Thread(target=self._poll_for_ever, name="poll", daemon=True)
 
@@ -231,7 +234,7 @@ class Manager:
         try:
             with self._changed:
                 self._set_status(held.id, State.LOADING)
-            servable = load_with_retries(held.load, self._flags)
+            servable = load_with_retries(held.load, self._flags, self._batch_threads)
         except StatusError as failure:
             error = failure
         finally:

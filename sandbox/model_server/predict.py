@@ -1,7 +1,7 @@
 """Predict: request → arrays → run → response, with TensorFlow Serving's checks and messages."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from numpy.typing import NDArray
 from tensorflow.core.framework.tensor_pb2 import TensorProto
@@ -12,17 +12,14 @@ from sandbox.model_server.signature import DEFAULT_SIGNATURE, Signature
 from sandbox.model_server.status import failed_precondition, invalid_argument
 from sandbox.model_server.tensors import decode, encode
 
-T = TypeVar("T")
-
 
 def predict(servable: Servable, request: PredictRequest, *, remaining_s: float, as_content: bool) -> PredictResponse:
     """Runs a request on one loaded version.
 
     `remaining_s` is infinite without a deadline. Raises `StatusError`.
     """
-    signature = signature_of(servable, request.model_spec.signature_name)
-    sent = matched(signature, request.inputs)
-    arrays = [_decoded(alias, proto) for (alias, _), proto in zip(signature.inputs, sent, strict=True)]
+    signature = _signature(servable, request.model_spec.signature_name)
+    arrays = _inputs(signature, request.inputs)
     outputs = _outputs(signature, request.output_filter)
     results = signature.run(arrays, outputs, remaining_s)
     response = PredictResponse()
@@ -38,24 +35,7 @@ def predict(servable: Servable, request: PredictRequest, *, remaining_s: float, 
     return response
 
 
-def run(signature: Signature, arrays: Mapping[str, NDArray[Any]], remaining_s: float) -> dict[str, Any]:
-    """All outputs of a signature by alias for inputs by alias, with the checks of `predict`.
-
-    Strings are arrays of bytes objects. Raises `StatusError`.
-    """
-    sent = matched(signature, arrays)
-    ordered = [
-        _decoded(alias, array) if isinstance(array, TensorProto) else array
-        for (alias, _), array in zip(signature.inputs, sent, strict=True)
-    ]
-    return dict(zip(signature.outputs, signature.run(ordered, signature.outputs, remaining_s), strict=True))
-
-
-def signature_of(servable: Servable, name: str) -> Signature:
-    """The signature of this name; an empty name is the default signature.
-
-    Raises `StatusError` (FAILED_PRECONDITION).
-    """
+def _signature(servable: Servable, name: str) -> Signature:
     name = name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(name)
     if signature is None:
@@ -63,23 +43,18 @@ def signature_of(servable: Servable, name: str) -> Signature:
     return signature
 
 
-def matched(signature: Signature, sent: Mapping[str, T]) -> list[T | TensorProto]:
-    """The sent inputs in the signature's order, with the model's defaults for absent inputs.
-
-    Raises `StatusError` (INVALID_ARGUMENT) for a missing, an extra or an unknown input.
-    """
+def _inputs(signature: Signature, sent: Mapping[str, TensorProto]) -> list[NDArray[Any]]:
+    """Arrays in the signature's order, with the model's defaults for absent inputs."""
     defaults = signature.definition.defaults
-    wanted = [alias for alias, _ in signature.inputs]
-    if len(sent) > len(wanted) or (len(sent) < len(wanted) and not defaults):
-        raise invalid_argument(_size_mismatch(set(sent), set(wanted)))
-    used: list[str] = []
-    found: list[T | TensorProto] = []
-    for alias in wanted:
+    if len(sent) > len(signature.inputs) or (len(sent) < len(signature.inputs) and not defaults):
+        raise invalid_argument(_size_mismatch(set(sent), {alias for alias, _ in signature.inputs}))
+    arrays, used = [], []
+    for alias, _ in signature.inputs:
         if alias in sent:
             used.append(alias)
-            found.append(sent[alias])
+            arrays.append(_decoded(alias, sent[alias]))
         elif alias in defaults:
-            found.append(defaults[alias])
+            arrays.append(_decoded(alias, defaults[alias]))
         else:
             raise invalid_argument(_missing(signature, alias, sent))
     if len(used) != len(sent):
@@ -87,7 +62,7 @@ def matched(signature: Signature, sent: Mapping[str, T]) -> list[T | TensorProto
             f"Inputs contains invalid name. Used request inputs: {','.join(used)}, "
             f"request input: {','.join(sorted(sent))}"
         )
-    return found
+    return arrays
 
 
 def _decoded(alias: str, proto: TensorProto) -> NDArray[Any]:

@@ -13,6 +13,8 @@ from tensorflow.python.framework.errors_impl import OpError
 from tensorflow.python.framework.ops import Graph
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
+from sandbox.model_server.batching import BatchedGraph, BatchThreads
+from sandbox.model_server.batching_parameters import Batching
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.graph import RunnableGraph, SessionGraph
 from sandbox.model_server.signature import Signature
@@ -77,7 +79,9 @@ def session_config(flags: ServerFlags) -> ConfigProto:
     )
 
 
-def load(servable_id: ServableId, path: Path, flags: ServerFlags) -> Servable:
+def load(
+    servable_id: ServableId, path: Path, flags: ServerFlags, batching: Batching | None, threads: BatchThreads
+) -> Servable:
     """Loads a SavedModel of TensorFlow 1 or 2. Raises `StatusError` with TensorFlow's code.
 
     As TensorFlow Serving it also loads a graph whose variables are missing; each call of it then fails.
@@ -106,7 +110,10 @@ def load(servable_id: ServableId, path: Path, flags: ServerFlags) -> Servable:
         _close(session)
         raise StatusError(code_of_number(3), f"Cannot load SavedModel at {path}: {error}") from None
     definitions = {name: SignatureDef.FromString(d.SerializeToString()) for name, d in meta_graph.signature_def.items()}
-    return Servable(servable_id, SessionGraph(session), definitions)
+    served: RunnableGraph = SessionGraph(session)
+    if batching is not None:
+        served = BatchedGraph(served, definitions.values(), batching, threads)
+    return Servable(servable_id, served, definitions)
 
 
 def _described(path: Path, tags: list[str]) -> tuple[SavedModelLoader, Any]:

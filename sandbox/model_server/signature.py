@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from sandbox.model_server.graph import RunnableGraph
 
@@ -20,7 +20,7 @@ class Signature:
         self.name = name
         self.definition = definition
         self.inputs: tuple[tuple[str, int], ...] = tuple(
-            (alias, _without_reference(definition.inputs[alias].dtype)) for alias in sorted(definition.inputs)
+            (alias, dtype_of(definition.inputs[alias])) for alias in sorted(definition.inputs)
         )
         self.outputs: tuple[str, ...] = tuple(sorted(definition.outputs))
         self.graph = graph
@@ -36,6 +36,6 @@ class Signature:
         return self.graph.run(dict(zip(self._feeds, arrays, strict=True)), fetches, remaining_s)
 
 
-def _without_reference(dtype: int) -> int:
-    """The data type without the 100 that TensorFlow 1 adds for a reference to a variable."""
-    return dtype % 100
+def dtype_of(info: TensorInfo) -> int:
+    """The data type, without the 100 that TensorFlow 1 adds for a reference to a variable."""
+    return int(info.dtype) % 100

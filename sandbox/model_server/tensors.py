@@ -60,9 +60,9 @@ def numpy_type(number: int) -> np.dtype[Any] | None:
     return known.dtype if known else None
 
 
-def data_type_name(array: NDArray[Any]) -> str:
-    """The name of an array's data type: `DT_FLOAT`."""
-    name: str = types_pb2.DataType.Name(_NUMBERS.get(array.dtype, types_pb2.DT_INVALID))
+def type_name(dtype: np.dtype[Any]) -> str:
+    """TensorFlow's name of a numpy type: `DT_FLOAT`; `DT_INVALID` for a type that cannot be sent."""
+    name: str = types_pb2.DataType.Name(_NUMBERS.get(dtype, types_pb2.DT_INVALID))
     return name
 
 
