@@ -1,6 +1,6 @@
 """Reads TensorFlow Serving's `ModelServerConfig` from a file, a reload request or two flags."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,8 +55,8 @@ def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...] | None:
     return from_proto(config) if config.WhichOneof("config") else None
 
 
-def from_proto(config: ModelServerConfig) -> tuple[ModelConfig, ...]:
-    """Validates a `ModelServerConfig` and returns its models.
+def from_proto(config: ModelServerConfig, served: Collection[str] = ()) -> tuple[ModelConfig, ...]:
+    """Validates a `ModelServerConfig` and returns its models; `served` are the names of models in use.
 
     Raises `StatusError` (INVALID_ARGUMENT).
     """
@@ -71,6 +71,11 @@ def from_proto(config: ModelServerConfig) -> tuple[ModelConfig, ...]:
             raise invalid_argument(
                 "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
                 f"ModelServerConfig::model_platform, model name is {entry.name}"
+            )
+        if platform != "tensorflow" and entry.name in served:
+            raise invalid_argument(
+                f"Illegal to change a model's platform. For model {entry.name} platform was tensorflow and new "
+                f"platform requested is {platform}"
             )
         if platform != "tensorflow":
             raise invalid_argument(f"Model {entry.name} requests unsupported platform {platform}")

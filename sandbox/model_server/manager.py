@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 # An old version waits at most this long for its active calls.
 _UNLOAD_WAIT_S = 600.0
 
+RELOAD_WAIT_S = 300.0
+"""A reload waits at most this long for its new models; tensorflow_model_server waits for ever."""
+
 
 @dataclass(slots=True)
 class _Held:
@@ -62,6 +65,7 @@ class Manager:
         self._changed = threading.Condition(threading.RLock())
         self._models: dict[str, _Model] = {}
         self._wanted: frozenset[str] = frozenset()
+        self._reloading = threading.Lock()
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
         self._table: Mapping[tuple[str, int | None], Servable] = {}
@@ -69,21 +73,32 @@ class Manager:
         self._loaders = ThreadPoolExecutor(max(flags.num_load_threads, 1), thread_name_prefix="load")
         self._poller = threading.Thread(target=self._poll_for_ever, name="poll", daemon=True)
 
+    @property
+    def models(self) -> frozenset[str]:
+        """Names of the configured models."""
+        return self._wanted
+
     def start(self, configs: Sequence[ModelConfig]) -> None:
         """Starts to poll the base paths. Raises `StatusError` if a label cannot be assigned yet."""
         self._configure(configs)
         self._poller.start()
 
-    def reload(self, configs: Sequence[ModelConfig], wait_s: float) -> None:
+    def reload(self, configs: Sequence[ModelConfig], turn_s: float = RELOAD_WAIT_S) -> None:
         """Replaces the configuration, then waits until every new model is available.
 
-        Raises `StatusError`.
+        As in tensorflow_model_server a later reload waits behind it (at most `turn_s`), even if the caller of this one
+        has gone. Raises `StatusError`.
         """
-        with self._changed:
-            new = [config.name for config in configs if config.name not in self._wanted]
-            self._configure(configs)
-        self._poll()
-        self.wait_until_available(new, wait_s=wait_s, noun="model")
+        if not self._reloading.acquire(timeout=min(turn_s, RELOAD_WAIT_S)):
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        try:
+            with self._changed:
+                new = [config.name for config in configs if config.name not in self._wanted]
+                self._configure(configs)
+            self._poll()
+            self.wait_until_available(new, wait_s=RELOAD_WAIT_S, noun="model")
+        finally:
+            self._reloading.release()
 
     def wait_until_available(
         self, names: Iterable[str], *, wait_s: float | None = None, noun: str = "servable"

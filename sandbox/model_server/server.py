@@ -11,7 +11,7 @@ from sandbox.model_server.call_threads import CallThreads, RejectWhenFull
 from sandbox.model_server.config import ModelConfig, read_config
 from sandbox.model_server.flags import ServerFlags, channel_arguments
 from sandbox.model_server.manager import Manager
-from sandbox.model_server.services import RELOAD_WAIT_S, Services, handlers
+from sandbox.model_server.services import Services, handlers
 from sandbox.model_server.status import StatusError
 from sandbox.model_server.text_files import SslConfig, read_text_file
 
@@ -45,7 +45,7 @@ def _reread_config(flags: ServerFlags, manager: Manager) -> None:
         time.sleep(flags.model_config_file_poll_wait_seconds)
         try:
             if (configs := read_config(flags)) is not None:
-                manager.reload(configs, RELOAD_WAIT_S)
+                manager.reload(configs)
         except StatusError as error:
             _log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error)
 

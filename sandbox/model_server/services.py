@@ -30,9 +30,6 @@ from sandbox.model_server.servable import Servable
 from sandbox.model_server.signature import DEFAULT_SIGNATURE
 from sandbox.model_server.status import StatusError, code_number, invalid_argument
 
-RELOAD_WAIT_S = 300.0
-"""A reload waits at most this long for its new models."""
-
 
 class Services:
     """The RPCs.
@@ -103,7 +100,7 @@ class Services:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
-        self._manager.reload(from_proto(request.config), min(_remaining_s(context), RELOAD_WAIT_S))
+        self._manager.reload(from_proto(request.config, self._manager.models), _remaining_s(context))
         response = ReloadConfigResponse()
         response.status.SetInParent()
         return response
