@@ -8,6 +8,7 @@ from pathlib import Path
 from sandbox.model_server.batching import BatchThreads
 from sandbox.model_server.batching_parameters import model_batching
 from sandbox.model_server.flags import ServerFlags
+from sandbox.model_server.monitoring import WARMUP_LATENCY, ServerMetrics
 from sandbox.model_server.servable import Servable, ServableId, load
 from sandbox.model_server.status import StatusError, failed_precondition
 from sandbox.model_server.warmup import warm_up
@@ -24,7 +25,7 @@ class Load:
     cancelled: bool = False
 
 
-def load_with_retries(wanted: Load, flags: ServerFlags, threads: BatchThreads) -> Servable:
+def load_with_retries(wanted: Load, flags: ServerFlags, threads: BatchThreads, metrics: ServerMetrics) -> Servable:
     """Tries until a try succeeds or the retries are used up.
 
     As in tensorflow_model_server a cancelled load still waits to the end of its interval, and a file in place of the
@@ -39,7 +40,7 @@ def load_with_retries(wanted: Load, flags: ServerFlags, threads: BatchThreads) -
     retries_left = flags.max_num_load_retries
     while True:
         try:
-            return _load_once(wanted, flags, threads)
+            return _load_once(wanted, flags, threads, metrics)
         except StatusError as failure:
             _log.error("Servable: %s load failure: %s", wanted.id, failure)
             if retries_left > 0:
@@ -49,12 +50,17 @@ def load_with_retries(wanted: Load, flags: ServerFlags, threads: BatchThreads) -
             retries_left -= 1
 
 
-def _load_once(wanted: Load, flags: ServerFlags, threads: BatchThreads) -> Servable:
+def _load_once(wanted: Load, flags: ServerFlags, threads: BatchThreads, metrics: ServerMetrics) -> Servable:
     started = time.monotonic()
-    servable = load(wanted.id, wanted.path, flags, model_batching(flags, wanted.path), threads)
+    batching = model_batching(flags, wanted.path)
+    with metrics.load(str(wanted.path)):
+        servable = load(wanted.id, wanted.path, flags, batching=batching, threads=threads, metrics=metrics)
     if flags.enable_model_warmup:
         try:
-            warm_up(servable, wanted.path, flags.num_request_iterations_for_warmup)
+            warmed = time.perf_counter()
+            if warm_up(servable, wanted.path, flags.num_request_iterations_for_warmup):
+                microseconds = (time.perf_counter() - warmed) * 1e6
+                metrics.observe(WARMUP_LATENCY, str(wanted.path), "OK", value=microseconds)
         except StatusError:
             servable.close(0.0)
             raise

@@ -15,6 +15,7 @@ from sandbox.model_server.batching_parameters import Batching, global_batching
 from sandbox.model_server.config import ModelConfig
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.loading import Load, load_with_retries
+from sandbox.model_server.monitoring import ServerMetrics
 from sandbox.model_server.policy import Phase, plan, versions_of
 from sandbox.model_server.servable import Servable, ServableId
 from sandbox.model_server.status import State, StatusError, VersionStatus
@@ -60,8 +61,9 @@ class Manager:
     - Requests take no lock of the manager, so loading never delays them.
     """
 
-    def __init__(self, flags: ServerFlags) -> None:
+    def __init__(self, flags: ServerFlags, metrics: ServerMetrics) -> None:
         self._flags = flags
+        self._metrics = metrics
         self._changed = threading.Condition(threading.RLock())
         self._models: dict[str, _Model] = {}
         self._wanted: frozenset[str] = frozenset()
@@ -249,7 +251,7 @@ class Manager:
         try:
             with self._changed:
                 self._set_status(held.id, State.LOADING)
-            servable = load_with_retries(held.load, self._flags, self._batch_threads)
+            servable = load_with_retries(held.load, self._flags, self._batch_threads, self._metrics)
         except StatusError as failure:
             error = failure
         finally:

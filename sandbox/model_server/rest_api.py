@@ -4,7 +4,6 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -25,6 +24,7 @@ from sandbox.model_server.rest_examples import example_input
 from sandbox.model_server.rest_json import by_rows, column_tensors, row_tensors
 from sandbox.model_server.rest_parse import parse
 from sandbox.model_server.rest_paths import INT64_MAX, Target, is_served, target_of
+from sandbox.model_server.rest_server import Answer
 from sandbox.model_server.rest_text import classes, columns, encoded, error_text, json_text, regressions, rows
 from sandbox.model_server.servable import Servable
 from sandbox.model_server.services import Services
@@ -60,15 +60,6 @@ _HTTP = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=lambda: _JSON)
-
-
 class _Call:
     """The part of a gRPC call's context that the services read: the time limit of one request."""
 
@@ -85,14 +76,18 @@ class _Call:
 class RestApi:
     """Answers requests; the answer to a HEAD request has a body, which the HTTP server leaves out."""
 
-    def __init__(self, services: Services, manager: Manager, flags: ServerFlags) -> None:
+    def __init__(self, services: Services, manager: Manager, flags: ServerFlags, metrics_path: str | None) -> None:
+        """`metrics_path`: the path of the metrics' page, if there is one."""
         self._services = services
         self._manager = manager
+        self._metrics_path = metrics_path
         self._limit_s = flags.rest_api_timeout_in_ms / 1e3
         self._cors = _CORS if flags.rest_api_enable_cors_support else {}
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """The answer to one request; `path` as it was sent, with its query."""
+        if path == self._metrics_path:
+            return Answer(HTTPStatus.OK, self._services.metrics.page().encode(), {"Content-Type": "text/plain"})
         if not is_served(path):
             return Answer(HTTPStatus.NOT_FOUND, _NOT_FOUND, {"Content-Type": "text/html"})
         if method == "OPTIONS":
@@ -121,11 +116,9 @@ class RestApi:
                 return self._status(spec)
             case "metadata":
                 return self._metadata(spec)
-            case "predict":
-                return self._predict(spec, parse(body))
-            case "classify":
-                return self._classify(spec, parse(body))
-        return self._regress(spec, parse(body))
+        infer = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[target.action]
+        with self._services.metrics.request(target.model, target.action, "REST"):
+            return infer(spec, parse(body))
 
     def _status(self, spec: ModelSpec) -> str:
         call: Any = _Call(self._limit_s)
@@ -154,7 +147,8 @@ class RestApi:
                 raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
             types, in_rows = dict(signature.inputs), by_rows(body)
             arrays = row_tensors(body["instances"], types) if in_rows else column_tensors(body["inputs"], types)
-            results = signature.run([arrays[alias] for alias in types], signature.outputs, call.time_remaining())
+            with self._services.metrics.runtime(servable.id.name, "Predict"):
+                results = signature.run([arrays[alias] for alias in types], signature.outputs, call.time_remaining())
         outputs = {alias: _array(result) for alias, result in zip(signature.outputs, results, strict=True)}
         return rows(outputs) if in_rows else columns(outputs)
 

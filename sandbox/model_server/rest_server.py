@@ -1,49 +1,65 @@
 """The HTTP server of the REST API: an event loop on its own thread, calls on a pool of threads."""
 
 import asyncio
-import logging
 import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.hdrs import SERVER
-
-from sandbox.model_server.flags import ServerFlags
-from sandbox.model_server.manager import Manager
-from sandbox.model_server.rest_api import RestApi
-from sandbox.model_server.services import Services
-
-_log = logging.getLogger(__name__)
 
 _START_S = 30.0
 _CLOSE_S = 5.0
 _MOST_BODY = 2**31 - 1
 
 
-class RestServer:
-    """Serves a `RestApi` on one port of all interfaces.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer."""
 
-    A connection has one request at a time, so at most one request of each connection waits for a thread.
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+_Answering = Callable[[str, str, Mapping[str, str], bytes], Answer]
+
+
+class RestServer:
+    """Answers HTTP requests on one port of all interfaces, `threads` of them at the same time.
+
+    `answer` gets method, path as it was sent, headers and body. A connection has one request at a time, so at most one
+    request of each connection waits for a thread.
     """
 
-    def __init__(self, api: RestApi, port: int, threads: int) -> None:
-        self._api = api
+    def __init__(self, answer: _Answering, port: int, threads: int) -> None:
+        self._answer = answer
         self._port = port
         self._calls = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="rest")
         self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rest", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
 
     def start(self) -> None:
         """Opens the port. Raises OSError if another process uses it."""
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(_START_S)
+        try:
+            asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(_START_S)
+        except OSError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Closes the port and all connections; calls that run get no answer."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_CLOSE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CLOSE_S)
         self._calls.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
 
     async def _open(self) -> None:
         app = web.Application(client_max_size=_MOST_BODY)
@@ -60,27 +76,9 @@ class RestServer:
     async def _handle(self, request: web.Request) -> web.Response:
         body = await request.read()
         answer = await self._loop.run_in_executor(
-            self._calls, self._api.answer, request.method, request.raw_path, request.headers, body
+            self._calls, self._answer, request.method, request.raw_path, request.headers, body
         )
         return web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))
-
-
-def start_rest(flags: ServerFlags, manager: Manager, services: Services) -> RestServer | None:
-    """Opens the REST port; None, after a log, if that is not possible: the gRPC API then serves alone."""
-    if flags.rest_api_port == flags.port:
-        _log.error(
-            "server_options.http_port cannot be same as grpc_port. Please use a different port for HTTP/REST API. "
-            "Skipped exporting HTTP/REST API."
-        )
-        return None
-    server = RestServer(RestApi(services, manager, flags), flags.rest_api_port, flags.rest_api_num_threads)
-    try:
-        server.start()
-    except OSError:
-        _log.error("Failed to start HTTP Server at localhost:%d", flags.rest_api_port)
-        return None
-    _log.info("Exporting HTTP/REST API at:localhost:%d ...", flags.rest_api_port)
-    return server
 
 
 async def _without_server_name(_: web.Request, response: web.StreamResponse) -> None:

@@ -17,6 +17,7 @@ from sandbox.model_server.batching import BatchedGraph, BatchThreads
 from sandbox.model_server.batching_parameters import Batching
 from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.graph import RunnableGraph, SessionGraph
+from sandbox.model_server.monitoring import ServerMetrics
 from sandbox.model_server.signature import Signature
 from sandbox.model_server.status import StatusError, code_of_number, not_found
 
@@ -80,7 +81,13 @@ def session_config(flags: ServerFlags) -> ConfigProto:
 
 
 def load(
-    servable_id: ServableId, path: Path, flags: ServerFlags, batching: Batching | None, threads: BatchThreads
+    servable_id: ServableId,
+    path: Path,
+    flags: ServerFlags,
+    *,
+    batching: Batching | None,
+    threads: BatchThreads,
+    metrics: ServerMetrics,
 ) -> Servable:
     """Loads a SavedModel of TensorFlow 1 or 2. Raises `StatusError` with TensorFlow's code.
 
@@ -98,10 +105,12 @@ def load(
         graph = Graph()
         with graph.as_default():
             session = Session(graph=graph, config=session_config(flags))
-            saver, _ = loader.load_graph(graph, tags)
-            if (path / "variables" / "variables.index").is_file():
-                loader.restore_variables(session, saver)
-            loader.run_init_ops(session, tags)
+            with metrics.load_stage(str(path), "restore_graph"):
+                saver, _ = loader.load_graph(graph, tags)
+                if (path / "variables" / "variables.index").is_file():
+                    loader.restore_variables(session, saver)
+            with metrics.load_stage(str(path), "init_graph"):
+                loader.run_init_ops(session, tags)
             graph.finalize()
     except OpError as error:
         _close(session)

@@ -11,6 +11,7 @@ from sandbox.model_server.call_threads import CallThreads, RejectWhenFull
 from sandbox.model_server.config import ModelConfig, read_config
 from sandbox.model_server.flags import ServerFlags, channel_arguments
 from sandbox.model_server.manager import Manager
+from sandbox.model_server.monitoring import ServerMetrics
 from sandbox.model_server.services import Services, handlers
 from sandbox.model_server.status import StatusError
 from sandbox.model_server.text_files import SslConfig, read_text_file
@@ -24,14 +25,15 @@ def serve(flags: ServerFlags, configs: Sequence[ModelConfig]) -> None:
     Raises:
         StatusError: a label cannot be assigned, a port is taken, or no version of a model can be loaded.
     """
-    manager = Manager(flags)
+    metrics = ServerMetrics()
+    manager = Manager(flags, metrics)
     manager.start(configs)
     manager.wait_until_available(config.name for config in configs)
-    services = Services(manager, flags)
+    services = Services(manager, flags, metrics)
     server = _listen(flags, services)
     if flags.rest_api_port:
         # Imported here: aiohttp takes time and memory that a server without this port does not need.
-        from sandbox.model_server.rest_server import start_rest  # noqa: PLC0415
+        from sandbox.model_server.rest import start_rest  # noqa: PLC0415
 
         start_rest(flags, manager, services)
     if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:

@@ -25,10 +25,13 @@ from sandbox.model_server.flags import ServerFlags
 from sandbox.model_server.health import health_handler
 from sandbox.model_server.inference import classify, multi_inference, regress
 from sandbox.model_server.manager import Manager
+from sandbox.model_server.monitoring import ServerMetrics
 from sandbox.model_server.predict import predict
 from sandbox.model_server.servable import Servable
 from sandbox.model_server.signature import DEFAULT_SIGNATURE
 from sandbox.model_server.status import StatusError, code_number, invalid_argument
+
+_Method = Callable[[Any, grpc.ServicerContext], Any]
 
 
 class Services:
@@ -37,29 +40,32 @@ class Services:
     Each method takes a request message and returns the response or raises `StatusError`.
     """
 
-    def __init__(self, manager: Manager, flags: ServerFlags) -> None:
+    def __init__(self, manager: Manager, flags: ServerFlags, metrics: ServerMetrics) -> None:
+        self.metrics = metrics
         self._manager = manager
         self._as_content = flags.enable_serialization_as_tensor_content
         self._check_method = flags.enable_signature_method_name_check
 
     def predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:
-        with self._acquired(request) as servable:
+        with self._acquired(request) as servable, self._runtime(servable, "Predict"):
             return predict(servable, request, remaining_s=_limit_s(context), as_content=self._as_content)
 
     def classify(self, request: ClassificationRequest, context: grpc.ServicerContext) -> ClassificationResponse:
-        with self._acquired(request) as servable:
+        with self._acquired(request) as servable, self._runtime(servable, "Classify"):
             name = request.model_spec.signature_name
             result = classify(
                 servable, name, request.input, remaining_s=_limit_s(context), check_method=self._check_method
             )
+            self.metrics.examples(servable.id.name, len(result.classifications))
             return ClassificationResponse(result=result, model_spec=_answered(servable, name))
 
     def regress(self, request: RegressionRequest, context: grpc.ServicerContext) -> RegressionResponse:
-        with self._acquired(request) as servable:
+        with self._acquired(request) as servable, self._runtime(servable, "Regress"):
             name = request.model_spec.signature_name
             result = regress(
                 servable, name, request.input, remaining_s=_limit_s(context), check_method=self._check_method
             )
+            self.metrics.examples(servable.id.name, len(result.regressions))
             return RegressionResponse(result=result, model_spec=_answered(servable, name))
 
     def multi_inference(self, request: MultiInferenceRequest, context: grpc.ServicerContext) -> MultiInferenceResponse:
@@ -110,6 +116,9 @@ class Services:
             raise invalid_argument("Missing ModelSpec")
         return self._held(request.model_spec)
 
+    def _runtime(self, servable: Servable, api: str) -> AbstractContextManager[None]:
+        return self.metrics.runtime(servable.id.name, api)
+
     @contextmanager
     def _held(self, spec: ModelSpec) -> Iterator[Servable]:
         """The version that a call names, which stays loaded within the block."""
@@ -154,7 +163,7 @@ def _answered(servable: Servable, signature_name: str) -> ModelSpec:
     return spec
 
 
-def _answering(method: Callable[[Any, grpc.ServicerContext], Any], request: Any) -> Any:
+def _answering(method: _Method, request: Any) -> Any:
     def answer(message: bytes, context: grpc.ServicerContext) -> bytes:
         # Parsed here: gRPC itself would add a text to the status of a message that cannot be parsed.
         try:
@@ -170,6 +179,17 @@ def _answering(method: Callable[[Any, grpc.ServicerContext], Any], request: Any)
     return grpc.unary_unary_rpc_method_handler(answer)
 
 
+def _counted(method: _Method, api: str, metrics: ServerMetrics) -> _Method:
+    """The method of an API, which counts and measures its calls."""
+
+    def counted(request: Any, context: grpc.ServicerContext) -> Any:
+        tasks = request.tasks[:1] if api == "MultiInference" else [request]
+        with metrics.request("".join(task.model_spec.name for task in tasks), api, "GRPC"):
+            return method(request, context)
+
+    return counted
+
+
 class _Unimplemented(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic only in its stubs
     """Rejects every method without a text; gRPC itself would add one."""
 
@@ -182,11 +202,14 @@ class _Unimplemented(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # gener
 def handlers(services: Services, flags: ServerFlags) -> "list[grpc.GenericRpcHandler[Any, Any]]":
     """The handlers of a gRPC server that offers `services`."""
     # The generated servicer classes need methods in camel case; a table of handlers is enough.
+    metrics = services.metrics
     prediction = {
-        "Predict": _answering(services.predict, PredictRequest),
-        "Classify": _answering(services.classify, ClassificationRequest),
-        "Regress": _answering(services.regress, RegressionRequest),
-        "MultiInference": _answering(services.multi_inference, MultiInferenceRequest),
+        "Predict": _answering(_counted(services.predict, "Predict", metrics), PredictRequest),
+        "Classify": _answering(_counted(services.classify, "Classify", metrics), ClassificationRequest),
+        "Regress": _answering(_counted(services.regress, "Regress", metrics), RegressionRequest),
+        "MultiInference": _answering(
+            _counted(services.multi_inference, "MultiInference", metrics), MultiInferenceRequest
+        ),
         "GetModelMetadata": _answering(services.get_model_metadata, GetModelMetadataRequest),
     }
     model = {

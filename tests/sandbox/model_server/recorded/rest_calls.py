@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from http.client import HTTPConnection
 from typing import Any
 
+from tests.sandbox.model_server.recorded.exceptions import COMPARED_METRICS
 from tests.sandbox.model_server.recorded.recording import Places, same
 
 _TIMEOUT_S = 60.0
@@ -92,8 +93,12 @@ def _is_json(text: str) -> bool:
 def _metrics_difference(call: Mapping[str, Any], text: str) -> str | None:
     """Compares names, types, labels and the exact lines of two metrics."""
     types = {f"{name} {kind}" for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE)}
-    if missing := set(call["metrics"]) - types:
+    if missing := {name for name in call["metrics"] if name.startswith(COMPARED_METRICS)} - types:
         return f"metrics that are missing: {sorted(missing)}"
+    for name, labels in call["labels"].items():
+        found = re.search(rf"^{re.escape(name)}(?:_count)?{{(.*)}} ", text, re.MULTILINE)
+        if name.startswith(COMPARED_METRICS) and set(labels) != set(re.findall(r'(\w+)="', found[1] if found else "")):
+            return f"{name}: expected labels {labels}, actual {found and found[0]}"
     lines = set(text.splitlines())
     if lacking := [line for line in call["metric_lines"] if line not in lines]:
         return f"lines that are missing: {lacking}"
