@@ -29,7 +29,7 @@ class ScorerProcess:
     """One `streamer run`, killed when the thread that started it ends.
 
     `settings` are settings by dotted name (`{"source.budget_ms": 30}`). The operations port is a free port unless
-    `settings` has one. Every wait is bounded.
+    `settings` has one; `environment` has them all, for other commands. Every wait is bounded.
     """
 
     def __init__(
@@ -44,11 +44,12 @@ class ScorerProcess:
         self.settings = {"ops.port": self.port, **settings}
         self.log_path = log_path
         self._start_timeout_s = start_timeout_s
+        self.environment = _environment(self.settings)
         self._child = Child(
             "scorer",
             parent_bound_command([sys.executable, *command]),
             log_path,
-            environment=_environment(self.settings),
+            environment=self.environment,
             error=ScorerError,
         )
 

@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.console import Console
 
-from streamer.commands import check_config, dlq, explain, model, run, serve_http, topics
+from streamer.commands import check_config, dlq, doctor, explain, model, run, serve_http, topics
 from streamer.errors import ConfigError, StreamerError
 from streamer.logs import printable
 from streamer.settings.table import settings_table
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("serve-http")(serve_http.serve_http)
 app.command("check-config")(check_config.check_config)
+app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(model.app, name="model")

@@ -3,19 +3,21 @@
 import http.client
 import json
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from streamer.errors import StreamerError
 from streamer.logs import printable
 from streamer.settings import load_settings
+from streamer.settings.deployment import OpsSettings
 
 app = typer.Typer(no_args_is_help=True, help="Show and select the model versions of a running worker.")
 _TIMEOUT_S = 60.0
+T = TypeVar("T")
 
 Version = Annotated[int, typer.Argument(min=1)]
 VersionOrLabel = Annotated[str, typer.Argument(metavar="VERSION|LABEL", help="Version number or version label.")]
@@ -66,19 +68,25 @@ def rollback(model: Model = None, config: Config = None, ops: Ops = None) -> Non
 
 def _ask(method: str, path: str, config: Path | None, ops: str | None, model: str | None = None) -> None:
     query = "" if model is None else "?" + urllib.parse.urlencode({"model": model})
-    settings = load_settings(config).ops
+    for line in ask(method, f"{path}{query}", load_settings(config).ops, ops, _lines):
+        typer.echo(printable(line))
+
+
+def ask(method: str, path: str, settings: OpsSettings, ops: str | None, read: Callable[[Any], T]) -> T:
+    """What `read` makes of the JSON of an operations port: `ops`, or that of the settings.
+
+    Raises StreamerError if no worker answers there, or if it rejects the request.
+    """
     address = ops or f"{settings.host}:{settings.port}"
     headers = {} if settings.token is None else {"Authorization": f"Bearer {settings.token.get_secret_value()}"}
     try:
-        status, body = _send(address, method, f"{path}{query}", headers)
-        lines = _lines(json.loads(body)) if status == HTTPStatus.OK else None
+        status, body = _send(address, method, path, headers)
+        if status == HTTPStatus.OK:
+            return read(json.loads(body))
     except (OSError, http.client.HTTPException, ValueError, TypeError, LookupError, AttributeError) as error:
         # Another program listens there, or there is no such address.
         raise StreamerError(f"no worker's operations port at {address}: {error}") from error
-    if lines is None:
-        raise StreamerError(f"{address} rejected it: {body.decode(errors='replace').strip()}")
-    for line in lines:
-        typer.echo(printable(line))
+    raise StreamerError(f"{address} rejected it: {body.decode(errors='replace').strip()}")
 
 
 def _lines(reply: Any) -> list[str]:

@@ -93,6 +93,21 @@ async def check_membership(settings: Settings) -> None:
             raise ConfigError(rejections.other_members(kafka.group_id, clients.ASSIGNOR, group))
 
 
+async def members(settings: Settings) -> int | None:
+    """The number of members of the group; None if the brokers do not tell.
+
+    Raises:
+        UnreachableError, ConfigError: as `check_group`.
+    """
+    async with clients.started(clients.protocol_client(settings), settings) as client, _answers(settings):
+        coordinator = await client.coordinator_lookup(CoordinationType.GROUP, settings.kafka.group_id)
+        try:
+            reply = await client.send(coordinator, DescribeGroup(settings.kafka.group_id))
+        except NotImplementedError:  # brokers before Kafka 2.4
+            return None
+    return len(DescribedGroup.of(reply).members)
+
+
 @asynccontextmanager
 async def _answers(settings: Settings) -> AsyncIterator[None]:
     """In the block, the brokers' rejections and failures become a ConfigError."""

@@ -1,9 +1,11 @@
 """Rare calls about a model's versions: status, labels, specs, signatures, warm-up."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from streamer.diagnosis.facts import VersionState
 from streamer.errors import PredictError, VersionGoneError
 from streamer.serving import messages
 from streamer.serving.identity import Shown
@@ -74,6 +76,35 @@ class Control:
             differing = ", ".join(map(str, versions))
             raise PredictError("FAILED_PRECONDITION", f"label {label!r} of {model!r} leads to versions {differing}")
         return versions[0]
+
+    async def states(self, model: str) -> Mapping[str, Sequence[VersionState] | PredictError]:
+        """The versions that each server knows, or why it does not answer, by address."""
+        await self._servers.resolve(self._timeout_s)
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": model})
+        return await self._call_all(model, "GetModelStatus", request, messages.read_states)
+
+    async def burst(self, model: str, callers: int, seconds: float) -> Mapping[str, Counter[str]]:
+        """Asks every server for the model's status, with `callers` concurrent calls, for `seconds`.
+
+        Returns the number of answers by gRPC code, by address.
+        """
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": model})
+        until = self._servers.clock() + seconds
+
+        async def call(channel: Channel, found: Counter[str]) -> None:
+            while self._servers.clock() < until:
+                try:
+                    await channel.call("GetModelStatus", request, self._timeout_s)
+                    found["OK"] += 1
+                except PredictError as error:
+                    found[error.code] += 1
+
+        outcomes = {address: Counter[str]() for address in self._servers.channels}
+        async with asyncio.TaskGroup() as group:
+            for address, channel in self._servers.channels.items():
+                for _ in range(callers):
+                    group.create_task(call(channel, outcomes[address]))
+        return outcomes
 
     async def feature_spec(self, version: ModelVersion) -> str:
         """The spec, as JSON, that the version was trained with, from its `feature_spec` signature.

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from streamer.diagnosis.facts import VersionState
 from streamer.errors import BadReplyError
-from streamer.serving.protos import get_model_metadata_pb2, predict_pb2, types_pb2
+from streamer.serving.protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, types_pb2
 from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, Tensor, TensorInfo
 
 SCORE, SPEC = "score", "feature_spec"
@@ -137,6 +138,18 @@ def read_signature(reply: Any, version: ModelVersion, name: str) -> SignatureInf
         raise BadReplyError("FAILED_PRECONDITION", f"{version} has no signature {name!r}")
     found = signatures.signature_def[name]
     return SignatureInfo(*({n: _tensor_info(t) for n, t in side.items()} for side in (found.inputs, found.outputs)))
+
+
+def read_states(reply: Any) -> list[VersionState]:
+    """The versions of a GetModelStatus reply."""
+    return [
+        VersionState(
+            found.version,
+            get_model_status_pb2.ModelVersionStatus.State.Name(found.state),
+            f"{found.status.error_code}: {found.status.error_message}" if found.status.error_code else "",
+        )
+        for found in reply.model_version_status
+    ]
 
 
 def read_version(reply: Any) -> int:

@@ -50,7 +50,7 @@ class Preparer:
         prepared = await verify(self._servers, self._settings, version)
         await self._servers.warm(prepared.version, _encoded(prepared, list(self._recent)))
         has_spec = version.name not in self._settings.predictor.spec_files
-        version = await self._identities.record(prepared.version, _blank_rows(prepared, _SHOWN_ROWS), has_spec=has_spec)
+        version = await self._identities.record(prepared.version, blank_rows(prepared, _SHOWN_ROWS), has_spec=has_spec)
         return replace(prepared, version=version)
 
     async def difference(self, version: ModelVersion) -> str | None:
@@ -76,10 +76,10 @@ def _encoded(prepared: PreparedVersion, recent: Sequence[tuple[bytes, Sequence[H
         is_blank = False
         yield BatchInputs.whole(encoded)
     if is_blank:
-        yield _blank_rows(prepared, _BLANK_CANDIDATES)
+        yield blank_rows(prepared, _BLANK_CANDIDATES)
 
 
-def _blank_rows(prepared: PreparedVersion, count: int) -> BatchInputs:
+def blank_rows(prepared: PreparedVersion, count: int) -> BatchInputs:
     """The rows of a request with ad ids only."""
     ad_id = prepared.codec.paths.ad_id
     rows = [orjson.dumps(nested(ad_id, f"warm-up-{i}")) for i in range(count)]
