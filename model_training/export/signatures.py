@@ -1,4 +1,4 @@
-"""The signatures of an exported model: `serving_default`, `score` and `feature_spec`."""
+"""The signatures of an exported model: `serving_default`, `score`, `feature_spec` and `feature_spec_rest`."""
 
 import math
 from collections.abc import Mapping
@@ -63,10 +63,17 @@ def build(model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.
     def feature_spec() -> Mapping[str, tf.Tensor]:
         return {"spec": tf.constant(spec.to_json())}
 
+    def feature_spec_rest(rows: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        return {"spec": tf.fill(tf.shape(rows), spec.to_json())}
+
     return {
         "serving_default": tf.function(serving_default, autograph=False).get_concrete_function(**flat_specs(layout)),
         "score": tf.function(score, autograph=False).get_concrete_function(**score_specs(layout)),
         "feature_spec": tf.function(feature_spec, autograph=False).get_concrete_function(),
+        # TensorFlow Serving's REST API, and its batching, need an input.
+        "feature_spec_rest": tf.function(feature_spec_rest, autograph=False).get_concrete_function(
+            rows=tf.TensorSpec([None], tf.int32, name="rows")
+        ),
     }
 
 

@@ -144,7 +144,7 @@ def test_a_run_ends_and_its_model_becomes_a_version(
     ]
     assert "loss" in reported
     found = tf.saved_model.load(str(base / "1"))
-    assert set(found.signatures) == {"serving_default", "score", "feature_spec"}
+    assert set(found.signatures) == {"serving_default", "score", "feature_spec", "feature_spec_rest"}
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def test_two_processes_are_as_good_as_one(tmp_path: Path, log: Path) -> None:
     ) as process:
         output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output
-    assert set(tf.saved_model.load(str(base / "1")).signatures) == {"serving_default", "score", "feature_spec"}
+    assert {"serving_default", "score", "feature_spec"} <= set(tf.saved_model.load(str(base / "1")).signatures)
     ended = _role("", "--config", write_config(tmp_path, **settings, batch_size=64), "--log", log)
     assert ended.returncode == 0, ended.stdout
     # On 600 examples the standard error of a difference between two such models is below 0.01.

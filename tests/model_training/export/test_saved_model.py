@@ -33,11 +33,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory, model: WideDeep, spec: Fe
     return export(model, spec, tmp_path_factory.mktemp("models") / "ctr", 7)
 
 
-def test_the_three_signatures_and_the_spec(exported: Path, spec: FeatureSpec) -> None:
+def test_the_signatures_and_the_spec(exported: Path, spec: FeatureSpec) -> None:
     signatures = tf.saved_model.load(str(exported)).signatures
-    assert set(signatures) == {"serving_default", "score", "feature_spec"}
+    assert set(signatures) == {"serving_default", "score", "feature_spec", "feature_spec_rest"}
     (text,) = signatures["feature_spec"]().values()
     assert FeatureSpec.from_json(text.numpy()) == spec
+    assert signatures["feature_spec_rest"](rows=tf.zeros([2], tf.int32))["spec"].numpy().tolist() == [text.numpy()] * 2
     inputs = signatures["score"].structured_input_signature[1]
     assert {name: list(s.shape) for name, s in inputs.items()} == {
         "request_ids": [None, 7],
