@@ -1,7 +1,7 @@
 """Values that travel between stages. They are frozen and have no behaviour of their own."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 U64 = npt.NDArray[np.uint64]
 I8 = npt.NDArray[np.int8]
+Texts = npt.NDArray[np.object_]  # bytes objects
 
 Tensor = npt.NDArray[np.generic]
 
@@ -63,13 +64,22 @@ class Record:
     unreadable: str | None = None
 
 
+class ScoreOutput(NamedTuple):
+    """The output with the scores: `column` means a click; `padded_rows` is its only size."""
+
+    name: str
+    activation: Literal["sigmoid", "softmax"] | None = None
+    column: int | None = None
+    padded_rows: int | None = None
+    dtype: str = "float32"
+
+
 class FlatCall(Protocol):
     """A signature without the encoded form: its name, its output, and its inputs for a batch."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def output(self) -> str: ...
+    name: str
+    output: ScoreOutput
+
     def tensors(self, batch: "BatchInputs") -> Mapping[str, Tensor]: ...
 
 
@@ -120,12 +130,7 @@ class RequestPaths:
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A record that cannot be scored.
-
-    Attributes:
-        request_id: None if it cannot be read.
-        reason: the error; it names the field.
-    """
+    """A record that cannot be scored: its id if it can be read; why, with the field."""
 
     request_id: str | None
     reason: str
@@ -168,6 +173,7 @@ class EncodedRequest:
         ad_keys: uint64 [n], keys of the candidates' own values.
         request_numbers, candidate_numbers: for a foreign model float64 [1, 2 k] and [n, 2 k], the k numbers as in the
             request, then what float64 cannot hold of integers; otherwise None.
+        request_texts, candidate_texts: the same for texts and parts of Examples, bytes [1, …] and [n, …].
         consent_denied: whether the request denies the use of its user's data; then no user feature has a value.
     """
 
@@ -182,6 +188,8 @@ class EncodedRequest:
     request_numbers: F64 | None = None
     candidate_numbers: F64 | None = None
     consent_denied: bool = False
+    request_texts: Texts | None = None
+    candidate_texts: Texts | None = None
 
     @property
     def size(self) -> int:
@@ -197,7 +205,8 @@ class BatchInputs:
         request_ids, request_floats: [r, …], one row per request.
         candidate_ids, candidate_floats, pair_ids: [n, …], one row per candidate.
         row_to_request: int32 [n], the request row of each candidate, less than r.
-        request_numbers, candidate_numbers: [r, …] and [n, …] for a foreign model, otherwise None.
+        request_numbers, candidate_numbers, request_texts, candidate_texts: [r, …] and [n, …] for a foreign model,
+            otherwise None.
     """
 
     request_ids: I32
@@ -208,20 +217,14 @@ class BatchInputs:
     row_to_request: I32
     request_numbers: F64 | None = None
     candidate_numbers: F64 | None = None
+    request_texts: Texts | None = None
+    candidate_texts: Texts | None = None
 
     @classmethod
     def whole(cls, encoded: EncodedRequest) -> "BatchInputs":
         """All candidates of one request, in its order."""
-        return cls(
-            request_ids=encoded.request_ids,
-            request_floats=encoded.request_floats,
-            candidate_ids=encoded.candidate_ids,
-            candidate_floats=encoded.candidate_floats,
-            pair_ids=encoded.pair_ids,
-            row_to_request=np.zeros(encoded.size, dtype=np.int32),
-            request_numbers=encoded.request_numbers,
-            candidate_numbers=encoded.candidate_numbers,
-        )
+        same = {f.name: getattr(encoded, f.name) for f in fields(cls) if f.name != "row_to_request"}
+        return cls(row_to_request=np.zeros(encoded.size, dtype=np.int32), **same)
 
     @property
     def rows(self) -> int:
@@ -237,10 +240,11 @@ class TensorInfo(NamedTuple):
 
 
 class SignatureInfo(NamedTuple):
-    """The inputs and outputs of a signature by name."""
+    """The inputs and outputs of a signature by name; inputs in `defaults` may be left out of a call."""
 
     inputs: Mapping[str, TensorInfo]
     outputs: Mapping[str, TensorInfo]
+    defaults: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.console import Console
 
-from streamer.commands import check_config, dlq, doctor, explain, model, run, serve_http, topics
+from streamer.commands import check_config, dlq, doctor, explain, model, run, serve_http, spec, topics
 from streamer.errors import ConfigError, StreamerError
 from streamer.logs import printable
 from streamer.settings.table import settings_table
@@ -29,6 +29,7 @@ app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(model.app, name="model")
+app.add_typer(spec.app, name="spec")
 app.add_typer(topics.app, name="topics")
 
 

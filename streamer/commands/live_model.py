@@ -21,7 +21,10 @@ async def connected(settings: Settings) -> AsyncIterator[Predictor]:
     try:
         yield predictor
     except (PredictError, SpecError) as error:
-        raise ConfigError("; ".join([f"predictor: {error}", *proxied(settings)])) from error
+        # A spec that does not fit has a line for each input.
+        *lines, last = str(error).splitlines()
+        last = "; ".join([last, *proxied(settings)])
+        raise ConfigError("\n".join(f"predictor: {line}" for line in (*lines, last))) from error
     finally:
         await predictor.close()
 

@@ -26,8 +26,8 @@ class Encoder:
     """Encodes requests by one spec. Not thread-safe.
 
     A candidate's row depends only on its JSON. The encoder memoises up to `memoised_ads` rows by the exact bytes of
-    that JSON, at most `memo_bytes` of JSON and ad ids (by default 800 for each of `memoised_ads`), and evicts the
-    oldest first. Rows and columns of the same values give the same encoding.
+    that JSON, at most `memo_bytes` of JSON, ad ids and texts (by default 800 for each of `memoised_ads`), and evicts
+    the oldest first. Rows and columns of the same values give the same encoding.
 
     Attributes:
         out_of_range: by feature, the numbers that did not fit and count as missing; the caller reads and clears it.
@@ -67,6 +67,7 @@ class Encoder:
             ad_ids, candidates = self._encode_columns(request)
         denied = self._consent.denies(request.fields)
         end = self._request.encode_documents([request.fields], [denied])
+        is_foreign = self.spec.serving is not None
         return EncodedRequest(
             ad_ids=ad_ids,
             request_ids=end.ids,
@@ -77,8 +78,10 @@ class Encoder:
             keys=mix64(prepare(end.keys) ^ candidates.keys),
             ad_keys=candidates.keys[:, 0],
             consent_denied=denied,
-            request_numbers=end.numbers if self.spec.serving is not None else None,
-            candidate_numbers=candidates.numbers if self.spec.serving is not None else None,
+            request_numbers=end.numbers if is_foreign else None,
+            candidate_numbers=candidates.numbers if is_foreign else None,
+            request_texts=end.texts if is_foreign else None,
+            candidate_texts=candidates.texts if is_foreign else None,
         )
 
     def encode_log(
@@ -155,7 +158,7 @@ class _MemoisedAds:
 
     Invariants:
     1. No request evicts a slot that it uses itself.
-    2. `used_bytes`, the sum of the slots' JSON, ad ids and entries, is at most `max_bytes`.
+    2. `used_bytes`, the sum of the slots' JSON, ad ids, texts and entries, is at most `max_bytes`.
     """
 
     def __init__(self, side: SideEncoder, paths: RequestPaths, capacity: int, max_bytes: int) -> None:
@@ -193,7 +196,7 @@ class _MemoisedAds:
         for i, row in unknown:
             first.setdefault(row, i)
         ad_ids, new = self._encode_new(list(first), list(first.values()))
-        sizes = list(map(_entry_bytes, first, ad_ids))
+        sizes = list(map(_entry_bytes, first, ad_ids, new.texts.tolist()))
         added = sum(sizes)
         if self.used_bytes + added > self._max_bytes:
             if added <= self._max_bytes:
@@ -206,7 +209,7 @@ class _MemoisedAds:
             self._ad_ids[slot] = ad_id
             self._sizes[slot] = size
         self._rows.ids[taken], self._rows.floats[taken], self._rows.numbers[taken] = new.ids, new.floats, new.numbers
-        self._rows.halves[taken], self._rows.keys[taken] = new.halves, new.keys
+        self._rows.halves[taken], self._rows.keys[taken], self._rows.texts[taken] = new.halves, new.keys, new.texts
         return True
 
     def _encode_new(self, rows: Sequence[bytes], positions: Sequence[int]) -> tuple[Sequence[str], SideRows]:
@@ -232,6 +235,7 @@ class _MemoisedAds:
             self._free.append(slot)
             self.used_bytes -= self._sizes[slot]
             self._ad_ids[slot] = ""
+            self._rows.texts[slot] = b""
 
     def _evict_bytes(self, size: int) -> None:
         wanted = self.used_bytes - size
@@ -239,10 +243,10 @@ class _MemoisedAds:
             self._evict(1)
 
 
-def _entry_bytes(row: bytes, ad_id: str) -> int:
+def _entry_bytes(row: bytes, ad_id: str, texts: Sequence[bytes]) -> int:
     # An answer adds the UTF-8 form to a text that is not ASCII; it is at most as long as the JSON.
     utf8 = 0 if ad_id.isascii() else len(row)
-    return sys.getsizeof(row) + sys.getsizeof(ad_id) + utf8 + _ENTRY_BYTES
+    return sys.getsizeof(row) + sys.getsizeof(ad_id) + utf8 + _ENTRY_BYTES + sum(map(sys.getsizeof, texts))
 
 
 def _bad_ad_id(paths: RequestPaths, i: int, ad_id: object) -> InvalidRequestError:

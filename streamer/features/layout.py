@@ -5,6 +5,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from streamer.features.kinds import Cross, Feature, MultiValued, Numeric
+from streamer.features.raw_kinds import RawFeature, Text
 from streamer.features.spec import FeatureSpec, Group
 from streamer.types import TensorInfo
 
@@ -42,6 +43,32 @@ class FloatColumn:
     start: int
 
 
+@dataclass(frozen=True, slots=True)
+class RawColumns:
+    """The `width` adjacent columns of a raw feature, from column `start`.
+
+    They are columns of the texts if it is a text, else of the numbers.
+    """
+
+    feature: RawFeature
+    group: Group
+    start: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExamplePart:
+    """The column `start` of the texts that holds a side's entries of the Example for an input.
+
+    `entries`: the name in the Example and its feature.
+    """
+
+    input: str
+    group: Group
+    start: int
+    entries: tuple[tuple[str, Numeric | RawFeature], ...]
+
+
 class Layout:
     """The encoded form that follows from a spec.
 
@@ -51,7 +78,7 @@ class Layout:
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
-        used = [f for f in spec.features if f.wide or f.deep]
+        used = [f for f in spec.features if not isinstance(f, RawFeature) and (f.wide or f.deep)]
         in_table = sorted((f for f in used if not isinstance(f, Numeric)), key=lambda f: not f.deep)
         *starts, self.table_rows = accumulate((f.rows for f in in_table), initial=1)
         offsets = dict(zip((f.name for f in in_table), starts, strict=True))
@@ -73,6 +100,34 @@ class Layout:
                     start += width
             self.ids[group] = tuple(ids)
             self.floats[group] = tuple(floats)
+        self._plan_raw()
+
+    def _plan_raw(self) -> None:
+        """Places the columns of raw features: integers after the floats, Examples after the texts."""
+        serving = self.spec.serving
+        in_columns = {name for names in serving.columns.values() for name in names} if serving else set()
+        by_name = {f.name: f for f in self.spec.features if isinstance(f, Numeric | RawFeature)}
+        self.raw: dict[Group, tuple[RawColumns, ...]] = {}
+        self.examples: dict[Group, tuple[ExamplePart, ...]] = {}
+        self._number_width: dict[Group, int] = {}
+        self._text_width: dict[Group, int] = {}
+        for group in GROUPS:
+            ends = {False: len(self.floats[group]), True: 0}  # by whether the values are texts
+            raw: list[RawColumns] = []
+            for feature in by_name.values():
+                if isinstance(feature, Numeric) or feature.name not in in_columns or self.spec.group(feature) != group:
+                    continue
+                is_text = isinstance(feature, Text)
+                raw.append(RawColumns(feature, group, ends[is_text], feature.width))
+                ends[is_text] += feature.width
+            self.raw[group] = tuple(raw)
+            parts: list[ExamplePart] = []
+            for name, entries in serving.examples.items() if serving is not None and group != "pair" else ():
+                own = [(key, by_name[f]) for key, f in entries.items() if self.spec.group(by_name[f]) == group]
+                parts.append(ExamplePart(name, group, ends[True] + len(parts), tuple(own)))
+            self.examples[group] = tuple(parts)
+            self._number_width[group] = ends[False]
+            self._text_width[group] = ends[True] + len(parts)
 
     def id_width(self, group: Group) -> int:
         """Columns of the group's int32 matrix."""
@@ -81,6 +136,14 @@ class Layout:
     def float_width(self, group: Group) -> int:
         """Columns of the group's float32 matrix; the pair group has none."""
         return len(self.floats[group])
+
+    def number_width(self, group: Group) -> int:
+        """Numbers of a row as a foreign model gets them: floats, then raw integers."""
+        return self._number_width[group]
+
+    def text_width(self, group: Group) -> int:
+        """Texts of a row: those of text features, then the side's part of each Example."""
+        return self._text_width[group]
 
     def score_inputs(self) -> dict[str, TensorInfo]:
         """The inputs of the `score` signature by name; a matrix without columns is absent."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamer.features.consent import hidden
+from streamer.features.fold import Fold
 from streamer.features.hashing import (
     MISSING,
     PADDING,
@@ -17,16 +18,16 @@ from streamer.features.hashing import (
     canonical,
     exact_number,
     hash64,
-    join,
     mix64,
-    prepare,
     to_float,
 )
 from streamer.features.kinds import Bucketised, Categorical, Cross, HashedFeature, MultiValued, Numeric
 from streamer.features.layout import Layout
 from streamer.features.paths import getter
+from streamer.features.raw_kinds import RawFeature
+from streamer.features.raw_side import RawSide
 from streamer.features.spec import FeatureSpec, Group
-from streamer.types import F32, F64, I32, U64
+from streamer.types import F32, F64, I32, U64, Texts
 
 _MISSING = np.uint64(MISSING)
 # Keys contain numbers rounded to 1/32 standard deviation: with raw prices hardly two keys would be equal.
@@ -41,8 +42,9 @@ class SideRows(NamedTuple):
         floats: float32 [n, floats].
         halves: uint64 [n, pair columns], this end's part of each pair cross.
         keys: uint64 [n, 2], 128-bit hash of the row's values, numbers rounded to 1/32 of their standard deviation.
-        numbers: for a foreign model float64 [n, 2 * floats], the document's numbers, then what float64 cannot hold of
-            integers; for other models [n, 0].
+        numbers: for a foreign model float64 [n, 2 * numbers], the document's numbers and the raw integers, then what
+            float64 cannot hold of integers; for other models [n, 0].
+        texts: for a foreign model bytes [n, texts], texts and parts of Examples; for other models [n, 0].
     """
 
     ids: I32
@@ -50,36 +52,11 @@ class SideRows(NamedTuple):
     halves: U64
     keys: U64
     numbers: F64
+    texts: Texts
 
     def repeated(self, counts: Sequence[int]) -> "SideRows":
         """Row i repeated counts[i] times; sum(counts) rows."""
         return SideRows._make(part.repeat(counts, axis=0) for part in self)
-
-
-class _Fold:
-    """Joins one, two or three columns of the hash matrix into each of its result columns.
-
-    `PADDING` in any parent column gives `PADDING`; only the columns in `padded` can contain it.
-    """
-
-    def __init__(self, parents: Sequence[tuple[int, ...]], padded: range) -> None:
-        self._first = np.array([p[0] for p in parents], dtype=np.intp)
-        self._more = [
-            (np.array([i for i, _ in later], dtype=np.intp), np.array([c for _, c in later], dtype=np.intp))
-            for position in (1, 2)
-            if (later := [(i, p[position]) for i, p in enumerate(parents) if len(p) > position])
-        ]
-        self._padded = any(column in padded for p in parents for column in p)
-
-    def __call__(self, hashes: U64) -> U64:
-        folded = hashes[:, self._first]
-        for targets, sources in self._more:
-            left, right = folded[:, targets], hashes[:, sources]
-            joined = join(prepare(left), right)
-            if self._padded:
-                joined = np.where((left == PADDING) | (right == PADDING), np.uint64(PADDING), joined)
-            folded[:, targets] = joined
-        return folded
 
 
 class SideEncoder:
@@ -91,7 +68,8 @@ class SideEncoder:
     """
 
     def __init__(self, layout: Layout, *, candidates: bool, hasher: TextHasher, out_of_range: Counter[str]) -> None:
-        own = [f for f in layout.spec.features if not isinstance(f, Cross) and (f.side == "candidate") is candidates]
+        scalar = [f for f in layout.spec.features if not isinstance(f, Cross | RawFeature)]
+        own = [f for f in scalar if (f.side == "candidate") is candidates]
         group: Group = "candidate" if candidates else "request"
         self._hasher = hasher
         self._out_of_range = out_of_range
@@ -100,7 +78,9 @@ class SideEncoder:
         self._multi = [f for f in own if isinstance(f, MultiValued)]
         self._bucketised = [f for f in own if isinstance(f, Bucketised)]
         self._numeric = [c.feature for c in layout.floats[group]]
-        self.features = (*self._categorical, *self._multi, *self._bucketised, *self._numeric)
+        self._raw_side = RawSide(layout, group, self._numeric, out_of_range) if self._is_foreign else None
+        raw = () if self._raw_side is None else self._raw_side.features
+        self.features = (*self._categorical, *self._multi, *self._bucketised, *self._numeric, *raw)
         self.getters = tuple(getter(f.path) for f in self.features)
         self._columns: dict[str, range] = {}
         at = 0
@@ -115,10 +95,11 @@ class SideEncoder:
             for which in (group, "pair")
         )
         self._local_crosses = len(local)
-        self._fold = _Fold(local + halves, padded=range(len(self._categorical), at - len(self._bucketised)))
+        self._fold = Fold(local + halves, padded=range(len(self._categorical), at - len(self._bucketised)))
         self._plan_ids(layout, group)
         self._plan_values()
         words = at + len(self._numeric) * (3 if self._is_foreign else 1)
+        words += 0 if self._raw_side is None else self._raw_side.words
         self._salts = mix64(np.arange(1, 2 * words + 1, dtype=np.uint64)).reshape(2, -1)
 
     def _parent_columns(self, spec: FeatureSpec, cross: Cross) -> list[tuple[int, ...]]:
@@ -184,7 +165,7 @@ class SideEncoder:
     def encode(self, values: Sequence[Sequence[object]], n: int) -> SideRows:
         """Encodes n rows given by columns: `values[i]` holds the n values of `features[i]`."""
         kinds = (self._categorical, self._multi, self._bucketised, self._numeric)
-        ends = accumulate((len(kind) for kind in kinds), initial=0)
+        ends = (*accumulate((len(kind) for kind in kinds), initial=0),)
         categorical, multi, bucketised, numeric = (values[a:b] for a, b in pairwise(ends))
         hashes = np.empty((n, self._hash_width), dtype=np.uint64)
         if categorical:
@@ -197,10 +178,17 @@ class SideEncoder:
             hashes[:, self._hash_width - len(buckets) :] = mix64(np.array(buckets, dtype=np.uint64).T + np.uint64(1))
         raw = self._raw(numeric, n)
         floats = self._standardised(raw)
-        numbers = self._exact(numeric, raw) if self._is_foreign else np.empty((n, 0))
         folded = self._fold(hashes)
         ids = self._ids(hashes, buckets, folded[:, : self._local_crosses])
-        return SideRows(ids, floats, folded[:, self._local_crosses :], self._keys(hashes, floats, numbers), numbers)
+        halves = folded[:, self._local_crosses :]
+        if self._raw_side is None:
+            nothing = np.empty((n, 0))
+            return SideRows(ids, floats, halves, self._keys(hashes, floats, []), nothing, nothing.astype(np.object_))
+        numbers, rests = self._exact(numeric, raw)
+        more = self._raw_side.encode(values[ends[-1] :], raw, n)
+        words = [*self._foreign_words(floats, raw, numbers, rests), more.words]
+        keys = self._keys(hashes, floats, words)
+        return SideRows(ids, floats, halves, keys, np.hstack([numbers, more.numbers, rests, more.rests]), more.texts)
 
     def _hash_lists(self, values: Sequence[Sequence[object]], hashes: U64) -> None:
         """Fills the columns of the multi-valued features: hashes of present values, then padding."""
@@ -250,12 +238,12 @@ class SideEncoder:
             scaled = np.clip((numbers - self._mean) / self._std, -self._clip, self._clip)
         return np.where(np.isnan(scaled), 0.0, scaled).astype(np.float32)
 
-    def _exact(self, values: Sequence[Sequence[object]], raw: F64) -> F64:
+    def _exact(self, values: Sequence[Sequence[object]], raw: F64) -> tuple[F64, F64]:
         numbers = np.where(np.isnan(raw), self._replacements, raw)
         rests = np.zeros_like(numbers)
         for row, column in np.argwhere(np.abs(raw) >= 2.0**53).tolist():
             numbers[row, column], rests[row, column] = exact_number(values[column][row])
-        return np.hstack([numbers, rests])
+        return numbers, rests
 
     def _ids(self, hashes: U64, buckets: Sequence[Sequence[int]], crossed: U64) -> I32:
         ids = np.empty((len(hashes), self._id_width), dtype=np.int32)
@@ -274,16 +262,21 @@ class SideEncoder:
             ids[:, self._cross_target] = np.where(crossed == PADDING, 0, rows)
         return ids
 
-    def _keys(self, hashes: U64, floats: F32, numbers: F64) -> U64:
+    def _keys(self, hashes: U64, floats: F32, more: Sequence[U64]) -> U64:
         # As float64: with a large `clip` a step exceeds int64. Adding 0 turns -0 into 0.
         steps = (np.rint(floats * np.float32(_STEPS)) + np.float32(0)).astype(np.float64)
-        words = [hashes, steps.view(np.uint64)]
-        if self._is_foreign:
-            values, rests = np.hsplit(numbers, 2)
-            # A foreign model gets numbers that are equal in `floats`: clipped ones, and negative ones of a logarithm.
-            differ = (np.abs(floats) >= self._clip.astype(np.float32)) | (self._log & (values < 0))
-            words += [np.where(differ, values, 0.0).view(np.uint64), rests.view(np.uint64)]
-        return mix64(mix64(np.hstack(words)[:, None, :] ^ self._salts).sum(axis=2, dtype=np.uint64))
+        words = np.hstack([hashes, steps.view(np.uint64), *more])
+        return mix64(mix64(words[:, None, :] ^ self._salts).sum(axis=2, dtype=np.uint64))
+
+    def _foreign_words(self, floats: F32, raw: F64, numbers: F64, rests: F64) -> list[U64]:
+        """What a foreign model gets and `floats` do not tell.
+
+        These are clipped numbers, negative ones of a logarithm, and a missing one, which an Example leaves out.
+        """
+        differ = (np.abs(floats) >= self._clip.astype(np.float32)) | (self._log & (numbers < 0))
+        values = np.where(differ, numbers, 0.0)
+        values = np.where(np.isnan(raw) & np.isnan(self._number_defaults), np.nan, values)
+        return [values.view(np.uint64), rests.view(np.uint64)]
 
 
 def replacement(feature: Numeric) -> float:

@@ -3,22 +3,26 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import cached_property
 from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from streamer.errors import SpecError
 from streamer.features.consent import Consent, DenialRule
+from streamer.features.flat_serving import FlatServing
 from streamer.features.hashing import HASHING_VERSION
 from streamer.features.kinds import Cross, Feature, HashedFeature, MultiValued, Numeric, SpecValue
 from streamer.features.paths import parse_path
+from streamer.features.placeholders import reject_placeholders
+from streamer.features.raw_kinds import RawFeature
+from streamer.features.vocabulary_files import with_vocabularies
 from streamer.types import RequestPaths
 
 Group = Literal["request", "candidate", "pair"]
@@ -31,14 +35,11 @@ _MAX_ROWS = 2**31 - 1
 _MAX_FEATURES = 1024
 _MAX_COLUMNS = 4096
 _SHOWN_ERRORS = 10
+_CROSSED = "bucketise it to cross it"
+_IN_EXAMPLES = "an Example takes numeric, text, integer, hashing and lookup"
 
 
-class FlatServing(SpecValue):
-    """How the scorer calls a foreign model: the features in each input of its signature."""
-
-    signature: str = "serving_default"
-    inputs: Mapping[str, tuple[str, ...]] = Field(min_length=1)
-    output: str
+AnyFeature = Annotated[Feature | RawFeature, Field(discriminator="kind")]
 
 
 class FeatureSpec(SpecValue):
@@ -60,7 +61,7 @@ class FeatureSpec(SpecValue):
     request: RequestPaths = RequestPaths()
     deadline_margin_ms: float = Field(default=0.0, ge=0)
     consent: Consent | None = None
-    features: tuple[Feature, ...] = Field(min_length=1, max_length=_MAX_FEATURES)
+    features: tuple[AnyFeature, ...] = Field(min_length=1, max_length=_MAX_FEATURES)
     serving: FlatServing | None = None
 
     @model_validator(mode="after")
@@ -75,23 +76,43 @@ class FeatureSpec(SpecValue):
             raise ValueError(f"feature {twice[0]!r} is defined twice")
         parents = {name for f in self.features if isinstance(f, Cross) for name in f.of}
         for feature in self.features:
-            if not (feature.wide or feature.deep or feature.name in parents):
+            if isinstance(feature, RawFeature):
+                self._check_raw(feature)
+            elif not (feature.wide or feature.deep or feature.name in parents):
                 raise ValueError(f"feature {feature.name!r} is neither wide nor deep nor part of a cross")
             if isinstance(feature, Cross):
                 self._check_cross(feature)
         self._check_serving()
-        if sum(f.rows for f in self.features if not isinstance(f, Numeric)) >= _MAX_ROWS:
+        if sum(f.rows for f in self.features if not isinstance(f, Numeric | RawFeature)) >= _MAX_ROWS:
             raise ValueError("the fused table has more rows than int32 can number")
         if (columns := sum(self.width(f) for f in self.features)) > _MAX_COLUMNS:
             raise ValueError(f"{columns} columns a row, at most {_MAX_COLUMNS}")
         return self
 
+    def _check_raw(self, feature: RawFeature) -> None:
+        if self.serving is None:
+            raise ValueError(f"feature {feature.name!r}: kind {feature.kind} is only for the inputs of a `serving`")
+        lists = (*self.serving.columns.values(), *(names.values() for names in self.serving.examples.values()))
+        if not any(feature.name in names for names in lists):
+            raise ValueError(f"feature {feature.name!r} is in no input of `serving`")
+
     def _check_serving(self) -> None:
-        used = {f.name for f in self.features if f.wide or f.deep}
-        for name, features in (self.serving.inputs if self.serving is not None else {}).items():
+        if self.serving is None:
+            return
+        by_name = {f.name: f for f in self.features if f.wide or f.deep or isinstance(f, RawFeature)}
+        for name, features in self.serving.columns.items():
             for feature in features:
-                if feature not in used:
+                if feature not in by_name:
                     raise ValueError(f"serving.inputs.{name}: no wide or deep feature is called {feature!r}")
+        for name, entries in self.serving.examples.items():
+            for key, feature in entries.items():
+                found = by_name.get(feature)
+                where = f"serving.inputs.{name}.example.{key}"
+                if found is None:
+                    raise ValueError(f"{where}: no wide or deep feature is called {feature!r}")
+                if not isinstance(found, Numeric | RawFeature):
+                    # A ValueError, because pydantic turns it into an error with a place.
+                    raise ValueError(f"{where}: {feature!r} is {found.kind}; {_IN_EXAMPLES}")  # noqa: TRY004
 
     def _check_cross(self, cross: Cross) -> None:
         if len(set(cross.of)) != len(cross.of):
@@ -100,9 +121,9 @@ class FeatureSpec(SpecValue):
             parent = next((f for f in self.features if f.name == name), None)
             if parent is None:
                 raise ValueError(f"cross {cross.name!r}: no feature is called {name!r}")
-            if isinstance(parent, Numeric | Cross):
+            if isinstance(parent, Numeric | Cross | RawFeature):
                 # A ValueError, because pydantic turns it into an error with the feature's place.
-                raise ValueError(f"cross {cross.name!r}: {name!r} is {parent.kind}; bucketise it to cross it")  # noqa: TRY004
+                raise ValueError(f"cross {cross.name!r}: {name!r} is {parent.kind}; {_CROSSED}")  # noqa: TRY004
         if self.width(cross) > _MAX_CROSS_WIDTH:
             raise ValueError(f"cross {cross.name!r}: {self.width(cross)} values a row, at most {_MAX_CROSS_WIDTH}")
 
@@ -133,7 +154,7 @@ class FeatureSpec(SpecValue):
         order = ("user", "context", "candidate")
         return tuple(sorted((by_name[name] for name in cross.of), key=lambda f: order.index(f.side)))
 
-    def group(self, feature: Feature) -> Group:
+    def group(self, feature: AnyFeature) -> Group:
         """The group of matrices that holds the feature's columns."""
         if not isinstance(feature, Cross):
             return "candidate" if feature.side == "candidate" else "request"
@@ -142,8 +163,10 @@ class FeatureSpec(SpecValue):
             return "pair"
         return "candidate" if ends == {True} else "request"
 
-    def width(self, feature: Feature) -> int:
-        """Ids per row."""
+    def width(self, feature: AnyFeature) -> int:
+        """Ids or values per row."""
+        if isinstance(feature, RawFeature):
+            return feature.width
         if isinstance(feature, Cross):
             return prod(self.width(parent) for parent in self.parents(feature))
         return feature.max_values if isinstance(feature, MultiValued) else 1
@@ -156,7 +179,10 @@ class FeatureSpec(SpecValue):
     @cached_property
     def hash(self) -> str:
         """16 hex digits. Specs with equal hashes have the same encoded form."""
-        left_out = {"name", "prior", "deadline_margin_ms", "serving"}
+        left_out = {"name", "prior", "deadline_margin_ms"}
+        # Raw features have their form from the inputs that take them.
+        if not any(isinstance(f, RawFeature) for f in self.features):
+            left_out.add("serving")
         # Without a consent, the hash is that of the versions of this project that had none.
         if self.consent is None:
             left_out.add("consent")
@@ -182,17 +208,18 @@ class FeatureSpec(SpecValue):
 
     @classmethod
     def from_yaml(cls, path: Path) -> "FeatureSpec":
-        """Reads a spec file.
+        """Reads a spec file and the vocabulary files that it names.
 
         Raises:
-            SpecError: naming the file, the feature, the field and the value; also if the file cannot be read.
+            SpecError: naming the file, the feature, the field and the value; also if a file cannot be read.
         """
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except Exception as error:
             # PyYAML raises errors of many classes for wrong tags, dates and numbers.
             raise SpecError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-        return cls.from_mapping(content, str(path))
+        reject_placeholders(content, str(path))
+        return cls.from_mapping(with_vocabularies(content, path), str(path))
 
     @classmethod
     def from_mapping(cls, content: object, source: str = "feature spec") -> "FeatureSpec":

@@ -24,7 +24,7 @@ _LATENCY_MARGIN = 1.2
 _DELAY_MARGIN = 1.5
 # While more than one batch is queued, a new request needs at least this share of its budget left.
 _MIN_BUDGET_SHARE = 0.3
-_Number = TypeVar("_Number", np.int32, np.float32, np.float64)
+_Number = TypeVar("_Number", np.int32, np.float32, np.float64, np.object_)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +83,7 @@ class Batch:
 
     def inputs(self) -> BatchInputs:
         """The inputs of the model; equal user-and-context rows are sent once."""
-        keys = [_request_key(t.encoded) for t, _ in self.parts]
+        keys = [request_key(t.encoded) for t, _ in self.parts]
         unique = {key: ticket.encoded for key, (ticket, _) in zip(keys, self.parts, strict=True)}
         index = {key: i for i, key in enumerate(unique)}
         counts = [len(rows) for _, rows in self.parts]
@@ -91,6 +91,8 @@ class Batch:
         numbers = [
             (t.encoded.candidate_numbers, rows) for t, rows in self.parts if t.encoded.candidate_numbers is not None
         ]
+        request_texts = [e.request_texts for e in unique.values() if e.request_texts is not None]
+        texts = [(t.encoded.candidate_texts, rows) for t, rows in self.parts if t.encoded.candidate_texts is not None]
         return BatchInputs(
             request_ids=np.concatenate([e.request_ids for e in unique.values()]),
             request_floats=np.concatenate([e.request_floats for e in unique.values()]),
@@ -100,6 +102,8 @@ class Batch:
             row_to_request=np.repeat(np.array([index[key] for key in keys], dtype=np.int32), counts),
             request_numbers=np.concatenate(request_numbers) if request_numbers else None,
             candidate_numbers=_concatenate(numbers) if numbers else None,
+            request_texts=np.concatenate(request_texts) if request_texts else None,
+            candidate_texts=_concatenate(texts) if texts else None,
         )
 
 
@@ -256,9 +260,11 @@ class BatchQueue:
             heapq.heappop(self._heap)
 
 
-def _request_key(encoded: EncodedRequest) -> bytes:
+def request_key(encoded: EncodedRequest) -> bytes:
+    """The values of the user and the context as the model gets them."""
     numbers = b"" if encoded.request_numbers is None else encoded.request_numbers.tobytes()
-    return encoded.request_ids.tobytes() + encoded.request_floats.tobytes() + numbers
+    texts = b"" if encoded.request_texts is None else repr(encoded.request_texts.tolist()).encode()
+    return encoded.request_ids.tobytes() + encoded.request_floats.tobytes() + numbers + texts
 
 
 def _concatenate(parts: Sequence[tuple[npt.NDArray[_Number], Rows]]) -> npt.NDArray[_Number]:

@@ -12,7 +12,7 @@ import xxhash
 
 from streamer.deadline import Deadline
 from streamer.metrics import Metrics
-from streamer.scoring.batching import Ticket
+from streamer.scoring.batching import Ticket, request_key
 from streamer.scoring.cache import Leaders, Positions, ScoreCache
 from streamer.scoring.dispatcher import DEADLINE_PASSED, Dispatcher
 from streamer.scoring.priors import Priors
@@ -68,7 +68,7 @@ class HitRatio:
 
     def uses_cache(self, encoded: EncodedRequest) -> bool:
         """Whether this request uses the cache."""
-        return self.is_sufficient or xxhash.xxh3_64_intdigest(encoded.request_ids.tobytes()) % _PROBE_EVERY == 0
+        return self.is_sufficient or xxhash.xxh3_64_intdigest(request_key(encoded)) % _PROBE_EVERY == 0
 
     def observe(self, known: int, size: int) -> None:
         """Adds one request with `known` cached scores of `size` candidates."""

@@ -5,14 +5,17 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from streamer.diagnosis.facts import VersionState
 from streamer.errors import PredictError, VersionGoneError
 from streamer.serving import messages
 from streamer.serving.identity import Shown
 from streamer.serving.protos import get_model_status_pb2
 from streamer.serving.servers import Servers
+from streamer.serving.splitting import pieces
 from streamer.serving.transport import Channel, Rpc
-from streamer.types import Availability, BatchInputs, ModelVersion, SignatureInfo
+from streamer.types import Availability, BatchInputs, ModelVersion, ScoreOutput, SignatureInfo
 
 _T = TypeVar("_T")
 # Servers that are not expected to answer have this time after the last reply of the others.
@@ -135,7 +138,7 @@ class Control:
         """
         name = messages.SCORE if version.flat is None else version.flat.name
         metadata = messages.metadata_request(name=version.name, version={"value": version.version})
-        request, output = messages.score_request(version, inputs)
+        calls = [(*messages.score_request(version, part), part.rows) for _, part in pieces(inputs, version)]
 
         async def show(channel: Channel) -> Shown:
             spec = None
@@ -146,8 +149,11 @@ class Control:
                 spec = messages.read_spec(reply, version)
             reply = await channel.call("GetModelMetadata", metadata, self._timeout_s)
             signature = messages.read_signature(reply, version, name)
-            reply = await channel.call("Predict", request, self._timeout_s)
-            return Shown(spec, signature, messages.read_scores(reply, output, inputs.rows).usable())
+            scores = []
+            for request, output, rows in calls:
+                reply = await channel.call("Predict", request, self._timeout_s)
+                scores.append(messages.read_scores(reply, output, rows).usable())
+            return Shown(spec, signature, np.concatenate(scores))
 
         return await self._ask_all(version.name, show)
 
@@ -159,9 +165,10 @@ class Control:
         Raises:
             BadReplyError, PredictError: as `Predictor.score`, if on each server more calls fail than succeed.
         """
-        calls: list[tuple[Any, str, int]] = []
+        calls: list[tuple[Any, ScoreOutput, int]] = []
         for inputs in requests:
-            calls.append((*messages.score_request(version, inputs), inputs.rows))
+            _, part = pieces(inputs, version)[0]
+            calls.append((*messages.score_request(version, part), part.rows))
             await asyncio.sleep(0)  # encoding them in one turn would delay the records in flight
         until = self._servers.clock() + self._timeout_s
 

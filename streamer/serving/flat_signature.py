@@ -1,39 +1,63 @@
 """Inputs for the flat signature of a foreign model, from encoded rows. Pure."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from streamer.errors import SpecError
-from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout
-from streamer.features.side import replacement
-from streamer.features.spec import FlatServing
-from streamer.types import F64, I32, BatchInputs, SignatureInfo, Tensor, TensorInfo
+from streamer.features.flat_serving import FlatServing
+from streamer.features.layout import GROUPS, FloatColumn, IdColumns, Layout, RawColumns
+from streamer.features.raw_kinds import Text
+from streamer.serving.flat_inputs import (
+    Reader,
+    constant_array,
+    example_reader,
+    id_reader,
+    missing_number,
+    number_as,
+    number_reader,
+    text_reader,
+)
+from streamer.serving.outputs import SCORE_DTYPES
+from streamer.types import BatchInputs, ScoreOutput, SignatureInfo, Tensor, TensorInfo
 
-_Column = IdColumns | FloatColumn
-_Dtype = np.dtype[np.int32] | np.dtype[np.int64] | np.dtype[np.float32]
+_Column = IdColumns | FloatColumn | RawColumns
+_Dtype = np.dtype[np.generic]
 _DTYPES: Mapping[str, _Dtype] = {
     "int32": np.dtype(np.int32),
     "int64": np.dtype(np.int64),
     "float32": np.dtype(np.float32),
+    "float64": np.dtype(np.float64),
+    "string": np.dtype(np.object_),
 }
+_OF_CONSTANTS = {**_DTYPES, "bool": np.dtype(np.bool_)}
+_MAX_FIXED_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class _Input:
     """One input of the signature: the columns of its features, [n, k], or [n] for a vector."""
 
-    name: str
     dtype: _Dtype
     is_vector: bool
-    columns: tuple[Callable[[BatchInputs], Tensor], ...]
+    columns: tuple[Reader, ...]
 
     def array(self, batch: BatchInputs) -> Tensor:
         array = np.concatenate([column(batch) for column in self.columns], axis=1, dtype=self.dtype)
         return array[:, 0] if self.is_vector else array
+
+
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """An input with one value; `shape` has -1 for the number of rows."""
+
+    value: Tensor
+    shape: tuple[int, ...]
+
+    def of(self, rows: int) -> Tensor:
+        return np.broadcast_to(self.value, [rows if size < 0 else size for size in self.shape])
 
 
 class FlatSignature:
@@ -45,104 +69,148 @@ class FlatSignature:
     - A multi-valued feature, or a cross with one: for each value the bucket number from 1; 0 is padding.
     - A numeric feature: the request's number, rounded for an integer input. A number that the input's dtype cannot hold
       counts as missing, and in `out_of_range` by the name of its feature.
+    - A raw feature: its text, number or numbers.
+    - Serialized Examples, and constants.
+
+    If an input has a fixed first size, a smaller batch is padded by its last row, and `output` has this size.
     """
 
     def __init__(
         self, layout: Layout, serving: FlatServing, found: SignatureInfo, out_of_range: Counter[str] | None = None
     ) -> None:
-        """Raises SpecError if the spec's inputs or its output do not fit the signature `found`."""
-        counter = Counter[str]() if out_of_range is None else out_of_range
-        columns: dict[str, _Column] = {c.feature.name: c for group in GROUPS for c in layout.ids[group]}
-        columns |= {c.feature.name: c for group in GROUPS for c in layout.floats[group]}
+        """Raises SpecError, a line for each input or output that does not fit the signature `found`."""
+        self._counter = Counter[str]() if out_of_range is None else out_of_range
+        self._layout = layout
+        groups = [
+            columns for group in GROUPS for columns in (layout.ids[group], layout.floats[group], layout.raw[group])
+        ]
+        self._columns: dict[str, _Column] = {c.feature.name: c for columns in groups for c in columns}
         self.name = serving.signature
-        self.output = serving.output
-        if set(serving.inputs) != set(found.inputs):
-            raise SpecError(f"serving.inputs: {sorted(serving.inputs)}, but the model takes {sorted(found.inputs)}")
-        if serving.output not in found.outputs:
-            raise SpecError(f"serving.output: {serving.output!r}, but the model returns {sorted(found.outputs)}")
-        self._inputs = tuple(
-            _input(name, tuple(columns[feature] for feature in features), found.inputs[name], layout, counter)
-            for name, features in serving.inputs.items()
-        )
+        self._inputs: dict[str, _Input | _Constant] = {}
+        self._sizes: dict[str, int] = {}
+        wrong = [*self._compared(serving, found)]
+        for name in serving.inputs:
+            if name in found.inputs:
+                try:
+                    self._inputs[name] = self._input(name, serving, found.inputs[name])
+                except SpecError as error:
+                    wrong.append(str(error))
+        rows = next(iter(self._sizes.values()), None)
+        if len(set(self._sizes.values())) > 1:
+            wrong.append(f"serving.inputs: the model takes different numbers of rows, {self._sizes}")
+        self.output = serving.scores._replace(padded_rows=rows)
+        if (info := found.outputs.get(self.output.name)) is not None:
+            self.output = self.output._replace(dtype=info.dtype)
+            wrong += _wrong_output(self.output, info)
+        if wrong:
+            raise SpecError("\n".join(wrong))
 
     def tensors(self, batch: BatchInputs) -> dict[str, Tensor]:
-        """The inputs of n rows by name, [n] or [n, k], in the dtypes of the signature."""
-        return {entry.name: entry.array(batch) for entry in self._inputs}
+        """The inputs of n rows by name, in the dtypes and shapes of the signature."""
+        rows = self.output.padded_rows or batch.rows
+        return {
+            name: entry.of(rows) if isinstance(entry, _Constant) else _padded(entry.array(batch), rows)
+            for name, entry in self._inputs.items()
+        }
+
+    @staticmethod
+    def _compared(serving: FlatServing, found: SignatureInfo) -> Iterable[str]:
+        """A line for each input or output that is only in the spec or only in the signature."""
+        for name in serving.inputs.keys() - found.inputs.keys():
+            yield f"serving.inputs.{name}: no such input, but the model takes {_listed(found.inputs)}"
+        for name in found.inputs.keys() - serving.inputs.keys() - found.defaults:
+            yield f"serving.inputs.{name}: absent, but the model takes {_shown(found.inputs[name])}"
+        if serving.scores.name not in found.outputs:
+            yield f"serving.output: {serving.scores.name!r}, but the model returns {_listed(found.outputs)}"
+
+    def _input(self, name: str, serving: FlatServing, info: TensorInfo) -> _Input | _Constant:
+        where = f"serving.inputs.{name}"
+        if name in serving.constants:
+            return _constant(where, serving.constants[name], info)
+        if info.dtype not in _DTYPES:
+            raise SpecError(f"{where}: the model takes {_shown(info)}; supported are {', '.join(_DTYPES)}")
+        is_vector = info.dims is not None and len(info.dims) == 1
+        if name in serving.examples:
+            if info.dtype != "string" or not self._fits(name, info, 1):
+                raise SpecError(f"{where}: Examples, but the model takes {_shown(info)}")
+            return _Input(_DTYPES["string"], is_vector, (example_reader(name, self._layout),))
+        columns = [self._columns[feature] for feature in serving.columns[name]]
+        width = sum(1 if isinstance(c, FloatColumn) else c.width for c in columns)
+        if not self._fits(name, info, width):
+            advice = f"; export it with [n] or [n, {width}]" if info.dims is None else ""
+            raise SpecError(f"{where}: {width} columns, but the model takes {_shown(info)}{advice}")
+        return _Input(_DTYPES[info.dtype], is_vector, tuple(self._reader(where, c, info) for c in columns))
+
+    def _fits(self, name: str, info: TensorInfo, width: int) -> bool:
+        """Whether an input takes rows of `width` columns; notes a fixed number of rows."""
+        if (
+            not info.dims
+            or not -1 <= info.dims[0] <= _MAX_FIXED_ROWS
+            or not info.dims[0]
+            or (width != 1 if len(info.dims) == 1 else len(info.dims) != 2)
+        ):
+            return False
+        if len(info.dims) == 2 and info.dims[1] not in (-1, width):
+            return False
+        if info.dims[0] > 0:
+            self._sizes[name] = info.dims[0]
+        return True
+
+    def _reader(self, where: str, at: _Column, info: TensorInfo) -> Reader:
+        feature, dtype = at.feature, _DTYPES[info.dtype]
+        if (dtype.kind == "O") != isinstance(feature, Text) or (dtype.kind == "f" and isinstance(at, IdColumns)):
+            raise SpecError(f"{where}: {feature.name!r} is {feature.kind}, but the model takes {_shown(info)}")
+        if isinstance(at, IdColumns):
+            return id_reader(at, padded=self._layout.spec.is_padded(at.feature))
+        if isinstance(at, RawColumns) and isinstance(feature, Text):
+            return text_reader(at)
+        number = missing_number(at)
+        try:
+            number_as(number, dtype)
+        except OverflowError:
+            detail = f"{number:g}, the value of a missing {feature.name!r}, is no {info.dtype}"
+            raise SpecError(f"{where}: {detail}") from None
+        return number_reader(at, self._layout, dtype, self._counter)
 
 
-def _input(
-    name: str, columns: tuple[_Column, ...], info: TensorInfo, layout: Layout, out_of_range: Counter[str]
-) -> _Input:
-    where = f"serving.inputs.{name}"
-    if info.dtype not in _DTYPES:
-        raise SpecError(f"{where}: the model takes {info.dtype}; supported are int32, int64 and float32")
-    width = sum(c.width if isinstance(c, IdColumns) else 1 for c in columns)
-    if info.dims is None:
-        raise SpecError(f"{where}: {width} columns, but the model takes any rank; export it with [n] or [n, {width}]")
-    is_vector = len(info.dims) == 1
-    fits = width == 1 if is_vector else len(info.dims) == 2 and info.dims[1] in (-1, width)
-    if not fits or info.dims[0] != -1:
-        raise SpecError(f"{where}: {width} columns, but the model takes shape {list(info.dims)}")
-    not_numeric = [c.feature.name for c in columns if isinstance(c, IdColumns)]
-    if info.dtype == "float32" and not_numeric:
-        raise SpecError(f"{where}: {not_numeric[0]!r} is not a numeric feature, but the model takes float32")
-    dtype = _DTYPES[info.dtype]
-    for column in columns:
-        if isinstance(column, FloatColumn) and not _converted(_row(replacement(column.feature)), dtype)[1].all():
-            number = replacement(column.feature)
-            raise SpecError(f"{where}: {number:g}, the value of a missing {column.feature.name!r}, is no {info.dtype}")
-    read = tuple(
-        _ids(c, padded=layout.spec.is_padded(c.feature))
-        if isinstance(c, IdColumns)
-        else _number(c, layout.float_width(c.group), dtype, out_of_range)
-        for c in columns
-    )
-    return _Input(name, dtype, is_vector, read)
+def _constant(where: str, value: object, info: TensorInfo) -> _Constant:
+    dtype = _OF_CONSTANTS.get(info.dtype)
+    array = None if dtype is None else constant_array(value, dtype)
+    if array is not None:
+        found = _Constant(array, array.shape if info.dims is None else info.dims)
+        try:
+            np.broadcast_to(array, [2 if size < 0 else size for size in found.shape])
+        except ValueError:
+            pass
+        else:
+            return found
+    raise SpecError(f"{where}: the constant {value!r}, but the model takes {_shown(info)}")
 
 
-def _ids(at: IdColumns, *, padded: bool) -> Callable[[BatchInputs], I32]:
-    """A function that reads a feature's bucket numbers, from 0, or from 1 if 0 is padding."""
-    first = np.int32(at.offset - padded)
-    columns = slice(at.start, at.start + at.width)
-
-    def read(batch: BatchInputs) -> I32:
-        ids = {"request": batch.request_ids, "candidate": batch.candidate_ids, "pair": batch.pair_ids}[at.group]
-        rows = ids[batch.row_to_request] if at.group == "request" else ids
-        buckets: I32 = np.maximum(rows[:, columns] - first, np.int32(0))
-        return buckets
-
-    return read
-
-
-def _number(at: FloatColumn, width: int, dtype: _Dtype, out_of_range: Counter[str]) -> Callable[[BatchInputs], Tensor]:
-    """A function that reads a numeric feature in the units of the request."""
-    missing, _ = _converted(_row(replacement(at.feature)), dtype)
-
-    def read(batch: BatchInputs) -> Tensor:
-        numbers = batch.request_numbers if at.group == "request" else batch.candidate_numbers
-        assert numbers is not None, "the encoder of a spec with `serving` gives them"
-        values, fits = _converted(numbers[:, [at.start, width + at.start]], dtype)
-        if not fits.all():
-            out_of_range[at.feature.name] += int((~fits).sum())
-            values = np.where(fits, values, missing)
-        return (values[batch.row_to_request] if at.group == "request" else values)[:, None]
-
-    return read
+def _wrong_output(output: ScoreOutput, info: TensorInfo) -> Iterable[str]:
+    where = f"serving.output: {output.name!r}: the model returns {_shown(info)}"
+    classes = None if info.dims is None or len(info.dims) != 2 else info.dims[1]
+    if info.dtype not in SCORE_DTYPES:
+        yield f"{where}; scores are {', '.join(SCORE_DTYPES)}"
+    elif info.dims is not None and len(info.dims) not in (1, 2):
+        yield f"{where}; scores are [n], [n, 1] or [n, classes]"
+    elif output.column is None and classes is not None and classes > 1:
+        yield f"{where}; give `column`, the number of the class of a click, from 0"
+    elif output.column is not None and info.dims is not None and (classes is None or -1 < classes <= output.column):
+        yield f"{where}; column: {output.column} is too high"
+    elif output.column is None and output.activation == "softmax":
+        yield f"{where}; softmax needs `column`, the number of the class of a click, from 0"
 
 
-def _row(number: float) -> F64:
-    return np.array([[number, 0.0]])
+def _padded(array: Tensor, rows: int) -> Tensor:
+    if rows == len(array):
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])
 
 
-def _converted(numbers: F64, dtype: _Dtype) -> tuple[Tensor, npt.NDArray[np.bool_]]:
-    """Numbers and their rests, float64 [n, 2], as [n] of `dtype`, and which of them it can hold."""
-    values, rests = numbers[:, 0], numbers[:, 1]
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            found = values.astype(dtype)
-        return found, np.isfinite(found)
-    rounded = np.rint(values)
-    high = 2.0 ** (8 * dtype.itemsize - 1)
-    fits = (rounded >= -high) & (rounded < high)
-    whole = np.where(fits, rounded, 0.0).astype(dtype)
-    return whole + np.where(fits, rests, 0.0).astype(dtype), fits
+def _shown(info: TensorInfo) -> str:
+    return f"{info.dtype}, any shape" if info.dims is None else f"{info.dtype}, shape {list(info.dims)}"
+
+
+def _listed(infos: Mapping[str, TensorInfo]) -> str:
+    return "; ".join(f"{name}: {_shown(info)}" for name, info in sorted(infos.items())) or "none"

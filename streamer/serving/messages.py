@@ -1,6 +1,5 @@
 """TensorFlow Serving's messages: builds requests, reads scores and specs from replies. Pure."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,33 +8,36 @@ from google.protobuf.message import DecodeError
 
 from streamer.diagnosis.facts import VersionState
 from streamer.errors import BadReplyError
+from streamer.serving.outputs import output_values, probabilities
 from streamer.serving.protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, types_pb2
-from streamer.types import F32, BatchInputs, ModelVersion, SignatureInfo, Tensor, TensorInfo
+from streamer.types import F32, BatchInputs, ModelVersion, ScoreOutput, SignatureInfo, Tensor, TensorInfo
 
 SCORE, SPEC = "score", "feature_spec"
 _INPUTS = ("request_ids", "request_floats", "candidate_ids", "candidate_floats", "pair_ids", "row_to_request")
-_OUTPUT = "ctr"
-_FLOAT = types_pb2.DT_FLOAT
-_MAX_DIMS = 8
+OUTPUT = ScoreOutput("ctr")
+"""The output of the `score` signature."""
 INVALID = ("nan", "infinite", "out_of_range")
 """The reasons for which a score is not valid."""
 _MAX_SPEC_BYTES = 8 * 2**20
 UNNAMED = ""
 """The only output in a reply of REST, which does not name it."""
 DTYPES = {
-    np.dtype(np.float32): _FLOAT,
+    np.dtype(np.float32): types_pb2.DT_FLOAT,
     np.dtype(np.int32): types_pb2.DT_INT32,
     np.dtype(np.int64): types_pb2.DT_INT64,
+    np.dtype(np.float64): types_pb2.DT_DOUBLE,
+    np.dtype(np.bool_): types_pb2.DT_BOOL,
+    np.dtype(np.object_): types_pb2.DT_STRING,
 }
 
 
-def score_request(version: ModelVersion, inputs: BatchInputs) -> tuple[Any, str]:
-    """The Predict request for a batch, and the name of the output that holds the scores."""
+def score_request(version: ModelVersion, inputs: BatchInputs) -> tuple[Any, ScoreOutput]:
+    """The Predict request for a batch, and the output that holds the scores."""
     if version.flat is not None:
         return predict_request(version, version.flat.name, version.flat.tensors(inputs)), version.flat.output
     arrays = {name: getattr(inputs, name) for name in _INPUTS}
     # The signature has no inputs of width 0.
-    return predict_request(version, SCORE, {n: a for n, a in arrays.items() if a.ndim == 1 or a.shape[1]}), _OUTPUT
+    return predict_request(version, SCORE, {n: a for n, a in arrays.items() if a.ndim == 1 or a.shape[1]}), OUTPUT
 
 
 def predict_request(version: ModelVersion, signature: str, arrays: Mapping[str, Tensor]) -> Any:
@@ -47,9 +49,13 @@ def predict_request(version: ModelVersion, signature: str, arrays: Mapping[str, 
     for name, array in arrays.items():
         tensor = request.inputs[name]
         tensor.dtype = DTYPES[array.dtype]
+        tensor.tensor_shape.SetInParent()  # a scalar has no sizes
         for size in array.shape:
             tensor.tensor_shape.dim.add().size = size
-        tensor.tensor_content = array.tobytes()
+        if array.dtype.kind == "O":
+            tensor.string_val.extend(array.ravel().tolist())
+        else:
+            tensor.tensor_content = array.tobytes()
     return request
 
 
@@ -77,7 +83,7 @@ class Scores(NamedTuple):
         return self.ctr
 
 
-def read_scores(reply: Any, output: str, rows: int) -> Scores:
+def read_scores(reply: Any, output: ScoreOutput, rows: int) -> Scores:
     """The scores in a Predict reply.
 
     A row can have no valid score because of its own values: the other rows keep theirs.
@@ -85,18 +91,7 @@ def read_scores(reply: Any, output: str, rows: int) -> Scores:
     Raises:
         BadReplyError: the number or the dtype of the scores is wrong.
     """
-    tensor = _output(reply, output)
-    if tensor.dtype != _FLOAT:
-        raise BadReplyError("INVALID_REPLY", f"output {output!r}: expected float32, got dtype {tensor.dtype}")
-    content = tensor.tensor_content
-    if len(content) % 4:
-        raise BadReplyError("INVALID_REPLY", f"output {output!r}: expected {rows} scores, got {len(content)} bytes")
-    # Without --enable_serialization_as_tensor_content TensorFlow Serving writes float_val.
-    ctr = np.frombuffer(content, dtype=np.float32) if content else np.array(tensor.float_val, dtype=np.float32)
-    shape = [dim.size for dim in tensor.tensor_shape.dim]
-    if math.prod(shape) != rows or len(ctr) != rows:
-        detail = f"expected {rows} scores, got {len(ctr)} of shape {shape[:_MAX_DIMS]}"
-        raise BadReplyError("INVALID_REPLY", f"output {output!r}: {detail}")
+    ctr = probabilities(output_values(_output(reply, output.name), output, rows), output, rows)
     # A NaN fails this condition too.
     if ctr.min(initial=0.0) >= 0.0 and ctr.max(initial=0.0) <= 1.0:
         return Scores(ctr, {})
@@ -135,9 +130,11 @@ def read_signature(reply: Any, version: ModelVersion, name: str) -> SignatureInf
     except DecodeError:
         raise BadReplyError("INVALID_REPLY", f"{version}: its signatures cannot be decoded") from None
     if name not in signatures.signature_def:
-        raise BadReplyError("FAILED_PRECONDITION", f"{version} has no signature {name!r}")
+        names = ", ".join(sorted(signatures.signature_def)) or "none"
+        raise BadReplyError("FAILED_PRECONDITION", f"{version} has no signature {name!r}, but {names}")
     found = signatures.signature_def[name]
-    return SignatureInfo(*({n: _tensor_info(t) for n, t in side.items()} for side in (found.inputs, found.outputs)))
+    inputs, outputs = ({n: _tensor_info(t) for n, t in side.items()} for side in (found.inputs, found.outputs))
+    return SignatureInfo(inputs, outputs, frozenset(found.defaults))
 
 
 def read_states(reply: Any) -> list[VersionState]:
@@ -173,4 +170,4 @@ def _tensor_info(found: Any) -> TensorInfo:
     name = names[found.dtype].name.removeprefix("DT_").lower() if found.dtype in names else f"dtype {found.dtype}"
     shape = found.tensor_shape
     dims = None if shape.unknown_rank else tuple(dim.size for dim in shape.dim)
-    return TensorInfo({"float": "float32"}.get(name, name), dims)
+    return TensorInfo({"float": "float32", "double": "float64", "half": "float16"}.get(name, name), dims)

@@ -14,10 +14,12 @@ from streamer.metrics import Metrics
 from streamer.serving.control import Control
 from streamer.serving.messages import read_scores, score_request
 from streamer.serving.servers import Servers
-from streamer.serving.splitting import halves
+from streamer.serving.splitting import Part, halves, pieces
 from streamer.settings.sections import PredictorSettings
-from streamer.types import F32, BatchInputs, ModelVersion
+from streamer.types import F32, BatchInputs, ModelVersion, ScoreOutput
 
+# Concurrent calls for one batch, if the model takes fewer rows than the batch has.
+_PARALLEL_PIECES = 4
 # From this share of scores that are not valid on, a reply counts as a failure; its valid scores are used all the same.
 _BROKEN_SHARE = 0.5
 _REQUESTS_FAULT = frozenset({"INVALID_ARGUMENT", "OUT_OF_RANGE"})
@@ -55,7 +57,8 @@ class Predictor:
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
         """Scores n rows within `seconds`.
 
-        A request that the model rejects does not fail the others of its batch.
+        A request that the model rejects does not fail the others of its batch. A model that takes a fixed number of
+        rows gets the batch in several calls.
 
         Returns:
             Click probabilities, float32 [n], all in [0, 1] or NaN: the model has no valid score for that row.
@@ -66,6 +69,32 @@ class Predictor:
             PredictError: the servers are unreachable, overloaded or too slow, or every circuit is open.
         """
         deadline = self._clock() + seconds
+        parts = pieces(inputs, version)
+        if len(parts) == 1:
+            return await self._score_piece(version, inputs, deadline)
+        return await self._score_pieces(version, inputs.rows, parts, deadline)
+
+    async def _score_pieces(self, version: ModelVersion, rows: int, parts: Sequence[Part], deadline: float) -> F32:
+        """Scores a batch in parts; a part that fails has no scores. Raises if all of them fail."""
+        ctr, failures = np.full(rows, np.nan, dtype=np.float32), list[PredictError]()
+        left = iter(parts)
+
+        async def score_some() -> None:
+            for at, part in left:
+                try:
+                    ctr[at] = await self._score_piece(version, part, deadline)
+                except PredictError as error:
+                    failures.append(error)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_PARALLEL_PIECES, len(parts))):
+                group.create_task(score_some())
+        if len(failures) == len(parts):
+            raise failures[0]
+        return ctr
+
+    async def _score_piece(self, version: ModelVersion, inputs: BatchInputs, deadline: float) -> F32:
+        """Scores rows that the model takes in one call."""
         try:
             return await self._score(version, inputs, deadline)
         except PredictError as error:
@@ -82,7 +111,7 @@ class Predictor:
             raise rejection
         self._metrics.predict_retries.inc(2)
         parts = halves(inputs)
-        calls = (self.score(version, part, deadline - self._clock()) for _, part in parts)
+        calls = (self._score_piece(version, part, deadline) for _, part in parts)
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         ctr = np.full(inputs.rows, np.nan, dtype=np.float32)
         for (rows, part), outcome in zip(parts, outcomes, strict=True):
@@ -137,7 +166,7 @@ class Predictor:
         )
 
     async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
-        """Scores n rows in one call, without a retry and without an effect on circuits.
+        """Scores n rows without a retry and without an effect on circuits.
 
         Raises:
             PredictError: as `score` does.
@@ -145,16 +174,20 @@ class Predictor:
         address = self._servers.replicas.pick(version, self._clock())
         if address is None:
             raise PredictError("UNAVAILABLE", f"the circuit of every server is open for {version}")
-        request, output = score_request(version, inputs)
-        reply = await self._servers.channels[address].call("Predict", request, seconds)
-        return read_scores(reply, output, inputs.rows).usable()
+        deadline = self._clock() + seconds
+        scores = []
+        for _, part in pieces(inputs, version):
+            request, output = score_request(version, part)
+            reply = await self._servers.channels[address].call("Predict", request, deadline - self._clock())
+            scores.append(read_scores(reply, output, part.rows).usable())
+        return np.concatenate(scores)
 
     async def close(self) -> None:
         """Closes the channels and cancels active calls."""
         await self._servers.close()
 
     async def _call(
-        self, version: ModelVersion, address: str, request: Any, output: str, *, rows: int, seconds: float
+        self, version: ModelVersion, address: str, request: Any, output: ScoreOutput, *, rows: int, seconds: float
     ) -> F32:
         """Calls one server once and records the outcome for its circuit and its mean latency."""
         servers = self._servers

@@ -1,26 +1,52 @@
-"""Splits a batch by its requests, to find the one that the model rejects. Pure."""
+"""Splits a batch into parts. Pure."""
+
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from streamer.types import BatchInputs
+from streamer.types import BatchInputs, ModelVersion
+
+Part = tuple[npt.NDArray[np.intp], BatchInputs]
+"""Positions of rows in the whole batch, and their inputs."""
 
 
-def halves(inputs: BatchInputs) -> list[tuple[npt.NDArray[np.intp], BatchInputs]]:
-    """The halves of a batch of two or more requests: positions of the rows, and inputs."""
+def halves(inputs: BatchInputs) -> list[Part]:
+    """The halves of a batch of two or more requests, to find the one that is rejected."""
     middle = len(inputs.request_ids) // 2
-    found = []
-    for first, last in ((0, middle), (middle, len(inputs.request_ids))):
-        rows = np.flatnonzero((inputs.row_to_request >= first) & (inputs.row_to_request < last))
-        part = BatchInputs(
-            request_ids=inputs.request_ids[first:last],
-            request_floats=inputs.request_floats[first:last],
-            candidate_ids=inputs.candidate_ids[rows],
-            candidate_floats=inputs.candidate_floats[rows],
-            pair_ids=inputs.pair_ids[rows],
-            row_to_request=inputs.row_to_request[rows] - np.int32(first),
-            request_numbers=None if inputs.request_numbers is None else inputs.request_numbers[first:last],
-            candidate_numbers=None if inputs.candidate_numbers is None else inputs.candidate_numbers[rows],
-        )
-        found.append((rows, part))
-    return found
+    return [_part(inputs, first, last) for first, last in ((0, middle), (middle, len(inputs.request_ids)))]
+
+
+def pieces(inputs: BatchInputs, version: ModelVersion) -> list[Part]:
+    """The whole batch, or parts of it for a version that takes a fixed number of rows."""
+    fixed = None if version.flat is None else version.flat.output.padded_rows
+    if fixed is None or inputs.rows <= fixed:
+        return [(np.arange(inputs.rows), inputs)]
+    starts = range(0, inputs.rows, fixed)
+    return [_rows(inputs, np.arange(start, min(start + fixed, inputs.rows))) for start in starts]
+
+
+def _part(inputs: BatchInputs, first: int, last: int) -> Part:
+    """The requests from `first` to before `last`."""
+    rows = np.flatnonzero((inputs.row_to_request >= first) & (inputs.row_to_request < last))
+    return _taken(inputs, rows, np.arange(first, last), inputs.row_to_request[rows] - np.int32(first))
+
+
+def _rows(inputs: BatchInputs, rows: npt.NDArray[np.intp]) -> Part:
+    requests, row_to_request = np.unique(inputs.row_to_request[rows], return_inverse=True)
+    return _taken(inputs, rows, requests, row_to_request.astype(np.int32))
+
+
+def _taken(
+    inputs: BatchInputs,
+    rows: npt.NDArray[np.intp],
+    requests: npt.NDArray[np.integer],
+    row_to_request: npt.NDArray[np.int32],
+) -> Part:
+    found = {f.name: getattr(inputs, f.name) for f in fields(inputs) if f.name != "row_to_request"}
+    taken: dict[str, Any] = {
+        name: None if matrix is None else matrix[requests if name.startswith("request_") else rows]
+        for name, matrix in found.items()
+    }
+    return rows, BatchInputs(row_to_request=row_to_request, **taken)

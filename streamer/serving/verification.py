@@ -44,7 +44,7 @@ async def verify(servers: DescribesVersions, settings: Settings, version: ModelV
         try:
             version = replace(version, flat=FlatSignature(encoder.layout, spec.serving, found, encoder.out_of_range))
         except SpecError as error:
-            raise SpecError(f"{path or version}: {error}") from error
+            raise SpecError("\n".join(f"{path or version}: {line}" for line in str(error).splitlines())) from error
     codec = Codec(settings.codec, spec.request, spec.document_keys, spec.containers, spec.deadline_margin_ms)
     return PreparedVersion(version, codec, encoder)
 

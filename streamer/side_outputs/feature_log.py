@@ -41,7 +41,9 @@ class FeatureLog:
 
 def _size(encoded: EncodedRequest) -> int:
     values = (getattr(encoded, field.name) for field in fields(encoded))
-    return sum(v.nbytes for v in values if isinstance(v, np.ndarray)) + sum(map(sys.getsizeof, encoded.ad_ids))
+    texts = (t for t in (encoded.request_texts, encoded.candidate_texts) if t is not None)
+    objects = (*encoded.ad_ids, *(text for some in texts for text in some.ravel().tolist()))
+    return sum(v.nbytes for v in values if isinstance(v, np.ndarray)) + sum(map(sys.getsizeof, objects))
 
 
 def is_sampled(request_id: str, share: float) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sandbox.model_server.simulated import Fault, SimulatedServer, calls_of, set_fault
 from streamer.errors import PredictError, VersionGoneError
 from streamer.features import Layout
-from streamer.serving.messages import read_scores, score_request
+from streamer.serving.messages import OUTPUT, read_scores, score_request
 from streamer.serving.predictor import Predictor
 from streamer.settings.sections import PredictorSettings
 from streamer.testing.virtual_loop import virtual
@@ -144,7 +144,7 @@ async def test_half_of_the_scores_can_be_nan() -> None:
     simulated = SimulatedServer(SPEC, fixed_s=0.0, per_row_s=0.0)
     simulated.fault = "nan"
     reply = await simulated.predict(score_request(V, inputs(5))[0], cast(Any, Context()))
-    assert read_scores(reply, "ctr", 5).invalid == {"nan": 3}
+    assert read_scores(reply, OUTPUT, 5).invalid == {"nan": 3}
 
 
 async def test_another_signature_is_rejected() -> None:

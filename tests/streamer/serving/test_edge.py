@@ -127,7 +127,7 @@ TENSORS = st.builds(
 def test_a_well_formed_reply_gives_scores_or_is_bad(outputs: dict[str, Any]) -> None:
     reply = predict_pb2.PredictResponse(outputs=outputs)
     try:
-        found = messages.read_scores(reply, "ctr", ROWS)
+        found = messages.read_scores(reply, messages.OUTPUT, ROWS)
     except BadReplyError:
         pass
     else:
@@ -146,9 +146,9 @@ def test_each_row_keeps_its_score_or_has_none(ctr: list[float]) -> None:
     valid = (values >= 0) & (values <= 1)
     if not valid.any():
         with pytest.raises(BadReplyError, match="no score is in"):
-            messages.read_scores(scores_reply(values), "ctr", ROWS).usable()
+            messages.read_scores(scores_reply(values), messages.OUTPUT, ROWS).usable()
         return
-    found = messages.read_scores(scores_reply(values), "ctr", ROWS)
+    found = messages.read_scores(scores_reply(values), messages.OUTPUT, ROWS)
     assert np.array_equal(found.usable()[valid], values[valid])
     assert np.isnan(found.ctr[~valid]).all()
     assert sum(found.invalid.values()) == int((~valid).sum())

@@ -15,7 +15,8 @@ from streamer.errors import SpecError
 from streamer.features import Encoder, FeatureSpec
 from streamer.scoring.batching import BatchQueue, Ticket
 from streamer.serving.flat_signature import FlatSignature
-from streamer.serving.splitting import halves
+from streamer.serving.messages import predict_request
+from streamer.serving.splitting import halves, pieces
 from streamer.settings.sections import BatchingSettings
 from streamer.types import BatchInputs, BidRequest, EncodedRequest, ModelVersion, SignatureInfo, TensorInfo
 from tests.streamer.specs import documents
@@ -261,10 +262,22 @@ def test_a_default_that_the_input_cannot_hold_is_named() -> None:
 @pytest.mark.parametrize(
     ("found", "serving", "message"),
     [
-        (with_input(more=TensorInfo("int32", (-1,))), {}, "serving.inputs: .*, but the model takes .*more"),
+        (
+            with_input(more=TensorInfo("int32", (-1,))),
+            {},
+            r"inputs.more: absent, but the model takes int32, shape \[-1\]$",
+        ),
         (FOUND, {"output": "ctr"}, "serving.output: 'ctr', but the model returns .*probability"),
-        (with_input(ad=TensorInfo("string", (-1,))), {}, "serving.inputs.ad: the model takes string"),
-        (with_input(ad=TensorInfo("float32", (-1,))), {}, "serving.inputs.ad: 'ad' is not a numeric feature"),
+        (
+            with_input(ad=TensorInfo("string", (-1,))),
+            {},
+            r"inputs.ad: 'ad' is categorical, but the model takes string, shape \[-1\]$",
+        ),
+        (
+            with_input(ad=TensorInfo("float32", (-1,))),
+            {},
+            "inputs.ad: 'ad' is categorical, but the model takes float32",
+        ),
         (with_input(person=TensorInfo("int64", (-1, 3))), {}, r"serving.inputs.person: 2 columns, .* shape \[-1, 3\]"),
         (with_input(person=TensorInfo("int64", (-1,))), {}, r"serving.inputs.person: 2 columns, .* shape \[-1\]"),
         (with_input(person=TensorInfo("int64", (-1, 2, 1))), {}, "serving.inputs.person: 2 columns"),
@@ -284,3 +297,180 @@ def test_reading_the_spec_names_an_input_of_an_unknown_feature() -> None:
 
 def test_the_flat_signature_does_not_change_the_spec_hash() -> None:
     assert spec().hash == spec(output="other").hash
+
+
+# Raw features, Examples, constants, fixed sizes
+
+
+RAW: list[dict[str, object]] = [
+    {"name": "name", "path": "user.name", "side": "user", "kind": "text", "default": "?"},
+    {"name": "tags", "path": "tags", "side": "candidate", "kind": "text", "max_values": 2},
+    {"name": "item", "path": "item", "side": "candidate", "kind": "integer", "default": -1},
+    {"name": "seen", "path": "user.seen", "side": "user", "kind": "integer", "max_values": 2},
+    {"name": "age", "path": "user.age", "side": "user", "kind": "numeric", "deep": True},
+]
+
+
+def raw_encoder(**inputs: object) -> Encoder:
+    serving = {"output": "p", "inputs": inputs}
+    return Encoder(
+        FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": RAW[: 4 + ("age" in str(inputs))],
+                                  "serving": serving})
+    )  # fmt: skip
+
+
+def flat_of(
+    encoder: Encoder,
+    infos: dict[str, TensorInfo],
+    output: TensorInfo | None = None,
+    defaults: frozenset[str] = frozenset(),
+) -> FlatSignature:
+    assert encoder.spec.serving is not None
+    outputs = {"p": TensorInfo("float32", (-1,)) if output is None else output}
+    found = SignatureInfo(infos, outputs, defaults)
+    return FlatSignature(encoder.layout, encoder.spec.serving, found, encoder.out_of_range)
+
+
+LISTS: dict[str, object] = {"name": ["name"], "tags": ["tags"], "ids": ["seen", "item"]}
+IN_LISTS = {
+    "name": TensorInfo("string", (-1, 1)),
+    "tags": TensorInfo("string", (-1, 2)),
+    "ids": TensorInfo("int64", (-1, 3)),
+}
+CANDIDATES = [b'{"ad_id":"a","tags":["x","y"],"item":9007199254740993}', b'{"ad_id":"b","tags":"z"}']
+
+
+def raw_batch(encoder: Encoder) -> BatchInputs:
+    user = {"user": {"name": "Ann", "seen": [7], "age": 30}}
+    return BatchInputs.whole(encoder.encode(BidRequest("r", user, 2, rows=CANDIDATES)))
+
+
+def test_texts_and_integers_are_in_the_inputs() -> None:
+    encoder = raw_encoder(**LISTS)
+    found = tensors(flat_of(encoder, IN_LISTS), raw_batch(encoder))
+    assert found["name"].tolist() == [[b"Ann"], [b"Ann"]]
+    assert found["tags"].tolist() == [[b"x", b"y"], [b"z", b""]]
+    assert found["ids"].tolist() == [[7, 0, 9007199254740993], [7, 0, -1]]
+    assert found["ids"].dtype == np.int64
+    narrow = flat_of(encoder, {**IN_LISTS, "ids": TensorInfo("int32", (-1, 3))})
+    assert tensors(narrow, raw_batch(encoder))["ids"].tolist() == [[7, 0, -1], [7, 0, -1]]
+    assert encoder.out_of_range == {"item": 1}
+
+
+def test_a_request_is_sent_once_for_equal_texts_only() -> None:
+    encoder = raw_encoder(**LISTS)
+    flat, queue = flat_of(encoder, IN_LISTS), BatchQueue(BatchingSettings())
+    names = ["Ann", "Bob", "Ann"]
+    for name in names:
+        request = encoder.encode(BidRequest("r", {"user": {"name": name}}, 2, rows=CANDIDATES))
+        queue.add(Ticket(ModelVersion("m", 1), request, np.arange(2), Deadline(9.0, 0.0), 0.0))
+    batch = queue.next_batch(0.0)
+    assert batch is not None
+    inputs = batch.inputs()
+    assert len(inputs.request_ids) == 2
+    found = tensors(flat, inputs)
+    assert found["name"][:, 0].tolist() == [name.encode() for name in names for _ in range(2)]
+    for rows, half in halves(inputs):
+        part = tensors(flat, half)
+        assert all(part[name].tolist() == found[name][rows].tolist() for name in found)
+
+
+def test_constants_and_inputs_with_defaults() -> None:
+    constants = {"training": {"constant": False}, "rate": {"constant": 0.5}, "mode": {"constant": "eval"},
+                 "pair": {"constant": [1, 2]}}  # fmt: skip
+    encoder = raw_encoder(**LISTS, **constants)
+    infos = {
+        **IN_LISTS, "training": TensorInfo("bool", ()), "rate": TensorInfo("float32", (-1, 1)),
+        "mode": TensorInfo("string", (1,)), "pair": TensorInfo("int32", (2,)), "more": TensorInfo("int8", None),
+    }  # fmt: skip
+    found = tensors(flat_of(encoder, infos, defaults=frozenset({"more"})), raw_batch(encoder))
+    assert found["training"].dtype == np.bool_
+    assert found["training"].tolist() is False
+    assert found["rate"].tolist() == [[0.5], [0.5]]
+    assert (found["mode"].tolist(), found["pair"].tolist()) == ([b"eval"], [1, 2])
+    assert "more" not in found
+
+
+def test_a_fixed_number_of_rows_is_padded_and_a_larger_batch_is_split() -> None:
+    encoder = raw_encoder(**LISTS, rate={"constant": 1.0})
+    fixed = {name: TensorInfo(info.dtype, (3, *(info.dims or ())[1:])) for name, info in IN_LISTS.items()}
+    flat = flat_of(encoder, {**fixed, "rate": TensorInfo("float64", (-1,))})
+    assert flat.output.padded_rows == 3
+    found = tensors(flat, raw_batch(encoder))
+    assert found["tags"].tolist() == [[b"x", b"y"], [b"z", b""], [b"z", b""]]
+    assert found["rate"].tolist() == [1, 1, 1]
+    rows = [CANDIDATES[i % 2] for i in range(7)]
+    whole = BatchInputs.whole(encoder.encode(BidRequest("r", {}, 7, rows=rows)))
+    parts = pieces(whole, ModelVersion("m", 1, flat))
+    assert [at.tolist() for at, _ in parts] == [[0, 1, 2], [3, 4, 5], [6]]
+    sent = [tensors(flat, part)["ids"].tolist()[: part.rows] for _, part in parts]
+    assert [row[2] for rows in sent for row in rows] == [9007199254740993, -1] * 3 + [9007199254740993]
+    assert pieces(whole, ModelVersion("m", 1))[0][1] is whole
+
+
+EXAMPLE: dict[str, object] = {"examples": {"example": {"n": "name", "t": "tags", "i": "item", "s": "seen", "a": "age"}}}
+
+
+@pytest.mark.parametrize("dims", [(-1,), (-1, 1)])
+def test_an_input_of_examples(dims: tuple[int, ...]) -> None:
+    encoder = raw_encoder(**EXAMPLE)
+    flat = flat_of(encoder, {"examples": TensorInfo("string", dims)})
+    found = tensors(flat, raw_batch(encoder))["examples"]
+    assert found.shape == (2, *dims[1:])
+    request = predict_request(ModelVersion("m", 1), "serving_default", {"examples": found})
+    first, second = request.inputs["examples"].string_val
+    assert b"Ann" in first
+    assert b"Ann" in second
+    assert b"x" in first
+    assert b"y" not in second
+
+
+@pytest.mark.parametrize(
+    ("inputs", "infos", "message"),
+    [
+        (LISTS, {**IN_LISTS, "tags": TensorInfo("string", (-1, 3))},
+         "serving.inputs.tags: 2 columns, but the model takes string, shape [-1, 3]"),
+        (LISTS, {**IN_LISTS, "ids": TensorInfo("string", (-1, 3))},
+         "serving.inputs.ids: 'seen' is integer, but the model takes string, shape [-1, 3]"),
+        (LISTS, {**IN_LISTS, "name": TensorInfo("int64", (-1,))},
+         "serving.inputs.name: 'name' is text, but the model takes int64, shape [-1]"),
+        (LISTS, {**IN_LISTS, "name": TensorInfo("string", ())},
+         "serving.inputs.name: 1 columns, but the model takes string, shape []"),
+        (LISTS, {**IN_LISTS, "name": TensorInfo("string", (5000, 1))},
+         "serving.inputs.name: 1 columns, but the model takes string, shape [5000, 1]"),
+        (LISTS, {**IN_LISTS, "name": TensorInfo("string", (1, 1)), "tags": TensorInfo("string", (2, 2))},
+         "serving.inputs: the model takes different numbers of rows, {'name': 1, 'tags': 2}"),
+        (EXAMPLE, {"examples": TensorInfo("int64", (-1,))},
+         "serving.inputs.examples: Examples, but the model takes int64, shape [-1]"),
+        ({**LISTS, "c": {"constant": 1.5}}, {**IN_LISTS, "c": TensorInfo("int64", ())},
+         "serving.inputs.c: the constant 1.5, but the model takes int64, shape []"),
+        ({**LISTS, "c": {"constant": 2**31}}, {**IN_LISTS, "c": TensorInfo("int32", ())},
+         "serving.inputs.c: the constant 2147483648, but the model takes int32, shape []"),
+        ({**LISTS, "c": {"constant": [1, 2]}}, {**IN_LISTS, "c": TensorInfo("int32", (3,))},
+         "serving.inputs.c: the constant (1, 2), but the model takes int32, shape [3]"),
+        ({**LISTS, "c": {"constant": 1}}, {**IN_LISTS, "c": TensorInfo("complex64", None)},
+         "serving.inputs.c: the constant 1, but the model takes complex64, any shape"),
+        ({**LISTS, "c": {"constant": 1}}, IN_LISTS,
+         "serving.inputs.c: no such input, but the model takes ids: int64, shape [-1, 3]; name: string, shape [-1, 1]; "
+         "tags: string, shape [-1, 2]"),
+    ],
+)  # fmt: skip
+def test_a_mismatch_is_one_line_with_input_dtype_and_shape(
+    inputs: dict[str, object], infos: dict[str, TensorInfo], message: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        flat_of(raw_encoder(**inputs), infos)
+    assert str(caught.value) == message
+
+
+def test_each_mismatch_has_a_line() -> None:
+    infos = {"tags": TensorInfo("int64", (-1,)), "new": TensorInfo("string", (-1,)), "name": IN_LISTS["name"]}
+    with pytest.raises(SpecError) as caught:
+        flat_of(raw_encoder(**LISTS), infos, TensorInfo("int64", (-1, 1)))
+    assert str(caught.value).splitlines() == [
+        "serving.inputs.ids: no such input, but the model takes name: string, shape [-1, 1]; new: string, shape [-1]; "
+        "tags: int64, shape [-1]",
+        "serving.inputs.new: absent, but the model takes string, shape [-1]",
+        "serving.inputs.tags: 2 columns, but the model takes int64, shape [-1]",
+        "serving.output: 'p': the model returns int64, shape [-1, 1]; scores are float32, float64, float16, bfloat16",
+    ]

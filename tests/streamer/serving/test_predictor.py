@@ -17,10 +17,11 @@ from streamer.deadline import Deadline
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.scoring.batching import Batch, Ticket
+from streamer.serving.messages import OUTPUT
 from streamer.serving.predictor import Predictor
 from streamer.serving.protos import types_pb2
 from streamer.settings.sections import PredictorSettings
-from streamer.types import Availability, BatchInputs, ModelVersion
+from streamer.types import Availability, BatchInputs, ModelVersion, ScoreOutput
 from tests.streamer.scoring.encoded import encoded
 from tests.streamer.serving.model_servers import Server, scores_by_id
 from tests.streamer.specs import small_spec
@@ -398,12 +399,12 @@ async def test_warm_up_calls_every_server_and_fails_if_all_fail() -> None:
             await predictor.control.warm(V, [inputs()])
 
 
-@dataclass(frozen=True)
+@dataclass
 class Flat:
     """A flat signature with this name."""
 
     name: str
-    output: str = "ctr"
+    output: ScoreOutput = OUTPUT
 
     def tensors(self, batch: BatchInputs) -> dict[str, Any]:
         return {"candidate_ids": batch.candidate_ids}

@@ -17,7 +17,7 @@ from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.serving import messages, rest_messages
 from streamer.serving.protos import get_model_metadata_pb2, predict_pb2, types_pb2
 from streamer.serving.transport import Rpc
-from streamer.types import F32, ModelVersion
+from streamer.types import F32, ModelVersion, ScoreOutput
 from tests.public_data import require_data
 from tests.sandbox.model_server.recorded.recording import recording
 
@@ -44,7 +44,7 @@ def sent(arrays: Mapping[str, Any]) -> Any:
 
 
 def scores(text: str, rows: int) -> messages.Scores:
-    return messages.read_scores(rest_messages.reply("Predict", text.encode()), "ctr", rows)
+    return messages.read_scores(rest_messages.reply("Predict", text.encode()), ScoreOutput("ctr"), rows)
 
 
 def test_the_path_names_the_version_or_the_label() -> None:
@@ -237,7 +237,7 @@ def test_a_damaged_body_is_a_bad_reply(rpc: Rpc, body: bytes) -> None:
     def read() -> None:
         found = rest_messages.reply(rpc, body)
         if rpc == "Predict":
-            messages.read_scores(found, "ctr", 1)
+            messages.read_scores(found, ScoreOutput("ctr"), 1)
 
     with pytest.raises(BadReplyError) as caught:
         read()
