@@ -240,7 +240,7 @@ class TensorInfo(NamedTuple):
 
 
 class SignatureInfo(NamedTuple):
-    """The inputs and outputs of a signature by name; inputs in `defaults` may be left out of a call."""
+    """The inputs and outputs of a signature by name; a call may omit inputs in `defaults`."""
 
     inputs: Mapping[str, TensorInfo]
     outputs: Mapping[str, TensorInfo]

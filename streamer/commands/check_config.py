@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel
@@ -12,9 +12,13 @@ from rich.table import Table
 
 from streamer.commands.local_files import check_files
 from streamer.commands.options import Config
-from streamer.errors import StreamerError, UnreachableError
+from streamer.errors import ConfigError, PredictError, StreamerError, UnreachableError
 from streamer.logs import printable
 from streamer.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from streamer.prepared_version import PreparedVersion
+    from streamer.serving.predictor import Predictor
 
 _RETRIES_S, _RETRY_S = 10.0, 1.0
 
@@ -120,11 +124,26 @@ async def _when_ready(check: Callable[[Settings], Awaitable[None]], settings: Se
             await asyncio.sleep(_RETRY_S)
 
 
+async def _scores(predictor: "Predictor", settings: Settings, serving: "PreparedVersion") -> None:
+    """Scores a request with an ad id only: a signature does not tell which Examples it can parse."""
+    from streamer.serving.warmup import blank_rows  # noqa: PLC0415
+
+    try:
+        await predictor.score(serving.version, blank_rows(serving, 1), settings.predictor.control_timeout_ms / 1e3)
+    except PredictError as error:
+        advice = "if it lacks a value, give the feature a `default`"
+        raise ConfigError(
+            f"predictor: {serving.version} cannot score an ad without values: {error}; {advice}"
+        ) from error
+
+
 async def _model(settings: Settings, name: str) -> list[str]:
     from streamer.commands.live_model import connected, served  # noqa: PLC0415
 
     async with connected(settings) as predictor:
         serving, versions = await served(predictor.control, settings, name)
+        if serving.version.flat is not None:
+            await _scores(predictor, settings, serving)
     spec, numbers = serving.encoder.spec, ", ".join(map(str, versions))
     label = settings.predictor.labels.get(name)
     led_to = "" if label is None else f"; label {label} leads to {serving.version.version}"

@@ -17,9 +17,10 @@ from streamer.commands.options import Config
 from streamer.errors import ConfigError, InvalidRequestError
 from streamer.features import Cross, Layout
 from streamer.features.hashing import canonical, to_float
-from streamer.features.kinds import Bucketised, Feature, MultiValued, Numeric
+from streamer.features.kinds import Bucketised, MultiValued, Numeric
 from streamer.features.paths import column_getter, getter
-from streamer.features.spec import Group
+from streamer.features.raw_kinds import RawFeature, Text
+from streamer.features.spec import AnyFeature, Group
 from streamer.logs import printable
 from streamer.settings import Settings, load_settings
 from streamer.types import F32, F64, I32, BadRecord, BatchInputs, BidRequest, EncodedRequest, ModelVersion
@@ -90,7 +91,7 @@ def feature_table(layout: Layout, request: BidRequest, encoded: EncodedRequest) 
     whole = (Column(name, no_wrap=True) for name in ("feature", "side"))
     table = Table(*whole, "value in the request", "rows of the fused table, or number", box=None)
 
-    def value_of(feature: Feature) -> str:
+    def value_of(feature: AnyFeature) -> str:
         if isinstance(feature, Cross):
             return ""
         if encoded.consent_denied and feature.side == "user":
@@ -114,7 +115,31 @@ def feature_table(layout: Layout, request: BidRequest, encoded: EncodedRequest) 
             # A foreign model gets the request's own number.
             number = f"{floats[0, column.start]:.4f}" if numbers is None else f"{numbers[0, column.start]:.17g}"
             table.add_row(printable(column.feature.name), side, value_of(column.feature), number)
+    for feature in layout.spec.features:
+        if isinstance(feature, RawFeature):
+            side = "candidate 0" if feature.side == "candidate" else "user or context"
+            table.add_row(printable(feature.name), side, value_of(feature), _raw_items(layout, encoded, feature))
     return table
+
+
+def _raw_items(layout: Layout, encoded: EncodedRequest, feature: RawFeature) -> str:
+    """What the model gets of a raw feature; of one that is only in an Example: its kind."""
+    group: Group = "candidate" if feature.side == "candidate" else "request"
+    at = next((columns for columns in layout.raw[group] if columns.feature is feature), None)
+    if at is None:
+        return f"{feature.kind} in an Example"
+    matrices = {
+        "candidate": (encoded.candidate_texts, encoded.candidate_numbers),
+        "request": (encoded.request_texts, encoded.request_numbers),
+    }[group]
+    texts, numbers = matrices
+    assert texts is not None
+    assert numbers is not None
+    places = range(at.start, at.start + at.width)
+    if isinstance(feature, Text):
+        return " ".join(printable(repr(texts[0, i].decode(errors="replace"))) for i in places)
+    rests = layout.number_width(group)
+    return " ".join(str(int(numbers[0, i]) + int(numbers[0, rests + i])) for i in places)
 
 
 def _of_first_candidate(request: BidRequest, path: str) -> object:
@@ -124,12 +149,13 @@ def _of_first_candidate(request: BidRequest, path: str) -> object:
     return column[0] if isinstance(column, list) else None
 
 
-def _shown(feature: Feature, value: object) -> str:
+def _shown(feature: AnyFeature, value: object) -> str:
     """A value as JSON, and whether it counts as missing."""
     if isinstance(feature, Numeric | Bucketised):
         missing = not isfinite(to_float(value))
     else:
-        items = value if isinstance(value, list) and isinstance(feature, MultiValued) else [value]
+        has_list = isinstance(feature, MultiValued) or (isinstance(feature, RawFeature) and bool(feature.max_values))
+        items = value if isinstance(value, list) and has_list else [value]
         missing = all(canonical(item) is None for item in items)
     text = "" if value is None else f"{printable(json.dumps(value)):.40} "
     return f"{text}(missing)" if missing else text.rstrip()

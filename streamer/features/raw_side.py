@@ -61,7 +61,7 @@ class RawSide:
         self.words = self._integers + self._dense_texts + 2 * len(parts)
 
     def encode(self, values: Sequence[Sequence[object]], numbers: F64, n: int) -> RawRows:
-        """Encodes n rows; `values[i]` holds the values of `features[i]`, `numbers` those of the numeric features."""
+        """Encodes n rows: `values[i]` is the column of `features[i]`, `numbers` the numeric features."""
         columns = {f.name: column for f, column in zip(self.features, values, strict=True)}
         items = {name: self._items(self._values[name], column) for name, column in columns.items()}
         integers = np.empty((n, self._integers), dtype=np.int64)
@@ -124,7 +124,7 @@ class _Part:
         return [b"".join(row) for row in zip(*columns, strict=True)] if columns else [b""] * n
 
     def with_numbers(self, raw: list[bytes], numbers: F64) -> list[bytes]:
-        """The entries with those of the numeric features; a missing number without a default has none."""
+        """The entries with those of the numeric features, if they have a value or a default."""
         for name, feature, column in self._numeric:
             missing = np.nan if feature.default is None else feature.default
             with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""The values of raw features: from JSON to the texts and integers that a foreign model reads."""
+"""The values of raw features, from JSON to the texts and integers that a model reads."""
 
 import sys
 from collections import Counter
@@ -72,7 +72,7 @@ class RawValues:
         return list(map(self._item, values))
 
     def present(self, value: object) -> list[Item]:
-        """The items of one list, without missing ones, at most `max_values`; a scalar is a list of one."""
+        """The first `max_values` present items of a list; a scalar is a list of one."""
         items = self.items(value if isinstance(value, list) else (value,))
         return [item for item in items if item is not None][: self.feature.width]
 

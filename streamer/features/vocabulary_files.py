@@ -1,4 +1,4 @@
-"""Vocabulary files: one word a line, named by a spec file. The spec holds their words afterwards."""
+"""Vocabulary files: one word a line, named by a spec file, which then holds the words."""
 
 from pathlib import Path
 

@@ -52,7 +52,7 @@ def output_values(tensor: Any, output: ScoreOutput, rows: int) -> _Floats:
 
 
 def probabilities(values: _Floats, output: ScoreOutput, rows: int) -> F32:
-    """The click probabilities in an output of `rows` rows, float32 [rows]; not checked to be in [0, 1].
+    """The click probabilities in an output, float32 [rows]; not checked to be in [0, 1].
 
     Raises:
         BadReplyError: the shape is wrong.

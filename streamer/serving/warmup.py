@@ -80,7 +80,7 @@ def _encoded(prepared: PreparedVersion, recent: Sequence[tuple[bytes, Sequence[H
 
 
 def blank_rows(prepared: PreparedVersion, count: int) -> BatchInputs:
-    """The rows of a request with ad ids only."""
+    """The rows of a request with ad ids only, `count` of them."""
     ad_id = prepared.codec.paths.ad_id
     rows = [orjson.dumps(nested(ad_id, f"warm-up-{i}")) for i in range(count)]
     return BatchInputs.whole(prepared.encoder.encode(BidRequest("warm-up", {}, count, rows=rows)))
