@@ -14,11 +14,13 @@ import orjson
 import pytest
 
 from sandbox.host.loopback import DIRECT
+from sandbox.host.ports import free_ports
 from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec
 from streamer.serving.protos import predict_pb2, types_pb2
 from streamer.types import F32, I32
 from tests.end_to_end.conftest import ANSWER_S, System, request
+from tests.end_to_end.test_http import post
 from tests.model_training.conftest import SPEC
 
 pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
@@ -196,7 +198,9 @@ def test_two_models_and_a_shadow_version(
 
 def test_two_workers_share_the_work_behind_one_port(system: System) -> None:
     total = 60
-    with system.scorer(supervisor__workers=2) as scorer:
+    (port,) = free_ports(1)
+    with system.scorer(supervisor__workers=2, http__port=port) as scorer:
+        assert [post(port, request("over HTTP"))[0] for _ in range(20)] == [200] * 20, "they share this port, too"
         system.send([request(f"r{i}") for i in range(total)])
         answers = system.answers(total)
         assert {answer["status"] for answer in answers.values()} == {"ok"}
