@@ -109,13 +109,26 @@ def read_spec(reply: Any, version: ModelVersion) -> str:
         BadReplyError: the reply does not hold one UTF-8 string of at most 8 MiB.
     """
     try:
-        (value,) = _output(reply, "spec").string_val
+        output = _output(reply, "spec")
+        (value,) = [_packed_string(output.tensor_content)] if output.tensor_content else output.string_val
         spec = bytes(value).decode()
     except ValueError:  # not one value, or not UTF-8
         raise BadReplyError("INVALID_REPLY", f"{version}: its feature_spec signature returned no string") from None
     if len(spec) > _MAX_SPEC_BYTES:
         raise BadReplyError("INVALID_REPLY", f"{version}: its feature spec has {len(value)} bytes, more than 8 MiB")
     return spec
+
+
+def _packed_string(content: bytes) -> bytes:
+    """The string in `tensor_content`: its length as a varint, then its bytes.
+
+    A server with `--enable_serialization_as_tensor_content` sends strings so. Raises ValueError.
+    """
+    start = next((at for at, byte in enumerate(content, 1) if byte < 0x80), 0)
+    size = sum((byte & 0x7F) << 7 * at for at, byte in enumerate(content[:start]))
+    if not start or len(content) != start + size:
+        raise ValueError("not one string")
+    return content[start:]
 
 
 def read_signature(reply: Any, version: ModelVersion, name: str) -> SignatureInfo:

@@ -37,6 +37,23 @@ FOREIGN: dict[str, Any] = {
 SETTINGS = Settings.model_validate({"features": {"memoised_ads": 300}})
 
 
+@pytest.mark.parametrize("size", [1, 127, 128, 300, 70_000])
+def test_a_spec_in_raw_bytes_is_read(size: int) -> None:
+    """`--enable_serialization_as_tensor_content` sends the length as a varint, then the string."""
+    reply, length = predict_pb2.PredictResponse(), size
+    packed = bytearray()
+    while length >= 0x80:
+        packed.append(length & 0x7F | 0x80)
+        length >>= 7
+    packed.append(length)
+    reply.outputs["spec"].tensor_content = bytes(packed) + b"x" * size
+    assert read_spec(reply, VERSION) == "x" * size
+    for damaged in (bytes(packed) + b"x" * (size - 1), bytes(packed) + b"x" * (size + 1), b"\xff"):
+        reply.outputs["spec"].tensor_content = damaged
+        with pytest.raises(BadReplyError, match="returned no string"):
+            read_spec(reply, VERSION)
+
+
 class Replies:
     """Model servers that return these messages, read as from a server."""
 
