@@ -38,17 +38,18 @@ def padded(name: str, width: int, fill: Any) -> list[list[Any]]:
     return [(list(values) + [fill] * width)[:width] for values in column(name, [])]
 
 
+FEATURES = {
+    "sex": tf.io.FixedLenFeature([], tf.string, ""),
+    "likes": tf.io.VarLenFeature(tf.string),
+    "category": tf.io.FixedLenFeature([1], tf.string),
+    "item": tf.io.FixedLenFeature([], tf.int64, -1),
+    "hour": tf.io.FixedLenFeature([], tf.float32, 12.0),
+    "bid": tf.io.FixedLenFeature([], tf.float32),
+}
+
+
 class EstimatorStyle(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     """A linear classifier that parses Examples and hashes strings in the graph, as `tf.estimator` exports it."""
-
-    FEATURES = {
-        "sex": tf.io.FixedLenFeature([], tf.string, ""),
-        "likes": tf.io.VarLenFeature(tf.string),
-        "category": tf.io.FixedLenFeature([1], tf.string),
-        "item": tf.io.FixedLenFeature([], tf.int64, -1),
-        "hour": tf.io.FixedLenFeature([], tf.float32, 12.0),
-        "bid": tf.io.FixedLenFeature([], tf.float32),
-    }
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class EstimatorStyle(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])  # type: ignore[untyped-decorator]
     def predict(self, examples: Any) -> dict[str, Any]:
-        parsed = tf.io.parse_example(examples, self.FEATURES)
+        parsed = tf.io.parse_example(examples, FEATURES)
         likes = tf.sparse.map_values(self.weight, parsed["likes"])
         item = tf.gather(self.weights, tf.maximum(parsed["item"], 0) % 1000)
         numbers = tf.stack([parsed["hour"], parsed["bid"]], axis=1) @ self.slopes
@@ -74,7 +75,7 @@ class EstimatorStyle(tf.Module):  # type: ignore[misc]  # TensorFlow has no type
 def serialized(row: _Row) -> bytes:
     """The Example that a user's own client would send for a row."""
     example = tf.train.Example()
-    for name, kind in EstimatorStyle.FEATURES.items():
+    for name, kind in FEATURES.items():
         values = row.get(name, {"bid": 1.5, "category": "none"}.get(name))
         if values is None:
             continue

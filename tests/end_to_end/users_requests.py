@@ -12,7 +12,7 @@ REQUESTS: list[dict[str, Any]] = [
         "context": {"hour": 20},
         "candidates": [
             {"ad_id": "a", "category": "x", "item": 1, "bid": 1.25, "word": "shoes"},
-            {"ad_id": "b", "category": "Kleidung & Schuhe für alle, die gern in den Bergen wandern gehen", "item": 2**40,
+            {"ad_id": "b", "category": "Kleidung & Schuhe für alle, die gern wandern gehen, 世界", "item": 2**40,
              "bid": 3, "word": "Ünïcode"},
             {"ad_id": "c", "category": "y", "item": 3, "bid": 0.1, "word": "not known"},
         ],
