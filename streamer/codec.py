@@ -3,7 +3,7 @@
 import codecs
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import orjson
@@ -152,6 +152,11 @@ class Codec:
 
 class _RejectedError(Exception):
     """Carries the reason from a field's check to `decode`."""
+
+
+def unknown_model(name: str, served: Iterable[str]) -> str:
+    """The reason of a request that names a model which is not served."""
+    return f"model: {name!r:.60} is not served here; {', '.join(map(repr, served))}"
 
 
 def size_in_memory(key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> int:

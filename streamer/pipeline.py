@@ -6,7 +6,7 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from streamer.codec import REQUEST_ID_HEADER, encode_scores, header_milliseconds, header_text
+from streamer.codec import REQUEST_ID_HEADER, encode_scores, header_milliseconds, header_text, unknown_model
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
 from streamer.metrics import Metrics
@@ -157,8 +157,7 @@ class Pipeline:
         if isinstance(request, BidRequest) and request.model not in (None, flight.prepared.version.name):
             named = self.models.of(request.model)
             if named is None:
-                served = ", ".join(map(repr, self.models.names))
-                request = BadRecord(request.request_id, f"model: {request.model!r:.60} is not served here; {served}")
+                request = BadRecord(request.request_id, unknown_model(request.model, self.models.names))
             else:
                 flight.prepared = named.serving_for(record.key)
                 request = flight.prepared.codec.decode(record.value, record.headers)

@@ -1,175 +1,194 @@
-"""`streamer explain`: encodes and scores one request with the live model, step by step."""
+"""`streamer explain`: encodes and scores one request, with or without a model server."""
 
 import asyncio
 import json
 import sys
 import time
-from math import isfinite
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from streamer.codec import Codec, unknown_model
+from streamer.commands.explanation import Explanation, FeatureLine, feature_lines, rejected_json
 from streamer.commands.options import Config
 from streamer.errors import ConfigError, InvalidRequestError
-from streamer.features import Cross, Layout
-from streamer.features.hashing import canonical, to_float
-from streamer.features.kinds import Bucketised, MultiValued, Numeric
-from streamer.features.paths import column_getter, getter
-from streamer.features.raw_kinds import RawFeature, Text
-from streamer.features.spec import AnyFeature, Group
+from streamer.features import Encoder, FeatureSpec
 from streamer.logs import printable
 from streamer.settings import Settings, load_settings
-from streamer.types import F32, F64, I32, BadRecord, BatchInputs, BidRequest, EncodedRequest, ModelVersion
+from streamer.types import BadRecord, BatchInputs, BidRequest, Header, Origin
+
+_SIDES = {"request": "user or context", "candidate": "candidate 0", "pair": "crossed with candidate 0"}
 
 
 def explain(
-    request: Annotated[Path, typer.Argument(help="A request as JSON. - reads standard input.")],
+    request: Annotated[Path | None, typer.Argument(help="A request as JSON. - reads standard input.")] = None,
     config: Config = None,
-    candidates: Annotated[int, typer.Option(help="Number of candidates to show.")] = 5,
+    *,
+    spec: Annotated[Path | None, typer.Option(help="Encode by this feature spec (YAML), without a model.")] = None,
+    topic: Annotated[str | None, typer.Option(help="Topic of the record. Default: source.topic.")] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Partition of the record to explain.")] = None,
+    offset: Annotated[int | None, typer.Option(min=0, help="Offset of the record to explain.")] = None,
+    candidates: Annotated[int, typer.Option(min=0, help="Number of candidates to show.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Encode and score one request with the serving model, and show each step.
 
-    It publishes nothing.
+    The request is a file, or the record at an offset of a topic. It publishes nothing.
     """
     settings = load_settings(config)
+    if (request is None) == (offset is None) or (partition is None) != (offset is None):
+        raise ConfigError("explain: expected a file, or --partition and --offset of a record")
+    place = None
+    if partition is not None and offset is not None:
+        place = Origin(topic or settings.source.topic, partition, offset)
     try:
-        value = sys.stdin.buffer.read() if str(request) == "-" else request.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{request}: cannot be read: {error.strerror}") from error
-    asyncio.run(_explain(Console(highlight=False, markup=False), settings, value, candidates))
+        found = asyncio.run(_explained(settings, request, place, spec))
+    except _RejectedError as error:
+        if as_json:
+            typer.echo(rejected_json(error.request_id, error.reason, place))
+        raise
+    if as_json:
+        typer.echo(found.as_json(candidates))
+    else:
+        _show(Console(highlight=False, markup=False), found, candidates)
 
 
-async def _explain(console: Console, settings: Settings, value: bytes, shown: int) -> None:
+class _RejectedError(ConfigError):
+    """The record would not be scored."""
+
+    def __init__(self, request_id: str | None, reason: str) -> None:
+        outcome = "answered `invalid`" if request_id else "dead-lettered"
+        super().__init__(f"this record would be {outcome}: {reason}")
+        self.request_id, self.reason = request_id, reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """The content of the record to explain."""
+
+    value: bytes | None
+    headers: tuple[Header, ...] = ()
+    origin: Origin | None = None
+
+
+async def _explained(settings: Settings, request: Path | None, place: Origin | None, spec: Path | None) -> Explanation:
+    taken = _Taken(_content(request)) if place is None else await _record(settings, place)
+    if spec is not None:
+        of_file = FeatureSpec.from_yaml(spec)
+        codec = Codec(
+            settings.codec, of_file.request, of_file.document_keys, of_file.containers, of_file.deadline_margin_ms
+        )
+        return _encoded(settings, codec, Encoder(of_file), taken)
     # Imported here, so that --help does not wait for gRPC.
     from streamer.commands.live_model import connected, served  # noqa: PLC0415
 
+    models = settings.predictor.models
     async with connected(settings) as predictor:
-        serving, available = await served(predictor.control, settings, settings.predictor.models[0])
-        start = time.perf_counter()
-        decoded = serving.codec.decode(value, ())
-        if isinstance(decoded, BidRequest) and decoded.model in settings.predictor.models[1:]:
+        serving, available = await served(predictor.control, settings, models[0])
+        decoded = serving.codec.decode(taken.value, taken.headers)
+        if isinstance(decoded, BidRequest) and decoded.model not in (None, models[0]):
+            if decoded.model not in models:
+                raise _RejectedError(decoded.request_id, unknown_model(decoded.model, models))
             serving, available = await served(predictor.control, settings, decoded.model)
-            start = time.perf_counter()
-            decoded = serving.codec.decode(value, ())
-        if isinstance(decoded, BadRecord):
-            outcome = "answered `invalid`" if decoded.request_id else "dead-lettered"
-            raise ConfigError(f"this record would be {outcome}: {decoded.reason}")
-        parsed = time.perf_counter()
-        try:
-            encoded = serving.encoder.encode(decoded)
-        except InvalidRequestError as error:
-            raise ConfigError(f"this record would be answered `invalid`: {error}") from error
-        done = time.perf_counter()
+        found = _encoded(settings, serving.codec, serving.encoder, taken)
+        start = time.perf_counter()
         timeout_s = settings.predictor.control_timeout_ms / 1e3
-        ctr = await predictor.score(serving.version, BatchInputs.whole(encoded), timeout_s)
-        replied = time.perf_counter()
-    version, layout = serving.version, serving.encoder.layout
+        ctr = await predictor.score(serving.version, BatchInputs.whole(found.encoded), timeout_s)
+        times = {**found.times, "predict": (time.perf_counter() - start) * 1e3}
+    return replace(found, version=serving.version, available=tuple(available), ctr=ctr.tolist(), times=times)
+
+
+def _content(request: Path | None) -> bytes:
+    assert request is not None, "a file or a record is given"
+    try:
+        return sys.stdin.buffer.read() if str(request) == "-" else request.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{request}: cannot be read: {error.strerror}") from error
+
+
+async def _record(settings: Settings, place: Origin) -> _Taken:
+    from streamer.kafka.one_record import read_record  # noqa: PLC0415
+
+    record = await read_record(settings, (place.topic, place.partition), place.offset)
+    return _Taken(record.value, tuple(record.headers), place)
+
+
+def _encoded(settings: Settings, codec: Codec, encoder: Encoder, taken: _Taken) -> Explanation:
+    start = time.perf_counter()
+    decoded = codec.decode(taken.value, taken.headers)
+    parsed = time.perf_counter()
+    if isinstance(decoded, BadRecord):
+        raise _RejectedError(decoded.request_id, decoded.reason)
+    try:
+        encoded = encoder.encode(decoded)
+    except InvalidRequestError as error:
+        raise _RejectedError(decoded.request_id, str(error)) from error
+    done = time.perf_counter()
     own = decoded.deadline_ms
-    budget = settings.source.budget_ms if own is None else min(own, settings.source.max_budget_ms)
-    console.print(
-        printable(f"request {decoded.request_id}: {encoded.size} candidates, budget {budget:g} ms, model {version}")
+    return Explanation(
+        decoded.request_id,
+        encoder.layout,
+        encoded,
+        feature_lines(encoder.layout, decoded, encoded),
+        dict(encoder.out_of_range),
+        budget_ms=settings.source.budget_ms if own is None else min(own, settings.source.max_budget_ms),
+        calls=-(-encoded.size // settings.batching.max_batch_rows),
+        times={"decode": (parsed - start) * 1e3, "encode": (done - parsed) * 1e3},
+        origin=taken.origin,
     )
-    if encoded.consent_denied:
+
+
+def _show(console: Console, found: Explanation, shown: int) -> None:
+    spec, version = found.layout.spec, found.version
+    by = f"spec {spec.name}, hash {spec.hash}; no model" if version is None else f"model {version}"
+    size, budget = found.encoded.size, found.budget_ms
+    console.print(printable(f"request {found.request_id}: {size} candidates, budget {budget:g} ms, {by}"))
+    if found.encoded.consent_denied:
         console.print("consent is denied: all user features count as missing")
-    console.print(feature_table(layout, decoded, encoded))
-    rows = settings.batching.max_batch_rows
-    for feature, count in serving.encoder.out_of_range.items():
-        console.print(f"out of range, so missing: {count} numbers of {feature}")
-    console.print(f"calls without other requests: {-(-encoded.size // rows)}, at most {rows} rows each")
-    console.print(_candidates(layout, encoded, ctr.tolist(), shown))
-    stages = {"decode": parsed - start, "encode": done - parsed, "predict": replied - done}
-    console.print("times of a first call (cold): " + ", ".join(f"{k} {v * 1e3:.2f} ms" for k, v in stages.items()))
-    _note_version(console, version, available)
+    console.print(feature_table(found.features))
+    for feature, count in found.out_of_range.items():
+        console.print(printable(f"out of range, so missing: {count} numbers of {feature}"))
+    console.print(f"calls without other requests: {found.calls}")
+    console.print(_candidates(found, shown))
+    console.print("times of a first call (cold): " + ", ".join(f"{k} {ms:.2f} ms" for k, ms in found.times.items()))
+    if version is not None and len(found.available) > 1:
+        which = "the newest one" if version.version == found.available[-1] else "the labelled one"
+        available = ", ".join(map(str, found.available))
+        console.print(f"versions {available} are available; this is {version.version}, {which}")
 
 
-def feature_table(layout: Layout, request: BidRequest, encoded: EncodedRequest) -> Table:
+def feature_table(lines: Sequence[FeatureLine]) -> Table:
     """Values, embedding rows and numbers of the request's and the first candidate's features."""
     whole = (Column(name, no_wrap=True) for name in ("feature", "side"))
-    table = Table(*whole, "value in the request", "rows of the fused table, or number", box=None)
-
-    def value_of(feature: AnyFeature) -> str:
-        if isinstance(feature, Cross):
-            return ""
-        if encoded.consent_denied and feature.side == "user":
-            return "(missing)"
-        if feature.side == "candidate":
-            return _shown(feature, _of_first_candidate(request, feature.path))
-        return _shown(feature, getter(feature.path)(request.fields))
-
-    parts: tuple[tuple[Group, str, I32, F32 | None, F64 | None], ...] = (
-        ("request", "user or context", encoded.request_ids, encoded.request_floats, encoded.request_numbers),
-        ("candidate", "candidate 0", encoded.candidate_ids, encoded.candidate_floats, encoded.candidate_numbers),
-        ("pair", "crossed with candidate 0", encoded.pair_ids, None, None),
-    )
-    for group, side, ids, floats, numbers in parts:
-        for columns in layout.ids[group]:
-            found = ids[0, columns.start : columns.start + columns.width]
-            rows = " ".join(map(str, found.tolist()))
-            table.add_row(printable(columns.feature.name), side, value_of(columns.feature), rows)
-        for column in layout.floats[group]:
-            assert floats is not None, "crosses have no numbers"
-            # A foreign model gets the request's own number.
-            number = f"{floats[0, column.start]:.4f}" if numbers is None else f"{numbers[0, column.start]:.17g}"
-            table.add_row(printable(column.feature.name), side, value_of(column.feature), number)
-    for feature in layout.spec.features:
-        if isinstance(feature, RawFeature):
-            side = "candidate 0" if feature.side == "candidate" else "user or context"
-            table.add_row(printable(feature.name), side, value_of(feature), _raw_items(layout, encoded, feature))
+    table = Table(*whole, "value in the request", "rows of the fused table, or what the model gets", box=None)
+    for line in lines:
+        if line.items is not None:
+            encoded = " ".join(printable(str(item)) for item in line.items) or "in an Example"
+        elif line.number is None:
+            encoded = " ".join(map(str, line.rows or ()))
+        else:
+            encoded = f"{line.number:.17g}" if line.is_exact else f"{line.number:.4f}"
+        table.add_row(printable(line.name), _SIDES[line.group], _shown(line), encoded)
     return table
 
 
-def _raw_items(layout: Layout, encoded: EncodedRequest, feature: RawFeature) -> str:
-    """What the model gets of a raw feature; of one that is only in an Example: its kind."""
-    group: Group = "candidate" if feature.side == "candidate" else "request"
-    at = next((columns for columns in layout.raw[group] if columns.feature is feature), None)
-    if at is None:
-        return f"{feature.kind} in an Example"
-    matrices = {
-        "candidate": (encoded.candidate_texts, encoded.candidate_numbers),
-        "request": (encoded.request_texts, encoded.request_numbers),
-    }[group]
-    texts, numbers = matrices
-    assert texts is not None
-    assert numbers is not None
-    places = range(at.start, at.start + at.width)
-    if isinstance(feature, Text):
-        return " ".join(printable(repr(texts[0, i].decode(errors="replace"))) for i in places)
-    rests = layout.number_width(group)
-    return " ".join(str(int(numbers[0, i]) + int(numbers[0, rests + i])) for i in places)
-
-
-def _of_first_candidate(request: BidRequest, path: str) -> object:
-    if request.rows is not None:
-        return getter(path)(orjson.loads(request.rows[0]))
-    column = column_getter(path)(request.columns)
-    return column[0] if isinstance(column, list) else None
-
-
-def _shown(feature: AnyFeature, value: object) -> str:
+def _shown(line: FeatureLine) -> str:
     """A value as JSON, and whether it counts as missing."""
-    if isinstance(feature, Numeric | Bucketised):
-        missing = not isfinite(to_float(value))
-    else:
-        has_list = isinstance(feature, MultiValued) or (isinstance(feature, RawFeature) and bool(feature.max_values))
-        items = value if isinstance(value, list) and has_list else [value]
-        missing = all(canonical(item) is None for item in items)
-    text = "" if value is None else f"{printable(json.dumps(value)):.40} "
-    return f"{text}(missing)" if missing else text.rstrip()
+    text = "" if line.value is None else f"{printable(json.dumps(line.value)):.40} "
+    return f"{text}(missing)" if line.state in ("missing", "denied") else text.rstrip()
 
 
-def _candidates(layout: Layout, encoded: EncodedRequest, ctr: list[float], shown: int) -> Table:
-    table = Table("candidate", "ad", "cache key", "ctr", "ratio to the spec's prior", box=None)
-    for i in range(min(shown, encoded.size)):
-        key = "".join(f"{half:016x}" for half in encoded.keys[i].tolist())
-        table.add_row(str(i), printable(encoded.ad_ids[i]), key, f"{ctr[i]:.6f}", f"{ctr[i] / layout.spec.prior:.2f}")
+def _candidates(found: Explanation, shown: int) -> Table:
+    scores = () if found.ctr is None else ("ctr", "ratio to the spec's prior")
+    table = Table("candidate", "ad", "cache key", *scores, box=None)
+    for i in range(min(shown, found.encoded.size)):
+        row = [str(i), printable(found.encoded.ad_ids[i]), found.cache_key(i)]
+        if found.ctr is not None:
+            row += [f"{found.ctr[i]:.6f}", f"{found.ctr[i] / found.layout.spec.prior:.2f}"]
+        table.add_row(*row)
     return table
-
-
-def _note_version(console: Console, version: ModelVersion, available: list[int]) -> None:
-    if len(available) > 1:
-        which = "the newest one" if version.version == available[-1] else "the labelled one"
-        console.print(f"versions {', '.join(map(str, available))} are available; this is {version.version}, {which}")

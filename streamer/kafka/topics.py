@@ -82,6 +82,14 @@ async def check_topics(settings: Settings, names: Iterable[str]) -> None:
         raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` creates missing topics")
 
 
+async def partitions_of(settings: Settings, topic: str) -> frozenset[int]:
+    """The numbers of a topic's partitions. Raises as `check_topics`."""
+    await check_topics(settings, [topic])
+    async with clients.started(clients.admin_client(settings), settings) as admin:
+        (found,) = await admin.describe_topics([topic])
+    return frozenset(one["partition"] for one in found["partitions"])
+
+
 async def records_of(settings: Settings, topic: str) -> AsyncIterator[ConsumerRecord]:
     """Reads all records that a topic holds now, without a group, one partition after the other.
 

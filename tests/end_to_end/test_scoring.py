@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import orjson
 import pytest
+from confluent_kafka import Producer
 
 from sandbox.host.loopback import DIRECT
 from sandbox.host.ports import free_ports
@@ -246,7 +247,14 @@ def test_check_config_topics_create_and_explain(system: System, tmp_path: Path) 
     assert explained.returncode == 0, explained.stderr
     for part in ("request explained: 3 candidates", "hour_x_ad", "crossed with candidate 0", "a3", "predict"):
         assert part in explained.stdout
-    one.write_bytes(request("explained", candidates=[]))
-    rejected = streamer("explain", str(one))
+    producer = Producer({"bootstrap.servers": system.bootstrap})
+    producer.produce(
+        "made-in", orjson.dumps({"candidates": []}), partition=1, headers=[("request_id", b"from headers")]
+    )
+    assert producer.flush(30) == 0
+    rejected = streamer("explain", "--partition", "1", "--offset", "0", "--json")
     assert rejected.returncode == 2
     assert "this record would be answered `invalid`: candidates: empty" in rejected.stderr
+    place = {"topic": "made-in", "partition": 1, "offset": 0}
+    outcome = {"outcome": "invalid", "request_id": "from headers", "reason": "candidates: empty", "record": place}
+    assert orjson.loads(rejected.stdout) == outcome

@@ -87,7 +87,8 @@ def serialized(row: _Row) -> bytes:
             feature.int64_list.value.extend(values)
         else:
             feature.float_list.value.extend(map(float, values))
-    return example.SerializeToString()
+    encoded: bytes = example.SerializeToString()
+    return encoded
 
 
 def estimator_style(path: str) -> Any:
