@@ -54,7 +54,7 @@ def _load_once(wanted: Load, flags: ServerFlags, threads: BatchThreads, metrics:
     started = time.monotonic()
     batching = model_batching(flags, wanted.path)
     with metrics.load(str(wanted.path)):
-        servable = load(wanted.id, wanted.path, flags, batching=batching, threads=threads, metrics=metrics)
+        servable = load(wanted.id, wanted.path, flags, batching, threads, metrics=metrics)
     if flags.enable_model_warmup:
         try:
             warmed = time.perf_counter()

@@ -43,10 +43,10 @@ WARMUP_LATENCY = Metric(f"{_SERVING}model_warmup_latency", "histogram", ("model_
 LOAD_ATTEMPT_COUNT = Metric(f"{_LOADING}load_attempt_count", "counter", ("model_path", "status"))
 LOAD_LATENCY = Metric(f"{_LOADING}load_latency", "counter", ("model_path",))
 LOAD_LATENCY_BY_STAGE = Metric(f"{_LOADING}load_latency_by_stage", "histogram", ("model_path", "stage"), _LATENCIES)
-BATCH_SIZE = Metric(f"{_SERVING}batching:processed_batch_size_v2", "counter", ("model_name", "batch_size"))
 UNMEASURED = (
     Metric(f"{_SERVING}batching:mixed_priority_batching_policy", "gauge"),
     Metric(f"{_SERVING}batching:padding_size_v2", "histogram"),
+    Metric(f"{_SERVING}batching:processed_batch_size_v2", "counter"),
     Metric(f"{_SERVING}batching_session:queuing_latency", "histogram"),
     Metric(f"{_SERVING}batching_session:wrapped_run_count", "counter"),
     Metric(f"{_SERVING}mlmd_map", "gauge"),
@@ -63,7 +63,6 @@ _ALL = (
     LOAD_ATTEMPT_COUNT,
     LOAD_LATENCY,
     LOAD_LATENCY_BY_STAGE,
-    BATCH_SIZE,
     *UNMEASURED,
 )
 

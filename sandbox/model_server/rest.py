@@ -26,7 +26,9 @@ def start_rest(flags: ServerFlags, manager: Manager, services: Services) -> Rest
     try:
         api = RestApi(services, manager, flags, _metrics_path(flags))
     except InvalidTextError as error:
-        _log.error("Error parsing text-format tensorflow.serving.MonitoringConfig: %s", error.reason)
+        _log.error(
+            "Error parsing text-format tensorflow.serving.MonitoringConfig: %s", error.reason.replace(" :", ":", 1)
+        )
         return None
     except StatusError as error:
         _log.error("The HTTP/REST API is off: %s", error)

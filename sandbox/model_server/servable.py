@@ -84,9 +84,9 @@ def load(
     servable_id: ServableId,
     path: Path,
     flags: ServerFlags,
-    *,
     batching: Batching | None,
     threads: BatchThreads,
+    *,
     metrics: ServerMetrics,
 ) -> Servable:
     """Loads a SavedModel of TensorFlow 1 or 2. Raises `StatusError` with TensorFlow's code.
