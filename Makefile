@@ -11,6 +11,8 @@ export MALLOC_TRIM_THRESHOLD_ ?= 134217728
 RATE ?=
 SECONDS_ := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),30)
 CANDIDATES ?= 300
+# Of the calls to the model server: grpc (default) or rest.
+PROTOCOL ?=
 TIMES ?=
 GUARANTEE ?=
 # MODEL_SERVER=PATH, here or in the environment: the program that serves the models in demos, tests and benchmarks. Default:
@@ -24,7 +26,7 @@ BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--sec
 .PHONY: help demo train-demo test test-all lint bench bench-all chaos chaos-all quality plots drawings hooks clean setup
 
 help:
-	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES=)"
+	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES= PROTOCOL=)"
 	@echo "make train-demo  from logs to a published model that scores: Spark, distributed training, gate"
 	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
 	@echo "make test-all  all tests, with the slow ones"
@@ -56,7 +58,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python -m sandbox.demos.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES)
+	@$(BIN)/python -m sandbox.demos.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES) $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
 train-demo: $(READY)
 	@$(BIN)/python -m sandbox.demos.train_demo

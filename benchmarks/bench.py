@@ -18,6 +18,7 @@ from benchmarks.programs import Run, follow, scorer
 from sandbox.broker.cluster import KafkaCluster
 from sandbox.broker.kafka import KafkaBroker
 from sandbox.broker.topics import Topics
+from sandbox.host.ports import free_ports
 from sandbox.processes.model_server import ONE_THREAD_PER_CALL, ModelServerProcess
 from sandbox.traffic.sender import RequestSource, Sender
 from sandbox.traffic.sent_requests import SentRequests
@@ -132,7 +133,9 @@ class Bench:
         model = self.model
         self.console.print("starting the model server ...")
         log = self.work / "model_server.log"
-        return self._stack.enter_context(ModelServerProcess(model, MODEL, flags=ONE_THREAD_PER_CALL, log_path=log))
+        return self._stack.enter_context(
+            ModelServerProcess(model, MODEL, rest_port=free_ports(1)[0], flags=ONE_THREAD_PER_CALL, log_path=log)
+        )
 
     def simulated(self, service: Service) -> ModelServerProcess:
         """A simulated server, not started yet."""

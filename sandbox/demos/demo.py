@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +19,7 @@ from sandbox.host.priority import real_time_priority
 from sandbox.processes.model_server import ONE_THREAD_PER_CALL
 from sandbox.processes.progress import step
 from sandbox.processes.server_program import server_program
-from sandbox.processes.system import running_broker, running_system
+from sandbox.processes.system import Protocol, running_broker, running_system
 from sandbox.traffic.report import TrafficReport
 from sandbox.world.world import World
 from streamer.settings import Settings
@@ -38,12 +39,13 @@ def main() -> int:
     parser.add_argument("--rate", type=float, help="requests per second (default: 30 %% of the measured capacity)")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--candidates", type=int, default=300)
+    parser.add_argument("--protocol", choices=get_args(Protocol), default="grpc", help="of calls to the model server")
     parser.add_argument("--out", type=Path, default=Path("build/demo"))
     arguments = parser.parse_args()
     console = Console(highlight=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        report = run(console, arguments.rate, arguments.seconds, arguments.candidates, arguments.out)
+        report = run(console, **vars(arguments))
     except SandboxError as error:
         console.print(f"demo: {error}", style="red", markup=False, soft_wrap=True)
         return 1
@@ -53,7 +55,9 @@ def main() -> int:
     return 0 if report.healthy else 1
 
 
-def run(console: Console, rate: float | None, seconds: float, candidates: int, out: Path) -> DemoReport:
+def run(
+    console: Console, *, rate: float | None, seconds: float, candidates: int, protocol: Protocol, out: Path
+) -> DemoReport:
     """Runs all steps and writes `report.json` and `report.png` to `out`.
 
     Raises:
@@ -68,7 +72,7 @@ def run(console: Console, rate: float | None, seconds: float, candidates: int, o
         console.print(f"  {log.clicked.mean():.1%} clicked; AUC of the true probabilities: {log.bayes_auc:.4f}")
         train(console, log.path, out)
         traffic, cache_hit_ratio, settings = _score(
-            console, broker, world, out, rate=rate, seconds=seconds, candidates=candidates
+            console, broker, world, out, rate=rate, seconds=seconds, candidates=candidates, protocol=protocol
         )
         with step(console, "quality: served scores, true probabilities, logistic regression"):
             report = make_report(
@@ -76,6 +80,7 @@ def run(console: Console, rate: float | None, seconds: float, candidates: int, o
                 world=world,
                 baseline=logistic_regression(log.path),
                 broker=broker.kind,
+                protocol=protocol,
                 model_server=model_server,
                 seconds=seconds,
                 cache_hit_ratio=cache_hit_ratio,
@@ -96,9 +101,12 @@ def _score(
     rate: float | None,
     seconds: float,
     candidates: int,
+    protocol: Protocol,
 ) -> tuple[TrafficReport, float, dict[str, object]]:
     """Runs the system under traffic; returns the report, the hit ratio and the settings."""
-    with running_system(console, out, TOPICS, broker=broker, server_flags=ONE_THREAD_PER_CALL) as system:
+    with running_system(
+        console, out, TOPICS, broker=broker, server_flags=ONE_THREAD_PER_CALL, protocol=protocol
+    ) as system:
         bootstrap, scorer = broker.bootstrap_servers, system.scorer
         with step(console, "capacity: requests per second that this machine can score"):
             saturated = saturated_rate(world, bootstrap, candidates)

@@ -12,6 +12,7 @@ from sandbox.traffic.report import TrafficReport, per_second
 from sandbox.world.world import World
 
 _PERCENTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
+_PROTOCOLS = {"grpc": "gRPC", "rest": "REST"}
 _SAMPLES = 400
 _STAGES = ("decode", "encode", "queue", "predict")
 
@@ -25,6 +26,7 @@ class DemoReport:
 
     broker: str
     model_server: str
+    protocol: str
     requests_sent: int
     answered: int
     lost: int
@@ -59,7 +61,7 @@ class DemoReport:
         total = max(1, self.answered)
         return [
             ("broker", "Apache Kafka" if self.broker == "kafka" else "librdkafka's embedded cluster"),
-            ("model server", self.model_server),
+            ("model server", f"{self.model_server}, called over {_PROTOCOLS[self.protocol]}"),
             ("model", f"{self.model['name']}, version {self.model['version']}"),
             ("requests", f"{self.requests_sent} sent, {self.answered} answered"),
             (
@@ -88,6 +90,7 @@ def make_report(
     baseline: ScoreFunction,
     broker: str,
     model_server: str,
+    protocol: str,
     seconds: float,
     cache_hit_ratio: float,
     settings: Mapping[str, object],
@@ -101,6 +104,7 @@ def make_report(
     return DemoReport(
         broker=broker,
         model_server=model_server,
+        protocol=protocol,
         requests_sent=traffic.requests_sent,
         answered=traffic.answered,
         lost=traffic.lost,

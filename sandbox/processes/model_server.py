@@ -80,6 +80,12 @@ class ModelServerProcess:
             error=ModelServerError,
         )
 
+    @property
+    def rest_address(self) -> str:
+        """Address of the REST API."""
+        assert self.rest_port is not None, "without rest_port the server has no REST API"
+        return f"127.0.0.1:{self.rest_port}"
+
     def __repr__(self) -> str:
         return repr(self._child)
 

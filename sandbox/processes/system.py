@@ -4,15 +4,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
 from sandbox.broker.broker import Broker, open_broker
 from sandbox.broker.topics import Topics
+from sandbox.host.ports import free_ports
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.progress import step
 from sandbox.processes.scorer import ScorerProcess
 
+Protocol = Literal["grpc", "rest"]
 MODEL = "ctr"
 _PARTITIONS = 4
 
@@ -51,6 +54,7 @@ def running_system(
     broker: Broker | None = None,
     settings: Mapping[str, object] | None = None,
     server_flags: Mapping[str, object] | None = None,
+    protocol: Protocol = "grpc",
 ) -> Iterator[System]:
     """Starts broker, model server and scorer, and stops them in the reverse order at the end.
 
@@ -60,6 +64,7 @@ def running_system(
         broker: a running broker, which this function does not stop; None: it starts one.
         settings: further settings of the scorer, by dotted name.
         server_flags: further flags of the model server.
+        protocol: of the scorer's calls to the model server.
 
     Raises:
         BrokerError, ModelServerError, ScorerError: a topic cannot be created, or a process cannot be started.
@@ -69,7 +74,13 @@ def running_system(
             broker = stack.enter_context(running_broker(console))
         for topic in topics:
             broker.create_topic(topic, _PARTITIONS)
-        server = ModelServerProcess(model_base(folder), MODEL, flags=server_flags, log_path=folder / "model_server.log")
+        server = ModelServerProcess(
+            model_base(folder),
+            MODEL,
+            rest_port=free_ports(1)[0] if protocol == "rest" else None,
+            flags=server_flags,
+            log_path=folder / "model_server.log",
+        )
         with step(console, f"model server: {server.version}"):
             stack.enter_context(server)
         all_settings = {
@@ -77,7 +88,8 @@ def running_system(
             "source.topic": topics.requests,
             "sink.topic": topics.scores,
             "sink.dead_letter_topic": topics.dead_letters,
-            "predictor.addresses": [server.address],
+            "predictor.protocol": protocol,
+            "predictor.addresses": [server.address if protocol == "grpc" else server.rest_address],
             "predictor.models": [MODEL],
             **(settings or {}),
         }

@@ -16,7 +16,7 @@ from tests.sandbox.traffic.answers import CANDIDATES, Bench, answer_to
 from tests.sandbox.world.small import small_world
 
 NAMES = {
-    "broker", "model_server", "requests_sent", "answered", "lost", "duplicates", "wrong", "dead_lettered",
+    "broker", "model_server", "protocol", "requests_sent", "answered", "lost", "duplicates", "wrong", "dead_lettered",
     "candidates_per_second", "scoring_ms", "end_to_end_ms", "batch_rows", "cache_hit_ratio", "model",
     "auc", "status", "settings",
 }  # fmt: skip
@@ -51,6 +51,7 @@ def report(traffic: TrafficReport) -> DemoReport:
         baseline=constant,
         broker="kafka",
         model_server="stand-in",
+        protocol="rest",
         seconds=3.0,
         cache_hit_ratio=0.05,
         settings=settings,
