@@ -15,6 +15,7 @@ from benchmarks import (
     decisions,
     delivery,
     distributed,
+    http_endpoint,
     input_pipeline,
     latency,
     overload,
@@ -38,6 +39,7 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "protocols": protocols.run,
     "delivery": delivery.run,
     "workers": workers.run,
+    "http": http_endpoint.run,
     "input_pipeline": input_pipeline.run,
     "distributed": distributed.run,
 }
