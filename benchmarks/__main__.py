@@ -15,6 +15,7 @@ from benchmarks import (
     decisions,
     delivery,
     distributed,
+    fairness,
     http_endpoint,
     input_pipeline,
     latency,
@@ -41,9 +42,10 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "workers": workers.run,
     "http": http_endpoint.run,
     "input_pipeline": input_pipeline.run,
+    "fairness": fairness.run,
     "distributed": distributed.run,
 }
-LONG = frozenset({"distributed"})
+LONG = frozenset({"distributed", "fairness"})
 """Scenarios that run only by name or with `--all`."""
 
 

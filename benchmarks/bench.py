@@ -137,11 +137,12 @@ class Bench:
             ModelServerProcess(model, MODEL, rest_port=free_ports(1)[0], flags=ONE_THREAD_PER_CALL, log_path=log)
         )
 
-    def simulated(self, service: Service) -> ModelServerProcess:
-        """A simulated server, not started yet."""
+    def simulated(self, service: Service, *flags: str) -> ModelServerProcess:
+        """A simulated server, not started yet, with further flags."""
+        simulated = ("-m", "sandbox.model_server.simulated", "--spec", SPEC, "--workers", str(service.workers))
         times = ("--fixed-ms", f"{service.fixed_ms:.4f}", "--per-row-us", f"{service.per_row_us:.4f}")
         return ModelServerProcess(
-            command=("-m", "sandbox.model_server.simulated", "--spec", SPEC, *times, "--workers", str(service.workers)),
+            command=(*simulated, *times, *flags),
             log_path=self.work / "simulated.log",
         )
 

@@ -1,6 +1,6 @@
 """The decisions of the scorer under any load, on a virtual clock.
 
-The queue, the dispatcher and the circuits of the scorer run with the simulated model server in one process, whose clock
+The queue, the dispatcher and the client of the scorer run with the simulated model server in one process, whose clock
 jumps to the next event. The figures are the same on every machine. Other scenarios measure the cost of decoding and of
 other stages.
 """
@@ -15,16 +15,15 @@ import numpy as np
 
 from benchmarks.bench import Bench, Service
 from benchmarks.figures import Load, percentile
+from benchmarks.in_process import predictor_of
 from benchmarks.overload import figures_of
 from benchmarks.report import Figure, write
 from sandbox.model_server.simulated import SimulatedServer
 from streamer.deadline import Deadline
-from streamer.errors import PredictError
 from streamer.metrics import Metrics
 from streamer.scoring.batching import Ticket
 from streamer.scoring.dispatcher import Dispatcher
-from streamer.serving.replicas import Replicas
-from streamer.settings.sections import BatchingSettings, PredictorSettings
+from streamer.settings.sections import BatchingSettings
 from streamer.testing.virtual_loop import run_virtual
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
@@ -94,8 +93,10 @@ class _Run:
         self._server = SimulatedServer(
             "", fixed_s=service.fixed_ms / 1e3, per_row_s=service.per_row_us / 1e6, workers=_WORKERS
         )
-        self._replicas = Replicas(PredictorSettings())
-        self._dispatcher = Dispatcher(BatchingSettings(), self._predict, self._spawn, self._loop.time, Metrics())
+        self._predictor = predictor_of({"simulated:8500": self._server}, setting.seed)
+        self._dispatcher = Dispatcher(
+            BatchingSettings(), self._predict, self._spawn, self._loop.time, Metrics(), concurrency=self._predictor
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._latency_ms: list[float] = []
         self._rows: list[int] = []
@@ -141,23 +142,7 @@ class _Run:
             self._rows.append(found.batch_rows)
 
     async def _predict(self, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
-        """A call like that of the scorer's predictor, without a network."""
-        now = self._loop.time()
-        address = self._replicas.pick(version, now)
-        if address is None:
-            raise PredictError("UNAVAILABLE", "the circuit is open")
-        call = self._replicas.started(version, address)
-        try:
-            async with asyncio.timeout(deadline.remaining(now)):
-                await asyncio.sleep(self._server.accept(inputs.rows, now))
-        except TimeoutError as error:
-            self._replicas.failed(version, address, "DEADLINE_EXCEEDED", self._loop.time())
-            raise PredictError("DEADLINE_EXCEEDED", "the server was too slow") from error
-        else:
-            self._replicas.succeeded(version, address, self._loop.time() - now)
-            return np.zeros(inputs.rows, dtype=np.float32)
-        finally:
-            self._replicas.ended(call)
+        return await self._predictor.score(version, inputs, deadline.remaining(self._loop.time()))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._loop.create_task(work, name=name)

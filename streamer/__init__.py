@@ -2,13 +2,13 @@
 
     kafka.source -> codec -> features -> scoring (cache, batching, dispatcher) -> serving -> kafka.sink -> commit
 
-    types, deadline, errors, access, metrics, logs, tasks, settings/   shared by all packages
+    types, deadline, errors, access, latency, metrics, logs, tasks, settings/   shared by all packages
     diagnosis/     bad settings of topics, group and model servers
     codec, salvage, features/, prepared_version    bytes to values, requests to matrices, a version with both
     kafka/         source, sink, offsets, delivery guarantees, dead letters, clients, topics
     http/          the endpoint for one request, its source and sink
-    scoring/       cache, micro-batches, latency model, concurrency limit, priors
-    serving/       the client of TensorFlow Serving: calls, replicas, verification and warm-up of versions
+    scoring/       cache, micro-batches, priors
+    serving/       the client of TensorFlow Serving: calls, replicas, limit of calls, verification, warm-up
     rollout/       which version serves which user: a pure state machine, and the controller that executes its actions
     side_outputs/  shadow scores, feature log
     ops/           operations port, status page, supervisor and its worker processes

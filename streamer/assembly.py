@@ -31,9 +31,10 @@ from streamer.rollout.registry import ModelRegistry
 from streamer.rollout.reporting_scorer import ReportingScorer, ScoresRows
 from streamer.rollout.version_labels import ModelServers
 from streamer.scoring.cache import ScoreCache
-from streamer.scoring.dispatcher import Dispatcher, Predict
+from streamer.scoring.dispatcher import Concurrency, Dispatcher, Predict
 from streamer.scoring.scores import HitRatio, Scores
 from streamer.serving.predictor import Predictor
+from streamer.serving.replicas import Replicas
 from streamer.serving.verification import DescribesVersions
 from streamer.serving.warmup import Preparer
 from streamer.settings import Settings
@@ -50,7 +51,7 @@ class ControlServers(ModelServers, DescribesVersions, Protocol):
     """Model servers that tell of their versions: `Predictor.control`, or a fake."""
 
 
-class ScoringServers(ScoresRows, Protocol):
+class ScoringServers(ScoresRows, Concurrency, Protocol):
     """Model servers that score: `Predictor`, or a fake."""
 
     async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32: ...
@@ -83,7 +84,8 @@ class Assembly:
 
     def predictor(self) -> Predictor:
         """The client of the model servers."""
-        return Predictor(self.settings.predictor, self.metrics, self.clock, self.log)
+        replicas = Replicas(self.settings.predictor, self.settings.batching.max_concurrent_calls)
+        return Predictor(self.settings.predictor, self.metrics, self.clock, self.log, replicas=replicas)
 
     def cache(self) -> ScoreCache | None:
         """The score cache; None if `cache.enabled` is false.
@@ -107,9 +109,11 @@ class Assembly:
         ]
         return ModelRegistry(models, poll_s=settings.predictor.poll_interval_ms / 1e3, log=log)
 
-    def dispatcher(self, predict: Predict) -> Dispatcher:
+    def dispatcher(self, predict: Predict, concurrency: Concurrency) -> Dispatcher:
         """The batches of rows that `predict` scores."""
-        return Dispatcher(self.settings.batching, predict, self.spawn, self.clock, self.metrics)
+        return Dispatcher(
+            self.settings.batching, predict, self.spawn, self.clock, self.metrics, concurrency=concurrency
+        )
 
     def scores(self, dispatcher: Dispatcher, cache: ScoreCache | None) -> Scores:
         """The scores of requests: cached ones, and those of the dispatcher."""
@@ -132,7 +136,7 @@ class Assembly:
         `models` and `cache` belong to the same model servers as `servers`.
         """
         settings, metrics, log = self.settings, self.metrics, self.log
-        dispatcher = self.dispatcher(ReportingScorer(servers, models, self.clock, log).predict)
+        dispatcher = self.dispatcher(ReportingScorer(servers, models, self.clock, log).predict, servers)
         queue = dispatcher.queue
         shadow = SideOutput(settings.shadow, metrics.shadow, log, is_busy=lambda: queue.queued_rows > 0)
         feature_log = SideOutput(settings.feature_log, metrics.feature_log, log)

@@ -93,6 +93,7 @@ class Metrics:
         self._rpc = self._histogram("predictor_seconds", "duration of a successful call", _SECONDS)
         self._rpc_errors = self._counter("predictor_errors", "failed calls", "model", "code")
         self.invalid_scores = self._counter("predictor_invalid_scores", "scores not in [0, 1]", "model", "reason")
+        self.rejections = self._counter("predictor_rejections", "calls that a full server rejected", "address")
         self.predict_retries = self._counter("predictor_retries", "retried calls")
         self._circuits = self._gauge("predictor_circuit_open", "1 while a circuit is open", "address", "model")
         self.serving_version = self._gauge("rollout_serving_version", "the serving version", "model")

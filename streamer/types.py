@@ -102,10 +102,7 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """The AVAILABLE versions of a model on its servers.
-
-    `somewhere`: on at least one server; `everywhere`: on every server that has a version of the model.
-    """
+    """The AVAILABLE versions of a model on at least one server, and on each that has any."""
 
     somewhere: frozenset[int]
     everywhere: frozenset[int]

@@ -40,7 +40,8 @@ Fault = Literal["none", "slow", "rows", "nan", "dtype", "refused"]
 class SimulatedServer:
     """Answers `score` and `feature_spec` of one spec (JSON) under any model name.
 
-    - `workers` calls at the same time take `fixed_s + per_row_s · rows` each; other calls wait in order of arrival.
+    - `workers` calls at the same time take `fixed_s + per_row_s · rows` each. Other calls wait in order of arrival;
+      with `rejects` they fail with RESOURCE_EXHAUSTED at once, as above `--grpc_max_threads` of TensorFlow Serving.
     - As in a real server, an accepted call is completed even if its caller has cancelled it, so cancelled calls waste
       capacity.
     - `calls` is the number of `score` calls; `fault` is their current fault.
@@ -50,6 +51,7 @@ class SimulatedServer:
     fixed_s: float
     per_row_s: float
     workers: int = 1
+    rejects: bool = False
     version: int = 1
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     calls: int = 0
@@ -69,8 +71,11 @@ class SimulatedServer:
         if model.signature_name != "score" or "row_to_request" not in request.inputs:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no signature {model.signature_name!r} of that form")
         rows = request.inputs["row_to_request"].tensor_shape.dim[0].size
+        now = asyncio.get_running_loop().time()
+        if self.rejects and self._free_at[0] > now:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
         self.calls += 1
-        await self.sleep(self.accept(rows, asyncio.get_running_loop().time()))
+        await self.sleep(self.accept(rows, now))
         if self.fault == "slow":
             await self.sleep(_SLOW_S)
         if self.fault == "refused":
@@ -82,6 +87,11 @@ class SimulatedServer:
         done = max(now, self._free_at[0]) + self.fixed_s + self.per_row_s * rows
         heapq.heapreplace(self._free_at, done)
         return done - now
+
+    def resize(self, workers: int) -> None:
+        """Changes the number of calls at the same time; active ones are completed."""
+        latest = sorted(self._free_at, reverse=True)
+        self._free_at = sorted([*latest, *[0.0] * workers][:workers])
 
     def stall(self, now: float, seconds: float) -> None:
         """Delays all active and waiting calls by `seconds`."""
@@ -181,6 +191,7 @@ def main() -> None:
     parser.add_argument("--fixed-ms", type=float, default=0.0, help="milliseconds per call")
     parser.add_argument("--per-row-us", type=float, default=0.0, help="microseconds per row of a call")
     parser.add_argument("--workers", type=int, default=1, help="calls that run at the same time")
+    parser.add_argument("--reject", action="store_true", help="reject calls above --workers instead of queueing them")
     parser.add_argument("--port", type=int, default=8500)
     arguments = parser.parse_args()
     simulated = SimulatedServer(
@@ -188,6 +199,7 @@ def main() -> None:
         fixed_s=arguments.fixed_ms / 1e3,
         per_row_s=arguments.per_row_us / 1e6,
         workers=arguments.workers,
+        rejects=arguments.reject,
     )
     uvloop.run(_serve(simulated, arguments.port))
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from streamer.deadline import Deadline
 from streamer.errors import QueueFullError
-from streamer.scoring.latency import LatencyModel, LatencyModels
+from streamer.latency import LatencyModel, LatencyModels
 from streamer.settings.sections import BatchingSettings
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 

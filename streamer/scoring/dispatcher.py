@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -11,7 +12,6 @@ from streamer.errors import PredictError, QueueFullError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.scoring.batching import Batch, BatchQueue, Rows, Ticket
 from streamer.scoring.cache import Bools
-from streamer.scoring.concurrency import ConcurrencyLimit, RejectionLimit
 from streamer.settings.sections import BatchingSettings
 from streamer.tasks import Spawn
 from streamer.types import F32, BatchInputs, ModelVersion
@@ -79,31 +79,59 @@ class PendingScores:
             self.settled.set_result(None)
 
 
+class Concurrency(Protocol):
+    """How many calls may be active; `Predictor` learns it from the servers."""
+
+    def concurrency_limit(self) -> int:
+        """The usual number."""
+
+    def calls_allowed(self) -> int:
+        """The number now, at least 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedConcurrency:
+    """Always the same number of calls."""
+
+    calls: int
+
+    def concurrency_limit(self) -> int:
+        """The number."""
+        return self.calls
+
+    calls_allowed = concurrency_limit
+
+
 class Dispatcher:
-    """Scores rows in micro-batches, with a fixed or an adaptive limit of concurrent calls.
+    """Scores rows in micro-batches, in as many concurrent calls as the model servers allow.
 
     `score` returns at the latest `answer_margin_ms` before the request's deadline. No failure of the model server
     raises from it. If one caller is cancelled, the other requests of its batch are not affected.
     """
 
     def __init__(
-        self, settings: BatchingSettings, predict: Predict, spawn: Spawn, clock: Callable[[], float], metrics: Metrics
+        self,
+        settings: BatchingSettings,
+        predict: Predict,
+        spawn: Spawn,
+        clock: Callable[[], float],
+        metrics: Metrics,
+        *,
+        concurrency: Concurrency | None = None,
     ) -> None:
+        """`concurrency`: None for `max_concurrent_calls`."""
         self.predict = predict
         self.spawn = spawn
         self.clock = clock
         self.metrics = metrics
         self.queue = BatchQueue(settings)
         self.active_calls = 0
-        self._limit = ConcurrencyLimit(settings.max_concurrent_calls) if settings.concurrency == "adaptive" else None
-        self._accepted = RejectionLimit(settings.max_concurrent_calls)
-        self.max_concurrent_calls = settings.max_concurrent_calls if self._limit is None else self._limit.calls
-        self._calls_started = 0
+        self.concurrency = concurrency or FixedConcurrency(settings.max_concurrent_calls)
         self._pending: dict[Ticket, PendingScores] = {}
         self._pump_due = False
         self._timer: asyncio.TimerHandle | None = None
         metrics.queued_rows.set_function(lambda: self.queue.queued_rows)
-        metrics.concurrency_limit.set(settings.max_concurrent_calls)
+        metrics.concurrency_limit.set_function(self.concurrency.concurrency_limit)
 
     async def score(self, ticket: Ticket) -> PendingScores:
         """Scores a new ticket's rows, one at least, as far as time allows."""
@@ -142,7 +170,7 @@ class Dispatcher:
     def _pump(self) -> None:
         """Starts as many calls as the limit and the queue allow."""
         self._pump_due = False
-        while self.active_calls < self.max_concurrent_calls:
+        while self.active_calls < self.concurrency.calls_allowed():
             now = self.clock()
             shed = self.queue.shed(now, idle=not self.active_calls)
             if shed:
@@ -168,10 +196,8 @@ class Dispatcher:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, wakeup - now), self._pump)
 
     async def _call(self, batch: Batch) -> None:
-        """Sends one batch, settles its requests, and updates latency model and concurrency limit."""
+        """Sends one batch, settles its requests, and updates the latency model."""
         start = self.clock()
-        self._calls_started += 1
-        started_alone, number = self.active_calls == 1, self._calls_started
         latency = self.queue.latency(batch.version)
         try:
             ctr = await self.predict(batch.version, batch.inputs(), batch.deadline)
@@ -180,9 +206,6 @@ class Dispatcher:
             self.metrics.predict_failed(batch.version.name, error.code)
             if error.code == "DEADLINE_EXCEEDED":
                 latency.timed_out(batch.rows, now - start)
-            elif error.code == "RESOURCE_EXHAUSTED":
-                self._accepted.rejected(self.active_calls)
-                self._update_limit()
             is_full = error.code == "RESOURCE_EXHAUSTED"
             self._fail(batch.parts, str(error), now, gone=isinstance(error, VersionGoneError), overloaded=is_full)
         except BaseException:
@@ -192,11 +215,6 @@ class Dispatcher:
             now = self.clock()
             latency.observe(batch.rows, now - start)
             self.metrics.predicted(now - start)
-            self._accepted.accepted()
-            if self._limit is not None:
-                alone = started_alone and number == self._calls_started
-                self._limit.observe(batch.version, batch.rows, now - start, alone=alone)
-            self._update_limit()
             first = 0
             for ticket, rows in batch.parts:
                 if (pending := self._pending.get(ticket)) is not None:
@@ -205,11 +223,6 @@ class Dispatcher:
         finally:
             self.active_calls -= 1
             self._pump_soon()
-
-    def _update_limit(self) -> None:
-        learnt = self._accepted.calls
-        self.max_concurrent_calls = learnt if self._limit is None else min(learnt, self._limit.calls)
-        self.metrics.concurrency_limit.set(self.max_concurrent_calls)
 
     def _fail(
         self,

@@ -100,7 +100,7 @@ class Scores:
         """Whether a new request would get no score in time; False if the cache may have its scores."""
         if self.cache is not None and self.hit_ratio.is_sufficient:
             return False
-        calls = self.dispatcher.max_concurrent_calls
+        calls = self.dispatcher.concurrency.concurrency_limit()
         return self.dispatcher.queue.would_miss_deadline(version, deadline, self.clock(), calls=calls)
 
     async def score(

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from streamer.errors import PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.serving.control import Control
 from streamer.serving.messages import read_scores, score_request
-from streamer.serving.servers import Servers
+from streamer.serving.replicas import Replicas
+from streamer.serving.servers import Connect, Servers
 from streamer.serving.splitting import Part, halves, pieces
 from streamer.settings.sections import PredictorSettings
 from streamer.types import F32, BatchInputs, ModelVersion, ScoreOutput
@@ -24,16 +26,22 @@ _PARALLEL_PIECES = 4
 _BROKEN_SHARE = 0.5
 _REQUESTS_FAULT = frozenset({"INVALID_ARGUMENT", "OUT_OF_RANGE"})
 _FINAL = frozenset({"MESSAGE_TOO_LARGE", "CANCELLED", "CLOSED"})
+# A call that has waited for a full server needs at least this many latencies.
+_TIME_AFTER_WAIT = 1.5
 # Without another server, these may succeed on the same one: over a new connection if the old one was lost, and for
 # NOT_FOUND on another server behind the same name.
 _RETRIED_ALONE = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED", "INVALID_REPLY", "NOT_FOUND"})
+
+
+_Call = Callable[..., Awaitable[F32]]
 
 
 class Predictor:
     """A client of the model servers that `predictor.addresses` names.
 
     Every call has a timeout. A failed call is retried on another server, or on the same one if there is no other, while
-    its time and the retry budget last. A server gets no calls of a version while the version's circuit there is open.
+    its time and the retry budget last. One that a full server has rejected is sent again after a short wait, while its
+    time lasts. A server gets no calls of a version while the version's circuit there is open.
 
     Needs a running event loop; grpc.aio supports one event loop per process.
 
@@ -47,12 +55,24 @@ class Predictor:
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
         log: FilteringBoundLogger | None = None,
+        *,
+        replicas: Replicas | None = None,
+        connect: Connect | None = None,
     ) -> None:
+        """`replicas`: those of the settings, with their own limits; `connect` makes channels."""
         self._metrics = metrics or Metrics()
         self._clock = clock
         self._log: FilteringBoundLogger = log or structlog.get_logger()
-        self._servers = Servers(settings, self._metrics, clock, self._log)
+        self._servers = Servers(settings, self._metrics, clock, self._log, replicas=replicas, connect=connect)
         self.control = Control(self._servers, settings.control_timeout_ms / 1e3)
+
+    def concurrency_limit(self) -> int:
+        """The concurrent calls that the servers allow together, if no call must run alone."""
+        return self._servers.replicas.calls
+
+    def calls_allowed(self) -> int:
+        """The concurrent calls that are allowed now."""
+        return self._servers.replicas.calls_now
 
     async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
         """Scores n rows within `seconds`.
@@ -128,17 +148,12 @@ class Predictor:
     async def _score(self, version: ModelVersion, inputs: BatchInputs, deadline: float) -> F32:
         """Scores all rows in one call, with retries."""
         replicas = self._servers.replicas
-        request, output = score_request(version, inputs)
+        call = partial(self._call, version, score_request(version, inputs), inputs.rows)
         tried: set[str] = set()
         failures: list[PredictError] = []
         blamed_request: list[tuple[str, PredictError]] = []
         for _ in range(max(2, len(self._servers.channels))):
-            left = deadline - self._clock()
-            if left <= 0:
-                failures = failures or [PredictError("DEADLINE_EXCEEDED", "no time was left for the call")]
-                break
-            address = replicas.pick(version, self._clock(), tried)
-            if address is None:
+            if replicas.pick(version, self._clock(), tried) is None:
                 break
             if failures:
                 # The version is elsewhere: this is no failure of a server, and needs no budget.
@@ -146,23 +161,61 @@ class Predictor:
                 if not is_elsewhere and not replicas.take_retry(version.name):
                     break
                 self._metrics.predict_retries.inc()
-            try:
-                ctr = await self._call(version, address, request, output, rows=inputs.rows, seconds=left)
-            except PredictError as error:
-                failures.append(error)
-                if error.code in _FINAL:
-                    break
-                if error.code in _REQUESTS_FAULT:
-                    blamed_request.append((address, error))
-                if replicas.holders(version) != [address] or error.code not in _RETRIED_ALONE:
-                    tried.add(address)
-            else:
+            address, found = await self._accepted_call(version, call, deadline, tried)
+            if not isinstance(found, PredictError):
                 # Another server took the request: the fault was not the request's.
                 for server, rejection in blamed_request:
                     self._servers.failed(version, server, PredictError("REJECTED_ALONE", rejection.detail))
-                return ctr
-        raise _main_failure(failures) or PredictError(
-            replicas.rejection(version), f"the circuit of every server is open for {version}"
+                return found
+            if address is None:
+                failures = failures or [found]
+                break
+            failures.append(found)
+            if found.code in _FINAL:
+                break
+            if found.code in _REQUESTS_FAULT:
+                blamed_request.append((address, found))
+            if replicas.holders(version) != [address] or found.code not in _RETRIED_ALONE:
+                tried.add(address)
+        raise _main_failure(failures) or self._no_server(version)
+
+    async def _accepted_call(
+        self, version: ModelVersion, call: _Call, deadline: float, tried: Collection[str]
+    ) -> tuple[str | None, F32 | PredictError]:
+        """Calls a server that was not tried, until one accepts the call.
+
+        While another server has room it is called at once, else the full one after a wait. A rejected call has cost the
+        server nothing, so it needs no retry budget.
+
+        Returns:
+            The server with the scores or its failure; without a server, the reason why none could be called in time.
+        """
+        replicas = self._servers.replicas
+        full: set[str] = set()  # servers that have rejected the call since its last wait
+        rejection: PredictError | None = None
+        while (left := deadline - (now := self._clock())) > 0:
+            address = replicas.pick(version, now, {*tried, *full})
+            wait_s = replicas.wait_s(address, full, now)
+            if wait_s:
+                if left - wait_s < _TIME_AFTER_WAIT * replicas.latency_s(version):
+                    return None, rejection or PredictError("RESOURCE_EXHAUSTED", "the server is full")
+                await asyncio.sleep(wait_s)
+                full.clear()
+            elif address is None:
+                return None, rejection or self._no_server(version)
+            else:
+                try:
+                    return address, await call(address, left, again=rejection is not None)
+                except PredictError as error:
+                    if error.code != "RESOURCE_EXHAUSTED":
+                        return address, error
+                    rejection = error
+                    full.add(address)
+        return None, rejection or PredictError("DEADLINE_EXCEEDED", "no time was left for the call")
+
+    def _no_server(self, version: ModelVersion) -> PredictError:
+        return PredictError(
+            self._servers.replicas.rejection(version), f"the circuit of every server is open for {version}"
         )
 
     async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
@@ -187,25 +240,41 @@ class Predictor:
         await self._servers.close()
 
     async def _call(
-        self, version: ModelVersion, address: str, request: Any, output: ScoreOutput, *, rows: int, seconds: float
+        self,
+        version: ModelVersion,
+        message: tuple[Any, ScoreOutput],
+        rows: int,
+        address: str,
+        seconds: float,
+        *,
+        again: bool,
     ) -> F32:
-        """Calls one server once and records the outcome for its circuit and its mean latency."""
-        servers = self._servers
+        """Calls one server once; records the outcome for circuit, limit and mean latency.
+
+        `message`: the request, and its output with the scores. `again`: a full server has rejected it before.
+        """
+        servers, (request, output) = self._servers, message
         start = self._clock()
-        active = servers.replicas.started(version, address)
+        active = servers.replicas.started(version, address, rejected=again)
         try:
             found = read_scores(await servers.channels[address].call("Predict", request, seconds), output, rows)
             for reason, count in found.invalid.items():
                 self._count_invalid(version, reason, count, rows, address=address)
             ctr = found.usable()
         except PredictError as error:
+            if error.code == "RESOURCE_EXHAUSTED":
+                servers.rejected(address, active)
+            elif error.code == "DEADLINE_EXCEEDED":
+                servers.replicas.replied(active, version, rows, self._clock() - start, self._clock())
             servers.failed(version, address, error)
             raise
         finally:
             servers.replicas.ended(active)
         invalid = sum(found.invalid.values())
+        now = self._clock()
         if invalid < _BROKEN_SHARE * rows:
-            servers.succeeded(version, address, self._clock() - start)
+            servers.succeeded(version, address, now - start)
+            servers.replicas.replied(active, version, rows, now - start, now)
         else:
             servers.failed(version, address, PredictError("INVALID_REPLY", f"{invalid} of {rows} scores not in [0, 1]"))
         return ctr

@@ -1,9 +1,11 @@
 """The versions on each server: load balancing, circuits and the retry budget. Pure."""
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from streamer.settings.sections import PredictorSettings
+from streamer.serving.concurrency import ConcurrencyLimit
+from streamer.serving.server_states import ActiveCall, Replica, Server
+from streamer.settings.sections import BatchingSettings, PredictorSettings
 from streamer.types import ModelVersion
 
 # Codes of failures that say nothing about the server: the request's fault, a full server, a version that it lacks, our
@@ -16,6 +18,11 @@ _OF_THE_VERSION = frozenset({"FAILED_PRECONDITION", "INTERNAL", "INVALID_REPLY",
 _LATENCY_WEIGHT = 0.1
 _IDLE_DECAY = 0.001
 _MAX_RETRY_TOKENS = 10.0
+# A call that a full server has rejected waits for a part of a latency in this range, or of this many seconds if none is
+# known, so that it gets the next free thread soon, and calls of several workers do not meet again.
+_RETRY_WAIT = (0.1, 0.4)
+_UNKNOWN_LATENCY_S = 0.005
+_MIN_WAIT_S = 0.0005
 # A version without calls for this time is forgotten, with its circuits.
 _KEPT_S = 60.0
 
@@ -25,65 +32,14 @@ def opens_circuit(code: str) -> bool:
     return code not in _NO_FAULT_OF_THE_SERVER
 
 
-@dataclass(slots=True)
-class Server:
-    """The state of one server.
-
-    Attributes:
-        active_calls: calls of all versions without a reply yet.
-        latency_s: mean latency of recent calls; 0 before the first reply.
-        rejections: consecutive calls that it rejected because it is full.
-        full_until: until then other servers are preferred, monotonic seconds.
-    """
-
-    active_calls: int = 0
-    latency_s: float = 0.0
-    rejections: int = 0
-    full_until: float = 0.0
-
-
-@dataclass(slots=True)
-class Replica:
-    """The state of one version on one server.
-
-    Attributes:
-        active_calls: calls without a reply yet.
-        latency_s: mean latency of recent calls, which decays while there are none; 0 before the first reply.
-        failures: consecutive failures.
-        code: the code of the last failure.
-        circuit_open_until: when an open circuit lets the next call pass, monotonic seconds; 0: the circuit is closed.
-        is_missing: the server has reported that it does not have the version.
-    """
-
-    latency_s: float = 0.0
-    active_calls: int = 0
-    failures: int = 0
-    code: str = ""
-    circuit_open_until: float = 0.0
-    is_missing: bool = False
-
-    @property
-    def circuit_open(self) -> bool:
-        """Whether the circuit is open; it stays open until a call succeeds."""
-        return self.circuit_open_until > 0
-
-    def may_call(self, now: float) -> bool:
-        """Whether it may get a call now; after its pause an open circuit lets one at a time pass."""
-        return not self.circuit_open or (now >= self.circuit_open_until and not self.active_calls)
-
-
-ActiveCall = tuple[Server, Replica]
-"""A call that was sent: the states that count it."""
-
-
 class Replicas:
     """Chooses the server of each call, opens and closes circuits, and limits retries.
 
     Rules:
     1. A version is called on the servers that have it. If every server has reported that it lacks the version, any one
        is asked again.
-    2. A call goes to the server with the lowest (active calls + 1) × mean latency of the version. A server that
-       rejected a call because it is full comes last for a pause of the length of a circuit's.
+    2. A call goes to the server with the lowest (active calls + 1) × mean latency of the version. A server whose limit
+       of concurrent calls is reached comes last.
     3. The mean latency of an idle server decays while others reply. Only a new call shows that the server has become
        faster, and one slow reply must not exclude it for good.
     4. A circuit belongs to one version on one server. After `circuit_failures` consecutive failures it opens for
@@ -93,8 +49,16 @@ class Replicas:
        fails.
     """
 
-    def __init__(self, settings: PredictorSettings) -> None:
+    def __init__(
+        self,
+        settings: PredictorSettings,
+        max_concurrent_calls: int = BatchingSettings().max_concurrent_calls,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`chance`: a random number in [0, 1)."""
         self._settings = settings
+        self._max_concurrent_calls = max_concurrent_calls
+        self._chance = chance
         self._retry_tokens: dict[str, float] = {}
         self.servers: dict[str, Server] = {}
         self._replicas: dict[ModelVersion, dict[str, Replica]] = {}
@@ -105,7 +69,9 @@ class Replicas:
 
     def set_servers(self, addresses: Iterable[str]) -> None:
         """Replaces the servers; those that stay keep their state."""
-        self.servers = {address: self.servers.get(address, Server()) for address in addresses}
+        self.servers = {
+            a: self.servers.get(a) or Server(ConcurrencyLimit(self._max_concurrent_calls)) for a in addresses
+        }
         for version, known in self._replicas.items():
             self._replicas[version] = {a: known.get(a) or self._new(version, a) for a in self.servers}
 
@@ -127,22 +93,66 @@ class Replicas:
 
         def cost(address: str) -> tuple[bool, float]:
             server = servers[address]
-            return now < server.full_until, (server.active_calls + 1) * replicas[address].latency_s
+            return not server.has_room, (server.active_calls + 1) * replicas[address].latency_s
 
         callable_now = (a for a in self.holders(version) if a not in tried and replicas[a].may_call(now))
         return min(callable_now, key=cost, default=None)
 
-    def started(self, version: ModelVersion, address: str) -> ActiveCall:
-        """A call was sent."""
-        call = self.servers[address], self.of(version)[address]
-        for state in call:
+    @property
+    def calls(self) -> int:
+        """The concurrent calls that the servers allow together."""
+        return sum(server.limit.calls for server in self._up())
+
+    @property
+    def calls_now(self) -> int:
+        """The same, while some call must run alone."""
+        return sum(server.limit.calls_now for server in self._up())
+
+    def _up(self) -> Collection[Server]:
+        servers = self.servers.values()
+        return [server for server in servers if not server.is_down] or servers
+
+    def latency_s(self, version: ModelVersion) -> float:
+        """The mean latency of the version on its fastest server; 0 before the first reply."""
+        replicas = self.of(version)
+        return min(replicas[address].latency_s for address in self.holders(version))
+
+    def wait_s(self, address: str | None, full: Collection[str], now: float) -> float:
+        """Seconds before the picked server may be called; 0: now, or never if there is none.
+
+        `full`: servers that have rejected the call. If no other server has room, the call waits for them.
+        """
+        if full and (address is None or not self.servers[address].has_room):
+            low, high = _RETRY_WAIT
+            latency_s = min((s.latency_s for a, s in self.servers.items() if a in full), default=0.0)
+            return max(_MIN_WAIT_S, (low + (high - low) * self._chance()) * (latency_s or _UNKNOWN_LATENCY_S))
+        left = 0.0 if address is None else self.servers[address].ready_at - now
+        return left if left > 0 else 0.0
+
+    def started(self, version: ModelVersion, address: str, *, rejected: bool = False) -> ActiveCall:
+        """A call was sent; `rejected`: the server has rejected it before."""
+        server, replica = self.servers[address], self.of(version)[address]
+        alone = not server.active_calls
+        for state in (server, replica):
             state.active_calls += 1
-        return call
+        server.started_calls += 1
+        return ActiveCall(server, replica, server.started_calls, alone, not server.has_room, rejected)
 
     def ended(self, call: ActiveCall) -> None:
         """A call ended, with or without a reply. Its server may have been removed meanwhile."""
-        for state in call:
+        for state in (call.server, call.replica):
             state.active_calls -= 1
+
+    def rejected(self, call: ActiveCall) -> None:
+        """A full server rejected an active call."""
+        call.server.limit.rejected(call.server.active_calls, again=call.rejected)
+
+    def replied(self, call: ActiveCall, version: ModelVersion, rows: int, seconds: float, now: float) -> None:
+        """An active call was accepted, and ended after `seconds` with a reply or at its timeout."""
+        server = call.server
+        alone = call.alone and call.number == server.started_calls
+        server.limit.replied(version, rows, seconds, alone=alone, at_limit=call.at_limit and not call.rejected)
+        server.ready_at = now + 2 * self._chance() * server.limit.pause * server.latency_s
 
     def succeeded(self, version: ModelVersion, address: str, seconds: float) -> None:
         """A call had a valid reply after `seconds`."""
@@ -155,7 +165,7 @@ class Replicas:
         replica.failures, replica.circuit_open_until, replica.is_missing = 0, 0.0, False
         for mean in (replica, server):
             mean.latency_s += (seconds - mean.latency_s) * (_LATENCY_WEIGHT if mean.latency_s else 1.0)
-        server.rejections, server.full_until = 0, 0.0
+        server.is_down = False
         for other in replicas.values():
             if other is not replica and not other.active_calls:
                 other.latency_s *= 1.0 - _IDLE_DECAY
@@ -167,9 +177,6 @@ class Replicas:
         replica, server = self.of(version)[address], self.servers[address]
         if code == "NOT_FOUND":
             replica.is_missing = True
-        if code == "RESOURCE_EXHAUSTED":
-            server.full_until = now + self._pause(server.rejections)
-            server.rejections += 1
         if not opens_circuit(code):
             return
         replica.failures += 1
@@ -177,6 +184,7 @@ class Replicas:
         beyond = replica.failures - self._settings.circuit_failures
         if beyond >= 0:
             replica.circuit_open_until = now + self._pause(beyond)
+            server.is_down = True
 
     def circuit_open(self, model: str, address: str) -> bool:
         """Whether the circuit of a version of this model is open on the server."""

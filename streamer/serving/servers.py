@@ -13,12 +13,17 @@ from streamer.serving.messages import INVALID
 from streamer.serving.names import LookUp, Name, host_and_port, look_up
 from streamer.serving.proxies import proxy_variable
 from streamer.serving.replicas import Replicas
+from streamer.serving.server_states import ActiveCall
 from streamer.serving.transport import Channel
 from streamer.settings.sections import PredictorSettings
 from streamer.types import ModelVersion
 
 # The calls of a server that has been removed may take this long.
 _REMOVAL_S = 1.0
+
+
+Connect = Callable[[str, tuple[str, int] | None], Channel]
+"""Makes the channel to an address, and the name that led to it."""
 
 
 class Servers:
@@ -35,16 +40,19 @@ class Servers:
         clock: Callable[[], float],
         log: FilteringBoundLogger,
         look_up: LookUp = look_up,
+        *,
+        replicas: Replicas | None = None,
+        connect: Connect | None = None,
     ) -> None:
         """Raises ConfigError if a TLS file cannot be read."""
         self.clock = clock
         self._settings = settings
-        self._connector = Connector(settings)
+        self._connect: Connect = connect or Connector(settings).channel
         # A proxy resolves the names of its servers itself.
         resolved = [a for a in settings.addresses if host_and_port(a) and not proxy_variable(a, os.environ)]
         self._names = {address: Name(address, look_up) for address in resolved}
-        self.channels: Mapping[str, Channel] = {a: self._connector.channel(a) for a in settings.addresses}
-        self.replicas = Replicas(settings)
+        self.channels: Mapping[str, Channel] = {a: self._connect(a, None) for a in settings.addresses}
+        self.replicas = replicas or Replicas(settings)
         self._metrics = metrics
         self._log = log
         for model in settings.models:
@@ -60,6 +68,11 @@ class Servers:
         if was_open:
             self._log.info("circuit closed", address=address, model=str(version))
         self._show(version.name, address)
+
+    def rejected(self, address: str, call: ActiveCall) -> None:
+        """A full server rejected an active call."""
+        self.replicas.rejected(call)
+        self._metrics.rejections.labels(address).inc()
 
     def failed(self, version: ModelVersion, address: str, error: PredictError) -> None:
         """A call failed."""
@@ -92,7 +105,7 @@ class Servers:
         old = self.channels
         if wanted.keys() == old.keys():
             return
-        self.channels = {a: old.get(a) or self._connector.channel(a, name) for a, name in wanted.items()}
+        self.channels = {a: old.get(a) or self._connect(a, name) for a, name in wanted.items()}
         self.replicas.set_servers(wanted)
         removed = sorted(old.keys() - wanted)
         for model in self._settings.models:

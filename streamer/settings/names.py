@@ -11,7 +11,6 @@ DELIMITER: Final = "__"
 RENAMED: Mapping[str, str] = {
     "source.max_in_flight_bytes": "source.max_unacknowledged_bytes",
     "features.remembered_ads": "features.memoised_ads",
-    "batching.in_flight": "batching.concurrency",
     "batching.max_in_flight_batches": "batching.max_concurrent_calls",
     "predictor.breaker_failures": "predictor.circuit_failures",
     "predictor.breaker_pause_ms": "predictor.circuit_open_ms",

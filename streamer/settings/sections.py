@@ -92,10 +92,8 @@ class BatchingSettings(Section):
     """Rows of one call. Larger requests are split."""
     max_wait_ms: float = Field(default=0.0, ge=0)
     """Batch delay: longest time that rows wait for a fuller batch while a call is possible, in milliseconds."""
-    concurrency: Literal["fixed", "adaptive"] = "fixed"
-    """`fixed`: the concurrency limit is `max_concurrent_calls`. `adaptive`: it follows the servers' reply times."""
-    max_concurrent_calls: int = Field(default=3, ge=1)
-    """Concurrent calls to the model servers. With `adaptive`, the upper bound of the concurrency limit."""
+    max_concurrent_calls: int = Field(default=32, ge=1)
+    """Upper bound of a worker's concurrent calls to each model server. The limit below it follows the server."""
     max_queued_rows: int = Field(default=40_000, ge=1)
     """Rows in the batch queue. A full queue rejects further requests; they are answered with priors at once."""
     answer_margin_ms: float = Field(default=2.0, ge=0)

@@ -134,6 +134,12 @@ class VirtualServers:
         scores = score_of(version.version, inputs) + np.float32(loaded.shift)
         return Shown(loaded.spec.to_json(), signature, scores)
 
+    def concurrency_limit(self) -> int:
+        """These servers take any number of calls; the scorer sends three at a time."""
+        return 3
+
+    calls_allowed = concurrency_limit
+
     # These servers have no circuits.
     score_shadow = score
 

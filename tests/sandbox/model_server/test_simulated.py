@@ -66,6 +66,23 @@ async def test_calls_beyond_the_workers_wait() -> None:
 
 
 @virtual
+async def test_calls_beyond_the_workers_are_rejected_on_request() -> None:
+    server = slow(workers=2)
+    server.rejects = True
+    outcomes = await asyncio.gather(*(ask(server, 100) for _ in range(3)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [float, float, AbortedError]
+    assert server.calls == 2
+    server.resize(1)
+    taken = asyncio.create_task(ask(server, 100))
+    await asyncio.sleep(1.0)
+    server.resize(2)
+    await ask(server, 100)
+    with pytest.raises(AbortedError, match="Server Threadpool Exhausted"):
+        await asyncio.gather(*(ask(server, 100) for _ in range(3)))
+    await taken
+
+
+@virtual
 async def test_a_cancelled_call_is_completed() -> None:
     server, start = slow(), asyncio.get_running_loop().time()
     with pytest.raises(TimeoutError):
@@ -130,7 +147,7 @@ async def test_a_fault_can_be_set_and_cleared(fault: Fault, said: str) -> None:
         await predictor.score(V, inputs(5), LONG)
         await asyncio.to_thread(set_fault, f"127.0.0.1:{port}", fault)
         with pytest.raises(PredictError, match=said):
-            await predictor.score(V, inputs(5), 0.5 if fault == "slow" else LONG)
+            await predictor.score(V, inputs(5), 0.5 if fault in {"slow", "refused"} else LONG)
         await asyncio.to_thread(set_fault, f"127.0.0.1:{port}", "none")
         assert len(await predictor.score(V, inputs(5), LONG)) == 5
         with pytest.raises(grpc.RpcError, match="unknown fault 'odd'"):

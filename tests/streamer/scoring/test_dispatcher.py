@@ -250,21 +250,6 @@ async def test_a_row_without_a_valid_score_affects_no_other_row() -> None:
 
 
 @virtual
-async def test_rejections_lower_the_concurrency_limit_and_accepted_calls_raise_it_again() -> None:
-    rig = Rig(max_concurrent_calls=4, max_batch_rows=1)
-    waiters = [rig.score(encoded(tag, 1)) for tag in range(4)]
-    await turns()
-    for call in rig.calls:
-        call.reply.set_exception(PredictError("RESOURCE_EXHAUSTED", "Server Threadpool Exhausted"))
-    await asyncio.gather(*waiters)
-    assert rig.dispatcher.max_concurrent_calls == 1
-    rig.model_s = 0.001
-    for tag in range(450):
-        await rig.score(encoded(tag, 1))
-    assert rig.dispatcher.max_concurrent_calls == 4
-
-
-@virtual
 async def test_each_version_has_its_own_calls() -> None:
     rig = Rig(max_concurrent_calls=2, model_s=0.001)
     one, two = encoded(1, 2), encoded(2, 2)

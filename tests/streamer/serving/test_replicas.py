@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.serving.replicas import ActiveCall, Replicas
+from streamer.serving.replicas import Replicas
+from streamer.serving.server_states import ActiveCall
 from streamer.settings.sections import PredictorSettings
 from streamer.types import ModelVersion
 
@@ -137,18 +138,39 @@ def test_a_circuit_belongs_to_one_version_on_one_server() -> None:
     assert [replicas.circuit_open(*of) for of in (("cvr", "s0"), ("cvr", "s1"), ("ctr", "s0"))] == [True, False, False]
 
 
-def test_a_full_server_comes_last_for_a_while() -> None:
+def test_a_server_whose_limit_is_reached_comes_last() -> None:
     replicas = replicas_of(2)
     call(replicas, "s0", 0.001)
     call(replicas, "s1", 0.1)
-    fail(replicas, "s0", code="RESOURCE_EXHAUSTED", version=OTHER)
-    assert replicas.pick(V, 0.99) == "s1", "its threads serve all models"
-    assert replicas.pick(V, 0.99, {"s1"}) == "s0"
-    assert replicas.pick(V, 1.0) == "s0"
-    fail(replicas, "s0", 1.0, "RESOURCE_EXHAUSTED")
-    assert replicas.pick(V, 2.99) == "s1"
-    call(replicas, "s0", 0.001)
-    assert replicas.pick(V, 2.99) == "s0"
+    assert replicas.pick(V, 0.0) == "s0"
+    replicas.started(OTHER, "s0")
+    assert not replicas.servers["s0"].has_room, "its first calls run alone"
+    assert replicas.pick(V, 0.0) == "s1", "its threads serve all models"
+    assert replicas.pick(V, 0.0, {"s1"}) == "s0"
+
+
+def test_a_rejected_call_waits_unless_another_server_has_room() -> None:
+    replicas = replicas_of(2)
+    call(replicas, "s0", 0.01)
+    assert replicas.wait_s("s1", {"s0"}, 0.0) == 0
+    assert 0.001 <= replicas.wait_s(None, {"s0"}, 0.0) <= 0.004
+    replicas.started(V, "s1")
+    assert 0.001 <= replicas.wait_s("s1", {"s0"}, 0.0) <= 0.004
+    assert 0.0005 <= replicas.wait_s(None, {"s1"}, 0.0) <= 0.002, "the latency of s1 is not known"
+    assert replicas.wait_s(None, (), 0.0) == 0
+
+
+def test_the_limits_of_the_servers_add_up_without_those_that_are_down() -> None:
+    replicas = replicas_of(2)
+    assert (replicas.calls, replicas.calls_now) == (6, 2)
+    for _ in range(2):
+        fail(replicas, "s1")
+    assert (replicas.calls, replicas.calls_now) == (3, 1)
+    for _ in range(2):
+        fail(replicas, "s0")
+    assert replicas.calls == 6, "all are down: any one may be back"
+    call(replicas, "s1", 0.01)
+    assert replicas.calls == 3
 
 
 def test_a_version_is_called_where_it_is_loaded() -> None:
@@ -300,7 +322,7 @@ def test_invariants_hold_after_any_sequence(actions: list[tuple[str, ModelVersio
                 replicas.failed(called, where, action, float(now))
             replicas.ended(started)
         counted = {id(server) for server in replicas.servers.values()}
-        still = [of for _, _, of in active if id(of[0]) in counted]
+        still = [of for _, _, of in active if id(of.server) in counted]
         assert sum(server.active_calls for server in replicas.servers.values()) == len(still)
     for _, _, started in active:
         replicas.ended(started)

@@ -203,8 +203,8 @@ def test_a_renamed_variable_is_rejected_with_its_new_name(monkeypatch: pytest.Mo
 
 
 def test_a_renamed_setting_in_the_variable_of_a_section_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMER_BATCHING", '{"in_flight": "fixed"}')
-    with pytest.raises(ConfigError, match=r"STREAMER_BATCHING: batching.in_flight: renamed in 0.2.0 to "):
+    monkeypatch.setenv("STREAMER_BATCHING", '{"max_in_flight_batches": 3}')
+    with pytest.raises(ConfigError, match=r"STREAMER_BATCHING: batching.max_in_flight_batches: renamed in 0.2.0 to "):
         load_settings()
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.scoring.latency import LatencyModel, LatencyModels
+from streamer.latency import LatencyModel, LatencyModels
 from streamer.types import ModelVersion
 
 

@@ -1,0 +1,89 @@
+"""The scorer's client of simulated servers in the same process, for a virtual clock."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any, NoReturn, cast
+
+import grpc
+
+from sandbox.model_server.replies import Context
+from sandbox.model_server.simulated import SimulatedServer
+from streamer.errors import PredictError
+from streamer.serving.concurrency import ConcurrencyLimit
+from streamer.serving.predictor import Predictor
+from streamer.serving.replicas import Replicas
+from streamer.serving.transport import Rpc
+from streamer.settings.sections import PredictorSettings
+
+
+class _Context:
+    """The part of a call's context that a simulated server uses."""
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        raise PredictError(code.name, details)
+
+
+class InProcessChannel:
+    """Calls a simulated server without a network; a round trip takes `round_trip_s`."""
+
+    def __init__(self, address: str, server: SimulatedServer, round_trip_s: float) -> None:
+        self.address = address
+        self._server = server
+        self._one_way_s = round_trip_s / 2
+
+    async def call(self, rpc: Rpc, request: Any, seconds: float) -> Any:
+        """A Predict call."""
+        assert rpc == "Predict"
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.sleep(self._one_way_s)
+                try:
+                    return await self._server.predict(request, cast(Context, _Context()))
+                finally:
+                    await asyncio.sleep(self._one_way_s)
+        except TimeoutError:
+            raise PredictError("DEADLINE_EXCEEDED", "the server was too slow") from None
+
+    async def close(self, grace_s: float | None = None) -> None:
+        """Does nothing."""
+
+
+class FixedLimit(ConcurrencyLimit):
+    """Always the same limit, for comparison."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__(calls)
+        self._calls = calls
+
+    @property
+    def calls(self) -> int:
+        """The limit."""
+        return self._calls
+
+    calls_now = calls
+
+    @property
+    def pause(self) -> float:
+        """No pause."""
+        return 0.0
+
+
+def predictor_of(
+    servers: Mapping[str, SimulatedServer], seed: int = 1, *, round_trip_s: float = 0.0, fixed: int | None = None
+) -> Predictor:
+    """A client of servers by address, on the clock of the running loop.
+
+    `fixed`: a fixed limit of calls to each.
+    """
+    settings = PredictorSettings(addresses=tuple(servers))
+    replicas = Replicas(settings, chance=random.Random(seed).random)
+    if fixed is not None:
+        for server in replicas.servers.values():
+            server.limit = FixedLimit(fixed)
+    return Predictor(
+        settings,
+        clock=asyncio.get_running_loop().time,
+        replicas=replicas,
+        connect=lambda address, _: InProcessChannel(address, servers[address], round_trip_s),
+    )
