@@ -54,6 +54,7 @@ class VirtualServers:
         servers: the versions on each server.
         labels: the labels of each server; empty: no server has labels.
         control_s: the seconds of a control call.
+        max_calls: the calls that the scorer sends at a time.
         calls: the Predict calls so far.
         warmed: the version of each warm-up request.
         misfits: calls with rows of another spec than the version's.
@@ -63,6 +64,7 @@ class VirtualServers:
     labels: Sequence[dict[str, int]] = ()
     call_s: float = 0.005
     control_s: float = 0.001
+    max_calls: int = 3
     calls: list[Call] = field(default_factory=list)
     warmed: list[int] = field(default_factory=list)
     misfits: int = 0
@@ -135,8 +137,8 @@ class VirtualServers:
         return Shown(loaded.spec.to_json(), signature, scores)
 
     def concurrency_limit(self) -> int:
-        """These servers take any number of calls; the scorer sends three at a time."""
-        return 3
+        """`max_calls`; the servers take any number of calls."""
+        return self.max_calls
 
     calls_allowed = concurrency_limit
 

@@ -159,8 +159,8 @@ async def turns_until(holds: Callable[[], bool]) -> None:
 
 
 async def test_the_rows_of_a_client_that_leaves_leave_the_queue() -> None:
-    servers = VirtualServers([loaded(1)], call_s=0.05)
-    async with served(servers, batching={"max_concurrent_calls": 1}) as running:
+    servers = VirtualServers([loaded(1)], call_s=0.05, max_calls=1)
+    async with served(servers) as running:
         dispatcher = running.scorer.dispatcher
         servers.calls.clear()  # those of the preparation
         first = asyncio.create_task(running.post(body()))
