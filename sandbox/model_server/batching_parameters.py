@@ -1,4 +1,4 @@
-"""Batching parameters of the flags and of one model, with tensorflow_model_server's defaults and checks."""
+"""Batching parameters of the flags and of one model, with their defaults and checks."""
 
 import os
 from dataclasses import dataclass

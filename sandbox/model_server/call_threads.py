@@ -1,4 +1,7 @@
-"""The threads of the gRPC calls; a call that finds none free is rejected at once, as by tensorflow_model_server."""
+"""The threads of the gRPC calls.
+
+A call that finds none free is rejected at once, as by tensorflow_model_server.
+"""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -26,7 +26,7 @@ class ModelConfig:
 
 
 def check_flags(flags: ServerFlags) -> None:
-    """Raises `StatusError` if no port or no model is given, or a file that a flag names is not valid."""
+    """Raises `StatusError` if no port or no model is given, or a file of a flag is not valid."""
     if not flags.port and not flags.grpc_socket_path:
         raise invalid_argument(
             "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."

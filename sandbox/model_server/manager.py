@@ -182,7 +182,7 @@ class Manager:
                     )
 
     def _settled(self, name: str) -> str | None:
-        """Empty: a version is available; a text: all versions have failed, with the newest one's reason."""
+        """Empty: a version is available. A text: all have failed, with the newest one's reason."""
         held = self._models[name].held if name in self._models else {}
         if any(one.phase is Phase.READY for one in held.values()):
             return ""

@@ -126,7 +126,7 @@ def load(
 
 
 def _described(path: Path, tags: list[str]) -> tuple[SavedModelLoader, Any]:
-    """The loader of a SavedModel and the description of its graph with these tags. Raises `StatusError`."""
+    """The loader of a SavedModel and its graph with these tags. Raises `StatusError`."""
     try:
         loader = SavedModelLoader(str(path))
     except OSError:  # the file cannot be parsed

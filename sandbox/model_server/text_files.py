@@ -1,5 +1,6 @@
-"""The text files that flags name, and the messages in them that tensorflow-serving-api lacks."""
+"""Text files that flags name, and their messages that tensorflow-serving-api lacks."""
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,11 +81,24 @@ def read_text_file(path: str | Path, message: _M) -> _M:
     try:
         return text_format.Parse(content.decode(), message)
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise InvalidTextError(f"Invalid protobuf file: '{path}'", str(error).replace("\n", " ")) from None
+        raise InvalidTextError(f"Invalid protobuf file: '{path}'", _reason(str(error))) from None
+
+
+def _reason(error: str) -> str:
+    """The error as protobuf's C++ parser writes it, with the column after an unknown name."""
+    found = re.fullmatch(r"(\d+):(\d+) : (.*)", error.replace("\n", " "))
+    if found is None:
+        return error
+    line, column, text = found.groups()
+    unknown = re.search(r'has no field named "(\w+)"', text)
+    return f"{line}:{int(column) + (len(unknown[1]) + 1 if unknown else 0)}: {text}"
 
 
 class InvalidTextError(StatusError):
-    """INVALID_ARGUMENT: the file has not the text form of the message; `reason` has line, column and fault."""
+    """INVALID_ARGUMENT: the file does not have the message's text form.
+
+    `reason` has line, column and fault.
+    """
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(invalid_argument(message).code, message)

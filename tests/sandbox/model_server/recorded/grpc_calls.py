@@ -47,10 +47,11 @@ _MESSAGES: Mapping[str, tuple[Any, Any]] = {
 }
 _DEADLINE_MS = 30_000
 _LARGEST = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_SOON = ("grpc.max_reconnect_backoff_ms", 500)
 
 
 def open_channel(address: str) -> grpc.Channel:
-    return grpc.insecure_channel(address, [*DIRECT, *_LARGEST, ("grpc.use_local_subchannel_pool", 1)])
+    return grpc.insecure_channel(address, [*DIRECT, *_LARGEST, _SOON, ("grpc.use_local_subchannel_pool", 1)])
 
 
 def request_bytes(call: Mapping[str, Any], at: Places) -> bytes:

@@ -39,7 +39,8 @@ Step = Mapping[str, Any]
 
 _STEP_S = 0.05
 _DEFAULT_PORT = 8500
-# A recorded wait for readiness assumes a server that starts in a few seconds: allow a slow machine more.
+# The recorded waits assume a server that starts in a few seconds: allow a slow machine more.
+_START_S = 180.0
 _LONGER = 4.0
 _LATE_S = 30.0
 _SERVICES = "tensorflow.serving"
@@ -112,7 +113,7 @@ class _Lifecycle:
 
     def difference(self, steps: Sequence[Step]) -> str | None:
         """The first step whose observation is not the recorded one; None: all hold."""
-        for number, step in enumerate(steps, start=1):
+        for number, step in enumerate(_with_replacements(steps), start=1):
             expected = [self.at.fill(one) for one in (step.get("seen", {}), *step.get("also_seen", []))]
             seen, deadline = self._do(step), time.monotonic() + _LATE_S
             while not any(same(one, seen) for one in expected) and time.monotonic() < deadline and self._may_come(step):
@@ -151,6 +152,15 @@ class _Lifecycle:
 
     def do_put(self, step: Step) -> Seen:
         copy(Path(self.at.filled(step["from"])), self._path(step, "to"))
+        return {}
+
+    def do_replace(self, step: Step) -> Seen:
+        """A removal and a put, with no time between them in which a slow machine could look for versions."""
+        path, new = self._path(step, "to"), self.at.tmp / "replacement"
+        copy(Path(self.at.filled(step["from"])), new)
+        path.rename(gone := self.at.tmp / "replaced")
+        new.rename(path)
+        shutil.rmtree(gone)
         return {}
 
     def do_write(self, step: Step) -> Seen:
@@ -215,7 +225,7 @@ class _Lifecycle:
         server = _Server(process, log, flags, grpc_calls.open_channel(target), port or None, rest_port, socket_path)
         self.servers[name] = server
         expects_readiness = step["seen"]["ready"] or "exit_code" in step["seen"] or "exit_signal" in step["seen"]
-        seconds = step.get("wait", 30) * (_LONGER if expects_readiness else 1.0)
+        seconds = _START_S if expects_readiness else step.get("wait", 30)
         seen: Seen = {"ready": server.waits(server.is_ready, seconds), **server.exit()}
         if "find" in step:
             seen["said"] = server.said(step["find"])
@@ -225,7 +235,7 @@ class _Lifecycle:
 
     def do_wait_ready(self, step: Step) -> Seen:
         server = self._server(step)
-        return {"ready": server.waits(server.is_ready, step["seconds"] * _LONGER)}
+        return {"ready": server.waits(server.is_ready, _START_S)}
 
     def do_said(self, step: Step) -> Seen:
         return {"said": self._server(step).said(step["find"])}
@@ -344,6 +354,17 @@ class _Lifecycle:
         with suppress(subprocess.TimeoutExpired):
             server.process.wait(30.0)
         return {**server.exit(), "within_1s": time.monotonic() - started < 1.0}
+
+
+def _with_replacements(steps: Sequence[Step]) -> list[Step]:
+    """The steps; the removal of a folder and the put of another one in its place become one step."""
+    found: list[Step] = []
+    for step in steps:
+        if step["do"] == "put" and found and found[-1]["do"] == "remove" and found[-1]["path"] == step["to"]:
+            found[-1] = {**step, "do": "replace"}
+        else:
+            found.append(step)
+    return found
 
 
 def _write(path: Path, content: bytes) -> None:
