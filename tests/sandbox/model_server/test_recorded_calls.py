@@ -39,7 +39,7 @@ def own_models() -> Path:
 def test_calls_are_answered_as_recorded(name: str, own_models: Path, tmp_path: Path) -> None:
     wrong = {
         number: difference or "holds, but is listed as an exception"
-        for number, difference in replay(name, STAND_IN, tmp_path, own_models, kinds=("grpc",))
+        for number, difference in replay(name, STAND_IN, tmp_path, own_models)
         if (difference is None) is (number in EXCEPTIONS)
     }
     assert wrong == {}
