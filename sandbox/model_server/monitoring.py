@@ -19,7 +19,10 @@ _MOST_SERIES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A name with its kind (counter, gauge or histogram), labels, and upper bounds of a histogram's buckets."""
+    """A name with its kind (counter, gauge or histogram) and labels.
+
+    A histogram has the upper bounds of its buckets.
+    """
 
     name: str
     kind: str
@@ -68,7 +71,10 @@ _ALL = (
 
 
 class ServerMetrics:
-    """Values of the metrics, for all threads. A metric has at most 1,000 series; values of further ones are lost."""
+    """Values of the metrics, for all threads.
+
+    A metric has at most 1,000 series; values of further ones are lost.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -16,7 +16,7 @@ _METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
 def start_rest(flags: ServerFlags, manager: Manager, services: Services) -> RestServer | None:
-    """Opens the REST port; None, after a log, if that is not possible: the gRPC API then serves alone."""
+    """Opens the REST port; None, after a log, if it cannot: the gRPC API then serves alone."""
     if flags.rest_api_port == flags.port:
         _log.error(
             "server_options.http_port cannot be same as grpc_port. Please use a different port for HTTP/REST API. "

@@ -74,7 +74,7 @@ class _Call:
 
 
 class RestApi:
-    """Answers requests; the answer to a HEAD request has a body, which the HTTP server leaves out."""
+    """Answers requests; the HTTP server leaves out the body of an answer to HEAD."""
 
     def __init__(self, services: Services, manager: Manager, flags: ServerFlags, metrics_path: str | None) -> None:
         """`metrics_path`: the path of the metrics' page, if there is one."""
@@ -100,6 +100,8 @@ class RestApi:
             if (target.version or 0) > INT64_MAX:
                 return Answer(HTTPStatus.BAD_REQUEST, b"", {**_JSON, **self._cors})
             text = self._run(target, body)
+        except RecursionError:
+            status, text = 400, error_text("lists are nested too deeply")
         except StatusError as error:
             status = int(_HTTP.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR))
             text = error_text(error.message)
@@ -211,7 +213,7 @@ def _set_signature(spec: ModelSpec, name: str) -> None:
 
 
 def _printed(message: Message) -> str:
-    """A message in protobuf's JSON, all fields, indented by one space, with a new line at the end."""
+    """All fields of a message in protobuf's JSON, with a new line at the end."""
     text: str = json_format.MessageToJson(
         message,
         indent=1,

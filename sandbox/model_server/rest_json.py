@@ -1,7 +1,7 @@
-"""Tensors of a `:predict` body, by the signature's inputs: rows (`instances`) or columns (`inputs`). Pure.
+"""Tensors of a `:predict` body, by the signature's inputs. Pure.
 
-Lists of equal length and type become an array at once. Everything else is walked value by value, in the order of
-TensorFlow Serving, which finds its error message.
+`instances` are rows, `inputs` columns. Lists of equal length and type become an array at once. Everything else is
+walked value by value, in the order of TensorFlow Serving, which finds its error message.
 """
 
 import base64
@@ -17,6 +17,7 @@ from tensorflow.core.framework import types_pb2
 
 from sandbox.model_server.rest_text import json_text
 from sandbox.model_server.status import StatusError, invalid_argument
+from sandbox.model_server.tensors import numpy_type
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -31,25 +32,12 @@ _INTEGERS: Mapping[int, tuple[int, int]] = {
     types_pb2.DT_UINT64: (0, 2**64 - 1),
 }
 """Least and greatest value in JSON of each integer type. A smaller type then keeps only its low bits."""
-_TYPES: Mapping[int, np.dtype[Any]] = {
-    types_pb2.DT_FLOAT: np.dtype(np.float32),
-    types_pb2.DT_DOUBLE: np.dtype(np.float64),
-    types_pb2.DT_INT32: np.dtype(np.int32),
-    types_pb2.DT_INT16: np.dtype(np.int16),
-    types_pb2.DT_INT8: np.dtype(np.int8),
-    types_pb2.DT_UINT8: np.dtype(np.uint8),
-    types_pb2.DT_INT64: np.dtype(np.int64),
-    types_pb2.DT_UINT32: np.dtype(np.uint32),
-    types_pb2.DT_UINT64: np.dtype(np.uint64),
-    types_pb2.DT_BOOL: np.dtype(np.bool_),
-    types_pb2.DT_STRING: np.dtype(np.object_),
-}
-"""Types that JSON can give a value of."""
+_MOST_DIMENSIONS = 64
 _DECIMALS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
 
 
 def by_rows(body: Mapping[str, Any]) -> bool:
-    """Whether a `:predict` body has `instances`. Raises `StatusError` unless it has these or `inputs`."""
+    """Whether a `:predict` body has `instances`; else it has `inputs`. Raises `StatusError`."""
     if "instances" not in body:
         if "inputs" not in body:
             raise invalid_argument("Missing 'inputs' or 'instances' key")
@@ -66,7 +54,7 @@ def by_rows(body: Mapping[str, Any]) -> bool:
 
 
 def row_tensors(rows: Sequence[Any], types: Mapping[str, int]) -> Arrays:
-    """Arrays [rows, …] of the inputs; `types` has the data type of each input. Raises `StatusError`.
+    """Arrays [rows, …] of the inputs, whose data types are `types`. Raises `StatusError`.
 
     A row is an object with all inputs, or the value of a signature's only input.
     """
@@ -152,13 +140,13 @@ def _array(value: object, dtype: int) -> NDArray[Any]:
             raise _IrregularError
         shape.extend(sizes)
         flat = list(chain.from_iterable(flat))
+    if len(shape) > _MOST_DIMENSIONS:
+        raise invalid_argument(f"a tensor has at most {_MOST_DIMENSIONS} dimensions, not {len(shape)}")
     return _converted(flat, kinds if flat else set(), dtype).reshape(shape)
 
 
 def _converted(flat: Sequence[Any], kinds: set[type], dtype: int) -> NDArray[Any]:
-    target = _TYPES.get(dtype)
-    if target is None:
-        raise _IrregularError
+    target = numpy_type(dtype)
     if not flat:
         return np.empty(0, target)
     if dtype in _DECIMALS and kinds <= {float, int}:

@@ -28,7 +28,10 @@ _FIRST_DOUBLE = 1e20
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The object in a body; texts keep bytes that are not UTF-8 as surrogates. Raises `StatusError`."""
+    """The object in a body. Raises `StatusError`.
+
+    Texts keep bytes that are not UTF-8 as surrogates.
+    """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
     value: Any

@@ -1,4 +1,4 @@
-"""The HTTP server of the REST API: an event loop on its own thread, calls on a pool of threads."""
+"""The HTTP server of the REST API: an event loop on a thread, calls on a pool of threads."""
 
 import asyncio
 import threading

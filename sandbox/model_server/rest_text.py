@@ -1,4 +1,4 @@
-"""Writes answers of the REST API: the layout and the numbers of TensorFlow Serving's JSON. Pure.
+"""Writes answers of the REST API as TensorFlow Serving lays out JSON and numbers. Pure.
 
 Texts hold bytes that are not UTF-8 as surrogates (`surrogateescape`); `encoded` restores them.
 """
@@ -117,7 +117,10 @@ def regressions(values: NDArray[Any]) -> str:
 
 
 def json_text(value: object) -> str:
-    """A JSON value in an error message. A number alone is written as a tensor's, one inside as a double."""
+    """A JSON value in an error message.
+
+    A number alone is written as a tensor's, a number in a list as a double.
+    """
     if isinstance(value, float):
         return number_texts(np.array([value], np.float32 if abs(value) <= _FLOAT_MAX else np.float64))[0]
     return _nested(value, 0)
