@@ -1,36 +1,24 @@
 """Replays the calls of one scenario."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.sandbox.model_server.recorded import grpc_calls, rest_calls
 from tests.sandbox.model_server.recorded.recording import recording
 from tests.sandbox.model_server.recorded.servers import places, started
 
-KINDS = frozenset({"grpc", "rest"})
 
-
-def replay(
-    name: str, command: Sequence[str], tmp: Path, own: Path, kinds: Collection[str] = KINDS
-) -> Iterator[tuple[str, str | None]]:
+def replay(name: str, command: Sequence[str], tmp: Path, own: Path) -> Iterator[tuple[str, str | None]]:
     """Ids of a scenario's gRPC and REST calls, in the file's order, each with its difference (None: it holds).
 
-    `command` is the server's program; `tmp` an empty folder; `own` the folder of the recording's models. Without "rest"
-    among `kinds` the server starts without its REST port.
+    `command` is the server's program; `tmp` an empty folder; `own` the folder of the recording's models.
     """
     at = places(tmp, own)
-    scenario = recording().scenarios[name]
-    if "rest" not in kinds:
-        flags = (flag for flag in scenario.flags if not flag.startswith(("--rest_", "--monitoring_")))
-        scenario = replace(scenario, flags=tuple(flags))
-    with started(scenario, at, command):
+    with started(recording().scenarios[name], at, command):
         channel = grpc_calls.open_channel(f"127.0.0.1:{at.ports['port']}")
         try:
             for call in recording().of_scenario(name):
-                if call["kind"] not in kinds:
-                    continue
                 time.sleep(call.get("before_s", 0))
                 if call["kind"] == "grpc":
                     difference = grpc_calls.difference(call, grpc_calls.outcome(call, channel, at), at)
