@@ -22,6 +22,7 @@ from benchmarks import (
     overload,
     protocols,
     replicas,
+    serving_settings,
     switch,
     throughput,
     workers,
@@ -41,11 +42,12 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "delivery": delivery.run,
     "workers": workers.run,
     "http": http_endpoint.run,
+    "serving_settings": serving_settings.run,
     "input_pipeline": input_pipeline.run,
     "fairness": fairness.run,
     "distributed": distributed.run,
 }
-LONG = frozenset({"distributed", "fairness"})
+LONG = frozenset({"distributed", "fairness", "serving_settings"})
 """Scenarios that run only by name or with `--all`."""
 
 

@@ -28,7 +28,11 @@ def flag_findings(settings: Settings, flags: Mapping[str, str] | None, callers: 
         reason += " (default: 4 × cores), and a switch under load needs --num_load_threads=1 (default: 0)"
         yield Finding("advice", _SUBJECT, reason, 'give the command line of the server with --server-flags "…"')
         return
-    yield from _threads(flags, callers)
+    if settings.predictor.protocol == "grpc":
+        yield from _threads(flags, callers)
+    elif not _number(flags, "rest_api_port"):
+        reason = "predictor.protocol is rest, and --rest_api_port is not set: the server has no REST API"
+        yield Finding("error", _SUBJECT, reason, "set --rest_api_port=8501")
     yield from _loading(settings, flags)
     if _on(flags, "enable_batching") and not _on(flags, "enable_per_model_batching_parameters"):
         reason = "--enable_batching batches all models: calls of `score` fail, because its inputs differ in rows"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cache, input_pipeline, overload, workers
+from benchmarks import cache, input_pipeline, overload, serving_settings, workers
 from benchmarks.__main__ import SCENARIOS, main
 from benchmarks.bench import Bench, Service
 from benchmarks.figures import Load
@@ -66,6 +66,17 @@ def test_overload_without_goodput_has_no_ratio() -> None:
     figures = overload.figures_of("real", loads, bound=0.6)
     assert math.isnan(figures[0].value)
     assert figures[0].holds is False
+
+
+def test_a_setting_of_a_model_server_is_a_ratio_of_medians() -> None:
+    names = ("intra_op_1_1", "intra_op_1_3", "intra_op_all_1", "float_val_1", "first_call_with_warm_up", "p99_before_0")
+    others = ("intra_op_all_3", "tensor_content_1", "first_call_without_warm_up", "p99_loading_0", "p99_before_1")
+    rounds = {name: [1.0, 2.0, 90.0] for name in names} | {name: [3.0, 50.0, 1.0] for name in others}
+    rounds |= {"p99_loading_1": [6.0], "resident_1": [500.0], "resident_2": [520.0], "resident_3": [540.0, 560.0]}
+    figures = {f.name: f.value for f in serving_settings.figures_of(rounds)}
+    assert figures["intra_op_all_over_1_callers_3"] == pytest.approx(1.5)
+    assert figures["load_threads_1_p99_loading_over_before"] == pytest.approx(2.0)
+    assert figures["resident_per_version"] == pytest.approx(25.0)
 
 
 def test_the_largest_difference_from_the_ideal_counts() -> None:

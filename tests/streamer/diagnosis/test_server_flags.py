@@ -47,6 +47,13 @@ def test_a_bad_flag_is_named(more: str, severity: str, remedy: str) -> None:
     assert found(f"{GOOD} {more}") == [(severity, remedy)]
 
 
+def test_rest_needs_its_port_and_has_no_limit_of_calls() -> None:
+    rest = Settings.model_validate({"predictor": {"protocol": "rest"}})
+    flags = parse_flags(f"{GOOD} --grpc_max_threads=1")
+    assert [f.remedy for f in flag_findings(rest, flags, 12)] == ["set --rest_api_port=8501"]
+    assert list(flag_findings(rest, {**flags, "rest_api_port": "8501"}, 12)) == []
+
+
 def test_batching_of_single_models_is_accepted() -> None:
     assert found(f"{GOOD} --enable_batching --enable_per_model_batching_parameters") == []
 
