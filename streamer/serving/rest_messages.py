@@ -158,7 +158,7 @@ def _fill(tensor: Any, value: Any) -> None:
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):
             array = array.astype(np.float32)
-    if array.dtype not in DTYPES:
+    if array.dtype.kind not in "fib" or array.dtype not in DTYPES:
         return
     tensor.dtype = DTYPES[array.dtype]
     for size in array.shape:

@@ -14,6 +14,7 @@ import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from sandbox.broker.kafka import KafkaBroker
+from sandbox.host.ports import free_ports
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from tests.kafka_fixtures import FreshTopic
@@ -116,7 +117,7 @@ def model_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model_server(model_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServerProcess]:
     """One server for tests that neither stop it nor change its versions."""
     log = tmp_path_factory.mktemp("model-server") / "log"
-    with ModelServerProcess(model_base, "ctr", log_path=log) as server:
+    with ModelServerProcess(model_base, "ctr", rest_port=free_ports(1)[0], log_path=log) as server:
         yield server
 
 
