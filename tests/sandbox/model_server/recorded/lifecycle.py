@@ -42,7 +42,7 @@ _DEFAULT_PORT = 8500
 # The recorded waits assume a server that starts in a few seconds: allow a slow machine more.
 _START_S = 180.0
 _LONGER = 4.0
-_LATE_S = 30.0
+_LATE_S = 120.0
 _SERVICES = "tensorflow.serving"
 _PREFIX = re.compile(
     r"^(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [A-Z] [^\]]*\] |[IWEF]\d{4} [\d:.]+ +\d+ [^\]]*\] |"
