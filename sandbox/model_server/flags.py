@@ -20,7 +20,8 @@ def _flag(default: object, meaning: str) -> Any:
 class ServerFlags:
     """One field for each flag, with the defaults of tensorflow_model_server.
 
-    Models always load on separate threads: `num_load_threads=0` means one thread here. A parallelism of 0 is automatic.
+    Models always load on separate threads: `num_load_threads=0` means one thread, and nothing else is loaded or
+    unloaded in that time.
     """
 
     port: int = _flag(8500, "TCP port of the gRPC API; 0 turns it off.")

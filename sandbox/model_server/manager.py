@@ -73,7 +73,7 @@ class Manager:
         self._table: Mapping[tuple[str, int | None], Servable] = {}
         self._batch_threads = BatchThreads((global_batching(flags) or Batching()).threads)
         self._loaders = ThreadPoolExecutor(max(flags.num_load_threads, 1), thread_name_prefix="load")
-        self._poller = threading.Thread(target=self._poll_for_ever, name="poll", daemon=True)
+        self._poller = threading.Thread(target=self._keep_polling, name="poll", daemon=True)
 
     @property
     def models(self) -> frozenset[str]:
@@ -98,21 +98,20 @@ class Manager:
                 new = [config.name for config in configs if config.name not in self._wanted]
                 self._configure(configs)
             self._poll()
-            self.wait_until_available(new, wait_s=RELOAD_WAIT_S, noun="model")
+            self.wait_until_available(new, wait_s=RELOAD_WAIT_S)
         finally:
             self._reloading.release()
 
-    def wait_until_available(
-        self, names: Iterable[str], *, wait_s: float | None = None, noun: str = "servable"
-    ) -> None:
+    def wait_until_available(self, names: Iterable[str], *, wait_s: float | None = None) -> None:
         """Returns when each model has an available version.
 
-        Raises `StatusError`: UNKNOWN if all versions of a model have failed, DEADLINE_EXCEEDED after `wait_s`.
+        Without `wait_s`, at the start, all loads must have ended, too: the ports open after them. Raises `StatusError`:
+        UNKNOWN if all versions of a model have failed, DEADLINE_EXCEEDED after `wait_s`.
         """
         deadline = None if wait_s is None else time.monotonic() + wait_s
         with self._changed:
             found = {name: self._settled(name) for name in names}
-            while None in found.values() or (noun == "servable" and self._is_loading()):
+            while None in found.values() or (wait_s is None and self._is_loading()):
                 if deadline is not None and time.monotonic() > deadline:
                     waiting = ", ".join(sorted(name for name, settled in found.items() if settled is None))
                     text = f"no version became available in {wait_s} s: {waiting}"
@@ -121,6 +120,7 @@ class Manager:
                 found = {name: self._settled(name) for name in found}
             if failures := [failure for failure in found.values() if failure]:
                 reasons = "".join(f"{{{failure}}}, " for failure in failures)
+                noun = "servable" if wait_s is None else "model"
                 text = f"{len(failures)} {noun}(s) did not become available: {{{reasons}}}"
                 raise StatusError(grpc.StatusCode.UNKNOWN, text)
 
@@ -191,7 +191,7 @@ class Manager:
             return f"{newest} due to error: {self._statuses[name][newest.version].error}"
         return None
 
-    def _poll_for_ever(self) -> None:
+    def _keep_polling(self) -> None:
         interval = self._flags.file_system_poll_wait_seconds
         self._poll()
         while interval > 0:
