@@ -18,6 +18,7 @@ from sandbox.model_server.batch_arrays import Arrays, merged, padded_rows, rows_
 from sandbox.model_server.batch_queue import BatchQueue
 from sandbox.model_server.batching_parameters import Batching
 from sandbox.model_server.graph import RunnableGraph
+from sandbox.model_server.monitoring import QUEUING_LATENCY, WRAPPED_RUN_COUNT, ServerMetrics
 from sandbox.model_server.signature import dtype_of
 from sandbox.model_server.status import StatusError, invalid_argument
 from sandbox.model_server.tensors import numpy_type, type_name
@@ -30,11 +31,14 @@ class _Task:
     feeds: Arrays
     rows: int
     deadline_s: float
+    submitted_s: float
     done: threading.Event = field(default_factory=threading.Event)
     results: dict[str, NDArray[Any]] = field(default_factory=dict)
     error: StatusError | None = None
 
 
+# TensorFlow Serving's default name; `thread_pool_name` of the parameters is not used.
+_POOL = "batch_threads"
 _Process = Callable[[list[_Task]], None]
 _Queue = BatchQueue[_Task]
 
@@ -45,7 +49,8 @@ class BatchThreads:
     They start with the first queue and live as long as the process.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, metrics: ServerMetrics) -> None:
+        self.metrics = metrics
         self._count = count
         self._changed = threading.Condition()
         self._queues: deque[tuple[_Queue, _Process]] = deque()
@@ -67,11 +72,12 @@ class BatchThreads:
 
     def submit(self, queue: _Queue, feeds: Arrays, rows: int, deadline_s: float) -> list[_Task]:
         """The tasks of one request, which wait for a batch. Raises `StatusError` if the queue is full."""
+        now = time.monotonic()
         with self._changed:
             tasks, start = [], 0
             for size in queue.sizes(rows):
                 part = feeds if size == rows else {name: a[start : start + size] for name, a in feeds.items()}
-                tasks.append(_Task(part, size, deadline_s))
+                tasks.append(_Task(part, size, deadline_s, now))
                 start += size
             for task in tasks:
                 queue.add(task, time.monotonic())
@@ -170,11 +176,15 @@ class BatchedGraph:
                 task.done.set()
 
     def _run_batch(self, fetches: list[str], tasks: list[_Task]) -> None:
-        remaining_s = max(task.deadline_s for task in tasks) - time.monotonic()
+        now, metrics = time.monotonic(), self._threads.metrics
+        for task in tasks:
+            metrics.observe(QUEUING_LATENCY, _POOL, value=(now - task.submitted_s) * 1e6)
+        remaining_s = max(task.deadline_s for task in tasks) - now
         if remaining_s <= 0.0:
             text = "Run() timeout exceeded while waiting in batching queue"
             raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         sizes = [task.rows for task in tasks]
+        metrics.count(WRAPPED_RUN_COUNT)
         results = self._graph.run(merged([task.feeds for task in tasks], self._options), fetches, remaining_s)
         for name, result in zip(fetches, results, strict=True):
             parts = split(np.asarray(result), sizes, padded_rows(sum(sizes), self._options))

@@ -71,7 +71,7 @@ class Manager:
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
         self._table: Mapping[tuple[str, int | None], Servable] = {}
-        self._batch_threads = BatchThreads((global_batching(flags) or Batching()).threads)
+        self._batch_threads = BatchThreads((global_batching(flags) or Batching()).threads, metrics)
         self._loaders = ThreadPoolExecutor(max(flags.num_load_threads, 1), thread_name_prefix="load")
         self._poller = threading.Thread(target=self._keep_polling, name="poll", daemon=True)
 

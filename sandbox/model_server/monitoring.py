@@ -46,12 +46,17 @@ WARMUP_LATENCY = Metric(f"{_SERVING}model_warmup_latency", "histogram", ("model_
 LOAD_ATTEMPT_COUNT = Metric(f"{_LOADING}load_attempt_count", "counter", ("model_path", "status"))
 LOAD_LATENCY = Metric(f"{_LOADING}load_latency", "counter", ("model_path",))
 LOAD_LATENCY_BY_STAGE = Metric(f"{_LOADING}load_latency_by_stage", "histogram", ("model_path", "stage"), _LATENCIES)
+QUEUING_LATENCY = Metric(
+    f"{_SERVING}batching_session:queuing_latency",
+    "histogram",
+    ("thread_pool_name",),
+    tuple(100 * 1.2**power for power in range(52)),
+)
+WRAPPED_RUN_COUNT = Metric(f"{_SERVING}batching_session:wrapped_run_count", "counter")
 UNMEASURED = (
     Metric(f"{_SERVING}batching:mixed_priority_batching_policy", "gauge"),
     Metric(f"{_SERVING}batching:padding_size_v2", "histogram"),
     Metric(f"{_SERVING}batching:processed_batch_size_v2", "counter"),
-    Metric(f"{_SERVING}batching_session:queuing_latency", "histogram"),
-    Metric(f"{_SERVING}batching_session:wrapped_run_count", "counter"),
     Metric(f"{_SERVING}mlmd_map", "gauge"),
     Metric(f"{_SERVING}request_log_count", "counter"),
 )
@@ -66,6 +71,8 @@ _ALL = (
     LOAD_ATTEMPT_COUNT,
     LOAD_LATENCY,
     LOAD_LATENCY_BY_STAGE,
+    QUEUING_LATENCY,
+    WRAPPED_RUN_COUNT,
     *UNMEASURED,
 )
 

@@ -16,6 +16,7 @@ with lean_tensorflow():
 
     from sandbox.model_server.batching import BatchedGraph, BatchThreads
     from sandbox.model_server.batching_parameters import Batching
+    from sandbox.model_server.monitoring import ServerMetrics
     from sandbox.model_server.status import StatusError, not_found
 
 OPTIONS = Batching(max_rows=6, timeout_us=60_000_000, threads=1)
@@ -46,7 +47,7 @@ class FakeGraph:
 
 def answers(options: Batching, inputs: Sequence[Any], graph: FakeGraph, remaining_s: float = 60.0) -> list[Any]:
     """What concurrent callers get, in the order of their calls: outputs or the error's message."""
-    batched = BatchedGraph(graph, [signature()], options, BatchThreads(options.threads))
+    batched = BatchedGraph(graph, [signature()], options, BatchThreads(options.threads, ServerMetrics()))
 
     def call(x: Any) -> Any:
         try:
@@ -105,13 +106,23 @@ def test_a_call_without_rows_waits_to_its_deadline_and_is_forgotten() -> None:
 
 
 def test_a_wrong_type_does_not_spoil_the_rows_of_others() -> None:
-    batched = BatchedGraph(FakeGraph(), [signature()], replace(OPTIONS, timeout_us=0), BatchThreads(1))
+    batched = BatchedGraph(FakeGraph(), [signature()], replace(OPTIONS, timeout_us=0), BatchThreads(1, ServerMetrics()))
     with pytest.raises(StatusError, match=r"Expects arg\[0\] to be float but int32 is provided"):
         batched.run({"x:0": np.ones(1, np.int32)}, ["y:0"], math.inf)
 
 
 def test_a_run_that_is_no_signature_is_not_batched() -> None:
     graph = FakeGraph()
-    batched = BatchedGraph(graph, [signature()], OPTIONS, BatchThreads(1))
+    batched = BatchedGraph(graph, [signature()], OPTIONS, BatchThreads(1, ServerMetrics()))
     assert len(batched.run({"x:0": np.ones(3, np.float32)}, ["y:0", "z:0"], math.inf)) == 2
     assert len(graph.runs) == 1
+
+
+def test_batches_are_counted_and_the_wait_of_each_request_is_measured() -> None:
+    metrics = ServerMetrics()
+    batched = BatchedGraph(FakeGraph(), [signature()], replace(OPTIONS, timeout_us=0), BatchThreads(1, metrics))
+    batched.run({"x:0": np.ones(3, np.float32)}, ["y:0"], math.inf)
+    session = ":tensorflow:serving:batching_session"
+    lines = metrics.page().splitlines()
+    assert f"{session}:wrapped_run_count{{}} 1" in lines
+    assert f'{session}:queuing_latency_count{{thread_pool_name="batch_threads"}} 1' in lines
