@@ -3,7 +3,6 @@
 import logging
 
 from sandbox.model_server.flags import ServerFlags
-from sandbox.model_server.manager import Manager
 from sandbox.model_server.rest_api import RestApi
 from sandbox.model_server.rest_server import RestServer
 from sandbox.model_server.services import Services
@@ -15,7 +14,7 @@ _log = logging.getLogger(__name__)
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
-def start_rest(flags: ServerFlags, manager: Manager, services: Services) -> RestServer | None:
+def start_rest(flags: ServerFlags, services: Services) -> RestServer | None:
     """Opens the REST port; None, after a log, if it cannot: the gRPC API then serves alone."""
     if flags.rest_api_port == flags.port:
         _log.error(
@@ -24,7 +23,7 @@ def start_rest(flags: ServerFlags, manager: Manager, services: Services) -> Rest
         )
         return None
     try:
-        api = RestApi(services, manager, flags, _metrics_path(flags))
+        api = RestApi(services, flags, _metrics_path(flags))
     except InvalidTextError as error:
         _log.error(
             "Error parsing text-format tensorflow.serving.MonitoringConfig: %s", error.reason.replace(" :", ":", 1)

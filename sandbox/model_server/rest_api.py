@@ -2,8 +2,7 @@
 
 import time
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -19,14 +18,12 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from sandbox.model_server.flags import ServerFlags
-from sandbox.model_server.manager import Manager
 from sandbox.model_server.rest_examples import example_input
 from sandbox.model_server.rest_json import by_rows, column_tensors, row_tensors
 from sandbox.model_server.rest_parse import parse
 from sandbox.model_server.rest_paths import INT64_MAX, Target, is_served, target_of
 from sandbox.model_server.rest_server import Answer
 from sandbox.model_server.rest_text import classes, columns, encoded, error_text, json_text, regressions, rows
-from sandbox.model_server.servable import Servable
 from sandbox.model_server.services import Services
 from sandbox.model_server.signature import DEFAULT_SIGNATURE
 from sandbox.model_server.status import StatusError, invalid_argument
@@ -76,10 +73,9 @@ class _Call:
 class RestApi:
     """Answers requests; the HTTP server leaves out the body of an answer to HEAD."""
 
-    def __init__(self, services: Services, manager: Manager, flags: ServerFlags, metrics_path: str | None) -> None:
+    def __init__(self, services: Services, flags: ServerFlags, metrics_path: str | None) -> None:
         """`metrics_path`: the path of the metrics' page, if there is one."""
         self._services = services
-        self._manager = manager
         self._metrics_path = metrics_path
         self._limit_s = flags.rest_api_timeout_in_ms / 1e3
         self._cors = _CORS if flags.rest_api_enable_cors_support else {}
@@ -102,6 +98,8 @@ class RestApi:
             text = self._run(target, body)
         except RecursionError:
             status, text = 400, error_text("lists are nested too deeply")
+        except UnicodeEncodeError as error:
+            status, text = 400, error_text(f"a name is not UTF-8: {error.object}")
         except StatusError as error:
             status = int(_HTTP.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR))
             text = error_text(error.message)
@@ -140,7 +138,7 @@ class RestApi:
     def _predict(self, spec: ModelSpec, body: Mapping[str, Any]) -> str:
         call = _Call(self._limit_s)
         name = _signature_name(body)
-        with self._held(spec) as servable:
+        with self._services.held(spec) as servable:
             signature = servable.signatures.get(name or DEFAULT_SIGNATURE)
             if signature is None:
                 text = f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def'
@@ -156,7 +154,7 @@ class RestApi:
 
     def _classify(self, spec: ModelSpec, body: Mapping[str, Any]) -> str:
         call: Any = _Call(self._limit_s)
-        _set_signature(spec, _signature_name(body))
+        spec.signature_name = _signature_name(body)
         result = self._services.classify(ClassificationRequest(model_spec=spec, input=example_input(body)), call).result
         found = [list(example.classes) for example in result.classifications]
         labels = [[one.label for one in example] for example in found]
@@ -164,21 +162,9 @@ class RestApi:
 
     def _regress(self, spec: ModelSpec, body: Mapping[str, Any]) -> str:
         call: Any = _Call(self._limit_s)
-        _set_signature(spec, _signature_name(body))
+        spec.signature_name = _signature_name(body)
         result = self._services.regress(RegressionRequest(model_spec=spec, input=example_input(body)), call).result
         return regressions(np.array([one.value for one in result.regressions], np.float32))
-
-    @contextmanager
-    def _held(self, spec: ModelSpec) -> Iterator[Servable]:
-        """The version that a request names, which stays loaded within the block."""
-        version = spec.version.value if spec.HasField("version") else None
-        if spec.version_label:
-            version = self._manager.version_of_label(spec.name, spec.version_label)
-        servable = self._manager.acquire(spec.name, version)
-        try:
-            yield servable
-        finally:
-            servable.release()
 
 
 def decompressed(body: bytes) -> bytes:
@@ -203,13 +189,6 @@ def _signature_name(body: Mapping[str, Any]) -> str:
             f"JSON Value: {json_text(body)} not formatted correctly. 'signature_name' key must be a string value."
         )
     return name
-
-
-def _set_signature(spec: ModelSpec, name: str) -> None:
-    try:
-        spec.signature_name = name
-    except UnicodeEncodeError:
-        raise invalid_argument(f"No signature was found with the name: {name}") from None
 
 
 def _printed(message: Message) -> str:

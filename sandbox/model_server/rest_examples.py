@@ -16,7 +16,12 @@ _KINDS = {None: "UNKNOWN", "bytes_list": "bytes", "float_list": "float", "int64_
 
 
 def example_input(body: Mapping[str, Any]) -> Input:
-    """The `examples` of a body, with its `context` if there is one. Raises `StatusError`."""
+    """The `examples` of a body, with its `context` if there is one.
+
+    Raises:
+        StatusError: the examples are not as TensorFlow Serving needs them.
+        UnicodeEncodeError: the name of a feature is not UTF-8.
+    """
     found = Input()
     if "context" in body:
         _fill(found.example_list_with_context.context, body["context"])
@@ -42,10 +47,7 @@ def _fill(example: Example, value: object) -> None:
         feature = Feature()
         for item in content if isinstance(content, list) else [content]:
             _add(feature, name, item)
-        try:
-            example.features.feature[name].CopyFrom(feature)
-        except UnicodeEncodeError:
-            raise invalid_argument(f"the name of a feature is not UTF-8: {name}") from None
+        example.features.feature[name].CopyFrom(feature)
 
 
 def _add(feature: Feature, name: str, item: Any) -> None:

@@ -35,7 +35,7 @@ def serve(flags: ServerFlags, configs: Sequence[ModelConfig]) -> None:
         # Imported here: aiohttp takes time and memory that a server without this port does not need.
         from sandbox.model_server.rest import start_rest  # noqa: PLC0415
 
-        start_rest(flags, manager, services)
+        start_rest(flags, services)
     if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
         threading.Thread(target=_reread_config, args=(flags, manager), name="config", daemon=True).start()
     server.wait_for_termination()

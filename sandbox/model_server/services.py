@@ -69,7 +69,7 @@ class Services:
             return RegressionResponse(result=result, model_spec=_answered(servable, name))
 
     def multi_inference(self, request: MultiInferenceRequest, context: grpc.ServicerContext) -> MultiInferenceResponse:
-        with self._held(request.tasks[0].model_spec if request.tasks else ModelSpec()) as servable:
+        with self.held(request.tasks[0].model_spec if request.tasks else ModelSpec()) as servable:
             return multi_inference(servable, request, remaining_s=_limit_s(context), check_method=self._check_method)
 
     def get_model_metadata(self, request: GetModelMetadataRequest, _: grpc.ServicerContext) -> GetModelMetadataResponse:
@@ -80,7 +80,7 @@ class Services:
         for field in request.metadata_field:
             if field != "signature_def":
                 raise invalid_argument(f"Metadata field {field} is not supported")
-        with self._held(request.model_spec) as servable:
+        with self.held(request.model_spec) as servable:
             response = GetModelMetadataResponse()
             response.model_spec.name = servable.id.name
             response.model_spec.version.value = servable.id.version
@@ -114,13 +114,13 @@ class Services:
     def _acquired(self, request: Any) -> AbstractContextManager[Servable]:
         if not request.HasField("model_spec"):
             raise invalid_argument("Missing ModelSpec")
-        return self._held(request.model_spec)
+        return self.held(request.model_spec)
 
     def _runtime(self, servable: Servable, api: str) -> AbstractContextManager[None]:
         return self.metrics.runtime(servable.id.name, api)
 
     @contextmanager
-    def _held(self, spec: ModelSpec) -> Iterator[Servable]:
+    def held(self, spec: ModelSpec) -> Iterator[Servable]:
         """The version that a call names, which stays loaded within the block."""
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
