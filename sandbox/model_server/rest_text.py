@@ -82,10 +82,11 @@ def rows(outputs: Mapping[str, NDArray[Any]]) -> str:
     parts = [_in_one_line(texts, array.shape) for texts, array in zip(columns_, outputs.values(), strict=True)]
     if len(outputs) == 1:
         return _predictions(", ".join(parts[0]))
-    pad = "\n" + _STEP * 3
-    names = [f"{pad}{quoted(name)}: " for name in outputs]
-    objects = (",".join(name + text for name, text in zip(names, row, strict=True)) for row in zip(*parts, strict=True))
-    return _predictions(",".join(f"\n{_STEP * 2}{{{row}\n{_STEP * 2}}}" for row in objects))
+    starts = [f"\n{_STEP * 3}{quoted(name)}: " for name in outputs]
+    members = [[start + text for text in texts] for start, texts in zip(starts, parts, strict=True)]
+    start, end = f"\n{_STEP * 2}{{", f"\n{_STEP * 2}}}"
+    objects = f"{end},{start}".join(map(",".join, zip(*members, strict=True)))
+    return _predictions(start + objects + end if count else "")
 
 
 def columns(outputs: Mapping[str, NDArray[Any]]) -> str:

@@ -19,7 +19,7 @@ _VALUES = st.recursive(
     # JSON's integers are 64 bits; longer ones are read as decimals.
     | st.integers(-(2**63), 2**64 - 1),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=20,
+    max_leaves=6,
 )
 
 
@@ -79,7 +79,7 @@ def test_nan_is_a_number_and_the_first_of_two_inputs_counts() -> None:
     assert parse(b'{"inputs":2,"inputs":3}') == {"inputs": 2}
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.dictionaries(st.text(), _VALUES, max_size=5))
 def test_both_readers_agree(value: dict[str, Any]) -> None:
     body = json.dumps(value).encode()

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox.model_server.rest_text import columns, encoded, error_text, json_text, number_texts, quoted, rows
@@ -44,6 +44,7 @@ def test_a_double_has_six_digits_or_seventeen() -> None:
     assert number_texts(array) == ["0.1", "1e+300", "3.1415926535897931", "1e-07"]
 
 
+@settings(max_examples=30)
 @given(st.lists(st.floats(width=32), max_size=20))
 def test_texts_restore_the_floats(values: list[float]) -> None:
     array = np.array(values, np.float32)
@@ -70,6 +71,7 @@ def test_rows_of_one_output_are_on_one_line() -> None:
     assert rows({"y": np.array([[1.0], [2.0]], np.float32)}) == '{\n    "predictions": [[1.0], [2.0]\n    ]\n}'
     assert rows({"y": np.zeros((2, 0), np.float32)}) == '{\n    "predictions": [[], []\n    ]\n}'
     assert rows({"y": np.zeros((0, 2), np.float32)}) == '{\n    "predictions": []\n}'
+    assert rows({"y": np.zeros(0), "z": np.zeros(0)}) == '{\n    "predictions": []\n}'
 
 
 def test_rows_of_several_outputs_are_objects() -> None:
@@ -118,6 +120,7 @@ def test_a_value_in_an_error_is_laid_out_as_by_rapidjson(value: object, text: st
     assert json_text(value) == (text or "[1.5, 1e21, 1e-7, 100.0, 0.00001, -0.0, 3.141592653589793]")
 
 
+@settings(max_examples=50)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_double_inside_a_value_is_restored(value: float) -> None:
     assert struct.pack("d", float(json_text([value])[1:-1])) == struct.pack("d", value)
