@@ -120,7 +120,7 @@ async def _read(settings: Settings, workers: int | None, probe: bool) -> _Read:
     )
     for subject, outcome in (("Kafka", kafka), ("model servers", servers)):
         if isinstance(outcome, StreamerError):
-            read.failures.append(Finding("error", subject, str(outcome), "see the reason"))
+            read.failures.append(Finding("error", subject, str(outcome), "correct what it names, and ask again"))
         elif outcome is not None:
             raise outcome
     if probe:
@@ -176,8 +176,7 @@ async def _read_model(settings: Settings, servers: "Control", model: str, read: 
             )
             errors = {address: str(outcome) for address, outcome in shown.items() if isinstance(outcome, PredictError)}
         except StreamerError as error:
-            remedy = "correct the spec file, or export the model again; `streamer check-config --live` says more"
-            read.failures.append(Finding("error", f"model {model}", str(error), remedy))
+            errors = dict.fromkeys(states, str(error))
     read.roles[model] = roles
     read.models[model] = {
         address: ModelFacts(str(found) if isinstance(found, PredictError) else found, errors.get(address, ""))

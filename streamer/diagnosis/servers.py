@@ -90,9 +90,7 @@ def _states(
 
 
 def _score(subject: str, error: str) -> Finding:
-    if "equal 0th-dimension size" in error:
+    if "Batching Run()" in error:
         remedy = "remove --enable_batching, or use --enable_per_model_batching_parameters without this model"
-        return Finding("error", subject, f"the server batches all models, so `score` fails: {error}", remedy)
-    return Finding(
-        "error", subject, f"a call of `score` fails: {error}", "see the server's log; export the model again"
-    )
+        return Finding("error", subject, f"the server batches all models, so its calls fail: {error}", remedy)
+    return Finding("error", subject, f"its calls fail: {error}", "export the model again, or correct its spec file")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
@@ -69,6 +70,20 @@ async def test_a_good_system_has_no_finding(system: System, model_server: ModelS
     assert found.returncode == 0, found.stdout + found.stderr
     assert found.stdout.splitlines()[-1].startswith("0 error, 0 warning, ")
     assert "error: " not in found.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+async def test_a_server_that_batches_and_has_few_threads(
+    make_system: Callable[[str], System], model_base: Path, tmp_path: Path
+) -> None:
+    flags = {"enable_batching": True, "grpc_max_threads": 4}
+    with ModelServerProcess(model_base, "ctr", flags=flags, log_path=tmp_path / "log") as server:
+        found = await doctor(make_system(server.address), "--json", "--probe", "--workers", "8")
+    assert found.returncode == 1, found.stderr
+    findings = {(f["severity"], f["subject"]): f for f in json.loads(found.stdout)}
+    assert "--enable_batching" in findings["error", f"model ctr at {server.address}"]["remedy"]
+    assert findings["error", f"server {server.address}"]["remedy"] == "set --grpc_max_threads=48 or more"
 
 
 @pytest.mark.slow

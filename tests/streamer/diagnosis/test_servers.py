@@ -63,12 +63,15 @@ def test_a_version_on_one_of_two_servers() -> None:
     assert finding.reason.startswith("version 4 is not AVAILABLE on every server")
 
 
-def test_batching_of_all_models_is_recognised_by_its_error() -> None:
-    error = "INVALID_ARGUMENT: Batching input tensors supplied in a given request must have equal 0th-dimension size"
+@pytest.mark.parametrize(
+    "text", ["must have at least one input tensor", "input tensors must have equal 0th-dimension size"]
+)
+def test_batching_of_all_models_is_recognised_by_its_error(text: str) -> None:
+    error = f"INVALID_ARGUMENT: Batching Run() {text}"
     (finding,) = model_findings("ctr", {"one:8500": ModelFacts(states("3:AVAILABLE"), error)}, Roles())
     assert "--enable_batching" in finding.remedy
     (other,) = model_findings("ctr", {"one:8500": ModelFacts(states("3:AVAILABLE"), "INTERNAL: x")}, Roles())
-    assert other.reason == "a call of `score` fails: INTERNAL: x"
+    assert other.reason == "its calls fail: INTERNAL: x"
 
 
 def test_rejections_of_a_burst() -> None:
