@@ -125,7 +125,7 @@ async def _when_ready(check: Callable[[Settings], Awaitable[None]], settings: Se
 
 
 async def _scores(predictor: "Predictor", settings: Settings, serving: "PreparedVersion") -> None:
-    """Scores a request with an ad id only: a signature does not tell which Examples it can parse."""
+    """Scores an ad without values: a signature does not tell which Examples it parses."""
     from streamer.serving.warmup import blank_rows  # noqa: PLC0415
 
     try:

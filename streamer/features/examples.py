@@ -4,7 +4,8 @@ An Example holds a map from names to lists of values. On the wire a map is a seq
 head with the length of all entries, then the entries of the user and the context, then those of the candidate.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from streamer.types import F32
 
 _HEADS = 2**12
 
-Entry = Callable[[Sequence[bytes] | Sequence[int]], bytes]
-"""The entry of one name, with these values."""
+Entry = Callable[[object], bytes | None]
+"""The entry of one name with a value, or with a tuple of them; None without a value."""
 
 
 def varint(value: int) -> bytes:
@@ -37,15 +38,23 @@ def _entry(name: bytes, kind: int, values: bytes) -> bytes:
 
 
 def bytes_entry(name: str) -> Entry:
-    """A function that writes the entry of a list of bytes."""
-    key = name.encode()
-    return lambda values: _entry(key, 1, b"".join(_field(1, value) for value in values if isinstance(value, bytes)))
+    """A function that writes the entry of bytes."""
+    return _writer(name, 1, lambda values: b"".join(_field(1, value) for value in values))
 
 
 def int_entry(name: str) -> Entry:
-    """A function that writes the entry of a list of integers."""
+    """A function that writes the entry of integers."""
+    return _writer(name, 3, lambda values: _field(1, b"".join(map(varint, values))))
+
+
+def _writer(name: str, kind: int, content: Callable[[tuple[Any, ...]], bytes]) -> Entry:
     key = name.encode()
-    return lambda values: _entry(key, 3, _field(1, b"".join(varint(v) for v in values if isinstance(v, int))))
+
+    def write(values: object) -> bytes | None:
+        some = values if isinstance(values, tuple) else (values,) if values is not None else ()
+        return _entry(key, kind, content(some)) if some else None
+
+    return write
 
 
 def float_entries(name: str, values: F32) -> list[bytes]:

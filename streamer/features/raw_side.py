@@ -1,9 +1,8 @@
 """Encodes the raw features of one end of a request, all rows at once."""
 
 from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ from streamer.features.examples import bytes_entry, float_entries, int_entry
 from streamer.features.kinds import Numeric
 from streamer.features.layout import ExamplePart, Layout
 from streamer.features.raw_kinds import RawFeature, Text
-from streamer.features.raw_values import Item, Memo, RawValues
+from streamer.features.raw_values import Items, Memo, RawValues
 from streamer.features.spec import Group
 from streamer.types import F64, U64, Texts
 
@@ -61,17 +60,18 @@ class RawSide:
         self.words = self._integers + self._dense_texts + 2 * len(parts)
 
     def encode(self, values: Sequence[Sequence[object]], numbers: F64, n: int) -> RawRows:
-        """Encodes n rows: `values[i]` is the column of `features[i]`, `numbers` the numeric features."""
+        """Encodes n rows: `values[i]` is for `features[i]`, `numbers` for the numeric features."""
         columns = {f.name: column for f, column in zip(self.features, values, strict=True)}
-        items = {name: self._items(self._values[name], column) for name, column in columns.items()}
+        items = {name: self._values[name].rows(column) for name, column in columns.items()}
         integers = np.empty((n, self._integers), dtype=np.int64)
         texts = np.empty((n, self._text_width), dtype=np.object_)
         for at in self._columns:
             is_text = isinstance(at.feature, Text)
             start = at.start if is_text else at.start - self._first
-            flat = list(chain.from_iterable(self._values[at.feature.name].padded(items[at.feature.name])))
             target = (texts if is_text else integers)[:, start : start + at.width]
-            target[...] = _array(flat, target.dtype).reshape(target.shape)
+            flat = np.empty(target.size, target.dtype)
+            flat[:] = self._values[at.feature.name].filled(items[at.feature.name])
+            target[...] = flat.reshape(target.shape)
         words: list[U64] = [integers.view(np.uint64), _hashes(texts[:, : self._dense_texts])]
         for part in self._parts:
             raw = part.raw(items, n)
@@ -80,13 +80,6 @@ class RawSide:
         high = np.where(np.abs(integers) < _EXACT_LIMIT, integers, integers >> 11 << 11)
         rests = (integers - high).astype(np.float64)
         return RawRows(high.astype(np.float64), rests, texts, np.hstack(words))
-
-    @staticmethod
-    def _items(values: RawValues, column: Sequence[object]) -> list[list[Item]]:
-        """The present items of each row."""
-        if values.feature.max_values is None:
-            return [[] if item is None else [item] for item in values.items(column)]
-        return [values.present(value) for value in column]
 
 
 class _Part:
@@ -109,18 +102,21 @@ class _Part:
                 self._numeric.append((name, feature, numeric.index(feature)))
             else:
                 write = (bytes_entry if isinstance(feature, Text) else int_entry)(name)
-                self._entries.append((values[feature.name], Memo(write, memo_bytes)))
+                self._entries.append((values[feature.name], Memo[bytes](write, memo_bytes)))
 
-    def raw(self, items: dict[str, list[list[Item]]], n: int) -> list[bytes]:
+    def raw(self, items: Mapping[str, Sequence[Items]], n: int) -> list[bytes]:
         """The entries of the raw features, by row."""
-        columns = []
+        columns: list[list[bytes]] = []
         for values, write in self._entries:
-            feature = values.feature
-            rows = items[feature.name]
-            if feature.default is not None:
-                rows = values.padded(rows)
-            # Without a default, an empty list has no entry.
-            columns.append([write(tuple(row)) or b"" if row else b"" for row in rows])
+            rows = items[values.feature.name]
+            if (width := values.feature.max_values or 0) and values.feature.default is not None:
+                flat = values.filled(rows)
+                rows = [tuple(flat[i : i + width]) for i in range(0, len(flat), width)]
+            elif values.feature.default is not None:
+                rows = values.filled(rows)
+            # Without a default, a missing value and an empty list have no entry.
+            known = write.known
+            columns.append([known.get(row) or write(row) or b"" for row in rows])
         return [b"".join(row) for row in zip(*columns, strict=True)] if columns else [b""] * n
 
     def with_numbers(self, raw: list[bytes], numbers: F64) -> list[bytes]:
@@ -134,12 +130,6 @@ class _Part:
                 values = np.where(infinite, np.float32(missing), values)
             raw = [a + b for a, b in zip(raw, float_entries(name, values), strict=True)]
         return raw
-
-
-def _array(items: list[Item], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    found = np.empty(len(items), dtype)
-    found[:] = items
-    return found
 
 
 def _hashes(texts: npt.NDArray[np.object_]) -> U64:

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from math import isfinite, isinf
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +12,9 @@ from streamer.features.tensorflow_hashes import fingerprint64, siphash24
 
 Item = bytes | int
 """A text in UTF-8, or an integer of 64 bits."""
+
+Items = Item | tuple[Item, ...] | None
+"""The items of one row: of a single value, None if it is missing; of a list, those that are present."""
 
 _T = TypeVar("_T")
 _ENTRY_BYTES = 100  # of a dict entry
@@ -23,17 +26,20 @@ class Memo(Generic[_T]):
     """The results of a pure function by its argument.
 
     Invariant: `used_bytes`, of the memoised arguments and results, is at most `max_bytes`; then all are dropped.
+
+    Attributes:
+        known: the memoised results, for a caller that looks up many at once.
     """
 
     def __init__(self, compute: Callable[[Any], _T | None], max_bytes: int) -> None:
         self._compute = compute
         self._max_bytes = max_bytes
-        self._known: dict[Hashable, _T] = {}
+        self.known: dict[Hashable, _T] = {}
         self.used_bytes = 0
 
     def __call__(self, argument: Any) -> _T | None:
         """The result; a result of None is not memoised."""
-        known = self._known.get(argument)
+        known = self.known.get(argument)
         if known is not None:
             return known
         result = self._compute(argument)
@@ -41,9 +47,9 @@ class Memo(Generic[_T]):
             size = _size(argument) + sys.getsizeof(result) + _ENTRY_BYTES
             if size <= _MAX_MEMOISED:
                 if self.used_bytes + size > self._max_bytes:
-                    self._known.clear()
+                    self.known.clear()
                     self.used_bytes = 0
-                self._known[argument] = result
+                self.known[argument] = result
                 self.used_bytes += size
         return result
 
@@ -69,21 +75,37 @@ class RawValues:
 
     def items(self, values: Iterable[object]) -> list[Item | None]:
         """The item of each JSON value; None: it is missing."""
-        return list(map(self._item, values))
+        known, memo, convert = self._memo.known, self._memo, self._convert
+        found: list[Item | None] = []
+        for value in values:
+            # 1, 1.0 and True are one key of a dict, but different texts.
+            if type(value) is str or type(value) is int:
+                item = known.get(value)
+                found.append(memo(value) if item is None else item)
+            else:
+                found.append(convert(value))
+        return found
 
-    def present(self, value: object) -> list[Item]:
+    def present(self, value: object) -> tuple[Item, ...]:
         """The first `max_values` present items of a list; a scalar is a list of one."""
         items = self.items(value if isinstance(value, list) else (value,))
-        return [item for item in items if item is not None][: self.feature.width]
+        return tuple([item for item in items if item is not None][: self.feature.width])
 
-    def padded(self, rows: list[list[Item]]) -> list[list[Item]]:
-        """Rows of present items, with free places filled by the missing one."""
+    def filled(self, rows: Sequence[Items]) -> list[Item]:
+        """The items of all rows, one after the other, with the missing one in free places."""
         width, missing = self.feature.width, self.missing
-        return [row if len(row) == width else row + [missing] * (width - len(row)) for row in rows]
+        if self.feature.max_values is None:
+            return [missing if item is None or isinstance(item, tuple) else item for item in rows]
+        whole: list[Item] = []
+        for row in rows:
+            assert isinstance(row, tuple)
+            whole += row
+            whole += [missing] * (width - len(row))
+        return whole
 
-    def _item(self, value: object) -> Item | None:
-        # 1, 1.0 and True are one key of a dict, but different texts.
-        return self._memo(value) if type(value) is str or type(value) is int else self._convert(value)
+    def rows(self, column: Sequence[object]) -> Sequence[Items]:
+        """The items of each row of a column."""
+        return self.items(column) if self.feature.max_values is None else list(map(self.present, column))
 
 
 def whole_number(value: object) -> float | int | None:

@@ -1,5 +1,6 @@
 """Verifies a model version: reads its feature spec and checks its signature."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -32,11 +33,14 @@ async def verify(servers: DescribesVersions, settings: Settings, version: ModelV
         PredictError: the servers cannot be asked.
     """
     path = settings.predictor.spec_files.get(version.name)
+    ads = settings.features.memoised_ads
     if path is None:
         spec = FeatureSpec.from_json(await servers.feature_spec(version), f"spec of {version}")
+        encoder = Encoder(spec, memoised_ads=ads)
     else:
-        spec = FeatureSpec.from_yaml(path)
-    encoder = Encoder(spec, memoised_ads=settings.features.memoised_ads)
+        # A large vocabulary takes more than a second; the requests in flight go on.
+        encoder = await asyncio.to_thread(lambda: Encoder(FeatureSpec.from_yaml(path), memoised_ads=ads))
+        spec = encoder.spec
     if spec.serving is None:
         _check_signature(version, encoder.layout, (await servers.signature(version, SCORE)).inputs)
     else:

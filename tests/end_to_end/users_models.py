@@ -87,8 +87,7 @@ def serialized(row: _Row) -> bytes:
             feature.int64_list.value.extend(values)
         else:
             feature.float_list.value.extend(map(float, values))
-    encoded: bytes = example.SerializeToString()
-    return encoded
+    return bytes(example.SerializeToString())
 
 
 def estimator_style(path: str) -> Any:

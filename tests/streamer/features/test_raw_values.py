@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,7 +44,7 @@ def encoder(*features: dict[str, object], inputs: dict[str, object] | None = Non
 
 
 def encoded(of: Encoder, *candidates: dict[str, object], **document: object) -> EncodedRequest:
-    rows = [orjson.dumps({"ad_id": "a", **candidate}) for candidate in candidates]
+    rows = [json.dumps({"ad_id": "a", **candidate}).encode() for candidate in candidates]
     return of.encode(BidRequest("r", document, len(rows), rows=rows))
 
 
