@@ -425,3 +425,36 @@ async def test_a_version_with_a_flat_signature_is_called_with_it() -> None:
         await predictor.score(V, inputs(), LONG)
     assert signatures == ["custom"] * 3 + ["score"]
     assert flat == V, "the signature is not a part of the identity: caches and latency models are by version"
+
+
+@dataclass
+class TwoRows(Flat):
+    """A signature that takes two rows."""
+
+    output: ScoreOutput = ScoreOutput(OUTPUT.name, padded_rows=2)  # noqa: RUF009
+
+    def tensors(self, batch: BatchInputs) -> dict[str, Any]:
+        ids = batch.candidate_ids
+        return {"candidate_ids": ids if len(ids) == 2 else np.vstack([ids, ids])}
+
+
+async def test_a_version_of_a_fixed_size_gets_a_batch_in_pieces() -> None:
+    rejected = inputs(5).candidate_ids[2, 0]
+
+    def answer(request: Any) -> Any:
+        ids = np.frombuffer(request.inputs["candidate_ids"].tensor_content, np.int32)
+        sizes.append(len(ids))
+        # A reply without scores for one piece; the others keep theirs.
+        return scores_reply(np.zeros(0, np.float32)) if fails and rejected in ids else scores_by_id(request)
+
+    flat, batch, sizes = replace(V, flat=TwoRows("custom")), inputs(5), list[int]()
+    expected = (batch.candidate_ids[:, 0] / np.float32(1e6)).tolist()
+    fails = False
+    async with client_of(Server(answer)) as (predictor, _):
+        assert (await predictor.score(flat, batch, LONG)).tolist() == pytest.approx(expected)
+        assert (await predictor.score_shadow(flat, batch, LONG)).tolist() == pytest.approx(expected)
+        await predictor.control.warm(flat, [batch])
+        assert set(sizes) == {2}
+        fails = True
+        found = await predictor.score(flat, batch, LONG)
+        assert np.isnan(found).tolist() == [False, False, True, True, False]
