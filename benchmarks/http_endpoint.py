@@ -56,7 +56,7 @@ def run(bench: Bench) -> None:
 
 
 def _over_http(bench: Bench, bodies: Sequence[bytes], address: str, warm_up: int) -> tuple[Run, list[float]]:
-    """Sends the requests on some connections, each as soon as the last reply is there; also seconds of each."""
+    """Sends each request as soon as a connection is free; also returns the seconds of each."""
     (port,) = free_ports(1)
     settings = {**UNHURRIED, "predictor.addresses": [address], "http.port": port}
     log = bench.work / "serve-http.log"

@@ -18,7 +18,7 @@ from streamer.http.exchange import Exchange
 from streamer.http_service import HttpService
 from streamer.settings import Settings
 from streamer.testing.model_servers import VirtualServers
-from streamer.types import DeadLetter, Origin, Record, ScoreMessage
+from streamer.types import F32, BatchInputs, DeadLetter, ModelVersion, Origin, Record, ScoreMessage
 from tests.streamer.bad_records import BAD_RECORDS, body, shown
 from tests.streamer.http.serving import WAIT_S
 from tests.streamer.rollout.switching import loaded
@@ -152,22 +152,36 @@ async def test_a_full_model_server_is_overload_and_a_failed_one_is_not(fault: st
 
 async def turns_until(holds: Callable[[], bool]) -> None:
     """Lets the other tasks run until it holds."""
-    for _ in range(1_000_000):
+    for _ in range(100_000):
         if holds():
             return
         await asyncio.sleep(0)
 
 
+class Gated(VirtualServers):
+    """Servers whose calls wait for `gate`, if it is set."""
+
+    gate: asyncio.Event | None = None
+
+    async def score(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
+        if self.gate is not None:
+            await self.gate.wait()
+        return await super().score(version, inputs, seconds)
+
+
 async def test_the_rows_of_a_client_that_leaves_leave_the_queue() -> None:
-    servers = VirtualServers([loaded(1)], call_s=0.05, max_calls=1)
+    servers = Gated([loaded(1)], call_s=0.0, max_calls=1)
     async with served(servers) as running:
         dispatcher = running.scorer.dispatcher
         servers.calls.clear()  # those of the preparation
+        servers.gate = asyncio.Event()
         first = asyncio.create_task(running.post(body()))
         await turns_until(lambda: dispatcher.active_calls > 0)
         second = asyncio.create_task(running.post(body(candidates=[{"ad_id": "b"}] * 300)))
         await turns_until(lambda: dispatcher.queue.queued_rows > 0)
         second.cancel()
+        await turns_until(lambda: dispatcher.queue.queued_rows == 0)
+        servers.gate.set()
         assert (await first)[0] == 200
         assert (await running.post(body()))[0] == 200
         assert dispatcher.queue.queued_rows == 0
