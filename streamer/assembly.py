@@ -160,7 +160,7 @@ class Assembly:
         async def process(record: Record, exchange: Exchange) -> ScoreMessage | DeadLetter:
             return await replace(pipeline, source=exchange, answers=exchange).result(record)
 
-        return Endpoint(self.settings, process, self.metrics, self.clock)
+        return Endpoint(self.settings, process, self.metrics, self.log, self.clock)
 
     def sink(self) -> Sink:
         """A producer of answers, not started."""

@@ -32,7 +32,6 @@ class HttpService:
         self.settings = settings
         self.metrics = Metrics()
         self.life = Lifecycle(settings, self.metrics, log)
-        self._log = log
         self._clock = self.life.clock
         self._tasks = TaskOwner()
         self.assembly = Assembly(settings, self.metrics, log, self._clock, self._tasks.spawn)
@@ -62,7 +61,6 @@ class HttpService:
         endpoint = assembly.endpoint(scorer.pipeline)
         stack.push_async_callback(endpoint.stop)
         await endpoint.start()
-        self._log.info("http port", host=self.settings.http.host, port=endpoint.port)
         return await self.work(endpoint, scorer)
 
     async def work(self, endpoint: Endpoint, scorer: Scorer) -> bool:

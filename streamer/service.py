@@ -119,8 +119,8 @@ class Service:
         if settings.http.port is not None:
             endpoint = assembly.endpoint(scorer.pipeline)
             stack.push_async_callback(endpoint.stop)
-            await endpoint.start()
-            self._log.info("http port", host=settings.http.host, port=endpoint.port)
+            if self._link is None:
+                await endpoint.start()
         return await self.work(source, scorer, endpoint)
 
     async def work(self, source: Source, scorer: Scorer, endpoint: Endpoint | None = None) -> bool:
@@ -140,7 +140,7 @@ class Service:
             ]
             self.life.outages = [brokers.outage, scorer.models.outage]
             if endpoint is not None:
-                endpoint.open()
+                side.append(tasks.spawn(self._open(endpoint), "http"))
             self.life.enter("RUNNING")
             self._log.info("running", topic=self.settings.source.topic, group=self.settings.kafka.group_id)
             if self._link is not None:
@@ -151,6 +151,7 @@ class Service:
             deadline = Deadline.after(self._clock(), self.settings.service.drain_ms)
             source.close()
             if endpoint is not None:
+                side.pop().cancel()
                 await endpoint.close()
             scorer.dispatcher.drain()
             await asyncio.wait([reading], timeout=deadline.remaining(self._clock()))
@@ -174,6 +175,22 @@ class Service:
             return clients.consumer(self.settings)
         return clients.assigned_consumer(self.settings, self._link.commit)
 
+    async def _open(self, endpoint: Endpoint) -> None:
+        """Opens the endpoint; under a supervisor not before the worker has the orders for its models."""
+        if self._link is not None:
+            await self._link.admitted.wait()
+            try:
+                await endpoint.start()
+            except ConfigError as error:
+                self._end_wrong(error)
+        endpoint.open()
+
+    def _end_wrong(self, error: ConfigError) -> None:
+        """Begins to drain; the exit status says that the settings are wrong."""
+        self._log.error("draining", error=str(error))
+        self._wrong = error
+        self.stop()
+
     async def _follow(self, link: WorkerLink, source: Source, models: ModelRegistry) -> None:
         """Executes the supervisor's commands; drains when the supervisor has ended."""
         await link.run(source, models, self._tasks.spawn)
@@ -187,9 +204,7 @@ class Service:
                 for record in chunk:
                     self._tasks.spawn(pipeline.answer(record), "record")
         except ConfigError as error:
-            self._log.error("draining", error=str(error))
-            self._wrong = error
-            self.stop()
+            self._end_wrong(error)
 
     async def _commit_when_due(self, source: Source) -> None:
         try:

@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
+from structlog.typing import FilteringBoundLogger
 
 from streamer.access import Access
 from streamer.codec import DEADLINE_HEADER, REQUEST_ID_HEADER, header_milliseconds
@@ -56,13 +57,21 @@ class Endpoint:
     3. A body that is not complete by the request's deadline, or `source.max_budget_ms`, ends with 408.
     """
 
-    def __init__(self, settings: Settings, process: Process, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        process: Process,
+        metrics: Metrics,
+        log: FilteringBoundLogger,
+        clock: Callable[[], float],
+    ) -> None:
         self._settings = settings.http
         self._source = settings.source
         self._max_body_bytes = settings.codec.max_record_bytes
         self._shares_port = settings.supervisor.link is not None
         self._process = process
         self._metrics = metrics
+        self._log = log
         self._clock = clock
         self._admission = Admission(self._source.max_unacknowledged_records, self._source.max_unacknowledged_bytes)
         metrics.http_in_flight.set_function(lambda: self._admission.requests)
@@ -101,6 +110,7 @@ class Endpoint:
         except OSError as error:
             raise ConfigError(f"http: cannot listen on {settings.host}:{port}: {error.strerror}") from error
         self.port = self._runner.addresses[0][1]
+        self._log.info("http port", host=settings.host, port=self.port)
 
     def open(self) -> None:
         """Answers requests from now on."""

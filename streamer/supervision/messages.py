@@ -77,6 +77,10 @@ class Adopt(msgspec.Struct, frozen=True, tag="adopt"):
     models: list[ModelOrders]
 
 
+class Admitted(msgspec.Struct, frozen=True, tag="admitted"):
+    """The worker has the orders: it may answer requests that reach it without an `Assign`, over HTTP."""
+
+
 class Committed(msgspec.Struct, frozen=True, tag="committed"):
     """The outcome of a commit. `lost`: the group has moved the partitions meanwhile."""
 
@@ -86,7 +90,7 @@ class Committed(msgspec.Struct, frozen=True, tag="committed"):
 
 
 FromWorker = Ready | Opened | Released | Commit | Beat | Adopted
-ToWorker = Assign | Release | Adopt | Committed
+ToWorker = Assign | Release | Adopt | Admitted | Committed
 
 FROM_WORKER: msgspec.json.Decoder[FromWorker] = msgspec.json.Decoder(FromWorker)
 TO_WORKER: msgspec.json.Decoder[ToWorker] = msgspec.json.Decoder(ToWorker)

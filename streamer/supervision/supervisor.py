@@ -200,11 +200,15 @@ class Supervisor:
         self._orders.ended(number)
         self._handle(e.Ended(number, status))
 
+    def _admit(self, number: int, child: _Child) -> None:
+        child.process.send(m.Admitted())
+        self._handle(e.Ready(number))
+
     def _receive(self, number: int, child: _Child, message: m.FromWorker) -> None:
         match message:
             case m.Ready():
                 self._log.info("worker ready", worker=number)
-                self._orders.prepared(number, child.process.send, lambda: self._handle(e.Ready(number)))
+                self._orders.prepared(number, child.process.send, lambda: self._admit(number, child))
             case m.Opened(partitions, lost, failing):
                 if found := [child.free_since.pop(p) for p in partitions if p in child.free_since]:
                     seconds = round(time.monotonic() - min(found), 3)

@@ -55,6 +55,8 @@ class WorkerLink:
     """
 
     _link: Link[m.ToWorker]
+    admitted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the worker has the supervisor's orders for its models."""
     _commits: dict[int, asyncio.Future[m.Committed]] = field(default_factory=dict)
     _openings: list[set[Partition]] = field(default_factory=list)
     """The partitions of each opening that were not released since."""
@@ -99,6 +101,8 @@ class WorkerLink:
                         spawn(self._release(partitions, frozenset(message.partitions)), "release partitions")
                     case m.Adopt():
                         spawn(self._adopt(models, message), "adopt orders")
+                    case m.Admitted():
+                        self.admitted.set()
                     case m.Committed() if (commit := self._commits.get(message.id)) and not commit.done():
                         commit.set_result(message)
         finally:

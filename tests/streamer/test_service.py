@@ -2,24 +2,29 @@
 
 import asyncio
 import signal
+import socket
 import sys
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import get_args
 
+import aiohttp
 import pytest
 import structlog
 from aiokafka.errors import ClusterAuthorizationFailedError, InvalidTransactionTimeout, LeaderNotAvailableError
 
 from streamer.errors import ConfigError, FencedError
+from streamer.http.endpoint import Endpoint
 from streamer.kafka import clients
 from streamer.kafka.aiokafka_coordinator import InstanceReplacedError
 from streamer.kafka.offsets import OffsetTracker
 from streamer.lifecycle import State
 from streamer.service import Service
 from streamer.settings import Settings
+from streamer.settings.deployment import HttpSettings
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup
 from streamer.testing.model_servers import VirtualServers
 from streamer.types import DeadLetter, Header, Origin, Partition
@@ -258,3 +263,69 @@ async def test_a_worker_enters_no_state_but_those_that_may_follow(state: State, 
             with pytest.raises(AssertionError):
                 service.life.enter(after)
             assert service.life.state == state
+
+
+class Supervised:
+    """A worker's end of a link whose supervisor sends nothing by itself."""
+
+    def __init__(self) -> None:
+        self.admitted = asyncio.Event()
+
+    async def run(self, *_: object) -> None:
+        await asyncio.Event().wait()
+
+
+async def working(service: Service) -> tuple[Endpoint, Supervised, "asyncio.Task[bool]"]:
+    """The work of a worker under a supervisor, with an endpoint."""
+    group, link, servers = FakeGroup("t", 1), Supervised(), VirtualServers([loaded(1)])
+    models = service.assembly.models(servers, None)
+    await models.refresh()
+    source = service.assembly.source(FakeConsumer(group), OffsetTracker(), group.commits_of)
+    await source.start()
+    scorer = service.assembly.scorer(
+        source, servers, Refused(), models=models, cache=None, publish_shadow=never, publish_rows=never
+    )
+    service._link = link  # type: ignore[assignment]  # noqa: SLF001
+    endpoint = service.assembly.endpoint(scorer.pipeline)
+    return endpoint, link, asyncio.create_task(service.work(source, scorer, endpoint))
+
+
+async def turns_until(holds: Callable[[], bool]) -> None:
+    for _ in range(100_000):
+        if holds():
+            return
+        await asyncio.sleep(0)
+
+
+async def test_a_worker_answers_over_http_when_it_has_the_supervisors_orders() -> None:
+    """Before, it could answer with a version that an operator has rolled back."""
+    changed = {**SETTINGS.model_dump(), "http": {"port": 0}, "supervisor": {"link": 0}}
+    service = Service(Settings.model_validate(changed), structlog.get_logger())
+    async with asyncio.timeout(WAIT_S):
+        endpoint, link, work = await working(service)
+        await turns_until(lambda: service.life.state == "RUNNING")
+        assert endpoint.port == 0, "it does not listen"
+        link.admitted.set()
+        await turns_until(lambda: endpoint.port != 0)
+        url = f"http://127.0.0.1:{endpoint.port}/v1/score"
+        async with aiohttp.ClientSession() as session, session.post(url, data=b"no request") as reply:
+            assert reply.status == 400
+        service.stop()
+        assert await work is True
+
+
+async def test_a_worker_that_cannot_listen_drains_with_the_reason() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        async def serve(service: Service) -> bool:
+            _, link, work = await working(service)
+            link.admitted.set()
+            return await work
+
+        service = ReplacedService(serve)
+        service.settings = service.settings.model_copy(update={"http": HttpSettings(port=port)})
+        service.assembly = replace(service.assembly, settings=service.settings)
+        async with asyncio.timeout(WAIT_S):
+            with pytest.raises(ConfigError, match=rf"^http: cannot listen on 127.0.0.1:{port}: "):
+                await service.run()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
+import structlog
 from multidict import CIMultiDictProxy
 
 from streamer.http.endpoint import Endpoint
@@ -86,7 +87,9 @@ def settings_of(**changes: dict[str, object]) -> Settings:
 async def serving(process: Process, settings: Settings | None = None, scheme: str = "http") -> AsyncIterator[Client]:
     """An open endpoint until the end of the block."""
     metrics = CountingMetrics()
-    endpoint = Endpoint(settings or settings_of(), process, metrics, asyncio.get_running_loop().time)
+    endpoint = Endpoint(
+        settings or settings_of(), process, metrics, structlog.get_logger(), asyncio.get_running_loop().time
+    )
     await endpoint.start()
     endpoint.open()
     try:

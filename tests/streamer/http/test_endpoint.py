@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import orjson
 import pytest
+import structlog
 import trustme
 
 from streamer.deadline import Deadline
@@ -22,6 +23,7 @@ from streamer.types import Cause, DeadLetter, DeadLetterStage, Origin, Record, S
 from tests.streamer.http.serving import Stages, serving, settings_of
 
 ORIGIN = Origin("/v1/score", 0, 0)
+LOG = structlog.get_logger()
 
 
 @pytest.fixture
@@ -230,13 +232,13 @@ async def test_tls(stages: Stages, tmp_path: Path) -> None:
             await client.post()
     (tmp_path / "key.pem").write_text("no key")
     with pytest.raises(ConfigError, match=r"^http.tls_cert_file, http.tls_key_file: cannot be used: "):
-        await Endpoint(settings_of(http=dict(files)), stages.process, Metrics(), lambda: 0.0).start()
+        await Endpoint(settings_of(http=dict(files)), stages.process, Metrics(), LOG, lambda: 0.0).start()
 
 
 async def test_a_port_in_use_is_one_line(stages: Stages) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        endpoint = Endpoint(settings_of(http={"port": port}), stages.process, Metrics(), lambda: 0.0)
+        endpoint = Endpoint(settings_of(http={"port": port}), stages.process, Metrics(), LOG, lambda: 0.0)
         with pytest.raises(ConfigError, match=rf"^http: cannot listen on 127.0.0.1:{port}: .*address already in use$"):
             await endpoint.start()
         await endpoint.stop()
@@ -262,7 +264,7 @@ async def test_a_drain_answers_what_it_has_and_accepts_no_more() -> None:
 async def test_a_request_on_an_open_connection_gets_503_before_and_after() -> None:
     """For example the second of two requests that a client sends at once."""
     stages = Stages()
-    endpoint = Endpoint(settings_of(), stages.process, Metrics(), asyncio.get_running_loop().time)
+    endpoint = Endpoint(settings_of(), stages.process, Metrics(), LOG, asyncio.get_running_loop().time)
     await endpoint.start()
     async with aiohttp.ClientSession(f"http://127.0.0.1:{endpoint.port}") as session:
         async with session.post("/v1/score", data=b"{}") as reply:
