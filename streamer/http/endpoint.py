@@ -136,10 +136,13 @@ class Endpoint:
     @web.middleware
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Checks the access; counts each request once, by its code."""
-        start, code = self._clock(), CLIENT_LEFT
+        start, code = self._clock(), int(HTTPStatus.INTERNAL_SERVER_ERROR)
         try:
             response = await self._response(request, handler)
             code = response.status
+        except asyncio.CancelledError:
+            code = CLIENT_LEFT
+            raise
         finally:
             self._metrics.http_answered(code, self._clock() - start)
         return response

@@ -302,5 +302,6 @@ async def test_a_defect_of_the_stages_is_500_for_its_request_alone(caplog: pytes
 
     async with serving(process) as client:
         assert (await client.post())[0] == 500
+        assert client.counted(500) == 1
         assert client.metrics.registry.get_sample_value("streamer_http_in_flight_requests") == 0
     assert "KeyError" in caplog.text
