@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import random
+import time
 from collections.abc import Coroutine
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -71,8 +72,9 @@ class Worker:
         self._predictor, self._rate, self._budget_s, self._random = predictor, rate, budget_s, random.Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self, until: float) -> Outcome:
-        """Sends requests until this time of the loop, and waits for their answers."""
+    async def run(self, start: float, until: float) -> Outcome:
+        """Sends requests between these times of the loop, and waits for their answers."""
+        await asyncio.sleep(max(0.0, start - self._loop.time()))
         encoded = _request()
         while self._loop.time() < until:
             self._spawn(self._request(encoded), "request")
@@ -120,10 +122,7 @@ def _request() -> EncodedRequest:
 async def _main(address: str, rate: float, budget_s: float, seed: int, *, start: float, seconds: float) -> Counted:
     predictor = Predictor(PredictorSettings(addresses=(address,)))
     try:
-        loop = asyncio.get_running_loop()
-        worker = Worker(predictor, rate, budget_s, seed)
-        await asyncio.sleep(max(0.0, start - loop.time()))
-        outcome = await worker.run(start + seconds)
+        outcome = await Worker(predictor, rate, budget_s, seed).run(start, start + seconds)
         return outcome.counted(start + seconds / 4, start + seconds)
     finally:
         await predictor.close()
@@ -136,10 +135,17 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True, help="requests per second")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--budget-ms", type=float, default=500.0)
-    parser.add_argument("--start", type=float, default=0.0, help="reading of the monotonic clock")
+    parser.add_argument("--start", type=float, default=None, help="reading of the monotonic clock; default: now")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    work = _main(given.address, given.rate, given.budget_ms / 1e3, given.seed, start=given.start, seconds=given.seconds)
+    work = _main(
+        given.address,
+        given.rate,
+        given.budget_ms / 1e3,
+        given.seed,
+        start=time.monotonic() if given.start is None else given.start,
+        seconds=given.seconds,
+    )
     print(json.dumps(asdict(uvloop.run(work))))
 
 

@@ -36,8 +36,8 @@ def run(bench: Bench) -> None:
         best = max(rate_of(simulate(count, seconds=seconds, fixed=fixed)) for fixed in fixed_limits(count, THREADS))
         figures += _figures(f"virtual_{count}", simulate(count, seconds=seconds), best)
         figures += _rejected(f"virtual_{count}", simulate(count, load=0.7, seconds=seconds))
-        figures += _figures(f"processes_{count}", _processes(bench, count, OVERLOAD, seconds), THREADS / CALL_S)
-        figures += _rejected(f"processes_{count}", _processes(bench, count, 0.7, seconds))
+        figures += _figures(f"processes_{count}", processes(bench, count, OVERLOAD, seconds), THREADS / CALL_S)
+        figures += _rejected(f"processes_{count}", processes(bench, count, 0.7, seconds))
         bench.console.print(f"{count} workers")
     settings = {"threads": THREADS, "call_ms": CALL_S * 1e3, "budget_ms": BUDGET_S * 1e3, "load": OVERLOAD}
     write("fairness", figures, settings, bench.options.out)
@@ -56,10 +56,12 @@ def simulate(
     seconds: float = 20.0,
     fixed: int | None = None,
     rejects: bool = True,
+    late_s: float = 0.0,
 ) -> list[Counted]:
     """The outcome of each worker on a virtual clock.
 
-    `load` is in capacities of the server. The first quarter of the time does not count.
+    `load` is in capacities of the server. Every second worker starts after `late_s`. The first quarter of the time does
+    not count, nor do the first `late_s`.
     """
 
     async def measure() -> list[Counted]:
@@ -75,8 +77,11 @@ def simulate(
             )
             for seed in range(workers)
         ]
-        outcomes = await asyncio.gather(*(worker.run(start + seconds) for worker in group))
-        return [outcome.counted(start + seconds / 4, start + seconds) for outcome in outcomes]
+        outcomes = await asyncio.gather(
+            *(one.run(start + i % 2 * late_s, start + seconds) for i, one in enumerate(group))
+        )
+        counted = start + max(seconds / 4, late_s), start + seconds
+        return [outcome.counted(*counted) for outcome in outcomes]
 
     return run_virtual(measure)
 
@@ -103,7 +108,7 @@ def _rejected(name: str, workers: Sequence[Counted]) -> list[Figure]:
     return [Figure(f"{name}_rejected_answers_below_capacity", sum(w.rejected for w in workers), "requests", "<=", 0)]
 
 
-def _processes(bench: Bench, workers: int, load: float, seconds: float) -> list[Counted]:
+def processes(bench: Bench, workers: int, load: float, seconds: float) -> list[Counted]:
     """The outcome of each worker process."""
     service = Service(CALL_S * 1e3, 0.0, THREADS)
     rate = load * THREADS / CALL_S / workers

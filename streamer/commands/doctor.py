@@ -23,6 +23,7 @@ from streamer.settings import Settings, load_settings
 if TYPE_CHECKING:
     from streamer.serving.control import Control
 
+_CALLS_OF_A_WORKER = 3
 _BURST_S = 1.0
 
 
@@ -74,7 +75,7 @@ def doctor(
 def _findings(
     settings: Settings, read: _Read, workers: int, flags: Mapping[str, str] | None, pinned: Mapping[str, int]
 ) -> Iterator[Finding]:
-    callers = workers * settings.batching.max_concurrent_calls
+    callers = _callers(settings, workers)
     yield from read.failures
     if read.kafka is not None:
         yield from kafka_findings(settings, read.kafka, workers)
@@ -87,6 +88,14 @@ def _findings(
         if (finding := thread_finding(address, outcomes, callers)) is not None:
             yield finding
     yield from flag_findings(settings, flags, callers)
+
+
+def _callers(settings: Settings, workers: int) -> int:
+    """Concurrent calls for which a server needs threads, at least.
+
+    A worker's limit adapts: it starts at three calls, and with fewer threads the workers wait for each other.
+    """
+    return workers * min(_CALLS_OF_A_WORKER, settings.batching.max_concurrent_calls)
 
 
 def _show(found: list[Finding], workers: int, as_json: bool) -> None:
@@ -126,7 +135,7 @@ async def _read(settings: Settings, workers: int | None, probe: bool) -> _Read:
     if probe:
         from streamer.commands.live_model import connected  # noqa: PLC0415
 
-        callers = (workers or _workers(settings, read.kafka)) * settings.batching.max_concurrent_calls
+        callers = _callers(settings, workers or _workers(settings, read.kafka))
         async with connected(settings) as predictor:
             await predictor.control.states(settings.predictor.models[0])  # resolves names and connects
             read.bursts = await predictor.control.burst(settings.predictor.models[0], callers, _BURST_S)

@@ -14,7 +14,7 @@ _MAX_PAUSE = 4.0
 # Queueing in the server. The limit rises below the first number of queued calls and falls above the second.
 _QUEUED = (1.0, 2.5)
 _FORGET = 0.1
-_PROBE_EVERY, _FIRST_PROBES = 500, 8
+_PROBE_EVERY, _FIRST_PROBES = 2000, 8
 # Spreads the calls above the whole number evenly over time.
 _GOLDEN = 0.618034
 
@@ -31,7 +31,7 @@ class ConcurrencyLimit:
       has just been served waits like the others, so none keeps the server to itself.
     - A server that queues calls: TCP Vegas (Brakmo and Peterson, 1995), with calls for packets. A call takes `alone`
       seconds if the worker has no other one there. If calls take `ratio` times as long, `limit * (1 - 1 / ratio)`
-      calls are queued. The first eight calls and every 500th later one run alone, which keeps `alone` up to date.
+      calls are queued. The first eight calls and every 2000th later one run alone, which keeps `alone` up to date.
 
     Invariant: 1 <= `calls_now` <= `calls` <= the maximum.
     """

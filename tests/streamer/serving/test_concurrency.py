@@ -74,13 +74,13 @@ def settled(maximum: int = 16) -> ConcurrencyLimit:
     return limit
 
 
-def test_the_first_calls_and_every_500th_run_alone() -> None:
+def test_the_first_calls_and_every_2000th_run_alone() -> None:
     limit = ConcurrencyLimit(8)
     for _ in range(8):
         assert limit.calls_now == 1
         reply(limit, alone=True)
     assert limit.calls_now == limit.calls > 1
-    for _ in range(500):
+    for _ in range(2000):
         reply(limit)
     assert limit.calls_now == 1
 
@@ -102,14 +102,14 @@ def test_accepted_calls_raise_it_only_while_it_is_reached() -> None:
     for _ in range(400):
         limit.replied(A, 300, 0.004, alone=False, at_limit=False)
     assert limit.calls <= 4
-    for _ in range(3000):
+    for _ in range(1900):
         reply(limit)
     assert limit.calls == 16
 
 
 def test_a_rejection_cuts_it_below_the_accepted_calls() -> None:
     limit = settled()
-    for _ in range(3000):
+    for _ in range(1900):
         reply(limit)
     limit.rejected(11, again=False)
     assert repr(limit) == "<ConcurrencyLimit 9.00 of 16, pause 0.00>"
