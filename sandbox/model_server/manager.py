@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _UNLOAD_WAIT_S = 600.0
 
 RELOAD_WAIT_S = 300.0
-"""A reload waits at most this long for its new models; tensorflow_model_server waits for ever."""
+"""A reload waits at most this long for its new models; tensorflow_model_server has no limit."""
 
 
 @dataclass(slots=True)
