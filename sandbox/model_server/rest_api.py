@@ -1,8 +1,9 @@
 """The REST API on the services: a request in, an answer out. It blocks while the model runs."""
 
-import time
+import math
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -57,14 +58,17 @@ _HTTP = {
 }
 
 
+@dataclass(frozen=True, slots=True)
 class _Call:
-    """The part of a gRPC call's context that the services read: the time limit of one request."""
+    """The part of a gRPC call's context that the services read.
 
-    def __init__(self, limit_s: float) -> None:
-        self._deadline = time.monotonic() + limit_s
+    As in tensorflow_model_server the time limit begins with the run of the model.
+    """
+
+    limit_s: float
 
     def time_remaining(self) -> float:
-        return self._deadline - time.monotonic()
+        return self.limit_s
 
     def is_active(self) -> bool:
         return True
@@ -77,7 +81,8 @@ class RestApi:
         """`metrics_path`: the path of the metrics' page, if there is one."""
         self._services = services
         self._metrics_path = metrics_path
-        self._limit_s = flags.rest_api_timeout_in_ms / 1e3
+        limit_ms = flags.rest_api_timeout_in_ms
+        self._call: Any = _Call(limit_ms / 1e3 if limit_ms > 0 else math.inf)
         self._cors = _CORS if flags.rest_api_enable_cors_support else {}
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -121,13 +126,11 @@ class RestApi:
             return infer(spec, parse(body))
 
     def _status(self, spec: ModelSpec) -> str:
-        call: Any = _Call(self._limit_s)
-        return _printed(self._services.get_model_status(GetModelStatusRequest(model_spec=spec), call))
+        return _printed(self._services.get_model_status(GetModelStatusRequest(model_spec=spec), self._call))
 
     def _metadata(self, spec: ModelSpec) -> str:
-        call: Any = _Call(self._limit_s)
         request = GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
-        response = self._services.get_model_metadata(request, call)
+        response = self._services.get_model_metadata(request, self._call)
         signatures = SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         return (
@@ -136,7 +139,6 @@ class RestApi:
         )
 
     def _predict(self, spec: ModelSpec, body: Mapping[str, Any]) -> str:
-        call = _Call(self._limit_s)
         name = _signature_name(body)
         with self._services.held(spec) as servable:
             signature = servable.signatures.get(name or DEFAULT_SIGNATURE)
@@ -148,22 +150,24 @@ class RestApi:
             types, in_rows = dict(signature.inputs), by_rows(body)
             arrays = row_tensors(body["instances"], types) if in_rows else column_tensors(body["inputs"], types)
             with self._services.metrics.runtime(servable.id.name, "Predict"):
-                results = signature.run([arrays[alias] for alias in types], signature.outputs, call.time_remaining())
+                results = signature.run([arrays[alias] for alias in types], signature.outputs, self._call.limit_s)
         outputs = {alias: _array(result) for alias, result in zip(signature.outputs, results, strict=True)}
         return rows(outputs) if in_rows else columns(outputs)
 
     def _classify(self, spec: ModelSpec, body: Mapping[str, Any]) -> str:
-        call: Any = _Call(self._limit_s)
         spec.signature_name = _signature_name(body)
-        result = self._services.classify(ClassificationRequest(model_spec=spec, input=example_input(body)), call).result
+        result = self._services.classify(
+            ClassificationRequest(model_spec=spec, input=example_input(body)), self._call
+        ).result
         found = [list(example.classes) for example in result.classifications]
         labels = [[one.label for one in example] for example in found]
         return classes(labels, [np.array([one.score for one in example], np.float32) for example in found])
 
     def _regress(self, spec: ModelSpec, body: Mapping[str, Any]) -> str:
-        call: Any = _Call(self._limit_s)
         spec.signature_name = _signature_name(body)
-        result = self._services.regress(RegressionRequest(model_spec=spec, input=example_input(body)), call).result
+        result = self._services.regress(
+            RegressionRequest(model_spec=spec, input=example_input(body)), self._call
+        ).result
         return regressions(np.array([one.value for one in result.regressions], np.float32))
 
 
