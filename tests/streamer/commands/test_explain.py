@@ -178,3 +178,18 @@ def test_the_table_shows_the_text_and_the_id_that_a_foreign_model_gets() -> None
     rows = explained(document.encode(), features=[*features, *raw], serving=serving)
     assert rows["word"] == ["user or context", "(missing)", "?"]
     assert rows["number"] == ["candidate 0", "9007199254740993", "0"]
+
+
+def test_raw_features_are_shown_as_the_model_gets_them() -> None:
+    features = [
+        {"name": "tags", "path": "tags", "side": "candidate", "kind": "text", "max_values": 2},
+        {"name": "item", "path": "item", "side": "user", "kind": "integer", "default": -1},
+        {"name": "sex", "path": "sex", "side": "user", "kind": "text"},
+    ]
+    inputs = {"tags": ["tags"], "item": ["item"], "e": {"example": {"s": "sex"}}}
+    serving = {"output": "p", "inputs": inputs}
+    document = b'{"request_id":"r","item":9007199254740993,"candidates":[{"ad_id":"a","tags":["x","y","z"]}]}'
+    shown = explained(document, features=features, serving=serving)
+    assert shown["tags"] == ["candidate 0", '["x", "y", "z"]', "x y"]
+    assert shown["item"] == ["user or context", "9007199254740993", "9007199254740993"]
+    assert shown["sex"][:2] == ["user or context", "(missing)"]
