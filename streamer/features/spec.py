@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
@@ -35,6 +36,7 @@ _MAX_ROWS = 2**31 - 1
 _MAX_FEATURES = 1024
 _MAX_COLUMNS = 4096
 _SHOWN_ERRORS = 10
+_NO_KEY = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
 _CROSSED = "bucketise it to cross it"
 _IN_EXAMPLES = "an Example takes numeric, text, integer, hashing and lookup"
 
@@ -71,6 +73,9 @@ class FeatureSpec(SpecValue):
                 parse_path(getattr(self.request, field.name))
             except SpecError as error:
                 raise ValueError(f"request.{field.name}: {error}") from None
+        own = {parse_path(getattr(self.request, f.name))[0] for f in fields(self.request) if f.name != "ad_id"}
+        if wrong := next((key for key in sorted(own | self.document_keys) if _NO_KEY.search(key)), None):
+            raise ValueError(f"path {wrong!r:.200}: the parser takes no such character in a key of the document")
         twice = [name for name, count in Counter(f.name for f in self.features).items() if count > 1]
         if twice:
             raise ValueError(f"feature {twice[0]!r} is defined twice")

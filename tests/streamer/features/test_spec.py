@@ -167,3 +167,12 @@ def test_columns_of_a_group_are_adjacent() -> None:
 def test_the_spec_lists_the_keys_that_the_codec_parses() -> None:
     assert small_spec().containers == {"user", "context"}
     assert small_spec().document_keys == {"user", "context"}
+
+
+@pytest.mark.parametrize("key", ['a"', "a\\", "a\n", "\ud800"])
+def test_a_key_that_the_parser_does_not_take_is_named(key: str) -> None:
+    feature = {"name": "x", "path": key, "side": "user", "kind": "numeric", "deep": True}
+    with pytest.raises(SpecError, match="the parser takes no such character in a key of the document"):
+        FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": [feature]})
+    with pytest.raises(SpecError, match="the parser takes no such character"):
+        FeatureSpec.from_mapping({**SMALL, "request": {"model": key}})
