@@ -1,4 +1,4 @@
-"""Calls to the model server over gRPC and over REST: CPU per request, throughput and latency."""
+"""Calls of the model server over gRPC and REST: CPU per request, throughput, latency."""
 
 import statistics
 from collections.abc import Mapping, Sequence

@@ -176,7 +176,7 @@ class Service:
         return clients.assigned_consumer(self.settings, self._link.commit)
 
     async def _open(self, endpoint: Endpoint) -> None:
-        """Opens the endpoint; under a supervisor not before the worker has the orders for its models."""
+        """Opens the endpoint; under a supervisor only when the worker has its models' orders."""
         if self._link is not None:
             await self._link.admitted.wait()
             try:

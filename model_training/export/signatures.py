@@ -1,4 +1,4 @@
-"""The signatures of an exported model: `serving_default`, `score`, `feature_spec` and `feature_spec_rest`."""
+"""The signatures of an exported model: `serving_default`, `score`, `feature_spec…`."""
 
 import math
 from collections.abc import Mapping

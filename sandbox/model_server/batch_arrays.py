@@ -33,7 +33,7 @@ def padded_rows(rows: int, options: Batching) -> int:
 
 
 def merged(tasks: Sequence[Arrays], options: Batching) -> dict[str, NDArray[Any]]:
-    """One array for each name, with the rows of all tasks and of padding: the last task's first row.
+    """One array for each name: the rows of all tasks, then padding, the last task's first row.
 
     Raises `StatusError` if arrays of one name have different shapes.
     """

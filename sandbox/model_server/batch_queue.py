@@ -23,7 +23,7 @@ T = TypeVar("T", bound=Sized)
 
 
 class BatchQueue(Generic[T]):
-    """Batches of one signature's tasks, as TensorFlow Serving's batch scheduler forms them. Times are seconds.
+    """Batches of one signature's tasks, formed as by TensorFlow Serving. Times are seconds.
 
     Invariants:
     - Tasks leave in the order in which they came, and each one once.

@@ -1,4 +1,4 @@
-"""Runs the requests of several callers as one batch, as TensorFlow Serving's BatchingSession does."""
+"""Runs requests of several callers as one batch, as TensorFlow Serving's BatchingSession."""
 
 import math
 import threading
@@ -71,7 +71,7 @@ class BatchThreads:
             self._queues = deque(pair for pair in self._queues if id(pair[0]) not in gone)
 
     def submit(self, queue: _Queue, feeds: Arrays, rows: int, deadline_s: float) -> list[_Task]:
-        """The tasks of one request, which wait for a batch. Raises `StatusError` if the queue is full."""
+        """The tasks of one request, which wait for a batch. A full queue raises `StatusError`."""
         now = time.monotonic()
         with self._changed:
             tasks, start = [], 0
@@ -133,7 +133,7 @@ class BatchedGraph:
                 threads.attach(self._queues[key], partial(self._process, fetches))
 
     def run(self, feeds: Mapping[str, Any], fetches: Sequence[str], remaining_s: float) -> list[Any]:
-        """As `SessionGraph.run`; a run without rows waits for one with rows, at most to its deadline."""
+        """As `SessionGraph.run`; a run without rows waits for one with rows, or its deadline."""
         queue = self._queues.get((frozenset(feeds), frozenset(fetches)))
         if queue is None:
             return self._graph.run(feeds, fetches, remaining_s)

@@ -56,7 +56,7 @@ def read_config(flags: ServerFlags) -> tuple[ModelConfig, ...] | None:
 
 
 def from_proto(config: ModelServerConfig, served: Collection[str] = ()) -> tuple[ModelConfig, ...]:
-    """Validates a `ModelServerConfig` and returns its models; `served` are the names of models in use.
+    """Validates a `ModelServerConfig`, returns its models; `served` names the models in use.
 
     Raises `StatusError` (INVALID_ARGUMENT).
     """

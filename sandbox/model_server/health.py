@@ -1,4 +1,4 @@
-"""gRPC's health service as tensorflow_model_server offers it: three names that serve as long as the process."""
+"""gRPC's health service: three names that serve as long as the process."""
 
 from typing import Any
 

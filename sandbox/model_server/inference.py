@@ -1,4 +1,4 @@
-"""Classify, Regress and MultiInference: the checks, messages and results of TensorFlow Serving."""
+"""Classify, Regress, MultiInference: checks, messages and results of TensorFlow Serving."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -183,7 +183,7 @@ def _wrong_method(kind: str, wanted: str, definition: SignatureDef) -> StatusErr
 
 
 def _shown(definition: SignatureDef) -> str:
-    """The definition as protobuf's C++ library prints it for people, with the marker that it puts before."""
+    """The definition as protobuf's C++ library prints it, with the marker that it puts before."""
     return f"goo.gle/debugstr  \n{text_format.MessageToString(definition)}"
 
 

@@ -19,7 +19,7 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 @dataclass(frozen=True, slots=True)
 class _Type:
-    """A data type: numpy's type, the field of its typed values, and the numpy type of those values."""
+    """A data type: numpy's type, the field of its typed values, and these values' numpy type."""
 
     dtype: np.dtype[Any]
     field: str
@@ -55,13 +55,13 @@ _MOST_FILLED = 1 << 26
 
 
 def numpy_type(number: int) -> np.dtype[Any] | None:
-    """The numpy type of a TensorFlow data type: object for strings, None for a type that cannot be sent."""
+    """The numpy type of a TensorFlow data type: object for strings, None if it cannot be sent."""
     known = _TYPES.get(number)
     return known.dtype if known else None
 
 
 def type_name(dtype: np.dtype[Any]) -> str:
-    """TensorFlow's name of a numpy type: `DT_FLOAT`; `DT_INVALID` for a type that cannot be sent."""
+    """TensorFlow's name of a numpy type: `DT_FLOAT`; `DT_INVALID` if it cannot be sent."""
     name: str = types_pb2.DataType.Name(_NUMBERS.get(dtype, types_pb2.DT_INVALID))
     return name
 

@@ -113,7 +113,7 @@ def _grpc_credentials(settings: PredictorSettings) -> grpc.ChannelCredentials:
 
 
 class Connector:
-    """Makes channels of the protocol and with the credentials of the settings; it waits for no connection."""
+    """Makes channels as the settings say; it waits for no connection."""
 
     def __init__(self, settings: PredictorSettings) -> None:
         """Raises ConfigError if a TLS file cannot be used."""

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST calls: requests and replies of its gRPC API as paths and JSON. Pure.
+"""Requests and replies of TensorFlow Serving's gRPC API as paths and JSON of REST. Pure.
 
 A number is the same in both protocols: JSON holds the shortest text of a float32, and all digits of an integer.
 """
@@ -108,7 +108,7 @@ def _path(model: Any) -> str:
 
 
 def _predict_body(request: Any) -> bytes:
-    """The inputs as columns: rows need one first dimension for all, and one JSON object for each row."""
+    """The inputs as columns: rows need one first dimension, and a JSON object for each."""
     signature, inputs = request.model_spec.signature_name, {n: _values(t) for n, t in request.inputs.items()}
     if not inputs:
         signature, inputs = signature + WITHOUT_INPUTS, {"rows": [0]}

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 from streamer.settings.names import (
     DELIMITER,
     ENVIRONMENT_PREFIX,
+    REMOVED,
     RENAMED,
     Sections,
     nearest,
@@ -88,6 +89,8 @@ def _wrong(name: str, setting: str, sections: Sections, known: Sequence[str]) ->
     section, _, key = setting.partition(".")
     if setting in RENAMED:
         return f"renamed in 0.2.0 to {variable_of(RENAMED[setting])}"
+    if setting in REMOVED:
+        return f"removed in 0.2.0: {REMOVED[setting]}"
     if setting in known:
         return f"{setting} is one value, in {variable_of(setting)}"
     # The most similar setting, without regard to underscores.

@@ -13,7 +13,15 @@ from streamer.errors import ConfigError
 from streamer.settings import deployment, sections
 from streamer.settings.conflicts import conflicts
 from streamer.settings.environment import Environment, meant_as_settings, source_of
-from streamer.settings.names import DELIMITER, ENVIRONMENT_PREFIX, RENAMED, nearest, printable, sections_of
+from streamer.settings.names import (
+    DELIMITER,
+    ENVIRONMENT_PREFIX,
+    REMOVED,
+    RENAMED,
+    nearest,
+    printable,
+    sections_of,
+)
 
 _SECRETS = frozenset({"sasl_password", "ssl_key_password", "token"})
 
@@ -125,6 +133,8 @@ def _readable(found: Any, variables: Mapping[str, str]) -> str:
     if found["type"] == "extra_forbidden":
         if dotted in RENAMED:
             return f"{origin}{dotted}: renamed in 0.2.0 to {RENAMED[dotted]!r}"
+        if dotted in REMOVED:
+            return f"{origin}{dotted}: removed in 0.2.0: {REMOVED[dotted]}"
         return f"{origin}{dotted}: unknown setting{nearest(where[-1], sections_of(Settings)[where[0]].model_fields)}"
     message = found["msg"].removeprefix("Value error, ")
     # Never repeat the input of a secret, or of a section that can contain one.

@@ -19,6 +19,11 @@ RENAMED: Mapping[str, str] = {
     "feature_log.max_waiting": "feature_log.max_queued_requests",
 }
 """Settings of 0.1 and their names since 0.2."""
+REMOVED: Mapping[str, str] = {
+    "batching.in_flight": "the number of concurrent calls follows the servers",
+    "supervisor.poll_ms": "workers report to the supervisor",
+}
+"""Settings of 0.1 that 0.2 does not have, and why not."""
 
 Sections = Mapping[str, type[BaseModel]]
 """The section classes by name."""

@@ -78,7 +78,7 @@ class Adopt(msgspec.Struct, frozen=True, tag="adopt"):
 
 
 class Admitted(msgspec.Struct, frozen=True, tag="admitted"):
-    """The worker has the orders: it may answer requests that reach it without an `Assign`, over HTTP."""
+    """The worker has the orders: it may answer requests over HTTP, without an `Assign`."""
 
 
 class Committed(msgspec.Struct, frozen=True, tag="committed"):

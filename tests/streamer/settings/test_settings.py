@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from streamer.errors import ConfigError
 from streamer.settings import Settings, load_settings
-from streamer.settings.names import ENVIRONMENT_PREFIX, RENAMED
+from streamer.settings.names import ENVIRONMENT_PREFIX, REMOVED, RENAMED
 from streamer.settings.table import settings_table
 
 CONFIG = Path(__file__).parents[3] / "configs/streamer.yaml"
@@ -190,6 +190,18 @@ def test_a_renamed_setting_exists_under_its_new_name_only() -> None:
 def test_a_renamed_setting_is_rejected_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
     section, name = old.split(".")
     assert rejected(tmp_path, f"{section}: {{{name}: 1}}") == [f"{old}: renamed in 0.2.0 to {new!r}"]
+
+
+@pytest.mark.parametrize(("old", "why"), REMOVED.items())
+def test_a_removed_setting_is_rejected_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, why: str
+) -> None:
+    section, name = old.split(".")
+    assert rejected(tmp_path, f"{section}: {{{name}: 1}}") == [f"{old}: removed in 0.2.0: {why}"]
+    variable = "STREAMER_" + old.replace(".", "__").upper()
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ConfigError, match=f"environment variable {variable}: removed in 0.2.0: {why}"):
+        load_settings()
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
