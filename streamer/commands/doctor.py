@@ -18,6 +18,7 @@ from streamer.diagnosis.server_flags import flag_findings, parse_flags
 from streamer.diagnosis.servers import model_findings, thread_finding
 from streamer.errors import ConfigError, PredictError, StreamerError
 from streamer.logs import printable
+from streamer.serving.concurrency import START_CALLS
 from streamer.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -114,6 +115,11 @@ def _workers(settings: Settings, kafka: KafkaFacts | None) -> int:
     """Processes that read: each member of the group is one worker, or a supervisor with several."""
     members = 1 if kafka is None or not kafka.members else kafka.members
     return members * settings.supervisor.active
+
+
+def _callers(settings: Settings, workers: int) -> int:
+    """Concurrent calls that so many workers start with on one server."""
+    return workers * min(START_CALLS, settings.batching.max_concurrent_calls)
 
 
 def _pinned(models: Any) -> dict[str, int]:

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator, Mapping
 
-from streamer.diagnosis.findings import Finding
+from streamer.diagnosis.findings import Finding, Severity
 from streamer.diagnosis.servers import threads_for
 from streamer.settings import Settings
 
@@ -52,8 +52,9 @@ def _threads(flags: Mapping[str, str], callers: int) -> Iterator[Finding]:
         )
         yield Finding("advice", _SUBJECT, reason, f"set --grpc_max_threads={needed} or more")
     elif threads < needed:
-        reason = f"--grpc_max_threads={threads} for {callers} concurrent calls: calls above it are rejected, not queued"
-        yield Finding("error", _SUBJECT, reason, f"set --grpc_max_threads={needed} or more")
+        severity: Severity = "error" if threads < callers else "warning"
+        reason = f"--grpc_max_threads={threads} for {callers} concurrent calls: calls near it are rejected, and wait"
+        yield Finding(severity, _SUBJECT, reason, f"set --grpc_max_threads={needed} or more")
 
 
 def _loading(settings: Settings, flags: Mapping[str, str]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from streamer.latency import LatencyModels
 from streamer.types import ModelVersion
 
-_START = 3
+START_CALLS = 3
 # Rejections. One cuts the limit to this share of the calls that the server accepted; each accepted call adds to it in
 # inverse proportion.
 _REDUCTION, _GROWTH = 0.9, 0.1
@@ -40,7 +40,7 @@ class ConcurrencyLimit:
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
-        self._value = float(min(_START, maximum))
+        self._value = float(min(START_CALLS, maximum))
         self._pause = 0.0
         self._dither = 0.5
         self._ratio = 1.0

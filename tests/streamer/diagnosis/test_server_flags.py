@@ -35,6 +35,7 @@ def test_unknown_flags_are_advice_with_the_numbers() -> None:
     ("more", "severity", "remedy"),
     [
         ("--grpc_max_threads=8", "error", "set --grpc_max_threads=24 or more"),
+        ("--grpc_max_threads=12", "warning", "set --grpc_max_threads=24 or more"),
         ("--grpc_max_threads=", "advice", "set --grpc_max_threads=24 or more"),
         ("--num_load_threads=0", "warning", "set --num_load_threads=1"),
         ("--file_system_poll_wait_seconds=0", "warning", "set 1 or more seconds"),
