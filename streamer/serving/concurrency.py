@@ -84,8 +84,8 @@ class ConcurrencyLimit:
     def replied(self, version: ModelVersion, rows: int, seconds: float, *, alone: bool, at_limit: bool) -> None:
         """Learns from a reply.
 
-        `alone`: the worker had no other call there during this one. `at_limit`: the limit allowed no further call, and
-        the server did not reject this one first.
+        `alone`: the worker had no other call there during this one. `at_limit`: the limit was reached during this one,
+        which the server did not reject first.
         """
         self._dither = (self._dither + _GOLDEN) % 1.0
         self._pause *= _PAUSE_KEPT

@@ -136,7 +136,9 @@ class Replicas:
         for state in (server, replica):
             state.active_calls += 1
         server.started_calls += 1
-        return ActiveCall(server, replica, server.started_calls, alone, not server.has_room, rejected)
+        if not server.has_room:
+            server.full_with = server.started_calls
+        return ActiveCall(server, replica, server.started_calls, alone, rejected)
 
     def ended(self, call: ActiveCall) -> None:
         """A call ended, with or without a reply. Its server may have been removed meanwhile."""
@@ -151,7 +153,8 @@ class Replicas:
         """An active call was accepted, and ended after `seconds` with a reply or at its timeout."""
         server = call.server
         alone = call.alone and call.number == server.started_calls
-        server.limit.replied(version, rows, seconds, alone=alone, at_limit=call.at_limit and not call.rejected)
+        at_limit = server.full_with >= call.number and not call.rejected
+        server.limit.replied(version, rows, seconds, alone=alone, at_limit=at_limit)
         server.ready_at = now + 2 * self._chance() * server.limit.pause * server.latency_s
 
     def succeeded(self, version: ModelVersion, address: str, seconds: float) -> None:

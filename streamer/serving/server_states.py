@@ -12,6 +12,7 @@ class Server:
     Attributes:
         limit: its limit of concurrent calls.
         active_calls: calls of all versions without a reply yet; started_calls: all so far.
+        full_with: the number of the latest call with which the limit was reached.
         latency_s: mean latency of recent calls; 0 before the first reply.
         ready_at: the pause before the next call ends, monotonic seconds.
         is_down: its last failure opened a circuit.
@@ -20,6 +21,7 @@ class Server:
     limit: ConcurrencyLimit
     active_calls: int = 0
     started_calls: int = 0
+    full_with: int = 0
     latency_s: float = 0.0
     ready_at: float = 0.0
     is_down: bool = False
@@ -67,7 +69,6 @@ class ActiveCall:
     Attributes:
         number: how many calls its server had got with it.
         alone: no other call was active there when it was sent.
-        at_limit: the limit allowed no further call then.
         rejected: the server had rejected it before.
     """
 
@@ -75,5 +76,4 @@ class ActiveCall:
     replica: Replica
     number: int
     alone: bool
-    at_limit: bool
     rejected: bool

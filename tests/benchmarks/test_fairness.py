@@ -1,19 +1,25 @@
 """Workers that share nothing but one model server, on the virtual clock."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from benchmarks.bench import Bench, Options
+from benchmarks.fair_worker import Worker
 from benchmarks.fairness import COUNTS, deviation, fixed_limits, processes, rate_of, simulate
+from benchmarks.in_process import predictor_of
+from sandbox.model_server.simulated import SimulatedServer
+from streamer.testing.virtual_loop import virtual
 
 CAPACITY = 160.0  # 8 calls of 50 ms
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 4, 8])
 def test_they_get_equal_shares_of_a_server_that_rejects_calls(workers: int) -> None:
-    found = simulate(workers)
+    found = simulate(workers, seconds=60.0)
     assert rate_of(found) >= 0.9 * CAPACITY
     assert deviation(found) <= 0.2
 
@@ -23,6 +29,25 @@ def test_no_rejection_reaches_an_answer_while_the_server_has_capacity(workers: i
     found = simulate(workers, load=0.7, seconds=6.0)
     assert sum(worker.rejected for worker in found) == 0
     assert rate_of(found) > 0.6 * CAPACITY
+
+
+@virtual
+async def test_after_rejections_of_every_call_the_server_is_used_again_at_once() -> None:
+    start = asyncio.get_running_loop().time()
+    server = SimulatedServer("", fixed_s=0.01, per_row_s=0.0, workers=2)
+    worker = Worker(predictor_of({"simulated:8500": server}), rate=100.0, budget_s=0.2, seed=1)
+
+    async def refuse() -> None:
+        await asyncio.sleep(2.0)
+        server.fault = "refused"
+        await asyncio.sleep(2.0)
+        server.fault = "none"
+
+    refusing = asyncio.create_task(refuse())
+    outcome = await worker.run(start, start + 5.0)
+    await refusing
+    assert outcome.rejected > 50
+    assert outcome.counted(start + 4.25, start + 5.0).rate > 75
 
 
 @pytest.mark.slow
@@ -43,14 +68,14 @@ def test_more_workers_than_threads_share_them(workers: int, threads: int) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", COUNTS)
 def test_they_share_a_server_that_queues_calls(workers: int) -> None:
-    found = simulate(workers, load=1.1, rejects=False)
+    found = simulate(workers, load=1.1, rejects=False, seconds=60.0)
     assert rate_of(found) >= 0.9 * CAPACITY
     assert deviation(found) <= 0.2
 
 
 @pytest.mark.slow
 def test_workers_that_start_later_get_their_shares() -> None:
-    found = simulate(4, seconds=40.0, load=2.0, late_s=10.0)
+    found = simulate(4, seconds=70.0, load=2.0, late_s=10.0)
     assert rate_of(found) >= 0.9 * CAPACITY
     assert deviation(found) <= 0.2
 
