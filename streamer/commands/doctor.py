@@ -24,7 +24,6 @@ from streamer.settings import Settings, load_settings
 if TYPE_CHECKING:
     from streamer.serving.control import Control
 
-_CALLS_OF_A_WORKER = 3
 _BURST_S = 1.0
 
 
@@ -91,14 +90,6 @@ def _findings(
     yield from flag_findings(settings, flags, callers)
 
 
-def _callers(settings: Settings, workers: int) -> int:
-    """Concurrent calls for which a server needs threads, at least.
-
-    A worker's limit adapts: it starts at three calls, and with fewer threads the workers wait for each other.
-    """
-    return workers * min(_CALLS_OF_A_WORKER, settings.batching.max_concurrent_calls)
-
-
 def _show(found: list[Finding], workers: int, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
@@ -118,7 +109,7 @@ def _workers(settings: Settings, kafka: KafkaFacts | None) -> int:
 
 
 def _callers(settings: Settings, workers: int) -> int:
-    """Concurrent calls that so many workers start with on one server."""
+    """Concurrent calls that so many workers start with on one server; with fewer threads they wait for each other."""
     return workers * min(START_CALLS, settings.batching.max_concurrent_calls)
 
 
