@@ -109,7 +109,7 @@ def _workers(settings: Settings, kafka: KafkaFacts | None) -> int:
 
 
 def _callers(settings: Settings, workers: int) -> int:
-    """Concurrent calls that so many workers start with on one server; with fewer threads they wait for each other."""
+    """Concurrent calls that so many workers start with on one server."""
     return workers * min(START_CALLS, settings.batching.max_concurrent_calls)
 
 
