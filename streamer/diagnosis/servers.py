@@ -7,6 +7,7 @@ from streamer.diagnosis.findings import Finding
 
 _MANY_VERSIONS = 3
 _FULL = "RESOURCE_EXHAUSTED"
+_BATCHED = "Batching Run()"
 
 
 def model_findings(model: str, servers: Mapping[str, ModelFacts], roles: Roles) -> Iterator[Finding]:
@@ -24,7 +25,7 @@ def model_findings(model: str, servers: Mapping[str, ModelFacts], roles: Roles) 
         available[address] = {state.version for state in facts.states if state.state == "AVAILABLE"}
         yield from _states(subject, facts.states, available[address], roles.pinned)
         if facts.score_error:
-            yield _score(subject, facts.score_error)
+            yield _failed(subject, facts.score_error)
     everywhere = set.intersection(*available.values()) if available else set()
     for address, versions in available.items():
         if versions - everywhere:
@@ -54,7 +55,9 @@ def _states(
     subject: str, states: Sequence[VersionState], available: set[int], pinned: Mapping[str, int]
 ) -> Iterator[Finding]:
     for state in states:
-        if state.error and state.version not in available:
+        if _BATCHED in state.error:
+            yield _failed(subject, state.error)
+        elif state.error and state.version not in available:
             remedy = "export the version again under a new number: the server does not look at this one again"
             reason = f"version {state.version} is {state.state}: {state.error}"
             yield Finding("error", subject, reason, remedy)
@@ -89,8 +92,8 @@ def _states(
         yield Finding("warning", subject, reason, "use model_version_policy { latest { num_versions: 3 } }")
 
 
-def _score(subject: str, error: str) -> Finding:
-    if "Batching Run()" in error:
+def _failed(subject: str, error: str) -> Finding:
+    if _BATCHED in error:
         remedy = "remove --enable_batching, or use --enable_per_model_batching_parameters without this model"
         return Finding("error", subject, f"the server batches all models, so its calls fail: {error}", remedy)
     return Finding("error", subject, f"its calls fail: {error}", "export the model again, or correct its spec file")

@@ -77,7 +77,8 @@ async def test_a_good_system_has_no_finding(system: System, model_server: ModelS
 async def test_a_server_that_batches_and_has_few_threads(
     make_system: Callable[[str], System], model_base: Path, tmp_path: Path
 ) -> None:
-    flags = {"enable_batching": True, "grpc_max_threads": 4}
+    # With its warm-up file the model would not even load.
+    flags = {"enable_batching": True, "enable_model_warmup": False, "grpc_max_threads": 4}
     with ModelServerProcess(model_base, "ctr", flags=flags, log_path=tmp_path / "log") as server:
         found = await doctor(make_system(server.address), "--json", "--probe", "--workers", "8")
     assert found.returncode == 1, found.stderr

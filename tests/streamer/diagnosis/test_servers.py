@@ -70,6 +70,9 @@ def test_batching_of_all_models_is_recognised_by_its_error(text: str) -> None:
     error = f"INVALID_ARGUMENT: Batching Run() {text}"
     (finding,) = model_findings("ctr", {"one:8500": ModelFacts(states("3:AVAILABLE"), error)}, Roles())
     assert "--enable_batching" in finding.remedy
+    loads = {"one:8500": ModelFacts([VersionState(3, "AVAILABLE"), VersionState(4, "END", error)])}
+    (finding,) = model_findings("ctr", loads, Roles())
+    assert "--enable_batching" in finding.remedy, "its warm-up fails"
     (other,) = model_findings("ctr", {"one:8500": ModelFacts(states("3:AVAILABLE"), "INTERNAL: x")}, Roles())
     assert other.reason == "its calls fail: INTERNAL: x"
 
