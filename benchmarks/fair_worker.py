@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import uvloop
 
+from benchmarks.fixed_limit import replicas_of
 from streamer.deadline import Deadline
 from streamer.metrics import Metrics
 from streamer.scoring.batching import Ticket
@@ -119,10 +120,12 @@ def _request() -> EncodedRequest:
     )
 
 
-async def _main(address: str, rate: float, budget_s: float, seed: int, *, start: float, seconds: float) -> Counted:
-    predictor = Predictor(PredictorSettings(addresses=(address,)))
+async def _main(given: argparse.Namespace) -> Counted:
+    settings = PredictorSettings(addresses=(given.address,))
+    predictor = Predictor(settings, replicas=replicas_of(settings, given.fixed))
+    start, seconds = time.monotonic() if given.start is None else given.start, given.seconds
     try:
-        outcome = await Worker(predictor, rate, budget_s, seed).run(start, start + seconds)
+        outcome = await Worker(predictor, given.rate, given.budget_ms / 1e3, given.seed).run(start, start + seconds)
         return outcome.counted(start + seconds / 4, start + seconds)
     finally:
         await predictor.close()
@@ -136,17 +139,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--budget-ms", type=float, default=500.0)
     parser.add_argument("--start", type=float, default=None, help="reading of the monotonic clock; default: now")
+    parser.add_argument("--fixed", type=int, default=None, help="fixed limit of concurrent calls; default: adaptive")
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    work = _main(
-        given.address,
-        given.rate,
-        given.budget_ms / 1e3,
-        given.seed,
-        start=time.monotonic() if given.start is None else given.start,
-        seconds=given.seconds,
-    )
-    print(json.dumps(asdict(uvloop.run(work))))
+    print(json.dumps(asdict(uvloop.run(_main(parser.parse_args())))))
 
 
 if __name__ == "__main__":

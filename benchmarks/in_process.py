@@ -7,12 +7,11 @@ from typing import Any, NoReturn, cast
 
 import grpc
 
+from benchmarks.fixed_limit import replicas_of
 from sandbox.model_server.replies import Context
 from sandbox.model_server.simulated import SimulatedServer
 from streamer.errors import PredictError
-from streamer.serving.concurrency import ConcurrencyLimit
 from streamer.serving.predictor import Predictor
-from streamer.serving.replicas import Replicas
 from streamer.serving.transport import Rpc
 from streamer.settings.sections import PredictorSettings
 
@@ -49,26 +48,6 @@ class InProcessChannel:
         """Does nothing."""
 
 
-class FixedLimit(ConcurrencyLimit):
-    """Always the same limit, for comparison."""
-
-    def __init__(self, calls: int) -> None:
-        super().__init__(calls)
-        self._calls = calls
-
-    @property
-    def calls(self) -> int:
-        """The limit."""
-        return self._calls
-
-    calls_now = calls
-
-    @property
-    def pause(self) -> float:
-        """No pause."""
-        return 0.0
-
-
 def predictor_of(
     servers: Mapping[str, SimulatedServer], seed: int = 1, *, round_trip_s: float = 0.0, fixed: int | None = None
 ) -> Predictor:
@@ -77,10 +56,7 @@ def predictor_of(
     `fixed`: a fixed limit of calls to each.
     """
     settings = PredictorSettings(addresses=tuple(servers))
-    replicas = Replicas(settings, chance=random.Random(seed).random)
-    if fixed is not None:
-        for server in replicas.servers.values():
-            server.limit = FixedLimit(fixed)
+    replicas = replicas_of(settings, fixed, random.Random(seed).random)
     return Predictor(
         settings,
         clock=asyncio.get_running_loop().time,
