@@ -193,10 +193,12 @@ class Predictor:
         replicas = self._servers.replicas
         full: set[str] = set()  # servers that have rejected the call since its last wait
         rejection: PredictError | None = None
+        waits = 0
         while (left := deadline - (now := self._clock())) > 0:
             address = replicas.pick(version, now, {*tried, *full})
-            wait_s = replicas.wait_s(address, full, now)
+            wait_s = replicas.wait_s(address, full, now, waits=waits, left=left)
             if wait_s:
+                waits += 1
                 if left - wait_s < _TIME_AFTER_WAIT * replicas.latency_s(version):
                     return None, rejection or PredictError("RESOURCE_EXHAUSTED", "the server is full")
                 await asyncio.sleep(wait_s)

@@ -23,6 +23,9 @@ _MAX_RETRY_TOKENS = 10.0
 _RETRY_WAIT = (0.1, 0.4)
 _UNKNOWN_LATENCY_S = 0.005
 _MIN_WAIT_S = 0.0005
+# After so many waits of a call each one is twice as long, up to these seconds and to this share of the time left: a
+# server that rejects for long is not called all the time.
+_SHORT_WAITS, _LONGEST_WAIT_S, _WAIT_SHARE = 10, 0.25, 0.25
 # A version without calls for this time is forgotten, with its circuits.
 _KEPT_S = 60.0
 
@@ -117,15 +120,18 @@ class Replicas:
         replicas = self.of(version)
         return min(replicas[address].latency_s for address in self.holders(version))
 
-    def wait_s(self, address: str | None, full: Collection[str], now: float) -> float:
+    def wait_s(self, address: str | None, full: Collection[str], now: float, *, waits: int, left: float) -> float:
         """Seconds before the picked server may be called; 0: now, or never if there is none.
 
-        `full`: servers that have rejected the call. If no other server has room, the call waits for them.
+        `full`: servers that have rejected the call. If no other server has room, the call waits for them. It has waited
+        `waits` times before, and has `left` seconds.
         """
         if full and (address is None or not self.servers[address].has_room):
             low, high = _RETRY_WAIT
             latency_s = min((s.latency_s for a, s in self.servers.items() if a in full), default=0.0)
-            return max(_MIN_WAIT_S, (low + (high - low) * self._chance()) * (latency_s or _UNKNOWN_LATENCY_S))
+            usual = max(_MIN_WAIT_S, (low + (high - low) * self._chance()) * (latency_s or _UNKNOWN_LATENCY_S))
+            longest = max(usual, min(_LONGEST_WAIT_S, left * _WAIT_SHARE))
+            return min(longest, usual * 2.0 ** min(max(0, waits - _SHORT_WAITS), 30))
         left = 0.0 if address is None else self.servers[address].ready_at - now
         return left if left > 0 else 0.0
 

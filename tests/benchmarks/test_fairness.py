@@ -50,6 +50,15 @@ async def test_after_rejections_of_every_call_the_server_is_used_again_at_once()
     assert outcome.counted(start + 4.25, start + 5.0).rate > 75
 
 
+@virtual
+async def test_a_server_that_rejects_for_long_is_not_called_all_the_time() -> None:
+    server = SimulatedServer("", fixed_s=0.01, per_row_s=0.0, workers=2, fault="refused")
+    worker = Worker(predictor_of({"simulated:8500": server}), rate=0.02, budget_s=40.0, seed=1)
+    start = asyncio.get_running_loop().time()
+    await worker.run(start, start + 1000.0)
+    assert 1_000 < server.calls < 6_000, "about 20 requests, each with a call every 0.25 s"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", COUNTS)
 def test_goodput_is_that_of_the_best_fixed_limit(workers: int) -> None:

@@ -56,7 +56,7 @@ def labels(make_system: Callable[[str], System], simulated_server: ModelServerPr
         system.answers(1)
         set_fault(simulated_server.address, "refused")
         try:
-            system.send([request("without scores", ads=["new"])])
+            system.send([request("without scores", ads=["new"], deadline_ms=2000)])
             system.answers(2)
         finally:
             set_fault(simulated_server.address, "none")

@@ -152,12 +152,14 @@ def test_a_server_whose_limit_is_reached_comes_last() -> None:
 def test_a_rejected_call_waits_unless_another_server_has_room() -> None:
     replicas = replicas_of(2)
     call(replicas, "s0", 0.01)
-    assert replicas.wait_s("s1", {"s0"}, 0.0) == 0
-    assert 0.001 <= replicas.wait_s(None, {"s0"}, 0.0) <= 0.004
+    assert replicas.wait_s("s1", {"s0"}, 0.0, waits=0, left=1.0) == 0
+    assert 0.001 <= replicas.wait_s(None, {"s0"}, 0.0, waits=0, left=1.0) <= 0.004
     replicas.started(V, "s1")
-    assert 0.001 <= replicas.wait_s("s1", {"s0"}, 0.0) <= 0.004
-    assert 0.0005 <= replicas.wait_s(None, {"s1"}, 0.0) <= 0.002, "the latency of s1 is not known"
-    assert replicas.wait_s(None, (), 0.0) == 0
+    assert 0.001 <= replicas.wait_s("s1", {"s0"}, 0.0, waits=0, left=1.0) <= 0.004
+    assert 0.0005 <= replicas.wait_s(None, {"s1"}, 0.0, waits=0, left=1.0) <= 0.002, "the latency of s1 is not known"
+    assert replicas.wait_s(None, (), 0.0, waits=0, left=1.0) == 0
+    assert replicas.wait_s(None, {"s1"}, 0.0, waits=100, left=60.0) == 0.25, "it has rejected the call for long"
+    assert replicas.wait_s(None, {"s1"}, 0.0, waits=100, left=0.04) == 0.01
 
 
 def test_the_limits_of_the_servers_add_up_without_those_that_are_down() -> None:
