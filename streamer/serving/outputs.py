@@ -45,7 +45,8 @@ def output_values(tensor: Any, output: ScoreOutput, rows: int) -> _Floats:
     elif number == types_pb2.DT_BFLOAT16:
         values = (values.astype(np.uint32) << 16).view(np.float32)
     shape = [dim.size for dim in tensor.tensor_shape.dim]
-    if math.prod(shape) != len(values):
+    # Two negative sizes have a positive product.
+    if min(shape, default=0) < 0 or math.prod(shape) != len(values):
         detail = f"expected {rows} scores, got {len(values)} of shape {shape[:_MAX_DIMS]}"
         raise BadReplyError("INVALID_REPLY", f"output {name!r}: {detail}")
     return values.reshape(shape)

@@ -92,6 +92,14 @@ def test_a_wrong_output_is_a_bad_reply(message: Any, options: dict[str, Any], de
     assert detail in str(caught.value)
 
 
+def test_negative_sizes_are_a_bad_reply() -> None:
+    message = reply(np.full(1, 0.5, np.float32))
+    message.outputs["p"].tensor_shape.dim[0].size = -1
+    message.outputs["p"].tensor_shape.dim.add().size = -1
+    with pytest.raises(BadReplyError, match="got 1 of shape"):
+        scores(message, 1)
+
+
 def test_a_scalar_and_texts_in_a_request() -> None:
     texts = np.empty((2, 1), dtype=np.object_)
     texts[:, 0] = [b"a", b"\xff\x00"]
