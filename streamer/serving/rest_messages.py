@@ -151,8 +151,10 @@ def _fill(tensor: Any, value: Any) -> None:
     while isinstance(first, list) and first:
         first = first[0]
     if isinstance(first, str | dict):
+        texts = np.array(value, dtype=np.object_)
         tensor.dtype = types_pb2.DT_STRING
-        tensor.string_val.extend(_bytes(text) for text in (value if isinstance(value, list) else [value]))
+        tensor.string_val.extend(map(_bytes, texts.ravel().tolist()))
+        _set_shape(tensor, texts.shape)
         return
     array = np.array(value)
     if array.dtype.kind == "f":
@@ -161,9 +163,13 @@ def _fill(tensor: Any, value: Any) -> None:
     if array.dtype.kind not in "fib" or array.dtype not in DTYPES:
         return
     tensor.dtype = DTYPES[array.dtype]
-    for size in array.shape:
-        tensor.tensor_shape.dim.add().size = size
+    _set_shape(tensor, array.shape)
     tensor.tensor_content = array.tobytes()
+
+
+def _set_shape(tensor: Any, shape: tuple[int, ...]) -> None:
+    for size in shape:
+        tensor.tensor_shape.dim.add().size = size
 
 
 def _bytes(text: Any) -> bytes:

@@ -248,3 +248,12 @@ def test_a_damaged_body_is_a_bad_reply(rpc: Rpc, body: bytes) -> None:
 def test_outputs_of_another_kind_are_no_scores(body: str) -> None:
     with pytest.raises(BadReplyError, match="expected"):
         scores(f'{{"outputs": {body}}}', 1)
+
+
+def test_names_of_classes_do_not_spoil_the_scores_beside_them() -> None:
+    """The `predict` signature of a tf.estimator classifier returns `classes`, text [n, 1], too."""
+    body = b'{"outputs": {"classes": [["1"], ["0"]], "probabilities": [[0.25, 0.75], [0.5, 0.5]]}}'
+    reply = rest_messages.reply("Predict", body)
+    assert list(reply.outputs["classes"].string_val) == [b"1", b"0"]
+    assert [dim.size for dim in reply.outputs["classes"].tensor_shape.dim] == [2, 1]
+    assert messages.read_scores(reply, ScoreOutput("probabilities", None, 1), 2).ctr.tolist() == [0.75, 0.5]
