@@ -177,14 +177,23 @@ def _constant(where: str, value: object, info: TensorInfo) -> _Constant:
     dtype = _OF_CONSTANTS.get(info.dtype)
     array = None if dtype is None else constant_array(value, dtype)
     if array is not None:
-        found = _Constant(array, array.shape if info.dims is None else info.dims)
+        found = _Constant(array, _shape_of_constant(array, info.dims))
         try:
-            np.broadcast_to(array, [2 if size < 0 else size for size in found.shape])
+            # One row more than it has items, because it must fit any number of rows.
+            found.of(array.size + 1)
         except ValueError:
             pass
         else:
             return found
     raise SpecError(f"{where}: the constant {value!r}, but the model takes {_shown(info)}")
+
+
+def _shape_of_constant(value: Tensor, dims: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape of an input: -1 for the rows; another unknown size is 1, the last one that of the constant."""
+    if dims is None:
+        return value.shape
+    shape = (*dims[:1], *(1 if size < 0 else size for size in dims[1:]))
+    return (*shape[:-1], value.size) if len(dims) > 1 and dims[-1] < 0 else shape
 
 
 def _wrong_output(output: ScoreOutput, info: TensorInfo) -> Iterable[str]:

@@ -391,6 +391,26 @@ def test_constants_and_inputs_with_defaults() -> None:
     assert "more" not in found
 
 
+@pytest.mark.parametrize(
+    ("constant", "dims", "expected"),
+    [
+        (0.5, (-1, -1), [[0.5], [0.5]]),
+        ([1, 2, 3], (-1, -1), [[1, 2, 3], [1, 2, 3]]),
+        ([1, 2], (-1, -1, 2), [[[1, 2]], [[1, 2]]]),
+        ([1], (-1,), [1, 1]),
+        ([1, 2], (-1,), None),  # it would fit a batch of two rows only
+    ],
+)
+def test_a_constant_fits_any_number_of_rows(constant: object, dims: tuple[int, ...], expected: object) -> None:
+    encoder = raw_encoder(**LISTS, c={"constant": constant})
+    infos = {**IN_LISTS, "c": TensorInfo("float64", dims)}
+    if expected is None:
+        with pytest.raises(SpecError, match=r"serving.inputs.c: the constant \(1, 2\), but the model takes float64"):
+            flat_of(encoder, infos)
+    else:
+        assert tensors(flat_of(encoder, infos), raw_batch(encoder))["c"].tolist() == expected
+
+
 def test_a_fixed_number_of_rows_is_padded_and_a_larger_batch_is_split() -> None:
     encoder = raw_encoder(**LISTS, rate={"constant": 1.0})
     fixed = {name: TensorInfo(info.dtype, (3, *(info.dims or ())[1:])) for name, info in IN_LISTS.items()}
