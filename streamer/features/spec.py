@@ -185,8 +185,9 @@ class FeatureSpec(SpecValue):
     def hash(self) -> str:
         """16 hex digits. Specs with equal hashes have the same encoded form."""
         left_out = {"name", "prior", "deadline_margin_ms"}
-        # Raw features have their form from the inputs that take them.
-        if not any(isinstance(f, RawFeature) for f in self.features):
+        # Raw features and Examples have their form from the inputs that take them.
+        is_plain = self.serving is None or not self.serving.examples
+        if is_plain and not any(isinstance(f, RawFeature) for f in self.features):
             left_out.add("serving")
         # Without a consent, the hash is that of the versions of this project that had none.
         if self.consent is None:

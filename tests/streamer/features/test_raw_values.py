@@ -348,6 +348,7 @@ def test_raw_features_need_a_model_of_another_project() -> None:
         FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": [raw("text")]})
 
 
-def test_the_inputs_of_raw_features_are_part_of_the_hash() -> None:
-    one, other = (encoder(raw("text"), inputs={"e": {"example": {name: "x"}}}).spec.hash for name in ("a", "b"))
+@pytest.mark.parametrize("feature", [raw("text"), number()], ids=["raw", "numeric"])
+def test_the_names_in_an_example_are_part_of_the_hash(feature: dict[str, object]) -> None:
+    one, other = (encoder(feature, inputs={"e": {"example": {name: "x"}}}).spec.hash for name in ("a", "b"))
     assert one != other
