@@ -13,6 +13,7 @@ from streamer.features.kinds import _Scalar
 
 _MAX_VALUES = 1024
 _INT64 = 2**63
+_MAX_UNKNOWN = 2**62  # with the vocabulary, still an int64
 
 
 def _texts(values: object) -> object:
@@ -100,11 +101,11 @@ class Lookup(_Raw):
     kind: Literal["lookup"]
     vocabulary: Annotated[tuple[str, ...], BeforeValidator(_texts), Field(min_length=1)]
     dtype: Literal["string", "int64"] = "string"
-    num_oov_indices: int | None = Field(default=None, ge=1)
+    num_oov_indices: int | None = Field(default=None, ge=1, le=_MAX_UNKNOWN)
     mask_token: Text_ | None = None
     salt: _Word64 | tuple[_Word64, _Word64] | None = None
-    num_oov_buckets: int = Field(default=0, ge=0)
-    default_value: int = -1
+    num_oov_buckets: int = Field(default=0, ge=0, le=_MAX_UNKNOWN)
+    default_value: int = Field(default=-1, ge=-_INT64, lt=_INT64)
     default: Text_ | None = None
 
     @model_validator(mode="after")
