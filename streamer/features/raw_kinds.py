@@ -114,6 +114,8 @@ class Lookup(_Raw):
             raise ValueError("vocabulary: a word occurs twice")
         if self.num_oov_indices is None and (self.mask_token is not None or self.salt is not None):
             raise ValueError("mask_token and salt are Keras's: give num_oov_indices too")
+        if self.num_oov_indices is not None and self._has_special_tokens():
+            raise ValueError("vocabulary: it has Keras's special tokens: get_vocabulary(include_special_tokens=False)")
         if self.num_oov_indices is not None and self.num_oov_buckets:
             raise ValueError("num_oov_indices is Keras's, num_oov_buckets TensorFlow's: give one of them")
         if self.dtype == "int64":
@@ -123,6 +125,11 @@ class Lookup(_Raw):
             if self.mask_token is None and self.default is None:
                 raise ValueError("default: with dtype int64 and no mask_token, give the number of a missing value")
         return self
+
+    def _has_special_tokens(self) -> bool:
+        """Whether the words begin as Keras's `get_vocabulary()` does. Keras rejects a mask token among them too."""
+        first_unknown = "-1" if self.dtype == "int64" else "[UNK]"
+        return self.vocabulary[0] == first_unknown or self.mask_token in self.vocabulary
 
 
 def _is_integer(word: str) -> bool:
