@@ -168,7 +168,8 @@ class Predictor:
                     self._servers.failed(version, server, PredictError("REJECTED_ALONE", rejection.detail))
                 return found
             if address is None:
-                failures = failures or [found]
+                if all(isinstance(failure, VersionGoneError) for failure in failures):
+                    failures.append(found)
                 break
             failures.append(found)
             if found.code in _FINAL:

@@ -349,6 +349,16 @@ async def test_a_call_to_a_server_without_the_version_needs_no_retry_budget() ->
         assert (without.calls, having.calls) == (0, 2)
 
 
+async def test_a_version_is_not_gone_while_a_full_server_has_it() -> None:
+    without, full = Server(grpc.StatusCode.NOT_FOUND), Server(busy=True)
+    async with client_of(without, full) as (predictor, _):
+        replicas = predictor._servers.replicas.of(V)  # noqa: SLF001  as after calls of these lengths
+        replicas[without.address].latency_s, replicas[full.address].latency_s = LONG / 2, LONG
+        with pytest.raises(PredictError, match="RESOURCE_EXHAUSTED: busy"):
+            await predictor.score(V, inputs(), LONG)
+        assert full.calls == 1, "no time is left after a wait"
+
+
 async def test_servers_that_answer_say_which_versions_are_available() -> None:
     one, two, three = Server(versions=(1, 2, 3)), Server(versions=(2, 3, 4)), Server()
     async with client_of(one, two, three) as (predictor, _):
