@@ -16,7 +16,7 @@ from streamer.serving.control import Control
 from streamer.serving.messages import read_scores, score_request
 from streamer.serving.replicas import Replicas
 from streamer.serving.servers import Connect, Servers
-from streamer.serving.splitting import Part, halves, pieces
+from streamer.serving.splitting import Part, Positions, halves, pieces
 from streamer.settings.sections import PredictorSettings
 from streamer.types import F32, BatchInputs, ModelVersion, ScoreOutput
 
@@ -97,18 +97,20 @@ class Predictor:
     async def _score_pieces(self, version: ModelVersion, rows: int, parts: Sequence[Part], deadline: float) -> F32:
         """Scores a batch in parts; a part that fails has no scores. Raises if all of them fail."""
         ctr, failures = np.full(rows, np.nan, dtype=np.float32), list[PredictError]()
-        left = iter(parts)
 
-        async def score_some() -> None:
-            for at, part in left:
-                try:
-                    ctr[at] = await self._score_piece(version, part, deadline)
-                except PredictError as error:
-                    failures.append(error)
+        async def score_one(at: Positions, part: BatchInputs) -> None:
+            try:
+                ctr[at] = await self._score_piece(version, part, deadline)
+            except PredictError as error:
+                failures.append(error)
 
+        active: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(_PARALLEL_PIECES, len(parts))):
-                group.create_task(score_some())
+            for at, part in parts:
+                while active and (len(active) == _PARALLEL_PIECES or not self._servers.replicas.has_room):
+                    _, active = await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
+                active.add(group.create_task(score_one(at, part)))
+                await asyncio.sleep(0)  # its call starts, and counts
         if len(failures) == len(parts):
             raise failures[0]
         return ctr

@@ -111,6 +111,11 @@ class Replicas:
         """The same, while some call must run alone."""
         return sum(server.limit.calls_now for server in self._up())
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the limit of some server allows one more call."""
+        return any(server.has_room for server in self._up())
+
     def _up(self) -> Collection[Server]:
         servers = self.servers.values()
         return [server for server in servers if not server.is_down] or servers

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from streamer.types import BatchInputs, ModelVersion
 
-Part = tuple[npt.NDArray[np.intp], BatchInputs]
+Positions = npt.NDArray[np.intp]
+Part = tuple[Positions, BatchInputs]
 """Positions of rows in the whole batch, and their inputs."""
 
 
@@ -33,14 +34,14 @@ def _part(inputs: BatchInputs, first: int, last: int) -> Part:
     return _taken(inputs, rows, np.arange(first, last), inputs.row_to_request[rows] - np.int32(first))
 
 
-def _rows(inputs: BatchInputs, rows: npt.NDArray[np.intp]) -> Part:
+def _rows(inputs: BatchInputs, rows: Positions) -> Part:
     requests, row_to_request = np.unique(inputs.row_to_request[rows], return_inverse=True)
     return _taken(inputs, rows, requests, row_to_request.astype(np.int32))
 
 
 def _taken(
     inputs: BatchInputs,
-    rows: npt.NDArray[np.intp],
+    rows: Positions,
     requests: npt.NDArray[np.integer],
     row_to_request: npt.NDArray[np.int32],
 ) -> Part:

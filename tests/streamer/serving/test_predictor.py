@@ -468,3 +468,23 @@ async def test_a_version_of_a_fixed_size_gets_a_batch_in_pieces() -> None:
         fails = True
         found = await predictor.score(flat, batch, LONG)
         assert np.isnan(found).tolist() == [False, False, True, True, False]
+
+
+async def test_the_calls_of_one_batch_in_pieces_keep_the_limit_of_the_server() -> None:
+    """The limit allows one call at a time until eight have run alone; calls of one batch are no exception."""
+    active, most = 0, list[int]()
+
+    class Counting(Server):
+        async def predict(self, request: Any, context: Context) -> Any:
+            nonlocal active
+            active += 1
+            most.append(active)
+            reply = await super().predict(request, context)
+            active -= 1
+            return reply
+
+    flat = replace(V, flat=TwoRows("custom"))
+    async with client_of(Counting()) as (predictor, _):
+        assert len(await predictor.score(flat, inputs(40), LONG)) == 40
+        assert most[:8] == [1] * 8
+        assert predictor.calls_allowed() > 1
