@@ -232,11 +232,12 @@ class Predictor:
         address = self._servers.replicas.pick(version, self._clock())
         if address is None:
             raise PredictError("UNAVAILABLE", f"the circuit of every server is open for {version}")
-        deadline = self._clock() + seconds
+        # Its server may be removed between two parts.
+        deadline, channel = self._clock() + seconds, self._servers.channels[address]
         scores = []
         for _, part in pieces(inputs, version):
             request, output = score_request(version, part)
-            reply = await self._servers.channels[address].call("Predict", request, deadline - self._clock())
+            reply = await channel.call("Predict", request, deadline - self._clock())
             scores.append(read_scores(reply, output, part.rows).usable())
         return np.concatenate(scores)
 

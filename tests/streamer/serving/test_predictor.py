@@ -488,3 +488,14 @@ async def test_the_calls_of_one_batch_in_pieces_keep_the_limit_of_the_server() -
         assert len(await predictor.score(flat, inputs(40), LONG)) == 40
         assert most[:8] == [1] * 8
         assert predictor.calls_allowed() > 1
+
+
+async def test_a_server_may_be_removed_between_two_parts_of_a_shadow_call() -> None:
+    def answer(request: Any) -> Any:
+        predictor._servers.channels = {}  # noqa: SLF001  as after a look-up of its name
+        return scores_by_id(request)
+
+    async with client_of(Server(answer)) as (predictor, _):
+        channels = predictor._servers.channels  # noqa: SLF001
+        assert len(await predictor.score_shadow(replace(V, flat=TwoRows("custom")), inputs(4), LONG)) == 4
+        predictor._servers.channels = channels  # noqa: SLF001  for `close`
