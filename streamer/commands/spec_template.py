@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import yaml
+
 from streamer.features.placeholders import COMPLETE
 from streamer.types import ModelVersion, SignatureInfo, TensorInfo
 
@@ -23,7 +25,7 @@ class _Template:
     names: set[str] = field(default_factory=set)
 
     def add_feature(self, wanted: str, comment: str, more: str) -> str:
-        """Adds a feature and returns its name, which no other one has."""
+        """Adds a feature and returns its name in the file, which no other one has."""
         start = re.sub(r"\W|[^\x00-\x7f]", "_", wanted)
         name = start = start if re.match(r"[A-Za-z]", start) else f"x{start}"
         count = 1
@@ -32,8 +34,8 @@ class _Template:
             name = f"{start}_{count}"
         self.names.add(name)
         places = f"path: {_mark(f'path of {name}')}, side: {_mark(f'side of {name} (user, context or candidate)')}"
-        self.features.append(f"  - {{name: {name}, {places}, {more}}}  # {comment}")
-        return name
+        self.features.append(f"  - {{name: {_text(name)}, {places}, {more}}}  # {comment}")
+        return _text(name)
 
 
 def spec_template(version: ModelVersion, signature: str, found: SignatureInfo) -> str:
@@ -108,7 +110,9 @@ def _mark(what: str) -> str:
 
 
 def _text(value: str) -> str:
-    return value if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", value) else json.dumps(value)
+    # YAML reads some words, like `on` and `no`, as another value.
+    is_plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", value) and yaml.safe_load(value) == value
+    return value if is_plain else json.dumps(value)
 
 
 def _shown(info: TensorInfo) -> str:

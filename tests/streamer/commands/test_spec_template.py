@@ -75,3 +75,16 @@ def test_names_and_defaults() -> None:
     assert sorted(f["name"] for f in content["features"]) == ["a_b", "a_b_2", "x1"]
     assert content["serving"]["signature"] == "x y"
     assert "remove the line: the model has a default" in text
+
+
+def test_a_name_that_yaml_reads_as_another_value_is_quoted() -> None:
+    inputs = {"on": INPUTS["sex"], "no": INPUTS["numbers"]}
+    outputs = {"true": TensorInfo("float32", (-1,))}
+    content = yaml.safe_load(spec_template(ModelVersion("null", 1), "yes", SignatureInfo(inputs, outputs)))
+    assert [f["name"] for f in content["features"]] == ["no_0", "no_1", "on"]
+    assert content["name"] == "null"
+    assert content["serving"] == {
+        "signature": "yes",
+        "output": "true",
+        "inputs": {"on": ["on"], "no": ["no_0", "no_1"]},
+    }
