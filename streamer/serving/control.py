@@ -20,6 +20,8 @@ from streamer.types import Availability, BatchInputs, ModelVersion, ScoreOutput,
 _T = TypeVar("_T")
 # Servers that are not expected to answer have this time after the last reply of the others.
 _SUSPECTS_S = 0.1
+# A full server rejects these calls too. It is asked again after this pause, for this time.
+_FULL_PAUSE_S, _FULL_S = 0.02, 0.5
 # What TensorFlow Serving answers if it does not know a label or does not have its version.
 _NOT_LABELLED = frozenset({"INVALID_ARGUMENT", "NOT_FOUND"})
 
@@ -29,7 +31,8 @@ class Control:
 
     1. Each question has the same timeout.
     2. A failure here does not count for the circuits: a server that loads a version may be slow to answer.
-    3. A server that did not answer before, or on which a circuit of the model is open, does not delay the others.
+    3. A full server that rejects a call is asked again, for at most 0.5 s.
+    4. A server that did not answer before, or on which a circuit of the model is open, does not delay the others.
     """
 
     def __init__(self, servers: Servers, timeout_s: float) -> None:
@@ -143,15 +146,13 @@ class Control:
         async def show(channel: Channel) -> Shown:
             spec = None
             if has_spec:
-                reply = await channel.call(
-                    "Predict", messages.predict_request(version, messages.SPEC, {}), self._timeout_s
-                )
+                reply = await self._call(channel, "Predict", messages.predict_request(version, messages.SPEC, {}))
                 spec = messages.read_spec(reply, version)
-            reply = await channel.call("GetModelMetadata", metadata, self._timeout_s)
+            reply = await self._call(channel, "GetModelMetadata", metadata)
             signature = messages.read_signature(reply, version, name)
             scores = []
             for request, output, rows in calls:
-                reply = await channel.call("Predict", request, self._timeout_s)
+                reply = await self._call(channel, "Predict", request)
                 scores.append(messages.read_scores(reply, output, rows).usable())
             return Shown(spec, signature, np.concatenate(scores))
 
@@ -178,7 +179,7 @@ class Control:
                 if (left := until - self._servers.clock()) <= 0 or 2 * len(failures) > len(calls):
                     break
                 try:
-                    messages.read_scores(await channel.call("Predict", request, left), output, rows).usable()
+                    messages.read_scores(await self._call(channel, "Predict", request, left), output, rows).usable()
                     succeeded += 1
                 except PredictError as error:
                     failures.append(error)
@@ -189,13 +190,26 @@ class Control:
         if all(isinstance(outcome, PredictError) for outcome in found.values()):
             raise _main_failure(_failures(found))
 
+    async def _call(self, channel: Channel, rpc: Rpc, request: Any, seconds: float | None = None) -> Any:
+        """Calls one server, as `Channel.call`, with the timeout of a question or a shorter one."""
+        start = self._servers.clock()
+        until = start + (self._timeout_s if seconds is None else seconds)
+        while True:
+            try:
+                return await channel.call(rpc, request, until - self._servers.clock())
+            except PredictError as error:
+                again_at = self._servers.clock() + _FULL_PAUSE_S
+                if error.code != "RESOURCE_EXHAUSTED" or again_at > min(start + _FULL_S, until):
+                    raise
+            await asyncio.sleep(_FULL_PAUSE_S)
+
     async def _call_all(
         self, model: str, rpc: Rpc, request: Any, read: Callable[[Any], _T]
     ) -> dict[str, _T | PredictError]:
         """Calls every server; returns `read(reply)` or the failure by address."""
 
         async def one(channel: Channel) -> _T:
-            return read(await channel.call(rpc, request, self._timeout_s))
+            return read(await self._call(channel, rpc, request))
 
         return await self._ask_all(model, one)
 
@@ -229,7 +243,7 @@ class Control:
 
         async def one(channel: Channel) -> Any:
             try:
-                return await channel.call(rpc, request, self._timeout_s)
+                return await self._call(channel, rpc, request)
             except PredictError as error:
                 return error
 

@@ -17,6 +17,7 @@ from streamer.deadline import Deadline
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.scoring.batching import Batch, Ticket
+from streamer.serving.identity import Shown
 from streamer.serving.messages import OUTPUT
 from streamer.serving.predictor import Predictor
 from streamer.serving.protos import types_pb2
@@ -383,6 +384,31 @@ async def test_a_label_is_read_from_the_servers_that_answer() -> None:
         one.answer = grpc.StatusCode.UNAVAILABLE
         with pytest.raises(PredictError, match="UNAVAILABLE: label 'stable' of 'ctr': injected fault"):
             await predictor.control.labelled("ctr", "stable")
+
+
+async def test_a_version_is_prepared_on_a_server_that_rejects_calls_because_it_is_full() -> None:
+    class Full(Server):
+        async def predict(self, request: Any, context: Context) -> Any:
+            self.busy = not self.busy
+            if self.busy:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+            return await super().predict(request, context)
+
+    server = Full(spec=small_spec().to_json())
+    async with client_of(server) as (predictor, _):
+        assert await predictor.control.feature_spec(V)
+        await predictor.control.warm(V, [inputs()] * 3)
+        (found,) = (await predictor.control.show(V, inputs(), has_spec=True)).values()
+        assert isinstance(found, Shown)
+
+
+async def test_a_server_that_stays_full_delays_a_question_by_half_a_second() -> None:
+    server = Server(grpc.StatusCode.RESOURCE_EXHAUSTED)
+    async with client_of(server, control_timeout_ms=1000 * LONG) as (predictor, _):
+        start = time.monotonic()
+        with pytest.raises(PredictError, match="RESOURCE_EXHAUSTED"):
+            await predictor.control.available("ctr")
+        assert time.monotonic() - start < LONG / 4
 
 
 async def test_a_spec_that_is_not_text_is_a_bad_reply() -> None:
