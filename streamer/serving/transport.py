@@ -39,4 +39,7 @@ def classified(code: str, detail: str) -> PredictError:
     # The code of a full server, although this one is not full: a smaller message succeeds.
     if code == "RESOURCE_EXHAUSTED" and "message larger than max" in detail:
         return PredictError("MESSAGE_TOO_LARGE", detail)
+    # Nor is this one: its memory does not suffice for the call, and each call that is sent again costs it as much.
+    if code == "RESOURCE_EXHAUSTED" and "OOM when allocating" in detail:
+        return PredictError("INTERNAL", detail)
     return PredictError(code, detail)

@@ -246,6 +246,23 @@ async def test_the_fault_of_a_message_that_is_too_large_is_the_requests() -> Non
         assert retries(metrics) == 0
 
 
+async def test_a_server_without_memory_for_a_call_is_not_called_until_the_deadline() -> None:
+    class Small(Server):
+        async def predict(self, request: Any, context: Context) -> Any:
+            self.calls += 1
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "OOM when allocating tensor with shape[1200,512] and type float"
+            )
+
+    server = Small()
+    async with client_of(server, circuit_failures=2) as (predictor, _):
+        with pytest.raises(PredictError, match="INTERNAL: OOM when allocating"):
+            await predictor.score(V, inputs(), LONG)
+        with pytest.raises(PredictError, match="circuit of every server is open"):
+            await predictor.score(V, inputs(), LONG)
+        assert server.calls == 2
+
+
 async def test_a_server_that_hangs_delays_questions_and_warm_ups_once() -> None:
     hung, good = Server(hangs=True, spec=small_spec().to_json()), Server(spec=small_spec().to_json())
     async with client_of(hung, good, control_timeout_ms=500) as (predictor, _):
