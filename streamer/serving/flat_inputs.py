@@ -101,8 +101,11 @@ def constant_array(value: object, dtype: np.dtype[np.generic]) -> Tensor | None:
         items = [str(item).encode() for item in items]
     found = np.empty(len(items), dtype=dtype)
     try:
-        found[:] = items
+        with np.errstate(over="ignore"):
+            found[:] = items
     except OverflowError:
+        return None
+    if dtype.kind == "f" and not np.isfinite(found).all():
         return None
     return found if isinstance(whole, list) else found.reshape(())
 

@@ -116,9 +116,9 @@ class FlatSignature:
     @staticmethod
     def _compared(serving: FlatServing, found: SignatureInfo) -> Iterable[str]:
         """A line for each input or output that is only in the spec or only in the signature."""
-        for name in serving.inputs.keys() - found.inputs.keys():
+        for name in sorted(serving.inputs.keys() - found.inputs.keys()):
             yield f"serving.inputs.{name}: no such input, but the model takes {_listed(found.inputs)}"
-        for name in found.inputs.keys() - serving.inputs.keys() - found.defaults:
+        for name in sorted(found.inputs.keys() - serving.inputs.keys() - found.defaults):
             yield f"serving.inputs.{name}: absent, but the model takes {_shown(found.inputs[name])}"
         if serving.scores.name not in found.outputs:
             yield f"serving.output: {serving.scores.name!r}, but the model returns {_listed(found.outputs)}"

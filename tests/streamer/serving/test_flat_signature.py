@@ -466,6 +466,8 @@ def test_an_input_of_examples(dims: tuple[int, ...]) -> None:
          "serving.inputs.c: the constant 1.5, but the model takes int64, shape []"),
         ({**LISTS, "c": {"constant": 2**31}}, {**IN_LISTS, "c": TensorInfo("int32", ())},
          "serving.inputs.c: the constant 2147483648, but the model takes int32, shape []"),
+        ({**LISTS, "c": {"constant": 1e39}}, {**IN_LISTS, "c": TensorInfo("float32", ())},
+         "serving.inputs.c: the constant 1e+39, but the model takes float32, shape []"),
         ({**LISTS, "c": {"constant": [1, 2]}}, {**IN_LISTS, "c": TensorInfo("int32", (3,))},
          "serving.inputs.c: the constant (1, 2), but the model takes int32, shape [3]"),
         ({**LISTS, "c": {"constant": 1}}, {**IN_LISTS, "c": TensorInfo("complex64", None)},
