@@ -31,8 +31,6 @@ _TIME_AFTER_WAIT = 1.5
 # Without another server, these may succeed on the same one: over a new connection if the old one was lost, and for
 # NOT_FOUND on another server behind the same name.
 _RETRIED_ALONE = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED", "INVALID_REPLY", "NOT_FOUND"})
-
-
 _Call = Callable[..., Awaitable[F32]]
 
 
@@ -113,6 +111,8 @@ class Predictor:
                 await asyncio.sleep(0)  # its call starts, and counts
         if len(failures) == len(parts):
             raise failures[0]
+        for failure in failures:
+            self._metrics.predict_failed(version.name, failure.code)
         return ctr
 
     async def _score_piece(self, version: ModelVersion, inputs: BatchInputs, deadline: float) -> F32:

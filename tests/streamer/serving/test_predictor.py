@@ -503,7 +503,7 @@ async def test_a_version_of_a_fixed_size_gets_a_batch_in_pieces() -> None:
     flat, batch, sizes = replace(V, flat=TwoRows("custom")), inputs(5), list[int]()
     expected = (batch.candidate_ids[:, 0] / np.float32(1e6)).tolist()
     fails = False
-    async with client_of(Server(answer)) as (predictor, _):
+    async with client_of(Server(answer)) as (predictor, metrics):
         assert (await predictor.score(flat, batch, LONG)).tolist() == pytest.approx(expected)
         assert (await predictor.score_shadow(flat, batch, LONG)).tolist() == pytest.approx(expected)
         await predictor.control.warm(flat, [batch])
@@ -511,6 +511,8 @@ async def test_a_version_of_a_fixed_size_gets_a_batch_in_pieces() -> None:
         fails = True
         found = await predictor.score(flat, batch, LONG)
         assert np.isnan(found).tolist() == [False, False, True, True, False]
+        labels = {"model": "ctr", "code": "INVALID_REPLY"}
+        assert metrics.registry.get_sample_value("streamer_predictor_errors_total", labels) == 1
 
 
 async def test_the_calls_of_one_batch_in_pieces_keep_the_limit_of_the_server() -> None:
