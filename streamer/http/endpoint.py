@@ -228,7 +228,8 @@ def tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+        # Without a password OpenSSL would ask for one on the terminal, and the start would wait for it.
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file, "")
     except (OSError, ValueError) as error:
         raise ConfigError(f"http.tls_cert_file, http.tls_key_file: cannot be used: {error}") from error
     return context

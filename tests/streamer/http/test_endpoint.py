@@ -12,10 +12,12 @@ import orjson
 import pytest
 import structlog
 import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from streamer.deadline import Deadline
 from streamer.errors import ConfigError
-from streamer.http.endpoint import Endpoint
+from streamer.http.endpoint import Endpoint, tls_context
 from streamer.http.exchange import Exchange
 from streamer.http.replies import reply_to
 from streamer.metrics import Metrics
@@ -233,6 +235,26 @@ async def test_tls(stages: Stages, tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("no key")
     with pytest.raises(ConfigError, match=r"^http.tls_cert_file, http.tls_key_file: cannot be used: "):
         await Endpoint(settings_of(http=dict(files)), stages.process, Metrics(), LOG, lambda: 0.0).start()
+
+
+def test_an_encrypted_key_is_an_error_and_no_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL asks for the password of a key on the terminal, and would wait for an answer without a limit."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
+    (tmp_path / "key.pem").write_bytes(encrypted)
+    trustme.CA().issue_cert("127.0.0.1").cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    asked: list[object] = []
+    load = ssl.SSLContext.load_cert_chain
+
+    def watched(context: ssl.SSLContext, cert: Path, key: Path, password: str | None = None) -> None:
+        asked.append(password is None)
+        load(context, cert, key, "" if password is None else password)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", watched)
+    files = {"tls_cert_file": str(tmp_path / "cert.pem"), "tls_key_file": str(tmp_path / "key.pem")}
+    with pytest.raises(ConfigError, match=r"^http.tls_cert_file, http.tls_key_file: cannot be used: "):
+        tls_context(settings_of(http=dict(files)).http)
+    assert asked == [False]
 
 
 async def test_a_port_in_use_is_one_line(stages: Stages) -> None:
