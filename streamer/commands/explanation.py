@@ -49,7 +49,7 @@ class Explanation:
     Attributes:
         version: None without a model; then `ctr` is None, too.
         available: the AVAILABLE versions of the model, sorted.
-        ctr: of all candidates.
+        ctr: of all candidates; NaN: the model has returned no valid score.
         origin: of a record of a topic.
         times: milliseconds by stage.
         calls: to the model server, if no other request shares them.
@@ -99,14 +99,14 @@ class Explanation:
                 {
                     "ad_id": encoded.ad_ids[i],
                     "cache_key": self.cache_key(i),
-                    "ctr": None if self.ctr is None else self.ctr[i],
+                    "ctr": self.ctr[i] if self.ctr is not None and isfinite(self.ctr[i]) else None,
                 }
                 for i in range(min(shown, encoded.size))
             ],
             "calls": self.calls,
             "ms": {stage: self.times.get(stage) for stage in ("decode", "encode", "predict")},
         }
-        return json.dumps(document)
+        return json.dumps(document, allow_nan=False)
 
     def cache_key(self, candidate: int) -> str:
         """The key of a candidate's score, without the version."""

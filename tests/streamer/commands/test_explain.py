@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from typer.testing import CliRunner
 from streamer.codec import Codec
 from streamer.commands import app
 from streamer.commands.explain import feature_table
-from streamer.commands.explanation import feature_lines
+from streamer.commands.explanation import Explanation, feature_lines
 from streamer.errors import StreamerError
 from streamer.features import Encoder, FeatureSpec
 from streamer.settings.sections import CodecSettings
-from streamer.types import BidRequest
+from streamer.types import BidRequest, ModelVersion
 from tests.streamer.specs import SMALL, small_spec
 
 
@@ -133,6 +134,17 @@ def test_the_object_of_a_request_without_a_model(spec: Path) -> None:
 
 PAGE = (Path(__file__).parents[3] / "docs/operations.md").read_text(encoding="utf-8")
 PAGE_FIELDS = re.findall(r"^\| `(\w+)` \|", re.split("<!-- explain -->|<!-- end -->", PAGE)[1], re.MULTILINE)
+
+
+def test_a_score_that_is_not_valid_is_null() -> None:
+    """The predictor marks it with NaN, which JSON does not have."""
+    spec, encoder = small_spec(), Encoder(small_spec())
+    request = Codec(CodecSettings(), spec.request, spec.document_keys, spec.containers).decode(DOCUMENT, ())
+    assert isinstance(request, BidRequest), request
+    ctr, version = [math.nan, 0.5, *[0.1] * 5], ModelVersion("ctr", 1)
+    found = Explanation("r1", encoder.layout, encoder.encode(request), [], {}, 25.0, 1, {}, version, (1,), ctr)
+    shown = json.loads(found.as_json(2), parse_constant=pytest.fail)
+    assert [candidate["ctr"] for candidate in shown["candidates"]] == [None, 0.5]
 
 
 @pytest.mark.parametrize(
