@@ -13,9 +13,11 @@ _SUBJECT = "server flags"
 def parse_flags(text: str) -> dict[str, str]:
     """The flags of a command line; the last of equal ones counts, `--name` alone is `true`.
 
-    Other words are ignored. Raises ValueError: a quotation does not end.
+    Other words are ignored. Raises ValueError: a quotation does not end, or there is no word at all.
     """
-    words = (word[2:].partition("=") for word in shlex.split(text) if word.startswith("--"))
+    if not (command := shlex.split(text)):
+        raise ValueError("empty: there is no such process on this machine")
+    words = (word[2:].partition("=") for word in command if word.startswith("--"))
     return {name: value if equals else "true" for name, equals, value in words}
 
 
@@ -61,8 +63,10 @@ def _loading(settings: Settings, flags: Mapping[str, str]) -> Iterator[Finding]:
     if not _number(flags, "num_load_threads"):
         reason = "--num_load_threads=0: loading takes threads of inference, and a broken version blocks the next one"
         yield Finding("warning", _SUBJECT, reason, "set --num_load_threads=1")
-    if _number(flags, "file_system_poll_wait_seconds") == 0:
-        reason = "--file_system_poll_wait_seconds=0: the server looks for versions only once, at its start"
+    poll_s = _number(flags, "file_system_poll_wait_seconds")
+    if poll_s is not None and poll_s <= 0:
+        looks = "only once, at its start" if poll_s == 0 else "never"
+        reason = f"--file_system_poll_wait_seconds={poll_s}: the server looks for versions {looks}"
         yield Finding("warning", _SUBJECT, reason, "set 1 or more seconds")
     if flags.get("enable_model_warmup", "true") in ("false", "0"):
         reason = "--enable_model_warmup=false: the first calls of a version are slow"

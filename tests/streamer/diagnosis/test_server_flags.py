@@ -22,6 +22,14 @@ def test_a_command_line_is_read_as_it_stands() -> None:
         parse_flags("--name='a")
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_no_command_line_is_not_a_server_without_flags(text: str) -> None:
+    """`ps` prints nothing for a server in a container or on another machine."""
+    with pytest.raises(ValueError, match=r"^empty: there is no such process on this machine$"):
+        parse_flags(text)
+    assert parse_flags("tensorflow_model_server") == {}
+
+
 def test_good_flags_have_no_finding() -> None:
     assert found(GOOD) == []
 
@@ -39,6 +47,7 @@ def test_unknown_flags_are_advice_with_the_numbers() -> None:
         ("--grpc_max_threads=", "advice", "set --grpc_max_threads=24 or more"),
         ("--num_load_threads=0", "warning", "set --num_load_threads=1"),
         ("--file_system_poll_wait_seconds=0", "warning", "set 1 or more seconds"),
+        ("--file_system_poll_wait_seconds=-1", "warning", "set 1 or more seconds"),
         ("--enable_model_warmup=false", "warning", "remove it"),
         ("--enable_batching", "error", "remove it: the scorer makes batches itself"),
         ("--tensorflow_intra_op_parallelism=0", "advice", "measure --tensorflow_intra_op_parallelism=1"),
