@@ -20,6 +20,9 @@ def kafka_findings(settings: Settings, facts: KafkaFacts, workers: int) -> Itera
             remedy = "run `streamer topics create`, or grant Describe"
             yield Finding("error", f"topic {name}", "it does not exist, or is hidden from this user", remedy)
         else:
+            if not topic.config:
+                reason = "this user may not read its configuration, so retention and sizes were not checked"
+                yield Finding("advice", f"topic {name}", reason, "grant DescribeConfigs on the topic, and ask again")
             yield from _durability(settings, f"topic {name}", topic, facts.brokers)
     requests, answers, dead = (topics.get(name) for name in (source.topic, sink.topic, sink.dead_letter_topic))
     if requests is not None:
@@ -76,7 +79,7 @@ def _durability(settings: Settings, name: str, topic: TopicFacts, brokers: int) 
     if settings.delivery.guarantee == "at_most_once":
         return
     promised = f"delivery.guarantee is {settings.delivery.guarantee}"
-    in_sync = int(topic.config.get("min.insync.replicas", "1"))
+    in_sync = int(topic.config.get("min.insync.replicas", "0"))  # 0: unknown
     if topic.replicas == 1:
         severity: Severity = "warning" if brokers > 1 else "advice"
         reason = (

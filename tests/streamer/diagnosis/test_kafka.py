@@ -31,9 +31,9 @@ def test_good_topics_have_no_finding() -> None:
     assert found(GOOD) == []
 
 
-def test_unreadable_configurations_are_no_finding() -> None:
-    topics = dict.fromkeys(GOOD.topics, TopicFacts(8, 1, {}))
-    assert found(replace(GOOD, topics=topics), {"delivery": {"guarantee": "at_most_once"}}) == []
+def test_unreadable_configurations_are_advice_and_no_guess() -> None:
+    topics = dict.fromkeys(GOOD.topics, TopicFacts(8, 3, {}))
+    assert found(replace(GOOD, topics=topics)) == [("advice", f"topic {name}") for name in topics]
 
 
 @pytest.mark.parametrize("name", GOOD.topics)
