@@ -113,6 +113,7 @@ class Metrics:
         )
         self._http_seconds = self._histogram("http_seconds", "time from a request's head to its reply", _SECONDS)
         self.http_in_flight = self._gauge("http_in_flight_requests", "requests over HTTP that are read or scored")
+        self.http_connections = self._gauge("http_open_connections", "open connections over HTTP, idle ones included")
         self.loop_delay = self._histogram("loop_delay_seconds", "delay of the event loop", _SECONDS)
         self.commits = self._counter("offsets_commits", "commits")
         self.commit_failures = self._counter("offsets_commit_failures", "failed commits; the next one includes them")

@@ -5,6 +5,7 @@ import itertools
 import logging
 import ssl
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -19,6 +20,7 @@ from streamer.deadline import Deadline
 from streamer.errors import ConfigError
 from streamer.http.admission import Admission, FullError, Place
 from streamer.http.bodies import BadBodyError, Body, TooLargeError
+from streamer.http.connections import Entry
 from streamer.http.exchange import Exchange, Process
 from streamer.http.replies import CLIENT_LEFT, RETRY_AFTER, Reply, rejection, reply_to
 from streamer.metrics import Metrics
@@ -36,6 +38,9 @@ _HEADERS: Final = (("X-Request-Id", REQUEST_ID_HEADER), ("X-Deadline-Ms", DEADLI
 _ENCODINGS: Mapping[str, bool] = {"": False, "identity": False, "gzip": True, "x-gzip": True}
 _NO_TIMESTAMP = -1
 _SEND_S = 0.5
+_IDLE_S = 90.0
+"""Longest time in which a connection has no request: longer than load balancers keep theirs. aiohttp's is an hour."""
+_HANDSHAKE_S = 10.0
 _DRAINING = "draining"
 
 
@@ -55,6 +60,7 @@ class Endpoint:
     2. The bounds are those of a source: requests, their bytes, and the bytes of one of them. A request above a bound
        gets 503 or 413 at once.
     3. A body that is not complete by the request's deadline, or `source.max_budget_ms`, ends with 408.
+    4. At most `http.max_connections` connections are open; one without a request ends after a while.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Endpoint:
         self._clock = clock
         self._admission = Admission(self._source.max_unacknowledged_records, self._source.max_unacknowledged_bytes)
         metrics.http_in_flight.set_function(lambda: self._admission.requests)
+        metrics.http_connections.set_function(self._connections)
         self._numbers = itertools.count()
         self._unavailable: str | None = "starting"
         self._idle = asyncio.Event()
@@ -89,8 +96,9 @@ class Endpoint:
             handler_cancellation=True,
             auto_decompress=False,  # aiohttp's has no bound of its own
             shutdown_timeout=_SEND_S,
+            keepalive_timeout=_IDLE_S,
         )
-        self._site: web.TCPSite | None = None
+        self._listener: asyncio.Server | None = None
         self.port = self._settings.port
 
     async def start(self) -> None:
@@ -102,14 +110,20 @@ class Endpoint:
         settings, tls = self._settings, tls_context(self._settings)
         port = DEFAULT_PORT if settings.port is None else settings.port
         await self._runner.setup()
-        # The workers of a supervisor share the port; the kernel spreads the connections over them.
-        shared = self._shares_port or None
-        self._site = web.TCPSite(self._runner, settings.host, port, ssl_context=tls, reuse_port=shared)
+        assert self._runner.server is not None, "it is set up"
         try:
-            await self._site.start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                partial(Entry, self._runner.server, settings.max_connections),
+                settings.host,
+                port,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else _HANDSHAKE_S,
+                # The workers of a supervisor share the port; the kernel spreads the connections over them.
+                reuse_port=self._shares_port or None,
+            )
         except OSError as error:
             raise ConfigError(f"http: cannot listen on {settings.host}:{port}: {error.strerror}") from error
-        self.port = self._runner.addresses[0][1]
+        self.port = self._listener.sockets[0].getsockname()[1]
         self._log.info("http port", host=settings.host, port=self.port)
 
     def open(self) -> None:
@@ -119,8 +133,8 @@ class Endpoint:
     async def close(self) -> None:
         """Accepts no more connections and requests; those in flight go on."""
         self._unavailable = _DRAINING
-        if self._site is not None:
-            await self._site.stop()
+        if self._listener is not None:
+            self._listener.close()
         if self._runner.server is not None:
             self._runner.server.pre_shutdown()
         self._check_idle()
@@ -131,6 +145,8 @@ class Endpoint:
 
     async def stop(self) -> None:
         """Ends all connections, after the replies that are being sent."""
+        if self._listener is not None:
+            self._listener.close()
         await self._runner.cleanup()
 
     @web.middleware
@@ -212,6 +228,9 @@ class Endpoint:
         limit = self._max_body_bytes
         known = f"{size} bytes, " if size > limit else ""
         return f"record: {known}more than codec.max_record_bytes = {limit}"
+
+    def _connections(self) -> int:
+        return 0 if self._runner.server is None else len(self._runner.server.connections)
 
     def _check_idle(self) -> None:
         if self._unavailable is _DRAINING and not self._admission.requests:

@@ -95,6 +95,8 @@ class HttpSettings(Section):
     """Certificate of the port (PEM). Not set: plain HTTP."""
     tls_key_file: Path | None = None
     """Private key of `tls_cert_file` (PEM)."""
+    max_connections: int = Field(default=512, ge=1)
+    """Open connections, idle ones included. Further ones are closed at once."""
 
     @model_validator(mode="after")
     def _can_be_used(self) -> Self:

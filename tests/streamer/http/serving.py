@@ -1,7 +1,7 @@
 """An endpoint on a free port of loopback, with a client."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -76,6 +76,14 @@ class Client:
     def counted(self, code: int) -> float:
         """Requests that ended with this code."""
         return self.metrics.registry.get_sample_value("streamer_http_requests_total", {"code": str(code)}) or 0.0
+
+
+async def turns_until(holds: Callable[[], bool]) -> None:
+    """Lets the other tasks run until it holds."""
+    for _ in range(100_000):
+        if holds():
+            return
+        await asyncio.sleep(0)
 
 
 def settings_of(**changes: dict[str, object]) -> Settings:

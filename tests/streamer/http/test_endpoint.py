@@ -5,6 +5,7 @@ import gzip
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -22,7 +23,7 @@ from streamer.http.exchange import Exchange
 from streamer.http.replies import reply_to
 from streamer.metrics import Metrics
 from streamer.types import Cause, DeadLetter, DeadLetterStage, Origin, Record, ScoreMessage, Status
-from tests.streamer.http.serving import Stages, serving, settings_of
+from tests.streamer.http.serving import Stages, serving, settings_of, turns_until
 
 ORIGIN = Origin("/v1/score", 0, 0)
 LOG = structlog.get_logger()
@@ -187,6 +188,31 @@ async def test_what_is_no_http_gets_400(stages: Stages, head: bytes) -> None:
         assert b" 400 " in await reader.readline()
         writer.close()
     assert stages.records == []
+
+
+async def test_a_connection_above_the_bound_is_closed_at_once(stages: Stages) -> None:
+    one = b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+    async with serving(stages.process, settings_of(http={"max_connections": 1})) as client:
+        port = client.endpoint.port
+        reader, idle = await asyncio.open_connection("127.0.0.1", port)
+        idle.write(one)
+        assert b" 200 " in await reader.readline()
+        refused, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await refused.read() == b""
+        writer.close()
+        idle.close()
+        open_connections = partial(client.metrics.registry.get_sample_value, "streamer_http_open_connections")
+        await turns_until(lambda: open_connections() == 0)
+        assert (await client.post())[0] == 200, "its place is free"
+
+
+async def test_a_head_that_does_not_come_ends_its_connection(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.http.endpoint._IDLE_S", 0.01)
+    async with serving(stages.process) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.endpoint.port)
+        writer.write(b"POST /v1/score HTTP/1.1\r\nHost: local")
+        assert await reader.read() == b""
+        writer.close()
 
 
 async def test_another_path_and_another_method(stages: Stages) -> None:

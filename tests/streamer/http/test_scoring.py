@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from io import BytesIO
 from typing import Any
@@ -20,7 +20,7 @@ from streamer.settings import Settings
 from streamer.testing.model_servers import VirtualServers
 from streamer.types import F32, BatchInputs, DeadLetter, ModelVersion, Origin, Record, ScoreMessage
 from tests.streamer.bad_records import BAD_RECORDS, body, shown
-from tests.streamer.http.serving import WAIT_S
+from tests.streamer.http.serving import WAIT_S, turns_until
 from tests.streamer.rollout.switching import loaded
 
 SETTINGS: dict[str, dict[str, object]] = {
@@ -148,14 +148,6 @@ async def test_a_full_model_server_is_overload_and_a_failed_one_is_not(fault: st
         servers.servers[0][1].fault = fault
         found, answer = await running.post(body())
         assert (found, answer["status"]) == (code, "fallback")
-
-
-async def turns_until(holds: Callable[[], bool]) -> None:
-    """Lets the other tasks run until it holds."""
-    for _ in range(100_000):
-        if holds():
-            return
-        await asyncio.sleep(0)
 
 
 class Gated(VirtualServers):
