@@ -113,8 +113,11 @@ def _content(request: Path | None) -> bytes:
 
 async def _record(settings: Settings, place: Origin) -> _Taken:
     from streamer.kafka.one_record import read_record  # noqa: PLC0415
+    from streamer.kafka.record_batches import UnreadableRecord  # noqa: PLC0415
 
     record = await read_record(settings, (place.topic, place.partition), place.offset)
+    if isinstance(record, UnreadableRecord):
+        raise _RejectedError(None, record.reason)
     return _Taken(record.value, tuple(record.headers), place)
 
 

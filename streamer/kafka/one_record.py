@@ -8,7 +8,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streamer.errors import ConfigError, StreamerError
 from streamer.kafka import clients, topics
-from streamer.kafka.record_batches import UnreadableRecord
+from streamer.kafka.record_batches import DamagedLog
 from streamer.settings import Settings
 from streamer.types import Partition
 
@@ -38,10 +38,10 @@ async def read_record(settings: Settings, partition: Partition, offset: int) -> 
 
 
 async def record_at(consumer: Any, partition: Partition, offset: int) -> ConsumerRecord:
-    """The record at an offset. `consumer` belongs to no group.
+    """The record at an offset, as UnreadableRecord if it will never be readable. `consumer` belongs to no group.
 
     Raises:
-        StreamerError: nothing was written there yet, it was removed, or it cannot be read.
+        StreamerError: nothing was written there yet, it was removed, or the log is damaged there.
     """
     top, where = TopicPartition(*partition), f"{partition[0]}/{partition[1]} at offset {offset}"
     consumer.assign([top])
@@ -56,7 +56,7 @@ async def record_at(consumer: Any, partition: Partition, offset: int) -> Consume
         while await consumer.position(top) <= offset:
             found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=1)
             for record in found.get(top, ()):
-                if isinstance(record, UnreadableRecord):
+                if isinstance(record, DamagedLog):
                     raise StreamerError(f"{where}: cannot be read: {record.reason}")
                 if record.offset == offset:
                     return record

@@ -15,10 +15,12 @@ from streamer.codec import Codec
 from streamer.commands import app
 from streamer.commands.explain import feature_table
 from streamer.commands.explanation import Explanation, feature_lines
-from streamer.errors import StreamerError
+from streamer.errors import ConfigError, StreamerError
 from streamer.features import Encoder, FeatureSpec
+from streamer.kafka.record_batches import UnreadableRecord
+from streamer.settings import Settings
 from streamer.settings.sections import CodecSettings
-from streamer.types import BidRequest, ModelVersion
+from streamer.types import BidRequest, ModelVersion, Partition
 from tests.streamer.specs import SMALL, small_spec
 
 
@@ -161,6 +163,25 @@ def test_the_object_of_a_request_that_is_not_scored(
     reason = found.pop("reason")
     assert rest.endswith(f": {reason}")
     assert found == {"outcome": outcome, "request_id": request_id, "record": None}
+
+
+def test_a_record_that_will_never_be_readable_would_be_dead_lettered(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(settings: Settings, partition: Partition, offset: int) -> UnreadableRecord:
+        return UnreadableRecord(*partition, offset, -1, 0, None, None, None, -1, -1, (), "too many headers")
+
+    monkeypatch.setattr("streamer.kafka.one_record.read_record", read)
+    command = ["explain", "--spec", str(spec), "--topic", "t", "--partition", "2", "--offset", "7", "--json"]
+    found = CliRunner().invoke(app, command)
+    assert isinstance(found.exception, ConfigError)
+    assert str(found.exception) == "this record would be dead-lettered: too many headers"
+    assert json.loads(found.stdout) == {
+        "outcome": "dead_letter",
+        "request_id": None,
+        "reason": "too many headers",
+        "record": {"topic": "t", "partition": 2, "offset": 7},
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 from sandbox.broker.kafka import KafkaBroker
 from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.one_record import read_record, record_at
+from streamer.kafka.record_batches import UnreadableRecord
 from streamer.settings import Settings
 from streamer.testing.consumer_group import FakeConsumer, FakeGroup
 from streamer.testing.virtual_loop import virtual
@@ -24,7 +25,9 @@ async def test_each_position_has_its_record_or_one_line() -> None:
     group.end_transaction(1)
     group.produce(1, b"4")
     group.delete_before(1, 1)
-    group.damaged[group.tops[0]] = 0
+    unreadable = UnreadableRecord(*group.tops[0], 0, -1, 0, None, None, None, -1, -1, (), "too many headers")
+    group.logs[group.tops[0]].append(unreadable)
+    group.damaged[group.tops[0]] = 1
     group.produce(0, b"damaged")
 
     async def found(number: int, offset: int) -> bytes | str:
@@ -42,7 +45,8 @@ async def test_each_position_has_its_record_or_one_line() -> None:
     assert await found(1, 3) == f"t/1 at offset 3: {nothing}"
     not_yet = "no record yet (or its transaction has not ended); the next one gets 5"
     assert await found(1, 5) == f"t/1 at offset 5: {not_yet}"
-    assert await found(0, 0) == "t/0 at offset 0: cannot be read: damaged"
+    assert await found(0, 1) == "t/0 at offset 1: cannot be read: damaged"
+    assert await record_at(FakeConsumer(group, is_member=False), ("t", 0), 0) is unreadable
 
 
 @pytest.mark.kafka
