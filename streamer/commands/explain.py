@@ -41,7 +41,8 @@ def explain(
     The request is a file, or the record at an offset of a topic. It publishes nothing.
     """
     settings = load_settings(config)
-    if (request is None) == (offset is None) or (partition is None) != (offset is None):
+    is_record = offset is not None
+    if (request is None) != is_record or (partition is None) == is_record or (topic is not None and not is_record):
         raise ConfigError("explain: expected a file, or --partition and --offset of a record")
     place = None
     if partition is not None and offset is not None:

@@ -185,7 +185,8 @@ def test_a_record_that_will_never_be_readable_would_be_dead_lettered(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["-", "--partition", "0", "--offset", "1"], ["--partition", "0"], ["--offset", "0"]]
+    "arguments",
+    [[], ["-", "--partition", "0", "--offset", "1"], ["--partition", "0"], ["--offset", "0"], ["-", "--topic", "t"]],
 )
 def test_a_request_is_a_file_or_a_record(arguments: list[str]) -> None:
     found = CliRunner().invoke(app, ["explain", *arguments])
