@@ -1,8 +1,11 @@
 """Reads the facts about topics, group and clocks that `streamer.diagnosis` checks."""
 
+import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -18,6 +21,7 @@ _LAST = 5
 """Records at the end of a partition that are read: the last one can be a marker of a transaction."""
 _WATCH_S = 2.0
 _POLL_MS = 100
+_POLL_RECORDS = 500
 
 
 async def topic_facts(settings: Settings, names: Sequence[str]) -> KafkaFacts:
@@ -57,8 +61,6 @@ async def with_clocks(
 ) -> KafkaFacts:
     """The facts with those of the clocks.
 
-    Reads the last requests, and then new ones until one arrives, at most `watch_s` seconds.
-
     Raises:
         UnreachableError: no broker answers.
         ConfigError: a broker rejects the connection or a request.
@@ -70,22 +72,47 @@ async def with_clocks(
     partitions = [TopicPartition(settings.source.topic, number) for number in range(topic.partitions if topic else 0)]
     if not partitions:
         return facts
-    ahead: list[float] = []
-    ages: list[float] = []
     async with clients.started(reader, settings):
         try:
-            reader.assign(partitions)
-            starts, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
-            for top in partitions:
-                reader.seek(top, max(starts[top], ends[top] - _LAST))
-            until = time.monotonic() + watch_s
-            while time.monotonic() < until and not ages:
-                for top, records in (await reader.getmany(timeout_ms=_POLL_MS)).items():
-                    now_ms = wall_clock() * 1e3
-                    ahead += [record.timestamp - now_ms for record in records]
-                    ages += [now_ms - record.timestamp for record in records if record.offset >= ends[top]]
+            seen = await watched(reader, partitions, settings.source.budget_ms / 2, wall_clock, watch_s)
         except clients.UNAVAILABLE as error:
             raise await connection_error(settings.kafka) from error
         except KafkaError as error:
             raise ConfigError(f"kafka: {error!r}") from error
-    return replace(facts, ahead_ms=max(ahead, default=None), age_ms=min(ages, default=None))
+    return replace(facts, ahead_ms=seen.ahead_ms, age_ms=seen.age_ms)
+
+
+class Clocks(NamedTuple):
+    """As in KafkaFacts."""
+
+    ahead_ms: float | None
+    age_ms: float | None
+
+
+async def watched(
+    reader: Any,
+    partitions: Sequence[TopicPartition],
+    young_ms: float,
+    wall_clock: Callable[[], float],
+    watch_s: float = _WATCH_S,
+) -> Clocks:
+    """Reads the last requests, and those that arrive within `watch_s` seconds, until one is at most `young_ms` old.
+
+    An older one alone tells nothing: it can have waited for this reader's first fetch. Records without a timestamp do
+    not count. `reader` belongs to no group.
+    """
+    ahead_ms, age_ms, clock = -math.inf, math.inf, asyncio.get_running_loop().time
+    reader.assign(partitions)
+    starts, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
+    for top in partitions:
+        reader.seek(top, max(starts[top], ends[top] - _LAST))
+    until = clock() + watch_s
+    while clock() < until and age_ms > young_ms:
+        found = await reader.getmany(timeout_ms=_POLL_MS, max_records=_POLL_RECORDS)
+        now_ms = wall_clock() * 1e3
+        for record in (record for records in found.values() for record in records if record.timestamp >= 0):
+            age = now_ms - record.timestamp
+            ahead_ms = max(ahead_ms, -age)
+            if record.offset >= ends[TopicPartition(record.topic, record.partition)]:
+                age_ms = min(age_ms, age)
+    return Clocks(*(None if math.isinf(found) else found for found in (ahead_ms, age_ms)))
