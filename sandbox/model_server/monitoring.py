@@ -179,7 +179,7 @@ def _lines(metric: Metric, pairs: str, values: Sequence[float]) -> Iterator[str]
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _microseconds_since(started: float) -> float:

@@ -42,9 +42,9 @@ def test_a_histogram_counts_values_up_to_each_bound() -> None:
 
 def test_prometheus_reads_the_page() -> None:
     metrics = ServerMetrics()
-    metrics.count(REQUEST_COUNT, 'a"b\\c', "OK", by=2)
+    metrics.count(REQUEST_COUNT, 'a"b\\c\nd', "OK", by=2)
     samples = [sample for family in text_string_to_metric_families(metrics.page()) for sample in family.samples]
-    assert [(sample.labels, sample.value) for sample in samples] == [({"model_name": 'a"b\\c', "status": "OK"}, 2.0)]
+    assert [(sample.labels, sample.value) for sample in samples] == [({"model_name": 'a"b\\c\nd', "status": "OK"}, 2.0)]
 
 
 def test_the_number_of_series_is_bounded() -> None:
