@@ -46,6 +46,8 @@ def test_the_command_of_the_stand_in_is_not_taken_for_the_binary(tmp_path: Path)
     program = server_program({"PATH": f"{command.parent}:/usr/bin:/bin"})
     assert (program.command, program.version) == ((str(command),), STAND_IN)
     (link := tmp_path / "server").symlink_to(command)
+    for module in ("sandbox", "google", "grpc"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit('a module of the caller')\n", encoding="utf-8")
     answer = subprocess.run([link, "--help"], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert (answer.returncode, answer.stdout.partition("\n")[0]) == (255, "usage: tensorflow_model_server")
 
