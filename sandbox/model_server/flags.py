@@ -99,6 +99,7 @@ WITHOUT_EFFECT = frozenset(
         "xla_cpu_compilation_enabled",
         "xla_gpu_compilation_enabled",
         "enable_profiler",
+        "enforce_session_run_timeout",
         "thread_pool_factory_config_file",
         "mixed_precision",
         "skip_initialize_tpu",

@@ -1,5 +1,6 @@
 """Command line and version policy of the model server: no process, no TensorFlow."""
 
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from sandbox.model_server.config import read_config
 from sandbox.model_server.flags import (
+    WITHOUT_EFFECT,
     FlagError,
     ServerFlags,
     channel_arguments,
@@ -83,6 +85,12 @@ def test_help_lists_each_flag_with_its_default_type_and_meaning() -> None:
 def test_flags_without_effect_are_named_when_they_are_set() -> None:
     flags, _ = parse_flags([MODEL, "--mixed_precision=bfloat16", "--enable_profiler=true", "--enable_batching"])
     assert without_effect(flags) == ("mixed_precision",)
+
+
+def test_a_flag_that_no_module_reads_is_one_without_effect() -> None:
+    folder = Path(sys.modules[ServerFlags.__module__].__file__ or "").parent
+    read = set(re.findall(r"flags\.(\w+)", "".join(path.read_text("utf-8") for path in folder.glob("*.py"))))
+    assert {flag.name for flag in fields(ServerFlags)} - read <= WITHOUT_EFFECT
 
 
 def test_numeric_channel_arguments_become_numbers() -> None:
