@@ -61,7 +61,7 @@ def _load_once(wanted: Load, flags: ServerFlags, threads: BatchThreads, metrics:
             if warm_up(servable, wanted.path, flags.num_request_iterations_for_warmup):
                 microseconds = (time.perf_counter() - warmed) * 1e6
                 metrics.observe(WARMUP_LATENCY, str(wanted.path), "OK", value=microseconds)
-        except StatusError:
+        except BaseException:
             servable.close(0.0)
             raise
     _log.info("Successfully loaded servable version %s in %.3f s", wanted.id, time.monotonic() - started)

@@ -254,6 +254,8 @@ class Manager:
             servable = load_with_retries(held.load, self._flags, self._batch_threads, self._metrics)
         except StatusError as failure:
             error = failure
+        except Exception:  # noqa: BLE001  # no one reads the result of this thread
+            _log.exception("The load of servable version %s ended unexpectedly", held.id)
         finally:
             with self._changed:
                 held.servable = servable

@@ -99,9 +99,9 @@ def load(
             f"`saved_model.pb`)\nSpecified file path: {path}"
         )
     tags = flags.saved_model_tags.split(",")
-    loader, meta_graph = _described(path, tags)
     session = None
     try:
+        loader, meta_graph = _described(path, tags)
         graph = Graph()
         with graph.as_default():
             session = Session(graph=graph, config=session_config(flags))
