@@ -202,19 +202,21 @@ class Manager:
         if self._flags.file_system_poll_wait_seconds < 0:
             return
         with self._changed:
-            models = [model for name, model in self._models.items() if name in self._wanted]
-        for model in models:
+            models = [(model, model.config) for name, model in self._models.items() if name in self._wanted]
+        for model, config in models:
             try:
-                on_disk = versions_of(path.name for path in model.config.base_path.iterdir())
-                complaint = "" if on_disk else f"No versions of servable {model.config.name} found under base path"
-            except OSError as error:
+                on_disk = versions_of(path.name for path in config.base_path.iterdir())
+                complaint = "" if on_disk else f"No versions of servable {config.name} found under base path"
+            except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
                 # A base path that cannot be read does not show which versions exist: keep the loaded versions.
-                on_disk, complaint = None, f"Could not find base path for servable {model.config.name}: {error}"
+                on_disk, complaint = None, f"Could not find base path for servable {config.name}: {error}"
             if complaint and complaint != model.complaint:
-                _log.warning("%s %s", complaint, model.config.base_path)
+                _log.warning("%s %s", complaint, config.base_path)
             model.complaint = complaint
             with self._changed:
-                if on_disk is not None and model.config.name in self._wanted:
+                # A reload meanwhile has another path, or another object for a model of this name; it polls by itself.
+                same = self._models.get(config.name) is model and model.config.base_path == config.base_path
+                if on_disk is not None and same and config.name in self._wanted:
                     model.on_disk = on_disk
                     self._reconcile(model)
 

@@ -1,6 +1,8 @@
 """Loads that fail, and reloads while the base paths are polled."""
 
-from pathlib import Path
+import threading
+from collections.abc import Iterator
+from pathlib import Path, PosixPath
 
 import pytest
 
@@ -24,4 +26,32 @@ def test_a_description_that_is_no_text_is_a_failed_load_with_its_reason(tmp_path
     manager = Manager(FLAGS, ServerMetrics())
     manager.start([ModelConfig("m", tmp_path)])
     with pytest.raises(StatusError, match=r"INVALID_ARGUMENT: Cannot load SavedModel at .*: 'utf-8' codec"):
+        manager.wait_until_available(["m"], wait_s=WAIT_S)
+
+
+def test_versions_of_a_former_base_path_are_not_loaded_from_the_new_one(tmp_path: Path) -> None:
+    (tmp_path / "old" / "7").mkdir(parents=True)
+    (tmp_path / "new").mkdir()
+    manager = Manager(FLAGS, ServerMetrics())
+
+    class Old(PosixPath):
+        """A folder that is listed while a reload replaces it by another one."""
+
+        def iterdir(self) -> Iterator[Path]:
+            manager.reload([ModelConfig("m", tmp_path / "new")])
+            return super().iterdir()
+
+    manager.start([ModelConfig("m", Old(tmp_path / "old"))])
+    for thread in threading.enumerate():
+        if thread.name == "poll":
+            thread.join(WAIT_S)
+    with pytest.raises(StatusError, match="Could not find any versions of model m"):
+        manager.statuses("m", None)
+
+
+def test_a_path_with_a_zero_byte_does_not_end_the_poll(tmp_path: Path) -> None:
+    (tmp_path / "1").touch()
+    manager = Manager(FLAGS, ServerMetrics())
+    manager.start([ModelConfig("wrong", Path("/a\0b")), ModelConfig("m", tmp_path)])
+    with pytest.raises(StatusError, match="Not a directory"):
         manager.wait_until_available(["m"], wait_s=WAIT_S)
