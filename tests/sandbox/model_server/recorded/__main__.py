@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import typer
 
+from sandbox.processes.server_program import STAND_IN as STAND_IN_VERSION
+from sandbox.processes.server_program import VARIABLE, server_program
 from tests.sandbox.model_server.recorded.exceptions import EXCEPTIONS
 from tests.sandbox.model_server.recorded.lifecycle import replay_lifecycle
 from tests.sandbox.model_server.recorded.lifecycle_exceptions import LIFECYCLE_EXCEPTIONS
@@ -19,21 +20,27 @@ from tests.sandbox.model_server.recorded.servers import build_models
 
 OWN = Path("build", "recorded_models").absolute()
 LIFECYCLES = "lifecycles"
-STAND_IN = (sys.executable, "-m", "sandbox.model_server")
+STAND_IN = server_program({VARIABLE: STAND_IN_VERSION}).command
 
 
 def main() -> int:
-    """Exit status 1 if a call that is no exception differs, or an exception holds."""
+    """Exit status 1 if a call that is no exception differs, or an exception holds.
+
+    The exceptions are those of the stand-in.
+    """
     parser = argparse.ArgumentParser(prog="python -m tests.sandbox.model_server.recorded", description=__doc__)
     parser.add_argument("scenarios", nargs="*", help="scenarios of the recording, or `lifecycles`; default: all")
-    parser.add_argument("--server", default=os.environ.get("MODEL_SERVER"), help="a server; default: the stand-in")
+    parser.add_argument("--server", default=os.environ.get(VARIABLE, ""), help="a server; default: the stand-in")
     options = parser.parse_args()
-    command = (options.server,) if options.server else STAND_IN
+    program = server_program({**os.environ, VARIABLE: options.server})
+    excepted = {*EXCEPTIONS, *LIFECYCLE_EXCEPTIONS} if program.version == STAND_IN_VERSION else set()
     build_models(OWN)
     held, wrong = 0, 0
-    for name, number, difference in _replayed(options.scenarios or [*recording().scenarios, LIFECYCLES], command):
+    for name, number, difference in _replayed(
+        options.scenarios or [*recording().scenarios, LIFECYCLES], program.command
+    ):
         held += difference is None
-        if (difference is None) is (number in EXCEPTIONS or number in LIFECYCLE_EXCEPTIONS):
+        if (difference is None) is (number in excepted):
             wrong += 1
             typer.echo(f"{name} {number}: {difference or 'holds, but is listed as an exception'}")
     typer.echo(f"{held} calls hold; {wrong} are not as stated")
