@@ -1,6 +1,7 @@
 """The command line of `tensorflow_model_server`, read as TensorFlow reads it."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -172,9 +173,10 @@ def to_arguments(flags: Mapping[str, object]) -> list[str]:
 
 
 def channel_arguments(flags: ServerFlags) -> list[tuple[str, int | str]]:
-    """`--grpc_channel_arguments`, `a=1,b=x`, as gRPC options; a numeric value becomes an int."""
+    """`--grpc_channel_arguments`, `a=1,b=x`, as gRPC options; a number of 32 bits becomes an int."""
     options: list[tuple[str, int | str]] = []
     for item in filter(None, flags.grpc_channel_arguments.split(",")):
         key, _, value = item.partition("=")
-        options.append((key, int(value) if value.lstrip("-").isdigit() else value))
+        is_number = re.fullmatch(r"-?[0-9]{1,10}", value) and -(2**31) <= int(value) < 2**31
+        options.append((key, int(value) if is_number else value))
     return options

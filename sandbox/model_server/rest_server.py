@@ -42,7 +42,7 @@ class RestServer:
         self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
 
     def start(self) -> None:
-        """Opens the port. Raises OSError if another process uses it."""
+        """Opens the port. Raises OSError if another process uses it, or it is no port."""
         self._thread.start()
         try:
             asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(_START_S)
@@ -67,7 +67,10 @@ class RestServer:
         app.on_response_prepare.append(_without_server_name)
         self._runner = web.AppRunner(app, auto_decompress=False, access_log=None, shutdown_timeout=0.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "0.0.0.0", self._port).start()  # noqa: S104  as tensorflow_model_server
+        try:
+            await web.TCPSite(self._runner, "0.0.0.0", self._port).start()  # noqa: S104  as tensorflow_model_server
+        except OverflowError:
+            raise OSError(f"{self._port} is no port") from None
 
     async def _close(self) -> None:
         if self._runner is not None:

@@ -94,8 +94,9 @@ def test_a_flag_that_no_module_reads_is_one_without_effect() -> None:
 
 
 def test_numeric_channel_arguments_become_numbers() -> None:
-    flags, _ = parse_flags([MODEL, "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.a=b"])
-    assert channel_arguments(flags) == [("grpc.max_connection_age_ms", 2000), ("grpc.a", "b")]
+    flags, _ = parse_flags([MODEL, "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,a=b,c=--5,d=2147483648"])
+    expected = [("grpc.max_connection_age_ms", 2000), ("a", "b"), ("c", "--5"), ("d", "2147483648")]
+    assert channel_arguments(flags) == expected
 
 
 def test_a_start_that_fails_has_a_line_and_status_255_without_loading_tensorflow() -> None:

@@ -64,3 +64,5 @@ def test_a_client_may_wait_for_100_continue(connection: HTTPConnection) -> None:
 def test_a_port_in_use_is_an_error(connection: HTTPConnection) -> None:
     with pytest.raises(OSError, match="in use"):
         RestServer(_echo, connection.port, 1).start()
+    with pytest.raises(OSError, match="70000 is no port"):
+        RestServer(_echo, 70_000, 1).start()
