@@ -37,13 +37,25 @@ def parse(body: bytes) -> dict[str, Any]:
     value: Any
     try:
         value = orjson.loads(body)
-        if any(body.count(key) > 1 for key in _KEYS):
+        if _may_repeat(body, value):
             value = _Reader(body).document()
     except orjson.JSONDecodeError:
         value = _Reader(body).document()
     if not isinstance(value, dict):
         raise invalid_argument(f"JSON Value: {json_text(value)} Is not object")
     return value
+
+
+def _may_repeat(body: bytes, value: object) -> bool:
+    """Whether an object may have one of `_KEYS` twice; a model can have an input of such a name."""
+    doubtful = [key for key in _KEYS if body.count(key) > 1]
+    if not doubtful:
+        return False
+    try:
+        written = orjson.dumps(value)
+    except orjson.JSONEncodeError:  # nested more deeply than orjson writes
+        return True
+    return b"\\u" in body or any(body.count(key) != written.count(key) for key in doubtful)
 
 
 class _Reader:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox.model_server import rest_parse
 from sandbox.model_server.rest_parse import parse
 from sandbox.model_server.status import StatusError
 
@@ -77,6 +78,13 @@ def test_what_only_rapidjson_accepts_is_read(body: bytes, value: object) -> None
 def test_nan_is_a_number_and_the_first_of_two_inputs_counts() -> None:
     assert math.isnan(parse(b'{"a":NaN}')["a"])
     assert parse(b'{"inputs":2,"inputs":3}') == {"inputs": 2}
+    assert parse(b'{"inputs":{"inputs":2},"inputs":3}') == {"inputs": {"inputs": 2}}
+
+
+def test_inputs_that_are_named_as_a_key_of_the_body_are_read_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(rest_parse, "_Reader")
+    body = {"instances": [{"inputs": 1.5}, {"inputs": 2.5}], "signature_name": "inputs"}
+    assert parse(json.dumps(body).encode()) == body
 
 
 @settings(max_examples=15)
