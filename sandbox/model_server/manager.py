@@ -263,6 +263,8 @@ class Manager:
                 held.servable = servable
                 held.phase = Phase.READY if servable else Phase.FAILED
                 self._set_status(held.id, *((State.AVAILABLE,) if servable else (State.END, error)))
+                if servable is None and held.load.cancelled:
+                    del model.held[held.id.version]  # it may be aspired again, with other files
                 self._publish()
                 for waiting in (model, *self._models.values()):
                     self._reconcile(waiting)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PosixPath
 
 import pytest
@@ -54,4 +55,19 @@ def test_a_path_with_a_zero_byte_does_not_end_the_poll(tmp_path: Path) -> None:
     manager = Manager(FLAGS, ServerMetrics())
     manager.start([ModelConfig("wrong", Path("/a\0b")), ModelConfig("m", tmp_path)])
     with pytest.raises(StatusError, match="Not a directory"):
+        manager.wait_until_available(["m"], wait_s=WAIT_S)
+
+
+def test_a_version_that_is_replaced_while_its_load_is_retried_is_loaded_again(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    flags = replace(FLAGS, num_load_threads=1, max_num_load_retries=1, load_retry_interval_micros=50_000)
+    manager = Manager(flags, ServerMetrics())
+    configs = [ModelConfig("m", tmp_path)]
+    manager.start(configs)
+    manager.reload(configs)
+    (tmp_path / "1").rmdir()
+    manager.reload(configs)
+    (tmp_path / "1").touch()
+    manager.reload(configs)
+    with pytest.raises(StatusError, match=r"FAILED_PRECONDITION: .*Not a directory"):
         manager.wait_until_available(["m"], wait_s=WAIT_S)
