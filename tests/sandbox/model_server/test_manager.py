@@ -1,9 +1,10 @@
 """Loads that fail, and reloads while the base paths are polled."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path, PosixPath
+from typing import Self
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_versions_of_a_former_base_path_are_not_loaded_from_the_new_one(tmp_path
     class Old(PosixPath):
         """A folder that is listed while a reload replaces it by another one."""
 
-        def iterdir(self) -> Iterator[Path]:
+        def iterdir(self) -> Generator[Self, None, None]:
             manager.reload([ModelConfig("m", tmp_path / "new")])
             return super().iterdir()
 
