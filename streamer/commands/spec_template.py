@@ -12,7 +12,10 @@ from streamer.types import ModelVersion, SignatureInfo, TensorInfo
 
 _KINDS = {"string": "text", "int32": "integer", "int64": "integer", "float32": "numeric", "float64": "numeric"}
 _FLOATS = ("float32", "float64", "float16", "bfloat16")
-_EXAMPLE_NAMES = frozenset({"example", "examples", "input_example_tensor", "serialized", "serialized_example"})
+# The last one is the name in the classify and regress signatures of tf.estimator.
+_EXAMPLE_NAMES = frozenset(
+    {"example", "examples", "input_example_tensor", "serialized", "serialized_example", "inputs"}
+)
 _MAX_NUMBERS = 64
 
 

@@ -9,6 +9,7 @@ import yaml
 from streamer.commands.spec_template import spec_template
 from streamer.errors import SpecError
 from streamer.features import Encoder, FeatureSpec
+from streamer.features.placeholders import COMPLETE
 from streamer.serving.flat_signature import FlatSignature
 from streamer.types import ModelVersion, SignatureInfo, TensorInfo
 
@@ -66,6 +67,15 @@ def test_the_output_is_chosen(outputs: dict[str, TensorInfo], output: str) -> No
     text = spec_template(V, "serving_default", SignatureInfo({"x": TensorInfo("float32", (-1, 1))}, outputs))
     assert output in text
     yaml.safe_load(text)
+
+
+def test_the_classify_signature_of_an_estimator_takes_examples() -> None:
+    outputs = {"classes": TensorInfo("string", (-1, 2)), "scores": TensorInfo("float32", (-1, 2))}
+    text = spec_template(V, "serving_default", SignatureInfo({"inputs": TensorInfo("string", (-1,))}, outputs))
+    assert yaml.safe_load(text)["serving"]["inputs"] == {
+        "inputs": {"example": {COMPLETE + "name in the Example": "feature"}}
+    }
+    assert "output: {name: scores, column: 1}" in text
 
 
 def test_names_and_defaults() -> None:
