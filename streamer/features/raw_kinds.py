@@ -16,15 +16,13 @@ _INT64 = 2**63
 _MAX_UNKNOWN = 2**62  # with the vocabulary, still an int64
 
 
-def _texts(values: object) -> object:
-    """The texts of a list of words: YAML reads the word 18 as a number."""
-    if isinstance(values, Sequence) and not isinstance(values, str):
-        return tuple(value if isinstance(value, str) else canonical(value) or "" for value in values)
-    return values
-
-
 def _text(value: object) -> object:
-    return value if value is None or isinstance(value, str) else canonical(value)
+    """The text of a word that YAML reads as a number, 18; `yes` and `no`, which it reads as booleans, are rejected."""
+    return canonical(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _texts(values: object) -> object:
+    return tuple(map(_text, values)) if isinstance(values, Sequence) and not isinstance(values, str) else values
 
 
 Text_ = Annotated[str, BeforeValidator(_text)]

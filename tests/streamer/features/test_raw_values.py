@@ -336,6 +336,10 @@ def test_a_vocabulary_file_that_is_absent_or_too_large_is_named(tmp_path: Path) 
         ([raw("lookup", vocabulary=["[UNK]", "a"], num_oov_indices=1)], None, "it has Keras's special tokens"),
         ([raw("lookup", vocabulary=["", "[UNK]", "a"], num_oov_indices=1, mask_token="")], None, "special tokens"),
         ([raw("lookup", vocabulary=[-1, 5], num_oov_indices=1, dtype="int64", default=0)], None, "special tokens"),
+        # YAML reads the words yes and no as booleans.
+        ([raw("lookup", vocabulary=["maybe", True])], None, ".vocabulary.1: Input should be a valid string (got True)"),
+        ([raw("lookup", vocabulary=["maybe", None])], None, ".vocabulary.1: Input should be a valid string (got None)"),
+        ([raw("text", default=False)], None, ".default: Input should be a valid string (got False)"),
         ([raw("integer", min=3, max=2)], None, "min: 3 is above max, 2"),
         ([raw("hashing", num_bins=0)], None, "num_bins: Input should be greater"),
         ([raw("text"), {"name": "c", "kind": "cross", "of": ["x", "x"], "buckets": 2, "deep": True}], None, "a parent"),
