@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from streamer.codec import Codec
@@ -39,7 +40,7 @@ async def verify(servers: DescribesVersions, settings: Settings, version: ModelV
         encoder = Encoder(spec, memoised_ads=ads)
     else:
         # A large vocabulary takes more than a second; the requests in flight go on.
-        encoder = await asyncio.to_thread(lambda: Encoder(FeatureSpec.from_yaml(path), memoised_ads=ads))
+        encoder = await asyncio.to_thread(_encoder_of, path, ads)
         spec = encoder.spec
     if spec.serving is None:
         _check_signature(version, encoder.layout, (await servers.signature(version, SCORE)).inputs)
@@ -51,6 +52,13 @@ async def verify(servers: DescribesVersions, settings: Settings, version: ModelV
             raise SpecError("\n".join(f"{path or version}: {line}" for line in str(error).splitlines())) from error
     codec = Codec(settings.codec, spec.request, spec.document_keys, spec.containers, spec.deadline_margin_ms)
     return PreparedVersion(version, codec, encoder)
+
+
+def _encoder_of(path: Path, memoised_ads: int) -> Encoder:
+    """The encoder of a spec file, with the hash of its spec, which takes long too and is needed later."""
+    spec = FeatureSpec.from_yaml(path)
+    assert spec.hash
+    return Encoder(spec, memoised_ads=memoised_ads)
 
 
 def _check_signature(version: ModelVersion, layout: Layout, found: Mapping[str, TensorInfo]) -> None:

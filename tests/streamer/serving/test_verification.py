@@ -245,6 +245,24 @@ def test_a_spec_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes
         FeatureSpec.from_yaml(path)
 
 
+async def test_the_hash_of_a_spec_file_is_computed_before_the_event_loop_needs_it(tmp_path: Path) -> None:
+    """With a vocabulary of a million words it takes 0.2 s, which would delay the records in flight."""
+    path = tmp_path / "spec.yaml"
+    path.write_text(json.dumps(FOREIGN))
+    models = SETTINGS.predictor.model_copy(update={"spec_files": {"ctr": path}})
+    settings = SETTINGS.model_copy(update={"predictor": models})
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    definition = signatures.signature_def["serving_default"]
+    for tensor, dtype in ((definition.inputs["ad"], 9), (definition.inputs["bid"], 1), (definition.outputs["p"], 1)):
+        tensor.dtype = dtype
+        tensor.tensor_shape.dim.add().size = -1
+    reply = get_model_metadata_pb2.GetModelMetadataResponse()
+    reply.metadata["signature_def"].Pack(signatures)
+    servers = Replies(b"", reply)
+    prepared = await verify(servers, settings, VERSION)
+    assert "hash" in vars(prepared.encoder.spec)
+
+
 async def test_a_version_without_known_requests_is_called_once_before_it_serves() -> None:
     """A version whose variables are missing is AVAILABLE; only a call shows the fault."""
 
