@@ -122,7 +122,7 @@ class Layout:
                 ends[is_text] += feature.width
             self.raw[group] = tuple(raw)
             parts: list[ExamplePart] = []
-            for name, entries in serving.examples.items() if serving is not None and group != "pair" else ():
+            for name, entries in sorted(serving.examples.items()) if serving is not None and group != "pair" else ():
                 own = [(key, by_name[f]) for key, f in entries.items() if self.spec.group(by_name[f]) == group]
                 parts.append(ExamplePart(name, group, ends[True] + len(parts), tuple(own)))
             self.examples[group] = tuple(parts)

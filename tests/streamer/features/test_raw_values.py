@@ -353,6 +353,14 @@ def test_a_wrong_spec_is_explained(
     assert message in str(caught.value)
 
 
+def test_specs_of_one_hash_have_one_encoded_form_whatever_the_order_of_their_inputs() -> None:
+    inputs: list[tuple[str, object]] = [("e", {"example": {"a": "x"}}), ("f", {"example": {"b": "x"}})]
+    one, other = (encoder(raw("text"), inputs=dict(order)) for order in (inputs, inputs[::-1]))
+    assert one.spec.hash == other.spec.hash
+    (first, second) = (encoded(each, {"x": "v"}).candidate_texts for each in (one, other))
+    assert np.array_equal(first, second)  # type: ignore[arg-type]
+
+
 def test_raw_features_need_a_model_of_another_project() -> None:
     with pytest.raises(SpecError, match="kind text is only for the inputs of a `serving`"):
         FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": [raw("text")]})
