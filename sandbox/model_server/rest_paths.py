@@ -49,5 +49,6 @@ def target_of(method: str, path: str) -> Target:
             raise invalid_argument("Missing model name in request.")
     else:
         raise malformed
-    version = found["version"]
-    return Target(found["model"], None if version is None else int(version), found["label"], action)
+    # 20 digits are more than int64 holds; Python converts at most 4,300.
+    version = None if found["version"] is None else int(found["version"].lstrip("0")[:20] or "0")
+    return Target(found["model"], version, found["label"], action)

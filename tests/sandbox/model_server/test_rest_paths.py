@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox.model_server.rest_paths import Target, is_served, target_of
+from sandbox.model_server.rest_paths import INT64_MAX, Target, is_served, target_of
 from sandbox.model_server.status import StatusError
 
 
@@ -40,6 +40,11 @@ def test_another_path_is_malformed(request_line: str) -> None:
     with pytest.raises(StatusError) as failed:
         target_of(*request_line.split())
     assert failed.value.message == f"Malformed request: {request_line}"
+
+
+def test_a_version_may_have_any_number_of_digits() -> None:
+    assert target_of("GET", f"/v1/models/m/versions/{'0' * 5_000}12").version == 12
+    assert (target_of("GET", f"/v1/models/m/versions/{'9' * 5_000}").version or 0) > INT64_MAX
 
 
 def test_only_v1_is_served() -> None:
