@@ -83,9 +83,9 @@ def test_the_header_of_a_run_names_the_server_or_the_wrong_variable(
 
 def test_make_passes_the_variable_on(tmp_path: Path) -> None:
     """A demo with a wrong path ends before its first step."""
-    makefile, missing = Path(__file__).parents[3] / "Makefile", tmp_path / "none"
-    command = ["make", "-sf", str(makefile), "demo", f"{VARIABLE}={missing}", f"BIN={sys.prefix}/bin", "READY="]
-    ended = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    missing = tmp_path / "none"
+    command = ["make", "-s", "demo", f"{VARIABLE}={missing}", f"BIN={sys.prefix}/bin", "READY="]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[3], check=False, capture_output=True, text=True)
     assert ended.returncode == 2
     assert ended.stdout.startswith(f"demo: MODEL_SERVER={missing}: the file does not exist; ")
     assert ended.stdout.count("\n") == 1

@@ -350,7 +350,11 @@ with end, end.makefile("rw") as link:
     for n in range(1, int(sys.argv[1]) + 1):
         print(json.dumps({"type": "commit", "id": n, "offsets": [["t", 0, n, ""]]}), file=link)
     link.flush()
-    outcomes = [json.loads(link.readline())["outcome"] for _ in range(int(sys.argv[1]))]
+    outcomes = []
+    while len(outcomes) < int(sys.argv[1]):
+        message = json.loads(link.readline())
+        if "outcome" in message:
+            outcomes.append(message["outcome"])
     pathlib.Path(sys.argv[2]).write_text(json.dumps(outcomes))
     link.readline()
 """
