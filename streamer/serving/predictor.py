@@ -151,8 +151,7 @@ class Predictor:
         """Scores all rows in one call, with retries."""
         replicas = self._servers.replicas
         call = partial(self._call, version, score_request(version, inputs), inputs.rows)
-        tried: set[str] = set()
-        failures: list[PredictError] = []
+        tried, failures = set[str](), list[PredictError]()
         blamed_request: list[tuple[str, PredictError]] = []
         for _ in range(max(2, len(self._servers.channels))):
             if replicas.pick(version, self._clock(), tried) is None:
@@ -219,9 +218,8 @@ class Predictor:
         return None, rejection or PredictError("DEADLINE_EXCEEDED", "no time was left for the call")
 
     def _no_server(self, version: ModelVersion) -> PredictError:
-        return PredictError(
-            self._servers.replicas.rejection(version), f"the circuit of every server is open for {version}"
-        )
+        code = self._servers.replicas.rejection(version)
+        return PredictError(code, f"the circuit of every server is open for {version}")
 
     async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
         """Scores n rows without a retry and without an effect on circuits.
