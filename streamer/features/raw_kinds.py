@@ -17,7 +17,7 @@ _MAX_UNKNOWN = 2**62  # with the vocabulary, still an int64
 
 
 def _text(value: object) -> object:
-    """The text of a word that YAML reads as a number, 18; `yes` and `no`, which it reads as booleans, are rejected."""
+    """The text of a word that YAML reads as a number, 18. A boolean, `yes`, stays one."""
     return canonical(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -125,7 +125,10 @@ class Lookup(_Raw):
         return self
 
     def _has_special_tokens(self) -> bool:
-        """Whether the words begin as Keras's `get_vocabulary()` does. Keras rejects a mask token among them too."""
+        """Whether the words begin as those of Keras's `get_vocabulary()` do.
+
+        Keras rejects a mask token among them, too.
+        """
         first_unknown = "-1" if self.dtype == "int64" else "[UNK]"
         return self.vocabulary[0] == first_unknown or self.mask_token in self.vocabulary
 

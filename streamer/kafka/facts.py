@@ -96,10 +96,10 @@ async def watched(
     wall_clock: Callable[[], float],
     watch_s: float = _WATCH_S,
 ) -> Clocks:
-    """Reads the last requests, and those that arrive within `watch_s` seconds, until one is at most `young_ms` old.
+    """Reads the last requests, and those that arrive, until one is at most `young_ms` old.
 
-    An older one alone tells nothing: it can have waited for this reader's first fetch. Records without a timestamp do
-    not count. `reader` belongs to no group.
+    It waits for at most `watch_s` seconds. An older one alone tells nothing: it can have waited for this reader's first
+    fetch. Records without a timestamp do not count. `reader` belongs to no group.
     """
     ahead_ms, age_ms, clock = -math.inf, math.inf, asyncio.get_running_loop().time
     reader.assign(partitions)

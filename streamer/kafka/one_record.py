@@ -38,7 +38,9 @@ async def read_record(settings: Settings, partition: Partition, offset: int) -> 
 
 
 async def record_at(consumer: Any, partition: Partition, offset: int) -> ConsumerRecord:
-    """The record at an offset, as UnreadableRecord if it will never be readable. `consumer` belongs to no group.
+    """The record at an offset, as UnreadableRecord if it will never be readable.
+
+    `consumer` belongs to no group.
 
     Raises:
         StreamerError: nothing was written there yet, it was removed, or the log is damaged there.

@@ -189,7 +189,7 @@ def _constant(where: str, value: object, info: TensorInfo) -> _Constant:
 
 
 def _shape_of_constant(value: Tensor, dims: tuple[int, ...] | None) -> tuple[int, ...]:
-    """The shape of an input: -1 for the rows; another unknown size is 1, the last one that of the constant."""
+    """The shape of an input: -1 for the rows; the last other unknown size is the constant's."""
     if dims is None:
         return value.shape
     shape = (*dims[:1], *(1 if size < 0 else size for size in dims[1:]))

@@ -55,7 +55,7 @@ async def verify(servers: DescribesVersions, settings: Settings, version: ModelV
 
 
 def _encoder_of(path: Path, memoised_ads: int) -> Encoder:
-    """The encoder of a spec file, with the hash of its spec, which takes long too and is needed later."""
+    """The encoder of a spec file, whose spec has computed its hash."""
     spec = FeatureSpec.from_yaml(path)
     assert spec.hash
     return Encoder(spec, memoised_ads=memoised_ads)
