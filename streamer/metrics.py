@@ -58,6 +58,9 @@ class Metrics:
         self.records = self._counter("source_records", "records received")
         self.fetch_failures = self._counter("source_fetch_failures", "failed fetches; retried")
         self.in_flight = self._gauge("source_in_flight_records", "records in flight: received, not answered yet")
+        self.acknowledged = self._counter(
+            "source_acknowledged_records", "records with an acknowledged answer or dead letter"
+        )
         self.unacknowledged = self._gauge("source_unacknowledged_records", "received, answer not acknowledged yet")
         self.unacknowledged_bytes = self._gauge("source_unacknowledged_bytes", "bytes of unacknowledged records")
         self.paused = self._gauge("source_paused_partitions", "partitions paused at their share of the bound")

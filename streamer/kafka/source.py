@@ -161,6 +161,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def acknowledged(self, origin: Origin) -> None:
         """The brokers have the record's answer or dead letter."""
         self.offsets.acknowledged((origin.topic, origin.partition), origin.offset)
+        self.metrics.acknowledged.inc()
         self._measure()
         self._changed.set()
 
@@ -255,8 +256,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         deadline = Deadline.after(self.clock(), self.revoke_s * 1e3)
         self.delivery.begin_close(going)
         async with self._admission:
-            # Records that are admitted now are counted from here on.
-            pass
+            pass  # Records that are admitted now are counted from here on.
         await self._drained(lambda: self.offsets.unacknowledged_of(going), deadline)
         if left := self.offsets.unacknowledged_of(going):
             self.log.warning("partitions revoked before they were drained", unacknowledged=left)

@@ -2,9 +2,11 @@
 
 import asyncio
 import gzip
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -23,6 +25,7 @@ from tests.streamer.bad_records import BAD_RECORDS, body, shown
 from tests.streamer.http.serving import WAIT_S, turns_until
 from tests.streamer.rollout.switching import loaded
 
+RULES = Path(__file__).parents[3] / "configs/prometheus/alerts.yml"
 SETTINGS: dict[str, dict[str, object]] = {
     "http": {"port": 0},
     "ops": {"port": 0},
@@ -114,6 +117,23 @@ async def test_the_reasons_of_bad_bodies_are_those_of_bad_records(one: Served) -
             assert (answer["request_id"], answer["status"]) == (request_id, "invalid")
         else:
             assert answer.keys() == {"reason"}
+
+
+async def test_answers_over_http_do_not_hide_that_no_record_is_answered(one: Served) -> None:
+    """The alert is about the records of a worker whose requests over HTTP go on."""
+    (expression,) = re.findall(r"alert: StreamerNothingAnswered.*?expr: >-(.*?)for:", RULES.read_text(), re.DOTALL)
+    names = set(re.findall(r"streamer_\w+", expression))
+    registry = one.service.metrics.registry
+
+    def used() -> dict[str, float]:
+        samples = (sample for family in registry.collect() for sample in family.samples)
+        return {f"{s.name}{s.labels}": s.value for s in samples if s.name in names}
+
+    before = used()
+    assert before
+    for value in (body(), b"{nonsense"):
+        await one.post(value)
+    assert used() == before
 
 
 async def test_the_headers_of_a_request_are_those_of_a_record(one: Served) -> None:

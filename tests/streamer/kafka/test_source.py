@@ -111,6 +111,7 @@ async def test_an_answered_record_is_unacknowledged_and_no_longer_in_flight() ->
     assert gauges() == [1, 3, 12]
     source.acknowledged(records[0].origin)
     assert gauges() == [1, 2, 8]
+    assert metrics.registry.get_sample_value("streamer_source_acknowledged_records_total") == 1
     assert source.unacknowledged == 2
 
 
