@@ -5,7 +5,6 @@ from collections.abc import Mapping
 _CRASH = "the real server crashes; the stand-in names the fault and ends with status 255"
 
 LIFECYCLE_EXCEPTIONS: Mapping[str, str] = {
-    "l040": "a syntax error: the stand-in names the column of the unknown field, the real server that of the next word",
     "l042": _CRASH,
     "l059": "the stand-in says that it is the stand-in, so that nothing takes it for the real server",
     "l114": _CRASH,
