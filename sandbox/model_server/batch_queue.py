@@ -77,6 +77,12 @@ class BatchQueue(Generic[T]):
         for batch in self._batches:
             batch[:] = [other for other in batch if other is not task]
 
+    def drain(self) -> list[T]:
+        """Removes all tasks."""
+        left = [task for batch in self._batches for task in batch]
+        self._batches = deque([[]])
+        return left
+
     @property
     def ready_s(self) -> float:
         """The time from which `pop` returns a batch; infinite while none has rows."""

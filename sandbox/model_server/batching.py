@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -65,10 +65,15 @@ class BatchThreads:
                 for number in range(self._count):
                     threading.Thread(target=self._run, name=f"batch {number}", daemon=True).start()
 
-    def detach(self, queues: Iterable[_Queue]) -> None:
+    def detach(self, queues: Collection[_Queue]) -> None:
+        """From now on no batch of these queues is run; tasks that wait there get UNAVAILABLE."""
         gone = set(map(id, queues))
         with self._changed:
             self._queues = deque(pair for pair in self._queues if id(pair[0]) not in gone)
+            left = [task for queue in queues for task in queue.drain()]
+        for task in left:
+            task.error = StatusError(grpc.StatusCode.UNAVAILABLE, "The version is unloaded")
+            task.done.set()
 
     def submit(self, queue: _Queue, feeds: Arrays, rows: int, deadline_s: float) -> list[_Task]:
         """The tasks of one request, which wait for a batch. A full queue raises `StatusError`."""

@@ -14,6 +14,7 @@ from sandbox.model_server.lean_tensorflow import lean_tensorflow
 with lean_tensorflow():
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
+    from sandbox.model_server.batch_queue import BatchQueue
     from sandbox.model_server.batching import BatchedGraph, BatchThreads
     from sandbox.model_server.batching_parameters import Batching
     from sandbox.model_server.monitoring import ServerMetrics
@@ -103,6 +104,15 @@ def test_a_call_without_rows_waits_to_its_deadline_and_is_forgotten() -> None:
     graph = FakeGraph()
     assert answers(OPTIONS, [[]], graph, remaining_s=0.01) == ["DEADLINE_EXCEEDED: Deadline Exceeded"]
     assert graph.runs == []
+
+
+def test_a_call_that_waits_for_rows_ends_with_its_version() -> None:
+    threads, queue = BatchThreads(1, ServerMetrics()), BatchQueue[Any](OPTIONS)
+    threads.attach(queue, print)
+    (task,) = threads.submit(queue, {"x:0": np.empty(0, np.float32)}, 0, math.inf)
+    threads.detach([queue])
+    assert task.done.is_set()
+    assert str(task.error) == "UNAVAILABLE: The version is unloaded"
 
 
 def test_a_wrong_type_does_not_spoil_the_rows_of_others() -> None:
