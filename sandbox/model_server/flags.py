@@ -173,7 +173,7 @@ def to_arguments(flags: Mapping[str, object]) -> list[str]:
 
 
 def channel_arguments(flags: ServerFlags) -> list[tuple[str, int | str]]:
-    """`--grpc_channel_arguments`, `a=1,b=x`, as gRPC options; a 32-bit number becomes an int."""
+    """`--grpc_channel_arguments`, `a=1,b=x`, as gRPC options; a 32-bit number is an int."""
     options: list[tuple[str, int | str]] = []
     for item in filter(None, flags.grpc_channel_arguments.split(",")):
         key, _, value = item.partition("=")
