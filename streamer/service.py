@@ -124,7 +124,7 @@ class Service:
         return await self.work(source, scorer, endpoint)
 
     async def work(self, source: Source, scorer: Scorer, endpoint: Endpoint | None = None) -> bool:
-        """Scores records until `stop`, then drains; returns whether all records were answered."""
+        """Scores records until `stop`, then drains; returns whether all records and requests were answered."""
         async with self._tasks.running() as tasks:
             reading = tasks.spawn(self._read(source.chunks(), scorer.pipeline), "read")
             backlog = replace(scorer.pipeline, source=source.backlog)
@@ -156,7 +156,7 @@ class Service:
             scorer.dispatcher.drain()
             await asyncio.wait([reading], timeout=deadline.remaining(self._clock()))
             reading.cancel()
-            all_answered = await source.join(deadline)
+            all_answered = records_answered = await source.join(deadline)
             if endpoint is not None:
                 all_answered &= await endpoint.join(deadline)
                 await endpoint.stop()
@@ -164,7 +164,7 @@ class Service:
                 task.cancel()
             left = source.unacknowledged
             await self._in_time("group", source.leave)
-            if not all_answered:
+            if not records_answered:
                 self._log.error("drained in part, the rest will be read again", unacknowledged=left)
             # Tasks of records whose partitions were revoked may be left in any case; `source` does not count them.
             tasks.cancel()

@@ -9,12 +9,14 @@ from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import get_args
 
 import aiohttp
 import pytest
 import structlog
 from aiokafka.errors import ClusterAuthorizationFailedError, InvalidTransactionTimeout, LeaderNotAvailableError
+from structlog.testing import capture_logs
 
 from streamer.errors import ConfigError, FencedError
 from streamer.http.endpoint import Endpoint
@@ -312,6 +314,26 @@ async def test_a_worker_answers_over_http_when_it_has_the_supervisors_orders() -
             assert reply.status == 400
         service.stop()
         assert await work is True
+
+
+async def test_a_request_over_http_without_a_reply_is_no_record_that_is_read_again() -> None:
+    changed = {**SETTINGS.model_dump(), "http": {"port": 0}}
+    with capture_logs() as lines:
+        service = Service(Settings.model_validate(changed), structlog.get_logger())
+        async with asyncio.timeout(WAIT_S):
+            endpoint, link, work = await working(service)
+            link.admitted.set()
+            await turns_until(lambda: endpoint.port != 0)
+            reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
+            writer.write(b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+            in_flight = partial(service.metrics.registry.get_sample_value, "streamer_http_in_flight_requests")
+            await turns_until(lambda: in_flight() == 1)
+            service.stop()
+            assert await work is False
+            assert await reader.read() == b""
+            writer.close()
+    errors = [(line["event"], line.get("requests")) for line in lines if line["log_level"] == "error"]
+    assert errors == [("drained in part, requests over HTTP get no reply", 1)]
 
 
 async def test_a_worker_that_cannot_listen_drains_with_the_reason() -> None:
