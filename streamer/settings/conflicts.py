@@ -57,6 +57,8 @@ def _addresses(settings: "Settings") -> Iterator[str]:
             yield f"kafka.bootstrap_servers: {address!r} is no address; expected host:port"
     if settings.http.port and settings.http.port == settings.ops.port and settings.ops.socket is None:
         yield f"http.port, ops.port: both are {settings.ops.port}"
+    if settings.http.port == 0 and settings.supervisor.workers is not None:
+        yield "http.port, supervisor.workers: each worker would take another free port; name the one that they share"
     is_rest = settings.predictor.protocol == "rest"
     for address in settings.predictor.addresses:
         if is_rest and not _fits(_REST_SERVER, address):

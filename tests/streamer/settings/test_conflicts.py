@@ -53,6 +53,8 @@ def test_two_topics_are_never_the_same(tmp_path: Path, one: str, other: str) -> 
             {"batching.answer_margin_ms": 5, "source.max_budget_ms": 5},
             "batching.answer_margin_ms, source.max_budget_ms: ",
         ),
+        ({"http.port": 9100}, "http.port, ops.port: both are 9100"),
+        ({"http.port": 0, "supervisor.workers": 2}, "http.port, supervisor.workers: each worker would take another"),
         ({"batching.max_queued_rows": 4095}, "batching.max_queued_rows, codec.max_candidates: "),
         (
             {"batching.max_queued_rows": 5000, "batching.max_batch_rows": 6000},
