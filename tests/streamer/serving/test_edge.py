@@ -128,6 +128,7 @@ def test_a_well_formed_reply_gives_scores_or_is_bad(outputs: dict[str, Any]) -> 
     reply = predict_pb2.PredictResponse(outputs=outputs)
     try:
         found = messages.read_scores(reply, messages.OUTPUT, ROWS)
+        found.usable()  # a reply without any valid score is bad
     except BadReplyError:
         pass
     else:
