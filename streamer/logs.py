@@ -11,23 +11,12 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from streamer.settings.deployment import ServiceSettings
+from streamer.settings.names import printable
 
 _LINES = 20
 _PERIOD_S = 10.0
 _MAX_EVENTS = 1000
 _MAX_EVENT_LENGTH = 200  # libraries put names and data into their texts
-
-
-def printable(text: str, *, keep_lines: bool = False) -> str:
-    """The text of others for a terminal, with each unprintable character as its escape (`\\x1b`).
-
-    Unprintable are control characters, also those above 127, changes of the writing direction, lone surrogates, and
-    line ends unless `keep_lines`.
-    """
-    if text.isprintable():
-        return text
-    kept = "\n" if keep_lines else ""
-    return "".join(one if one.isprintable() or one in kept else ascii(one)[1:-1] for one in text)
 
 
 class RateLimit(logging.Filter):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from streamer.commands import check_config, dlq, doctor, explain, model, run, serve_http, spec, topics
 from streamer.errors import ConfigError, StreamerError
-from streamer.logs import printable
+from streamer.settings.names import printable
 from streamer.settings.table import settings_table
 
 app = typer.Typer(

@@ -13,8 +13,8 @@ from rich.table import Table
 from streamer.commands.local_files import check_files
 from streamer.commands.options import Config
 from streamer.errors import ConfigError, PredictError, StreamerError, UnreachableError
-from streamer.logs import printable
 from streamer.settings import Settings, load_settings
+from streamer.settings.names import printable
 
 if TYPE_CHECKING:
     from streamer.prepared_version import PreparedVersion

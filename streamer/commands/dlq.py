@@ -16,8 +16,8 @@ from rich.table import Table
 from streamer.commands.options import Config
 from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.dead_letters import UNREADABLE_STAGE, DeadLetterFilter, StoredDeadLetter
-from streamer.logs import printable
 from streamer.settings import Settings, load_settings
+from streamer.settings.names import printable
 from streamer.types import DeadLetterStage
 
 app = typer.Typer(no_args_is_help=True, help="List, show and replay dead letters.")

@@ -17,9 +17,9 @@ from streamer.diagnosis.kafka import kafka_findings
 from streamer.diagnosis.server_flags import flag_findings, parse_flags
 from streamer.diagnosis.servers import model_findings, thread_finding
 from streamer.errors import ConfigError, PredictError, StreamerError
-from streamer.logs import printable
 from streamer.serving.concurrency import START_CALLS
 from streamer.settings import Settings, load_settings
+from streamer.settings.names import printable
 
 if TYPE_CHECKING:
     from streamer.serving.control import Control

@@ -18,8 +18,8 @@ from streamer.commands.explanation import Explanation, FeatureLine, feature_line
 from streamer.commands.options import Config
 from streamer.errors import ConfigError, InvalidRequestError
 from streamer.features import Encoder, FeatureSpec
-from streamer.logs import printable
 from streamer.settings import Settings, load_settings
+from streamer.settings.names import printable
 from streamer.types import BadRecord, BatchInputs, BidRequest, Header, Origin
 
 _SIDES = {"request": "user or context", "candidate": "candidate 0", "pair": "crossed with candidate 0"}

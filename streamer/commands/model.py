@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from streamer.errors import StreamerError
-from streamer.logs import printable
 from streamer.settings import load_settings
 from streamer.settings.deployment import OpsSettings
+from streamer.settings.names import printable
 
 app = typer.Typer(no_args_is_help=True, help="Show and select the model versions of a running worker.")
 _TIMEOUT_S = 60.0

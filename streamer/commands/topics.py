@@ -5,8 +5,8 @@ import asyncio
 import typer
 
 from streamer.commands.options import Config
-from streamer.logs import printable
 from streamer.settings import load_settings
+from streamer.settings.names import printable
 
 app = typer.Typer(help="Topics.", no_args_is_help=True)
 

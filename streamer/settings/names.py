@@ -46,6 +46,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"
 
 
-def printable(text: str) -> str:
-    """A text on one line: control characters and bytes that are not UTF-8 are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def printable(text: str, *, keep_lines: bool = False) -> str:
+    """The text of others for a terminal, with each unprintable character as its escape (`\\x1b`).
+
+    Unprintable are control characters, also those above 127, changes of the writing direction, lone surrogates, and
+    line ends unless `keep_lines`.
+    """
+    if text.isprintable():
+        return text
+    kept = "\n" if keep_lines else ""
+    return "".join(one if one.isprintable() or one in kept else ascii(one)[1:-1] for one in text)

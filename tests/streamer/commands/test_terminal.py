@@ -10,7 +10,7 @@ from streamer.commands import app, main
 from streamer.commands.dlq import described
 from streamer.errors import StreamerError
 from streamer.kafka.dead_letters import StoredDeadLetter
-from streamer.logs import printable
+from streamer.settings.names import printable
 
 # A title of the window, a clipboard entry, the C1 form of ESC [, a change of the writing direction, half a character.
 HOSTILE = "\x1b]0;pwned\x07\x1b]52;c;bHM=\x07\x9b31m\u202etxt\ud800\r\nreason: none"
