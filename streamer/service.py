@@ -124,7 +124,7 @@ class Service:
         return await self.work(source, scorer, endpoint)
 
     async def work(self, source: Source, scorer: Scorer, endpoint: Endpoint | None = None) -> bool:
-        """Scores records until `stop`, then drains; returns whether all records and requests were answered."""
+        """Scores records until `stop`, then drains; returns whether everything was answered."""
         async with self._tasks.running() as tasks:
             reading = tasks.spawn(self._read(source.chunks(), scorer.pipeline), "read")
             backlog = replace(scorer.pipeline, source=source.backlog)

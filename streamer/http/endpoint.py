@@ -140,7 +140,7 @@ class Endpoint:
         self._check_idle()
 
     async def join(self, deadline: Deadline) -> bool:
-        """Waits until every request in flight has its reply; False, with a log line, if the deadline passes first."""
+        """Waits until every request in flight has its reply; False, logged, after the deadline."""
         if await set_within(self._idle, max(0.0, deadline.remaining(self._clock()))):
             return True
         self._log.error("drained in part, requests over HTTP get no reply", requests=self._admission.requests)
