@@ -113,6 +113,7 @@ def test_list_and_show(dlq: Run, topics: tuple[str, str]) -> None:
     assert "left out" in dlq("show", "0:3").output
 
 
+@pytest.mark.slow
 def test_a_replay_produces_the_record_as_it_was(dlq: Run, kafka: KafkaBroker, topics: tuple[str, str]) -> None:
     assert (
         "2 dead letters match" in dlq("replay", "--reason", "re", "--stage", "decode", "--dry-run", "0:0", "0:1").output

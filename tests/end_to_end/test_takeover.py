@@ -73,7 +73,8 @@ def test_the_standby_answers_for_a_killed_worker(system: System, guarantee: str)
     assert not system.read(system.dead_letters, 1, timeout_s=1)
 
 
-@pytest.mark.parametrize("guarantee", ["at_least_once", pytest.param("exactly_once", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 def test_a_reload_under_traffic_repeats_and_loses_no_answer(system: System, guarantee: str) -> None:
     with system.scorer(**_SUPERVISED, delivery__guarantee=guarantee) as scorer:
         until_standby(scorer)
@@ -112,6 +113,7 @@ def test_sigterm_hands_over_to_another_machine_at_once(system: System) -> None:
         assert time.monotonic() - began < 50, "long before the end of the session"
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_supervisor_and_its_next_process_goes_on(system: System) -> None:
     with system.scorer(**_SUPERVISED, kafka__group_instance_id="slot") as scorer:
         until_standby(scorer)
@@ -150,6 +152,7 @@ def test_a_takeover_needs_no_model_server(
         assert scorer.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_reload_waits_until_a_new_worker_can_score(
     make_system: Callable[[str], System], simulated_server: ModelServerProcess, fault: Callable[[Fault], None]
 ) -> None:

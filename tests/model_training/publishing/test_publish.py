@@ -338,6 +338,7 @@ def _wait_for(address: str, label: str, version: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_server_applies_a_label_when_its_version_is_loaded(tmp_path: Path, candidates: tuple[Path, Path]) -> None:
     servable, base, config = Servable.load(candidates[0]), tmp_path / "ctr", tmp_path / "models.config"
     labelling = publishing.Labelling(config, "stable")

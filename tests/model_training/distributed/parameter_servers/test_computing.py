@@ -116,7 +116,8 @@ def test_the_wait_for_a_missing_chief_has_a_limit(begin: Begin) -> None:
     assert caught.value.status == 2
 
 
-@pytest.mark.parametrize("role", ["chief", pytest.param("worker", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["chief", "worker"])
 def test_the_wait_for_missing_servers_has_a_limit(role: str, tmp_path: Path, begin: Begin) -> None:
     records = begin("sync").records
     config = write_config(
