@@ -18,6 +18,7 @@ from benchmarks.figures import Load, percentile
 from benchmarks.in_process import predictor_of
 from benchmarks.overload import figures_of
 from benchmarks.report import Figure, write
+from benchmarks.smallest_request import smallest_request
 from sandbox.model_server.simulated import SimulatedServer
 from streamer.deadline import Deadline
 from streamer.metrics import Metrics
@@ -104,7 +105,7 @@ class _Run:
     async def measure(self) -> Load:
         """Counts requests from one budget after the start, as `benchmarks.figures.under_load` does."""
         setting, start = self._setting, self._loop.time()
-        encoded, rows = _request(setting.candidates), np.arange(setting.candidates)
+        encoded, rows = smallest_request(setting.candidates), np.arange(setting.candidates)
         rate = setting.capacity * setting.load / 100
         requests: list[asyncio.Task[None]] = []
         counted = 0
@@ -113,7 +114,7 @@ class _Run:
         while (now := self._loop.time()) < start + setting.seconds:
             is_counted = now >= start + setting.budget_s
             counted += is_counted
-            requests.append(self._loop.create_task(self._request(encoded, rows, is_counted=is_counted)))
+            requests.append(self._loop.create_task(self.smallest_request(encoded, rows, is_counted=is_counted)))
             await asyncio.sleep(self._random.expovariate(rate))
         await asyncio.gather(*requests)
         for task in self._tasks:
@@ -133,7 +134,7 @@ class _Run:
             await asyncio.sleep(self._random.expovariate(self._setting.stalls))
             self._server.stall(self._loop.time(), self._setting.stall_s)
 
-    async def _request(self, encoded: EncodedRequest, rows: Any, *, is_counted: bool) -> None:
+    async def smallest_request(self, encoded: EncodedRequest, rows: Any, *, is_counted: bool) -> None:
         start = self._loop.time()
         deadline = Deadline.after(start, self._setting.budget_s * 1e3)
         found = await self._dispatcher.score(Ticket(_VERSION, encoded, rows, deadline, start))
@@ -149,17 +150,3 @@ class _Run:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _request(candidates: int) -> EncodedRequest:
-    """A request with rows of minimal size: nothing reads them."""
-    return EncodedRequest(
-        ad_ids=[""] * candidates,
-        request_ids=np.zeros((1, 1), dtype=np.int32),
-        request_floats=np.zeros((1, 0), dtype=np.float32),
-        candidate_ids=np.zeros((candidates, 1), dtype=np.int32),
-        candidate_floats=np.zeros((candidates, 0), dtype=np.float32),
-        pair_ids=np.zeros((candidates, 0), dtype=np.int32),
-        keys=np.zeros((candidates, 2), dtype=np.uint64),
-        ad_keys=np.zeros(candidates, dtype=np.uint64),
-    )

@@ -16,6 +16,7 @@ import numpy as np
 import uvloop
 
 from benchmarks.fixed_limit import replicas_of
+from benchmarks.smallest_request import smallest_request
 from streamer.deadline import Deadline
 from streamer.metrics import Metrics
 from streamer.scoring.batching import Ticket
@@ -76,7 +77,7 @@ class Worker:
     async def run(self, start: float, until: float) -> Outcome:
         """Sends requests between these times of the loop, and waits for their answers."""
         await asyncio.sleep(max(0.0, start - self._loop.time()))
-        encoded = _request()
+        encoded = smallest_request(ROWS)
         while self._loop.time() < until:
             self._spawn(self._request(encoded), "request")
             await asyncio.sleep(self._random.expovariate(self._rate))
@@ -104,20 +105,6 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _request() -> EncodedRequest:
-    """A request of minimal size: nothing reads its features."""
-    return EncodedRequest(
-        ad_ids=[""] * ROWS,
-        request_ids=np.zeros((1, 1), dtype=np.int32),
-        request_floats=np.zeros((1, 0), dtype=np.float32),
-        candidate_ids=np.zeros((ROWS, 1), dtype=np.int32),
-        candidate_floats=np.zeros((ROWS, 0), dtype=np.float32),
-        pair_ids=np.zeros((ROWS, 0), dtype=np.int32),
-        keys=np.zeros((ROWS, 2), dtype=np.uint64),
-        ad_keys=np.zeros(ROWS, dtype=np.uint64),
-    )
 
 
 async def _main(given: argparse.Namespace) -> Counted:
