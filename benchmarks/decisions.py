@@ -114,7 +114,7 @@ class _Run:
         while (now := self._loop.time()) < start + setting.seconds:
             is_counted = now >= start + setting.budget_s
             counted += is_counted
-            requests.append(self._loop.create_task(self.smallest_request(encoded, rows, is_counted=is_counted)))
+            requests.append(self._loop.create_task(self._request(encoded, rows, is_counted=is_counted)))
             await asyncio.sleep(self._random.expovariate(rate))
         await asyncio.gather(*requests)
         for task in self._tasks:
@@ -134,7 +134,7 @@ class _Run:
             await asyncio.sleep(self._random.expovariate(self._setting.stalls))
             self._server.stall(self._loop.time(), self._setting.stall_s)
 
-    async def smallest_request(self, encoded: EncodedRequest, rows: Any, *, is_counted: bool) -> None:
+    async def _request(self, encoded: EncodedRequest, rows: Any, *, is_counted: bool) -> None:
         start = self._loop.time()
         deadline = Deadline.after(start, self._setting.budget_s * 1e3)
         found = await self._dispatcher.score(Ticket(_VERSION, encoded, rows, deadline, start))
