@@ -52,6 +52,12 @@ class PredictError(StreamerError):
         self.code = code
         self.detail = detail
 
+    def after(self, rejection: "PredictError | None") -> "PredictError":
+        """This failure; a timeout names the rejection of the same call that took its time."""
+        if rejection is None or self.code != "DEADLINE_EXCEEDED":
+            return self
+        return PredictError(self.code, f"{self.detail}, after {rejection}")
+
 
 class VersionGoneError(PredictError):
     """The model server no longer has the serving version. Next: switch to another one at once."""

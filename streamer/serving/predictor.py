@@ -212,7 +212,7 @@ class Predictor:
                     return address, await call(address, left, again=rejection is not None)
                 except PredictError as error:
                     if error.code != "RESOURCE_EXHAUSTED":
-                        return address, error
+                        return address, error.after(rejection)
                     rejection = error
                     full.add(address)
         return None, rejection or PredictError("DEADLINE_EXCEEDED", "no time was left for the call")

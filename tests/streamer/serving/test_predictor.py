@@ -377,6 +377,20 @@ async def test_a_version_is_not_gone_while_a_full_server_has_it() -> None:
         assert full.calls == 1, "no time is left after a wait"
 
 
+async def test_a_timeout_names_the_rejection_that_took_the_calls_time() -> None:
+    class FullThenSilent(Server):
+        async def predict(self, request: Any, context: Context) -> Any:
+            if not self.busy:
+                await asyncio.Event().wait()
+            self.busy = False
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+
+    said = "DEADLINE_EXCEEDED: .*, after RESOURCE_EXHAUSTED: Server Threadpool Exhausted"
+    async with client_of(FullThenSilent(busy=True)) as (predictor, _):
+        with pytest.raises(PredictError, match=said):
+            await predictor.score(V, inputs(), 0.5)
+
+
 async def test_servers_that_answer_say_which_versions_are_available() -> None:
     one, two, three = Server(versions=(1, 2, 3)), Server(versions=(2, 3, 4)), Server()
     async with client_of(one, two, three) as (predictor, _):
