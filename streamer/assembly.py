@@ -150,6 +150,7 @@ class Assembly:
             metrics,
             log,
             self.clock,
+            settings.sink.answers,
             settings.source.max_budget_ms,
         )
         return Scorer(models, dispatcher, pipeline, (shadow, feature_log))

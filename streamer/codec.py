@@ -10,8 +10,11 @@ import orjson
 
 from streamer.features.hashing import to_float
 from streamer.features.paths import column_getter, getter, parse_path
+from streamer.formats.answers import encode_binary
+from streamer.formats.content_type import BINARY_TYPE, JSON_TYPE, content_type, form_of, with_content_type
+from streamer.formats.requests import BinaryRequest, BinaryRequests, document_in
 from streamer.salvage import find_text
-from streamer.settings.sections import CodecSettings
+from streamer.settings.sections import AnswerForm, CodecSettings
 from streamer.types import SOURCES, BadRecord, BidRequest, Header, RequestPaths, ScoreMessage
 
 REQUEST_ID_HEADER = "request_id"
@@ -44,6 +47,7 @@ class Codec:
         self.paths = paths
         self._request_id = getter(paths.request_id)
         self._id_keys = [step for step in parse_path(paths.request_id) if isinstance(step, str)]
+        self._binary = BinaryRequests()
         self._deadline = getter(paths.deadline_ms)
         self._model = getter(paths.model)
         self._candidates = getter(paths.candidates)
@@ -63,16 +67,32 @@ class Codec:
         self._decoder = msgspec.json.Decoder(msgspec.defstruct("Document", fields, rename=rename))
 
     def decode(self, value: bytes | None, headers: Sequence[Header]) -> BidRequest | BadRecord:
-        """Decodes one record. It does not check the candidates' content; the encoder does."""
+        """Decodes one record by its content type. The encoder checks the candidates' content."""
         known_id = header_text(headers, REQUEST_ID_HEADER)
-        if value and value.startswith(codecs.BOM_UTF8):
+        form = form_of(headers)
+        if form != "binary" and value and value.startswith(codecs.BOM_UTF8):
             value = value[len(codecs.BOM_UTF8) :]
         if not value:
             return BadRecord(known_id, "record: empty")
         limit = self._settings.max_record_bytes
         if len(value) > limit:
             reason = f"record: {len(value)} bytes, more than codec.max_record_bytes = {limit}"
-            return BadRecord(known_id or self._salvage_id(value[:_SALVAGED_BYTES]), reason)
+            start = value[:_SALVAGED_BYTES]
+            return BadRecord(known_id or self._salvage_id(document_in(start) if form == "binary" else start), reason)
+        if form is None:
+            return BadRecord(known_id or self._salvage_id(value), _unknown_form(headers))
+        if form == "json":
+            return self._read(value, None, known_id, headers)
+        try:
+            binary = self._binary.read(value)
+        except ValueError as error:
+            return BadRecord(known_id or self._salvage_id(document_in(value)), str(error))
+        return self._read(binary.document, binary, known_id, headers)
+
+    def _read(
+        self, value: bytes, binary: BinaryRequest | None, known_id: str | None, headers: Sequence[Header]
+    ) -> BidRequest | BadRecord:
+        """Reads the JSON of a request; of a binary one it has no candidates."""
         try:
             document = self._decoder.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -86,17 +106,28 @@ class Codec:
             reason = f"{self.paths.request_id}: expected a non-empty string, got {_shown(request_id)}"
             return BadRecord(known_id, reason)
         try:
-            return self._request(request_id, fields, candidates, headers)
+            return self._request(request_id, fields, candidates, binary, headers)
         except _RejectedError as error:
             return BadRecord(request_id, str(error))
 
     def _request(
-        self, request_id: str, fields: Mapping[str, object], candidates: object, headers: Sequence[Header]
+        self,
+        request_id: str,
+        fields: Mapping[str, object],
+        candidates: object,
+        binary: BinaryRequest | None,
+        headers: Sequence[Header],
     ) -> BidRequest:
         name = self.paths.candidates
         rows: list[bytes] | None = None
         columns: Mapping[str, object] | None = None
-        if isinstance(candidates, list):
+        if binary is not None:
+            if candidates is not None:
+                raise _RejectedError(f"{name}: expected none in the document of a binary request")
+            rows, candidates = binary.rows, binary.columns
+        if rows is not None:
+            size = len(rows)
+        elif isinstance(candidates, list):
             rows = [bytes(c) if isinstance(c, msgspec.Raw) else msgspec.json.encode(c) for c in candidates]
             size = len(rows)
         elif isinstance(candidates, dict):
@@ -120,7 +151,8 @@ class Codec:
             deadline_ms = max(0.0, deadline_ms - self._margin_ms)
         else:
             deadline_ms = self._milliseconds(header_text(headers, DEADLINE_HEADER))
-        return BidRequest(request_id, fields, size, rows, columns, deadline_ms, model)
+        read_row = None if binary is None else binary.read_row
+        return BidRequest(request_id, fields, size, rows, columns, deadline_ms, model, read_row)
 
     def _milliseconds(self, value: object) -> float | None:
         if value is None:
@@ -182,6 +214,17 @@ def header_milliseconds(headers: Sequence[Header]) -> float | None:
     return number if 0 < number < math.inf else None
 
 
+def encode_answer(message: ScoreMessage, headers: Sequence[Header], form: AnswerForm) -> tuple[bytes, Sequence[Header]]:
+    """Encodes the answer to a record with these headers; returns it with its own headers.
+
+    They are those of the record, with the answer's content type if it differs.
+    """
+    asked = form_of(headers)
+    if form == "as_requested" and asked == "binary":
+        return encode_binary(message), headers
+    return encode_scores(message), headers if asked == "json" else with_content_type(headers, JSON_TYPE)
+
+
 def encode_scores(message: ScoreMessage) -> bytes:
     """Encodes an answer as JSON, with columns in the request's order.
 
@@ -209,6 +252,10 @@ def encode_scores(message: ScoreMessage) -> bytes:
     origin = message.origin
     answer["origin"] = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _unknown_form(headers: Sequence[Header]) -> str:
+    return f"content-type: expected {JSON_TYPE} or {BINARY_TYPE}, got {content_type(headers)!r:.60}"
 
 
 def _decode_reason(error: Exception, value: bytes) -> str:

@@ -6,13 +6,14 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from streamer.codec import REQUEST_ID_HEADER, encode_scores, header_milliseconds, header_text, unknown_model
+from streamer.codec import REQUEST_ID_HEADER, encode_answer, header_milliseconds, header_text, unknown_model
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.rollout.registry import ModelRegistry
 from streamer.scoring.scores import Scores
+from streamer.settings.sections import AnswerForm
 from streamer.side_outputs.feature_log import FeatureLog
 from streamer.side_outputs.shadow import Shadow
 from streamer.types import (
@@ -88,6 +89,7 @@ class Pipeline:
     metrics: Metrics
     log: FilteringBoundLogger
     clock: Callable[[], float]
+    answer_form: AnswerForm
     max_budget_ms: float
 
     async def answer(self, record: Record) -> None:
@@ -234,9 +236,9 @@ class Pipeline:
         record, now = flight.record, self.clock()
         message = replace(message, times=replace(message.times, total=(now - record.at) * 1e3))
         self.metrics.answered(message.status, message.times, flight.deadline.remaining(now))
-        answer = encode_scores(message)
+        answer, headers = encode_answer(message, record.headers, self.answer_form)
         try:
-            await self.answers.publish(record.origin, record.key, answer, record.headers)
+            await self.answers.publish(record.origin, record.key, answer, headers)
         except MessageTooLargeError as error:
             await self.answers.dead_letter(self._dead(flight, "publish", str(error)))
         else:

@@ -1,6 +1,6 @@
 """Values that travel between stages. They are frozen and have no behaviour of their own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 U64 = npt.NDArray[np.uint64]
 I8 = npt.NDArray[np.int8]
+ReadRow = Callable[[bytes], object]
 Texts = npt.NDArray[np.object_]  # bytes objects
 
 Tensor = npt.NDArray[np.generic]
@@ -138,13 +139,12 @@ class BidRequest:
     """One auction's request for scores.
 
     Attributes:
-        request_id: unique per auction; the answer carries it.
-        fields: the top level of the document, for the user's and the context's features.
-        rows: the JSON of each candidate (an object); None if the request has columns.
+        request_id, fields: unique per auction; the top level of the document.
+        rows: each candidate, a JSON object or as `read_row` reads it; None if the request has columns.
         columns: candidate values by key, lists of `size` values; None if the request has rows.
         size: number of candidates.
-        deadline_ms: the budget that the request itself names, in milliseconds.
-        model: the model that the request itself names.
+        deadline_ms, model: the budget in milliseconds and the model that the request itself names.
+        read_row: the object of a row's bytes, or a ValueError with the reason; None: JSON.
     """
 
     request_id: str
@@ -154,6 +154,7 @@ class BidRequest:
     columns: Mapping[str, object] | None = None
     deadline_ms: float | None = None
     model: str | None = None
+    read_row: ReadRow | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from streamer.commands.explanation import Explanation, FeatureLine, feature_line
 from streamer.commands.options import Config
 from streamer.errors import ConfigError, InvalidRequestError
 from streamer.features import Encoder, FeatureSpec
+from streamer.formats.content_type import CONTENT_TYPE_HEADER, JSON_TYPE
 from streamer.settings import Settings, load_settings
 from streamer.settings.names import printable
 from streamer.types import BadRecord, BatchInputs, BidRequest, Header, Origin
@@ -26,13 +27,14 @@ _SIDES = {"request": "user or context", "candidate": "candidate 0", "pair": "cro
 
 
 def explain(
-    request: Annotated[Path | None, typer.Argument(help="A request as JSON. - reads standard input.")] = None,
+    request: Annotated[Path | None, typer.Argument(help="A request. - reads standard input.")] = None,
     config: Config = None,
     *,
     spec: Annotated[Path | None, typer.Option(help="Encode by this feature spec (YAML), without a model.")] = None,
     topic: Annotated[str | None, typer.Option(help="Topic of the record. Default: source.topic.")] = None,
     partition: Annotated[int | None, typer.Option(min=0, help="Partition of the record to explain.")] = None,
     offset: Annotated[int | None, typer.Option(min=0, help="Offset of the record to explain.")] = None,
+    content_type: Annotated[str, typer.Option(help="Content type of the file.")] = JSON_TYPE,
     candidates: Annotated[int, typer.Option(min=0, help="Number of candidates to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -48,7 +50,7 @@ def explain(
     if partition is not None and offset is not None:
         place = Origin(topic or settings.source.topic, partition, offset)
     try:
-        found = asyncio.run(_explained(settings, request, place, spec))
+        found = asyncio.run(_explained(settings, request or place, content_type, spec))
     except _RejectedError as error:
         if as_json:
             typer.echo(rejected_json(error.request_id, error.reason, place))
@@ -77,8 +79,13 @@ class _Taken:
     origin: Origin | None = None
 
 
-async def _explained(settings: Settings, request: Path | None, place: Origin | None, spec: Path | None) -> Explanation:
-    taken = _Taken(_content(request)) if place is None else await _record(settings, place)
+async def _explained(
+    settings: Settings, source: Path | Origin | None, content_type: str, spec: Path | None
+) -> Explanation:
+    if isinstance(source, Origin):
+        taken = await _record(settings, source)
+    else:
+        taken = _Taken(_content(source), ((CONTENT_TYPE_HEADER, content_type.encode()),))
     if spec is not None:
         of_file = FeatureSpec.from_yaml(spec)
         codec = Codec(

@@ -15,7 +15,7 @@ from streamer.features.layout import Layout
 from streamer.features.paths import column_getter, getter
 from streamer.features.side import SideEncoder, SideRows
 from streamer.features.spec import FeatureSpec
-from streamer.types import F32, I32, U64, BidRequest, EncodedRequest, RequestPaths
+from streamer.types import F32, I32, U64, BidRequest, EncodedRequest, ReadRow, RequestPaths
 
 _EVICTED_SHARE = 8
 _BYTES_PER_AD = 800  # of memoised JSON, its ad id and its entry, on average
@@ -25,8 +25,8 @@ _ENTRY_BYTES = 128  # of a dict entry and its slot number
 class Encoder:
     """Encodes requests by one spec. Not thread-safe.
 
-    A candidate's row depends only on its JSON. The encoder memoises up to `memoised_ads` rows by the exact bytes of
-    that JSON, at most `memo_bytes` of JSON, ad ids and texts (by default 800 for each of `memoised_ads`), and evicts
+    A candidate's row depends only on its bytes. The encoder memoises up to `memoised_ads` rows by the exact bytes of
+    a candidate, at most `memo_bytes` of them, ad ids and texts (by default 800 for each of `memoised_ads`), and evicts
     the oldest first. Rows and columns of the same values give the same encoding.
 
     Attributes:
@@ -62,7 +62,7 @@ class Encoder:
                 another length than the ad ids. The error names the field and the candidate.
         """
         if request.rows is not None:
-            ad_ids, candidates = self._memoised.encode(request.rows)
+            ad_ids, candidates = self._memoised.encode(request.rows, request.read_row)
         else:
             ad_ids, candidates = self._encode_columns(request)
         denied = self._consent.denies(request.fields)
@@ -154,7 +154,7 @@ class Encoder:
 
 
 class _MemoisedAds:
-    """Encoded candidates by the bytes of their JSON.
+    """Encoded candidates by their bytes.
 
     Invariants:
     1. No request evicts a slot that it uses itself.
@@ -176,26 +176,26 @@ class _MemoisedAds:
             np.zeros((capacity, part.shape[1]), part.dtype) for part in side.encode_documents([])
         )
 
-    def encode(self, rows: Sequence[bytes]) -> tuple[Sequence[str], SideRows]:
+    def encode(self, rows: Sequence[bytes], read_row: ReadRow | None) -> tuple[Sequence[str], SideRows]:
         if len(rows) > self._capacity:
-            return self._encode_new(rows, range(len(rows)))
+            return self._encode_new(rows, range(len(rows)), read_row)
         if len(rows) > len(self._free):
             self._evict(max(len(rows), self._capacity // _EVICTED_SHARE))
         slots = [self._slots.get(row, -1) for row in rows]
         if -1 in slots:
-            if not self._add([(i, rows[i]) for i, slot in enumerate(slots) if slot < 0]):
-                return self._encode_new(rows, range(len(rows)))
+            if not self._add([(i, rows[i]) for i, slot in enumerate(slots) if slot < 0], read_row):
+                return self._encode_new(rows, range(len(rows)), read_row)
             slots = [self._slots[row] for row in rows]
         index = np.array(slots, dtype=np.intp)
         known = self._ad_ids
         return [known[slot] for slot in slots], SideRows._make(part[index] for part in self._rows)
 
-    def _add(self, unknown: Sequence[tuple[int, bytes]]) -> bool:
+    def _add(self, unknown: Sequence[tuple[int, bytes]], read_row: ReadRow | None) -> bool:
         """Memoises new candidates. Without room for their bytes it makes room and returns False."""
         first: dict[bytes, int] = {}  # a candidate that occurs twice is encoded once
         for i, row in unknown:
             first.setdefault(row, i)
-        ad_ids, new = self._encode_new(list(first), list(first.values()))
+        ad_ids, new = self._encode_new(list(first), list(first.values()), read_row)
         sizes = list(map(_entry_bytes, first, ad_ids, new.texts.tolist()))
         added = sum(sizes)
         if self.used_bytes + added > self._max_bytes:
@@ -212,14 +212,17 @@ class _MemoisedAds:
         self._rows.halves[taken], self._rows.keys[taken], self._rows.texts[taken] = new.halves, new.keys, new.texts
         return True
 
-    def _encode_new(self, rows: Sequence[bytes], positions: Sequence[int]) -> tuple[Sequence[str], SideRows]:
+    def _encode_new(
+        self, rows: Sequence[bytes], positions: Sequence[int], read_row: ReadRow | None
+    ) -> tuple[Sequence[str], SideRows]:
         documents: list[object] = []
         ad_ids: list[str] = []
         for i, row in zip(positions, rows, strict=True):
             try:
-                document = orjson.loads(row)
-            except orjson.JSONDecodeError as error:
-                raise InvalidRequestError(f"{self._paths.candidates}[{i}]", f"not valid JSON: {error}") from None
+                document = orjson.loads(row) if read_row is None else read_row(row)
+            except ValueError as error:
+                reason = f"not valid JSON: {error}" if read_row is None else str(error)
+                raise InvalidRequestError(f"{self._paths.candidates}[{i}]", reason) from None
             if not isinstance(document, dict):
                 raise InvalidRequestError(f"{self._paths.candidates}[{i}]", "expected an object")
             ad_id = self._ad_id(document)

@@ -18,6 +18,7 @@ from streamer.access import Access
 from streamer.codec import DEADLINE_HEADER, REQUEST_ID_HEADER, header_milliseconds
 from streamer.deadline import Deadline
 from streamer.errors import ConfigError
+from streamer.formats.content_type import CONTENT_TYPE_HEADER, answer_type, form_of
 from streamer.http.admission import Admission, FullError, Place
 from streamer.http.bodies import BadBodyError, Body, TooLargeError
 from streamer.http.connections import Entry
@@ -33,7 +34,11 @@ PATH: Final = "/v1/score"
 """The path of the endpoint, and the topic in the origin of its answers: no topic has such a name."""
 DEFAULT_PORT: Final = 8080
 _KEY = "X-Key"
-_HEADERS: Final = (("X-Request-Id", REQUEST_ID_HEADER), ("X-Deadline-Ms", DEADLINE_HEADER))
+_HEADERS: Final = (
+    ("X-Request-Id", REQUEST_ID_HEADER),
+    ("X-Deadline-Ms", DEADLINE_HEADER),
+    ("Content-Type", CONTENT_TYPE_HEADER),
+)
 """Headers of HTTP and the headers of a record that they replace."""
 _ENCODINGS: Mapping[str, bool] = {"": False, "identity": False, "gzip": True, "x-gzip": True}
 _NO_TIMESTAMP = -1
@@ -215,7 +220,8 @@ class Endpoint:
             self._clock(),
         )
         exchange = Exchange()
-        return reply_to(await self._process(record, exchange), exchange.value)
+        result = await self._process(record, exchange)
+        return reply_to(result, exchange.value, answer_type(exchange.headers))
 
     async def _read(self, request: web.Request, body: Body, place: Place) -> bytes:
         try:
@@ -258,9 +264,10 @@ def tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
 
 
 def _record_headers(headers: Mapping[str, str]) -> tuple[Header, ...]:
-    """The headers of the record that a topic would have."""
+    """The headers of the record that a topic would have. A content type that means JSON is left out."""
     found = ((of_record, _bytes(headers.get(of_http))) for of_http, of_record in _HEADERS)
-    return tuple((name, value) for name, value in found if value is not None)
+    present = tuple((name, value) for name, value in found if value is not None)
+    return present if form_of(present) != "json" else tuple(h for h in present if h[0] != CONTENT_TYPE_HEADER)
 
 
 def _bytes(text: str | None) -> bytes | None:
@@ -269,7 +276,7 @@ def _bytes(text: str | None) -> bytes | None:
 
 
 def _sent(reply: Reply, *, allow: str | None = None) -> web.Response:
-    response = web.Response(body=reply.body, status=reply.status, content_type="application/json")
+    response = web.Response(body=reply.body, status=reply.status, content_type=reply.content_type)
     if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = RETRY_AFTER
     if allow is not None:

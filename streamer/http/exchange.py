@@ -8,9 +8,10 @@ from streamer.types import DeadLetter, Header, Origin, Record, ScoreMessage
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """Keeps the bytes of the answer for the reply. Nothing is committed or dead-lettered."""
+    """Keeps the answer and its headers for the reply. Nothing is committed or dead-lettered."""
 
     value: bytes | None = None
+    headers: Sequence[Header] = ()
 
     def answered(self) -> None:
         """Nothing is read again."""
@@ -20,7 +21,7 @@ class Exchange:
 
     async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None:
         """Keeps the answer."""
-        self.value = value
+        self.value, self.headers = value, headers
 
     async def dead_letter(self, letter: DeadLetter) -> None:
         """The reply has its reason."""

@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 import orjson
 
+from streamer.formats.content_type import JSON_TYPE
 from streamer.types import DeadLetter, ScoreMessage
 
 RETRY_AFTER = "1"
@@ -15,11 +16,12 @@ CLIENT_LEFT = 499
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Status, body (JSON), and whether the connection ends with it."""
+    """Status, body, whether the connection ends with it, and the body's content type."""
 
     status: int
     body: bytes
     closes: bool = False
+    content_type: str = JSON_TYPE
 
 
 def rejection(status: HTTPStatus, reason: str, *, closes: bool = False) -> Reply:
@@ -27,7 +29,7 @@ def rejection(status: HTTPStatus, reason: str, *, closes: bool = False) -> Reply
     return Reply(status, orjson.dumps({"reason": reason}), closes)
 
 
-def reply_to(result: ScoreMessage | DeadLetter, answer: bytes | None) -> Reply:
+def reply_to(result: ScoreMessage | DeadLetter, answer: bytes | None, content_type: str = JSON_TYPE) -> Reply:
     """The reply with an answer's bytes, or with the reason of a dead letter.
 
     200: every candidate has a score or a prior. 400: the request cannot be read. 503: shed, because a bound was reached
@@ -37,7 +39,7 @@ def reply_to(result: ScoreMessage | DeadLetter, answer: bytes | None) -> Reply:
         is_defect = result.stage == "pipeline"
         return rejection(HTTPStatus.INTERNAL_SERVER_ERROR if is_defect else HTTPStatus.BAD_REQUEST, result.reason)
     assert answer is not None, "every other result is published"
-    return Reply(_status(result), answer)
+    return Reply(_status(result), answer, content_type=content_type)
 
 
 def _status(message: ScoreMessage) -> HTTPStatus:

@@ -14,6 +14,9 @@ MOST: Final = 2**30
 JUDGED_CALLS: Final = 20
 """Calls from which on the guard judges a share of failed calls."""
 
+AnswerForm = Literal["json", "as_requested"]
+"""Whether answers are JSON, or in the form of their requests."""
+
 
 class Section(BaseModel):
     """A frozen section. It rejects unknown keys, infinite numbers and NaN."""
@@ -220,6 +223,8 @@ class SinkSettings(Section):
     """Largest message that is produced, in bytes."""
     retry_ms: float = Field(default=500.0, gt=0)
     """Pause before a message that the broker did not accept is sent again, in milliseconds."""
+    answers: AnswerForm = "json"
+    """Form of the answers: `json`, or `as_requested` (Protobuf to a request in Protobuf), over HTTP too."""
 
 
 class OffsetsSettings(Section):

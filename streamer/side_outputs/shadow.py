@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from streamer.codec import encode_scores, size_in_memory
+from streamer.codec import encode_answer, size_in_memory
 from streamer.errors import InvalidRequestError
 from streamer.prepared_version import PreparedVersion
 from streamer.side_outputs.side_output import SideOutput
@@ -64,4 +64,5 @@ class Shadow:
             sources=np.where(unknown, FROM_PRIOR, FROM_MODEL).astype(np.int8),
             batch_rows=encoded.size,
         )
-        await self.publish(record.key, encode_scores(message), record.headers)
+        answer, headers = encode_answer(message, record.headers, "json")
+        await self.publish(record.key, answer, headers)

@@ -16,12 +16,14 @@ import structlog
 
 from streamer.assembly import Scorer
 from streamer.deadline import Deadline
+from streamer.formats.ctr_pb2 import Scores
 from streamer.http.exchange import Exchange
 from streamer.http_service import HttpService
 from streamer.settings import Settings
 from streamer.testing.model_servers import VirtualServers
 from streamer.types import F32, BatchInputs, DeadLetter, ModelVersion, Origin, Record, ScoreMessage
 from tests.streamer.bad_records import BAD_RECORDS, body, shown
+from tests.streamer.formats.binary_requests import BINARY, by_candidates
 from tests.streamer.http.serving import WAIT_S, turns_until
 from tests.streamer.rollout.switching import loaded
 
@@ -230,3 +232,30 @@ async def test_a_drain_answers_the_requests_in_flight() -> None:
         code, answer = await request
         assert (code, answer["status"]) == (200, "ok"), "a drain ends the batch delay"
     assert running.service.life.state == "DRAINING"
+
+
+@pytest.mark.parametrize("form", ["json", "as_requested"])
+async def test_a_binary_request_is_answered_in_the_form_of_the_settings(form: str) -> None:
+    good = by_candidates({"request_id": "r"}, texts={"ad_id": ["a", "b"]})
+    headers = {"Content-Type": "application/x-protobuf"}
+    async with served(VirtualServers([loaded(1)]), sink={"answers": form}) as process:
+        async with process.session.post("/v1/score", data=BytesIO(good), headers=headers) as reply:
+            assert reply.status == 200
+            if form == "json":
+                assert reply.content_type == "application/json"
+                answer = orjson.loads(await reply.read())
+                assert (answer["request_id"], answer["status"], answer["ad_id"]) == ("r", "ok", ["a", "b"])
+            else:
+                assert reply.content_type == "application/x-protobuf"
+                scores = Scores.FromString(await reply.read())
+                assert (scores.request_id, scores.status, list(scores.ad_id)) == ("r", "ok", ["a", "b"])
+        async with process.session.post("/v1/score", data=BytesIO(b"\x0a"), headers=headers) as reply:
+            assert (reply.status, reply.content_type) == (400, "application/json")
+            reason = orjson.loads(await reply.read())["reason"]
+            assert reason == "record: not valid Protobuf: expected a ctr.v1.BidRequest"
+        dead = await process.on_a_topic(b"\x0a", BINARY)
+        assert isinstance(dead, DeadLetter)
+        assert (dead.stage, dead.reason, dead.value, dead.headers) == ("decode", reason, b"\x0a", BINARY)
+        status, answer = await process.post(b'{"request_id": "r"}', Content_Type="avro/binary")
+        assert (status, answer["status"]) == (400, "invalid")
+        assert answer["reason"].startswith("content-type: expected application/json or application/x-protobuf")
