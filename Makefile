@@ -19,7 +19,7 @@ GUARANTEE ?=
 # tensorflow_model_server on the PATH, else the stand-in, which MODEL_SERVER=stand-in also selects.
 # Names of runs of quality, such as `world/dcn`; default: all unfinished runs.
 PIECE ?=
-# Names of scenarios of benchmarks or chaos (default: all), and the duration of one measurement.
+# Names of scenarios of benchmarks or chaos (default: the essential ones, or all), and the duration of one measurement.
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
@@ -31,8 +31,8 @@ help:
 	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
 	@echo "make test-all  all tests, with the slow ones"
 	@echo "make lint   formatting, types, forbidden imports"
-	@echo "make bench  throughput, latency, overload, switch of versions, cache, replicas, training input (SCENARIO= SECONDS=)"
-	@echo "make bench-all  all scenarios, with the long ones, such as distributed training (SECONDS=)"
+	@echo "make bench  capacity on rows and columns, CPU by process, scoring p99, memory; the table of bounds (SCENARIO= SECONDS=)"
+	@echo "make bench-all  all scenarios, such as overload, switch of versions, sweeps, other frameworks; then the pictures (SECONDS=)"
 	@echo "make chaos  inject faults, and count lost and duplicate answers (SCENARIO= RATE= TIMES= GUARANTEE=)"
 	@echo "make chaos-all  all scenarios, with the long ones"
 	@echo "make quality  train and evaluate the models; tables and pictures in docs/models.md (PIECE=)"
@@ -82,6 +82,7 @@ bench: $(READY)
 
 bench-all: $(READY)
 	$(BIN)/python -m benchmarks --all $(BENCH_SECONDS)
+	$(BIN)/python -m benchmarks.plots
 
 CHAOS := $(if $(RATE),--rate $(RATE)) $(if $(TIMES),--times $(TIMES)) $(if $(GUARANTEE),--guarantee $(GUARANTEE))
 

@@ -1,10 +1,11 @@
-"""`make bench`: runs scenarios, which print their figures and write them to a file."""
+"""`make bench`: runs scenarios, writes their figures to files, and prints the bounds."""
 
 import argparse
 import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from benchmarks import (
     http_endpoint,
     input_pipeline,
     latency,
+    memory,
     overload,
     protocols,
     replicas,
@@ -28,11 +30,14 @@ from benchmarks import (
     workers,
 )
 from benchmarks.bench import Bench, Options
+from benchmarks.machine import loop_ms
+from benchmarks.summary import summarise
 from sandbox.processes.server_program import ServerProgramError, server_program
 
 SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "throughput": throughput.run,
     "latency": latency.run,
+    "memory": memory.run,
     "decisions": decisions.run,
     "overload": overload.run,
     "switch": switch.run,
@@ -47,8 +52,8 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "fairness": fairness.run,
     "distributed": distributed.run,
 }
-LONG = frozenset({"distributed", "fairness", "serving_settings"})
-"""Scenarios that run only by name or with `--all`."""
+ESSENTIAL = ("throughput", "latency")
+"""Scenarios that run without a name; the others run by name or with `--all`."""
 
 
 def main() -> int:
@@ -61,8 +66,8 @@ def main() -> int:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     defaults = Options()
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("scenario", nargs="*", help=f"{', '.join(SCENARIOS)}; default: all except the long ones")
-    parser.add_argument("--all", action="store_true", help=f"also the long ones: {', '.join(sorted(LONG))}")
+    parser.add_argument("scenario", nargs="*", help=f"{', '.join(SCENARIOS)}; default: {', '.join(ESSENTIAL)}")
+    parser.add_argument("--all", action="store_true", help="every scenario")
     parser.add_argument("--seconds", type=float, default=defaults.seconds, help="duration of one measurement")
     parser.add_argument("--rounds", type=int, default=defaults.rounds, help="rounds of the compared programs")
     parser.add_argument("--candidates", type=int, default=defaults.candidates)
@@ -73,18 +78,24 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=defaults.out)
     arguments = vars(parser.parse_args())
     everything = arguments.pop("all")
-    chosen = arguments.pop("scenario") or [name for name in SCENARIOS if everything or name not in LONG]
+    chosen = arguments.pop("scenario") or [name for name in SCENARIOS if everything or name in ESSENTIAL]
     unknown = [name for name in chosen if name not in SCENARIOS]
     if unknown:
         parser.error(f"unknown scenario {', '.join(map(repr, unknown))}; the scenarios are {', '.join(SCENARIOS)}")
     try:
-        server_program()
+        model_server = server_program().version
     except ServerProgramError as error:
         parser.error(str(error))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that child processes are stopped
-    with Bench(Options(**arguments), Console(highlight=False)) as bench:
+    options, console, started, before = Options(**arguments), Console(highlight=False), time.time(), loop_ms()
+    took: dict[str, float] = {}
+    with Bench(options, console) as bench:
         for name in chosen:
+            start = time.monotonic()
             SCENARIOS[name](bench)
+            took[name] = time.monotonic() - start
+    console.print("seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in took.items()))
+    summarise(console, options, model_server, (before, loop_ms()), started)
     return 0
 
 

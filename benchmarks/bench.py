@@ -22,7 +22,7 @@ from sandbox.host.ports import free_ports
 from sandbox.processes.model_server import ONE_THREAD_PER_CALL, ModelServerProcess
 from sandbox.traffic.sender import RequestSource, Sender
 from sandbox.traffic.sent_requests import SentRequests
-from sandbox.world.bid_requests import RequestFactory
+from sandbox.world.bid_requests import CandidateLayout, RequestFactory
 from sandbox.world.world import World
 from streamer.settings.sections import BatchingSettings
 
@@ -166,16 +166,32 @@ class Bench:
             **overridden,
         }
 
+    def arguments(self, source: str, output: str) -> dict[str, str]:
+        """The arguments of a hand-written program."""
+        return {
+            "bootstrap": self.bootstrap,
+            "model-server": self.server.address,
+            "input": source,
+            "output": output,
+            "group": output,
+        }
+
+    @property
+    def others(self) -> Mapping[str, int]:
+        """The processes beside a measured program: model server and broker, by name."""
+        return {"model_server": self.server.pid, "broker": self.broker.pid or 0}
+
     @property
     def backlog_size(self) -> int:
         """Size of the backlog of a program whose rate is unknown."""
         return round(_BACKLOG_PER_SECOND * self.options.seconds)
 
-    def backlog(self, size: int, partitions: int = 1) -> str:
+    def backlog(self, size: int, partitions: int = 1, layout: CandidateLayout = "rows") -> str:
         """A topic with `size` requests; all such topics start with the same requests."""
-        topic = f"backlog-{size}-{partitions}"
+        topic = f"backlog-{size}-{partitions}-{layout}"
         if topic not in self._backlogs:
-            factory = RequestFactory(self.world, candidates=self.options.candidates, seed=3, prefix="backlog")
+            candidates = self.options.candidates
+            factory = RequestFactory(self.world, candidates=candidates, seed=3, layout=layout, prefix="backlog")
             self.fill_new(topic, factory, size, partitions)
             self._backlogs.add(topic)
         return topic
@@ -218,6 +234,7 @@ class Bench:
         *,
         status: str = "ok",
         warm_up: int = 0,
+        others: Mapping[str, int] | None = None,
     ) -> Run:
         """Runs a new scorer on a backlog, with its own output topic and group.
 
@@ -229,7 +246,7 @@ class Bench:
         for topic in topics[1:]:
             self.broker.create_topic(topic, 1)
         with scorer(self.settings(topics, addresses, overridden), self.work / f"{output}.log") as running:
-            return follow(running.pid, self.bootstrap, output, requests, status=status, warm_up=warm_up)
+            return follow(running.pid, self.bootstrap, output, requests, status=status, warm_up=warm_up, others=others)
 
     def saturation(self) -> float:
         """Requests per second that a scorer with the real model server processes; measured once."""

@@ -1,4 +1,4 @@
-"""The score cache: cost per request, hit ratio, and saved CPU time of the scorer."""
+"""The score cache: cost per request, hit ratio, capacity and CPU with and without it."""
 
 import statistics
 import time
@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import numpy as np
 import psutil
 
-from benchmarks.bench import Bench, Service
+from benchmarks.bench import UNHURRIED, Bench, Service
+from benchmarks.bounds import bound_of
 from benchmarks.figures import faults, hit_ratio
 from benchmarks.hit_ratio import HitRatios, hit_ratios, zipf_trace
 from benchmarks.report import Figure, write
@@ -40,8 +41,10 @@ def run(bench: Bench) -> None:
         Figure("lookup_reserve_fill", cost, "ms", "<=", 0.25),
         *figures_of(by_size),
         *_through_scorer(bench),
+        *_capacities(bench),
     ]
     settings = {
+        "model_server": bench.server.version,
         "candidates": options.candidates,
         "turns": _TURNS,
         "trace": {"rows": _TRACE_ROWS, "requests": _TRACE_REQUESTS, "law": "1/k"},
@@ -129,3 +132,27 @@ def _through_scorer(bench: Bench) -> list[Figure]:
         Figure("scorer_cpu_on_over_off", ratio, "ratio"),
         Figure("faults", faulty, "requests", "<=", 0),
     ]
+
+
+def _capacities(bench: Bench) -> list[Figure]:
+    """Requests per second of a saturated scorer with and without the cache, in turns.
+
+    `zipf` repeats requests of a pool; `distinct` repeats none, so that the cache has no hit.
+    """
+    size, factory = bench.backlog_size, RequestFactory(bench.world, candidates=bench.options.candidates, seed=12)
+    bench.fill_new("cache-zipf", Repeats(factory, _POOL, exponent=1.0, seed=12, prefix="zipf"), size)
+    sources = {"zipf": "cache-zipf", "distinct": bench.backlog(size)}
+    rates: dict[tuple[str, str], list[float]] = {(name, how): [] for name in sources for how in ("off", "on")}
+    for turn in range(bench.options.rounds):
+        for name, how in rates if turn % 2 == 0 else reversed(rates):
+            settings = {**UNHURRIED, "cache.enabled": how == "on"}
+            found = bench.process_backlog(sources[name], size, [bench.server.address], settings)
+            rates[name, how].append(found.requests_per_second)
+    figures = [
+        Figure(f"{name}_rate_cache_{how}", statistics.median(of), "requests/s") for (name, how), of in rates.items()
+    ]
+    for name in sources:
+        pairs = zip(rates[name, "on"], rates[name, "off"], strict=True)
+        ratio = statistics.median(on / off for on, off in pairs)
+        figures.append(Figure(f"{name}_on_over_off", ratio, "ratio", *bound_of("cache", f"{name}_on_over_off")))
+    return figures

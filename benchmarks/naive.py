@@ -1,4 +1,7 @@
-"""A straightforward first version: one record at a time, flat rows, a commit per record."""
+"""A straightforward first version: one record at a time, flat rows, a commit per record.
+
+Candidates in columns become a list of objects first.
+"""
 
 import argparse
 import asyncio
@@ -32,6 +35,10 @@ async def main(arguments: argparse.Namespace) -> None:
     async for record in consumer:
         document = orjson.loads(record.value)
         candidates = document["candidates"]
+        if isinstance(candidates, dict):
+            candidates = [
+                dict(zip(candidates, values, strict=True)) for values in zip(*candidates.values(), strict=True)
+            ]
         ids, floats = encoder.encode_log([document], candidates, [len(candidates)])
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = "ctr", "serving_default"

@@ -1,7 +1,6 @@
 """Draws the figures in `build/bench/*.json` into `docs/images/`."""
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -10,19 +9,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from benchmarks.bounds import Values
+from benchmarks.report import values_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Values = Mapping[str, float]
-"""Figures by name, without figures that were not measured."""
 SERVERS = {"steady": "steady model server", "stalling": "one that stops for 200 ms every 2 s"}
 """Servers of the scenario `decisions`."""
-
-
-def values_of(path: Path) -> Values:
-    """The figures in a scenario's file."""
-    figures = json.loads(path.read_text())["figures"]
-    return {name: float(figure["value"]) for name, figure in figures.items() if figure["value"] is not None}
 
 
 def series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], list[float]]:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,24 +29,37 @@ class Run:
         cpu_ms: CPU time per request of the process and its children, user and system, without the start.
         resident_mb: largest resident memory of the process during the run.
         scores: click probabilities of each scored request, by request id.
+        others: CPU time per request of the other processes, milliseconds by name.
     """
 
     requests_per_second: float
     cpu_ms: float
     resident_mb: float
     scores: Mapping[str, npt.NDArray[np.float64]]
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
-def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str = "ok", warm_up: int = 0) -> Run:
+def follow(
+    pid: int,
+    bootstrap: str,
+    output: str,
+    requests: int,
+    *,
+    status: str = "ok",
+    warm_up: int = 0,
+    others: Mapping[str, int] | None = None,
+) -> Run:
     """Waits for `requests` answers with `status` on `output`; measures the process meanwhile.
 
-    The first `warm_up` answers count for neither rate nor CPU.
+    It also measures the CPU time of `others`, process ids by name. The first `warm_up` answers
+    count for neither rate nor CPU.
 
     Raises:
         TimeoutError: no answer arrived for three minutes.
         RuntimeError: an answer has another status, or the process exited.
     """
     process = psutil.Process(pid)
+    clocks = {name: CpuClock(other) for name, other in (others or {}).items()}
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": output, "enable.auto.commit": False})
     consumer.assign([TopicPartition(output, 0, 0)])
     values: list[bytes] = []
@@ -59,6 +72,8 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
             messages = consumer.consume(200, timeout=0.2)
             if not already and len(values) + len(messages) > warm_up:
                 used = _cpu_s(process)
+                for clock in clocks.values():
+                    clock.restart()
                 already = len(values) + len(messages)
             for message in messages:
                 values.append(message.value())
@@ -71,6 +86,7 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(values)} of {requests} answers on {output}, no answer in {_TIMEOUT_S:.0f} s")
         used = _cpu_s(process) - used
+        spent = {name: clock.spent_s() for name, clock in clocks.items()}
     finally:
         consumer.close()
     answers = [orjson.loads(value) for value in values]
@@ -81,9 +97,27 @@ def follow(pid: int, bootstrap: str, output: str, requests: int, *, status: str 
     return Run(
         requests_per_second=(len(stamps) - 1) / max(1e-3, (stamps[-1] - stamps[0]) / 1e3),
         cpu_ms=1e3 * used / max(1, len(values) - already),
+        others={name: 1e3 * seconds / max(1, len(values) - already) for name, seconds in spent.items()},
         resident_mb=resident / 2**20,
         scores={a["request_id"]: np.array(a["ctr"]) for a in answers if a.get("ctr")},
     )
+
+
+class CpuClock:
+    """The CPU time of a process and its children, user and system, since `restart`."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._start_s = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts to count now."""
+        self._start_s = _cpu_s(self._process)
+
+    def spent_s(self) -> float:
+        """Seconds since `restart`."""
+        return _cpu_s(self._process) - self._start_s
 
 
 def _is_running(process: psutil.Process) -> bool:

@@ -2,19 +2,17 @@
 
 import json
 import math
-import operator
 import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
-_HOLDS = {"<=": operator.le, ">=": operator.ge}
+from benchmarks.bounds import HOLDS, Relation, Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Figure:
     name: str
     value: float
     unit: str
-    relation: Literal["<=", ">="] | None = None
+    relation: Relation | None = None
     bound: float | None = None
 
     @property
@@ -32,7 +30,7 @@ class Figure:
         """Whether the value keeps its bound; None without a bound, False if it was not measured."""
         if self.relation is None or self.bound is None:
             return None
-        return bool(_HOLDS[self.relation](self.value, self.bound))
+        return bool(HOLDS[self.relation](self.value, self.bound))
 
 
 def content_of(scenario: str, figures: Sequence[Figure], settings: Mapping[str, object]) -> dict[str, object]:
@@ -57,6 +55,12 @@ def content_of(scenario: str, figures: Sequence[Figure], settings: Mapping[str, 
             for f in figures
         },
     }
+
+
+def values_of(path: Path) -> Values:
+    """The figures in a scenario's file, without those that were not measured."""
+    figures = json.loads(path.read_text())["figures"]
+    return {name: float(figure["value"]) for name, figure in figures.items() if figure["value"] is not None}
 
 
 def write(scenario: str, figures: Sequence[Figure], settings: Mapping[str, object], out: Path) -> None:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping
 
 from benchmarks.bench import UNHURRIED, Bench
+from benchmarks.bounds import bound_of
 from benchmarks.delivery import PARTITIONS, QUICK
 from benchmarks.programs import Run, follow
 from benchmarks.report import Figure, write
@@ -70,8 +71,7 @@ def figures_of(runs: Mapping[int, list[Run]]) -> list[Figure]:
             "cpu_of_two_over_one",
             statistics.median(b.cpu_ms / a.cpu_ms for a, b in zip(one, two, strict=True)),
             "ratio",
-            "<=",
-            1.1,
+            *bound_of("workers", "cpu_of_two_over_one"),
         ),
         *(
             Figure(f"rate_{count}", statistics.median(run.requests_per_second for run in found), "requests/s")

@@ -31,7 +31,7 @@ SCORED = frozenset({"ok", "partial", "fallback"})
 SOURCES = ("model", "cache", "prior")
 STAGES = ("decode", "encode", "queue", "predict", "total")
 _NUMBERS = frozenset({int, float})
-_FIXED = ("received_at", "latency_ms", "batch_rows", "status", "version", "partition")
+_FIXED = ("received_at", "latency_ms", "batch_rows", "status", "version", "partition", "since_due_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class AnswerTimes:
         version: float64 [n], of the model; NaN if the answer has none.
         partition: int [n], of the request, as the answer's origin names it; -1 if it has none.
         stage_ms: float64 [n] by stage, as the scorer reports it; NaN if the answer has no value.
+        since_due_ms: float64 [n], from the intended send time to the receipt: a slow sender shortens no latency.
     """
 
     received_at: F64
@@ -65,6 +66,7 @@ class AnswerTimes:
     version: F64
     partition: Ints
     stage_ms: dict[str, F64]
+    since_due_ms: F64
 
 
 class Checker:
@@ -124,9 +126,8 @@ class Checker:
         rows = rows.copy()
         stages = {stage: rows[:, len(_FIXED) + i] for i, stage in enumerate(STAGES)}
         partition = np.nan_to_num(rows[:, 5], nan=-1.0).astype(np.intp)
-        return AnswerTimes(
-            rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3].astype(np.intp), rows[:, 4], partition, stages
-        )
+        status = rows[:, 3].astype(np.intp)
+        return AnswerTimes(rows[:, 0], rows[:, 1], rows[:, 2], status, rows[:, 4], partition, stages, rows[:, 6])
 
     def _check(self, value: bytes, received_at: float) -> Verdict:
         try:
@@ -151,7 +152,7 @@ class Checker:
         fault = self._check_columns(answer, status, sent)
         if fault is not None:
             return fault
-        self._record_times(answer, status, received_at, (received_at - sent.sent_at) * 1_000.0)
+        self._record_times(answer, status, received_at, sent)
         return "right"
 
     def _check_columns(self, answer: dict[str, Any], status: str, sent: SentRequest) -> Fault | None:
@@ -195,16 +196,17 @@ class Checker:
             else:
                 self._samples[at] = sample
 
-    def _record_times(self, answer: dict[str, Any], status: str, received_at: float, latency_ms: float) -> None:
+    def _record_times(self, answer: dict[str, Any], status: str, received_at: float, sent: SentRequest) -> None:
         ms, model, origin = answer.get("ms"), answer.get("model"), answer.get("origin")
         stages = [_number(ms.get(stage)) for stage in STAGES] if isinstance(ms, dict) else [np.nan] * len(STAGES)
         self._times[self._answers % len(self._times)] = (
             received_at,
-            latency_ms,
+            (received_at - sent.sent_at) * 1_000.0,
             _number(answer.get("batch_rows")),
             STATUSES.index(status),
             _number(model.get("version")) if isinstance(model, dict) else np.nan,
             _number(origin.get("partition")) if isinstance(origin, dict) else np.nan,
+            (received_at - sent.due_at) * 1_000.0,
             *stages,
         )
         self._answers += 1

@@ -147,7 +147,7 @@ class Sender:
                 self._count(error.str(), 1)
 
         sent_at = time.monotonic()
-        self._sent_requests.add(record, sent_at)
+        self._sent_requests.add(record, sent_at, due)
         while True:
             try:
                 self._producer.produce(

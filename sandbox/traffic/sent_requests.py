@@ -11,9 +11,12 @@ from sandbox.world.population import Ints
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """One sent request; `sent_at` in monotonic seconds, the other fields as in `BidRecord`.
+    """One sent request; the other fields as in `BidRecord`.
 
-    `partition` is None until the broker has accepted the request.
+    Attributes:
+        sent_at: monotonic seconds.
+        due_at: when its schedule wanted it to be sent, monotonic seconds.
+        partition: None until the broker has accepted the request.
     """
 
     sent_at: float
@@ -21,6 +24,7 @@ class SentRequest:
     contexts: Contexts
     row: int
     ads: Ints
+    due_at: float
     partition: int | None = None
 
 
@@ -46,9 +50,10 @@ class SentRequests:
         self._lock = threading.Lock()
         self._sent = self._answered = self._undelivered = self._dead_lettered = 0
 
-    def add(self, record: BidRecord, now: float) -> None:
-        """Records a request immediately before it is produced."""
-        entry = SentRequest(now, record.user, record.contexts, record.row, record.ads)
+    def add(self, record: BidRecord, now: float, due: float | None = None) -> None:
+        """Records a request immediately before it is produced; it was due at `due`, by default now."""
+        due_at = now if due is None else due
+        entry = SentRequest(now, record.user, record.contexts, record.row, record.ads, due_at)
         with self._lock:
             self._sent += 1
             self._entries[record.request_id] = entry

@@ -35,6 +35,7 @@ def times_of(
         version=np.array(versions or [1.0] * n),
         partition=np.array(partitions or [0] * n, dtype=np.intp),
         stage_ms={"total": np.array(total_ms or [1.0] * n)},
+        since_due_ms=latency,
     )
 
 

@@ -1,0 +1,43 @@
+"""The floor program encodes as the project's encoder does."""
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import orjson
+import pytest
+
+from benchmarks.floor import FloorEncoder, answers, decode
+from sandbox.world.bid_requests import CandidateLayout, RequestFactory
+from sandbox.world.world import World
+from streamer.features import Encoder, FeatureSpec
+from streamer.serving.protos import predict_pb2
+from streamer.types import BidRequest
+
+SPEC = Path(__file__).parents[2] / "configs/features/reference.yaml"
+PARTS = ("request_ids", "request_floats", "candidate_ids", "candidate_floats", "pair_ids")
+
+
+@pytest.mark.parametrize("layout", get_args(CandidateLayout))
+def test_a_call_has_the_rows_of_the_encoder_and_each_request_its_scores(layout: CandidateLayout) -> None:
+    spec = FeatureSpec.from_yaml(SPEC)
+    factory = RequestFactory(World(seed=7), candidates=20, seed=4, layout=layout)
+    values = [factory.next().value for _ in range(4)]
+    floor, encoder = FloorEncoder(spec), Encoder(spec)
+    expected = []
+    for value in values:
+        document = orjson.loads(value)
+        candidates = document["candidates"]
+        rows = list(map(orjson.dumps, candidates)) if layout == "rows" else None
+        expected.append(encoder.encode(BidRequest("", document, 20, rows, None if rows else candidates)))
+    for _ in range(2):  # unknown candidates, then memoised ones
+        chunk = floor.encode([decode(value) for value in values])
+        for name in PARTS:
+            whole = np.concatenate([getattr(encoded, name) for encoded in expected])
+            assert chunk.message.inputs[name].tensor_content == whole.tobytes(), name
+        reply = predict_pb2.PredictResponse()
+        scores = np.linspace(0, 1, 80, dtype=np.float32)
+        reply.outputs["ctr"].tensor_content = scores.tobytes()
+        found = list(map(orjson.loads, answers(chunk, reply, 1.5)))
+        assert [answer["ad_id"] for answer in found] == [list(encoded.ad_ids) for encoded in expected]
+        np.testing.assert_allclose(np.concatenate([answer["ctr"] for answer in found]), scores)
