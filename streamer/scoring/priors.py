@@ -1,6 +1,7 @@
 """Priors: the recent mean score of each ad, for candidates that get no score. Pure."""
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.types import F32, U64
 
@@ -14,24 +15,34 @@ class Priors:
     """
 
     def __init__(self, places: int = 2**16, rate: float = 0.05) -> None:
-        self._places = np.uint64(places)
+        """`places`: a power of two."""
+        assert places & (places - 1) == 0, places
+        self._mask = np.uint64(places - 1)
         self._rate = np.float32(rate)
+        self._max_count = np.float32(1) / self._rate
         self._ads = np.zeros(places, dtype=np.uint64)
         self._means = np.zeros(places, dtype=np.float32)
         self._counts = np.zeros(places, dtype=np.float32)
 
     def lookup(self, ads: U64, default: float) -> F32:
         """The priors, float32 [n], of n ads, uint64 [n]; `default` for unknown ads."""
-        at = ads % self._places
+        at = self._at(ads)
         known = (self._ads[at] == ads) & (self._counts[at] > 0)
         return np.where(known, self._means[at], np.float32(default))
 
     def learn(self, ads: U64, ctr: F32) -> None:
         """Adds the scores, float32 [n], of n ads, uint64 [n]; of a repeated ad the last one counts."""
-        at = ads % self._places
-        same = self._ads[at] == ads
-        counts = np.where(same, self._counts[at], np.float32(0)) + np.float32(1)
-        means = np.where(same, self._means[at], np.float32(0))
-        self._ads[at] = ads
-        self._means[at] = means + (ctr - means) * np.maximum(self._rate, 1 / counts)
-        self._counts[at] = np.minimum(counts, np.float32(1) / self._rate)
+        at = self._at(ads)
+        counts, means = self._counts[at], self._means[at]
+        others = self._ads[at] != ads
+        if np.count_nonzero(others):
+            counts[others] = means[others] = 0
+            self._ads[at] = ads
+        counts += 1
+        means += (ctr - means) * np.maximum(self._rate, 1 / counts)
+        self._means[at] = means
+        self._counts[at] = np.minimum(counts, self._max_count)
+
+    def _at(self, ads: U64) -> npt.NDArray[np.intp]:
+        # numpy converts unsigned indices anew for each access.
+        return (ads & self._mask).astype(np.intp)
