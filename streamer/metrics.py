@@ -1,10 +1,14 @@
 """All metrics of the scorer: `streamer_<stage>_…`."""
 
 from collections import Counter as CountedFeatures
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, get_args
 
+import numpy as np
+import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
 
 from streamer.types import DeadLetterStage, StageTimes, Status
 
@@ -12,6 +16,8 @@ _SECONDS: Final = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.
 _ROWS: Final = (1, 50, 100, 200, 300, 600, 900, 1200, 2400, 4800)
 READY: Final = ("streamer_ready", "1 while /readyz answers 200")
 """Name and meaning of the gauge that the owner of the operations port sets."""
+_BULK: Final = 256
+"""Answers whose times are added to the histograms in one step."""
 STAGES: Final = ("decode", "encode", "queue", "predict", "total")
 
 LOG_LINES_DROPPED = Counter(
@@ -48,6 +54,31 @@ class SupervisorMetrics:
         )
 
 
+class _StageHistograms:
+    """A histogram for each stage, of values that are counted in bulk."""
+
+    def __init__(self, name: str, meaning: str, bounds: tuple[float, ...], flush: Callable[[], None]) -> None:
+        self._name, self._meaning, self._flush = name, meaning, flush
+        self._bounds = np.array(bounds)
+        self._les = [*map(floatToGoString, bounds), "+Inf"]
+        self._counts = np.zeros((len(STAGES), len(self._les)), dtype=np.int64)
+        self._sums = np.zeros(len(STAGES))
+
+    def add(self, values: npt.NDArray[np.float64]) -> None:
+        """Counts values, float64 [n, stages]."""
+        buckets = np.searchsorted(self._bounds, values) + np.arange(len(STAGES)) * len(self._les)
+        self._counts += np.bincount(buckets.ravel(), minlength=self._counts.size).reshape(self._counts.shape)
+        self._sums += values.sum(axis=0)
+
+    def collect(self) -> Iterator[Metric]:
+        """The samples, as the registry asks for them."""
+        self._flush()
+        family = HistogramMetricFamily(self._name, self._meaning, labels=["stage"])
+        for stage, counts, total in zip(STAGES, self._counts.cumsum(axis=1).tolist(), self._sums.tolist(), strict=True):
+            family.add_metric([stage], list(zip(self._les, counts, strict=True)), total)
+        yield family
+
+
 class Metrics:
     """Counters, gauges and histograms of one worker, in their own registry."""
 
@@ -74,7 +105,8 @@ class Metrics:
         self.backlog = self._gauge("source_backlog_records", "older records that the second reader has still to answer")
         self.lag = self._gauge("source_lag_records", "records that are unread or unacknowledged", "partition")
         self.lag_seconds = self._gauge("source_lag_seconds", "age of the last record read; 0 at the end", "partition")
-        self._answers = self._counter("sink_answers", "answers by status", "status", values=get_args(Status))
+        answers = self._counter("sink_answers", "answers by status", "status")
+        self._answers: dict[str, Counter] = {status: answers.labels(status) for status in get_args(Status)}
         self._dead = self._counter(
             "sink_dead_letters", "dead letters by stage", "stage", values=get_args(DeadLetterStage)
         )
@@ -122,25 +154,36 @@ class Metrics:
         self.commit_failures = self._counter("offsets_commit_failures", "failed commits; the next one includes them")
         self.transactions = self._counter("delivery_transactions", "transactions by outcome", "outcome")
         self.isolated_partitions = self._gauge("delivery_isolated_partitions", "isolated partitions")
-        stage = self._histogram("stage_seconds", "time by stage", _SECONDS, "stage")
-        self._stages = [stage.labels(name) for name in STAGES]
-        slack = self._histogram("stage_slack_seconds", "budget left after a stage", (0.0, *_SECONDS), "stage")
-        self._slack = [slack.labels(name) for name in STAGES]
+        # The times of answers that the histograms do not contain yet: decode, encode, queue, predict, total, slack.
+        self._times: list[tuple[float, ...]] = []
+        slack_bounds = (0.0, *_SECONDS)
+        self._stages = _StageHistograms("streamer_stage_seconds", "time by stage", _SECONDS, self._add_times)
+        self._slack = _StageHistograms(
+            "streamer_stage_slack_seconds", "budget left after a stage", slack_bounds, self._add_times
+        )
+        for histograms in (self._stages, self._slack):
+            self.registry.register(histograms)
         self.late = self._counter("sink_late_answers", "answers sent after their deadline")
 
     def answered(self, status: str, times: StageTimes, slack: float) -> None:
         """Counts an answer that was handed to the producer `slack` seconds before its deadline."""
-        self._answers.labels(status).inc()
-        *in_order, total = (ms / 1e3 for ms in (times.decode, times.encode, times.queue, times.predict, times.total))
-        left = slack + total
-        for stage, stage_slack, seconds in zip(self._stages, self._slack, in_order, strict=False):
-            left -= seconds
-            stage.observe(seconds)
-            stage_slack.observe(left)
-        self._stages[-1].observe(total)
-        self._slack[-1].observe(slack)
+        self._answers[status].inc()
+        self._times.append((times.decode, times.encode, times.queue, times.predict, times.total, slack))
         if slack < 0:
             self.late.inc()
+        if len(self._times) == _BULK:
+            self._add_times()
+
+    def _add_times(self) -> None:
+        """Adds the collected times to the histograms."""
+        if not self._times:
+            return
+        found = np.array(self._times)
+        self._times.clear()
+        seconds, slack = found[:, :-1] / 1e3, found[:, -1:]
+        in_order, total = seconds[:, :-1], seconds[:, -1:]
+        self._stages.add(seconds)
+        self._slack.add(np.hstack([slack + total - in_order.cumsum(axis=1), slack]))
 
     def http_answered(self, code: int, seconds: float) -> None:
         """Counts a request over HTTP by the status code of its reply."""
