@@ -1,7 +1,7 @@
 """The path of one record: one answer or one dead letter."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
@@ -17,7 +17,6 @@ from streamer.settings.sections import AnswerForm
 from streamer.side_outputs.feature_log import FeatureLog
 from streamer.side_outputs.shadow import Shadow
 from streamer.types import (
-    FROM_PRIOR,
     BadRecord,
     BidRequest,
     Cause,
@@ -65,7 +64,8 @@ class InFlight:
     record: Record
     deadline: Deadline
     request_id: str | None = None
-    times: StageTimes = field(default_factory=StageTimes)
+    decode_ms: float = 0.0
+    encode_ms: float = 0.0
     is_retry: bool = False
     consent_denied: bool = False
     prepared: PreparedVersion = field(init=False)
@@ -148,7 +148,7 @@ class Pipeline:
         if budget_ms is not None:
             flight.deadline = self._deadline(flight, budget_ms)
             if flight.request_id is not None and flight.deadline.expired(self.clock()):
-                return ScoreMessage(flight.request_id, "expired", flight.record.origin)
+                return ScoreMessage(flight.request_id, "expired", flight.record.origin, times=self._times(flight))
         return None
 
     def _decode(self, flight: InFlight) -> Result | None:
@@ -174,12 +174,12 @@ class Pipeline:
     def _expire(self, flight: InFlight) -> Result | None:
         """Expires a request that cannot be scored in time: the most frequent answer under overload."""
         decoded = self.clock()
-        flight.times = StageTimes(decode=(decoded - flight.record.at) * 1e3)
+        flight.decode_ms = (decoded - flight.record.at) * 1e3
         is_late = flight.deadline.expired(decoded)
         if not (is_late or self.scores.would_miss_deadline(flight.prepared.version, flight.deadline)):
             return None
         origin, cause = flight.record.origin, None if is_late else OVERLOAD
-        return ScoreMessage(flight.request.request_id, "expired", origin, times=flight.times, cause=cause)
+        return ScoreMessage(flight.request.request_id, "expired", origin, times=self._times(flight), cause=cause)
 
     def _encode(self, flight: InFlight) -> Result | None:
         start, record, encoder = self.clock(), flight.record, flight.prepared.encoder
@@ -195,23 +195,23 @@ class Pipeline:
             self.metrics.consent_denied.inc()
         elif record.value is not None:
             self.models.of_version(flight.prepared.version).remember(record.value, record.headers)
-        # Without the document: parsed, it can take 20 times the bytes of the record.
-        flight.request = replace(flight.request, fields={}, rows=None, columns=None)
-        flight.times = replace(flight.times, encode=(self.clock() - start) * 1e3)
+        # Parsed, the document can take 20 times the bytes of the record.
+        del flight.request
+        flight.encode_ms = (self.clock() - start) * 1e3
         return None
 
     async def _score_rows(self, flight: InFlight) -> Result | None:
         """Scores the candidates. None: the version has vanished, and another one may yet score them."""
-        prepared, encoded = flight.prepared, flight.encoded
+        prepared, encoded, request_id = flight.prepared, flight.encoded, flight.request_id
+        assert request_id is not None, "decoded"
         scored = await self.scores.score(prepared.version, encoded, flight.deadline, prepared.prior)
         if scored.gone and not flight.is_retry:
             return None
         if not flight.consent_denied:
-            self.feature_log.offer(flight.record.key, flight.request.request_id, prepared, encoded)
-        unknown = scored.sources == FROM_PRIOR
-        status: Status = "ok" if not unknown.any() else "fallback" if unknown.all() else "partial"
+            self.feature_log.offer(flight.record.key, request_id, prepared, encoded)
+        status: Status = "ok" if not scored.missing else "fallback" if scored.missing == encoded.size else "partial"
         return ScoreMessage(
-            request_id=flight.request.request_id,
+            request_id=request_id,
             status=status,
             origin=flight.record.origin,
             model=prepared.version,
@@ -219,7 +219,7 @@ class Pipeline:
             ctr=scored.ctr,
             sources=scored.sources,
             reason=scored.reason,
-            times=replace(flight.times, queue=scored.queue_s * 1e3, predict=scored.predict_s * 1e3),
+            times=self._times(flight, queue=scored.queue_s * 1e3, predict=scored.predict_s * 1e3),
             batch_rows=scored.batch_rows,
             cause=OVERLOAD if scored.overloaded and status == "fallback" else None,
         )
@@ -233,9 +233,8 @@ class Pipeline:
         flight.deadline = flight.record.deadline
 
     async def _publish(self, flight: InFlight, message: ScoreMessage) -> None:
-        record, now = flight.record, self.clock()
-        message = replace(message, times=replace(message.times, total=(now - record.at) * 1e3))
-        self.metrics.answered(message.status, message.times, flight.deadline.remaining(now))
+        record = flight.record
+        self.metrics.answered(message.status, message.times, flight.deadline.remaining(self.clock()))
         answer, headers = encode_answer(message, record.headers, self.answer_form)
         try:
             await self.answers.publish(record.origin, record.key, answer, headers)
@@ -251,7 +250,13 @@ class Pipeline:
     def _rejected(self, flight: InFlight, stage: DeadLetterStage, reason: str, cause: Cause | None = None) -> Result:
         if flight.request_id is None:
             return self._dead(flight, stage, reason)
-        return ScoreMessage(flight.request_id, "invalid", flight.record.origin, reason=reason, cause=cause)
+        origin, times = flight.record.origin, self._times(flight)
+        return ScoreMessage(flight.request_id, "invalid", origin, reason=reason, times=times, cause=cause)
+
+    def _times(self, flight: InFlight, queue: float = 0.0, predict: float = 0.0) -> StageTimes:
+        """The times of an answer that is published at once."""
+        total = (self.clock() - flight.record.at) * 1e3
+        return StageTimes(flight.decode_ms, flight.encode_ms, queue, predict, total)
 
     @staticmethod
     def _dead(flight: InFlight, stage: DeadLetterStage, reason: str) -> DeadLetter:

@@ -63,6 +63,10 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     _failure: StreamerError | None = None
 
     def __post_init__(self) -> None:
+        # Read at a scrape only: an update for each record costs more than the rest of its acknowledgement.
+        self.metrics.in_flight.set_function(lambda: self.backpressure.in_flight)
+        self.metrics.unacknowledged.set_function(lambda: self.unacknowledged)
+        self.metrics.unacknowledged_bytes.set_function(lambda: self.offsets.unacknowledged_bytes)
         self._paused = PausedPartitions(self.consumer, self.backpressure, self.offsets.live, self.metrics, self.log)
         self._damaged = DamagedPartitions(self.metrics, self.log, self.clock)
         self.backlog = BacklogReader(
@@ -149,20 +153,17 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if chunk:
                 self._paused.after(chunk)
                 self.backpressure.in_flight += len(chunk)
-                self._measure()
                 yield chunk
 
     def answered(self) -> None:
         """A record's answer or dead letter is ready to publish; another record may be read."""
         self.backpressure.in_flight -= 1
-        self.metrics.in_flight.set(self.backpressure.in_flight)
         self._changed.set()
 
     def acknowledged(self, origin: Origin) -> None:
         """The brokers have the record's answer or dead letter."""
         self.offsets.acknowledged((origin.topic, origin.partition), origin.offset)
         self.metrics.acknowledged.inc()
-        self._measure()
         self._changed.set()
 
     def close(self) -> None:
@@ -279,11 +280,6 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             for record, _ in admitted:
                 self.lag.received(record.partition, self.receipt.written_s(record))
             return [self.receipt.receive(one.record, one.is_suspect) for one in admitted]
-
-    def _measure(self) -> None:
-        self.metrics.in_flight.set(self.backpressure.in_flight)
-        self.metrics.unacknowledged.set(self.unacknowledged)
-        self.metrics.unacknowledged_bytes.set(self.offsets.unacknowledged_bytes)
 
     async def _drained(self, left: Callable[[], int], deadline: Deadline) -> bool:
         while left():

@@ -143,6 +143,11 @@ class BatchQueue:
         heapq.heappush(self._heap, (ticket.deadline.at, next(self._order), ticket))
         self.queued_rows += ticket.queued
 
+    @property
+    def holds_a_batch(self) -> bool:
+        """Whether a full batch, at least, is queued."""
+        return self.queued_rows >= self._settings.max_batch_rows
+
     def latency(self, version: ModelVersion) -> LatencyModel:
         """The latency model of a version; only the most recent versions are kept."""
         return self._latencies.of(version)
@@ -178,7 +183,7 @@ class BatchQueue:
         """
         max_rows = self._settings.max_batch_rows
         full_batch_s = self.latency(version).estimate(max_rows)
-        if self.queued_rows < max_rows or not full_batch_s:
+        if not self.holds_a_batch or not full_batch_s:
             return False
         ahead = sum(ticket.queued for at, _, ticket in self._heap if at <= deadline.at)
         if (ahead / max_rows + 1) * full_batch_s / calls + full_batch_s > self._call_budget_s(deadline, now):

@@ -30,6 +30,7 @@ class ScoredRequest:
     Attributes:
         ctr: float32 [n]; the prior for a candidate without a score.
         sources: int8 [n], indices into `SOURCES`.
+        missing: the number of candidates without a score.
         reason: why scores are missing.
         queue_s, predict_s: seconds in the queue, and from leaving it to the last reply.
         batch_rows: rows of the largest batch with rows of this request.
@@ -42,6 +43,7 @@ class ScoredRequest:
     deadline: Deadline
     ctr: F32
     sources: I8
+    missing: int = 0
     reason: str | None = None
     queue_s: float = 0.0
     predict_s: float = 0.0
@@ -100,8 +102,11 @@ class Scores:
         """Whether a new request would get no score in time; False if the cache may have its scores."""
         if self.cache is not None and self.hit_ratio.is_sufficient:
             return False
+        queue = self.dispatcher.queue
+        if not queue.holds_a_batch:
+            return False
         calls = self.dispatcher.concurrency.concurrency_limit()
-        return self.dispatcher.queue.would_miss_deadline(version, deadline, self.clock(), calls=calls)
+        return queue.would_miss_deadline(version, deadline, self.clock(), calls=calls)
 
     async def score(
         self, version: ModelVersion, encoded: EncodedRequest, deadline: Deadline, default_prior: float
@@ -117,11 +122,13 @@ class Scores:
                 self.metrics.cache_bypassed.inc(n)
             await self._call_model(scored, np.arange(n))
         priors = self._priors_of(version)
-        fresh = sources == FROM_MODEL
-        if fresh.any():
+        fresh, unknown = sources == FROM_MODEL, sources == FROM_PRIOR
+        found, scored.missing = int(np.count_nonzero(fresh)), int(np.count_nonzero(unknown))
+        if found == n:
+            priors.learn(encoded.ad_keys, ctr)
+        elif found:
             priors.learn(encoded.ad_keys[fresh], ctr[fresh])
-        unknown = sources == FROM_PRIOR
-        if unknown.any():
+        if scored.missing:
             ctr[unknown] = priors.lookup(encoded.ad_keys[unknown], default_prior)
         else:
             scored.reason, scored.gone, scored.overloaded = None, False, False
@@ -186,8 +193,12 @@ class Scores:
         priority = partial(self._priors[scored.version.name].lookup, scored.encoded.ad_keys, 0.0)
         ticket = Ticket(scored.version, scored.encoded, rows, scored.deadline, start, priority)
         pending = await self.dispatcher.score(ticket)
-        scored.ctr[pending.done] = pending.ctr[pending.done]
-        scored.sources[pending.done] = FROM_MODEL
+        if pending.reason is None and len(rows) == scored.encoded.size:
+            scored.ctr[:] = pending.ctr
+            scored.sources[:] = FROM_MODEL
+        else:
+            scored.ctr[pending.done] = pending.ctr[pending.done]
+            scored.sources[pending.done] = FROM_MODEL
         scored.reason = pending.reason or scored.reason
         scored.gone |= pending.gone
         scored.overloaded |= pending.overloaded
