@@ -167,7 +167,11 @@ def show(found: "Evaluation") -> None:
     row("300 candidates, p99 ms", "p99_ms", ".2f")
     row("parameters", "parameters", ",")
     row("bytes", "file_bytes", ",")
+    row("dense layers in", "compute", "")
     row("feature spec", "spec_hash", "")
+    if (rounding := found.rounding) is not None:
+        between = f"{rounding.low:+.5f} to {rounding.high:+.5f}"
+        table.add_row("AUC - AUC in float32", f"{rounding.candidate - rounding.served:+.5f}", "", between)
     if found.score_drift is not None:
         table.add_row("score drift (PSI)", f"{found.score_drift:.4f}", "", "")
     console.print(table)

@@ -28,4 +28,5 @@ def init(
         load_tensorflow()
         from model_training.models.build import build_model  # noqa: PLC0415
 
-        export_described(build_model(parsed, features), features, export_to, version)
+        model = build_model(parsed, features)
+        export_described(model, features, export_to, version, compute=parsed.export.compute)

@@ -113,7 +113,8 @@ def launch(
             print_quality(model, parsed, features, data)
         if export_to is not None:
             rate = manifest.negative_sampling_rate
-            export_described(model, features, export_to, version, negative_sampling_rate=rate)
+            compute = parsed.export.compute
+            export_described(model, features, export_to, version, negative_sampling_rate=rate, compute=compute)
 
 
 def _say(task: Task, line: str) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from model_training.errors import TrainingError
 
 if TYPE_CHECKING:
+    from model_training.config.training import Compute
     from model_training.models.model import Model
     from streamer.features import FeatureSpec
 
@@ -29,7 +30,13 @@ def fail_clearly() -> Iterator[None]:
 
 
 def export_described(
-    model: "Model", spec: "FeatureSpec", base_path: Path, version: int, *, negative_sampling_rate: float = 1.0
+    model: "Model",
+    spec: "FeatureSpec",
+    base_path: Path,
+    version: int,
+    *,
+    negative_sampling_rate: float = 1.0,
+    compute: "Compute",
 ) -> None:
     """Exports a version and prints its size.
 
@@ -38,9 +45,10 @@ def export_described(
     """
     from model_training.export.saved_model import export, model_size  # noqa: PLC0415 - loads TensorFlow
 
-    path = export(model, spec, base_path, version, negative_sampling_rate=negative_sampling_rate)
+    path = export(model, spec, base_path, version, negative_sampling_rate=negative_sampling_rate, compute=compute)
     size = model_size(model, path)
     console.print(
         f"{path}: {size.dense_parameters:,} dense, {size.embedding_parameters:,} embedding and"
         f" {size.wide_parameters:,} wide parameters, {size.file_bytes / 1e6:.1f} MB"
+        f"{'' if compute == 'float32' else f', dense layers in {compute}'}"
     )

@@ -95,7 +95,8 @@ def play_role(
     learn(run, _reporter(run))
     if export_to is not None:
         model = trained_model(checkpoints, config, spec)
-        export_described(model, spec, export_to, version, negative_sampling_rate=manifest.negative_sampling_rate)
+        rate, dtype = manifest.negative_sampling_rate, config.export.compute
+        export_described(model, spec, export_to, version, negative_sampling_rate=rate, compute=dtype)
 
 
 def _joined() -> Callable[["Progress"], None]:

@@ -138,7 +138,8 @@ def _train(
     console.print(_outcome(result, config))
     print_quality(model, config, spec, data, baseline=baseline, predictions=predictions)
     if export_to is not None:
-        export_described(model, spec, export_to, version, negative_sampling_rate=manifest.negative_sampling_rate)
+        rate, compute = manifest.negative_sampling_rate, config.export.compute
+        export_described(model, spec, export_to, version, negative_sampling_rate=rate, compute=compute)
 
 
 def _outcome(result: "TrainResult", config: TrainingConfig) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from model_training.config.training import Compute
 from model_training.errors import ExportError, in_a_line
 from model_training.export.signatures import build
 from model_training.export.versions import folder_bytes, new_version
@@ -31,6 +32,7 @@ def export(
     *,
     model_name: str | None = None,
     negative_sampling_rate: float = 1.0,
+    compute: Compute = "float32",
 ) -> Path:
     """Writes `base_path/version` and returns it.
 
@@ -40,6 +42,8 @@ def export(
         version: a positive integer; servers prefer the highest.
         model_name: the model's name in warm-up requests, by default the name of the folder `base_path`.
         negative_sampling_rate: share of the non-clicks that the training data kept, in (0, 1].
+        compute: number format of the dense layers. A version that computes in bfloat16 also has the float32 form of
+            `serving_default`, as the function `float32`, which servers do not see; the gate compares the two.
 
     Raises:
         ExportError: the version exists, is not positive, or cannot be written; or the rate is not in (0, 1].
@@ -49,7 +53,7 @@ def export(
     final = base_path / str(version)
     with new_version(base_path, version) as partial:
         try:
-            _save(model, spec, partial, negative_sampling_rate)
+            _save(model, spec, partial, negative_sampling_rate, compute)
         except tf.errors.OpError as error:
             raise ExportError(f"{final}: cannot be written: {in_a_line(error)}") from error
         write_warmup(Layout(spec), partial / WARMUP, model_name or base_path.resolve().name)
@@ -65,12 +69,14 @@ def model_size(model: Model, exported: Path) -> ModelSize:
     return ModelSize(total - wide - embedding, embedding, wide, folder_bytes(exported))
 
 
-def _save(model: Model, spec: FeatureSpec, path: Path, negative_sampling_rate: float) -> None:
+def _save(model: Model, spec: FeatureSpec, path: Path, negative_sampling_rate: float, compute: Compute) -> None:
     servable = tf.Module(name="servable")
     servable.model = model
-    tf.saved_model.save(
-        servable, str(path), signatures=build(model, spec, negative_sampling_rate=negative_sampling_rate)
-    )
+    signatures = build(model, spec, negative_sampling_rate=negative_sampling_rate, compute=compute)
+    if compute != "float32":
+        exact = build(model, spec, negative_sampling_rate=negative_sampling_rate)
+        servable.float32 = exact["serving_default"]
+    tf.saved_model.save(servable, str(path), signatures=signatures)
 
 
 def _count(variable: tf.Variable) -> int:

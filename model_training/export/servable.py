@@ -1,6 +1,7 @@
 """An exported version, loaded as a server loads it, and checked before it serves."""
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from model_training.config.training import Compute
 from model_training.errors import DataError, ExportError
 from model_training.export.signatures import flat_specs, score_specs
 from model_training.export.versions import folder_bytes
@@ -16,7 +18,7 @@ from streamer.features import FeatureSpec, Layout, SpecError
 from streamer.types import F32, I32
 
 _BATCH = 4096
-_AGREEMENT = 1e-5
+_AGREEMENT: Mapping[Compute, float] = {"float32": 1e-5, "bfloat16": 1e-2}
 _TIMED_ROWS = 300
 _NO_WEIGHTS = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter")
 
@@ -31,12 +33,14 @@ class Servable:
 
     Attributes:
         parameters: number of parameters in its variables.
+        compute: number format in which the dense layers compute.
     """
 
     path: Path
     spec: FeatureSpec
     parameters: int
     file_bytes: int
+    compute: Compute
     _loaded: Any
 
     @classmethod
@@ -65,7 +69,8 @@ class Servable:
         if not (path / WARMUP).is_file():
             raise ExportError(f"{path}: has no warm-up requests in {WARMUP}")
         counted = sum(int(np.prod(shape)) for name, shape in weights if not name.startswith(_NO_WEIGHTS))
-        return cls(path, spec, counted, folder_bytes(path), loaded)
+        compute: Compute = "bfloat16" if hasattr(loaded, "float32") else "float32"
+        return cls(path, spec, counted, folder_bytes(path), compute, loaded)
 
     def scores(self, ids: I32, floats: F32) -> F32:
         """Click probabilities of n flat rows, float32 [n], by `serving_default`.
@@ -73,24 +78,27 @@ class Servable:
         Raises:
             DataError: a score is not in [0, 1], or not a number.
         """
-        parts = [self._flat(ids[at : at + _BATCH], floats[at : at + _BATCH]) for at in range(0, len(ids), _BATCH)]
-        ctr = np.concatenate(parts) if parts else np.empty(0, np.float32)
-        # The negation also rejects NaN.
-        if not np.all((ctr >= 0) & (ctr <= 1)):
-            raise DataError(f"{self.path}: a score is not in [0, 1]")
-        return ctr
+        return self._scores(self._flat, ids, floats)
+
+    def float32_scores(self, ids: I32, floats: F32) -> F32:
+        """The scores if all of the model computed in float32, for a version with another `compute`.
+
+        Raises:
+            DataError: as `scores` does.
+        """
+        return self._scores(lambda *rows: _call_flat(self._loaded.float32, *rows), ids, floats)
 
     def check_agreement(self, ids: I32, floats: F32) -> None:
         """Compares the two scoring signatures on flat rows.
 
         Raises:
-            ExportError: their scores differ by more than 1e-5.
+            ExportError: their scores differ by more than 1e-5; in bfloat16 by more than 0.01.
         """
         layout = Layout(self.spec)
         one_each = np.arange(len(ids), dtype=np.int32)
-        factored = self._call("score", _factored(layout, (ids, floats), (ids, floats), one_each))
-        apart = float(np.abs(factored - self._flat(ids, floats)).max(initial=0.0))
-        if not apart <= _AGREEMENT:
+        by_score = self._score(factored(layout, (ids, floats), (ids, floats), one_each))
+        apart = float(np.abs(by_score - self._flat(ids, floats)).max(initial=0.0))
+        if not apart <= _AGREEMENT[self.compute]:
             raise ExportError(f"{self.path}: signatures score and serving_default differ by {apart:g}")
 
     def score_seconds(self, ids: I32, floats: F32, calls: int) -> list[float]:
@@ -101,22 +109,37 @@ class Servable:
         rows = np.arange(_TIMED_ROWS) % len(ids)
         layout = Layout(self.spec)
         owner = np.zeros(_TIMED_ROWS, np.int32)
-        inputs = _factored(layout, (ids[:1], floats[:1]), (ids[rows], floats[rows]), owner)
+        inputs = factored(layout, (ids[:1], floats[:1]), (ids[rows], floats[rows]), owner)
         seconds = []
         for _ in range(calls + max(3, calls // 10)):
             started = time.perf_counter()
-            self._call("score", inputs)
+            self._score(inputs)
             seconds.append(time.perf_counter() - started)
         return seconds[-calls:]
 
-    def _flat(self, ids: I32, floats: F32) -> F32:
-        return self._call("serving_default", {"ids": ids, "floats": floats})
+    def _scores(self, score: Callable[[I32, F32], F32], ids: I32, floats: F32) -> F32:
+        parts = [score(ids[at : at + _BATCH], floats[at : at + _BATCH]) for at in range(0, len(ids), _BATCH)]
+        ctr = np.concatenate(parts) if parts else np.empty(0, np.float32)
+        # The negation also rejects NaN.
+        if not np.all((ctr >= 0) & (ctr <= 1)):
+            raise DataError(f"{self.path}: a score is not in [0, 1]")
+        return ctr
 
-    def _call(self, name: str, inputs: dict[str, Any]) -> F32:
-        signature = self._loaded.signatures[name]
-        wanted = signature.structured_input_signature[1]
-        tensors = {key: tf.constant(value) for key, value in inputs.items() if key in wanted}
-        return signature(**tensors)["ctr"].numpy()  # type: ignore[no-any-return]
+    def _flat(self, ids: I32, floats: F32) -> F32:
+        return _call_flat(self._loaded.signatures["serving_default"], ids, floats)
+
+    def _score(self, inputs: dict[str, Any]) -> F32:
+        return _call(self._loaded.signatures["score"], inputs)
+
+
+def _call_flat(function: Any, ids: I32, floats: F32) -> F32:
+    return _call(function, {"ids": ids, "floats": floats})
+
+
+def _call(function: Any, inputs: dict[str, Any]) -> F32:
+    wanted = function.structured_input_signature[1]
+    tensors = {key: tf.constant(value) for key, value in inputs.items() if key in wanted}
+    return function(**tensors)["ctr"].numpy()  # type: ignore[no-any-return]
 
 
 def _check_signature(path: Path, name: str, signature: Any, wanted: dict[str, tf.TensorSpec]) -> None:
@@ -133,7 +156,7 @@ def _check_signature(path: Path, name: str, signature: Any, wanted: dict[str, tf
         raise ExportError(f"{path}: signature {name} has no output 'ctr' of float32")
 
 
-def _factored(layout: Layout, request: Rows, candidates: Rows, row_to_request: I32) -> dict[str, Any]:
+def factored(layout: Layout, request: Rows, candidates: Rows, row_to_request: I32) -> dict[str, Any]:
     """Inputs of `score`, from the flat rows `request` and the flat rows `candidates`."""
     a, b, c = layout.id_width("request"), layout.id_width("candidate"), layout.float_width("request")
     return {

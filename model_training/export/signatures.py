@@ -1,12 +1,15 @@
 """The signatures of an exported model: `serving_default`, `score`, `feature_spec…`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
 
+from model_training.config.training import Compute
 from model_training.models.model import Model
+from model_training.parts.deep import DeepPart
 from model_training.parts.inputs import ModelInputs, flat_inputs
 from streamer.features import GROUPS, FeatureSpec, Layout
 
@@ -27,8 +30,10 @@ def score_specs(layout: Layout) -> Specs:
     return {**specs, "row_to_request": tf.TensorSpec([None], tf.int32, name="row_to_request")}
 
 
-def build(model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.0) -> Mapping[str, Any]:
-    """The concrete functions by signature name.
+def build(
+    model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.0, compute: Compute = "float32"
+) -> Mapping[str, Any]:
+    """The concrete functions by signature name; `compute` is the number format of the dense layers.
 
     A model trained on all clicks and a share q of the non-clicks overestimates the odds by 1 / q, so log q is added to
     its logits (He et al.: Practical Lessons from Predicting Clicks on Ads at Facebook, 2014, section 6.3).
@@ -66,15 +71,34 @@ def build(model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.
     def feature_spec_rest(rows: tf.Tensor) -> Mapping[str, tf.Tensor]:
         return {"spec": tf.fill(tf.shape(rows), spec.to_json())}
 
+    with _computing_in(model, compute):
+        scoring = {
+            "serving_default": tf.function(serving_default, autograph=False).get_concrete_function(
+                **flat_specs(layout)
+            ),
+            "score": tf.function(score, autograph=False).get_concrete_function(**score_specs(layout)),
+        }
     return {
-        "serving_default": tf.function(serving_default, autograph=False).get_concrete_function(**flat_specs(layout)),
-        "score": tf.function(score, autograph=False).get_concrete_function(**score_specs(layout)),
+        **scoring,
         "feature_spec": tf.function(feature_spec, autograph=False).get_concrete_function(),
         # TensorFlow Serving's REST API, and its batching, need an input.
         "feature_spec_rest": tf.function(feature_spec_rest, autograph=False).get_concrete_function(
             rows=tf.TensorSpec([None], tf.int32, name="rows")
         ),
     }
+
+
+@contextmanager
+def _computing_in(model: Model, compute: Compute) -> Iterator[None]:
+    """Graphs that are traced inside compute the dense layers in this format."""
+    parts = [part for part in getattr(model, "submodules", ()) if isinstance(part, DeepPart)]
+    try:
+        for part in parts:
+            part.compute = tf.as_dtype(compute)
+        yield
+    finally:
+        for part in parts:
+            part.compute = tf.float32
 
 
 class _absent:  # noqa: N801  used as a function

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def dense_stack(inputs: tf.Tensor, kernels: Sequence[tf.Tensor], biases: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Applies the layers to float32 `inputs` [n, w_0]: float32 [n, w_last].
+    """Applies the layers to `inputs` [n, w_0]: [n, w_last], in the dtype of all arguments.
 
     `kernels[l]` is [w_l, w_(l+1)].
     """

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 
 def request_share(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """x R + b for float32 `inputs` [r, request inputs]: float32 [r, units]."""
-    return tf.matmul(inputs, kernel) + bias
+    """x R + b for `inputs` [r, request inputs]: [r, units], in the dtype of all arguments."""
+    return tf.nn.bias_add(tf.matmul(inputs, kernel), bias)
 
 
 def split_dense(share: tf.Tensor, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

@@ -15,12 +15,16 @@ class DeepPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
 
     The first kernel has two blocks, one for the request and one for the candidate. The sum of several parts' output
     numbers equals one output layer over the concatenation of their inputs.
+
+    Attributes:
+        compute: the dtype in which the layers multiply and add. All variables, and the output layer, stay float32.
     """
 
     def __init__(
         self, widths: tuple[int, int], hidden_units: Sequence[int], *, seed: int, create: VariableFactory
     ) -> None:
         super().__init__(name="deep")
+        self.compute = tf.float32
         first, last, inputs = hidden_units[0], hidden_units[-1], sum(widths)
         self.request_kernel = create("deep/request_kernel", [widths[0], first], he_normal(seed, 1, inputs))
         self.candidate_kernel = create("deep/candidate_kernel", [widths[1], first], he_normal(seed, 2, inputs))
@@ -33,10 +37,24 @@ class DeepPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         self.output_kernel = create("deep/output_kernel", [last, 1], he_normal(seed, 3 + len(hidden_units)))
 
     def share(self, request: tf.Tensor) -> tf.Tensor:
-        """The share of float32 `request` [r, widths[0]] in the first layer: float32 [r, units]."""
-        return request_share(request, self.request_kernel, self.first_bias)
+        """The share of float32 `request` [r, widths[0]] in the first layer: `compute` [r, units]."""
+        weights = self._weights(self.request_kernel, self.first_bias)
+        return request_share(tf.cast(request, self.compute), *weights)
 
     def logit(self, share: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
-        """The output number, float32 [n], for `share` [n, units] and `candidate` [n, widths[1]]."""
-        hidden = split_dense(share, candidate, self.candidate_kernel)
-        return tf.squeeze(tf.matmul(dense_stack(hidden, self.kernels, self.biases), self.output_kernel), axis=1)
+        """The output number, float32 [n], for `share` [n, units] and float32 `candidate` [n, widths[1]]."""
+        hidden = split_dense(share, tf.cast(candidate, self.compute), *self._weights(self.candidate_kernel))
+        hidden = dense_stack(hidden, self._weights(*self.kernels), self._weights(*self.biases))
+        return tf.squeeze(tf.matmul(tf.cast(hidden, tf.float32), self.output_kernel), axis=1)
+
+    def _weights(self, *variables: tf.Variable) -> Sequence[tf.Variable | tf.Tensor]:
+        """The variables; in another dtype they become constants of the graph.
+
+        TensorFlow brings the weights of a bfloat16 product into the CPU's own order. It does this once for a constant,
+        but in each call for a variable.
+        """
+        if self.compute == tf.float32:
+            return variables
+        with tf.init_scope():
+            values = [tf.cast(variable, self.compute).numpy() for variable in variables]
+        return [tf.constant(value) for value in values]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model_training.config.training import Compute
 from model_training.data.examples import Examples
 from model_training.evaluation.comparison import (
     Difference,
@@ -28,6 +29,7 @@ class ModelEvaluation:
     Attributes:
         calibration: sum of the scores / clicks.
         calibration_error: expected calibration error in 20 bins of equal count.
+        compute: number format of the dense layers.
         median_ms, p99_ms: duration of the signature `score` for one request of 300 candidates, called from Python.
     """
 
@@ -41,6 +43,7 @@ class ModelEvaluation:
     calibration_error: float
     median_ms: float
     p99_ms: float
+    compute: Compute = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Evaluation:
     Attributes:
         served: None if no version is served yet; then `differences` is empty and `score_drift` is None.
         differences: by measure: `auc`, `log_loss`, `calibration`, and `gauc` if users are known.
+        rounding: AUC of a candidate that computes in bfloat16, and that of the same weights in float32 (as `served`);
+            None for a candidate in float32.
     """
 
     examples: int
@@ -59,6 +64,7 @@ class Evaluation:
     served: ModelEvaluation | None
     differences: Mapping[str, Difference]
     score_drift: float | None
+    rounding: Difference | None = None
 
 
 def evaluate(
@@ -88,11 +94,15 @@ def evaluate(
     scores = [model.scores(examples[model.spec.hash].ids, examples[model.spec.hash].floats) for model in models]
     evaluated = [_evaluated(model, examples[model.spec.hash], ctr) for model, ctr in zip(models, scores, strict=True)]
     found: Mapping[str, Difference] = {}
-    drift = None
+    drift = rounding = None
+    measures = Measures(own.labels, scores[0], users)
     if served is not None:
-        one, other = (Measures(own.labels, ctr, users) for ctr in scores)
-        found = differences(one, other, resamples=resamples, confidence=confidence)
+        other = Measures(own.labels, scores[1], users)
+        found = differences(measures, other, resamples=resamples, confidence=confidence)
         drift = score_drift(scores[0], scores[1])
+    if candidate.compute != "float32":
+        exact = Measures(own.labels, candidate.float32_scores(own.ids, own.floats), users)
+        rounding = differences(measures, exact, resamples=resamples, confidence=confidence)["auc"]
     return Evaluation(
         len(own.labels),
         int(own.labels.sum()),
@@ -101,6 +111,7 @@ def evaluate(
         evaluated[1] if served is not None else None,
         found,
         drift,
+        rounding,
     )
 
 
@@ -118,4 +129,5 @@ def _evaluated(model: Servable, examples: Examples, ctr: np.ndarray) -> ModelEva
         calibration_error=calibration_error(examples.labels, ctr),
         median_ms=float(np.median(milliseconds)),
         p99_ms=float(np.quantile(milliseconds, 0.99)),
+        compute=model.compute,
     )

@@ -34,6 +34,8 @@ def _verdicts(evaluation: Evaluation, config: GateConfig) -> Iterator[Verdict]:
             yield from _at_most(f"max_{name}_loss", -evaluation.differences[name].low, bound)
     if "log_loss" in evaluation.differences:
         yield from _at_most("max_log_loss_rise", evaluation.differences["log_loss"].high, config.max_log_loss_rise)
+    if evaluation.rounding is not None:
+        yield from _at_most("max_bfloat16_auc_loss", -evaluation.rounding.low, config.max_bfloat16_auc_loss)
     if evaluation.score_drift is not None:
         yield from _at_most("max_score_drift", evaluation.score_drift, config.max_score_drift)
     if evaluation.served is not None:

@@ -102,3 +102,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         TrainingConfig.from_yaml(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
         load_spec(tmp_path / "absent.yaml")
+
+
+def test_a_version_computes_in_float32_unless_its_dense_layers_shall_use_bfloat16(tmp_path: Path) -> None:
+    assert TrainingConfig.from_yaml(_written(tmp_path, "spec: s.yaml\n")).export.compute == "float32"
+    chosen = "spec: s.yaml\nexport: {compute: bfloat16}\n"
+    assert TrainingConfig.from_yaml(_written(tmp_path, chosen)).export.compute == "bfloat16"
+    with pytest.raises(ConfigError, match=r"export.compute: model 'logistic_regression' has no dense layers"):
+        TrainingConfig.from_yaml(_written(tmp_path, f"{chosen}model: logistic_regression\n"))
+    with pytest.raises(ConfigError, match=r"export.compute: Input should be 'float32' or 'bfloat16'"):
+        TrainingConfig.from_yaml(_written(tmp_path, "spec: s.yaml\nexport: {compute: float16}\n"))

@@ -17,7 +17,8 @@ EQUAL = {
     "gauc": Difference(0.7, 0.7, -0.002, 0.002),
     "log_loss": Difference(0.2, 0.2, -0.001, 0.001),
 }
-AS_GOOD = Evaluation(1_000, 100, 50, GOOD, replace(GOOD, path="old", median_ms=1.0), EQUAL, 0.01)
+EQUAL_ROUNDED = Difference(0.75, 0.75, -0.0001, 0.0001)
+AS_GOOD = Evaluation(1_000, 100, 50, GOOD, replace(GOOD, path="old", median_ms=1.0), EQUAL, 0.01, EQUAL_ROUNDED)
 LIMITS = GateConfig(max_latency_ratio=1.5, max_bytes=100_000)
 
 
@@ -39,6 +40,7 @@ def test_an_equal_candidate_passes_every_limit() -> None:
         ("max_bytes", replace(AS_GOOD, candidate=replace(GOOD, file_bytes=200_000))),
         ("max_latency_ratio", replace(AS_GOOD, candidate=replace(GOOD, median_ms=2.0))),
         ("max_score_drift", replace(AS_GOOD, score_drift=0.5)),
+        ("max_bfloat16_auc_loss", replace(AS_GOOD, rounding=Difference(0.7495, 0.75, -0.0008, -0.0002))),
         # Not worse on average, but the examples do not show it.
         ("max_auc_loss", replace(AS_GOOD, differences=EQUAL | {"auc": Difference(0.75, 0.75, -0.02, 0.02)})),
         ("max_gauc_loss", replace(AS_GOOD, differences=EQUAL | {"gauc": Difference(0.7, 0.71, -0.02, 0.0)})),
@@ -51,7 +53,7 @@ def test_a_value_beyond_a_limit_is_named(limit: str, worse: Evaluation) -> None:
 
 
 def test_a_first_version_is_evaluated_alone() -> None:
-    first = replace(AS_GOOD, served=None, differences={}, score_drift=None)
+    first = replace(AS_GOOD, served=None, differences={}, score_drift=None, rounding=None)
     assert [v.limit for v in decide(first, LIMITS)] == ["min_auc", "max_calibration_bias", "max_bytes"]
 
 
