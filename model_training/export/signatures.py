@@ -33,10 +33,13 @@ def score_specs(layout: Layout) -> Specs:
 def build(
     model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.0, compute: Compute = "float32"
 ) -> Mapping[str, Any]:
-    """The concrete functions by signature name; `compute` is the number format of the dense layers.
+    """The concrete functions by signature name.
 
     A model trained on all clicks and a share q of the non-clicks overestimates the odds by 1 / q, so log q is added to
     its logits (He et al.: Practical Lessons from Predicting Clicks on Ads at Facebook, 2014, section 6.3).
+
+    Args:
+        compute: number format of the dense layers.
     """
     layout = Layout(spec)
     correction = math.log(negative_sampling_rate)

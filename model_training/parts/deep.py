@@ -42,7 +42,12 @@ class DeepPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         return request_share(tf.cast(request, self.compute), *weights)
 
     def logit(self, share: tf.Tensor, candidate: tf.Tensor) -> tf.Tensor:
-        """The output number, float32 [n], for `share` [n, units] and float32 `candidate` [n, widths[1]]."""
+        """The output number, float32 [n].
+
+        Args:
+            share: that of each candidate's request, `compute` [n, units].
+            candidate: float32 [n, widths[1]].
+        """
         hidden = split_dense(share, tf.cast(candidate, self.compute), *self._weights(self.candidate_kernel))
         hidden = dense_stack(hidden, self._weights(*self.kernels), self._weights(*self.biases))
         return tf.squeeze(tf.matmul(tf.cast(hidden, tf.float32), self.output_kernel), axis=1)
