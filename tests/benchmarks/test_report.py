@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cache, input_pipeline, overload, serving_settings, workers
+from benchmarks import cache, input_pipeline, model_rows, overload, serving_settings, workers
 from benchmarks.__main__ import SCENARIOS, main
 from benchmarks.bench import Bench, Service
 from benchmarks.figures import Load
@@ -77,6 +77,17 @@ def test_a_setting_of_a_model_server_is_a_ratio_of_medians() -> None:
     assert figures["intra_op_all_over_1_callers_3"] == pytest.approx(1.5)
     assert figures["load_threads_1_p99_loading_over_before"] == pytest.approx(2.0)
     assert figures["resident_per_version"] == pytest.approx(25.0)
+
+
+@pytest.mark.parametrize(("bounded", "holds"), [(True, True), (False, None)])
+def test_only_a_cpu_that_multiplies_bfloat16_must_be_faster_with_it(bounded: bool, holds: bool | None) -> None:
+    exact = model_rows.Point("wide_deep", "float32", "score", 300)
+    costs = {exact: model_rows.Cost(1.5, 2.0), exact._replace(compute="bfloat16"): model_rows.Cost(1.0, 1.0)}
+    figures = {f.name: f for f in model_rows.figures_of(costs, {}, {"dcn": (0.75, 0.749)}, bounded=bounded)}
+    assert figures["wide_deep_factored_300_float32"].value == pytest.approx(200.0)
+    assert figures["wide_deep_factored_300_bfloat16_over_float32"].value == pytest.approx(1.5)
+    assert figures["wide_deep_factored_300_bfloat16_over_float32"].holds is holds
+    assert figures["dcn_auc_lost"].holds is False
 
 
 def test_the_largest_difference_from_the_ideal_counts() -> None:
