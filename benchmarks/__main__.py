@@ -32,6 +32,7 @@ from benchmarks import (
 )
 from benchmarks.bench import Bench, Options
 from benchmarks.machine import loop_ms
+from benchmarks.peers import scenario as peers
 from benchmarks.summary import summarise
 from sandbox.processes.server_program import ServerProgramError, server_program
 
@@ -52,6 +53,7 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "model_rows": model_rows.run,
     "input_pipeline": input_pipeline.run,
     "fairness": fairness.run,
+    "peers": peers.run,
     "distributed": distributed.run,
 }
 ESSENTIAL = ("throughput", "latency")

@@ -1,11 +1,12 @@
 """Measured programs: starts them, follows their answers, measures CPU and memory."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Run:
     Attributes:
         requests_per_second: from the first counted answer to the last, by the timestamps of the records.
         cpu_ms: CPU time per request of the process and its children, user and system, without the start.
-        resident_mb: largest resident memory of the process during the run.
+        resident_mb: largest resident memory of the process and its children during the run.
         scores: click probabilities of each scored request, by request id.
         others: CPU time per request of the other processes, milliseconds by name.
     """
@@ -82,7 +83,7 @@ def follow(
                 deadline = time.monotonic() + _TIMEOUT_S
             if not _is_running(process):
                 raise RuntimeError(f"process {pid} exited after {len(values)} of {requests} answers on {output}")
-            resident = max(resident, process.memory_info().rss)
+            resident = max(resident, _resident(process))
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(values)} of {requests} answers on {output}, no answer in {_TIMEOUT_S:.0f} s")
         used = _cpu_s(process) - used
@@ -124,6 +125,10 @@ def _is_running(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
+def _resident(process: psutil.Process) -> int:
+    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+
+
 def _cpu_s(process: psutil.Process) -> float:
     return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
 
@@ -131,16 +136,25 @@ def _cpu_s(process: psutil.Process) -> float:
 @contextmanager
 def program(module: str, arguments: Mapping[str, str], log: Path) -> Iterator[int]:
     """Runs one of the hand-written programs; yields its process id."""
-    command = [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in arguments.items())]
-    environment = {**MALLOC, **os.environ}
+    with started([sys.executable, "-m", module], arguments, log) as pid:
+        yield pid
+
+
+@contextmanager
+def started(command: Sequence[str], arguments: Mapping[str, str], log: Path) -> Iterator[int]:
+    """Runs a command with these arguments; yields its process id.
+
+    At the end it kills the process group.
+    """
+    options = [f"--{name}={value}" for name, value in arguments.items()]
+    environment = {**MALLOC, **os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     with log.open("ab") as sink:
-        process = subprocess.Popen(
-            command, stdout=sink, stderr=sink, env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}, process_group=0
-        )
+        process = subprocess.Popen([*command, *options], stdout=sink, stderr=sink, env=environment, process_group=0)
     try:
         yield process.pid
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
 
 
