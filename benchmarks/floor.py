@@ -34,7 +34,8 @@ _BATCH_BYTES = 2**19
 """More than the answers of a chunk."""
 _DTYPES = {np.dtype(np.float32): types_pb2.DT_FLOAT, np.dtype(np.int32): types_pb2.DT_INT32}
 _MIX = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
-_PARTS = ("ids", "floats", "halves")
+_PAIRS = np.s_[:, :-2]
+"""The words of pair crosses; the others are for the keys of a cache."""
 
 
 class Document(msgspec.Struct):
@@ -75,7 +76,7 @@ class FloorEncoder:
         self._ad_ids: list[str] = []
         empty = self._candidate.encode_documents([])
         self._ids, self._floats, self._halves = (
-            np.zeros((_MEMOISED, getattr(empty, part).shape[1]), getattr(empty, part).dtype) for part in _PARTS
+            np.zeros((_MEMOISED, part.shape[1]), part.dtype) for part in (empty.ids, empty.floats, empty.words[_PAIRS])
         )
         pairs = [(at, cross) for at, cross in layout.crosses("pair") for _ in range(at.width)]
         self._modulus = np.array([cross.buckets for _, cross in pairs], dtype=np.uint64)
@@ -119,19 +120,20 @@ class FloorEncoder:
         documents = list(map(document_of, unknown))
         new, first = self._candidate.encode_documents(documents), len(self._ad_ids)
         end = first + len(unknown)
-        self._ids[first:end], self._floats[first:end], self._halves[first:end] = new.ids, new.floats, new.halves
+        self._ids[first:end], self._floats[first:end], self._halves[first:end] = new.ids, new.floats, new.words[_PAIRS]
         self._ad_ids += [str(document["ad_id"]) for document in documents]
         self._slots.update(zip(unknown, range(first, end), strict=True))
         return list(map(self._slots.__getitem__, keys))
 
     def _crossed(self, requests: SideRows, owners: I32, candidates: U64) -> I32:
         """As the encoder crosses them, in one buffer."""
-        crossed = join_in_place(prepare(requests.halves).take(owners, axis=0), candidates)
+        halves = requests.words[_PAIRS]
+        crossed = join_in_place(prepare(halves).take(owners, axis=0), candidates)
         crossed %= self._modulus
         ids: I32 = crossed.astype(np.int32)
         ids += self._base
         if self._padded:
-            ids[(requests.halves[owners] == PADDING) | (candidates == PADDING)] = 0
+            ids[(halves[owners] == PADDING) | (candidates == PADDING)] = 0
         return ids
 
 

@@ -131,7 +131,8 @@ class Codec:
         if rows is not None:
             size = len(rows)
         elif isinstance(candidates, list):
-            rows = [bytes(c) if isinstance(c, msgspec.Raw) else msgspec.json.encode(c) for c in candidates]
+            # A decoded list of the top level is raw already. `Raw` is like bytes, without their copy.
+            rows = candidates if self._cut is not None else list(map(msgspec.json.encode, candidates))
             size = len(rows)
         elif isinstance(candidates, dict):
             columns = candidates

@@ -180,7 +180,7 @@ def _items(layout: Layout, encoded: EncodedRequest, feature: RawFeature, group: 
 
 def _of_first_candidate(request: BidRequest, path: str) -> object:
     if request.rows is not None:
-        first = request.rows[0]
+        first = bytes(request.rows[0])
         return getter(path)(orjson.loads(first) if request.read_row is None else request.read_row(first))
     column = column_getter(path)(request.columns)
     return column[0] if isinstance(column, list) else None

@@ -1,5 +1,7 @@
 """The kinds of features that a spec can define, and how each of them is validated."""
 
+from bisect import bisect_right
+from math import isfinite
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -119,6 +121,11 @@ class Bucketised(_Scalar):
     def rows(self) -> int:
         """Rows of the fused table."""
         return len(self.boundaries) + 2
+
+    def row(self, x: float) -> int:
+        """The row of a number; where `x` is not finite, that of the default."""
+        known = x if isfinite(x) else self.default
+        return 0 if known is None else bisect_right(self.boundaries, known) + 1
 
 
 class Cross(_Feature):

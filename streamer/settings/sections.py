@@ -70,7 +70,7 @@ class FeaturesSettings(Section):
     """Encoding."""
 
     memoised_ads: int = Field(default=20_000, ge=0)
-    """Ads whose encoded rows stay in memory, with on average at most 800 bytes of JSON each; the oldest are evicted."""
+    """Ads whose encoded rows stay in memory, on average at most 800 bytes beside the row; the oldest are evicted."""
 
 
 class CacheSettings(Section):

@@ -268,7 +268,7 @@ def test_memoised_candidates_keep_their_texts_within_the_bound() -> None:
     for i in range(200):
         (found,) = examples(of, {"ts": [f"{i % 30}" * (i % 7 + 1) * 50]})
         assert found["in_ts"] == [(f"{i % 30}" * (i % 7 + 1) * 50).encode()]
-        assert of._memoised.used_bytes <= 20_000  # noqa: SLF001  the bound is its own
+        assert of._memo.used_bytes <= 20_000  # noqa: SLF001  the bound is its own
 
 
 # Specs

@@ -1,0 +1,96 @@
+"""Encodes candidates given as columns: a list of values for each key."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import xxhash
+
+from streamer.errors import InvalidRequestError
+from streamer.features.candidate_rows import bad_ad_id
+from streamer.features.hashing import mix64
+from streamer.features.paths import column_getter
+from streamer.features.row_memo import RowForm, RowMemo, first_places
+from streamer.features.side import HashedRows, SideEncoder, SideRows
+from streamer.types import RequestPaths
+
+
+class CandidateColumns:
+    """Encodes candidates; memoises their hashed features.
+
+    The key is the 128-bit XXH3 hash of the features' values. Numbers are not part of it, because bids and prices differ
+    in each request, and numpy encodes a column of them at once.
+    Nothing is memoised for a model of another project.
+    """
+
+    def __init__(self, side: SideEncoder, paths: RequestPaths, memo: RowMemo) -> None:
+        self._side = side
+        self._paths = paths
+        self._memo = memo
+        self._ad_ids = column_getter(paths.ad_id)
+        self._columns = tuple((f.path, column_getter(f.path)) for f in side.features)
+        categorical, multi, bucketised, *_ = side.by_kind([()] * len(side.features))
+        self._form = RowForm(side.encode_hashed(categorical, multi, side.buckets(bucketised), 0)._asdict())
+
+    def encode(self, columns: object, n: int) -> tuple[Sequence[str], SideRows]:
+        """The ad ids and the encoded rows of n candidates.
+
+        Raises:
+            InvalidRequestError: an ad id is not a non-empty string, or a column is not a list of n values.
+        """
+        paths = self._paths
+        ad_ids = self._ad_ids(columns)
+        if not isinstance(ad_ids, list) or len(ad_ids) != n:
+            raise InvalidRequestError(f"{paths.candidates}.{paths.ad_id}", f"expected a list of {n} ad ids")
+        for i, ad_id in enumerate(ad_ids):
+            if not isinstance(ad_id, str) or not ad_id:
+                raise bad_ad_id(paths, i, ad_id)
+        absent = [None] * n
+        values: list[list[Any]] = []
+        for path, get in self._columns:
+            column = get(columns)
+            if column is None:
+                column = absent
+            elif not isinstance(column, list) or len(column) != n:
+                raise InvalidRequestError(f"{paths.candidates}.{path}", f"expected a list of {n} values, one per ad id")
+            values.append(column)
+        return ad_ids, self._encoded(values, n)
+
+    def _encoded(self, values: Sequence[Sequence[object]], n: int) -> SideRows:
+        side = self._side
+        if side.is_foreign:
+            return side.encode(values, n)
+        categorical, multi, bucketised, numeric, _ = side.by_kind(values)
+        buckets = side.buckets(bucketised)
+        try:
+            packed = list(map(msgspec.msgpack.encode, zip(*categorical, *multi, *buckets, strict=True)))
+        except (OverflowError, UnicodeEncodeError, RecursionError):  # MessagePack cannot hold all values of JSON
+            hashed = side.encode_hashed(categorical, multi, buckets, n)
+        else:
+            hashed = self._hashed(packed, categorical, multi, buckets)
+        _, floats, sums = side.encode_numbers(numeric, n)
+        hashed.words[:, -2:] = mix64(hashed.words[:, -2:] + sums)
+        nothing = np.empty((n, 0))
+        return SideRows(hashed.ids, floats, hashed.words, nothing, nothing.astype(np.object_))
+
+    def _hashed(
+        self,
+        packed: Sequence[bytes],
+        categorical: Sequence[Sequence[object]],
+        multi: Sequence[Sequence[object]],
+        buckets: Sequence[Sequence[int]],
+    ) -> HashedRows:
+        """The hashed features of the candidates with these packed values."""
+        digests = list(map(xxhash.xxh3_128_digest, packed))
+        found: list[Any] = list(map(self._memo.known.get, digests))
+        if first := first_places(digests, found):
+            places = first.values()
+            new_categorical, new_multi = ([[c[i] for i in places] for c in kind] for kind in (categorical, multi))
+            new_buckets = [[bucket[i] for i in places] for bucket in buckets]
+            encoded = self._side.encode_hashed(new_categorical, new_multi, new_buckets, len(places))
+            new = dict(zip(first, self._form.rows(encoded._asdict()), strict=True))
+            self._memo.add(new)
+            found = [new[digest] if row is None else row for digest, row in zip(digests, found, strict=True)]
+        table = self._form.table(found)
+        return HashedRows(table["ids"].copy(), table["words"].copy())

@@ -1,0 +1,82 @@
+"""Encodes candidates given as rows: a JSON object each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import xxhash
+
+from streamer.errors import InvalidRequestError
+from streamer.features.paths import getter
+from streamer.features.row_memo import RowForm, RowMemo, first_places
+from streamer.features.side import SideEncoder, SideRows
+from streamer.types import ReadRow, RequestPaths
+
+_Row = tuple[bytes, str, tuple[bytes, ...]]
+"""A candidate's encoded row, its ad id and its texts."""
+
+
+class CandidateRows:
+    """Encodes candidates; memoises the encoded row of each by the 128-bit XXH3 hash of its JSON.
+
+    The JSON itself would take more memory than the row, and its comparison more time than its hash.
+    """
+
+    def __init__(self, side: SideEncoder, paths: RequestPaths, memo: RowMemo) -> None:
+        self._memo = memo
+        self._side = side
+        self._paths = paths
+        self._ad_id = getter(paths.ad_id)
+        parts = side.encode_documents([])._asdict()
+        self._has_texts = bool(parts.pop("texts").shape[1])
+        self._form = RowForm(parts)
+
+    def encode(self, rows: Sequence[bytes], read_row: ReadRow | None) -> tuple[Sequence[str], SideRows]:
+        """The ad ids and the encoded rows of n candidates; `read_row` reads a row that is not JSON.
+
+        Raises:
+            InvalidRequestError: a candidate cannot be read or is not an object, or its ad id is not a non-empty string.
+        """
+        digests = list(map(xxhash.xxh3_128_digest, rows))
+        found: list[Any] = list(map(self._memo.known.get, digests))
+        if first := first_places(digests, found):
+            new = self._encode_new(rows, first, read_row)
+            self._memo.add(new)
+            found = [new[digest] if row is None else row for digest, row in zip(digests, found, strict=True)]
+        table = self._form.table([row[0] for row in found])
+        texts = np.empty((len(rows), 0), dtype=np.object_)
+        if self._has_texts:
+            texts = np.array([row[2] for row in found], dtype=np.object_)
+        # The copies are short; without them a request in flight would hold the whole table.
+        ids, floats, numbers = table["ids"].copy(), table["floats"].copy(), table["numbers"].copy()
+        return [row[1] for row in found], SideRows(ids, floats, table["words"], numbers, texts)
+
+    def _encode_new(
+        self, rows: Sequence[bytes], places: Mapping[bytes, int], read_row: ReadRow | None
+    ) -> dict[bytes, _Row]:
+        documents: list[object] = []
+        ad_ids: list[str] = []
+        for i in places.values():
+            try:
+                document = orjson.loads(bytes(rows[i])) if read_row is None else read_row(rows[i])
+            except ValueError as error:
+                reason = f"not valid JSON: {error}" if read_row is None else str(error)
+                raise InvalidRequestError(f"{self._paths.candidates}[{i}]", reason) from None
+            if not isinstance(document, dict):
+                raise InvalidRequestError(f"{self._paths.candidates}[{i}]", "expected an object")
+            ad_id = self._ad_id(document)
+            if not isinstance(ad_id, str) or not ad_id:
+                raise bad_ad_id(self._paths, i, ad_id)
+            documents.append(document)
+            ad_ids.append(ad_id)
+        new = self._side.encode_documents(documents)
+        parts = new._asdict()
+        texts = map(tuple, parts.pop("texts").tolist())
+        return dict(zip(places, zip(self._form.rows(parts), ad_ids, texts, strict=True), strict=True))
+
+
+def bad_ad_id(paths: RequestPaths, i: int, ad_id: object) -> InvalidRequestError:
+    """The error of candidate i, whose ad id is not a non-empty string."""
+    got = "nothing" if ad_id is None else f"{ad_id!r:.40}"
+    return InvalidRequestError(f"{paths.candidates}[{i}].{paths.ad_id}", f"expected a non-empty string, got {got}")
