@@ -4,7 +4,7 @@
 
     types, deadline, errors, access, latency, metrics, logs, tasks, settings/   shared by all packages
     diagnosis/     bad settings of topics, group and model servers
-    codec, salvage, features/, prepared_version    bytes to values, requests to matrices, a version with both
+    codec, salvage, features/, slices, prepared_version    bytes to values, requests to matrices, a version with both
     kafka/         source, sink, offsets, delivery guarantees, dead letters, clients, topics
     http/          the endpoint for one request, its source and sink
     scoring/       cache, micro-batches, priors

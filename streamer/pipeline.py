@@ -1,11 +1,13 @@
 """The path of one record: one answer or one dead letter."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from streamer import slices
 from streamer.codec import REQUEST_ID_HEADER, encode_answer, header_milliseconds, header_text, unknown_model
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
@@ -33,6 +35,8 @@ from streamer.types import (
 
 # A request whose version has vanished waits this share of its remaining time for another version.
 _WAIT_SHARE = 0.7
+# A record above this size is decoded in its own turn of the event loop.
+_LARGE_BYTES = 2**18
 Result = ScoreMessage | DeadLetter
 OVERLOAD: Cause = "overload"
 
@@ -91,6 +95,8 @@ class Pipeline:
     clock: Callable[[], float]
     answer_form: AnswerForm
     max_budget_ms: float
+    large: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a large request has its turn."""
 
     async def answer(self, record: Record) -> None:
         """Takes a record through all stages."""
@@ -119,9 +125,10 @@ class Pipeline:
                 result = (
                     self._reject_suspect(flight)
                     or self._expire_unread(flight)
+                    or await self._await_turn(flight)
                     or self._decode(flight)
                     or self._expire(flight)
-                    or self._encode(flight)
+                    or await self._encode(flight)
                     or await self._score_rows(flight)
                 )
                 if result is not None:
@@ -149,6 +156,13 @@ class Pipeline:
             flight.deadline = self._deadline(flight, budget_ms)
             if flight.request_id is not None and flight.deadline.expired(self.clock()):
                 return ScoreMessage(flight.request_id, "expired", flight.record.origin, times=self._times(flight))
+        return None
+
+    async def _await_turn(self, flight: InFlight) -> Result | None:
+        """Lets the loop go on before each large record, whose decoding takes milliseconds."""
+        if flight.record.value is not None and len(flight.record.value) > _LARGE_BYTES:
+            async with self.large:
+                await asyncio.sleep(0)
         return None
 
     def _decode(self, flight: InFlight) -> Result | None:
@@ -181,11 +195,14 @@ class Pipeline:
         origin, cause = flight.record.origin, None if is_late else OVERLOAD
         return ScoreMessage(flight.request.request_id, "expired", origin, times=self._times(flight), cause=cause)
 
-    def _encode(self, flight: InFlight) -> Result | None:
+    async def _encode(self, flight: InFlight) -> Result | None:
         start, record, encoder = self.clock(), flight.record, flight.prepared.encoder
         self.metrics.candidates.inc(flight.request.size)
         try:
-            flight.encoded = encoder.encode(flight.request)
+            if not slices.are_needed(encoder, flight.request):
+                flight.encoded = encoder.encode(flight.request)
+            elif (expired := await self._encode_in_slices(flight)) is not None:
+                return expired
         except InvalidRequestError as error:
             return self._rejected(flight, "encode", str(error))
         if encoder.out_of_range:
@@ -198,6 +215,22 @@ class Pipeline:
         # Parsed, the document can take 20 times the bytes of the record.
         del flight.request
         flight.encode_ms = (self.clock() - start) * 1e3
+        return None
+
+    async def _encode_in_slices(self, flight: InFlight) -> Result | None:
+        """Encodes a request of many candidates; the loop goes on after each slice.
+
+        One such request at a time: otherwise all that wait would be late together.
+        """
+        async with self.large:
+            await asyncio.sleep(0)
+            if (expired := self._expire(flight)) is not None:
+                return expired
+            for encoded in slices.encode(flight.prepared.encoder, flight.request):
+                if encoded is None:
+                    await asyncio.sleep(0)
+                else:
+                    flight.encoded = encoded
         return None
 
     async def _score_rows(self, flight: InFlight) -> Result | None:

@@ -52,6 +52,13 @@ class CandidateRows:
         ids, floats, numbers = table["ids"].copy(), table["floats"].copy(), table["numbers"].copy()
         return [row[1] for row in found], SideRows(ids, floats, table["words"], numbers, texts)
 
+    def new(self, rows: Sequence[bytes]) -> Sequence[bytes]:
+        """The distinct rows that are not memoised; none if so many cannot be memoised."""
+        if not self._memo.has_room_for(len(rows)):
+            return ()
+        digests = list(map(xxhash.xxh3_128_digest, rows))
+        return [rows[i] for i in first_places(digests, list(map(self._memo.known.get, digests))).values()]
+
     def _encode_new(
         self, rows: Sequence[bytes], places: Mapping[bytes, int], read_row: ReadRow | None
     ) -> dict[bytes, _Row]:

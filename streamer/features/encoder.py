@@ -88,6 +88,10 @@ class Encoder:
             candidate_texts=candidates.texts if is_foreign else None,
         )
 
+    def new(self, rows: Sequence[bytes]) -> Sequence[bytes]:
+        """The distinct candidates without a memoised row; none if so many cannot be memoised."""
+        return self._rows.new(rows)
+
     def encode_log(
         self,
         documents: Sequence[Mapping[str, object]],

@@ -47,6 +47,10 @@ class RowMemo:
         self.known: dict[bytes, Any] = {}
         self.used_bytes = 0
 
+    def has_room_for(self, count: int) -> bool:
+        """Whether it can hold `count` rows at once, if their bytes fit."""
+        return count <= self._capacity
+
     def add(self, new: Mapping[bytes, object]) -> None:
         """Adds rows that are not known; none if all of them together do not fit."""
         size = sum(_size(key) + _size(row) + _ENTRY_BYTES for key, row in new.items())

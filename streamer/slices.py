@@ -1,0 +1,82 @@
+"""Encodes a request of many candidates in slices, so that its caller can do other work between them. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from streamer.errors import InvalidRequestError
+from streamer.features import Encoder
+from streamer.types import BidRequest, EncodedRequest
+
+NEW_ROWS = 384
+"""More new candidates in rows, not memoised yet, than these are encoded in slices: they take 5 to 7 ms."""
+COLUMN_ROWS = 768
+"""The most candidates in columns that are encoded in one slice: about 4 ms."""
+_ROWS = 256
+_OF_CANDIDATES = (
+    "candidate_ids", "candidate_floats", "pair_ids", "keys", "ad_keys", "candidate_numbers", "candidate_texts",
+)  # fmt: skip
+
+
+def are_needed(encoder: Encoder, request: BidRequest) -> bool:
+    """Whether the encoding of a request takes too long for one piece."""
+    if request.rows is None:
+        return request.size > COLUMN_ROWS
+    return request.size > NEW_ROWS and len(encoder.new(request.rows)) > NEW_ROWS
+
+
+def encode(encoder: Encoder, request: BidRequest) -> Iterator[EncodedRequest | None]:
+    """Encodes a slice at each step, and yields None; at the last step the encoded request.
+
+    Raises:
+        InvalidRequestError: as `Encoder.encode`.
+    """
+    if request.rows is None:
+        yield from _encode_columns(encoder, request)
+    else:
+        new = encoder.new(request.rows)
+        for start in range(0, len(new), _ROWS):
+            rows = new[start : start + _ROWS]
+            try:
+                encoder.encode(replace(request, rows=rows, size=len(rows)))
+            except InvalidRequestError:
+                break  # the whole request raises it with the candidate's position, before it encodes anything
+            yield None
+        yield encoder.encode(request)
+
+
+def _encode_columns(encoder: Encoder, request: BidRequest) -> Iterator[EncodedRequest | None]:
+    parts: list[EncodedRequest] = []
+    for start in range(0, request.size, COLUMN_ROWS):
+        size = min(COLUMN_ROWS, request.size - start)
+        columns = _slice(request.columns or {}, slice(start, start + size), request.size)
+        try:
+            parts.append(encoder.encode(replace(request, columns=columns, size=size)))
+        except InvalidRequestError:
+            encoder.encode(request)  # raises it with the whole request's size and the candidate's position
+            raise
+        yield None
+    yield _joined(parts)
+
+
+def _slice(columns: Mapping[str, object], rows: slice, size: int) -> dict[str, object]:
+    """The rows of columns; one of another length becomes a value that no column can be."""
+    found: dict[str, object] = {}
+    for key, column in columns.items():
+        if isinstance(column, list):
+            found[key] = column[rows] if len(column) == size else ""
+        elif isinstance(column, dict):
+            found[key] = _slice(column, rows, size)
+        else:
+            found[key] = column
+    return found
+
+
+def _joined(parts: list[EncodedRequest]) -> EncodedRequest:
+    joined: dict[str, Any] = {"ad_ids": [ad_id for part in parts for ad_id in part.ad_ids]}
+    for name in _OF_CANDIDATES:
+        matrices = [getattr(part, name) for part in parts]
+        joined[name] = None if matrices[0] is None else np.concatenate(matrices)
+    return replace(parts[0], **joined)
