@@ -46,7 +46,7 @@ ASSIGNOR = StickyPartitionAssignor.name
 _METADATA_MAX_AGE_MS = 30_000
 
 # The reply of one broker. A worker holds it twice while it is read.
-_FETCH_BYTES = 2**24
+_FETCH_BYTES = 2**22
 
 # The reply to a fetch is parsed in the event loop, before live records. A broker returns a larger record anyway.
 _BACKLOG_FETCH_BYTES = 2**18
