@@ -28,6 +28,7 @@ class CandidateColumns:
         self._side = side
         self._paths = paths
         self._memo = memo
+        self._pack = msgspec.msgpack.Encoder().encode
         self._ad_ids = column_getter(paths.ad_id)
         self._columns = tuple((f.path, column_getter(f.path)) for f in side.features)
         categorical, multi, bucketised, *_ = side.by_kind([()] * len(side.features))
@@ -43,9 +44,10 @@ class CandidateColumns:
         ad_ids = self._ad_ids(columns)
         if not isinstance(ad_ids, list) or len(ad_ids) != n:
             raise InvalidRequestError(f"{paths.candidates}.{paths.ad_id}", f"expected a list of {n} ad ids")
-        for i, ad_id in enumerate(ad_ids):
-            if not isinstance(ad_id, str) or not ad_id:
-                raise bad_ad_id(paths, i, ad_id)
+        if set(map(type, ad_ids)) != {str} or not all(ad_ids):
+            i = next((i for i, ad_id in enumerate(ad_ids) if not isinstance(ad_id, str) or not ad_id), None)
+            if i is not None:
+                raise bad_ad_id(paths, i, ad_ids[i])
         absent = [None] * n
         values: list[list[Any]] = []
         for path, get in self._columns:
@@ -64,13 +66,14 @@ class CandidateColumns:
         categorical, multi, bucketised, numeric, _ = side.by_kind(values)
         buckets = side.buckets(bucketised)
         try:
-            packed = list(map(msgspec.msgpack.encode, zip(*categorical, *multi, *buckets, strict=True)))
+            packed = list(map(self._pack, zip(*categorical, *multi, *buckets, strict=True)))
         except (OverflowError, UnicodeEncodeError, RecursionError):  # MessagePack cannot hold all values of JSON
             hashed = side.encode_hashed(categorical, multi, buckets, n)
         else:
             hashed = self._hashed(packed, categorical, multi, buckets)
         _, floats, sums = side.encode_numbers(numeric, n)
-        hashed.words[:, -2:] = mix64(hashed.words[:, -2:] + sums)
+        sums += hashed.words[:, -2:]
+        hashed.words[:, -2:] = mix64(sums)
         nothing = np.empty((n, 0))
         return SideRows(hashed.ids, floats, hashed.words, nothing, nothing.astype(np.object_))
 
