@@ -13,6 +13,8 @@ import orjson
 from streamer.features.hashing import to_float
 from streamer.features.paths import column_getter, getter, parse_path
 from streamer.formats.answers import encode_binary
+from streamer.formats.candidates import Candidates
+from streamer.formats.column_rows import ColumnRows
 from streamer.formats.content_type import BINARY_TYPE, JSON_TYPE, content_type, form_of, with_content_type
 from streamer.formats.requests import BinaryRequest, BinaryRequests, document_in
 from streamer.salvage import find_text
@@ -33,8 +35,8 @@ class Codec:
     """Decodes requests with their fields at `paths`.
 
     One pass parses the top-level keys in `document_keys`; those in `containers` must be objects. Candidates stay raw
-    bytes, because the encoder memoises rows by these bytes. `deadline_margin_ms` is subtracted from a deadline in the
-    document, not from one in the headers.
+    bytes, because the encoder memoises rows by these bytes. Only columns in `candidate_keys` are read.
+    `deadline_margin_ms` is subtracted from a deadline in the document, not from one in the headers.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class Codec:
         document_keys: frozenset[str],
         containers: frozenset[str],
         deadline_margin_ms: float = 0.0,
+        *,
+        candidate_keys: frozenset[str] | None = None,
     ) -> None:
         self._margin_ms = deadline_margin_ms
         self._settings = settings
@@ -57,6 +61,7 @@ class Codec:
         self._ad_ids = column_getter(paths.ad_id)
         top, *deeper = parse_path(paths.candidates)
         self._cut = top if not deeper else None
+        self._columns = ColumnRows(paths.ad_id, candidate_keys)
         own = {parse_path(p)[0] for p in (paths.request_id, paths.deadline_ms, paths.model)}
         keys = sorted((document_keys | own | {top}) - {self._cut})
         self._keys = {f"f{i}": key for i, key in enumerate(keys)}
@@ -65,7 +70,7 @@ class Codec:
         ]
         rename = dict(self._keys)
         if self._cut is not None:
-            fields.append(("cut", list[msgspec.Raw] | dict[str, object] | None, None))
+            fields.append(("cut", list[msgspec.Raw] | dict[str, msgspec.Raw] | None, None))
             rename["cut"] = self._cut
         self._decoder = msgspec.json.Decoder(msgspec.defstruct("Document", fields, rename=rename))
 
@@ -122,28 +127,7 @@ class Codec:
         headers: Sequence[Header],
     ) -> BidRequest:
         name = self.paths.candidates
-        rows: list[bytes] | None = None
-        columns: Mapping[str, object] | None = None
-        if binary is not None:
-            if candidates is not None:
-                raise _RejectedError(f"{name}: expected none in the document of a binary request")
-            rows, candidates = binary.rows, binary.columns
-        if rows is not None:
-            size = len(rows)
-        elif isinstance(candidates, list):
-            # A decoded list of the top level is raw already. `Raw` is like bytes, without their copy.
-            rows = candidates if self._cut is not None else list(map(msgspec.json.encode, candidates))
-            size = len(rows)
-        elif isinstance(candidates, dict):
-            columns = candidates
-            ad_ids = self._ad_ids(columns)
-            if not isinstance(ad_ids, list):
-                raise _RejectedError(f"{name}.{self.paths.ad_id}: expected a list of ad ids, got {_shown(ad_ids)}")
-            size = len(ad_ids)
-        else:
-            raise _RejectedError(f"{name}: expected a list of objects or columns, got {_shown(candidates)}")
-        if not size:
-            raise _RejectedError(f"{name}: empty")
+        found, size = self._sized(candidates, binary)
         limit = self._settings.max_candidates
         if size > limit:
             raise _RejectedError(f"{name}: {size} of them, more than codec.max_candidates = {limit}")
@@ -155,8 +139,41 @@ class Codec:
             deadline_ms = max(0.0, deadline_ms - self._margin_ms)
         else:
             deadline_ms = self._milliseconds(header_text(headers, DEADLINE_HEADER))
-        read_row = None if binary is None else binary.read_row
-        return BidRequest(request_id, fields, size, rows, columns, deadline_ms, model, read_row)
+        return BidRequest(
+            request_id, fields, size, found.rows, found.columns, deadline_ms, model, read_row=found.read_row
+        )
+
+    def _sized(self, candidates: object, binary: BinaryRequest | None) -> tuple[Candidates, int]:
+        """The candidates and their number, above 0."""
+        found, name = self._found(candidates, binary), self.paths.candidates
+        if found.rows is not None:
+            size = len(found.rows)
+        else:
+            ad_ids = self._ad_ids(found.columns)
+            if not isinstance(ad_ids, list):
+                raise _RejectedError(f"{name}.{self.paths.ad_id}: expected a list of ad ids, got {_shown(ad_ids)}")
+            size = len(ad_ids)
+        if not size:
+            raise _RejectedError(f"{name}: empty")
+        return found, size
+
+    def _found(self, candidates: object, binary: BinaryRequest | None) -> Candidates:
+        name = self.paths.candidates
+        if binary is not None:
+            if candidates is not None:
+                raise _RejectedError(f"{name}: expected none in the document of a binary request")
+            return binary.candidates
+        if isinstance(candidates, list):
+            # A decoded list of the top level is raw already. `Raw` is like bytes, without their copy.
+            return Candidates(candidates if self._cut is not None else list(map(msgspec.json.encode, candidates)))
+        if not isinstance(candidates, dict):
+            raise _RejectedError(f"{name}: expected a list of objects or columns, got {_shown(candidates)}")
+        if self._cut is None:
+            return Candidates(columns=candidates)
+        try:
+            return self._columns.candidates(candidates)
+        except ValueError as error:
+            raise _RejectedError(f"{name}.{error}") from None
 
     def _milliseconds(self, value: object) -> float | None:
         if value is None:

@@ -89,7 +89,12 @@ async def _explained(
     if spec is not None:
         of_file = FeatureSpec.from_yaml(spec)
         codec = Codec(
-            settings.codec, of_file.request, of_file.document_keys, of_file.containers, of_file.deadline_margin_ms
+            settings.codec,
+            of_file.request,
+            of_file.document_keys,
+            of_file.containers,
+            of_file.deadline_margin_ms,
+            candidate_keys=of_file.candidate_keys,
         )
         return _encoded(settings, codec, Encoder(of_file), taken)
     # Imported here, so that --help does not wait for gRPC.

@@ -142,6 +142,12 @@ class FeatureSpec(SpecValue):
         """Top-level keys of the document that user features, context features and consent read."""
         return frozenset(steps[0] for steps in self._document_paths())
 
+    @property
+    def candidate_keys(self) -> frozenset[str]:
+        """Top-level keys of a candidate that features read."""
+        own = (f for f in self.features if not isinstance(f, Cross) and f.side == "candidate")
+        return frozenset(parse_path(feature.path)[0] for feature in own)
+
     def _document_paths(self) -> Iterable[tuple[str, *tuple[str | int, ...]]]:
         for feature in self.features:
             if not isinstance(feature, Cross) and feature.side != "candidate":

@@ -9,8 +9,8 @@ from google.protobuf.message import DecodeError
 
 from streamer.errors import SpecError
 from streamer.features.paths import parse_path
+from streamer.formats.candidates import Candidates
 from streamer.formats.ctr_pb2 import BidRequest, Candidate, Texts
-from streamer.types import ReadRow
 
 _MAX_SCHEMAS = 64
 _MAX_SCHEMA_CHARS = 2**14
@@ -26,14 +26,11 @@ class BinaryRequest:
 
     Attributes:
         document: JSON of the request without its candidates.
-        rows, read_row: the candidates, each one behind the key of its schema, and its `document`; None with columns.
-        columns: lists of values by key; None with rows.
+        candidates: rows behind the key of their schema and its `document`, or columns.
     """
 
     document: bytes
-    rows: list[bytes] | None = None
-    read_row: ReadRow | None = None
-    columns: Document | None = None
+    candidates: Candidates
 
 
 class CandidateSchema:
@@ -94,10 +91,11 @@ class BinaryRequests:
         if message.columns:
             if message.candidates:
                 raise ValueError("candidates: expected either candidates or columns, got both")
-            return BinaryRequest(document, columns=_columns(message))
+            return BinaryRequest(document, Candidates(columns=_columns(message)))
         schema = self._schema(tuple(message.text_paths), tuple(message.number_paths), tuple(message.list_paths))
         key = schema.key
-        return BinaryRequest(document, [key + candidate for candidate in message.candidates], schema.document)
+        rows = [key + candidate for candidate in message.candidates]
+        return BinaryRequest(document, Candidates(rows, schema.document))
 
     def _schema(self, *paths: tuple[str, ...]) -> CandidateSchema:
         known = self._schemas.get(paths)

@@ -264,7 +264,7 @@ def tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
 
 
 def _record_headers(headers: Mapping[str, str]) -> tuple[Header, ...]:
-    """The headers of the record that a topic would have. A content type that means JSON is left out."""
+    """The headers of the record on a topic, without a content type that means JSON."""
     found = ((of_record, _bytes(headers.get(of_http))) for of_http, of_record in _HEADERS)
     present = tuple((name, value) for name, value in found if value is not None)
     return present if form_of(present) != "json" else tuple(h for h in present if h[0] != CONTENT_TYPE_HEADER)

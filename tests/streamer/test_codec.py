@@ -54,8 +54,9 @@ def test_a_request_of_rows() -> None:
 
 def test_a_request_of_columns() -> None:
     request = accepted(body(candidates={"ad_id": ["a", "b"], "bid": [1, 2]}, deadline_ms=12.5, model="ctr"))
-    assert request.rows is None
-    assert request.columns == {"ad_id": ["a", "b"], "bid": [1, 2]}
+    assert request.rows is not None
+    assert request.read_row is not None
+    assert list(map(request.read_row, request.rows)) == [{"ad_id": "a", "bid": 1}, {"ad_id": "b", "bid": 2}]
     assert request.size == 2
     assert (request.deadline_ms, request.model) == (12.5, "ctr")
 

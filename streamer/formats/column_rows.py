@@ -1,0 +1,139 @@
+"""Turns columns of JSON into rows, without reading a value of a known ad."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import orjson
+import xxhash
+
+from streamer.features.paths import parse_path
+from streamer.formats.candidates import Candidates
+
+_MAX_BYTES = 8 * 2**20
+_MAX_SHAPES = 16
+_ENTRY_BYTES = 200  # of an ad: its entry, its row's object, and the object of its id
+_TOKEN_BYTES = 100  # of a text: its entry and its object
+_POINTER_BYTES = 8
+
+_Entry = tuple[bytes, ...]
+
+
+class ColumnRows:
+    """The rows of columns: the texts of an ad's values, joined by commas.
+
+    It remembers the row and the texts of each ad, for each order of columns. If the texts of a request's ads, joined,
+    are exactly its columns, its rows are the remembered ones. Otherwise the columns are split at their commas.
+
+    Invariants: (1) the object of row i has exactly the values i of the columns; (2) `used_bytes`, of what it remembers,
+    is at most `max_bytes`; then all is dropped.
+    """
+
+    def __init__(self, ad_id: str, keys: frozenset[str] | None = None, max_bytes: int = _MAX_BYTES) -> None:
+        """`ad_id`: the path of the ad id; `keys`: those of the columns that are read; None: all."""
+        self._ad_id, *inner = parse_path(ad_id)
+        self._is_flat = not inner
+        self._keys = None if keys is None else keys | {self._ad_id}
+        self._max_bytes = max_bytes
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._texts: dict[bytes, bytes] = {}
+        self.used_bytes = 0
+
+    def candidates(self, columns: Mapping[str, msgspec.Raw]) -> Candidates:
+        """The rows of columns, or their values.
+
+        They are values if a column is not a list, has another length than the ad ids or a value with a comma, or if
+        most rows have changed since they were remembered.
+
+        Raises:
+            ValueError: a column is not valid JSON.
+        """
+        keys = self._keys
+        texts = {key: bytes(text) for key, text in columns.items() if keys is None or key in keys}
+        if self._is_flat and self._ad_id in texts and (found := self._rows(texts)) is not None:
+            return found
+        values: dict[str, object] = {}
+        for key, text in texts.items():
+            try:
+                values[key] = msgspec.json.decode(text)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise ValueError(f"{key}: not valid JSON: {error}") from None
+        return Candidates(columns=values)
+
+    def _rows(self, columns: Mapping[str, bytes]) -> Candidates | None:
+        names = tuple(columns)
+        shape = self._shapes.get(names)
+        if shape is None:
+            if len(self._shapes) >= _MAX_SHAPES:
+                self._forget()
+            shape = self._shapes[names] = _Shape(names)
+        texts = list(columns.values())
+        ads = columns[self._ad_id][1:-1].split(b",")
+        entries = list(map(shape.known.get, ads))
+        known = [entry for entry in entries if entry is not None]
+        if len(known) == len(ads):
+            rows, *expected = zip(*known, strict=True)
+            if all(b"[%b]" % b",".join(column) == text for column, text in zip(expected, texts, strict=True)):
+                return Candidates(rows, shape.read)
+        split = self._split(shape, texts, ads, entries)
+        return None if split is None else Candidates(split, shape.read)
+
+    def _split(
+        self, shape: "_Shape", texts: Sequence[bytes], ads: Sequence[bytes], entries: Sequence[_Entry | None]
+    ) -> Sequence[bytes] | None:
+        """Each value has no comma if a column of n values has n parts: then its parts are its values."""
+        columns = [text[1:-1].split(b",") for text in texts]
+        n = len(ads)
+        if any(len(column) != n or text[:1] != b"[" for column, text in zip(columns, texts, strict=True)):
+            return None
+        if None in entries and _length(b"[%b]" % b",".join(ads)) != n:
+            return None
+        values = list(zip(*columns, strict=True))
+        rows = [shape.prefix + b",".join(row) for row in values]
+        changed = [i for i, entry in enumerate(entries) if entry is not None and entry[0] != rows[i]]
+        if len(changed) > n // 2:  # a value that differs in each request: to encode columns costs less than new rows
+            return None
+        for i in (*changed, *(i for i, entry in enumerate(entries) if entry is None)):
+            self._remember(shape.known, ads[i], rows[i], values[i])
+        return rows
+
+    def _remember(self, known: dict[bytes, _Entry], ad: bytes, row: bytes, values: Sequence[bytes]) -> None:
+        texts = self._texts
+        if ad not in known:
+            self.used_bytes += _ENTRY_BYTES + len(ad)
+        self.used_bytes += len(row) + _POINTER_BYTES * len(values)
+        before = len(texts)
+        # The texts of equal values are one object: 300 ads then read little memory.
+        known[ad] = (row, *[texts.setdefault(value, value) for value in values])
+        if len(texts) > before:
+            self.used_bytes += (len(texts) - before) * _TOKEN_BYTES + len(row)
+        if self.used_bytes > self._max_bytes:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._shapes, self._texts, self.used_bytes = {}, {}, 0
+
+
+class _Shape:
+    """The columns of a request in their order, and the known ads with such columns: row, then texts."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+        self.known: dict[bytes, _Entry] = {}
+        self.prefix = b"\1" + xxhash.xxh3_128_digest(repr(names).encode(errors="surrogatepass"))
+
+    def read(self, row: bytes) -> object:
+        """The candidate of a row: it has one value for each column only if each of its parts is a value."""
+        try:
+            values = orjson.loads(b"[%b]" % row[len(self.prefix) :])
+        except orjson.JSONDecodeError:
+            values = ()
+        if len(values) != len(self._names):
+            raise ValueError("expected columns with one valid value for each ad id")
+        return dict(zip(self._names, values, strict=True))
+
+
+def _length(column: bytes) -> int:
+    try:
+        return len(orjson.loads(column))
+    except orjson.JSONDecodeError:
+        return -1
