@@ -11,6 +11,7 @@ from streamer.formats.candidates import Candidates
 
 _MAX_BYTES = 8 * 2**20
 _MAX_SHAPES = 16
+_MAX_REMEMBERED = 500  # ads of one request: about 1 ms
 _ENTRY_BYTES = 200  # of an ad: its entry, its row's object, and the object of its id
 _TOKEN_BYTES = 100  # of a text: its entry and its object
 _POINTER_BYTES = 8
@@ -80,7 +81,7 @@ class ColumnRows:
     def _split(
         self, shape: "_Shape", texts: Sequence[bytes], ads: Sequence[bytes], entries: Sequence[_Entry | None]
     ) -> Sequence[bytes] | None:
-        """Each value has no comma if a column of n values has n parts: then its parts are its values."""
+        """The rows by the commas: if a column of n values has n parts, its parts are its values."""
         columns = [text[1:-1].split(b",") for text in texts]
         n = len(ads)
         if any(len(column) != n or text[:1] != b"[" for column, text in zip(columns, texts, strict=True)):
@@ -92,7 +93,8 @@ class ColumnRows:
         changed = [i for i, entry in enumerate(entries) if entry is not None and entry[0] != rows[i]]
         if len(changed) > n // 2:  # a value that differs in each request: to encode columns costs less than new rows
             return None
-        for i in (*changed, *(i for i, entry in enumerate(entries) if entry is None)):
+        unknown = [i for i, entry in enumerate(entries) if entry is None]
+        for i in (changed + unknown)[:_MAX_REMEMBERED]:
             self._remember(shape.known, ads[i], rows[i], values[i])
         return rows
 

@@ -65,7 +65,7 @@ class CandidateSchema:
             of_paths = "{} texts, {} numbers and {} lists".format(*self._counts)
             got = f"{len(texts)}, {len(numbers)} and {len(lists)}"
             raise ValueError(f"expected {of_paths}, as many as there are paths, got {got}")
-        values = (*texts, *numbers, *_lists(lists))
+        values = [*texts[:], *numbers[:], *_lists(lists)]  # a slice is a list, made at once
         if self._is_flat:
             return dict(zip(self._names, values, strict=True))
         return _nested(self._paths, values)

@@ -21,6 +21,7 @@ from streamer.kafka.record_batches import UnreadableRecord
 from streamer.settings import Settings
 from streamer.settings.sections import CodecSettings
 from streamer.types import BidRequest, ModelVersion, Partition
+from tests.streamer.formats.binary_requests import by_candidates
 from tests.streamer.specs import SMALL, small_spec
 
 
@@ -227,3 +228,15 @@ def test_raw_features_are_shown_as_the_model_gets_them() -> None:
     assert shown["tags"] == ["candidate 0", '["x", "y", "z"]', "x y"]
     assert shown["item"] == ["user or context", "9007199254740993", "9007199254740993"]
     assert shown["sex"][:2] == ["user or context", "(missing)"]
+
+
+def test_a_binary_request_is_read_by_its_content_type(tmp_path: Path) -> None:
+    spec, request = tmp_path / "spec.yaml", tmp_path / "request"
+    spec.write_text(yaml.safe_dump(SMALL))
+    request.write_bytes(by_candidates({"request_id": "r"}, texts={"ad_id": ["a"], "campaign": ["c7"]}))
+    arguments = ["explain", str(request), "--spec", str(spec), "--json"]
+    found = CliRunner().invoke(app, [*arguments, "--content-type", "application/x-protobuf"])
+    assert found.exit_code == 0, found.output
+    values = {line["name"]: line["value"] for line in json.loads(found.output)["features"]}
+    assert values["campaign"] == "c7"
+    assert CliRunner().invoke(app, arguments).exit_code != 0

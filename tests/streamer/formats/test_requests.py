@@ -1,6 +1,7 @@
 """A request means the same as JSON rows, as JSON columns and in binary, and so does a bad one."""
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -246,3 +247,18 @@ def test_the_generated_code_is_that_of_the_schema(tmp_path: Path) -> None:
     subprocess.run([*command, schema], cwd=ROOT, check=True)
     for name in ("ctr_pb2.py", "ctr_pb2.pyi"):
         assert (tmp_path / "streamer/formats" / name).read_text() == (ROOT / "streamer/formats" / name).read_text()
+
+
+def test_the_program_of_the_page_writes_the_request_of_the_page() -> None:
+    page = (ROOT / "docs/requests.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, dict[str, object]] = {}
+    exec(program, names)  # noqa: S102
+    record = names["record"]
+    assert isinstance(record["value"], bytes)
+    row = b'{"request_id":"r-1","user":{"id":"u7"},"candidates":[{"ad_id":"a1","campaign":"c1","bid":0.4}]}'
+    found, expected = outcome(record["value"], BINARY), outcome(row, ())
+    assert record["headers"] == list(BINARY)
+    assert isinstance(found, EncodedRequest)
+    assert isinstance(expected, EncodedRequest)
+    assert same(found, expected)
