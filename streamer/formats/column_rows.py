@@ -124,7 +124,11 @@ class _Shape:
         self.prefix = b"\1" + xxhash.xxh3_128_digest(repr(names).encode(errors="surrogatepass"))
 
     def read(self, row: bytes) -> object:
-        """The candidate of a row: it has one value for each column only if each of its parts is a value."""
+        """The candidate of a row.
+
+        Raises:
+            ValueError: a part of the row is no JSON value; otherwise it has one value for each column.
+        """
         try:
             values = orjson.loads(b"[%b]" % row[len(self.prefix) :])
         except orjson.JSONDecodeError:
