@@ -26,6 +26,7 @@ from benchmarks import (
     protocols,
     replicas,
     serving_settings,
+    simulate,
     switch,
     throughput,
     workers,
@@ -55,6 +56,7 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "fairness": fairness.run,
     "peers": peers.run,
     "distributed": distributed.run,
+    "simulate": simulate.run,
 }
 ESSENTIAL = ("throughput", "latency")
 """Scenarios that run without a name; the others run by name or with `--all`."""

@@ -72,7 +72,7 @@ def follow(
         while len(values) < requests:
             messages = consumer.consume(200, timeout=0.2)
             if not already and len(values) + len(messages) > warm_up:
-                used = _cpu_s(process)
+                used = cpu_s(process)
                 for clock in clocks.values():
                     clock.restart()
                 already = len(values) + len(messages)
@@ -86,7 +86,7 @@ def follow(
             resident = max(resident, _resident(process))
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(values)} of {requests} answers on {output}, no answer in {_TIMEOUT_S:.0f} s")
-        used = _cpu_s(process) - used
+        used = cpu_s(process) - used
         spent = {name: clock.spent_s() for name, clock in clocks.items()}
     finally:
         consumer.close()
@@ -114,11 +114,11 @@ class CpuClock:
 
     def restart(self) -> None:
         """Starts to count now."""
-        self._start_s = _cpu_s(self._process)
+        self._start_s = cpu_s(self._process)
 
     def spent_s(self) -> float:
         """Seconds since `restart`."""
-        return _cpu_s(self._process) - self._start_s
+        return cpu_s(self._process) - self._start_s
 
 
 def _is_running(process: psutil.Process) -> bool:
@@ -129,8 +129,10 @@ def _resident(process: psutil.Process) -> int:
     return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
+def cpu_s(process: psutil.Process, *, children: bool = True) -> float:
+    """CPU seconds of a process and its children so far, user and system."""
+    processes = (process, *process.children(recursive=True)) if children else (process,)
+    return sum(sum(one.cpu_times()[:2]) for one in processes)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def content_of(scenario: str, figures: Sequence[Figure], settings: Mapping[str, 
         "command": " ".join(["python", *sys.orig_argv[1:]]),
         "machine": {
             "cores": os.cpu_count(),
-            "processor": _processor(),
+            "processor": processor(),
             "python": platform.python_version(),
             "system": platform.platform(),
         },
@@ -77,7 +77,8 @@ def write(scenario: str, figures: Sequence[Figure], settings: Mapping[str, objec
     Console().print(table)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the machine's processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
