@@ -22,8 +22,8 @@ class Peer:
 PYTHON_PEERS = (
     Peer("confluent", "confluent-kafka (asyncio)", {"calls": 3, "per-call": 4}),
     Peer("quix", "Quix Streams", {"processes": 2}),
-    Peer("bytewax", "Bytewax", {"workers": 2, "per-call": 4}),
-    Peer("faust", "Faust", {"concurrency": 4, "buffered": 32}),
+    Peer("bytewax", "Bytewax", {"workers": 2, "per-call": 8}),
+    Peer("faust", "Faust", {"concurrency": 8, "buffered": 512, "per-call": 4}),
 )
 KAFKA_STREAMS = Peer("kafka_streams", "Kafka Streams (Java)", {"threads": 4, "linger-ms": 0})
 PEERS = (*PYTHON_PEERS, KAFKA_STREAMS)
