@@ -66,6 +66,7 @@ train-demo: $(READY)
 test: $(READY)
 	@$(BIN)/python -m sandbox.broker --fetch-only
 	$(BIN)/pytest -m "not slow"
+	-@$(BIN)/python -m benchmarks.guard
 
 test-all: $(READY)
 	@$(BIN)/python -m sandbox.broker --fetch-only

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 SERVERS = {"steady": "steady model server", "stalling": "one that stops for 200 ms every 2 s"}
 """Servers of the scenario `decisions`."""
 
+PROGRAMS = ("naive", "floor", "scorer")
+_LEGEND_ABOVE = frozenset({"capacity_by_program", "latency_over_rate"})
+_COLOURS = {"rows": "tab:blue", "columns": "tab:orange"}
+
 
 def series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], list[float]]:
     """x and y of the figures with names `prefix`, an integer x, `suffix`; ordered by x."""
@@ -62,11 +66,55 @@ def hit_ratio_over_size(values: Values, axes: "Axes") -> None:
     axes.set_ylim(0, 1)
 
 
+def capacity_by_program(values: Values, axes: "Axes") -> None:
+    """Requests per second of each program, candidates as rows and as columns."""
+    layouts = ("rows", "columns")
+    for at, program in enumerate(PROGRAMS):
+        rates = [values.get(f"{layout}_{program}_rate", 0.0) for layout in layouts]
+        places = [at + 0.4 * i for i in range(len(layouts))]
+        for place, rate, layout in zip(places, rates, layouts, strict=True):
+            axes.bar(place, rate, 0.38, color=_COLOURS[layout], label=layout if not at else None)
+            axes.text(place, rate, f"{rate:.0f}", ha="center", va="bottom", fontsize=8)
+    axes.set_xticks([at + 0.2 for at in range(len(PROGRAMS))], PROGRAMS)
+    axes.set(ylabel="requests/s of 300 candidates", title="Capacity by program")
+
+
+def cpu_by_stage(values: Values, axes: "Axes") -> None:
+    """CPU time per request of each stage of the scorer."""
+    ends = {"sum", "whole"}
+    names = [name.removeprefix("rows, ") for name in values if name.startswith("rows, ")]
+    stages = [name for name in names if name not in ends][::-1]
+    for i, layout in enumerate(("columns", "rows")):
+        times = [values.get(f"{layout}, {stage}", 0.0) for stage in stages]
+        axes.barh([at + 0.4 * i for at in range(len(stages))], times, 0.38, color=_COLOURS[layout], label=layout)
+    axes.set_yticks([at + 0.2 for at in range(len(stages))], stages, fontsize=8)
+    axes.set(xlabel="µs of CPU per request of 300 candidates", title="CPU time by stage of the scorer")
+
+
+def latency_over_rate(values: Values, axes: "Axes") -> None:
+    """Scoring and end-to-end latency over the rate."""
+    for prefix, meaning in (("scoring", "receipt to answer"), ("end_to_end", "intended send time to ranker")):
+        for percentile, style in (("p50", "o-"), ("p99", "s--")):
+            axes.plot(*series(values, f"{prefix}_{percentile}_at_"), style, label=f"{percentile}, {meaning}")
+    axes.set(yscale="log", xlabel="rate, % of saturation", ylabel="ms", title="Latency over rate")
+
+
+def cost_over_candidates(values: Values, axes: "Axes") -> None:
+    """CPU time per candidate over the number of candidates in a request."""
+    axes.plot(*series(values, "cpu_per_candidate_"), "o-")
+    axes.set(xscale="log", yscale="log", xlabel="candidates per request", ylabel="µs of the scorer's CPU per candidate")
+    axes.set_title("Cost of a candidate over the size of requests")
+
+
 PICTURES: Mapping[str, tuple[str, Callable[[Values, "Axes"], None]]] = {
     "latency_over_load": ("decisions", latency_over_load),
     "batch_over_load": ("decisions", batch_over_load),
     "goodput_under_overload": ("decisions", goodput_under_overload),
     "hit_ratio_over_cache_size": ("cache", hit_ratio_over_size),
+    "capacity_by_program": ("throughput", capacity_by_program),
+    "cpu_by_stage": ("stages", cpu_by_stage),
+    "latency_over_rate": ("sweep", latency_over_rate),
+    "cost_over_candidates": ("sweep", cost_over_candidates),
 }
 
 
@@ -89,7 +137,8 @@ def draw(figures: Path, images: Path) -> list[Path]:
         picture(values_of(figures / f"{scenario}.json"), axes)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8, loc="lower right")  # the search for the best place takes seconds on a busy machine
+            # Upper left or lower right: the search for the best place takes seconds on a busy machine.
+            axes.legend(fontsize=8, loc=2 if name in _LEGEND_ABOVE else 4)
         drawn.append(images / f"{name}.png")
         figure.savefig(drawn[-1], dpi=110)
         plt.close(figure)

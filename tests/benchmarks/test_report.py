@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cache, input_pipeline, model_rows, overload, serving_settings, workers
+from benchmarks import (
+    cache,
+    input_pipeline,
+    model_rows,
+    overload,
+    serving_settings,
+    stages,
+    throughput,
+    workers,
+)
 from benchmarks.__main__ import SCENARIOS, main
 from benchmarks.bench import Bench, Service
 from benchmarks.figures import Load
@@ -135,13 +144,14 @@ def test_pictures_are_drawn_for_measured_scenarios(tmp_path: Path) -> None:
     loads = {load: Load(load, 0.0 if load == 25 else load, 1.0, NAN, 300.0) for load in overload.LOADS}
     write("decisions", overload.figures_of("steady", loads, bound=0.6), {}, figures)
     assert "steady_latency_p99_25" not in values_of(figures / "decisions.json")
-    drawn = draw(figures, images)
-    assert [path.stem for path in drawn] == [
-        name for name, (scenario, _) in PICTURES.items() if scenario == "decisions"
-    ]
     write("cache", cache.figures_of({64: HitRatios(0.5, 0.508)}), {}, figures)
-    assert {path.stem for path in draw(figures, images)} == set(PICTURES)
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in images.iterdir())
+    runs = {name: [Run(100.0, 1.0, 100.0, {})] for name in ("scorer", "floor", "naive")}
+    write("throughput", throughput.figures_of("rows", runs), {}, figures)
+    write("stages", stages.figures_of("rows", stages.Profile({"decode": 100.0, "commit": 5.0}, 110.0)), {}, figures)
+    drawn = draw(figures, images)
+    measured = {"decisions", "cache", "throughput", "stages"}
+    assert [path.stem for path in drawn] == [name for name, (scenario, _) in PICTURES.items() if scenario in measured]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
 
 
 def test_workers_are_compared_by_round() -> None:
