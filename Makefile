@@ -36,7 +36,7 @@ help:
 	@echo "make chaos  inject faults, and count lost and duplicate answers (SCENARIO= RATE= TIMES= GUARANTEE=)"
 	@echo "make chaos-all  all scenarios, with the long ones"
 	@echo "make quality  train and evaluate the models; tables and pictures in docs/models.md (PIECE=)"
-	@echo "make plots  pictures of the figures of make bench"
+	@echo "make plots  pictures and tables of the figures of make bench, in docs/performance.md"
 	@echo "make drawings  draw the pictures of docs/ that follow from the code"
 	@echo "  all of them serve the models with MODEL_SERVER=/path/of/tensorflow_model_server if you set it"
 	@echo "make hooks  install the hook that checks commit messages"

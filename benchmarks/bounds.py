@@ -71,7 +71,7 @@ TABLE: tuple[Line, ...] = (
     Line("the same, columns", _ratio("throughput", "columns_naive_cpu_over_scorer", ">=", 5.0)),
     Line("CPU per request, best peer over scorer, rows", _ratio("peers", "best_peer_cpu_over_scorer", ">=", 3.0)),
     Line("capacity over naive, rows", _ratio("throughput", "rows_scorer_over_naive", ">=", 4.5)),
-    Line("capacity over the best peer, rows", _ratio("peers", "scorer_over_best_peer", ">=", 1.5)),
+    Line("capacity over the best peer, rows", _ratio("peers", "rate_over_best_peer", ">=", 1.5)),
     Line("capacity over the floor, rows", _ratio("throughput", "rows_scorer_over_floor", ">=", 0.9)),
     Line(
         "scoring p99 at 145 requests/s, scorer and model server ahead",
@@ -87,8 +87,14 @@ TABLE: tuple[Line, ...] = (
     Line("capacity with over without score cache, Zipf traffic", _ratio("cache", "zipf_on_over_off", ">=", 1.3)),
     Line("the same, traffic without repeats", _ratio("cache", "distinct_on_over_off", ">=", 0.95)),
     Line("CPU per request, two workers over one", _ratio("workers", "cpu_of_two_over_one", "<=", 1.05)),
-    Line("rows/s and core, bfloat16 over float32", _ratio("model_rows", "bfloat16_over_float32", ">=", 1.5)),
-    Line("AUC that bfloat16 loses", Limit("model_rows", "bfloat16_auc_lost", "", "<=", 0.0005)),
+    *(
+        Line(
+            f"rows/s and core, bfloat16 over float32, {rows} rows, where the CPU has it",
+            _ratio("model_rows", f"wide_deep_factored_{rows}_bfloat16_over_float32", ">=", 1.5),
+        )
+        for rows in (300, 1200)
+    ),
+    Line("AUC that bfloat16 loses, Wide & Deep", Limit("model_rows", "wide_deep_auc_lost", "", "<=", 0.0005)),
 )
 
 

@@ -157,7 +157,7 @@ def floor_ms(encoder: FloorEncoder, values: Sequence[bytes]) -> float:
 
 
 async def measure(candidates: int = 300, requests: int = _REQUESTS, rounds: int = _ROUNDS) -> tuple[float, float]:
-    """CPU milliseconds per request of scorer and floor: the best of interleaved rounds after a first one."""
+    """CPU milliseconds per request of scorer and floor, the best of interleaved rounds."""
     spec = FeatureSpec.from_yaml(Path(SPEC))
     factory = RequestFactory(World(seed=7), candidates=candidates, seed=3)
     values = [factory.next().value for _ in range(requests)]

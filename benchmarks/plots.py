@@ -1,6 +1,7 @@
-"""Draws the figures in `build/bench/*.json` into `docs/images/`."""
+"""Draws the figures in `build/bench/*.json` into `docs/images/`, and writes their tables."""
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from benchmarks.bounds import Values
 from benchmarks.report import values_of
+from benchmarks.tables import replaced, section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,6 +120,15 @@ PICTURES: Mapping[str, tuple[str, Callable[[Values, "Axes"], None]]] = {
 }
 
 
+IN_PAGE = {
+    "capacity_by_program": "capacity of naive program, floor and scorer on rows and columns",
+    "cpu_by_stage": "CPU time of each stage of the scorer",
+    "latency_over_rate": "latency over the rate",
+    "cost_over_candidates": "cost of a candidate over the number of candidates",
+}
+"""Titles of the pictures in the page of the tables."""
+
+
 def draw(figures: Path, images: Path) -> list[Path]:
     """Draws every picture whose scenario has a file in `figures`; returns the written files."""
     # Imported here, so that the functions above work without matplotlib.
@@ -150,11 +161,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.plots", description=__doc__)
     parser.add_argument("--figures", type=Path, default=Path("build/bench"))
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
+    parser.add_argument("--page", type=Path, default=Path("docs/performance.md"))
     arguments = parser.parse_args()
     drawn = draw(arguments.figures, arguments.images)
     console = Console(highlight=False)
     for path in drawn:
         console.print(path)
+    contents = {path.stem: json.loads(path.read_text()) for path in sorted(arguments.figures.glob("*.json"))}
+    if contents:
+        pictures = {name: title for name, title in IN_PAGE.items() if (arguments.images / f"{name}.png").exists()}
+        page = arguments.page.read_text(encoding="utf-8")
+        arguments.page.write_text(replaced(page, section(contents, pictures)), encoding="utf-8")
+        console.print(arguments.page)
     if not drawn:
         console.print(f"no figures in {arguments.figures}; `make bench` writes them", style="red")
     return 0 if drawn else 1

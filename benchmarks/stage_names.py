@@ -45,7 +45,7 @@ def stage_of(stack: Stack) -> str:
 
 
 def shares(stacks: Mapping[Stack, int]) -> dict[str, float]:
-    """The share of each stage in the samples, in the order of `STAGES`; their sum is 1 if there are samples."""
+    """The share of each stage in the samples, in the order of `STAGES`."""
     counts = Counter[str]()
     for stack, count in stacks.items():
         counts[stage_of(stack)] += count

@@ -27,7 +27,7 @@ _WRITTEN_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """CPU microseconds per request by stage while sampled, and of the whole process without the sampler."""
+    """CPU microseconds per request: by stage while sampled, and `whole` without the sampler."""
 
     stages: Mapping[str, float]
     whole: float
@@ -96,7 +96,7 @@ def _content(path: Path, turn: int) -> dict[str, object]:
 
 
 def profile_of(content: Mapping[str, object], *, requests: int, whole: float) -> Profile:
-    """The profile in the file of a sampled worker. `whole`: microseconds per request without the sampler."""
+    """The profile in the file of a sampled worker; `whole` as in `Profile`."""
     process_s, main_s, stacks = content["process_s"], content["main_thread_s"], content["stacks"]
     assert isinstance(process_s, float)
     assert isinstance(main_s, float)

@@ -1,18 +1,20 @@
 """The table of bounds, its verdicts, and the figures that it judges."""
 
+import json
 import math
 import os
 from pathlib import Path
 
 import pytest
 
-from benchmarks import latency, memory, throughput
+from benchmarks import latency, memory, stages, throughput
 from benchmarks.__main__ import SCENARIOS
 from benchmarks.bounds import TABLE, Limit, Line, bound_of, verdicts
 from benchmarks.latency import PRIORITIES, PROGRAMS, Turn
 from benchmarks.programs import Run
 from benchmarks.report import Figure, write
 from benchmarks.summary import markdown, measured
+from benchmarks.tables import BEGIN, END, replaced, section
 
 NAN = math.nan
 SPEED = Limit("latency", "p99", "ms", "<=", 10.0)
@@ -91,3 +93,27 @@ def test_a_value_of_an_earlier_run_has_its_age(tmp_path: Path) -> None:
     assert text.count("not measured") == len(TABLE) - 1
     os.utime(tmp_path / "throughput.json", (written + 9000, written + 9000))
     assert measured(tmp_path, written + 7200)[1] == {}
+
+
+def test_the_tables_of_the_page_have_the_measured_figures(tmp_path: Path) -> None:
+    runs = {"scorer": [run_of(1.0, 500.0)], "floor": [run_of(0.9, 520.0)], "naive": [run_of(5.0, 100.0)]}
+    times = {"p50": 3.0, "p99": 8.0, "p999": 9.0}
+    cpu = {"program": 2.0, "model_server": 1.0, "broker": 0.7, "bidder_and_ranker": 0.6}
+    turns = {(how, name): [Turn(times, times, cpu, 0)] for how in PRIORITIES for name in PROGRAMS}
+    profile = stages.Profile({"decode": 100.0, "commit": 5.0}, 110.0)
+    write("throughput", throughput.figures_of("rows", runs), {}, tmp_path)
+    write("latency", latency.figures_of(turns), {}, tmp_path)
+    write("stages", stages.figures_of("rows", profile) + stages.figures_of("columns", profile), {}, tmp_path)
+    contents = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    made = section(contents, {"cpu_by_stage": "CPU by stage"})
+    assert "| capacity over naive, rows | 5.00 | ≥ 4.5 × | holds |" in made
+    assert "| scorer | rows | 500 | 1.00 | 1.50 | 0.50 | 100 |" in made
+    assert "| floor | equals | 3.0, 8.0, 9.0 | 3.0, 8.0, 9.0 | 2.00 | 1.00 | 0.70 | 0.60 |" in made
+    assert "| **sum** | 105 | 105 |\n| **whole**, without the sampler | 110 | 110 |" in made
+    assert made.endswith("![CPU by stage](images/cpu_by_stage.png)")
+    assert replaced(f"a\n{BEGIN}\nold\n{END}\nb", "new") == f"a\n{BEGIN}\n\nnew\n\n{END}\nb"
+
+
+def test_the_page_has_the_marks_of_its_tables() -> None:
+    page = (Path(__file__).parents[2] / "docs/performance.md").read_text(encoding="utf-8")
+    assert replaced(page, "new") != page
