@@ -14,7 +14,6 @@ from benchmarks.report import Figure, write
 from sandbox.broker.topics import Topics
 from sandbox.host.priority import real_time_priority
 from sandbox.processes.scorer import ScorerProcess
-from sandbox.traffic.report import TrafficReport
 from sandbox.traffic.run import run_traffic
 from sandbox.world.bid_requests import RequestFactory
 
@@ -56,7 +55,7 @@ def run(bench: Bench) -> None:
         floor = stack.enter_context(program("benchmarks.floor", arguments, bench.work / "latency-floor.log"))
         pids = {"scorer": scorer.pid, "floor": floor}
         for name in PROGRAMS:
-            _traffic(bench, topics[name], f"{name}-warm-up", options.seconds)
+            _turn(bench, topics[name], pids[name], f"{name}-warm-up")
         for turn in range(rounds):
             for how in PRIORITIES:
                 for name in PROGRAMS:
@@ -81,16 +80,12 @@ def run(bench: Bench) -> None:
     write("latency", figures_of(turns), shown, options.out)
 
 
-def _traffic(bench: Bench, topics: Topics, prefix: str, seconds: float) -> TrafficReport:
+def _turn(bench: Bench, topics: Topics, pid: int, prefix: str) -> Turn:
     seed = sum(prefix.encode())
     factory = RequestFactory(bench.world, candidates=bench.options.candidates, seed=seed, prefix=prefix)
-    return run_traffic(bench.bootstrap, topics, factory, rate=RATE, seconds=seconds)
-
-
-def _turn(bench: Bench, topics: Topics, pid: int, prefix: str) -> Turn:
     processes = {"program": pid, **bench.others, "bidder_and_ranker": os.getpid()}
     clocks = {name: CpuClock(one) for name, one in processes.items()}
-    report = _traffic(bench, topics, prefix, bench.options.seconds)
+    report = run_traffic(bench.bootstrap, topics, factory, rate=RATE, seconds=bench.options.seconds)
     cpu = {name: 1e3 * clock.spent_s() / max(1, report.answered) for name, clock in clocks.items()}
     scoring, whole = (
         {f"p{q:g}".replace(".", ""): percentile(times, q) for q in (50, 99, 99.9)}

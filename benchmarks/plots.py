@@ -99,6 +99,8 @@ def latency_over_rate(values: Values, axes: "Axes") -> None:
         for percentile, style in (("p50", "o-"), ("p99", "s--")):
             axes.plot(*series(values, f"{prefix}_{percentile}_at_"), style, label=f"{percentile}, {meaning}")
     axes.set(yscale="log", xlabel="rate, % of saturation", ylabel="ms", title="Latency over rate")
+    axes.set_ylim(top=5 * axes.get_ylim()[1])  # room for the legend
+    _plain_numbers(axes)
 
 
 def cost_over_candidates(values: Values, axes: "Axes") -> None:
@@ -106,6 +108,12 @@ def cost_over_candidates(values: Values, axes: "Axes") -> None:
     axes.plot(*series(values, "cpu_per_candidate_"), "o-")
     axes.set(xscale="log", yscale="log", xlabel="candidates per request", ylabel="µs of the scorer's CPU per candidate")
     axes.set_title("Cost of a candidate over the size of requests")
+    _plain_numbers(axes)
+
+
+def _plain_numbers(axes: "Axes") -> None:
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
 
 
 PICTURES: Mapping[str, tuple[str, Callable[[Values, "Axes"], None]]] = {

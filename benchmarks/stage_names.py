@@ -9,33 +9,31 @@ Stack = str
 REST = "event loop, sockets and the rest"
 # The first rule with a match names the stage, so a rule stands before those of its callers.
 RULES: tuple[tuple[str, str], ...] = (
-    ("garbage collector", r"^gc callback"),
     ("metrics", r"streamer/metrics\.py|prometheus_client/"),
     ("answer encoding", r"codec\.py:encode_scores|formats/answers"),
     ("decode", r"streamer/codec\.py|streamer/formats/"),
-    ("candidates' memo and columns", r"Memo\w*\.|features/memo|_encode_columns|encode_columns"),
-    ("crosses", r"encoder\.py:Encoder\._pair_ids|features/cross"),
-    ("request side", r"features/(?!encoder)\S* < .*encoder\.py:Encoder\.encode|consent\.py|<generated"),
-    ("keys", r"features/encoder\.py"),
+    ("candidates", r"Memo\w*\.|CandidateRows|CandidateColumns|_encode_columns"),
+    ("crosses and keys", r"encoder\.py:Encoder\.(?:_pair_ids|_joined)"),
+    ("request side", r"features/(?!encoder)\S* < .*encoder\.py:Encoder\.encode|features/consent"),
+    ("crosses and keys", r"features/encoder\.py"),
     ("cache", r"scoring/cache\.py"),
     ("priors", r"scoring/priors\.py"),
-    (
-        "message build",
-        r"serving/messages\.py:(?:score_request|predict_request)|batching\.py:(?:Batch\.inputs|_concatenate)",
-    ),
+    ("message build", r"messages\.py:(?:score_request|predict_request)|batching\.py:(?:Batch\.inputs|_concatenate)"),
     ("reply parse", r"serving/messages\.py|serving/outputs\.py"),
     ("gRPC client", r"streamer/serving/|grpc/"),
     ("dispatch", r"streamer/scoring/|streamer/latency\.py|streamer/deadline\.py"),
-    (
-        "commit",
-        r"kafka/(?:offsets|answered_ranges|split_offsets|positions)\.py|consumer/group_coordinator|aiokafka_coordinator",
-    ),
-    ("produce", r"kafka/(?:sink|producers)\.py|aiokafka/producer|record/\S*(?:build|append)"),
+    ("commit", r"kafka/(?:offsets|answered_ranges|split_offsets|positions)\.py|group_coordinator|aiokafka_coordinator"),
+    ("produce", r"kafka/(?:sink|producers)\.py|aiokafka/producer"),
     ("fetch", r"aiokafka/consumer|kafka/(?:source|receipt|delivery|backpressure|backlog|lag)\.py|aiokafka/record"),
     ("Kafka connections", r"aiokafka/"),
     ("pipeline", r"streamer/(?!commands|service|lifecycle|__main__)"),
 )
-STAGES = (*(stage for stage, _ in RULES), REST)
+STAGES = (
+    *("fetch", "decode", "request side", "candidates", "crosses and keys", "cache", "dispatch", "message build"),
+    *("gRPC client", "reply parse", "priors", "answer encoding", "produce", "commit", "Kafka connections", "metrics"),
+    *("pipeline", REST),
+)
+"""In the order of a request's path."""
 _COMPILED = tuple((stage, re.compile(pattern)) for stage, pattern in RULES)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import guard, stages
-from benchmarks.stage_names import REST, STAGES, shares, stage_of
+from benchmarks.stage_names import REST, RULES, STAGES, shares, stage_of
 
 _TASK = "asyncio/runners.py:Runner.run < streamer/commands/run.py:run_alone"
 _PIPELINE = f"streamer/pipeline.py:Pipeline._score < streamer/pipeline.py:Pipeline.answer < {_TASK}"
@@ -20,9 +20,12 @@ _ENCODE = f"streamer/features/encoder.py:Encoder.encode < streamer/pipeline.py:P
         (f"streamer/codec.py:encode_scores < streamer/pipeline.py:Pipeline._publish < {_PIPELINE}", "answer encoding"),
         (f"prometheus_client/metrics.py:Counter.inc < streamer/metrics.py:Metrics.answered < {_PIPELINE}", "metrics"),
         (f"streamer/features/side.py:SideEncoder._ids < {_ENCODE}", "request side"),
-        (f"streamer/features/encoder.py:Encoder._encode_columns < {_ENCODE}", "candidates' memo and columns"),
-        (f"streamer/features/hashing.py:mix64 < streamer/features/encoder.py:Encoder._pair_ids < {_ENCODE}", "crosses"),
-        (_ENCODE, "keys"),
+        (f"streamer/features/encoder.py:Encoder._encode_columns < {_ENCODE}", "candidates"),
+        (
+            f"streamer/features/hashing.py:mix64 < streamer/features/encoder.py:Encoder._pair_ids < {_ENCODE}",
+            "crosses and keys",
+        ),
+        (_ENCODE, "crosses and keys"),
         (f"streamer/scoring/cache.py:ScoreCache.lookup < streamer/scoring/scores.py:Scores.score < {_TASK}", "cache"),
         (f"streamer/scoring/dispatcher.py:Dispatcher._pump < {_TASK}", "dispatch"),
         (
@@ -40,6 +43,10 @@ _ENCODE = f"streamer/features/encoder.py:Encoder.encode < streamer/pipeline.py:P
 def test_a_stack_belongs_to_the_stage_of_its_innermost_known_function(stack: str, stage: str) -> None:
     assert stage_of(stack) == stage
     assert stage in STAGES
+
+
+def test_every_rule_names_a_stage_of_the_path() -> None:
+    assert {stage for stage, _ in RULES} | {REST} == set(STAGES)
 
 
 def test_shares_add_up_to_the_whole() -> None:
