@@ -1,6 +1,7 @@
 """Encodes candidates given as columns: a list of values for each key."""
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from streamer.features.paths import column_getter
 from streamer.features.row_memo import RowForm, RowMemo, first_places
 from streamer.features.side import HashedRows, SideEncoder, SideRows
 from streamer.types import RequestPaths
+
+_SEED = 1  # so that no values have the digest of a candidate that came as bytes
 
 
 class CandidateColumns:
@@ -85,7 +88,7 @@ class CandidateColumns:
         buckets: Sequence[Sequence[int]],
     ) -> HashedRows:
         """The hashed features of the candidates with these packed values."""
-        digests = list(map(xxhash.xxh3_128_digest, packed))
+        digests = list(map(xxhash.xxh3_128_digest, packed, repeat(_SEED)))
         found: list[Any] = list(map(self._memo.known.get, digests))
         if first := first_places(digests, found):
             places = first.values()

@@ -18,9 +18,10 @@ _Row = tuple[bytes, str, tuple[bytes, ...]]
 
 
 class CandidateRows:
-    """Encodes candidates; memoises the encoded row of each by the 128-bit XXH3 hash of its JSON.
+    """Encodes candidates; memoises the encoded rows.
 
-    The JSON itself would take more memory than the row, and its comparison more time than its hash.
+    The key is the 128-bit XXH3 hash of a candidate's bytes. The bytes themselves would take more memory than the row, and
+    their comparison more time than their hash.
     """
 
     def __init__(self, side: SideEncoder, paths: RequestPaths, memo: RowMemo) -> None:

@@ -23,7 +23,7 @@ class Encoder:
     """Encodes requests by one spec. Not thread-safe.
 
     A candidate's row depends only on its values. The encoder memoises up to `memoised_ads` rows, those of columns by
-    their values and the others by a hash of their JSON, in at most `memo_bytes` (by default the bytes of `memoised_ads`
+    their values and the others by a hash of their bytes, in at most `memo_bytes` (default: those of `memoised_ads`
     rows and 800 more for each), and evicts the oldest first. Rows and columns of the same values have equal encodings.
 
     Attributes:
@@ -137,6 +137,6 @@ class Encoder:
         joined = join(prepare(request.words), candidate.words)
         ids = (joined[:, :-2] % self._pair_modulus).astype(np.int32) + self._pair_base
         if self._pairs_are_padded:
-            is_padding = (request.words[:, :-2] == PADDING) | (candidate.words[:, :-2] == PADDING)
+            is_padding = (request.halves == PADDING) | (candidate.halves == PADDING)
             ids = np.where(is_padding, np.int32(0), ids)
         return ids, joined[:, -2:].copy()

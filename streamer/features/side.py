@@ -44,6 +44,11 @@ class SideRows(NamedTuple):
     numbers: F64
     texts: Texts
 
+    @property
+    def halves(self) -> U64:
+        """This end's part of each pair cross, uint64 [n, pair columns]."""
+        return self.words[:, :-2]
+
     def repeated(self, counts: Sequence[int]) -> "SideRows":
         """Row i repeated counts[i] times; sum(counts) rows."""
         return SideRows._make(part.repeat(counts, axis=0) for part in self)
