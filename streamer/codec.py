@@ -4,10 +4,8 @@ import codecs
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 import msgspec
-import numpy as np
 import orjson
 
 from streamer.features.hashing import to_float
@@ -17,9 +15,10 @@ from streamer.formats.candidates import Candidates
 from streamer.formats.column_rows import ColumnRows
 from streamer.formats.content_type import BINARY_TYPE, JSON_TYPE, content_type, form_of, with_content_type
 from streamer.formats.requests import BinaryRequest, BinaryRequests, document_in
+from streamer.formats.source_column import source_column
 from streamer.salvage import find_text
 from streamer.settings.sections import AnswerForm, CodecSettings
-from streamer.types import I8, SOURCES, BadRecord, BidRequest, Header, RequestPaths, ScoreMessage
+from streamer.types import BadRecord, BidRequest, Header, RequestPaths, ScoreMessage
 
 REQUEST_ID_HEADER = "request_id"
 DEADLINE_HEADER = "deadline_ms"
@@ -28,7 +27,6 @@ _SALVAGED_BYTES = 2**16
 """Bytes at the start of a too large record that are searched for its id."""
 _HEADER_BYTES = 160
 """What a header takes in memory beside its text."""
-_NAMES = np.array(SOURCES, dtype=np.object_)
 
 
 class Codec:
@@ -259,7 +257,7 @@ def encode_scores(message: ScoreMessage) -> bytes:
     if message.ad_ids is not None and message.ctr is not None and message.sources is not None:
         answer["ad_id"] = message.ad_ids
         answer["ctr"] = message.ctr
-        answer["source"] = _source_column(message.sources)
+        answer["source"] = source_column(message.sources)
     times = message.times
     answer["ms"] = {
         "decode": round(times.decode, 3),
@@ -277,19 +275,6 @@ def encode_scores(message: ScoreMessage) -> bytes:
 
 def _unknown_form(headers: Sequence[Header]) -> str:
     return f"content-type: expected {JSON_TYPE} or {BINARY_TYPE}, got {content_type(headers)!r:.60}"
-
-
-def _source_column(sources: I8) -> object:
-    """The names of the sources; one source for all candidates is the usual case."""
-    first = int(sources[0])
-    if np.count_nonzero(sources != first):
-        return _NAMES.take(sources).tolist()
-    return _same_source(first, len(sources))
-
-
-@lru_cache(maxsize=32)
-def _same_source(source: int, size: int) -> orjson.Fragment:
-    return orjson.Fragment(orjson.dumps([SOURCES[source]] * size))
 
 
 def _decode_reason(error: Exception, value: bytes) -> str:
