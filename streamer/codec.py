@@ -14,6 +14,7 @@ from streamer.formats.answers import encode_binary
 from streamer.formats.candidates import Candidates
 from streamer.formats.column_rows import ColumnRows
 from streamer.formats.content_type import BINARY_TYPE, JSON_TYPE, content_type, form_of, with_content_type
+from streamer.formats.json_errors import decode_reason
 from streamer.formats.requests import BinaryRequest, BinaryRequests, document_in
 from streamer.formats.source_column import source_column
 from streamer.salvage import find_text
@@ -102,7 +103,7 @@ class Codec:
         try:
             document = self._decoder.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return BadRecord(known_id or self._salvage_id(value), _decode_reason(error, value))
+            return BadRecord(known_id or self._salvage_id(value), decode_reason(error, value))
         fields = {key: getattr(document, name) for name, key in self._keys.items()}
         candidates = self._candidates(fields) if self._cut is None else getattr(document, "cut")  # noqa: B009
         request_id = self._request_id(fields)
@@ -275,24 +276,6 @@ def encode_scores(message: ScoreMessage) -> bytes:
 
 def _unknown_form(headers: Sequence[Header]) -> str:
     return f"content-type: expected {JSON_TYPE} or {BINARY_TYPE}, got {content_type(headers)!r:.60}"
-
-
-def _decode_reason(error: Exception, value: bytes) -> str:
-    """Puts the field first. msgspec's text is "Expected `array`, got `int` - at `$.candidates`"."""
-    if isinstance(error, RecursionError):
-        return "record: nested too deeply"
-    text = str(error)
-    if isinstance(error, msgspec.ValidationError):
-        what, _, where = text.partition(" - at ")
-        field = where.strip("`").removeprefix("$").removeprefix(".") or "record"
-        return f"{field}: {what[:1].lower()}{what[1:]}".replace("`", "")
-    if not (encoding := json.detect_encoding(value)).startswith("utf-8"):
-        return f"record: not valid JSON: expected UTF-8, got {encoding.upper()}"
-    try:
-        orjson.loads(value)
-    except orjson.JSONDecodeError as clearer:
-        text = str(clearer)
-    return f"record: not valid JSON: {text}"
 
 
 def _shown(value: object) -> str:

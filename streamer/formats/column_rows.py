@@ -116,7 +116,7 @@ class ColumnRows:
 
 
 class _Shape:
-    """The columns of a request in their order, and the known ads with such columns: row, then texts."""
+    """An order of columns, and the known ads with such columns: row, then texts."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
