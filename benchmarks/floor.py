@@ -20,11 +20,13 @@ import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
+from xxhash import xxh3_64_intdigest
 
 from sandbox.host.loopback import DIRECT
 from streamer.features import FeatureSpec, Layout
+from streamer.features.document import DocumentEncoder
 from streamer.features.hashing import PADDING, TextHasher, prepare
-from streamer.features.side import SideEncoder, SideRows
+from streamer.features.side import SideEncoder
 from streamer.serving.protos import predict_pb2, types_pb2
 from streamer.types import F32, I32, U64
 
@@ -62,16 +64,17 @@ class Chunk:
 class FloorEncoder:
     """Builds one `score` call for several requests.
 
-    Candidates' rows are memoised by the bytes of a row, or by the values of a candidate's columns. One gather takes the
-    rows of all requests, and one operation crosses them with their requests.
+    Candidates' rows are memoised by a hash of a row's bytes, or by the values of a candidate's columns. One gather
+    takes the rows of all requests, and one operation crosses them with their requests.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
         layout = Layout(spec)
         hasher, ignored = TextHasher(), Counter[str]()
-        self._request, self._candidate = (
+        request, self._candidate = (
             SideEncoder(layout, candidates=side, hasher=hasher, out_of_range=ignored) for side in (False, True)
         )
+        self._request = DocumentEncoder(request.plan, ignored)
         self._slots: dict[Hashable, int] = {}
         self._ad_ids: list[str] = []
         empty = self._candidate.encode_documents([])
@@ -87,13 +90,14 @@ class FloorEncoder:
         """The call that scores these requests."""
         found = [self._slots_of(document.candidates) for document in documents]
         index = np.concatenate([np.array(slots, dtype=np.intp) for slots in found])
-        requests = self._request.encode_documents([{"user": d.user, "context": d.context} for d in documents])
+        ends = [self._request.encode({"user": d.user, "context": d.context}, denied=False) for d in documents]
+        words = np.concatenate([end.words[_PAIRS] for end in ends])
         owners = np.repeat(np.arange(len(documents), dtype=np.int32), list(map(len, found)))
         message = predict_pb2.PredictRequest()
         message.model_spec.name, message.model_spec.signature_name = "ctr", "score"
-        pair_ids = self._crossed(requests, owners, self._halves.take(index, axis=0))
-        _put(message, "request_ids", requests.ids)
-        _put(message, "request_floats", requests.floats)
+        pair_ids = self._crossed(words, owners, self._halves.take(index, axis=0))
+        _put(message, "request_ids", np.concatenate([end.ids for end in ends]))
+        _put(message, "request_floats", np.concatenate([end.floats for end in ends]))
         _put(message, "candidate_ids", self._ids.take(index, axis=0))
         _put(message, "candidate_floats", self._floats.take(index, axis=0))
         _put(message, "pair_ids", pair_ids)
@@ -103,37 +107,40 @@ class FloorEncoder:
     def _slots_of(self, candidates: list[msgspec.Raw] | dict[str, list[object]]) -> Sequence[int]:
         """The slot of each candidate; an unknown one is encoded first."""
         if isinstance(candidates, list):
-            return self._slots_by(list(map(bytes, candidates)), orjson.loads)
-        names = tuple(candidates)
-        return self._slots_by(list(zip(*candidates.values(), strict=True)), lambda v: dict(zip(names, v, strict=True)))
+            return self._slots_by(
+                list(map(xxh3_64_intdigest, candidates)), candidates, lambda raw: orjson.loads(bytes(raw))
+            )
+        names, values = tuple(candidates), list(zip(*candidates.values(), strict=True))
+        return self._slots_by(values, values, lambda of_ad: dict(zip(names, of_ad, strict=True)))
 
-    def _slots_by(self, keys: Sequence[Hashable], document_of: Callable[[Any], Mapping[str, object]]) -> Sequence[int]:
+    def _slots_by(
+        self, keys: Sequence[Hashable], candidates: Sequence[Any], document_of: Callable[[Any], Mapping[str, object]]
+    ) -> Sequence[int]:
+        """`keys` and `candidates` are parallel."""
         try:
             return list(map(self._slots.__getitem__, keys))
         except KeyError:
             pass
-        unknown = [key for key in dict.fromkeys(keys) if key not in self._slots]
-        if len(self._slots) + len(unknown) > _MEMOISED:
+        if len(self._slots) + len(keys) > _MEMOISED:
             self._slots.clear()
             self._ad_ids.clear()
-            unknown = list(dict.fromkeys(keys))
-        documents = list(map(document_of, unknown))
+        unknown = {k: c for k, c in zip(keys, candidates, strict=True) if k not in self._slots}
+        documents = list(map(document_of, unknown.values()))
         new, first = self._candidate.encode_documents(documents), len(self._ad_ids)
-        end = first + len(unknown)
+        end = first + len(documents)
         self._ids[first:end], self._floats[first:end], self._halves[first:end] = new.ids, new.floats, new.words[_PAIRS]
         self._ad_ids += [str(document["ad_id"]) for document in documents]
         self._slots.update(zip(unknown, range(first, end), strict=True))
         return list(map(self._slots.__getitem__, keys))
 
-    def _crossed(self, requests: SideRows, owners: I32, candidates: U64) -> I32:
+    def _crossed(self, requests: U64, owners: I32, candidates: U64) -> I32:
         """As the encoder crosses them, in one buffer."""
-        halves = requests.words[_PAIRS]
-        crossed = join_in_place(prepare(halves).take(owners, axis=0), candidates)
+        crossed = join_in_place(prepare(requests).take(owners, axis=0), candidates)
         crossed %= self._modulus
         ids: I32 = crossed.astype(np.int32)
         ids += self._base
         if self._padded:
-            ids[(halves[owners] == PADDING) | (candidates == PADDING)] = 0
+            ids[(requests[owners] == PADDING) | (candidates == PADDING)] = 0
         return ids
 
 
