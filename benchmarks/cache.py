@@ -146,7 +146,8 @@ def _capacities(bench: Bench) -> list[Figure]:
     for turn in range(bench.options.rounds):
         for name, how in rates if turn % 2 == 0 else reversed(rates):
             settings = {**UNHURRIED, "cache.enabled": how == "on"}
-            found = bench.process_backlog(sources[name], size, [bench.server.address], settings)
+            # In the warm-up the scorer learns whether the cache has hits.
+            found = bench.process_backlog(sources[name], size, [bench.server.address], settings, warm_up=size // 5)
             rates[name, how].append(found.requests_per_second)
     figures = [
         Figure(f"{name}_rate_cache_{how}", statistics.median(of), "requests/s") for (name, how), of in rates.items()

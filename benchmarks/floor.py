@@ -88,6 +88,9 @@ class FloorEncoder:
 
     def encode(self, documents: Sequence[Document]) -> Chunk:
         """The call that scores these requests."""
+        if len(self._ad_ids) + sum(_count(document.candidates) for document in documents) > _MEMOISED:
+            self._slots.clear()
+            self._ad_ids.clear()
         found = [self._slots_of(document.candidates) for document in documents]
         index = np.concatenate([np.array(slots, dtype=np.intp) for slots in found])
         ends = [self._request.encode({"user": d.user, "context": d.context}, denied=False) for d in documents]
@@ -121,9 +124,6 @@ class FloorEncoder:
             return list(map(self._slots.__getitem__, keys))
         except KeyError:
             pass
-        if len(self._slots) + len(keys) > _MEMOISED:
-            self._slots.clear()
-            self._ad_ids.clear()
         unknown = {k: c for k, c in zip(keys, candidates, strict=True) if k not in self._slots}
         documents = list(map(document_of, unknown.values()))
         new, first = self._candidate.encode_documents(documents), len(self._ad_ids)
@@ -142,6 +142,10 @@ class FloorEncoder:
         if self._padded:
             ids[(requests[owners] == PADDING) | (candidates == PADDING)] = 0
         return ids
+
+
+def _count(candidates: list[msgspec.Raw] | dict[str, list[object]]) -> int:
+    return len(candidates) if isinstance(candidates, list) else len(candidates["ad_id"])
 
 
 def _put(message: Any, name: str, array: F32 | I32) -> None:
