@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import orjson
-from rich.table import Table
+from rich.table import Column, Table
 
 from benchmarks.bench import SPEC, Bench
 from benchmarks.report import Figure, write
@@ -118,7 +118,7 @@ def figures_of(
 
 def _print_costs(bench: Bench, costs: Mapping[Point, Cost]) -> None:
     columns = [f"{signature} {column}" for signature in _SIGNATURES.values() for column in (*FORMATS, "ratio")]
-    table = Table("model", "rows", *columns, title="thousand rows per second and core", box=None)
+    table = Table(Column("model", no_wrap=True), "rows", *columns, title="thousand rows per second and core", box=None)
     for kind in KINDS:
         for rows in ROWS:
             cells = []
