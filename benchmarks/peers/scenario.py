@@ -132,5 +132,5 @@ def figures_of(runs: Mapping[str, Sequence[Run]]) -> list[Figure]:
         *(Figure(f"scorer_rate_over_{name}", ratio("requests_per_second", "scorer", name), "ratio") for name in others),
         *(Figure(f"{name}_cpu_over_scorer", ratio("cpu_ms", name, "scorer"), "ratio") for name in others),
         Figure("best_peer_cpu_over_scorer", ratio("cpu_ms", cheapest, "scorer"), "ratio", ">=", 3.0),
-        Figure("rate_over_best_peer", ratio("requests_per_second", "scorer", fastest), "ratio", ">=", 1.5),
+        Figure("scorer_over_best_peer", ratio("requests_per_second", "scorer", fastest), "ratio", ">=", 1.5),
     ]
