@@ -2,7 +2,7 @@
 
 `python -m benchmarks.simulate` prints the tables of docs/capacity.md, `--docs` writes them there. With `--workers` and
 `--rate` it simulates one fleet. `--check` compares the model with the real system on this machine, `--calibrate` also
-keeps the costs that it measures for that.
+keeps the costs that it measures for that, and writes the comparison into the page.
 """
 
 import argparse
@@ -27,16 +27,14 @@ _SKIP = 0.2
 
 
 def run(bench: Bench, *, keep: bool = False) -> None:
-    """Measures the costs, and compares the model with the system; `keep`: keeps the costs."""
+    """Measures the costs, and compares the model with the system; `keep`: keeps costs and table."""
     measured = calibrate(bench)
+    found = check.compared(bench, measured)
+    table = markdown(check.table(found))
+    print(table)
     if keep:
         costs.write(measured)
-    found = check.compared(bench, measured)
-    for one in found:
-        bench.console.print(
-            f"{one.name}: measured {one.measured:.4g}, predicted {one.predicted:.4g} {one.unit}, "
-            f"{one.difference:+.0%}: {'holds' if abs(one.difference) <= check.BOUND else 'does NOT hold'}"
-        )
+        _PAGE.write_text(with_table(_PAGE.read_text(), "check", table))
     settings = {
         "model_server": measured.server_program,
         "candidates": bench.options.candidates,
@@ -88,7 +86,7 @@ def _fleet(given: argparse.Namespace) -> None:
         cell_workers=cell,
         cell_servers=given.servers or max(2, servers_for(measured, cell, given.server_cores)),
         server_cores=given.server_cores,
-        partitions=given.partitions or 16 * given.workers,
+        partitions=given.partitions or 4 * given.workers,
         exponent=given.exponent,
         candidates=given.candidates,
         budget_ms=given.budget_ms,
@@ -136,7 +134,7 @@ def main() -> int:
     fleet.add_argument("--cell", type=int, default=10, help="workers that share model servers")
     fleet.add_argument("--servers", type=int, help="model servers of a cell; default: as busy as the workers")
     fleet.add_argument("--server-cores", type=int, default=4)
-    fleet.add_argument("--partitions", type=int, help="default: 16 for each worker")
+    fleet.add_argument("--partitions", type=int, help="default: 4 for each worker")
     fleet.add_argument("--exponent", type=float, default=0.0, help="Zipf exponent of the users' requests")
     fleet.add_argument("--candidates", type=int, default=300)
     fleet.add_argument("--budget-ms", type=float, default=30.0)

@@ -5,7 +5,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
@@ -57,32 +57,43 @@ class Calm:
 
     Attributes:
         idle: shares of a core that scorer, broker and this process use without requests; not part of `point`.
-        outside_ms: time of a request outside of the scorer, median.
+        scoring_ms, outside_ms: time of a request in the scorer and outside of it, medians.
         start_s: CPU seconds of the start of a process; resident_mb: memory of the largest process.
     """
 
     point: Point
     idle: tuple[float, float, float]
+    scoring_ms: float
     outside_ms: float
     start_s: float
     resident_mb: float
 
 
 def calibrate(bench: Bench) -> Costs:
-    """Measures all costs; about two minutes."""
+    """Measures all costs, about a minute per round.
+
+    Of the rounds the one with the least CPU counts, for each kind of run: other programs only add to it.
+    """
+    turns = range(bench.options.rounds)
     bench.console.print("measuring the costs ...")
-    server = asyncio.run(_server_costs(bench))
+    servers = [asyncio.run(_server_costs(bench, turn)) for turn in turns]
     with bench.simulated(QUICK) as quick:
-        bidder_ms = _bidder_ms(bench)
-        few, found = (_calm(bench, quick.address, candidates) for candidates in _CANDIDATES)
-        calm = [few.point, found.point]
-        busy = [_busy(bench, quick.address, candidates) for candidates in _CANDIDATES]
-        expired_ms = _expired_ms(bench, quick.address)
+        bidder_ms = min(_bidder_ms(bench, turn) for turn in turns)
+        runs = [[_calm(bench, quick.address, candidates, turn) for candidates in _CANDIDATES] for turn in turns]
+        few, found = (min(same, key=lambda run: run.point.scorer_ms) for same in zip(*runs, strict=True))
+        points = [[_busy(bench, quick.address, candidates, turn) for candidates in _CANDIDATES] for turn in turns]
+        busy = [min(same, key=lambda point: point.scorer_ms) for same in zip(*points, strict=True)]
+        expired_ms = min(_expired_ms(bench, quick.address, turn) for turn in turns)
+    calm = [few.point, found.point]
+    server = min(servers, key=lambda costs: costs.call_ms + _CANDIDATES[-1] * costs.row_us / 1e3)
     for point in (*calm, *busy):
         bench.console.print(
             f"{point.candidates} candidates, {point.batch:.2f} requests per call: scorer {point.scorer_ms:.2f}, broker "
             f"{point.broker_ms:.2f}, bidder and ranker {point.own_ms:.2f} ms of CPU per request"
         )
+    # Without requests of others, the rest of the time of scoring is that of the call between the two programs.
+    quick_ms = QUICK.fixed_ms + _CANDIDATES[-1] * QUICK.per_row_us / 1e3
+    round_trip_ms = max(0.05, found.scoring_ms - found.point.scorer_ms - quick_ms)
     batch_ms, request_ms, candidate_us = fitted([*calm, *busy])
     ranker_ms = max(0.0, calm[-1].own_ms - bidder_ms)
     waits_ms = max(0.1, found.outside_ms - calm[-1].broker_ms - ranker_ms)
@@ -94,7 +105,7 @@ def calibrate(bench: Bench) -> Costs:
         scorer=ScorerCosts(
             batch_ms, request_ms, candidate_us, expired_ms, found.idle[0], found.start_s, found.resident_mb
         ),
-        server=server,
+        server=replace(server, round_trip_ms=round_trip_ms),
         other=OtherCosts(
             bidder_ms=bidder_ms,
             broker_ms=calm[-1].broker_ms,
@@ -132,19 +143,20 @@ def _factory(bench: Bench, candidates: int, prefix: str) -> RequestFactory:
     return RequestFactory(bench.world, candidates=candidates, seed=len(prefix), prefix=prefix)
 
 
-def _bidder_ms(bench: Bench) -> float:
+def _bidder_ms(bench: Bench, turn: int) -> float:
     """CPU of building and sending a request."""
     requests = round(20 * bench.options.seconds)
-    bench.fill_new("bidder-warm-up", _factory(bench, _CANDIDATES[-1], "bidder-warm-up"), requests)
+    factory = _factory(bench, _CANDIDATES[-1], "bidder")
+    bench.fill_new(f"bidder-warm-up-{turn}", factory, requests)
     start = time.process_time()
-    bench.fill_new("bidder", _factory(bench, _CANDIDATES[-1], "bidder"), requests)
+    bench.fill_new(f"bidder-{turn}", factory, requests)
     return (time.process_time() - start) * 1e3 / requests
 
 
-def _calm(bench: Bench, address: str, candidates: int) -> Calm:
+def _calm(bench: Bench, address: str, candidates: int, turn: int) -> Calm:
     """Open-loop traffic, after a warm-up and some idle seconds."""
-    topics, seconds = bench.topics(f"calm-{candidates}", PARTITIONS), bench.options.seconds
-    log = bench.work / f"calm-{candidates}.log"
+    topics, seconds = bench.topics(f"calm-{candidates}-{turn}", PARTITIONS), bench.options.seconds
+    log = bench.work / f"calm-{candidates}-{turn}.log"
     with ScorerProcess(bench.settings(topics, [address], UNHURRIED), log) as running:
         main = psutil.Process(running.pid)
         processes = [main, *main.children(recursive=True)]
@@ -164,16 +176,17 @@ def _calm(bench: Bench, address: str, candidates: int) -> Calm:
         after_calls, after_rows = _batches(running)
         resident_mb = max(process.memory_info().rss for process in processes) / 2**20
     batch = (after_rows - rows) / max(1.0, after_calls - calls) / candidates
-    outside_ms = percentile(report.times.latency_ms, 50) - percentile(report.times.stage_ms["total"], 50)
+    scoring_ms = percentile(report.times.stage_ms["total"], 50)
+    outside_ms = percentile(report.times.latency_ms, 50) - scoring_ms
     scorer_share, broker_share, own_share = idle
     shares = scorer_share, broker_share, own_share
-    return Calm(Point(candidates, batch, *used), shares, outside_ms, start_s, resident_mb)
+    return Calm(Point(candidates, batch, *used), shares, scoring_ms, outside_ms, start_s, resident_mb)
 
 
-def _busy(bench: Bench, address: str, candidates: int) -> Point:
+def _busy(bench: Bench, address: str, candidates: int, turn: int) -> Point:
     """A backlog, which the scorer processes as fast as it can."""
     requests = round(60 * bench.options.seconds)
-    name = f"busy-{candidates}"
+    name = f"busy-{candidates}-{turn}"
     topics = Topics(f"{name}-in", f"{name}-out", f"{name}-dead")
     bench.fill_new(topics.requests, _factory(bench, candidates, name), requests, PARTITIONS)
     for topic in topics[1:]:
@@ -188,12 +201,12 @@ def _busy(bench: Bench, address: str, candidates: int) -> Point:
     return Point(candidates, rows / max(1.0, calls) / candidates, run.cpu_ms, broker_ms / requests, own_ms / requests)
 
 
-def _expired_ms(bench: Bench, address: str) -> float:
+def _expired_ms(bench: Bench, address: str, turn: int) -> float:
     """CPU of the answer to a request that expired before it was read."""
     requests = round(60 * bench.options.seconds)
     factory = RequestFactory(bench.world, candidates=_CANDIDATES[-1], seed=7, deadline_ms=1.0)
-    bench.fill_new("expired", factory, requests)
-    run = bench.process_backlog("expired", requests, [address], {}, status="expired", warm_up=requests // 2)
+    bench.fill_new(f"expired-{turn}", factory, requests)
+    run = bench.process_backlog(f"expired-{turn}", requests, [address], {}, status="expired", warm_up=requests // 2)
     return run.cpu_ms
 
 
@@ -217,8 +230,8 @@ def _request_bytes(bench: Bench, layout: str) -> float:
 
 
 def _answer_bytes(bench: Bench) -> float:
-    """Mean bytes of the answers of the last busy run."""
-    topic = f"busy-{_CANDIDATES[-1]}-out"
+    """Mean bytes of the answers of a busy run."""
+    topic = f"busy-{_CANDIDATES[-1]}-0-out"
     consumer = Consumer({"bootstrap.servers": bench.bootstrap, "group.id": "sizes", "enable.auto.commit": False})
     try:
         consumer.assign([TopicPartition(topic, 0, 0)])
@@ -227,9 +240,12 @@ def _answer_bytes(bench: Bench) -> float:
         consumer.close()
 
 
-async def _server_costs(bench: Bench) -> ServerCosts:
-    """Calls of several sizes, with the CPU of both sides; then the loading of a version."""
-    base = (bench.work / "calibrated" / MODEL).absolute()
+async def _server_costs(bench: Bench, turn: int) -> ServerCosts:
+    """Calls of several sizes, one at a time; then the loading of a version.
+
+    `round_trip_ms` is not set.
+    """
+    base = (bench.work / f"calibrated-{turn}" / MODEL).absolute()
     shutil.copytree(bench.model / "1", base / "1")
     arriving = shutil.copytree(bench.model / "1", base.with_suffix(".arriving"))
     flags = {**ONE_THREAD_PER_CALL, "file_system_poll_wait_seconds": 1, "num_load_threads": 1}
@@ -238,7 +254,6 @@ async def _server_costs(bench: Bench) -> ServerCosts:
         settings = Settings.model_validate({"predictor": {"addresses": [server.address], "models": [MODEL]}})
         walls: dict[int, list[float]] = {}
         cpu_ms: dict[int, float] = {}
-        own_ms: dict[int, float] = {}
         async with connected(settings) as predictor:
             serving, _ = await served(predictor.control, settings, MODEL)
             sizes: list[float] = []
@@ -249,17 +264,15 @@ async def _server_costs(bench: Bench) -> ServerCosts:
                 inputs = [BatchInputs.whole(request) for request in encoded]
                 for one in inputs:
                     await predictor.score(serving.version, one, _TIMEOUT_S)
-                used, own, walls[rows] = cpu_s(process), time.process_time(), []
+                used, walls[rows] = cpu_s(process), []
                 end = time.monotonic() + bench.options.seconds / 4
                 while time.monotonic() < end:
                     start = time.perf_counter()
                     await predictor.score(serving.version, inputs[len(walls[rows]) % len(inputs)], _TIMEOUT_S)
                     walls[rows].append((time.perf_counter() - start) * 1e3)
                 cpu_ms[rows] = 1e3 * (cpu_s(process) - used) / len(walls[rows])
-                own_ms[rows] = 1e3 * (time.process_time() - own) / len(walls[rows])
                 bench.console.print(
-                    f"{rows} rows: {statistics.median(walls[rows]):.2f} ms, CPU of the server {cpu_ms[rows]:.2f}, of "
-                    f"the client {own_ms[rows]:.2f} ms"
+                    f"{rows} rows: {statistics.median(walls[rows]):.2f} ms, CPU of the server {cpu_ms[rows]:.2f} ms"
                 )
                 if rows == _CANDIDATES[-1]:
                     sizes = [len(score_request(serving.version, one)[0].SerializeToString()) for one in inputs]
@@ -277,7 +290,7 @@ async def _server_costs(bench: Bench) -> ServerCosts:
     return ServerCosts(
         call_ms=max(0.0, float(call_ms)),
         row_us=float(row_us) * 1e3,
-        round_trip_ms=max(0.05, median_ms - cpu_ms[middle] - own_ms[middle]),
+        round_trip_ms=0.0,
         spread=quantiles.tolist(),
         load_s=load_s,
         resident_mb=resident_mb,

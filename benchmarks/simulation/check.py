@@ -2,7 +2,7 @@
 
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.bench import UNHURRIED, Bench
@@ -62,6 +62,16 @@ def compared(bench: Bench, costs: Costs) -> list[Compared]:
         Compared(name, units[name.split("_")[0]], *(statistics.median(column) for column in zip(*pairs, strict=True)))
         for name, pairs in found.items()
     ]
+
+
+def table(found: Sequence[Compared]) -> list[list[str]]:
+    """The rows of a table, the header first."""
+    rows = [["figure", "measured", "predicted", "difference", "within 15 %"]]
+    for one in found:
+        holds = "yes" if abs(one.difference) <= BOUND else "no"
+        values = (f"{value:.4g} {one.unit}" for value in (one.measured, one.predicted))
+        rows.append([one.name.replace("_", " "), *values, f"{one.difference:+.0%}", holds])
+    return rows
 
 
 def _one(bench: Bench, costs: Costs, count: int, turn: int, add: Callable[[str, float, float], None]) -> None:

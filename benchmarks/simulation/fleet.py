@@ -56,7 +56,7 @@ class Setup:
     cell_servers: int = 3
     server_cores: int = 4
     threads: int | None = None
-    partitions: int = 160
+    partitions: int = 40
     users: int = 1_000_000
     exponent: float = 0.0
     candidates: int = 300
