@@ -63,7 +63,7 @@ class Source(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     _failure: StreamerError | None = None
 
     def __post_init__(self) -> None:
-        # Read at a scrape only: an update for each record costs more than the rest of its acknowledgement.
+        # Read at a scrape only, not set for each record.
         self.metrics.in_flight.set_function(lambda: self.backpressure.in_flight)
         self.metrics.unacknowledged.set_function(lambda: self.unacknowledged)
         self.metrics.unacknowledged_bytes.set_function(lambda: self.offsets.unacknowledged_bytes)
