@@ -1,6 +1,8 @@
 """Encodes candidates given as rows: a JSON object each."""
 
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from streamer.features.row_memo import RowForm, RowMemo, first_places
 from streamer.features.side import SideEncoder, SideRows
 from streamer.types import ReadRow, RequestPaths
 
+_SEED = secrets.randbits(64)
 _Row = tuple[bytes, str, tuple[bytes, ...]]
 """A candidate's encoded row, its ad id and its texts."""
 
@@ -20,8 +23,8 @@ _Row = tuple[bytes, str, tuple[bytes, ...]]
 class CandidateRows:
     """Encodes candidates; memoises the encoded rows.
 
-    The key is the 128-bit XXH3 hash of a candidate's bytes. The bytes themselves would take more memory than the row, and
-    their comparison more time than their hash.
+    The key is the 128-bit XXH3 hash of a candidate's bytes with a secret seed, so that no sender can choose candidates
+    that collide. The bytes would take more memory than the row, and their comparison more time than the hash.
     """
 
     def __init__(self, side: SideEncoder, paths: RequestPaths, memo: RowMemo) -> None:
@@ -39,7 +42,7 @@ class CandidateRows:
         Raises:
             InvalidRequestError: a candidate cannot be read or is not an object, or its ad id is not a non-empty string.
         """
-        digests = list(map(xxhash.xxh3_128_digest, rows))
+        digests = list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
         found: list[Any] = list(map(self._memo.known.get, digests))
         if first := first_places(digests, found):
             new = self._encode_new(rows, first, read_row)
@@ -57,17 +60,18 @@ class CandidateRows:
         """The distinct rows that are not memoised; none if so many cannot be memoised."""
         if not self._memo.has_room_for(len(rows)):
             return ()
-        digests = list(map(xxhash.xxh3_128_digest, rows))
+        digests = list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
         return [rows[i] for i in first_places(digests, list(map(self._memo.known.get, digests))).values()]
 
-    def _encode_new(
-        self, rows: Sequence[bytes], places: Mapping[bytes, int], read_row: ReadRow | None
-    ) -> dict[bytes, _Row]:
+    def encode_at(
+        self, rows: Iterable[bytes], places: Iterable[int], read_row: ReadRow | None = None
+    ) -> tuple[list[str], SideRows]:
+        """The same for some of a request's candidates, which are at `places`, without memoising them."""
         documents: list[object] = []
         ad_ids: list[str] = []
-        for i in places.values():
+        for i, row in zip(places, rows, strict=True):
             try:
-                document = orjson.loads(bytes(rows[i])) if read_row is None else read_row(rows[i])
+                document = orjson.loads(bytes(row)) if read_row is None else read_row(row)
             except ValueError as error:
                 reason = f"not valid JSON: {error}" if read_row is None else str(error)
                 raise InvalidRequestError(f"{self._paths.candidates}[{i}]", reason) from None
@@ -78,7 +82,12 @@ class CandidateRows:
                 raise bad_ad_id(self._paths, i, ad_id)
             documents.append(document)
             ad_ids.append(ad_id)
-        new = self._side.encode_documents(documents)
+        return ad_ids, self._side.encode_documents(documents)
+
+    def _encode_new(
+        self, rows: Sequence[bytes], places: Mapping[bytes, int], read_row: ReadRow | None
+    ) -> dict[bytes, _Row]:
+        ad_ids, new = self.encode_at([rows[i] for i in places.values()], places.values(), read_row)
         parts = new._asdict()
         texts = map(tuple, parts.pop("texts").tolist())
         return dict(zip(places, zip(self._form.rows(parts), ad_ids, texts, strict=True), strict=True))
