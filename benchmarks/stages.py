@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bench import UNHURRIED, Bench
-from benchmarks.programs import follow
+from benchmarks.programs import CpuClock, follow
 from benchmarks.report import Figure, write
 from benchmarks.stage_names import shares
 from sandbox.broker.topics import Topics
@@ -67,12 +67,15 @@ def _profile(bench: Bench, layout: CandidateLayout) -> Profile:
     command = ("-m", "benchmarks.sampled_worker", str(path))
     done, plain, content = 0, list[float](), dict[str, object]()
     with ScorerProcess(settings, bench.work / f"{output}.log", command=command) as scorer:
+        clock = CpuClock(scorer.pid)
 
         def process() -> float:
             nonlocal done
+            clock.restart()
             bench.fill(topics.requests, factory, size)
             done += size
-            return follow(scorer.pid, bench.bootstrap, output, done, warm_up=done - size).cpu_ms
+            follow(scorer.pid, bench.bootstrap, output, done)
+            return 1e6 * clock.spent_s() / size
 
         process()  # fills the memos
         for turn in range(bench.options.rounds):
@@ -82,7 +85,7 @@ def _profile(bench: Bench, layout: CandidateLayout) -> Profile:
             os.kill(scorer.pid, signal.SIGUSR2)
             content = _content(path, turn)
             path.rename(path.with_suffix(f".{turn}"))
-    return profile_of(content, requests=size * bench.options.rounds, whole=1e3 * statistics.median(plain))
+    return profile_of(content, requests=size * bench.options.rounds, whole=statistics.median(plain))
 
 
 def _content(path: Path, turn: int) -> dict[str, object]:
