@@ -1,4 +1,4 @@
-"""Encodes a request of many candidates in slices, so that its caller can do other work between them. Pure."""
+"""Encodes a request of many candidates in slices, between which its caller can go on. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

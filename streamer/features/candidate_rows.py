@@ -66,7 +66,7 @@ class CandidateRows:
     def encode_at(
         self, rows: Iterable[bytes], places: Iterable[int], read_row: ReadRow | None = None
     ) -> tuple[list[str], SideRows]:
-        """The same for some of a request's candidates, which are at `places`, without memoising them."""
+        """The same for candidates at these places of a request, without memoising them."""
         documents: list[object] = []
         ad_ids: list[str] = []
         for i, row in zip(places, rows, strict=True):

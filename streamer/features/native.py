@@ -1,4 +1,4 @@
-"""The optional extension `ctr-streamer-native`, which finds known candidates in a document without parsing them."""
+"""The optional extension `ctr-streamer-native`: finds known candidates without parsing."""
 
 import importlib
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Native(Protocol):
     INTERFACE: int
 
     def CandidateIndex(self, key: str, capacity: int, seed: int) -> CandidateIndex:  # noqa: N802  a type
-        """An index of up to `capacity` candidates, for documents with a list under the top-level `key`.
+        """An index of up to `capacity` candidates, which documents list under the top-level `key`.
 
         The secret `seed` keeps senders from choosing candidates that collide.
         """

@@ -65,7 +65,7 @@ class CutRows(Sequence[bytes]):
 
 
 class Pairs(NamedTuple):
-    """The pair columns: modulus, uint64 [p], first row of the table, int32 [p], and whether a word can be `PADDING`."""
+    """Pair columns: modulus, uint64 [p]; first table row, int32 [p]; if a word can be `PADDING`."""
 
     modulus: U64
     base: I32
@@ -84,7 +84,7 @@ class Joined(NamedTuple):
 
 
 class NativeRows:
-    """Encodes the candidates of a document by the native extension, with the results and errors of `CandidateRows`.
+    """Encodes a document's candidates in C, with the results and errors of `CandidateRows`.
 
     Invariants: (1) at most `capacity` rows are memoised; (2) `used_bytes`, of their JSON, rows and ad ids, is at most
     `max_bytes`; (3) the slots that `slots` returns keep their rows until its next call.
@@ -110,7 +110,7 @@ class NativeRows:
         self.used_bytes = 0
 
     def cut(self, document: bytes, limit: int) -> CutRows | None:
-        """The candidates of a document without an error in them; None if it must be parsed as a whole."""
+        """A document's candidates, without an error in them; None if it must be parsed as a whole."""
         if (found := self._index.cut(document, limit)) is None:
             return None
         try:
@@ -156,7 +156,7 @@ class NativeRows:
         return Joined(ad_ids, ids, floats, pair_ids, keys, ad_keys)
 
     def _add(self, rows: CutRows) -> bytes | None:
-        """Memoises the unknown candidates; returns all slots. Without room it makes room and returns None."""
+        """Memoises unknown candidates; returns all slots. Without room: makes room, returns None."""
         first: dict[bytes, int] = {}  # a candidate that occurs twice is encoded once
         for i, row in rows.unknown:
             first.setdefault(row, i)
@@ -210,7 +210,7 @@ def _ad_id_bytes(ad_id: str) -> int:
 def parsed(
     decode: Callable[[bytes], T], native: NativeRows | None, document: bytes, limit: int
 ) -> tuple[T, CutRows | None]:
-    """The parsed document, and its candidates if the extension has found them; then `document` has none.
+    """The parsed document, and its candidates if the extension found them; it then has none.
 
     Raises what `decode` raises for the whole document.
     """
