@@ -3,7 +3,6 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-NOT_BUILT := echo "native/ cannot be built: the scorer runs without the native extension"
 # With it, every start of a program compiles TensorFlow's sources again.
 unexport PYTHONDONTWRITEBYTECODE
 export MALLOC_MMAP_THRESHOLD_ ?= 67108864
@@ -45,7 +44,7 @@ help:
 
 setup: $(READY)
 
-$(READY): requirements/dev.txt pyproject.toml $(wildcard native/*.* native/src/*)
+$(READY): requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) (the first time this downloads about 1 GB and takes some minutes) ..."
 	@if command -v uv >/dev/null 2>&1; then \
 	    uv venv --quiet --allow-existing --python python3 $(VENV) && \
@@ -55,13 +54,6 @@ $(READY): requirements/dev.txt pyproject.toml $(wildcard native/*.* native/src/*
 	    python3 -m venv $(VENV) && \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/dev.txt && \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e . ; \
-	fi
-	@if ! command -v $(CC) >/dev/null 2>&1; then \
-	    echo "no C compiler: the scorer runs without the native extension"; \
-	elif command -v uv >/dev/null 2>&1; then \
-	    uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation ./native || $(NOT_BUILT) ; \
-	else \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation ./native || $(NOT_BUILT) ; \
 	fi
 	@touch $@
 

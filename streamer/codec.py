@@ -9,7 +9,6 @@ import msgspec
 import orjson
 
 from streamer.features.hashing import to_float
-from streamer.features.native_rows import UNREADABLE, CutRows, NativeRows, parsed
 from streamer.features.paths import column_getter, getter, parse_path
 from streamer.formats.answers import encode_binary
 from streamer.formats.candidates import Candidates
@@ -48,9 +47,7 @@ class Codec:
         deadline_margin_ms: float = 0.0,
         *,
         candidate_keys: frozenset[str] | None = None,
-        native_rows: NativeRows | None = None,
     ) -> None:
-        self._native_rows = native_rows
         self._margin_ms = deadline_margin_ms
         self._settings = settings
         self.paths = paths
@@ -104,11 +101,11 @@ class Codec:
     ) -> BidRequest | BadRecord:
         """Reads the JSON of a request; of a binary one it has no candidates."""
         try:
-            document, cut = parsed(self._decoder.decode, self._native_rows, value, self._settings.max_candidates)
-        except UNREADABLE as error:
+            document = self._decoder.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return BadRecord(known_id or self._salvage_id(value), decode_reason(error, value))
         fields = {key: getattr(document, name) for name, key in self._keys.items()}
-        candidates = self._candidates(fields) if self._cut is None else cut or getattr(document, "cut")  # noqa: B009
+        candidates = self._candidates(fields) if self._cut is None else getattr(document, "cut")  # noqa: B009
         request_id = self._request_id(fields)
         if request_id is None:
             request_id = known_id
@@ -165,7 +162,7 @@ class Codec:
             if candidates is not None:
                 raise _RejectedError(f"{name}: expected none in the document of a binary request")
             return binary.candidates
-        if isinstance(candidates, list | CutRows):
+        if isinstance(candidates, list):
             # A decoded list of the top level is raw already. `Raw` is like bytes, without their copy.
             return Candidates(candidates if self._cut is not None else list(map(msgspec.json.encode, candidates)))
         if not isinstance(candidates, dict):

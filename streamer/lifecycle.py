@@ -12,7 +12,6 @@ from typing import Literal
 from structlog.typing import FilteringBoundLogger
 
 from streamer.errors import ConfigError
-from streamer.features.native import NATIVE, STATE
 from streamer.kafka import clients
 from streamer.metrics import Metrics
 from streamer.ops.http_server import HttpServer
@@ -51,7 +50,6 @@ class Lifecycle:
         self._settings = settings
         self._log = log
         self._why_not: str | None = "starting"
-        metrics.native_extension.set(NATIVE is not None)
         handlers = WorkerHandlers(
             metrics.registry,
             lambda: self.state,
@@ -74,7 +72,6 @@ class Lifecycle:
             loop.add_signal_handler(number, self._signalled, number)
         try:
             await self._ops.start()
-            self._log.info("native extension", state=STATE)
             self._log.info("ops port", host=self._settings.ops.host, port=self._ops.port)
             yield
         finally:

@@ -116,7 +116,6 @@ class Metrics:
         self._out_of_range = self._counter(
             "features_out_of_range", "numbers that do not fit and count as missing", "feature"
         )
-        self.native_extension = self._gauge("features_native_extension", "1 if the native extension is used")
         self.cache_hits = self._counter("cache_hits", "candidates with a cached score")
         self.cache_misses = self._counter("cache_misses", "candidates without a cached score")
         self.cache_single_flight = self._counter("cache_single_flight", "candidates that await another request's call")

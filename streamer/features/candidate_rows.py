@@ -1,7 +1,7 @@
 """Encodes candidates given as rows: a JSON object each."""
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -63,15 +63,14 @@ class CandidateRows:
         digests = list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
         return [rows[i] for i in first_places(digests, list(map(self._memo.known.get, digests))).values()]
 
-    def encode_at(
-        self, rows: Iterable[bytes], places: Iterable[int], read_row: ReadRow | None = None
-    ) -> tuple[list[str], SideRows]:
-        """The same for candidates at these places of a request, without memoising them."""
+    def _encode_new(
+        self, rows: Sequence[bytes], places: Mapping[bytes, int], read_row: ReadRow | None
+    ) -> dict[bytes, _Row]:
         documents: list[object] = []
         ad_ids: list[str] = []
-        for i, row in zip(places, rows, strict=True):
+        for i in places.values():
             try:
-                document = orjson.loads(bytes(row)) if read_row is None else read_row(row)
+                document = orjson.loads(bytes(rows[i])) if read_row is None else read_row(rows[i])
             except ValueError as error:
                 reason = f"not valid JSON: {error}" if read_row is None else str(error)
                 raise InvalidRequestError(f"{self._paths.candidates}[{i}]", reason) from None
@@ -82,12 +81,7 @@ class CandidateRows:
                 raise bad_ad_id(self._paths, i, ad_id)
             documents.append(document)
             ad_ids.append(ad_id)
-        return ad_ids, self._side.encode_documents(documents)
-
-    def _encode_new(
-        self, rows: Sequence[bytes], places: Mapping[bytes, int], read_row: ReadRow | None
-    ) -> dict[bytes, _Row]:
-        ad_ids, new = self.encode_at([rows[i] for i in places.values()], places.values(), read_row)
+        new = self._side.encode_documents(documents)
         parts = new._asdict()
         texts = map(tuple, parts.pop("texts").tolist())
         return dict(zip(places, zip(self._form.rows(parts), ad_ids, texts, strict=True), strict=True))

@@ -11,9 +11,6 @@ from streamer.features.consent import ConsentCheck
 from streamer.features.document import DocumentEncoder
 from streamer.features.hashing import PADDING, TextHasher, join, prepare
 from streamer.features.layout import Layout
-from streamer.features.native import NATIVE, Native
-from streamer.features.native_rows import CutRows, NativeRows, Pairs
-from streamer.features.paths import parse_path
 from streamer.features.row_memo import RowMemo
 from streamer.features.side import SideEncoder, SideRows
 from streamer.features.spec import FeatureSpec
@@ -31,17 +28,9 @@ class Encoder:
 
     Attributes:
         out_of_range: by feature, the numbers that did not fit and count as missing; the caller reads and clears it.
-        native_rows: the candidates that the native extension finds in documents, for the codec; None without it.
     """
 
-    def __init__(
-        self,
-        spec: FeatureSpec,
-        *,
-        memoised_ads: int = 20_000,
-        memo_bytes: int | None = None,
-        native: Native | None = NATIVE,
-    ) -> None:
+    def __init__(self, spec: FeatureSpec, *, memoised_ads: int = 20_000, memo_bytes: int | None = None) -> None:
         self.spec = spec
         self.layout = Layout(spec)
         self.out_of_range = Counter[str]()
@@ -54,20 +43,14 @@ class Encoder:
         is_foreign = spec.serving is not None
         self._document = None if is_foreign else DocumentEncoder(self._request.plan, self.out_of_range)
         row_bytes = sum(part.itemsize * part.shape[1] for part in self._candidate.encode_documents([]))
-        if memo_bytes is None:
-            memo_bytes = memoised_ads * (row_bytes + _BYTES_PER_AD)
-        self._memo = RowMemo(memoised_ads, memo_bytes)
+        default = memoised_ads * (row_bytes + _BYTES_PER_AD)
+        self._memo = RowMemo(memoised_ads, default if memo_bytes is None else memo_bytes)
         self._rows = CandidateRows(self._candidate, spec.request, self._memo)
         self._columns = CandidateColumns(self._candidate, spec.request, self._memo)
         pairs = self.layout.crosses("pair")
         self._pair_modulus = np.array([c.buckets for at, c in pairs for _ in range(at.width)], dtype=np.uint64)
         self._pair_base = np.array([at.offset for at, _ in pairs for _ in range(at.width)], dtype=np.int32)
         self._pairs_are_padded = any(spec.is_padded(cross) for _, cross in pairs)
-        self.native_rows: NativeRows | None = None
-        key, *deeper = parse_path(spec.request.candidates)
-        if native is not None and memoised_ads and not is_foreign and not deeper:
-            forms = Pairs(self._pair_modulus, self._pair_base, self._pairs_are_padded)
-            self.native_rows = NativeRows(native, key, self._rows, forms, capacity=memoised_ads, max_bytes=memo_bytes)
 
     def encode(self, request: BidRequest) -> EncodedRequest:
         """Encodes one request of n candidates.
@@ -78,18 +61,15 @@ class Encoder:
             InvalidRequestError: a candidate is not an object, an ad id is not a non-empty string, or a column has
                 another length than the ad ids. The error names the field and the candidate.
         """
-        rows, native = request.rows, self.native_rows
-        if isinstance(rows, CutRows) and rows.memo is native and (slots := native.slots(rows)) is not None:
-            denied, end = self._end(request)
-            joined = native.joined(slots, end)
-            return EncodedRequest(
-                request_ids=end.ids, request_floats=end.floats, consent_denied=denied, **joined._asdict()
-            )
-        if rows is not None:
-            ad_ids, candidates = self._rows.encode(rows, request.read_row)
+        if request.rows is not None:
+            ad_ids, candidates = self._rows.encode(request.rows, request.read_row)
         else:
             ad_ids, candidates = self._columns.encode(request.columns, request.size)
-        denied, end = self._end(request)
+        denied = self._consent.denies(request.fields)
+        if self._document is not None:
+            end = self._document.encode(request.fields, denied=denied)
+        else:
+            end = self._request.encode_documents([request.fields], [denied])
         is_foreign = self._document is None
         pair_ids, keys = self._joined(end, candidates)
         return EncodedRequest(
@@ -110,16 +90,7 @@ class Encoder:
 
     def new(self, rows: Sequence[bytes]) -> Sequence[bytes]:
         """The distinct candidates without a memoised row; none if so many cannot be memoised."""
-        if isinstance(rows, CutRows) and rows.memo is self.native_rows:
-            rows = [row for _, row in rows.unknown]
         return self._rows.new(rows)
-
-    def _end(self, request: BidRequest) -> tuple[bool, SideRows]:
-        """Whether consent is denied, and the row of the user and the context."""
-        denied = self._consent.denies(request.fields)
-        if self._document is not None:
-            return denied, self._document.encode(request.fields, denied=denied)
-        return denied, self._request.encode_documents([request.fields], [denied])
 
     def encode_log(
         self,

@@ -50,15 +50,8 @@ async def verify(servers: DescribesVersions, settings: Settings, version: ModelV
             version = replace(version, flat=FlatSignature(encoder.layout, spec.serving, found, encoder.out_of_range))
         except SpecError as error:
             raise SpecError("\n".join(f"{path or version}: {line}" for line in str(error).splitlines())) from error
-    codec = Codec(
-        settings.codec,
-        spec.request,
-        spec.document_keys,
-        spec.containers,
-        spec.deadline_margin_ms,
-        candidate_keys=spec.candidate_keys,
-        native_rows=encoder.native_rows,
-    )
+    keys, containers, margin_ms = spec.document_keys, spec.containers, spec.deadline_margin_ms
+    codec = Codec(settings.codec, spec.request, keys, containers, margin_ms, candidate_keys=spec.candidate_keys)
     return PreparedVersion(version, codec, encoder)
 
 
