@@ -8,14 +8,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from math import isinf, nan
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from streamer.features.document_columns import HIGH, Column, Entry, columns_of, key_part
 from streamer.features.fold import Fold
 from streamer.features.hashing import PADDING, canonical, hash64, join_one, mix_one, to_float
-from streamer.features.kinds import Bucketised, Categorical, MultiValued, Numeric
+from streamer.features.kinds import Categorical, MultiValued, Numeric
 from streamer.features.paths import Getter, getter, parse_path
 from streamer.features.side import STEPS, SideRows
 from streamer.features.side_plan import SidePlan
@@ -53,6 +53,14 @@ class _Container(NamedTuple):
     scalars: list[tuple[str, int, int, dict[object, Entry], Callable[[object], Entry]]]
     lists: list[_List]
     numbers: list[tuple[str, int]]
+
+
+class _Ranges(Protocol):
+    """A feature kind that has a row for each number."""
+
+    @property
+    def name(self) -> str: ...
+    def row(self, number: float, /) -> int: ...
 
 
 class DocumentEncoder:
@@ -211,7 +219,7 @@ class DocumentEncoder:
 
         return entry_of
 
-    def _bucket(self, feature: Bucketised, column: Column) -> Callable[[object], Entry]:
+    def _bucket(self, feature: _Ranges, column: Column) -> Callable[[object], Entry]:
         by_row: dict[int, Entry] = {}
 
         def entry_of(value: object) -> Entry:
