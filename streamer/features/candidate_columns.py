@@ -64,7 +64,7 @@ class CandidateColumns:
 
     def _encoded(self, values: Sequence[Sequence[object]], n: int) -> SideRows:
         side = self._side
-        if side.is_foreign:
+        if side.is_foreign or not side.plan.hash_width:
             return side.encode(values, n)
         categorical, multi, bucketised, numeric, _ = side.by_kind(values)
         buckets = side.buckets(bucketised)

@@ -153,3 +153,16 @@ def test_values_that_python_finds_equal_keep_their_own_ids(others: list[object])
         ):
             encoded = encoder.flat_rows(encoder.encode(request))
             assert all(np.array_equal(a, b) for a, b in zip(encoded, expected, strict=True))
+
+
+def test_columns_without_hashed_features() -> None:
+    features = [
+        {"name": "of_user", "path": "u", "side": "user", "kind": "categorical", "buckets": 99, "wide": True},
+        {"name": "bid", "path": "bid", "side": "candidate", "kind": "numeric", "deep": True},
+    ]
+    for kept in (features, features[:1]):
+        encoder = Encoder(FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": kept}))
+        encoded = encoder.encode(BidRequest("r", {"u": "x"}, 2, columns={"ad_id": ["a", "b"], "bid": [1, 2]}))
+        _, floats = encoder.flat_rows(encoded)
+        assert floats.tolist() == ([[1.0], [2.0]] if kept is features else [[], []])
+        assert encoded.keys.shape == (2, 2)
