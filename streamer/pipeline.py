@@ -163,6 +163,7 @@ class Pipeline:
         if flight.record.value is not None and len(flight.record.value) > _LARGE_BYTES:
             async with self.large:
                 await asyncio.sleep(0)
+            return self._expire_unread(flight)
         return None
 
     def _decode(self, flight: InFlight) -> Result | None:
@@ -183,13 +184,12 @@ class Pipeline:
         flight.request = request
         if request.deadline_ms is not None:
             flight.deadline = self._deadline(flight, request.deadline_ms)
+        flight.decode_ms, flight.encode_ms = (self.clock() - record.at) * 1e3, 0.0
         return None
 
     def _expire(self, flight: InFlight) -> Result | None:
         """Expires a request that cannot be scored in time: the most frequent answer under overload."""
-        decoded = self.clock()
-        flight.decode_ms = (decoded - flight.record.at) * 1e3
-        is_late = flight.deadline.expired(decoded)
+        is_late = flight.deadline.expired(self.clock())
         if not (is_late or self.scores.would_miss_deadline(flight.prepared.version, flight.deadline)):
             return None
         origin, cause = flight.record.origin, None if is_late else OVERLOAD

@@ -3,8 +3,10 @@
 import asyncio
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 
 from streamer.deadline import Deadline
+from streamer.slices import NEW_ROWS
 from streamer.testing.model_servers import VirtualServers
 from streamer.testing.virtual_loop import virtual
 from streamer.types import BidRequest, DeadLetter, EncodedRequest, Header, Origin, Record
@@ -72,3 +74,39 @@ async def test_a_reason_quotes_only_the_beginning_of_an_unknown_model() -> None:
     await worker.pipeline.answer(Record(None, value, (), origin, 5, Deadline.after(now, 30.0), now))
     (answer,) = worker.answers[17]
     assert answer["reason"] == f"model: '{'x' * 59} is not served here; 'ctr'"
+
+
+def _new_ads(worker: Worker, number: int, headers: tuple[Header, ...] = ()) -> Record:
+    """A record whose encoding needs slices."""
+    rows = b",".join(b'{"ad_id":"a%d"}' % (i + 1000 * number) for i in range(2 * NEW_ROWS))
+    value = b'{"request_id":"r%d","user":{},"context":{},"candidates":[%s]}' % (number, rows)
+    now = worker.loop.time()
+    return Record(b"u1", value, headers, Origin("requests", 0, number), 5, Deadline.after(now, 60_000.0), now)
+
+
+@virtual
+async def test_the_times_of_a_large_request_that_waits_for_its_turn_add_up() -> None:
+    worker = Worker(VirtualServers([loaded(1)]), cache=False)
+    await worker.start()
+    await worker.pipeline.large.acquire()
+    answering = asyncio.create_task(worker.pipeline.answer(_new_ads(worker, 0)))
+    await asyncio.sleep(1.0)  # of the virtual clock
+    worker.pipeline.large.release()
+    await answering
+    ms = worker.answers[0][0]["ms"]
+    assert ms["encode"] == 1000.0, "the wait is part of the encoding"
+    assert ms["decode"] + ms["encode"] + ms["queue"] + ms["predict"] <= ms["total"] + 0.01
+
+
+@virtual
+async def test_a_large_record_that_expires_while_it_waits_is_not_parsed() -> None:
+    worker = Worker(VirtualServers([loaded(1)]), cache=False)
+    await worker.start()
+    headers = (("request_id", b"r1"), ("deadline_ms", b"50"))
+    record = replace(_new_ads(worker, 1, headers), value=b"not JSON" * 2**16)
+    await worker.pipeline.large.acquire()
+    answering = asyncio.create_task(worker.pipeline.answer(record))
+    await asyncio.sleep(1.0)  # of the virtual clock
+    worker.pipeline.large.release()
+    await answering
+    assert worker.answers[1][0]["status"] == "expired", "it would be invalid if it were parsed"
