@@ -53,7 +53,7 @@ class Codec:
         self.paths = paths
         self._request_id = getter(paths.request_id)
         self._id_keys = [step for step in parse_path(paths.request_id) if isinstance(step, str)]
-        self._binary = BinaryRequests()
+        self._binary = BinaryRequests(settings.max_candidates)
         self._deadline = getter(paths.deadline_ms)
         self._model = getter(paths.model)
         self._candidates = getter(paths.candidates)

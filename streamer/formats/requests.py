@@ -14,6 +14,9 @@ from streamer.formats.ctr_pb2 import BidRequest, Candidate, Texts
 
 _MAX_SCHEMAS = 64
 _MAX_SCHEMA_CHARS = 2**14
+# A path of a few bytes costs time for each candidate. JSON repeats its keys, so its bytes bound that time.
+_MAX_PATHS = 1024
+_MAX_KEYS = 16
 # The document is the first field in the bytes that every library writes.
 _DOCUMENT_FIRST = re.compile(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f](?=\s*\{)")
 
@@ -72,9 +75,13 @@ class CandidateSchema:
 
 
 class BinaryRequests:
-    """Reads requests; it keeps the schemas of recent ones, at most 64 of 16 KiB each."""
+    """Reads requests; it keeps the schemas of recent ones, at most 64 of 16 KiB each.
 
-    def __init__(self) -> None:
+    More than `max_candidates` candidates are counted only: the caller rejects them.
+    """
+
+    def __init__(self, max_candidates: int) -> None:
+        self._max_candidates = max_candidates
         self._schemas: dict[tuple[tuple[str, ...], ...], CandidateSchema] = {}
 
     def read(self, value: bytes) -> BinaryRequest:
@@ -91,9 +98,11 @@ class BinaryRequests:
         if message.columns:
             if message.candidates:
                 raise ValueError("candidates: expected either candidates or columns, got both")
-            return BinaryRequest(document, Candidates(columns=_columns(message)))
+            return BinaryRequest(document, Candidates(columns=_columns(message, self._max_candidates)))
         schema = self._schema(tuple(message.text_paths), tuple(message.number_paths), tuple(message.list_paths))
         key = schema.key
+        if len(message.candidates) > self._max_candidates:
+            return BinaryRequest(document, Candidates(message.candidates, schema.document))
         rows = [key + candidate for candidate in message.candidates]
         return BinaryRequest(document, Candidates(rows, schema.document))
 
@@ -101,6 +110,7 @@ class BinaryRequests:
         known = self._schemas.get(paths)
         if known is None:
             try:
+                _check_number(sum(map(len, paths)))
                 known = CandidateSchema(*paths)
             except ValueError as error:
                 raise ValueError(f"text_paths, number_paths, list_paths: {error}") from None
@@ -117,7 +127,11 @@ def document_in(value: bytes) -> bytes:
     return b"" if match is None else value[match.end() :]
 
 
-def _columns(message: BidRequest) -> Document:
+def _columns(message: BidRequest, max_candidates: int) -> Document:
+    try:
+        _check_number(len(message.columns))
+    except ValueError as error:
+        raise ValueError(f"columns: {error}") from None
     names: list[str] = []
     values: list[object] = []
     for column in message.columns:
@@ -125,7 +139,8 @@ def _columns(message: BidRequest) -> Document:
         if len(kinds) > 1:
             raise ValueError(f"columns: {column.path!r:.60}: expected one of texts, numbers and lists")
         names.append(column.path)
-        values.append(_lists(column.lists) if column.lists else list(kinds[0]) if kinds else [])
+        # One list too many shows that the column is too long.
+        values.append(_lists(column.lists[: max_candidates + 1]) if column.lists else list(kinds[0]) if kinds else [])
     try:
         return _nested([_keys(name) for name in names], values)
     except ValueError as error:
@@ -136,15 +151,20 @@ def _lists(lists: Iterable[Texts]) -> list[list[str]]:
     return [list(texts.values) for texts in lists]
 
 
+def _check_number(paths: int) -> None:
+    if paths > _MAX_PATHS:
+        raise ValueError(f"{paths} paths, more than {_MAX_PATHS}")
+
+
 def _keys(path: str) -> tuple[str, ...]:
+    if "[" in path:
+        raise ValueError(f"path {path!r:.60}: expected keys, joined by dots")
+    if (keys := path.count(".") + 1) > _MAX_KEYS:
+        raise ValueError(f"path {path!r:.60}: {keys} keys, more than {_MAX_KEYS}")
     try:
-        steps = parse_path(path)
+        return tuple(map(str, parse_path(path)))
     except SpecError as error:
         raise ValueError(str(error)) from None
-    keys = tuple(step for step in steps if isinstance(step, str) and step != "*")
-    if len(keys) != len(steps):
-        raise ValueError(f"path {path!r:.60}: expected keys, joined by dots")
-    return keys
 
 
 def _place(keys: Sequence[str]) -> str:

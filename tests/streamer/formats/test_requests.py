@@ -17,7 +17,7 @@ from streamer.codec import Codec, encode_answer, encode_scores
 from streamer.errors import InvalidRequestError
 from streamer.features import Encoder
 from streamer.formats.ctr_pb2 import BidRequest as BinaryMessage
-from streamer.formats.ctr_pb2 import Candidate, Column, Scores
+from streamer.formats.ctr_pb2 import Candidate, Column, Scores, Texts
 from streamer.settings.sections import CodecSettings
 from streamer.types import (
     SOURCES,
@@ -86,6 +86,7 @@ def test_all_forms_of_a_request_have_the_same_ids_or_the_same_error(
         assert found == [first] * len(found)
 
 
+COLUMN_OF_ADS = Column(path="ad_id", texts=["a"])
 CUT = "record: not valid Protobuf: expected a ctr.v1.BidRequest"
 GOOD = by_candidates({"request_id": "r"}, texts={"ad_id": ["a", "b"]}, numbers={"bid": [1.0, 2.0]})
 
@@ -121,6 +122,14 @@ def message(**changes: object) -> bytes:
         (message(text_paths=["crid"]), "candidates[0].ad_id: expected a non-empty string, got nothing"),
         (message(text_paths=["tags[0]"]), "text_paths, number_paths, list_paths: path 'tags[0]': expected keys"),
         (message(text_paths=["bid"]), "text_paths, number_paths, list_paths: path 'bid': another path has a value"),
+        (message(text_paths=[".".join("a" * 17)]), "path 'a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a': 17 keys, more than 16"),
+        (message(text_paths=[f"a{i}" for i in range(1024)]), "number_paths, list_paths: 1025 paths, more than 1024"),
+        (message(candidates=[], columns=[Column()] * 1025), "columns: 1025 paths, more than 1024"),
+        (message(candidates=[b""] * 4097), "candidates: 4097 of them, more than codec.max_candidates = 4096"),
+        (
+            message(candidates=[], columns=[COLUMN_OF_ADS, Column(path="tags", lists=[Texts()] * 9000)]),
+            "candidates.tags[0]: expected a list of 1 values, one per ad id",
+        ),
         (message(text_paths=["bid.x", "ad_id"]), "path 'bid': another path has a value there"),
         (message(columns=[Column(path="ad_id", texts=["a"])]), "candidates: expected either candidates or columns"),
         (
