@@ -40,7 +40,8 @@ def encode(encoder: Encoder, request: BidRequest) -> Iterator[EncodedRequest | N
         for start in range(0, len(new), _ROWS):
             rows = new[start : start + _ROWS]
             try:
-                encoder.encode(replace(request, rows=rows, size=len(rows)))
+                # Without the user and the context, whose row the last step encodes.
+                encoder.encode(replace(request, fields={}, rows=rows, size=len(rows)))
             except InvalidRequestError:
                 break  # the whole request raises it with the candidate's position, before it encodes anything
             yield None
@@ -53,12 +54,22 @@ def _encode_columns(encoder: Encoder, request: BidRequest) -> Iterator[EncodedRe
         size = min(COLUMN_ROWS, request.size - start)
         columns = _slice(request.columns or {}, slice(start, start + size), request.size)
         try:
+            before = encoder.out_of_range.copy()
             parts.append(encoder.encode(replace(request, columns=columns, size=size)))
+            if start:
+                _uncount(encoder, before)
         except InvalidRequestError:
             encoder.encode(request)  # raises it with the whole request's size and the candidate's position
             raise
         yield None
     yield _joined(parts)
+
+
+def _uncount(encoder: Encoder, before: Mapping[str, int]) -> None:
+    """Counts the numbers of the user and the context in the first slice only."""
+    for feature in encoder.spec.features:
+        if encoder.out_of_range[feature.name] and getattr(feature, "side", "candidate") != "candidate":
+            encoder.out_of_range[feature.name] = before.get(feature.name, 0)
 
 
 def _slice(columns: Mapping[str, object], rows: slice, size: int) -> dict[str, object]:

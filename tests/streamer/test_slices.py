@@ -53,6 +53,15 @@ def test_slices_give_the_result_of_one_piece(request_of: Callable[[int], BidRequ
         np.testing.assert_array_equal(getattr(sliced, field.name), getattr(whole, field.name), field.name)
 
 
+@pytest.mark.parametrize("request_of", [_rows, _columns])
+def test_slices_count_the_same_numbers_out_of_range_as_one_piece(request_of: Callable[[int], BidRequest]) -> None:
+    request = replace(request_of(_MANY), fields={"user": {"id": "u1", "age": "1e999"}, "context": {"hour": 7}})
+    encoder, whole = Encoder(small_spec()), Encoder(small_spec())
+    whole.encode(request)
+    _encoded(encoder, request)
+    assert +encoder.out_of_range == whole.out_of_range == {"age": 1}
+
+
 def test_a_step_encodes_a_bounded_number_of_new_candidates() -> None:
     request, encoder = _rows(_MANY), Encoder(small_spec())
     assert request.rows is not None
