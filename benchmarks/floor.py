@@ -219,6 +219,8 @@ async def main(arguments: argparse.Namespace) -> None:
     await consumer.start()
     partitions = sorted(await producer.partitions_for(arguments.output))
     partition_of = DefaultPartitioner()
+    # aiokafka has room for one batch of a partition; of many that wait for it some would time out.
+    room = {partition: asyncio.Lock() for partition in partitions}
     slots = asyncio.Semaphore(CONCURRENT_CALLS)
     running: set[asyncio.Task[None]] = set()
     gc.freeze()
@@ -236,7 +238,8 @@ async def main(arguments: argparse.Namespace) -> None:
             batches[to].append(key=key, value=value, timestamp=None)
         for to, batch in batches.items():
             batch.close()
-            await producer.send_batch(batch, arguments.output, partition=to)
+            async with room[to]:
+                await producer.send_batch(batch, arguments.output, partition=to)
 
     while True:
         received = await consumer.getmany(timeout_ms=100, max_records=CHUNK)
