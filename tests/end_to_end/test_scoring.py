@@ -197,6 +197,7 @@ def test_two_models_and_a_shadow_version(
     assert shadow["ctr"] == pytest.approx(shadowed["ctr"]), "version 1 is the same model"
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_work_behind_one_port(system: System) -> None:
     total = 60
     (port,) = free_ports(1)
