@@ -1,5 +1,6 @@
 """Encodes candidates given as columns: a list of values for each key."""
 
+import secrets
 from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
@@ -16,14 +17,15 @@ from streamer.features.row_memo import RowForm, RowMemo, first_places
 from streamer.features.side import HashedRows, SideEncoder, SideRows
 from streamer.types import RequestPaths
 
-_SEED = 1  # so that no values have the digest of a candidate that came as bytes
+_SEED = secrets.randbits(64)  # another one than that of rows: no values have the digest of a candidate's bytes
 
 
 class CandidateColumns:
     """Encodes candidates; memoises their hashed features.
 
-    The key is the 128-bit XXH3 hash of the features' values. Numbers are not part of it, because bids and prices differ
-    in each request, and numpy encodes a column of them at once.
+    The key is the 128-bit XXH3 hash of the features' values with a secret seed: with a known one a sender can choose
+    texts that collide. Numbers are not part of it, because bids and prices differ in each request, and numpy encodes a
+    column of them at once.
     Nothing is memoised for a model of another project.
     """
 
@@ -64,7 +66,7 @@ class CandidateColumns:
 
     def _encoded(self, values: Sequence[Sequence[object]], n: int) -> SideRows:
         side = self._side
-        if side.is_foreign or not side.plan.hash_width:
+        if side.is_foreign or not side.plan.hash_width:  # nothing to memoise
             return side.encode(values, n)
         categorical, multi, bucketised, numeric, _ = side.by_kind(values)
         buckets = side.buckets(bucketised)

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import orjson
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -543,3 +544,40 @@ def test_another_process_gives_equal_encodings() -> None:
     )
     encoded = ENCODER.encode(by_rows(GOLDEN_FIELDS, [GOLDEN_AD]))
     assert run.stdout.strip() == f"{ENCODER.flat_rows(encoded)[0].tolist()} {encoded.keys.tolist()}"
+
+
+def _of_features(*own: dict[str, object]) -> Encoder:
+    user = {"name": "user", "path": "user.id", "side": "user", "kind": "categorical", "buckets": 97, "deep": True}
+    return Encoder(FeatureSpec.model_validate({"name": "few", "embedding_dim": 4, "features": [user, *own]}))
+
+
+@pytest.mark.parametrize(
+    "own", [[], [{"name": "bid", "path": "bid", "side": "candidate", "kind": "numeric", "deep": True}]]
+)
+def test_columns_without_a_hashed_feature(own: list[dict[str, object]]) -> None:
+    """An internal error answered such requests: no value was packed, so no row was found."""
+    sent: list[Document] = [{"ad_id": "a", "bid": 1.5}, {"ad_id": "b", "bid": None}, {"ad_id": "c", "bid": -2}]
+    encoder = _of_features(*own)
+    assert same(encoder.encode(by_columns({}, sent)), encoder.encode(by_rows({}, sent)))
+
+
+def test_texts_that_collide_under_a_known_seed_have_their_own_rows_in_columns() -> None:
+    """A sender who knows the seed of XXH3 can move one bit from one lane to another."""
+    start, middle, end = "x" * 252, "x" * 56, "x" * 180
+    one, other = (
+        start + first + middle + second + end for first, second in ((" @@@bbbb", "mcvscbbb"), (" @@@cbbb", "mcvsbbbb"))
+    )
+    pack = msgspec.msgpack.Encoder().encode
+    assert xxhash.xxh3_128_digest(pack((one,)), 1) == xxhash.xxh3_128_digest(pack((other,)), 1)
+    text: dict[str, object] = {
+        "name": "text",
+        "path": "text",
+        "side": "candidate",
+        "kind": "categorical",
+        "buckets": 10**6,
+    }
+    sent: list[Document] = [{"ad_id": "a", "text": one}, {"ad_id": "b", "text": other}]
+    encoder = _of_features(text | {"deep": True})
+    encoded = encoder.encode(by_columns({}, sent))
+    assert encoded.candidate_ids[0] != encoded.candidate_ids[1]
+    assert same(encoded, encoder.encode(by_rows({}, sent)))
