@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmarks.bounds import Values
+from benchmarks.pages import replaced
 from benchmarks.report import values_of
-from benchmarks.tables import replaced, section
+from benchmarks.tables import MARKS, section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -179,7 +180,7 @@ def main() -> int:
     if contents:
         pictures = {name: title for name, title in IN_PAGE.items() if (arguments.images / f"{name}.png").exists()}
         page = arguments.page.read_text(encoding="utf-8")
-        arguments.page.write_text(replaced(page, section(contents, pictures)), encoding="utf-8")
+        arguments.page.write_text(replaced(page, section(contents, pictures), MARKS), encoding="utf-8")
         console.print(arguments.page)
     if not drawn:
         console.print(f"no figures in {arguments.figures}; `make bench` writes them", style="red")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.bounds import Values, verdicts
 
-BEGIN, END = "<!-- made by `make plots`: begin -->", "<!-- made by `make plots`: end -->"
+MARKS = BEGIN, END = "<!-- made by `make plots`: begin -->", "<!-- made by `make plots`: end -->"
 Scenarios = Mapping[str, Mapping[str, object]]
 """The contents of the files by scenario."""
 _LAYOUTS = ("rows", "columns")
@@ -23,19 +23,6 @@ def section(scenarios: Scenarios, pictures: Mapping[str, str]) -> str:
     parts += ["\n".join(part(measured)) for part in (_capacity, _latency, _stages, _peers, _sweep)]
     parts += [f"![{title}](images/{name}.png)" for name, title in pictures.items()]
     return "\n\n".join(part for part in parts if part)
-
-
-def replaced(page: str, made: str) -> str:
-    """`page` with new text between its marks.
-
-    Raises:
-        ValueError: the page has no marks.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
 
 
 def values(content: Mapping[str, object]) -> Values:

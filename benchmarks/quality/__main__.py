@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.pages import replaced
 from benchmarks.quality.judging import BASELINE, TRUTH, Judgement, judge
 from benchmarks.quality.logs import LOGS, Rows
 from benchmarks.quality.pictures import draw
 from benchmarks.quality.results import HeldOut, Results, is_done, load_results, save_trial
-from benchmarks.quality.tables import replaced, section
+from benchmarks.quality.tables import MARKS, section
 from benchmarks.report import Figure, write
 from model_training.errors import TrainingError
 from model_training.runtime import load_tensorflow
@@ -89,7 +90,7 @@ def publish(out: Path, page: Path, images: Path, figures: Path) -> None:
         if results is not None:
             found[name] = (log.title, results, judge(results, resamples=_RESAMPLES.get(name, _MANY)))
     pictures = {name: draw(name, *of_log, images) for name, of_log in found.items()}
-    page.write_text(replaced(page.read_text(), section(found, pictures)))
+    page.write_text(replaced(page.read_text(), section(found, pictures), MARKS))
     settings = {name: {"rows": next(iter(results.trials.values())).rows} for name, (_, results, _) in found.items()}
     measured = [f for name, (_, results, judgement) in found.items() for f in figures_of(name, results, judgement)]
     write("quality", measured, settings, figures)

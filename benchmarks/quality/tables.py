@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from benchmarks.quality.judging import BASELINE, TRUTH, Interval, Judged, Judgement
 from benchmarks.quality.results import Results, Trial
 
-BEGIN, END = "<!-- made by `make quality`: begin -->", "<!-- made by `make quality`: end -->"
+MARKS = BEGIN, END = "<!-- made by `make quality`: begin -->", "<!-- made by `make quality`: end -->"
 NAMES: Mapping[str, str] = {
     "truth": "true probabilities",
     "logistic_regression": "logistic regression",
@@ -32,19 +32,6 @@ def section(
         lines = [f"### {title}", *log_part(results, judgement), *shown]
         parts.append("\n\n".join(lines))
     return "\n\n".join(parts)
-
-
-def replaced(page: str, made: str) -> str:
-    """`page` with new text between its marks.
-
-    Raises:
-        ValueError: the page has no marks.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
 
 
 def log_part(results: Results, judgement: Judgement) -> Iterator[str]:

@@ -11,10 +11,11 @@ from benchmarks import latency, memory, stages, throughput
 from benchmarks.__main__ import SCENARIOS
 from benchmarks.bounds import TABLE, Limit, Line, bound_of, verdicts
 from benchmarks.latency import PRIORITIES, PROGRAMS, Turn
+from benchmarks.pages import replaced
 from benchmarks.programs import Run
 from benchmarks.report import Figure, write
 from benchmarks.summary import markdown, measured
-from benchmarks.tables import BEGIN, END, replaced, section
+from benchmarks.tables import BEGIN, END, MARKS, section
 
 NAN = math.nan
 SPEED = Limit("latency", "p99", "ms", "<=", 10.0)
@@ -111,9 +112,9 @@ def test_the_tables_of_the_page_have_the_measured_figures(tmp_path: Path) -> Non
     assert "| floor | equals | 3.0, 8.0, 9.0 | 3.0, 8.0, 9.0 | 2.00 | 1.00 | 0.70 | 0.60 |" in made
     assert "| **sum** | 105 | 105 |\n| **whole**, without the sampler | 110 | 110 |" in made
     assert made.endswith("![CPU by stage](images/cpu_by_stage.png)")
-    assert replaced(f"a\n{BEGIN}\nold\n{END}\nb", "new") == f"a\n{BEGIN}\n\nnew\n\n{END}\nb"
+    assert replaced(f"a\n{BEGIN}\nold\n{END}\nb", "new", MARKS) == f"a\n{BEGIN}\n\nnew\n\n{END}\nb"
 
 
 def test_the_page_has_the_marks_of_its_tables() -> None:
     page = (Path(__file__).parents[2] / "docs/performance.md").read_text(encoding="utf-8")
-    assert replaced(page, "new") != page
+    assert replaced(page, "new", MARKS) != page

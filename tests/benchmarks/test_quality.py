@@ -9,11 +9,12 @@ import orjson
 import pytest
 from sklearn.calibration import calibration_curve
 
+from benchmarks.pages import replaced
 from benchmarks.quality.judging import BASELINE, TRUTH, Judgement, judge, ordered
 from benchmarks.quality.logs import LOGS, MODELS
 from benchmarks.quality.pictures import PICTURES, binned, draw
 from benchmarks.quality.results import HeldOut, Results, Trial, is_done, load_results, save_trial
-from benchmarks.quality.tables import BEGIN, END, replaced, section
+from benchmarks.quality.tables import BEGIN, END, MARKS, section
 from benchmarks.quality.world_rows import WorldEncoder, draw_rows
 from model_training.config.training import load_spec
 from sandbox.replay.public_data import AVAZU
@@ -151,11 +152,11 @@ def test_one_model_alone_is_compared_with_chance() -> None:
 
 def test_only_text_between_the_marks_is_replaced() -> None:
     page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    once = replaced(page, "new")
+    once = replaced(page, "new", MARKS)
     assert once == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
-    assert replaced(once, "new") == once
+    assert replaced(once, "new", MARKS) == once
     with pytest.raises(ValueError, match="no lines"):
-        replaced("a page", "new")
+        replaced("a page", "new", MARKS)
 
 
 def test_finished_runs_are_saved(tmp_path: Path) -> None:

@@ -250,7 +250,6 @@ def test_an_answer_in_json_says_so_if_its_request_was_binary() -> None:
 
 
 def test_the_generated_code_is_that_of_the_schema(tmp_path: Path) -> None:
-    pytest.importorskip("grpc_tools")
     schema = "streamer/formats/ctr.proto"
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
     subprocess.run([*command, schema], cwd=ROOT, check=True)
