@@ -13,7 +13,7 @@ _NAMES = np.array(SOURCES, dtype=np.object_)
 def source_column(sources: I8) -> object:
     """The names of sources, int8 [n], for orjson; one source for all is the usual case."""
     first = int(sources[0])
-    if np.count_nonzero(sources != first):
+    if sources.tobytes().count(first) != len(sources):
         return _NAMES.take(sources).tolist()
     return _same_source(first, len(sources))
 

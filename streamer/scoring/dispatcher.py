@@ -1,6 +1,7 @@
 """Sends batches to the model server: limits concurrent calls, runs timers, settles requests."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -54,11 +55,12 @@ class PendingScores:
 
     def fill(self, rows: Rows, ctr: F32, now: float) -> None:
         """Stores the scores of some rows; NaN: the row gets no score."""
-        valid = ~np.isnan(ctr)
         self.ctr[rows] = ctr
-        self.done[rows] = valid
-        if not valid.all():
+        if math.isnan(np.add.reduce(ctr)):  # so is one of them
+            self.done[rows] = ~np.isnan(ctr)
             self.reason = NO_VALID_SCORE
+        else:
+            self.done[rows] = True
         self._settle(len(rows), now)
 
     def fail(self, rows: Rows, reason: str, now: float) -> None:

@@ -36,6 +36,7 @@ class ScoredRequest:
         batch_rows: rows of the largest batch with rows of this request.
         gone: whether scores are missing because no model server has the version any more.
         overloaded: whether scores are missing because the queue or the model servers were full.
+        is_from_model: whether one call to the model has scored all candidates.
     """
 
     version: ModelVersion
@@ -50,6 +51,7 @@ class ScoredRequest:
     batch_rows: int = 0
     gone: bool = False
     overloaded: bool = False
+    is_from_model: bool = False
 
 
 @dataclass(slots=True)
@@ -113,7 +115,8 @@ class Scores:
     ) -> ScoredRequest:
         """Scores n candidates by `deadline`; one without a score gets its ad's or the default prior."""
         n = encoded.size
-        ctr, sources = np.zeros(n, dtype=np.float32), np.full(n, FROM_PRIOR, dtype=np.int8)
+        ctr, sources = np.zeros(n, dtype=np.float32), np.empty(n, dtype=np.int8)
+        sources.fill(FROM_PRIOR)
         scored = ScoredRequest(version, encoded, deadline, ctr, sources)
         if self.cache is not None and self.hit_ratio.uses_cache(encoded):
             await self._score_cached(scored, self.cache)
@@ -122,11 +125,12 @@ class Scores:
                 self.metrics.cache_bypassed.inc(n)
             await self._call_model(scored, np.arange(n))
         priors = self._priors_of(version)
+        if scored.is_from_model:
+            priors.learn(encoded.ad_keys, ctr)
+            return scored
         fresh, unknown = sources == FROM_MODEL, sources == FROM_PRIOR
         found, scored.missing = int(np.count_nonzero(fresh)), int(np.count_nonzero(unknown))
-        if found == n:
-            priors.learn(encoded.ad_keys, ctr)
-        elif found:
+        if found:
             priors.learn(encoded.ad_keys[fresh], ctr[fresh])
         if scored.missing:
             ctr[unknown] = priors.lookup(encoded.ad_keys[unknown], default_prior)
@@ -195,7 +199,8 @@ class Scores:
         pending = await self.dispatcher.score(ticket)
         if pending.reason is None and len(rows) == scored.encoded.size:
             scored.ctr[:] = pending.ctr
-            scored.sources[:] = FROM_MODEL
+            scored.sources.fill(FROM_MODEL)
+            scored.is_from_model = True
         else:
             scored.ctr[pending.done] = pending.ctr[pending.done]
             scored.sources[pending.done] = FROM_MODEL
