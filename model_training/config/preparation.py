@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AwareDatetime, Field, model_validator
 
 from model_training.config.reading import Kinds, Value, read_yaml
+from streamer.features import SpecError
+from streamer.features.paths import parse_path
 
 Expression = Annotated[str, Field(min_length=1)]
 """A Spark SQL expression over the log's columns; a column's name is an expression."""
@@ -25,6 +27,8 @@ class TableSource(Value):
         label: 1 or true for a click, 0 or false for none.
         time: the time of the impression, a timestamp in UTC.
         key: identifies a row, for sampling and sharding; by default all columns together.
+        user_id, request_id: identify the user and the request of a row, for measures by user and by request; without
+            them these are not known. They are no features.
         request, candidate: an expression for each path that the feature spec reads: paths of user and context, and
             paths of the candidate that was shown.
         after_event: columns that are known only after the impression; a feature that uses one is rejected.
@@ -37,6 +41,8 @@ class TableSource(Value):
     label: Expression
     time: Expression
     key: Expression | None = None
+    user_id: Expression | None = None
+    request_id: Expression | None = None
     request: Mapping[str, Expression] = {}
     candidate: Mapping[str, Expression] = {}
     after_event: tuple[str, ...] = ()
@@ -50,6 +56,8 @@ class TopicsSource(Value):
     Attributes:
         bid_requests: the requests; they are encoded here in the same way as by the scorer.
         feature_log: used instead of `bid_requests`: the rows that the scorer encoded and logged.
+        user_id: path of the user's id in a request, such as `user.id`, for measures by user; without it users are not
+            known. A feature log has no users.
         click_window_s: a click counts up to this time after its impression. An impression whose window is still open
             at the end of the log is dropped, because its label is not known.
     """
@@ -59,12 +67,20 @@ class TopicsSource(Value):
     feature_log: Globs | None = None
     impressions: Globs
     clicks: Globs
+    user_id: str | None = None
     click_window_s: float = Field(default=1800.0, gt=0)
 
     @model_validator(mode="after")
     def _requests_or_rows(self) -> Self:
         if (self.bid_requests is None) is (self.feature_log is None):
             raise ValueError("source: one of bid_requests and feature_log is needed")
+        if self.user_id is not None:
+            if self.feature_log is not None:
+                raise ValueError("source.user_id: a feature log has no users; remove it")
+            try:
+                parse_path(self.user_id)
+            except SpecError as error:
+                raise ValueError(f"source.user_id: {error}") from None
         return self
 
 

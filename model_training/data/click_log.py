@@ -8,7 +8,7 @@ A log contains only candidates that were shown: the others are not negatives. Li
 import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, cast
@@ -17,20 +17,27 @@ import numpy as np
 import orjson
 
 from model_training.data.examples import Examples
-from model_training.errors import DataError
-from streamer.features import Encoder
+from model_training.data.identities import Identities, IdHasher
+from model_training.errors import ConfigError, DataError
+from streamer.features import Encoder, SpecError
+from streamer.features.consent import ConsentCheck
+from streamer.features.paths import Getter, getter
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One line of a log: the request, its candidates, and whether each was clicked."""
+    """One line of a log: the request, its candidates, and whether each was clicked.
+
+    `line` is its number from 1.
+    """
 
     timestamp_ms: int
     request: dict[str, object]
     candidates: list[dict[str, object]]
     clicked: list[int]
+    line: int = 0
 
 
 def count_lines(path: Path) -> int:
@@ -55,7 +62,7 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
         for number, line in enumerate(islice(lines, start, last), start + 1):
             if not line.strip():
                 continue
-            logged = _parse(f"{path}:{number}", line)
+            logged = replace(_parse(f"{path}:{number}", line), line=number)
             if before is not None and logged.timestamp_ms < before:
                 raise DataError(
                     f"{path}:{number}: timestamp_ms: {logged.timestamp_ms} is earlier than {before} of the line before:"
@@ -66,26 +73,56 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
                 yield logged
 
 
-def encode_log(requests: Iterator[LoggedRequest], encoder: Encoder, *, chunk: int = 4096) -> Iterator[Examples]:
-    """Encodes impressions in blocks of at least `chunk`; the last block may be smaller."""
+def encode_log(
+    requests: Iterator[LoggedRequest], encoder: Encoder, *, user_path: str | None = None, chunk: int = 4096
+) -> Iterator[Examples]:
+    """Encodes impressions in blocks of at least `chunk`; the last block may be smaller.
+
+    Args:
+        user_path: path of the user's id in a request, such as `user.id`; a request that denies consent has no user.
+
+    Raises:
+        ConfigError: `user_path` is no path.
+    """
+    user_of, hashed = _user_getter(encoder, user_path), IdHasher()
     documents: list[dict[str, object]] = []
     candidates: list[dict[str, object]] = []
     clicked: list[int] = []
     shown: list[int] = []
+    lines: list[int] = []
+    times: list[int] = []
 
     def encoded() -> Examples:
-        return Examples(*encoder.encode_log(documents, candidates, shown), np.array(clicked, dtype=np.int8))
+        identities = Identities(
+            np.repeat(hashed([user_of(document) for document in documents]), shown),
+            np.repeat(np.array(lines, dtype=np.uint64), shown),
+            np.repeat(np.array(times, dtype=np.int64), shown),
+        )
+        return Examples(*encoder.encode_log(documents, candidates, shown), np.array(clicked, dtype=np.int8), identities)
 
     for logged in requests:
         documents.append(logged.request)
         candidates += logged.candidates
         clicked += logged.clicked
         shown.append(len(logged.candidates))
+        lines.append(logged.line)
+        times.append(logged.timestamp_ms)
         if len(clicked) >= chunk:
             yield encoded()
-            documents, candidates, clicked, shown = [], [], [], []
+            documents, candidates, clicked, shown, lines, times = [], [], [], [], [], []
     if clicked:
         yield encoded()
+
+
+def _user_getter(encoder: Encoder, path: str | None) -> Getter:
+    if path is None:
+        return lambda _: None
+    try:
+        get = getter(path)
+    except SpecError as error:
+        raise ConfigError(f"the user's {error}") from None
+    consent = ConsentCheck(encoder.spec.denial_rules)
+    return lambda document: None if consent.denies(document) else get(document)
 
 
 @contextmanager
@@ -110,7 +147,7 @@ def _parse(where: str, line: bytes) -> LoggedRequest:
         raise DataError(f"{where}: expected an object, got {_shown(content)}")
     timestamp, request = content.get("timestamp_ms"), content.get("request")
     candidates, clicked = content.get("candidates"), content.get("clicked")
-    if not isinstance(timestamp, int) or isinstance(timestamp, bool):
+    if not isinstance(timestamp, int) or isinstance(timestamp, bool) or abs(timestamp) >= 2**63:
         raise DataError(f"{where}: timestamp_ms: expected an integer, got {_shown(timestamp)}")
     if not isinstance(request, dict):
         raise DataError(f"{where}: request: expected an object, got {_shown(request)}")

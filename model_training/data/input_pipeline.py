@@ -13,7 +13,7 @@ _OPEN_SHARDS = 16
 _READ_BYTES = 1 << 20
 _ALL = (0, 1)
 
-Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+Batch = tuple[tf.Tensor, ...]
 
 
 def training_batches(
@@ -50,6 +50,7 @@ def batches(
     deterministic: bool = True,
     share: tuple[int, int] = _ALL,
     skip: int = 0,
+    identities: bool = False,
 ) -> tf.data.Dataset:
     """Batches of (ids int32 [b, row_ids], floats float32 [b, row_floats], labels float32 [b]).
 
@@ -60,12 +61,13 @@ def batches(
         deterministic: a `seed` always gives the same order; otherwise each shard delivers as fast as it can.
         share: (i, n): every n-th example, starting with the i-th. All i together cover each example once.
         skip: number of batches to skip at the beginning; it does not change the batches that follow.
+        identities: adds (users, requests, times), int64 [b]: the bits of `Identities`. Training does not parse them.
     """
     # Shares are disjoint only if all processes see the same order.
     ordered = deterministic or share != _ALL
     data = records(directory, manifest, shuffle=bool(shuffle_buffer), seed=seed, deterministic=ordered)
     data = data.batch(-(-max(shuffle_buffer, batch_size) // manifest.rows_per_record))
-    data = data.map(parser(manifest), num_parallel_calls=tf.data.AUTOTUNE, deterministic=ordered)
+    data = data.map(parser(manifest, identities=identities), num_parallel_calls=tf.data.AUTOTUNE, deterministic=ordered)
     if share != _ALL:
         data = data.scan(tf.constant(0, tf.int64), partial(_take_share, share))
     if shuffle_buffer:
@@ -96,9 +98,10 @@ def records(
     )
 
 
-def parser(manifest: Manifest) -> Callable[[tf.Tensor], Batch]:
+def parser(manifest: Manifest, *, identities: bool = False) -> Callable[[tf.Tensor], Batch]:
     """A function that parses serialised records [k] into one batch with all their rows."""
-    features = {name: tf.io.FixedLenFeature([], tf.string) for name in ("ids", "floats", "labels")}
+    more = ("users", "requests", "times") if identities else ()
+    features = {name: tf.io.FixedLenFeature([], tf.string) for name in ("ids", "floats", "labels", *more)}
 
     def parse(serialized: tf.Tensor) -> Batch:
         record = tf.io.parse_example(serialized, features)
@@ -109,7 +112,8 @@ def parser(manifest: Manifest) -> Callable[[tf.Tensor], Batch]:
         labels = tf.cast(values("labels", tf.int8), tf.float32)
         n = tf.size(labels)
         ids = tf.reshape(values("ids", tf.int32), [n, manifest.row_ids])
-        return ids, tf.reshape(values("floats", tf.float32), [n, manifest.row_floats]), labels
+        floats = tf.reshape(values("floats", tf.float32), [n, manifest.row_floats])
+        return ids, floats, labels, *(values(name, tf.int64) for name in more)
 
     return parse
 

@@ -17,12 +17,18 @@ ROWS_PER_RECORD = 64
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One file of records: path relative to the manifest, and checksum of its bytes."""
+    """One file of records: path relative to the manifest, and checksum of its bytes.
+
+    Attributes:
+        rows: checksum of the rows' keys, times and labels, in order; the same for every spec. Empty if the rows have
+            no keys, or an older version wrote them.
+    """
 
     file: str
     examples: int
     positives: int
     sha256: str
+    rows: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class Manifest:
         negative_sampling_rate: share of the non-clicks that was kept; the exported model corrects for it.
         compression: compression of the shards, as `tf.data.TFRecordDataset` names it; empty for none.
         rows_per_record: the largest number of examples in a record.
+        has_identities: whether the records have users, requests and times; an older version did not write them.
     """
 
     spec_name: str
@@ -48,6 +55,7 @@ class Manifest:
     shards: tuple[Shard, ...]
     compression: str
     rows_per_record: int
+    has_identities: bool = False
 
     def check(self, spec: FeatureSpec) -> None:
         """Rejects records of another spec.

@@ -1,14 +1,17 @@
 """Encoded examples on disk: a manifest, and TFRecord shards of `tf.train.Example`s.
 
 A record of n impressions contains the bytes, little-endian and row by row, of `ids` int32 [n, row_ids], `floats`
-float32 [n, row_floats] and `labels` int8 [n]. Reading one record per impression takes more than twice as long.
+float32 [n, row_floats] and `labels` int8 [n], and if they are known those of `users` and `requests` uint64 [n] and
+`times` int64 [n]. Reading one record per impression takes more than twice as long.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from model_training.data.examples import Examples
@@ -60,6 +63,7 @@ def write_records(
     names = [f"records-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
     counts = [0] * shards
     positives = [0] * shards
+    identified = True
     layout = Layout(spec)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -68,6 +72,7 @@ def write_records(
             writers = [stack.enter_context(tf.io.TFRecordWriter(str(directory / name), compression)) for name in names]
             for part in examples:
                 before = sum(counts)
+                identified &= part.identities is not None
                 for turn, writer in enumerate(writers):
                     own = part[(turn - before) % shards :: shards]
                     for record in serialized(own):
@@ -90,6 +95,7 @@ def write_records(
             ),
             compression,
             ROWS_PER_RECORD,
+            identified,
         )
         write_manifest(directory, manifest)
     except (OSError, tf.errors.OpError) as error:
@@ -101,9 +107,12 @@ def serialized(examples: Examples) -> Iterator[bytes]:
     """The impressions as serialised `tf.train.Example`s of at most `ROWS_PER_RECORD` rows."""
     for start in range(0, len(examples), ROWS_PER_RECORD):
         part = examples[start : start + ROWS_PER_RECORD]
+        content: dict[str, npt.NDArray[Any]] = {"ids": part.ids, "floats": part.floats, "labels": part.labels}
+        if (known := part.identities) is not None:
+            content |= {"users": known.users, "requests": known.requests, "times": known.times}
         features = {
             name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[np.ascontiguousarray(matrix).tobytes()]))
-            for name, matrix in (("ids", part.ids), ("floats", part.floats), ("labels", part.labels))
+            for name, matrix in content.items()
         }
         # The order of a map's entries differs by process unless it is fixed, and so would the checksums.
         yield tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from model_training.data.click_log import count_lines, encode_log, read_log
 from model_training.data.examples import Examples, joined
+from model_training.data.identities import Identities
 from model_training.data.input_pipeline import batches
 from model_training.data.manifest import Damage, Manifest, without_damaged
 from model_training.data.prepared import Split, read_prepared
@@ -95,15 +96,18 @@ def split_log(
     return TrainingData(directory, manifest, lambda: training, later_lines(log, spec, holdout=holdout))
 
 
-def later_lines(log: Path, spec: FeatureSpec, *, holdout: float) -> Examples:
+def later_lines(log: Path, spec: FeatureSpec, *, holdout: float, user_path: str | None = None) -> Examples:
     """The last share `holdout` of a log's lines, encoded.
 
+    Args:
+        user_path: path of the user's id in a request; None if users are not known.
+
     Raises:
-        ConfigError: `holdout` is not in [0, 1).
+        ConfigError: `holdout` is not in [0, 1), or `user_path` is no path.
         DataError: the log cannot be read, or has an invalid line.
     """
-    encoder, layout = Encoder(spec), Layout(spec)
-    return joined(list(encode_log(read_log(log, first=_cut(log, holdout)), encoder)), layout.row_ids, layout.row_floats)
+    lines, layout = read_log(log, first=_cut(log, holdout)), Layout(spec)
+    return joined(list(encode_log(lines, Encoder(spec), user_path=user_path)), layout.row_ids, layout.row_floats)
 
 
 def prepared_split(directory: Path, split: Split, spec: FeatureSpec) -> Examples:
@@ -125,8 +129,9 @@ def _cut(log: Path, holdout: float) -> int:
 
 def read_examples(directory: Path, manifest: Manifest) -> Examples:
     """Reads all examples of a set of shards into memory, in the order of their interleaving."""
-    parts = [
-        Examples(ids.numpy(), floats.numpy(), labels.numpy().astype(np.int8))
-        for ids, floats, labels in batches(directory, manifest, _READ_BATCH)
-    ]
+    parts = []
+    for batch in batches(directory, manifest, _READ_BATCH, identities=manifest.has_identities):
+        ids, floats, labels, *known = (part.numpy() for part in batch)
+        identities = Identities(known[0].view(np.uint64), known[1].view(np.uint64), known[2]) if known else None
+        parts.append(Examples(ids, floats, labels.astype(np.int8), identities))
     return joined(parts, manifest.row_ids, manifest.row_floats)

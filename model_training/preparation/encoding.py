@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from model_training.data.identities import IdHasher
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served
 from streamer.features import Bucketised, Cross, Encoder, FeatureSpec, Numeric
 from streamer.features.consent import hidden
@@ -16,13 +17,14 @@ from streamer.features.hashing import to_float
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-IDS, FLOATS, NUMBERS = "ids", "floats", "numbers"
-"""Columns of encoded rows: the bytes of int32 [row_ids], the bytes of float32 [row_floats], and one float64 for each of
-`number_features`, NaN if the number is missing. All three are null if the row is dropped."""
+IDS, FLOATS, NUMBERS, USER, REQUEST = "ids", "floats", "numbers", "user", "request"
+"""Columns of encoded rows: the bytes of int32 [row_ids], the bytes of float32 [row_floats], one float64 for each of
+`number_features`, NaN if the number is missing, and the bits of `Identities` as signed integers. All are null if the
+row is dropped."""
 
 _SCHEMA = (
     f"{KEY} string, {TIME_MS} bigint, {LABEL} int, {REASON} string,"
-    f" {IDS} binary, {FLOATS} binary, {NUMBERS} array<double>"
+    f" {IDS} binary, {FLOATS} binary, {NUMBERS} array<double>, {USER} bigint, {REQUEST} bigint"
 )
 
 
@@ -43,8 +45,8 @@ def encode(rows: Rows, spec: FeatureSpec) -> "DataFrame":
 
 def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: FeatureSpec) -> Iterator[pa.RecordBatch]:
     """Encodes batches of rows; each batch keeps its number of rows, with the dropped rows last."""
-    encoder, numbers = Encoder(spec), [feature.name for feature in number_features(spec)]
-    users = [feature.name for feature in spec.features if not isinstance(feature, Cross) and feature.side == "user"]
+    encoder, hashed, numbers = Encoder(spec), IdHasher(), [feature.name for feature in number_features(spec)]
+    of_user = [feature.name for feature in spec.features if not isinstance(feature, Cross) and feature.side == "user"]
     for batch in batches:
         usable = batch.column(REASON).is_null()
         given, dropped = batch.filter(usable), batch.filter(batch.column(REASON).is_valid())
@@ -55,34 +57,32 @@ def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: Fea
         if isinstance(values, Served):
             ids, floats = values.ids[good], values.floats[good]
             raw = np.full((len(numbers), n), np.nan)  # the encoder's input is not in the log
+            users: Sequence[object] = [None] * n
         else:
-            columns = {name: list(compress(column, good)) for name, column in values.by_feature.items()}
+            by_feature = {name: list(compress(column, good)) for name, column in values.by_feature.items()}
             denied = list(compress(values.denied, good))
-            for name in users if any(denied) else ():
-                columns[name] = hidden(columns[name], denied)
-            ids, floats = encoder.encode_table(columns, n)
-            raw = np.array([[to_float(value) for value in columns[name]] for name in numbers], dtype=np.float64)
+            for name in of_user if any(denied) else ():
+                by_feature[name] = hidden(by_feature[name], denied)
+            ids, floats = encoder.encode_table(by_feature, n)
+            raw = np.array([[to_float(value) for value in by_feature[name]] for name in numbers], dtype=np.float64)
             raw[np.isinf(raw)] = np.nan
-        yield _batch(kept, [None] * n, _bytes(ids), _bytes(floats), _lists(raw.reshape(len(numbers), n).T))
+            users = hidden(list(compress(values.users, good)), denied)
+        whose = [hashed(users), hashed(list(compress(values.requests, good)))]
+        columns = [_bytes(ids), _bytes(floats), _lists(raw.reshape(len(numbers), n).T)]
+        yield _batch(kept, [None] * n, [*columns, *(pa.array(part.view(np.int64)) for part in whose)])
         rejected = given.filter(pa.array([not g for g in good], pa.bool_()))
         yield _dropped(rejected, [reason for reason in values.reasons if reason is not None])
         yield _dropped(dropped, dropped.column(REASON).to_pylist())
 
 
 def _dropped(rows: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBatch:
-    nothing, no_numbers = (pa.nulls(rows.num_rows, kind) for kind in (pa.binary(), pa.list_(pa.float64())))
-    return _batch(rows, reasons, nothing, nothing, no_numbers)
+    kinds = (pa.binary(), pa.binary(), pa.list_(pa.float64()), pa.int64(), pa.int64())
+    return _batch(rows, reasons, [pa.nulls(rows.num_rows, kind) for kind in kinds])
 
 
-def _batch(rows: pa.RecordBatch, reasons: Sequence[str | None], ids: Any, floats: Any, numbers: Any) -> pa.RecordBatch:
-    columns = [
-        *(rows.column(name) for name in (KEY, TIME_MS, LABEL)),
-        pa.array(reasons, pa.string()),
-        ids,
-        floats,
-        numbers,
-    ]
-    return pa.RecordBatch.from_arrays(columns, [KEY, TIME_MS, LABEL, REASON, IDS, FLOATS, NUMBERS])
+def _batch(rows: pa.RecordBatch, reasons: Sequence[str | None], encoded: Sequence[Any]) -> pa.RecordBatch:
+    columns = [*(rows.column(name) for name in (KEY, TIME_MS, LABEL)), pa.array(reasons, pa.string()), *encoded]
+    return pa.RecordBatch.from_arrays(columns, [KEY, TIME_MS, LABEL, REASON, IDS, FLOATS, NUMBERS, USER, REQUEST])
 
 
 def _bytes(matrix: npt.NDArray[Any]) -> pa.Array:

@@ -143,7 +143,7 @@ def _moved(
     for i, shard in enumerate(own):
         file = f"{name}/records-{i:05d}-of-{len(own):05d}.tfrecord.gz"
         Path(shard.path).rename(directory / file)
-        shards.append(Shard(file, shard.examples, shard.positives, shard.sha256))
+        shards.append(Shard(file, shard.examples, shard.positives, shard.sha256, shard.rows))
     layout = Layout(spec)
     records = Manifest(
         spec_name=spec.name,
@@ -156,6 +156,7 @@ def _moved(
         shards=tuple(shards),
         compression=COMPRESSION,
         rows_per_record=ROWS_PER_RECORD,
+        has_identities=True,
     )
     return SplitManifest(records, min(shard.first_ms for shard in own), max(shard.last_ms for shard in own))
 

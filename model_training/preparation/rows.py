@@ -25,24 +25,28 @@ class Values:
     Attributes:
         by_feature: columns of n values by feature name.
         reasons: why a row cannot be encoded, or None.
-        denied: whether a row denies consent, so that its user features count as missing.
+        denied: whether a row denies consent, so that its user features and its user's id count as missing.
+        users, requests: ids of the rows' users and requests; None for a missing one.
     """
 
     by_feature: Mapping[str, Sequence[object]]
     reasons: Sequence[str | None]
     denied: Sequence[bool]
+    users: Sequence[object]
+    requests: Sequence[object]
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
     """n rows that the scorer encoded: int32 [n, row_ids] and float32 [n, row_floats].
 
-    `reasons` are as in `Values`.
+    `reasons` and `requests` are as in `Values`.
     """
 
     ids: I32
     floats: F32
     reasons: Sequence[str | None]
+    requests: Sequence[object]
 
 
 class Reader(Protocol):

@@ -1,5 +1,6 @@
 """Writes encoded rows as TFRecord shards, each written by one task and in order of time."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,8 +13,9 @@ from pyspark import TaskContext
 from pyspark.sql import functions as f
 
 from model_training.data.examples import Examples
+from model_training.data.identities import Identities
 from model_training.data.manifest import sha256_of
-from model_training.preparation.encoding import FLOATS, IDS
+from model_training.preparation.encoding import FLOATS, IDS, REQUEST, USER
 from model_training.preparation.rows import KEY, LABEL, TIME_MS
 from model_training.runtime import load_tensorflow
 from streamer.features import FeatureSpec, Layout
@@ -26,13 +28,16 @@ SPLIT, SHARD = "split", "shard"
 
 _SCHEMA = (
     "split string, shard int, path string, examples bigint, positives bigint, first_ms bigint, last_ms bigint,"
-    " sha256 string"
+    " sha256 string, rows string"
 )
 
 
 @dataclass(slots=True)
 class WrittenShard:
-    """A shard that a task has written; `path` is absolute, times are in ms."""
+    """A shard that a task has written.
+
+    `path` is absolute, times are in ms, `rows` is as in `Shard`.
+    """
 
     split: str
     shard: int
@@ -42,6 +47,7 @@ class WrittenShard:
     first_ms: int
     last_ms: int
     sha256: str = ""
+    rows: str = ""
 
 
 def write_shards(rows: "DataFrame", spec: FeatureSpec, directory: Path, shards: int) -> list[WrittenShard]:
@@ -63,8 +69,9 @@ def write_shards(rows: "DataFrame", spec: FeatureSpec, directory: Path, shards: 
         )
 
     dealt = rows.withColumn(SHARD, f.pmod(f.xxhash64(KEY), f.lit(shards)).cast("int"))
-    dealt = dealt.repartition(shards, SPLIT, SHARD).sortWithinPartitions(SPLIT, SHARD, TIME_MS, KEY, IDS, FLOATS, LABEL)
-    found = dealt.select(SPLIT, SHARD, TIME_MS, LABEL, IDS, FLOATS).mapInArrow(task, _SCHEMA).collect()
+    dealt = dealt.repartition(shards, SPLIT, SHARD).sortWithinPartitions(SPLIT, SHARD, TIME_MS, KEY, LABEL, IDS, FLOATS)
+    found = dealt.select(SPLIT, SHARD, KEY, TIME_MS, LABEL, IDS, FLOATS, USER, REQUEST)
+    found = found.mapInArrow(task, _SCHEMA).collect()
     return sorted((WrittenShard(**row.asDict()) for row in found), key=lambda s: (s.split, s.shard))
 
 
@@ -79,6 +86,7 @@ def written_shards(
 
     current: WrittenShard | None = None
     writer: Any = None
+    checksum = hashlib.sha256()
     try:
         for batch in batches:
             for part in _by_shard(batch):
@@ -86,27 +94,35 @@ def written_shards(
                 times = part.column(TIME_MS).to_numpy()
                 if current is None or (current.split, current.shard) != (split, shard):
                     if current is not None:
-                        yield _closed(current, writer)
+                        yield _closed(current, writer, checksum)
                     path = directory / f"{split}-{shard:05d}.{attempt}"
                     current = WrittenShard(split, shard, str(path), 0, 0, int(times[0]), int(times[0]))
-                    writer = TFRecordWriter(str(path), COMPRESSION)
+                    writer, checksum = TFRecordWriter(str(path), COMPRESSION), hashlib.sha256()
                 examples = _examples(part, widths)
                 for record in serialized(examples):
                     writer.write(record)
+                checksum.update(_identified(part))
                 current.examples += part.num_rows
                 current.positives += int(examples.labels.sum())
                 current.last_ms = int(times[-1])
         if current is not None:
-            yield _closed(current, writer)
+            yield _closed(current, writer, checksum)
     finally:
         if writer is not None:
             writer.close()
 
 
-def _closed(shard: WrittenShard, writer: Any) -> WrittenShard:
+def _closed(shard: WrittenShard, writer: Any, rows: Any) -> WrittenShard:
     writer.close()
+    shard.rows = rows.hexdigest()
     shard.sha256 = sha256_of(Path(shard.path))
     return shard
+
+
+def _identified(rows: pa.RecordBatch) -> bytes:
+    """Keys, times and labels, the same however the rows are cut into batches."""
+    columns = (rows.column(name).to_pylist() for name in (KEY, TIME_MS, LABEL))
+    return "".join(f"{key}\t{time}\t{label}\n" for key, time, label in zip(*columns, strict=True)).encode()
 
 
 def _by_shard(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -122,12 +138,14 @@ def _by_shard(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 def _examples(rows: pa.RecordBatch, widths: tuple[int, int]) -> Examples:
     ids, floats = (b"".join(rows.column(name).to_pylist()) for name in (IDS, FLOATS))
+    users, requests, times = (rows.column(name).to_numpy() for name in (USER, REQUEST, TIME_MS))
     return Examples(
         np.frombuffer(ids, np.int32).reshape(-1, widths[0]),
         np.frombuffer(floats, np.float32).reshape(rows.num_rows, widths[1]),
         rows.column(LABEL).to_numpy().astype(np.int8),
+        Identities(users.view(np.uint64), requests.view(np.uint64), times),
     )
 
 
 def _kind(name: str) -> pa.DataType:
-    return pa.string() if name in {"split", "path", "sha256"} else pa.int64()
+    return pa.string() if name in {"split", "path", "sha256", "rows"} else pa.int64()

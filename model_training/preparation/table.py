@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _CORRUPT = "_corrupt_record"
 # No feature has such a name.
 _CONSENT = "consent:"
+_USER, _REQUEST = "user_id", "request_id"
 _SCALARS = (t.StringType, t.BooleanType, t.IntegralType, t.FloatType, t.DoubleType, t.NullType)
 
 
@@ -42,7 +43,8 @@ class ColumnReader:
         columns = {name: batch.column(f"f{i}").to_pylist() for i, name in enumerate(self.features)}
         consent = ConsentCheck(self.rules)
         denied = [consent.denies_values(lambda path: columns[_CONSENT + path][row]) for row in range(batch.num_rows)]  # noqa: B023
-        return Values(columns, [None] * batch.num_rows, denied)
+        users, requests = (batch.column(name).to_pylist() for name in (_USER, _REQUEST))
+        return Values(columns, [None] * batch.num_rows, denied, users, requests)
 
 
 def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) -> Rows:
@@ -63,6 +65,10 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
     key = f.hex(f.xxhash64(*[f.col(f"`{c}`") for c in frame.columns]))
     if source.key is not None:
         key = _checked(frame, "source.key", source.key, _SCALARS).cast("string")
+    ids = [
+        f.lit(None).cast("string") if id_ is None else _checked(frame, f"source.{name}", id_, _SCALARS)
+        for name, id_ in ((_USER, source.user_id), (_REQUEST, source.request_id))
+    ]
     known_before = frame.drop(*_after_event(frame, source))
     kinds = _types(known_before, frame, list(by_feature.values()))
     values = [
@@ -81,7 +87,9 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
         .when(key.isNull(), "no key")
     )
     rows = frame.select(
-        key.alias(KEY), moment.alias(TIME_MS), clicked.cast("int").alias(LABEL), reason.alias(REASON), *values
+        *(key.alias(KEY), moment.alias(TIME_MS), clicked.cast("int").alias(LABEL), reason.alias(REASON)),
+        *(column.alias(name) for name, column in zip((_USER, _REQUEST), ids, strict=True)),
+        *values,
     )
     return Rows(rows, ColumnReader(tuple(by_feature), spec.denial_rules))
 

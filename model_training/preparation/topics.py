@@ -39,6 +39,7 @@ class RequestReader:
     """
 
     spec_json: str
+    user_path: str | None = None
 
     def __call__(self, batch: "pa.RecordBatch") -> Values:
         spec = FeatureSpec.from_json(self.spec_json)
@@ -51,11 +52,17 @@ class RequestReader:
         )
         consent = ConsentCheck(spec.denial_rules)
         columns: list[list[object]] = [[] for _ in features]
+        request_id = getter(spec.request.request_id)
+        user_id = None if self.user_path is None else getter(self.user_path)
         denied: list[bool] = []
+        users: list[object] = []
+        requests: list[object] = []
         reasons: list[str | None] = []
         for text, ad in zip(batch.column(_REQUEST).to_pylist(), batch.column(_AD).to_pylist(), strict=True):
             document = _parsed(text)
             denied.append(consent.denies(document))
+            users.append(None if user_id is None else user_id(document))
+            requests.append(request_id(document))
             candidates = candidates_at(document)
             by_column = isinstance(candidates, dict)
             known = ad_ids(candidates) if by_column else [ad_id(c) for c in _as_list(candidates)]
@@ -72,7 +79,7 @@ class RequestReader:
                 else:
                     values.append(get(_as_list(candidates)[at]))
         names = [feature.name for feature in features]
-        return Values(dict(zip(names, columns, strict=True)), reasons, denied)
+        return Values(dict(zip(names, columns, strict=True)), reasons, denied, users, requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,7 @@ class ServedReader:
         n = batch.num_rows
         ids, floats = np.zeros((n, layout.row_ids), np.int32), np.zeros((n, layout.row_floats), np.float32)
         reasons: list[str | None] = [None] * n
+        requests: list[object] = [None] * n
         for i, (line, ad) in enumerate(
             zip(batch.column(_REQUEST).to_pylist(), batch.column(_AD).to_pylist(), strict=True)
         ):
@@ -95,8 +103,9 @@ class ServedReader:
             elif ad not in served.ad_ids:
                 reasons[i] = _NOT_A_CANDIDATE
             else:
+                requests[i] = served.request_id
                 ids[i], floats[i] = served.flat_row(served.ad_ids.index(ad))
-        return Served(ids, floats, reasons)
+        return Served(ids, floats, reasons, requests)
 
 
 def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) -> Rows:
@@ -143,7 +152,8 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
         _count(after > window_ms).alias("clicks after the window"),
         (_count(in_time) - f.count_distinct(f.when(in_time, f.struct(*_SHOWN)))).alias("repeated clicks"),
     )
-    reader: Reader = RequestReader(spec.to_json()) if source.feature_log is None else ServedReader(spec.to_json())
+    text = spec.to_json()
+    reader: Reader = RequestReader(text, source.user_id) if source.feature_log is None else ServedReader(text)
     return Rows(
         rows.union(unreadable),
         reader,

@@ -5,7 +5,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from sandbox.errors import SandboxError
@@ -57,12 +56,12 @@ def logistic_regression(log: Path) -> ScoreFunction:
     """A logistic regression without crosses, fitted on the first impressions of the log."""
     # Imported here: scikit-learn takes seconds to load, which would delay the start of the demo.
     from model_training.data.click_log import encode_log, read_log  # noqa: PLC0415
-    from model_training.data.examples import Examples  # noqa: PLC0415
+    from model_training.data.examples import joined  # noqa: PLC0415
     from model_training.evaluation.baseline import LogisticBaseline  # noqa: PLC0415
 
     encoder = Encoder(FeatureSpec.from_yaml(SPEC))
     parts = list(encode_log(read_log(log, last=_BASELINE_REQUESTS), encoder))
-    examples = Examples(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("ids", "floats", "labels")))
+    examples = joined(parts, encoder.layout.row_ids, encoder.layout.row_floats)
     model = LogisticBaseline(encoder.layout).fit(examples)
 
     def score(documents: Documents, candidates: Documents, shown: list[int]) -> F32:

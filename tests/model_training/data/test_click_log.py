@@ -25,6 +25,7 @@ def _log(folder: Path, *lines: bytes) -> Path:
     [
         ({"timestamp_ms": "now"}, "timestamp_ms: expected an integer, got 'now'"),
         ({"timestamp_ms": True}, "timestamp_ms: expected an integer, got True"),
+        ({"timestamp_ms": 2**63}, "timestamp_ms: expected an integer, got 9223372036854775808"),
         ({"request": None}, "request: expected an object, got nothing"),
         ({"candidates": {}}, "candidates: expected a list"),
         ({"candidates": ["a"]}, r"candidates\[0\]: expected an object, got 'a'"),

@@ -9,11 +9,14 @@ import pytest
 
 from model_training.data.click_log import encode_log, read_log
 from model_training.data.examples import Examples
+from model_training.data.identities import UNKNOWN, IdHasher
 from model_training.data.input_pipeline import batches
 from model_training.data.manifest import MANIFEST, Damage, read_manifest, without_damaged
 from model_training.data.records import encode_table, serialized, write_records
+from model_training.data.training_data import read_examples
 from model_training.errors import DataError
 from streamer.features import Encoder, FeatureSpec
+from streamer.features.hashing import hash64
 
 pytestmark = pytest.mark.tensorflow
 
@@ -32,6 +35,39 @@ def test_records_equal_the_encoder_s_output(tmp_path: Path, examples: Examples, 
     np.testing.assert_array_equal(floats, examples.floats)
     np.testing.assert_array_equal(labels, examples.labels)
     assert [values.dtype.name for values in (ids, floats, labels)] == ["int32", "float32", "float32"]
+
+
+def test_records_have_users_requests_and_times_which_training_does_not_parse(
+    tmp_path: Path, log: Path, spec: FeatureSpec
+) -> None:
+    (encoded,) = encode_log(read_log(log, first=100, last=103), Encoder(spec), user_path="user.id")
+    known = encoded.identities
+    assert known is not None
+    users = [logged.request["user"]["id"] for logged in read_log(log, first=100, last=103)]  # type: ignore[index]
+    assert known.users.tolist() == [hash64(user) for user in users for _ in range(3)]
+    assert known.requests.tolist() == [101] * 3 + [102] * 3 + [103] * 3
+    assert known.times.tolist() == [100] * 3 + [101] * 3 + [102] * 3
+    manifest = write_records([encoded], tmp_path, spec, shards=2)
+    assert manifest.has_identities
+    read = read_examples(tmp_path, manifest).identities
+    assert read is not None
+    pairs = zip(read.users.tolist(), read.times.tolist(), strict=True)
+    assert sorted(pairs) == sorted(zip(known.users.tolist(), known.times.tolist(), strict=True))
+    (batch,) = batches(tmp_path, manifest, 128)
+    assert len(batch) == 3
+
+
+def test_records_of_an_older_version_have_no_identities(tmp_path: Path, examples: Examples, spec: FeatureSpec) -> None:
+    write_records([replace(examples, identities=None)], tmp_path, spec)
+    content = orjson.loads((tmp_path / MANIFEST).read_bytes())
+    del content["has_identities"]
+    (tmp_path / MANIFEST).write_bytes(orjson.dumps(content))
+    assert read_examples(tmp_path, read_manifest(tmp_path)).identities is None
+
+
+def test_ids_are_hashed_as_the_encoder_hashes_them() -> None:
+    given = ["7", 7, 7.0, [7], None, "", float("nan"), {}, "u7"]
+    assert IdHasher()(given).tolist() == [hash64("7")] * 4 + [UNKNOWN] * 4 + [hash64("u7")]
 
 
 def test_every_process_writes_the_same_bytes() -> None:

@@ -56,6 +56,8 @@ TABLE_SOURCE: dict[str, object] = {
     "label": "clicked",
     "time": "timestamp_millis(ts)",
     "key": "id",
+    "user_id": "uid",
+    "request_id": "concat(zone, ts)",
     "request": {
         "user.id": "uid",
         "user.sex": "profile.sex",

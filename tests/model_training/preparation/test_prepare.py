@@ -26,6 +26,7 @@ from model_training.preparation.rows import KEY, LABEL, REASON
 from model_training.preparation.statistics import STATISTICS, fitted
 from model_training.preparation.table import read_table
 from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric
+from streamer.features.hashing import hash64
 from streamer.types import BidRequest
 from tests.model_training.disk import files_end_at
 from tests.model_training.preparation.conftest import (
@@ -88,6 +89,20 @@ def test_rows_are_encoded_as_the_scorer_encodes_them(run: Run, numbers_spec: Fea
     encoder = Encoder(numbers_spec)
     for examples, first, last in zip(run.examples("validation", "test"), (320, 360), (360, ROWS), strict=True):
         assert rows_of(examples) == Counter(as_served(log_row(i), encoder) for i in range(first, last))
+
+
+def test_users_and_requests_are_exact_and_times_are_those_of_the_log(run: Run) -> None:
+    (examples,) = run.examples("test")
+    known = examples.identities
+    assert known is not None
+    expected = []
+    for i in range(360, ROWS):
+        user = i % 40 if i % 5 and i % 40 not in DENIED else None
+        ids = (f"z{i % 9}{i // 8 * HOUR_MS}", user)
+        expected.append((*(0 if x is None else hash64(str(x)) for x in ids), i // 8 * HOUR_MS))
+    found = zip(known.requests.tolist(), known.users.tolist(), known.times.tolist(), strict=True)
+    assert sorted(found) == sorted(expected)
+    assert all(len(shard.rows) == 64 for shard in run.prepared.splits["test"].records.shards)
 
 
 def test_training_keeps_all_clicks_and_a_share_of_the_rest(run: Run, numbers_spec: FeatureSpec) -> None:
@@ -239,7 +254,12 @@ def test_labels_of_a_table_of_text_are_numbers_or_words(
     labels = {"1": 1, "0": 0, "1.0": 1, "true": 1, "False": 0, "nan": None, "2": None, "maybe": None}
     (tmp_path / "log.csv").write_text("id,ts,clicked\n" + "".join(f"{x},0,{x}\n" for x in labels), encoding="utf-8")
     request = dict.fromkeys(("user.id", "user.sex", "user.tags", "user.age", "context.zone"), "null")
-    unknown = {"request": request, "candidate": {"ad_id": "id", "price.bid": "null"}}
+    unknown = {
+        "user_id": "null",
+        "request_id": "id",
+        "request": request,
+        "candidate": {"ad_id": "id", "price.bid": "null"},
+    }
     source = TABLE_SOURCE | unknown | {"format": "csv", "paths": [str(tmp_path / "log.csv")], "after_event": []}
     source["time"] = "timestamp_millis(cast(ts as bigint))"
     config = PrepareConfig.from_yaml(write_config(tmp_path, source))

@@ -17,9 +17,10 @@ from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS
 from model_training.preparation.statistics import STATISTICS
 from model_training.preparation.topics import RequestReader, read_topics
 from streamer.features import Encoder, FeatureSpec
+from streamer.features.hashing import hash64
 from streamer.features.served import encode_served
 from streamer.types import BidRequest, ModelVersion
-from tests.model_training.preparation.conftest import SPARK_LEAVES_SOCKETS, write_config
+from tests.model_training.preparation.conftest import DENIED, SPARK_LEAVES_SOCKETS, write_config
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -116,10 +117,13 @@ def test_the_ad_shown_is_encoded_as_the_scorer_encodes_it(
     schema = pa.schema([(KEY, pa.string()), (TIME_MS, pa.int64()), (LABEL, pa.int32()), (REASON, pa.string()),
                         ("request", pa.string()), ("ad_id", pa.string())])  # fmt: skip
     batch = pa.RecordBatch.from_pydict(given, schema)
-    reader = RequestReader(numbers_spec.to_json())
+    reader = RequestReader(numbers_spec.to_json(), "user.id")
     encoded = [row for part in encoded_batches(iter([batch]), reader, numbers_spec) for row in part.to_pylist()]
     assert [row["ids"] for row in encoded] == [ids[0].tobytes(), ids[1].tobytes(), None]
     assert [row["floats"] for row in encoded] == [floats[0].tobytes(), floats[1].tobytes(), None]
+    user = 0 if document["user"]["id"] in DENIED else hash64(str(document["user"]["id"]))
+    whose = [None if row["user"] is None else (row["user"] % 2**64, row["request"] % 2**64) for row in encoded]
+    assert whose == [(user, hash64(document["request_id"]))] * 2 + [None]
     assert [row["reason"] for row in encoded] == [None, None, "the ad shown is not among the request's candidates"]
 
 
