@@ -78,19 +78,20 @@ def world_rows(training: int, held_out: int) -> Rows:
     return Rows(spec, drawn.examples, later.examples, later.users, later.ctr)
 
 
-def prepared_rows(name: str, file: Path, user_feature: str, folder: Path) -> Rows:
+def prepared_rows(name: str, file: Path, folder: Path) -> Rows:
     """A public log, prepared once; its validation and test rows together are held out.
 
     Neither split chooses anything, so both are later rows that no model has seen.
 
     Raises:
         MissingDataError: a file of the log is missing.
-        ConfigError, DataError: as `model-training prepare` does.
+        ConfigError, DataError: as `model-training prepare` does; or the prepared rows are of an older version.
     """
     # Imported here: Spark and TensorFlow take seconds to load.
     from model_training.data.examples import joined  # noqa: PLC0415
     from model_training.data.training_data import open_prepared  # noqa: PLC0415
-    from model_training.evaluation.users import users_of  # noqa: PLC0415
+    from model_training.errors import DataError  # noqa: PLC0415
+    from model_training.evaluation.groups import Groups  # noqa: PLC0415
     from model_training.preparation.prepare import prepare  # noqa: PLC0415
     from model_training.preparation.session import spark_session  # noqa: PLC0415
 
@@ -105,11 +106,14 @@ def prepared_rows(name: str, file: Path, user_feature: str, folder: Path) -> Row
     splits = open_prepared(directory, "validation"), open_prepared(directory, "test")
     layout = Layout(spec)
     held_out = joined([split.holdout for split in splits], layout.row_ids, layout.row_floats)
+    users = Groups.of(held_out).users
+    if users is None:
+        raise DataError(f"{directory}: these rows have no users, because an older version prepared them: remove it")
     return Rows(
         spec,
         splits[0].training(),
         held_out,
-        users_of(held_out, spec, user_feature),
+        users,
         sampling_rate=splits[0].manifest.negative_sampling_rate,
     )
 
@@ -118,9 +122,9 @@ def _world(_: Path, training: int) -> Rows:
     return world_rows(training, training // _TRAINING_OVER_HELD_OUT)
 
 
-def _public(title: str, models: tuple[str, ...], name: str, file: Path, user_feature: str) -> Log:
+def _public(title: str, models: tuple[str, ...], name: str, file: Path) -> Log:
     def rows(folder: Path, _: int) -> Rows:
-        return prepared_rows(name, file, user_feature, folder)
+        return prepared_rows(name, file, folder)
 
     # Small layers and batches, as in configs/models/avazu.yaml, because the log is small.
     return Log(title, models, _CONFIGS, {"batch_size": 256, "epochs": 2}, (64, 32), rows)
@@ -128,7 +132,7 @@ def _public(title: str, models: tuple[str, ...], name: str, file: Path, user_fea
 
 LOGS: Mapping[str, Log] = {
     "world": Log("Rows of a known truth", MODELS, _CONFIGS / "world", {}, None, _world),
-    "avazu": _public("Avazu", MODELS, "avazu", AVAZU, "device_ip"),
-    "talkingdata": _public("TalkingData", _ONE, "talkingdata", Path("talkingdata/train_sample.csv.gz"), "ip"),
-    "ipinyou": _public("iPinYou", _ONE, "ipinyou", Path("ipinyou/train.decoded.tsv.gz"), "ip"),
+    "avazu": _public("Avazu", MODELS, "avazu", AVAZU),
+    "talkingdata": _public("TalkingData", _ONE, "talkingdata", Path("talkingdata/train_sample.csv.gz")),
+    "ipinyou": _public("iPinYou", _ONE, "ipinyou", Path("ipinyou/train.decoded.tsv.gz")),
 }

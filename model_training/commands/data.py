@@ -27,7 +27,7 @@ SamplingOption = Annotated[float, typer.Option(help="Share of the non-clicks tha
 
 _NOT_FOR: dict[Kind, tuple[str, ...]] = {
     "log": ("judge_by",),
-    "prepared": ("records", "holdout", "negative_sampling_rate"),
+    "prepared": ("records", "holdout", "negative_sampling_rate", "user_path"),
     "records": ("judge_by", "holdout", "negative_sampling_rate"),
 }
 """Options without a meaning for a kind of data: a log has no splits, the other kinds are already split."""

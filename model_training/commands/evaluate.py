@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 CandidateArgument = Annotated[Path, typer.Argument(help="Folder of an exported version.")]
 GateOption = Annotated[Path, typer.Option(help="Limits of the gate, and the settings of intervals.")]
 UserOption = Annotated[
-    str | None, typer.Option(help="Feature that identifies users: adds GAUC, and resamples whole users.")
+    str | None, typer.Option(help="Path of the user's id in the requests of --log, such as user.id: adds GAUC by user.")
 ]
 ReportOption = Annotated[Path | None, typer.Option(help="JSON file for all figures.")]
 GATE = Path("configs/gate.yaml")
+_NO_IDENTITIES = (
+    "an older version wrote these records, without users and requests: run prepare again to measure by them"
+)
 
 
 def evaluate(
@@ -48,7 +51,7 @@ def evaluate(
     prepared: PreparedOption = None,
     judge_by: JudgeByOption = "test",
     holdout: HoldoutOption = 0.1,
-    user_feature: UserOption = None,
+    user_path: UserOption = None,
     gate: GateOption = GATE,
     report: ReportOption = None,
 ) -> None:
@@ -68,7 +71,7 @@ def evaluate(
             prepared=prepared,
             judge_by=judge_by,
             holdout=holdout,
-            user_feature=user_feature,
+            user_path=user_path,
         )
         show(found)
         if report is not None:
@@ -100,7 +103,7 @@ def evaluated(
     prepared: Path | None,
     judge_by: JudgeBy,
     holdout: float,
-    user_feature: str | None,
+    user_path: str | None,
     expected: "FeatureSpec | None" = None,
 ) -> tuple["Servable", "Evaluation"]:
     """Loads both versions, encodes the examples with each version's spec, and evaluates.
@@ -119,9 +122,12 @@ def evaluated(
 
     def examples(spec: "FeatureSpec") -> "Examples":
         if prepared is not None:
-            return prepared_split(prepared, judge_by, spec)
+            found = prepared_split(prepared, judge_by, spec)
+            if found.identities is None:
+                console.print(f"{prepared}: {_NO_IDENTITIES}", style="yellow", soft_wrap=True)
+            return found
         assert log is not None
-        return later_lines(log, spec, holdout=holdout)
+        return later_lines(log, spec, holdout=holdout, user_path=user_path)
 
     with console.status("loading and scoring"):
         models = [Servable.load(path) for path in (candidate, served) if path is not None]
@@ -132,7 +138,6 @@ def evaluated(
             models[0],
             models[1] if served is not None else None,
             by_spec,
-            user_feature=user_feature,
             resamples=limits.resamples,
             confidence=limits.confidence,
         )
@@ -141,12 +146,18 @@ def evaluated(
 
 def show(found: "Evaluation") -> None:
     """Prints the figures of both models side by side."""
-    users = "" if found.users is None else f" of {found.users:,} users"
-    console.print(f"{found.examples:,} examples{users}, {found.clicks:,} clicks")
+    console.print(f"{found.examples:,} examples, {found.clicks:,} clicks")
+    for what, number, without in (
+        ("users", found.groups.users, found.groups.without_user),
+        ("requests", found.groups.requests, found.groups.without_request),
+    ):
+        rest = f"; {without:,} examples have no {what[:-1]} id and count in no GAUC by {what[:-1]}" if without else ""
+        console.print(f"{what} are not known" if number is None else f"{number:,} {what}{rest}")
     table = Table("", "candidate", "served", "candidate - served")
     rows = {
         "AUC": ("auc", ".4f"),
         "GAUC": ("gauc", ".4f"),
+        "GAUC by request": ("request_gauc", ".4f"),
         "log loss": ("log_loss", ".4f"),
         "sum of scores / clicks": ("calibration", ".3f"),
     }

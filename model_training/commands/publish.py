@@ -41,7 +41,7 @@ def publish(
     prepared: PreparedOption = None,
     judge_by: JudgeByOption = "test",
     holdout: HoldoutOption = 0.1,
-    user_feature: UserOption = None,
+    user_path: UserOption = None,
     gate: GateOption = GATE,
     spec: Annotated[Path | None, typer.Option(help="Feature spec that the candidate must have.")] = None,
     version: Annotated[int | None, typer.Option(help="Version number; by default the newest + 1.")] = None,
@@ -72,7 +72,7 @@ def publish(
             prepared=prepared,
             judge_by=judge_by,
             holdout=holdout,
-            user_feature=user_feature,
+            user_path=user_path,
             expected=expected,
         )
         show(found)

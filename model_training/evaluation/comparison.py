@@ -28,32 +28,44 @@ class Difference:
 class Measures:
     """The measures of one model's scores, for any weights of the units.
 
-    Units are users if they are known, otherwise examples.
+    A unit is a user with all impressions; an impression without user belongs to the unit of its request, and without
+    both it is a unit of its own.
 
     Args:
         labels: [n], 0 or 1.
         scores: [n], in [0, 1].
-        users: [n], the user of each impression, as numbers from 0; None if users are not known.
+        users, requests: [n], those of each impression as numbers from 0, and -1 for an impression without id; None if
+            they are not known.
     """
 
-    def __init__(self, labels: npt.ArrayLike, scores: npt.ArrayLike, users: Codes | None = None) -> None:
+    def __init__(
+        self,
+        labels: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        users: Codes | None = None,
+        requests: Codes | None = None,
+    ) -> None:
         truth, given = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
         self._order = np.argsort(given, kind="stable")
         self._ties = _starts(given[self._order])
         self._truth, self._scores = truth, given
         clipped = np.clip(given, _EDGE, 1 - _EDGE)
         self._losses = -np.where(truth > 0, np.log(clipped), np.log1p(-clipped))
-        self._users = users
-        self._of_users = None if users is None else user_aucs(truth, given, users)
-        self.units = len(truth) if users is None else int(users.max()) + 1
+        self._units = units_of(users, requests)
+        self.units = len(truth) if self._units is None else int(self._units.max()) + 1
+        rankings = (("gauc", users), ("request_gauc", requests))
+        self._rankings = {
+            name: found for name, groups in rankings if (found := self._ranking(groups, truth, given)) is not None
+        }
 
     def of(self, counts: F64) -> dict[str, float]:
         """All measures, each unit weighted by `counts` [units]; NaN without clicks or non-clicks.
 
-        `gauc` needs known users: the mean of the users' AUC weighted by their impressions, without users that have
-        only clicks or only non-clicks (Zhou et al.: Deep Interest Network, 2018).
+        `gauc` is the mean of the users' AUC weighted by their impressions, without users that have only clicks or only
+        non-clicks (Zhou et al.: Deep Interest Network, 2018), and without impressions that have no user; `request_gauc`
+        is the same by request. They are omitted if no user, or no request, has both.
         """
-        weights = counts if self._users is None else counts[self._users]
+        weights = counts if self._units is None else counts[self._units]
         ordered = weights[self._order]
         clicks = ordered * self._truth[self._order]
         clicks, others = (np.add.reduceat(part, self._ties) for part in (clicks, ordered - clicks))
@@ -64,12 +76,33 @@ class Measures:
                 "log_loss": (weights @ self._losses) / weights.sum(),
                 "calibration": (weights @ self._scores) / total_clicks,
             }
-            if self._of_users is not None:
-                aucs, impressions = self._of_users
-                defined = ~np.isnan(aucs)
-                shares = (impressions * counts)[defined]
-                found["gauc"] = (shares @ aucs[defined]) / shares.sum()
+            for name, (aucs, impressions, units) in self._rankings.items():
+                shares = impressions * counts[units]
+                found[name] = (shares @ aucs) / shares.sum()
         return {name: float(value) for name, value in found.items()}
+
+    def _ranking(self, groups: Codes | None, labels: F64, scores: F64) -> tuple[F64, F64, Codes] | None:
+        """AUC, impressions and unit of each group with both classes; None if there is none."""
+        if groups is None or self._units is None:
+            return None
+        rows = np.flatnonzero(groups >= 0)
+        codes = groups[rows]
+        aucs, impressions = user_aucs(labels[rows], scores[rows], codes)
+        units = np.zeros(len(aucs), np.intp)
+        units[codes] = self._units[rows]
+        defined = ~np.isnan(aucs)
+        return (aucs[defined], impressions[defined], units[defined]) if defined.any() else None
+
+
+def units_of(users: Codes | None, requests: Codes | None) -> Codes | None:
+    """The unit of each impression, [n] numbers from 0; None if each impression is its own."""
+    known = [codes for codes in (requests, users) if codes is not None]
+    if not known:
+        return None
+    keys = np.arange(len(known[0]))
+    for codes in known:
+        keys = np.where(codes >= 0, codes + keys.max(initial=0) + 1, keys)
+    return np.unique(keys, return_inverse=True)[1].astype(np.intp)
 
 
 def user_aucs(labels: F64, scores: F64, users: Codes) -> tuple[F64, F64]:

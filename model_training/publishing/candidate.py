@@ -14,8 +14,8 @@ from model_training.evaluation.comparison import (
     differences,
     score_drift,
 )
+from model_training.evaluation.groups import GroupCounts, Groups
 from model_training.evaluation.metrics import evaluate as measure
-from model_training.evaluation.users import users_of
 from model_training.export.servable import Servable
 
 _AGREEMENT_ROWS = 300
@@ -52,14 +52,14 @@ class Evaluation:
 
     Attributes:
         served: None if no version is served yet; then `differences` is empty and `score_drift` is None.
-        differences: by measure: `auc`, `log_loss`, `calibration`, and `gauc` if users are known.
+        differences: by measure: `auc`, `log_loss`, `calibration`, and if they are known `gauc` and `request_gauc`.
         rounding: AUC of a candidate that computes in bfloat16, and that of the same weights in float32 (as `served`);
             None for a candidate in float32.
     """
 
     examples: int
     clicks: int
-    users: int | None
+    groups: GroupCounts
     candidate: ModelEvaluation
     served: ModelEvaluation | None
     differences: Mapping[str, Difference]
@@ -72,7 +72,6 @@ def evaluate(
     served: Servable | None,
     examples: Mapping[str, Examples],
     *,
-    user_feature: str | None = None,
     resamples: int = 200,
     confidence: float = 0.95,
 ) -> Evaluation:
@@ -80,33 +79,31 @@ def evaluate(
 
     Args:
         examples: the same examples encoded by each model's spec, by the spec's hash.
-        user_feature: the categorical feature that identifies users; users with the same hash count as one.
 
     Raises:
         ExportError: the candidate's signatures disagree.
         DataError: a score is not a probability, or clicks or non-clicks are missing.
-        ConfigError: the spec has no such feature.
     """
     own = examples[candidate.spec.hash]
     candidate.check_agreement(own.ids[:_AGREEMENT_ROWS], own.floats[:_AGREEMENT_ROWS])
-    users = None if user_feature is None else users_of(own, candidate.spec, user_feature)
+    groups = Groups.of(own)
     models = [candidate] if served is None else [candidate, served]
     scores = [model.scores(examples[model.spec.hash].ids, examples[model.spec.hash].floats) for model in models]
     evaluated = [_evaluated(model, examples[model.spec.hash], ctr) for model, ctr in zip(models, scores, strict=True)]
     found: Mapping[str, Difference] = {}
     drift = rounding = None
-    measures = Measures(own.labels, scores[0], users)
+    measures = Measures(own.labels, scores[0], groups.users, groups.requests)
     if served is not None:
-        other = Measures(own.labels, scores[1], users)
+        other = Measures(own.labels, scores[1], groups.users, groups.requests)
         found = differences(measures, other, resamples=resamples, confidence=confidence)
         drift = score_drift(scores[0], scores[1])
     if candidate.compute != "float32":
-        exact = Measures(own.labels, candidate.float32_scores(own.ids, own.floats), users)
+        exact = Measures(own.labels, candidate.float32_scores(own.ids, own.floats), groups.users, groups.requests)
         rounding = differences(measures, exact, resamples=resamples, confidence=confidence)["auc"]
     return Evaluation(
         len(own.labels),
         int(own.labels.sum()),
-        None if users is None else int(users.max()) + 1,
+        groups.counts,
         evaluated[0],
         evaluated[1] if served is not None else None,
         found,

@@ -81,7 +81,7 @@ def run(console: Console, requests: int, seconds: float, out: Path) -> int:
     _command(
         console,
         "4/6 the gate decides, and publishes the version",
-        *("publish", candidate / "1", "--to", served, "--prepared", data, "--user-feature", "user_id"),
+        *("publish", candidate / "1", "--to", served, "--prepared", data),
     )
     traffic = _serve(console, world, seconds, out)
     card = orjson.loads((served / "1" / "model_card.json").read_bytes())
@@ -100,6 +100,7 @@ def _serve(console: Console, world: World, seconds: float, out: Path) -> Traffic
 
 def _prepare_config(topics: TopicFiles, path: Path) -> Path:
     source = {"kind": "topics", **{name: [str(file)] for name, file in topics._asdict().items()}}
+    source["user_id"] = "user.id"
     content = {"spec": str(SPEC.resolve()), "source": source, "shards": _SHARDS}
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path

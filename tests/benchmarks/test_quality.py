@@ -142,7 +142,7 @@ def test_without_differences_there_is_no_ranking() -> None:
 def test_one_model_alone_is_compared_with_chance() -> None:
     results = _results(known=False)
     trial = Trial("ipinyou", "dcn", {}, 1_000, 4_000, 80, 0.1, 2, 2.5, ())
-    noise = np.random.default_rng(1).random(len(results.held_out.labels)).astype(np.float32)
+    noise = np.random.default_rng(2).random(len(results.held_out.labels)).astype(np.float32)
     for scores, said in ((noise, True), (results.scores["dcn"], False)):
         alone = Results(results.held_out, {"dcn": trial}, {"dcn": scores})
         made = section({"ipinyou": ("iPinYou", alone, judge(alone, resamples=40))}, {})

@@ -39,6 +39,7 @@ def test_the_auc_of_a_user_is_that_of_the_user_s_own_pairs(rows: list[tuple[int,
 @given(ROWS, st.integers(0, 2**32 - 1))
 def test_weights_count_examples_several_times(rows: list[tuple[int, float, int]], seed: int) -> None:
     labels, scores, users = (np.array(column) for column in zip(*rows, strict=True))
+    users = np.unique(users, return_inverse=True)[1]
     weights = np.random.default_rng(seed).integers(0, 4, users.max() + 1)
     times = weights[users]
     found = Measures(labels, scores, users).of(weights.astype(float))

@@ -8,6 +8,7 @@ import pytest
 from model_training.config.gate import GateConfig
 from model_training.errors import ConfigError
 from model_training.evaluation.comparison import Difference
+from model_training.evaluation.groups import GroupCounts
 from model_training.publishing.candidate import Evaluation, ModelEvaluation
 from model_training.publishing.gate import decide
 
@@ -18,7 +19,8 @@ EQUAL = {
     "log_loss": Difference(0.2, 0.2, -0.001, 0.001),
 }
 EQUAL_ROUNDED = Difference(0.75, 0.75, -0.0001, 0.0001)
-AS_GOOD = Evaluation(1_000, 100, 50, GOOD, replace(GOOD, path="old", median_ms=1.0), EQUAL, 0.01, EQUAL_ROUNDED)
+GROUPS = GroupCounts(50, None, 0, 1_000)
+AS_GOOD = Evaluation(1_000, 100, GROUPS, GOOD, replace(GOOD, path="old", median_ms=1.0), EQUAL, 0.01, EQUAL_ROUNDED)
 LIMITS = GateConfig(max_latency_ratio=1.5, max_bytes=100_000)
 
 

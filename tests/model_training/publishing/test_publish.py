@@ -86,7 +86,7 @@ def test_the_better_candidate_is_published_and_the_worse_one_rejected(
     good, poor = candidates
     base, gate = tmp_path / "models" / "ctr", tmp_path / "gate.yaml"
     gate.write_text("resamples: 40\nmin_auc: 0.4\nmax_score_drift: null\n", encoding="utf-8")
-    options = ("--to", base, "--log", log, "--holdout", "0.2", "--user-feature", "user", "--gate", gate)
+    options = ("--to", base, "--log", log, "--holdout", "0.2", "--user-path", "user.id", "--gate", gate)
 
     first = _run("publish", poor, *options)
     assert first.exit_code == 0, first.output
@@ -96,8 +96,8 @@ def test_the_better_candidate_is_published_and_the_worse_one_rejected(
     card = orjson.loads((base / "2" / "model_card.json").read_bytes())
     assert card["spec"]["hash"] == FeatureSpec.from_mapping(SPEC).hash
     assert card["evaluation"]["differences"]["auc"]["low"] > 0.1
-    # Some of the log's 40 users have the same hash and count as one.
-    assert 20 < card["evaluation"]["users"] < 40
+    groups = {"users": 40, "requests": 400, "without_user": 0, "without_request": 0}
+    assert card["evaluation"]["groups"] == groups, "of which some have the same row of the spec's 50 buckets"
     assert all(verdict["holds"] for verdict in card["gate"]["verdicts"])
     assert card["forced"] is False
     # A server loads the evaluated model, and the warm-up requests have the served name.
@@ -123,7 +123,9 @@ def test_the_better_candidate_is_published_and_the_worse_one_rejected(
     assert compared.exit_code == 0, compared.output
     evaluation = orjson.loads(report.read_bytes())
     assert evaluation["served"]["path"].endswith("/3")
-    assert "gauc" not in evaluation["differences"]
+    assert evaluation["groups"]["users"] is None
+    assert set(evaluation["differences"]) == {"auc", "log_loss", "calibration", "request_gauc"}
+    assert "users are not known" in compared.output
 
 
 def test_an_incomplete_or_wrong_version_is_not_published(
@@ -151,7 +153,7 @@ def test_an_incomplete_or_wrong_version_is_not_published(
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump(SPEC | {"embedding_dim": 5}), encoding="utf-8")
     assert "has spec" in rejection(good, "--spec", other)
-    assert "has no such single-valued feature" in rejection(good, "--user-feature", "tags")
+    assert "the user's path 'a..b': cannot be read at character 3" in rejection(good, "--user-path", "a..b")
     assert "--log or --prepared: exactly one is needed" in rejection(good, "--prepared", tmp_path)
 
 
