@@ -11,6 +11,7 @@ from benchmarks.quality.logs import Rows
 from benchmarks.quality.results import Trial
 from model_training.config.training import TrainingConfig
 from model_training.data.examples import Examples
+from model_training.data.manifest import log_odds
 from model_training.evaluation.metrics import evaluate, recalibrated
 from model_training.models.build import build_model
 from model_training.training.loop import Progress
@@ -29,10 +30,11 @@ def run_trial(log: str, rows: Rows, config: TrainingConfig) -> tuple[Trial, F32]
         ConfigError, DataError: as training does.
     """
     training, spec = rows.training, rows.spec
-    model = build_model(config, spec)
+    clicks, n = int(training.labels.sum()), len(training.labels)
+    model = build_model(config, spec, log_odds=log_odds(clicks, n))
     first = slice(_CURVE_ROWS)
     some, labels = (rows.held_out.ids[first], rows.held_out.floats[first]), rows.held_out.labels[first]
-    every = max(1, len(training.labels) * config.epochs // _CURVE_POINTS)
+    every = max(1, n * config.epochs // _CURVE_POINTS)
     curve: list[tuple[int, float]] = []
     judging = 0.0
 
@@ -49,8 +51,8 @@ def run_trial(log: str, rows: Rows, config: TrainingConfig) -> tuple[Trial, F32]
         config.model.kind,
         config.model.model_dump(mode="json"),
         sum(int(np.prod(v.shape)) for v in model.trainable_variables),
-        len(training.labels),
-        int(training.labels.sum()),
+        n,
+        clicks,
         rows.sampling_rate,
         config.epochs,
         result.seconds - judging,

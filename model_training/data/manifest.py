@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ class Manifest:
     rows_per_record: int
     has_identities: bool = False
 
+    @property
+    def log_odds(self) -> float:
+        """Log odds of a click in these records, with the non-clicks that sampling kept: see `log_odds`."""
+        return log_odds(self.positives, self.examples)
+
     def check(self, spec: FeatureSpec) -> None:
         """Rejects records of another spec.
 
@@ -99,6 +105,15 @@ class Manifest:
         if "spec_hash" in content and "rows_per_record" not in content:
             raise DataError(f"{where}: records of one example each, which an older version wrote: write them again")
         return cls(**{**content, "shards": tuple(Shard(**shard) for shard in content["shards"])})
+
+
+def log_odds(positives: int, examples: int) -> float:
+    """Log odds of a click, ln((c + 1/2) / (n - c + 1/2)) for c clicks in n examples.
+
+    It is finite also without clicks, and with clicks only. Haldane: The estimation and significance of the logarithm of
+    a ratio of frequencies (1956).
+    """
+    return log((positives + 0.5) / (examples - positives + 0.5))
 
 
 def sha256_of(path: Path) -> str:

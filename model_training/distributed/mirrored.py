@@ -73,7 +73,7 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
         writes=is_chief,
     )
     with strategy.scope():
-        model = build_model(config, run.spec)
+        model = build_model(config, run.spec, log_odds=run.manifest.log_odds)
         optimizer = WideDeepOptimizer(model, config.wide, config.deep)
     checkpoints.attach(model, optimizer)
     agree = _agreement(strategy)

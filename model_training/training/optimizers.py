@@ -39,9 +39,16 @@ class Ftrl:
     settings: FtrlConfig
     slots: ClassVar[tuple[str, ...]] = ("accumulator", "linear")
 
-    def initial(self, slot: str) -> float:
-        """The initial value of each element of `slot`."""
-        return self.settings.initial_accumulator if slot == "accumulator" else 0.0
+    def initial(self, slot: str, first: tf.Tensor) -> tf.Tensor:
+        """The initial `slot` of a variable that begins at `first`.
+
+        An update computes a weight from its slots alone: w = (l1 sign(z) - z) / (√n / rate + 2 l2). So `linear` begins
+        at the z of `first`. The penalties then draw a weight to `first`, and not to zero.
+        """
+        s = self.settings
+        if slot == "accumulator":
+            return tf.fill(first.shape, s.initial_accumulator)
+        return -first * (s.initial_accumulator**0.5 / s.learning_rate + 2 * s.l2) - s.l1 * tf.sign(first)
 
     def dense(
         self, variable: tf.Variable, slots: Sequence[tf.Variable], gradient: tf.Tensor, examples: tf.Tensor | float
@@ -78,9 +85,9 @@ class AdaGrad:
     settings: AdaGradConfig
     slots: ClassVar[tuple[str, ...]] = ("accumulator",)
 
-    def initial(self, slot: str) -> float:
-        """The initial value of each element of `slot`."""
-        return self.settings.initial_accumulator
+    def initial(self, slot: str, first: tf.Tensor) -> tf.Tensor:
+        """The initial `slot` of a variable that begins at `first`."""
+        return tf.fill(first.shape, self.settings.initial_accumulator)
 
     def dense(
         self,
@@ -144,8 +151,5 @@ class WideDeepOptimizer(tf.Module):  # type: ignore[misc]  # TensorFlow has no t
 
 
 def _slots(variable: tf.Variable, rule: Rule) -> list[tf.Variable]:
-    name = variable.name.split(":")[0]
-    return [
-        tf.Variable(tf.fill(variable.shape, rule.initial(slot)), name=f"{name}/{slot}", trainable=False)
-        for slot in rule.slots
-    ]
+    name, first = variable.name.split(":")[0], tf.convert_to_tensor(variable)
+    return [tf.Variable(rule.initial(slot, first), name=f"{name}/{slot}", trainable=False) for slot in rule.slots]

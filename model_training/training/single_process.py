@@ -87,7 +87,7 @@ def train_records(
     manifest.check(spec)
     manifest.check_classes("examples")
     validation = read_validation(directory, manifest, spec, config)
-    model = build_model(config, spec)
+    model = build_model(config, spec, log_odds=manifest.log_odds)
     with ExitStack() as stack:
         kept = None
         if checkpoints is not None or validation is not None:

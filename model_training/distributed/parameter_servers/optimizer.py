@@ -43,7 +43,7 @@ class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  #
         for variable in var_list:
             rule = self._rules[variable.op.name]
             for slot in rule.slots:
-                first = tf.fill(variable.shape, rule.initial(slot))
+                first = rule.initial(slot, variable.initial_value)
                 self._get_or_make_slot(variable, first, slot, slot)
 
     def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable) -> tf.Operation:

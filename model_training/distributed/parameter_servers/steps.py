@@ -44,7 +44,8 @@ def training_graph(run: Run, validation: Validation | None) -> Steps:
     schedule = run.schedule
     config, layout = run.config, Layout(run.spec)
     global_step = tf.compat.v1.train.get_or_create_global_step()
-    model = build_model(config, run.spec, create=PartitionedVariables(config.distributed.table_shards))
+    create = PartitionedVariables(config.distributed.table_shards)
+    model = build_model(config, run.spec, log_odds=run.manifest.log_odds, create=create)
     assignment = Assignment(run)
     ids, floats, labels = assignment.batch
     logits = model.logits(flat_inputs(layout, ids, floats))

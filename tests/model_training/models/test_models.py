@@ -109,6 +109,14 @@ def test_a_model_s_own_seed_decides_its_weights(name: str, spec: FeatureSpec) ->
 
 
 @_ALL
+def test_the_bias_of_the_logit_begins_at_the_log_odds(name: str, spec: FeatureSpec) -> None:
+    rare, even = (build_model(_config(name), spec, log_odds=at) for at in (-5.5, 0.0))
+    for one, other in zip(rare.trainable_variables, even.trainable_variables, strict=True):
+        np.testing.assert_array_equal(one, np.float32(-5.5) if one.name == "bias:0" else other)
+    assert "bias" in _named(rare)
+
+
+@_ALL
 def test_a_spec_without_candidates_is_rejected(name: str) -> None:
     features = [{"name": "user", "path": "user", "side": "user", "kind": "categorical", "buckets": 9, "deep": True}]
     lonely = FeatureSpec.from_mapping({"name": "lonely", "embedding_dim": 2, "features": features})

@@ -12,11 +12,12 @@ from model_training.data.examples import Examples
 from model_training.data.input_pipeline import batches
 from model_training.data.records import write_records
 from model_training.errors import DataError
+from model_training.models.logistic_regression import LogisticRegression
 from model_training.models.wide_deep import WideDeep
 from model_training.parts.inputs import flat_inputs
 from model_training.training.optimizers import WideDeepOptimizer, sum_by_row
 from model_training.training.prediction import predict
-from model_training.training.single_process import train
+from model_training.training.single_process import train, train_records
 from streamer.features import Encoder, FeatureSpec, Layout
 
 pytestmark = pytest.mark.tensorflow
@@ -96,6 +97,31 @@ def test_one_step_is_ftrl_and_adagrad_as_published(spec: FeatureSpec) -> None:
     assert np.count_nonzero(moved) == 4
     moved = before[id(model.deep.first_bias)] - model.deep.first_bias.numpy()
     np.testing.assert_allclose(moved, 0.1 / (0.5 + 1) ** 0.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 3.0])
+def test_ftrl_keeps_the_value_at_which_a_weight_begins(spec: FeatureSpec, penalty: float) -> None:
+    model = LogisticRegression(Layout(spec))
+    model.bias.assign(-5.5)
+    optimizer = WideDeepOptimizer(model, FtrlConfig(l1=penalty, l2=penalty), AdaGradConfig())
+    for gradient in (0.0, 0.001):
+        optimizer.apply([tf.fill(v.shape, gradient) for v in optimizer.trained], tf.constant(1.0))
+        # The penalties act on the way from this value: they are zero at it.
+        assert model.bias.numpy() == pytest.approx(-5.5, abs=1e-3)
+
+
+def test_a_run_begins_at_the_click_rate_of_its_records(
+    tmp_path: Path, spec: FeatureSpec, config: TrainingConfig, examples: Examples
+) -> None:
+    # As after sampling: the rate of these records counts, and not that of the log.
+    clicks = np.flatnonzero(examples.labels)
+    kept = np.sort(np.concatenate([clicks[:6], np.flatnonzero(examples.labels == 0)[:300]]))
+    some = Examples(examples.ids[kept], examples.floats[kept], examples.labels[kept])
+    manifest = write_records([some], tmp_path, spec, negative_sampling_rate=0.5)
+    still = AdaGradConfig(learning_rate=1e-9, embedding_learning_rate=1e-9)
+    model, _ = train_records(tmp_path, manifest, spec, config.model_copy(update={"deep": still}))
+    assert isinstance(model, WideDeep)
+    assert model.bias.numpy() == pytest.approx(np.log(6.5 / 300.5), abs=1e-5)
 
 
 def test_training_learns_keeps_padding_and_repeats_itself(

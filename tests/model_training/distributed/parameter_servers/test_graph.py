@@ -33,6 +33,7 @@ from tests.model_training.distributed.parameter_servers.in_process import graph_
 
 pytestmark = pytest.mark.tensorflow
 
+_LOG_ODDS = -3.0
 _KINDS = pytest.mark.parametrize("kind", ["wide_deep", "xdeepfm", "logistic_regression"])
 
 
@@ -78,7 +79,8 @@ class _Parts:
     def __init__(self, config: TrainingConfig, spec: FeatureSpec) -> None:
         layout = Layout(spec)
         self.step = tf.compat.v1.train.get_or_create_global_step()
-        model = build_model(config, spec, create=PartitionedVariables(config.distributed.table_shards))
+        create = PartitionedVariables(config.distributed.table_shards)
+        model = build_model(config, spec, log_odds=_LOG_ODDS, create=create)
         ids = tf.compat.v1.placeholder(tf.int32, [None, layout.row_ids])
         floats = tf.compat.v1.placeholder(tf.float32, [None, layout.row_floats])
         labels = tf.compat.v1.placeholder(tf.float32, [None])
@@ -132,7 +134,7 @@ def _gathering(config: TrainingConfig, spec: FeatureSpec, batch_size: int, *, co
 
 def _single_step(config: TrainingConfig, spec: FeatureSpec, examples: Examples, rows: slice) -> Model:
     """The step of a single process on one batch."""
-    model = build_model(config, spec)
+    model = build_model(config, spec, log_odds=_LOG_ODDS)
     optimizer = WideDeepOptimizer(model, config.wide, config.deep)
     labels = tf.constant(examples.labels[rows], tf.float32)
     with tf.GradientTape() as tape:
@@ -155,7 +157,7 @@ def test_a_model_in_shards_scores_like_the_whole_one_and_merges_into_it(
     kind: str, tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
     config = _config(kind)
-    whole = build_model(config, spec)
+    whole = build_model(config, spec, log_odds=_LOG_ODDS)
     inputs = flat_inputs(Layout(spec), tf.constant(examples.ids), tf.constant(examples.floats))
     with _graph(config, spec, 10) as graph:
         logits = graph.session.run(graph.logits, graph.feed(examples, slice(None)))
