@@ -13,6 +13,7 @@ from streamer.features import FeatureSpec, SpecError
 
 Mode = Literal["sync", "async", "mirrored"]
 Compute = Literal["float32", "bfloat16"]
+_LEARNING_RATES: Mapping[object, float] = {"adagrad": 0.02, "adam": 0.001}
 
 
 class FtrlConfig(Value):
@@ -27,15 +28,49 @@ class FtrlConfig(Value):
     l2: float = Field(default=0.0, ge=0)
 
 
-class AdaGradConfig(Value):
-    """AdaGrad for the deep part (Duchi et al. 2011).
+class ScheduleConfig(Value):
+    """How the learning rates of the deep part change during a run.
 
-    The embedding table has its own learning rate.
+    Attributes:
+        warmup_share: share of the run's steps, its first ones, in which the rates rise linearly.
+        decay: how the rates then fall until the last step: not at all, in a line, or as half a cosine.
+        final_share: the rates at the last step / the configured ones.
     """
 
-    learning_rate: float = Field(default=0.02, gt=0)
+    warmup_share: float = Field(default=0.0, ge=0, lt=1)
+    decay: Literal["none", "linear", "cosine"] = "none"
+    final_share: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _has_a_decay(self) -> "ScheduleConfig":
+        if self.final_share and self.decay == "none":
+            raise ValueError("deep.schedule.final_share: needs a decay, linear or cosine")
+        return self
+
+
+class AdaGradConfig(Value):
+    """The training of the deep part, by AdaGrad or Adam.
+
+    Duchi et al. (2011); Kingma and Ba (2015).
+
+    Attributes:
+        optimizer: that of the dense variables; tables have AdaGrad in any case.
+        learning_rate: that of the dense variables; by default 0.02 for AdaGrad and 0.001 for Adam.
+        embedding_learning_rate: that of the embedding tables.
+        initial_accumulator: first value of AdaGrad's sums of squared gradients.
+        schedule: how both rates change during a run; without this section they are constant.
+        dropout: share of the outputs of each dense layer of `hidden_units` that a training step leaves out.
+        l2: penalty: this factor times the sum of the squared weights of the dense layers, without biases, is added to
+            the mean loss of a batch.
+    """
+
+    optimizer: Literal["adagrad", "adam"] = "adagrad"
+    learning_rate: float = Field(default_factory=lambda known: _LEARNING_RATES[known.get("optimizer", "adagrad")], gt=0)
     embedding_learning_rate: float = Field(default=0.05, gt=0)
     initial_accumulator: float = Field(default=0.1, gt=0)
+    schedule: ScheduleConfig | None = None
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    l2: float = Field(default=0.0, ge=0)
 
 
 class DistributedConfig(Value):
@@ -106,6 +141,8 @@ class TrainingConfig(Value):
         shuffle_buffer: number of consecutive examples that are shuffled together; 0 keeps the order of the records.
         deterministic: the same records and seed give the same model; this makes reading slower.
         max_lost_share: share of the examples that may be lost with damaged shards; above it training fails.
+        clip_norm: the largest norm of all gradients of a step together, of the mean loss of its examples; larger
+            gradients are scaled down. None for no limit.
         wide, deep: optimizers of the linear part and of the rest; rejected if the model has no such part.
         early_stopping: without this section a run never ends early.
         distributed: how several processes train together.
@@ -120,6 +157,7 @@ class TrainingConfig(Value):
     deterministic: bool = True
     max_lost_share: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 1
+    clip_norm: float | None = Field(default=None, gt=0)
     wide: FtrlConfig = FtrlConfig()
     deep: AdaGradConfig = AdaGradConfig()
     early_stopping: EarlyStoppingConfig | None = None

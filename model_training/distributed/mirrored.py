@@ -21,7 +21,8 @@ from model_training.models.model import Model
 from model_training.training.loop import Report, Step, TrainResult, run_steps
 from model_training.training.optimizers import WideDeepOptimizer, sum_by_row
 from model_training.training.prediction import predictor
-from model_training.training.step import batch_signature, loss_and_gradients
+from model_training.training.schedule import Clock
+from model_training.training.step import batch_signature, dropout_seed, loss_and_gradients
 from streamer.features import Layout
 
 _REPORT_SECONDS = 2.0
@@ -72,9 +73,12 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
         now=time.monotonic(),
         writes=is_chief,
     )
+    # Not a mirrored variable: each process counts the common steps.
+    made = tf.Variable(checkpoints.position.steps, trainable=False)
+    clock = Clock(lambda: tf.cast(made, tf.float32), run.schedule.steps)
     with strategy.scope():
         model = build_model(config, run.spec, log_odds=run.manifest.log_odds)
-        optimizer = WideDeepOptimizer(model, config.wide, config.deep)
+        optimizer = WideDeepOptimizer(model, config.wide, config.deep, clip_norm=config.clip_norm, clock=clock)
     checkpoints.attach(model, optimizer)
     agree = _agreement(strategy)
     stopping = None
@@ -92,7 +96,7 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
     done = -(-checkpoints.position.examples // (config.batch_size * replicas))
     data = training_batches(run.records, run.manifest, config, epochs=None, share=run.share, skip=done)
     data = data.take(max(0, run.schedule.steps - done))
-    step = _step(strategy, model, Layout(run.spec), optimizer)
+    step = _step(run, strategy, model, optimizer, made)
     result = run_steps(
         step,
         data,
@@ -107,19 +111,24 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
     return result
 
 
-def _step(strategy: tf.distribute.Strategy, model: Model, layout: Layout, optimizer: WideDeepOptimizer) -> Step:
+def _step(
+    run: Run, strategy: tf.distribute.Strategy, model: Model, optimizer: WideDeepOptimizer, made: tf.Variable
+) -> Step:
     """The step of a single process on the batches of all processes, which have equal size."""
-    replicas = strategy.num_replicas_in_sync
+    replicas, layout, config = strategy.num_replicas_in_sync, Layout(run.spec), run.config
 
     def replica(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        loss, gradients = loss_and_gradients(model, layout, optimizer.trained, (ids, floats, labels))
+        batch, seed = (ids, floats, labels), dropout_seed(config.seed, made, run.share)
+        loss, gradients = loss_and_gradients(model, layout, optimizer.trained, batch, deep=config.deep, seed=seed)
         mean, *means = _summed([loss / replicas, *(_over(gradient, replicas) for gradient in gradients)])
         optimizer.apply(means, tf.cast(tf.size(labels) * replicas, tf.float32))
         return mean
 
     @tf.function(autograph=False, input_signature=batch_signature(layout))  # type: ignore[untyped-decorator]
     def step(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return strategy.run(replica, args=(ids, floats, labels))
+        loss = strategy.run(replica, args=(ids, floats, labels))
+        made.assign_add(1)
+        return loss
 
     return step  # type: ignore[no-any-return]
 

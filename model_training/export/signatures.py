@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from model_training.config.training import Compute
 from model_training.models.model import Model
-from model_training.parts.deep import DeepPart
+from model_training.parts.deep import deep_parts
 from model_training.parts.inputs import ModelInputs, flat_inputs
 from streamer.features import GROUPS, FeatureSpec, Layout
 
@@ -94,7 +94,7 @@ def build(
 @contextmanager
 def _computing_in(model: Model, compute: Compute) -> Iterator[None]:
     """Graphs that are traced inside compute the dense layers in this format."""
-    parts = [part for part in getattr(model, "submodules", ()) if isinstance(part, DeepPart)]
+    parts = deep_parts(model)
     try:
         for part in parts:
             part.compute = tf.as_dtype(compute)

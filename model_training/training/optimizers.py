@@ -1,4 +1,4 @@
-"""FTRL (wide part) and AdaGrad (deep part) as one optimizer; tables get sparse updates.
+"""FTRL, AdaGrad and Adam as one optimizer; tables get sparse updates.
 
 A table's gradients are summed per row of the batch, and no other row is updated: a dense update of a fused table would
 take longer than the rest of the step. The sums are over the batch, as in online learning, so learning rates and
@@ -13,6 +13,9 @@ import tensorflow as tf
 
 from model_training.config.training import AdaGradConfig, FtrlConfig
 from model_training.models.model import Model
+from model_training.parts.variables import shards_of
+from model_training.training.adam import Adam
+from model_training.training.schedule import START, Clock
 
 
 def sum_by_row(gradient: tf.IndexedSlices, *, padded: bool = True) -> tuple[tf.Tensor, tf.Tensor]:
@@ -83,6 +86,7 @@ class AdaGrad:
     """
 
     settings: AdaGradConfig
+    clock: Clock = START
     slots: ClassVar[tuple[str, ...]] = ("accumulator",)
 
     def initial(self, slot: str, first: tf.Tensor) -> tf.Tensor:
@@ -97,7 +101,7 @@ class AdaGrad:
         examples: tf.Tensor | float,
     ) -> tf.Operation:
         """One update by the gradient of the mean loss."""
-        rate = self.settings.learning_rate
+        rate = self.settings.learning_rate * self.clock.factor(self.settings.schedule)
         return tf.raw_ops.ResourceApplyAdagrad(var=variable.handle, accum=slots[0].handle, lr=rate, grad=gradient)
 
     def rows(
@@ -112,26 +116,64 @@ class AdaGrad:
 
         `sums` [u, …] are their gradients of the mean over `examples`.
         """
-        rate = self.settings.embedding_learning_rate
+        rate = self.settings.embedding_learning_rate * self.clock.factor(self.settings.schedule)
         return tf.raw_ops.ResourceSparseApplyAdagrad(
             var=variable.handle, accum=slots[0].handle, lr=rate, grad=sums * examples, indices=rows
         )
 
 
-Rule = Ftrl | AdaGrad
+Rule = Ftrl | AdaGrad | Adam
 """The update rule of one variable."""
 
 
-class WideDeepOptimizer(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """Updates a model's variables in place; owns their slots."""
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The update rule of each trained variable of a model."""
 
-    def __init__(self, model: Model, wide: FtrlConfig, deep: AdaGradConfig) -> None:
+    wide: Ftrl
+    tables: AdaGrad
+    dense: AdaGrad | Adam
+    _of_wide: frozenset[int]
+    _of_tables: frozenset[int]
+
+    @classmethod
+    def of(cls, model: Model, wide: FtrlConfig, deep: AdaGradConfig, clock: Clock) -> "Rules":
+        """The rules of a model's variables; only a schedule and Adam read the `clock`."""
+        sparse = AdaGrad(deep, clock)
+        of_tables = frozenset(id(shard) for table in model.tables for shard in shards_of(table))
+        of_wide = frozenset(id(variable) for variable in model.wide_variables)
+        return cls(Ftrl(wide), sparse, Adam(deep, clock) if deep.optimizer == "adam" else sparse, of_wide, of_tables)
+
+    def __getitem__(self, variable: tf.Variable) -> Rule:
+        if id(variable) in self._of_wide:
+            return self.wide
+        return self.tables if id(variable) in self._of_tables else self.dense
+
+
+class WideDeepOptimizer(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+    """Updates a model's variables in place; owns their slots.
+
+    Args:
+        clip_norm: the largest norm of all gradients of a step together; None for no limit.
+        clock: the position in the run; only a schedule and Adam read it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        wide: FtrlConfig,
+        deep: AdaGradConfig,
+        *,
+        clip_norm: float | None = None,
+        clock: Clock = START,
+    ) -> None:
         super().__init__(name="optimizer")
-        self._wide, self._deep = Ftrl(wide), AdaGrad(deep)
+        self._clip_norm = clip_norm
+        self._rules = Rules.of(model, wide, deep, clock)
         own = {id(v) for v in model.wide_variables}
         self.wide_variables: Sequence[tf.Variable] = model.wide_variables
         self.deep_variables: Sequence[tf.Variable] = [v for v in model.trainable_variables if id(v) not in own]
-        self.slots = [_slots(v, rule) for v, rule in self._ruled()]
+        self.slots = [_slots(v, self._rules[v]) for v in self.trained]
 
     @property
     def trained(self) -> list[tf.Variable]:
@@ -140,14 +182,23 @@ class WideDeepOptimizer(tf.Module):  # type: ignore[misc]  # TensorFlow has no t
 
     def apply(self, gradients: Sequence[tf.Tensor | tf.IndexedSlices], examples: tf.Tensor) -> None:
         """One step by the gradients of the mean loss over `examples` (float32 scalar) examples."""
-        for (variable, rule), slots, gradient in zip(self._ruled(), self.slots, gradients, strict=True):
+        summed = [_summed(gradient) for gradient in gradients]
+        if self._clip_norm is not None:
+            summed, _ = tf.clip_by_global_norm(summed, self._clip_norm)
+        for variable, slots, gradient in zip(self.trained, self.slots, summed, strict=True):
+            rule = self._rules[variable]
             if isinstance(gradient, tf.IndexedSlices):
-                rule.rows(variable, slots, *sum_by_row(gradient), examples)
+                rule.rows(variable, slots, gradient.indices, gradient.values, examples)
             else:
                 rule.dense(variable, slots, gradient, examples)
 
-    def _ruled(self) -> list[tuple[tf.Variable, Rule]]:
-        return [*((v, self._wide) for v in self.wide_variables), *((v, self._deep) for v in self.deep_variables)]
+
+def _summed(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
+    """A gradient in which each row of a table occurs once."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows, sums = sum_by_row(gradient)
+    return tf.IndexedSlices(sums, rows, gradient.dense_shape)
 
 
 def _slots(variable: tf.Variable, rule: Rule) -> list[tf.Variable]:

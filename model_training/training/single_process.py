@@ -18,7 +18,8 @@ from model_training.models.model import Model
 from model_training.training.loop import Report, TrainResult, run_steps
 from model_training.training.optimizers import WideDeepOptimizer
 from model_training.training.prediction import predictor
-from model_training.training.step import batch_signature, loss_and_gradients
+from model_training.training.schedule import Clock
+from model_training.training.step import batch_signature, dropout_seed, loss_and_gradients
 from streamer.features import FeatureSpec, Layout
 
 
@@ -31,19 +32,24 @@ def train(
     *,
     checkpoints: Checkpoints | None = None,
     validation: Validation | None = None,
+    steps: int = 1,
 ) -> TrainResult:
     """Trains `model` in place on one pass over `data`, batches of `input_pipeline.batches`.
 
     Args:
         checkpoints: the run's checkpoints, from which it continues; `data` begins at their position.
         validation: the examples of early stopping; needs `checkpoints` and a section `early_stopping`.
+        steps: number of steps of the whole run; only a schedule of learning rates needs it.
 
     Raises:
         DataError: there are no batches, they cannot be read, or the loss is no longer finite.
         ExportError: a checkpoint cannot be written.
     """
     layout = Layout(spec)
-    optimizer = WideDeepOptimizer(model, config.wide, config.deep)
+    # The checkpoint has it as its position.
+    made = tf.Variable(checkpoints.position.steps if checkpoints is not None else 0, trainable=False)
+    clock = Clock(lambda: tf.cast(made, tf.float32), steps)
+    optimizer = WideDeepOptimizer(model, config.wide, config.deep, clip_norm=config.clip_norm, clock=clock)
     stopping = None
     if checkpoints is not None:
         checkpoints.attach(model, optimizer)
@@ -59,8 +65,10 @@ def train(
 
     @tf.function(autograph=False, input_signature=batch_signature(layout))  # type: ignore[untyped-decorator]
     def step(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        loss, gradients = loss_and_gradients(model, layout, optimizer.trained, (ids, floats, labels))
+        batch, seed = (ids, floats, labels), dropout_seed(config.seed, made)
+        loss, gradients = loss_and_gradients(model, layout, optimizer.trained, batch, deep=config.deep, seed=seed)
         optimizer.apply(gradients, tf.cast(tf.size(labels), tf.float32))
+        made.assign_add(1)
         return loss
 
     return run_steps(step, data, report, checkpoints=checkpoints, stopping=stopping)
@@ -97,4 +105,6 @@ def train_records(
             kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
         done = -(-kept.position.examples // config.batch_size) if kept is not None else 0
         data = training_batches(directory, manifest, config, epochs=config.epochs, skip=done)
-        return model, train(model, spec, data, config, report, checkpoints=kept, validation=validation)
+        steps = -(-manifest.examples * config.epochs // config.batch_size)
+        result = train(model, spec, data, config, report, checkpoints=kept, validation=validation, steps=steps)
+        return model, result

@@ -31,6 +31,8 @@ def config() -> TrainingConfig:
             "batch_size": 50,
             "epochs": 2,
             "shuffle_buffer": 1000,
+            "clip_norm": 0.5,
+            "deep": {"optimizer": "adam", "dropout": 0.2, "schedule": {"warmup_share": 0.2, "decay": "cosine"}},
             # After each step.
             "distributed": {"checkpoint_seconds": 1e-9},
         }

@@ -1,4 +1,4 @@
-"""FTRL and AdaGrad as one optimizer of TensorFlow's graph API.
+"""The optimizers of a model's variables as one optimizer of TensorFlow's graph API.
 
 Its updates are the same as in a single process. A step with the gradients of n processes equals the step of one process
 on their n batches together: dense layers get means, rows of tables get sums over all examples.
@@ -23,6 +23,7 @@ class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  #
         padded: names of the variables whose row 0 is padding and does not change.
         batch_size: number of examples per contribution, which is their mean.
         contributions: number of contributions: 1, or a float32 scalar.
+        clip_norm: the largest norm of all gradients of a step together; None for no limit.
     """
 
     def __init__(
@@ -32,10 +33,33 @@ class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  #
         padded: Sequence[str],
         batch_size: int,
         contributions: float | tf.Tensor = 1.0,
+        clip_norm: float | None = None,
     ) -> None:
         super().__init__(use_locking=False, name="composite")
         self._rules, self._padded = rules, frozenset(padded)
-        self._batch_size, self._contributions = float(batch_size), contributions
+        self._batch_size, self._contributions, self._clip_norm = float(batch_size), contributions, clip_norm
+
+    def apply_gradients(
+        self, grads_and_vars: Sequence[Gradient], global_step: tf.Variable | None = None, name: str | None = None
+    ) -> tf.Operation:
+        """One step by these gradients, which are scaled down if their norm is above the limit."""
+        pairs = grads_and_vars if self._clip_norm is None else self._clipped(grads_and_vars, self._clip_norm)
+        return super().apply_gradients(pairs, global_step, name)
+
+    def _clipped(self, pairs: Sequence[Gradient], clip_norm: float) -> list[Gradient]:
+        """The gradients, scaled on their servers; between the servers only numbers are sent."""
+        summed, means = [], []
+        for gradient, variable in pairs:
+            mean = gradient
+            if isinstance(gradient, tf.IndexedSlices):
+                with tf.compat.v1.device(variable.device):
+                    rows, sums = sum_by_row(gradient, padded=variable.op.name in self._padded)
+                    gradient = tf.IndexedSlices(sums, rows)  # noqa: PLW2901
+                    mean = sums / self._contributions
+            summed.append(gradient)
+            means.append(mean)
+        scaled, _ = tf.clip_by_global_norm(summed, clip_norm, use_norm=tf.linalg.global_norm(means))
+        return [(gradient, variable) for gradient, (_, variable) in zip(scaled, pairs, strict=True)]
 
     # The following methods override hooks of the base class, which gives these names.
 

@@ -13,7 +13,8 @@ from model_training.distributed.parameter_servers.variables import PartitionedVa
 from model_training.distributed.run import Run
 from model_training.early_stopping.validation import Validation
 from model_training.models.build import build_model
-from model_training.parts.inputs import flat_inputs
+from model_training.training.schedule import Clock
+from model_training.training.step import dropout_seed, losses
 from streamer.features import Layout
 
 
@@ -47,23 +48,30 @@ def training_graph(run: Run, validation: Validation | None) -> Steps:
     create = PartitionedVariables(config.distributed.table_shards)
     model = build_model(config, run.spec, log_odds=run.manifest.log_odds, create=create)
     assignment = Assignment(run)
-    ids, floats, labels = assignment.batch
-    logits = model.logits(flat_inputs(layout, ids, floats))
-    loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
+    made = global_step.read_value()
+    computing = run.cluster.computing
+    seed = dropout_seed(config.seed, made, (computing.index(run.task), len(computing)))
+    loss, minimised = losses(model, layout, assignment.batch, deep=config.deep, seed=seed)
     # TensorBoard reads it from the folder of checkpoints.
     tf.compat.v1.summary.scalar("loss", loss)
 
-    rules = rules_of(model, config)
-    gradients = gradients_of(loss, model)
+    rules = rules_of(model, config, Clock(lambda: tf.cast(made, tf.float32), schedule.steps))
+    gradients = gradients_of(minimised, model)
     padded, hooks = [table[0].op.name for table in model.tables], []
     if config.distributed.mode == "async":
-        optimizer = CompositeOptimizer(rules, padded=padded, batch_size=config.batch_size)
+        optimizer = CompositeOptimizer(rules, padded=padded, batch_size=config.batch_size, clip_norm=config.clip_norm)
         update = optimizer.apply_gradients(sent(gradients), global_step)
     else:
         synchronous = SynchronousUpdate(run.cluster, run.task, gradients, global_step, aggregated=schedule.aggregated)
         if run.task.role == "chief":
             taken, count = synchronous.taken()
-            optimizer = CompositeOptimizer(rules, padded=padded, batch_size=config.batch_size, contributions=count)
+            optimizer = CompositeOptimizer(
+                rules,
+                padded=padded,
+                batch_size=config.batch_size,
+                contributions=count,
+                clip_norm=config.clip_norm,
+            )
             hooks.append(synchronous.applying(optimizer.apply_gradients(taken, global_step)))
         update = tf.group(assignment.keeping(synchronous.was_missed), synchronous.ended)
     # Part of every graph: a run that began without early stopping can then continue with it.

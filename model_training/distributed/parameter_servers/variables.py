@@ -13,7 +13,8 @@ from model_training.errors import DataError
 from model_training.models.build import build_model
 from model_training.models.model import Model
 from model_training.parts.variables import Initializer
-from model_training.training.optimizers import AdaGrad, Ftrl, Rule
+from model_training.training.optimizers import Rule, Rules
+from model_training.training.schedule import START, Clock
 from streamer.features import FeatureSpec
 
 _FLOAT_BYTES = 4
@@ -65,14 +66,13 @@ def scratch_variable(
     )
 
 
-def rules_of(model: Model, config: TrainingConfig) -> dict[str, Rule]:
+def rules_of(model: Model, config: TrainingConfig, clock: Clock = START) -> dict[str, Rule]:
     """The update rule of each trained variable of a graph, by its name.
 
     Variables without elements are omitted.
     """
-    wide, deep = Ftrl(config.wide), AdaGrad(config.deep)
-    own = {id(v) for v in model.wide_variables}
-    return {v.op.name: wide if id(v) in own else deep for v in model.trainable_variables if v.shape.num_elements()}
+    rules = Rules.of(model, config.wide, config.deep, clock)
+    return {v.op.name: rules[v] for v in model.trainable_variables if v.shape.num_elements()}
 
 
 def gradients_of(loss: tf.Tensor, model: Model) -> list[Gradient]:

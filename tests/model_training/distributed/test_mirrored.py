@@ -82,7 +82,9 @@ def test_a_cluster_of_one_process_trains_like_a_single_process(
 def test_two_processes_make_the_model_of_one_with_larger_batches(
     tmp_path: Path, data: TrainingData, spec: FeatureSpec
 ) -> None:
-    path, run = write_config(tmp_path, **_ORDERED), tmp_path / "run"
+    schedule = {"warmup_share": 0.2, "decay": "linear"}
+    settings = {"clip_norm": 0.1, "deep": {"optimizer": "adam", "l2": 0.01, "schedule": schedule}}
+    path, run = write_config(tmp_path, **_ORDERED, **settings), tmp_path / "run"
     with launched(*("--config", path, "--records", data.directory, "--checkpoints", run, "--workers", "2")) as process:
         output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output

@@ -1,6 +1,6 @@
 """A model in shards and its optimizer equal those of a single process; all in one session."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,21 +28,31 @@ from model_training.models.build import build_model
 from model_training.models.model import Model
 from model_training.parts.inputs import flat_inputs
 from model_training.training.optimizers import WideDeepOptimizer
+from model_training.training.schedule import Clock
+from model_training.training.step import loss_and_gradients, losses
 from streamer.features import Encoder, FeatureSpec, Layout
 from tests.model_training.distributed.parameter_servers.in_process import graph_of, started
 
 pytestmark = pytest.mark.tensorflow
 
 _LOG_ODDS = -3.0
+_SETTINGS = {
+    "clip_norm": 0.05,
+    "deep": {"optimizer": "adam", "l2": 0.01, "schedule": {"warmup_share": 0.5, "decay": "cosine"}},
+}
 _KINDS = pytest.mark.parametrize("kind", ["wide_deep", "xdeepfm", "logistic_regression"])
 
 
-def _config(kind: str) -> TrainingConfig:
+def _config(kind: str, **settings: object) -> TrainingConfig:
     model = {"kind": kind} if kind == "logistic_regression" else {"kind": kind, "hidden_units": [8, 4]}
-    parts = {"wide": {"l1": 0.1, "l2": 0.2}}
+    parts = {"wide": {"l1": 0.1, "l2": 0.2}, **settings}
     return TrainingConfig.model_validate(
         {"spec": "unused", "model": model, "seed": 3, "distributed": {"table_shards": 5}, **parts}
     )
+
+
+def _clock(made: Callable[[], tf.Tensor]) -> Clock:
+    return Clock(lambda: tf.cast(made(), tf.float32), total=10)
 
 
 @pytest.fixture
@@ -86,10 +96,11 @@ class _Parts:
         labels = tf.compat.v1.placeholder(tf.float32, [None])
         self.inputs = (ids, floats, labels)
         self.logits = model.logits(flat_inputs(layout, ids, floats))
-        loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=self.logits))
-        self.rules = rules_of(model, config)
+        _, minimised = losses(model, layout, self.inputs, deep=config.deep, seed=tf.constant([0, 0]))
+        made = self.step.read_value()
+        self.rules = rules_of(model, config, _clock(lambda: made))
         self.padded = [table[0].op.name for table in model.tables]
-        self.gradients = gradients_of(loss, model)
+        self.gradients = gradients_of(minimised, model)
 
 
 @contextmanager
@@ -97,7 +108,9 @@ def _graph(config: TrainingConfig, spec: FeatureSpec, batch_size: int) -> Iterat
     """One process that applies its own gradients."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         parts = _Parts(config, spec)
-        optimizer = CompositeOptimizer(parts.rules, padded=parts.padded, batch_size=batch_size)
+        optimizer = CompositeOptimizer(
+            parts.rules, padded=parts.padded, batch_size=batch_size, clip_norm=config.clip_norm
+        )
         update = optimizer.apply_gradients(parts.gradients, parts.step)
         session.run(tf.compat.v1.global_variables_initializer())
         yield _Graph(session, parts.inputs, parts.logits, update)
@@ -116,7 +129,11 @@ def _gathering(config: TrainingConfig, spec: FeatureSpec, batch_size: int, *, co
             if task.role == "chief":
                 taken, count = gathering.taken()
                 optimizer = CompositeOptimizer(
-                    parts.rules, padded=parts.padded, batch_size=batch_size, contributions=count
+                    parts.rules,
+                    padded=parts.padded,
+                    batch_size=batch_size,
+                    contributions=count,
+                    clip_norm=config.clip_norm,
                 )
                 hooks.append(gathering.applying(optimizer.apply_gradients(taken, parts.step)))
                 session.run(tf.compat.v1.global_variables_initializer())
@@ -132,18 +149,20 @@ def _gathering(config: TrainingConfig, spec: FeatureSpec, batch_size: int, *, co
             member.session.close()
 
 
-def _single_step(config: TrainingConfig, spec: FeatureSpec, examples: Examples, rows: slice) -> Model:
-    """The step of a single process on one batch."""
+def _single_steps(config: TrainingConfig, spec: FeatureSpec, examples: Examples, *batches: slice) -> Model:
+    """The steps of a single process."""
     model = build_model(config, spec, log_odds=_LOG_ODDS)
-    optimizer = WideDeepOptimizer(model, config.wide, config.deep)
-    labels = tf.constant(examples.labels[rows], tf.float32)
-    with tf.GradientTape() as tape:
-        logits = model.logits(
-            flat_inputs(Layout(spec), tf.constant(examples.ids[rows]), tf.constant(examples.floats[rows]))
+    made = tf.Variable(0)
+    clock = _clock(made.read_value)
+    optimizer = WideDeepOptimizer(model, config.wide, config.deep, clip_norm=config.clip_norm, clock=clock)
+    for rows in batches:
+        labels = tf.constant(examples.labels[rows], tf.float32)
+        batch = tf.constant(examples.ids[rows]), tf.constant(examples.floats[rows]), labels
+        _, gradients = loss_and_gradients(
+            model, Layout(spec), optimizer.trained, batch, deep=config.deep, seed=tf.constant([0, 0])
         )
-        loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
-    gradients = tape.gradient(loss, optimizer.trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    optimizer.apply(gradients, tf.cast(tf.size(labels), tf.float32))
+        optimizer.apply(gradients, tf.cast(tf.size(labels), tf.float32))
+        made.assign_add(1)
     return model
 
 
@@ -168,23 +187,28 @@ def test_a_model_in_shards_scores_like_the_whole_one_and_merges_into_it(
     _assert_equal(merged, whole)
 
 
-@_KINDS
-def test_a_step_of_one_worker_equals_that_of_a_single_process(
-    kind: str, tmp_path: Path, spec: FeatureSpec, examples: Examples
+@pytest.mark.parametrize(
+    "config",
+    [*map(_config, ("wide_deep", "xdeepfm", "logistic_regression")), _config("wide_deep", **_SETTINGS)],
+    ids=["wide_deep", "xdeepfm", "logistic_regression", "settings"],
+)
+def test_steps_of_one_worker_equal_those_of_a_single_process(
+    config: TrainingConfig, tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
-    config = _config(kind)
-    with _graph(config, spec, 60) as graph:
-        graph.learn(examples, slice(0, 60))
+    batches = slice(0, 30), slice(30, 60)
+    with _graph(config, spec, 30) as graph:
+        for rows in batches:
+            graph.learn(examples, rows)
         saved = graph.save(tmp_path)
     merged = build_model(config, spec)
     restore(merged, saved)
-    _assert_equal(merged, _single_step(config, spec, examples, slice(0, 60)))
+    _assert_equal(merged, _single_steps(config, spec, examples, *batches))
 
 
 def test_a_step_of_three_workers_equals_that_of_a_single_process_with_one_batch(
     tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
-    config = _config("wide_deep")
+    config = _config("wide_deep", **_SETTINGS)
     # Pending reads are released before the threads are joined.
     with ThreadPoolExecutor(3) as threads, _gathering(config, spec, 20, computing=3) as members:
         # Each run ends when the common step of all three is applied.
@@ -197,7 +221,7 @@ def test_a_step_of_three_workers_equals_that_of_a_single_process_with_one_batch(
         saved = members[0].save(tmp_path)
     merged = build_model(config, spec)
     restore(merged, saved)
-    _assert_equal(merged, _single_step(config, spec, examples, slice(0, 60)))
+    _assert_equal(merged, _single_steps(config, spec, examples, slice(0, 60)))
 
 
 def test_bytes_include_slots_and_every_server_gets_its_share(spec: FeatureSpec) -> None:
