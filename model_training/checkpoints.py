@@ -4,18 +4,15 @@ A run continues from this state. Parameter servers write checkpoints in another 
 same kind of folder.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
-from model_training.config.training import TrainingConfig
 from model_training.errors import ConfigError, DataError, ExportError, in_a_line
+from model_training.identity import IDENTITY, RunIdentity, read_identity, write_identity
 from model_training.models.model import Model
-from streamer.features import FeatureSpec
 
-_IDENTITY = "run.json"
 _KEPT = 3
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 _SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
@@ -31,33 +28,29 @@ class Position:
     examples: int = 0
 
 
-def claim(directory: Path, config: TrainingConfig, spec: FeatureSpec, *, shards: int | None) -> str | None:
-    """Reserves a folder for checkpoints: a new one, or one of a run with the same model.
-
-    Args:
-        shards: number of shards per table; None for whole tables.
+def claim(directory: Path, identity: RunIdentity) -> str | None:
+    """Reserves a folder for a run's checkpoints: a new one, or the one of the same run.
 
     Returns:
         The checkpoint from which the run continues, if there is one.
 
     Raises:
-        ConfigError: the folder has checkpoints of another model or spec, or cannot be written.
+        ConfigError: the folder holds another run or checkpoints of an unknown one, or cannot be read or written.
     """
-    path = directory / _IDENTITY
-    identity = {"spec": spec.hash, "model": config.model.model_dump(mode="json"), "table_shards": shards}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            found = json.loads(path.read_bytes())
-            if found != identity:
-                raise ConfigError(f"{directory}: holds checkpoints of another run: {found} instead of {identity}")
-        else:
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(identity), encoding="utf-8")
-            partial.rename(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read or written: {error}") from error
-    return tf.train.latest_checkpoint(str(directory))  # type: ignore[no-any-return]
+    found, last = read_identity(directory), tf.train.latest_checkpoint(str(directory))
+    if found is not None:
+        identity.check(found, directory)
+    elif last is not None:
+        raise ConfigError(
+            f"{directory}: holds checkpoints, but no {IDENTITY} that says of which run: use another folder"
+        )
+    else:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            write_identity(directory, identity)
+        except OSError as error:
+            raise ConfigError(f"{directory}: cannot be written: {in_a_line(error)}") from error
+    return last  # type: ignore[no-any-return]
 
 
 class Checkpoints:

@@ -72,9 +72,11 @@ def launch(
             check_free(export_to, version)
         # Loading TensorFlow takes seconds; a wrong setting must fail before.
         load_tensorflow()
+        from model_training.checkpoints import claim  # noqa: PLC0415
         from model_training.data.manifest import without_damaged  # noqa: PLC0415
         from model_training.data.prepared import read_training_records  # noqa: PLC0415
         from model_training.distributed.result import trained_model  # noqa: PLC0415
+        from model_training.distributed.run import Run  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory() as scratch:
             kept = checkpoints or Path(scratch, "checkpoints")
@@ -96,6 +98,9 @@ def launch(
                 manifest.check_classes("examples")
             manifest.check(features)
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
+            cluster = local_cluster(ps, workers)
+            # Here too, so that a wrong folder is one line and no process starts.
+            claim(kept, Run(cluster, Task("chief", 0), parsed, features, directory, manifest, kept).identity)
             console.print(
                 f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {features.name} {features.hash};"
                 f" {schedule.steps:,} steps of {schedule.aggregated} × {parsed.batch_size} examples"
@@ -106,7 +111,6 @@ def launch(
                 *(("--spec", str(spec)) if spec is not None else ()),
             ]
             command = [sys.executable, "-m", "model_training", "train", *arguments]
-            cluster = local_cluster(ps, workers)
             asyncio.run(Launcher(cluster, lambda _: command, _say, restarts=restarts).run())
             model = trained_model(kept, parsed, features)
         if data is not None:

@@ -69,12 +69,13 @@ def play_role(
     load_tensorflow()
     # At the level of warnings, TensorFlow reports in every process that its graph runtime is deprecated.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    from model_training.checkpoints import claim  # noqa: PLC0415
     from model_training.data.manifest import without_damaged  # noqa: PLC0415
     from model_training.data.prepared import read_training_records  # noqa: PLC0415
     from model_training.distributed import mirrored  # noqa: PLC0415
     from model_training.distributed.parameter_servers.computing import compute  # noqa: PLC0415
     from model_training.distributed.parameter_servers.serving import serve  # noqa: PLC0415
-    from model_training.distributed.result import claim_run, trained_model  # noqa: PLC0415
+    from model_training.distributed.result import trained_model  # noqa: PLC0415
     from model_training.distributed.run import Run  # noqa: PLC0415
 
     whole = read_training_records(records)
@@ -90,7 +91,7 @@ def play_role(
         learn(run, _joined())
         return
     print_damage(damage)
-    if last := claim_run(checkpoints, config, spec):
+    if last := claim(checkpoints, run.identity):
         console.print(f"continues from {last}", soft_wrap=True)
     learn(run, _reporter(run))
     if export_to is not None:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from model_training.data.manifest import MANIFEST, Manifest, load_manifest, read_manifest
 from model_training.errors import DataError
 
+VALIDATION = "validation"
+"""Folder, inside that of a log's records, for the examples of early stopping."""
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -86,3 +88,18 @@ def read_training_records(directory: Path) -> Manifest:
         DataError: it is not a folder of records.
     """
     return read_prepared(directory).split("train") if is_prepared(directory) else read_manifest(directory)
+
+
+def validation_records(directory: Path) -> tuple[Path, Manifest]:
+    """The examples of early stopping that belong to a folder of training records: their folder and manifest.
+
+    Raises:
+        DataError: there are none, or their manifest cannot be read.
+    """
+    if is_prepared(directory):
+        folder, splits = directory, read_prepared(directory).splits
+        if VALIDATION in splits:
+            return folder, splits["validation"].records
+    elif ((folder := directory / VALIDATION) / MANIFEST).exists():
+        return folder, read_manifest(folder)
+    raise DataError(f"{directory}: early_stopping needs validation examples, and there are none")

@@ -13,15 +13,13 @@ from model_training.data.click_log import count_lines, encode_log, read_log
 from model_training.data.examples import Examples, joined
 from model_training.data.identities import Identities
 from model_training.data.input_pipeline import batches
-from model_training.data.manifest import Damage, Manifest, without_damaged
-from model_training.data.prepared import Split, read_prepared
+from model_training.data.manifest import MANIFEST, Damage, Manifest, without_damaged
+from model_training.data.prepared import VALIDATION, Split, is_prepared, read_prepared
 from model_training.data.records import write_records
-from model_training.errors import ConfigError
+from model_training.errors import ConfigError, DataError, in_a_line
 from streamer.features import Encoder, FeatureSpec, Layout
 
 _READ_BATCH = 4096
-VALIDATION = "validation"
-"""Folder, inside that of a log's records, for the examples of early stopping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +71,36 @@ def split_log(
 ) -> TrainingData:
     """Encodes a log: first lines as records, the last share `holdout` for the evaluation.
 
-    The records are written to `directory`.
+    The records are written to `directory`, after the log was read; validation examples of an earlier log are removed.
 
     Args:
         validation_share: share of the lines before the holdout, its last ones, that become the separate records of
-            early stopping (`early_stopping.validation.read_validation`).
+            early stopping (`data.prepared.validation_records`).
 
     Raises:
-        ConfigError: `holdout` is not in [0, 1), or `negative_sampling_rate` is not in (0, 1].
+        ConfigError: `holdout` is not in [0, 1), `negative_sampling_rate` is not in (0, 1], or `directory` holds data of
+            `prepare`.
         DataError: the log cannot be read, is empty, or has an invalid line.
     """
     if not 0 < negative_sampling_rate <= 1:
         raise ConfigError(f"negative_sampling_rate {negative_sampling_rate:g}: must be in (0, 1]")
+    if (directory / MANIFEST).exists() and is_prepared(directory):
+        raise ConfigError(f"{directory}: holds data that `prepare` made, which the records of a log would overwrite")
     encoder, layout = Encoder(spec), Layout(spec)
     end = _cut(log, holdout)
     cut = round(end * (1 - validation_share))
     training = joined(list(encode_log(read_log(log, last=cut), encoder)), layout.row_ids, layout.row_floats)
+    between = list(encode_log(read_log(log, first=cut, last=end), encoder))
+    later = later_lines(log, spec, holdout=holdout)
+    try:
+        # First, so that the examples of two logs never stand side by side.
+        (directory / VALIDATION / MANIFEST).unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{directory / VALIDATION}: cannot be written: {in_a_line(error)}") from error
     manifest = write_records([training], directory, spec, negative_sampling_rate=negative_sampling_rate)
     if validation_share:
-        between = encode_log(read_log(log, first=cut, last=end), encoder)
         write_records(between, directory / VALIDATION, spec, negative_sampling_rate=negative_sampling_rate)
-    return TrainingData(directory, manifest, lambda: training, later_lines(log, spec, holdout=holdout))
+    return TrainingData(directory, manifest, lambda: training, later)
 
 
 def later_lines(log: Path, spec: FeatureSpec, *, holdout: float, user_path: str | None = None) -> Examples:

@@ -1,21 +1,14 @@
-"""The result of a distributed run: its folder of checkpoints, and the trained model."""
+"""The result of a distributed run: the trained model."""
 
 from pathlib import Path
 
-from model_training.checkpoints import claim, load_model
+from model_training.checkpoints import load_model
 from model_training.config.training import TrainingConfig
 from model_training.distributed.parameter_servers.variables import restore
 from model_training.early_stopping.best_model import result_checkpoint
 from model_training.models.build import build_model
 from model_training.models.model import Model
 from streamer.features import FeatureSpec
-
-
-def claim_run(checkpoints: Path, config: TrainingConfig, spec: FeatureSpec) -> str | None:
-    """Reserves a folder for a run's checkpoints: see `model_training.checkpoints.claim`."""
-    distributed = config.distributed
-    shards = None if distributed.mode == "mirrored" else distributed.table_shards
-    return claim(checkpoints, config, spec, shards=shards)
 
 
 def trained_model(checkpoints: Path, config: TrainingConfig, spec: FeatureSpec) -> Model:

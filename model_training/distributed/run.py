@@ -7,6 +7,7 @@ from model_training.config.training import TrainingConfig
 from model_training.data.manifest import Manifest
 from model_training.distributed.cluster import Cluster, Schedule, Task
 from model_training.errors import DataError
+from model_training.identity import Processes, RunIdentity
 from streamer.features import FeatureSpec
 
 
@@ -38,6 +39,23 @@ class Run:
         examples = self.manifest.examples * self.config.epochs
         computing = len(self.cluster.computing)
         return Schedule.of(self.config.distributed, computing, examples, self.config.batch_size)
+
+    @property
+    def identity(self) -> RunIdentity:
+        """The identity of the whole run.
+
+        Raises:
+            DataError: there are no validation examples for early stopping.
+        """
+        distributed, is_sharded = self.config.distributed, bool(self.cluster.ps)
+        processes = Processes(
+            distributed.mode,
+            parameter_servers=len(self.cluster.ps),
+            computing=len(self.cluster.computing),
+            backup_workers=distributed.backup_workers,
+            table_shards=distributed.table_shards if is_sharded else None,
+        )
+        return RunIdentity.of(self.config, self.spec, self.records, self.manifest, processes=processes)
 
     @property
     def share(self) -> tuple[int, int]:

@@ -7,10 +7,9 @@ from typing import Literal
 
 from model_training.config.training import TrainingConfig
 from model_training.data.examples import Examples
-from model_training.data.manifest import Manifest, read_manifest, without_damaged
-from model_training.data.prepared import is_prepared, read_prepared
-from model_training.data.training_data import VALIDATION, read_examples
-from model_training.errors import DataError
+from model_training.data.manifest import Manifest, without_damaged
+from model_training.data.prepared import validation_records
+from model_training.data.training_data import read_examples
 from model_training.evaluation.metrics import evaluate, recalibrated
 from streamer.features import FeatureSpec
 from streamer.types import F32, I32
@@ -57,13 +56,7 @@ def read_validation(
     settings = config.early_stopping
     if settings is None:
         return None
-    if is_prepared(directory):
-        folder, whole = directory, read_prepared(directory).split("validation")
-    else:
-        folder = directory / VALIDATION
-        if not folder.exists():
-            raise DataError(f"{directory}: early_stopping needs validation examples, and there are none")
-        whole = read_manifest(folder)
+    folder, whole = validation_records(directory)
     whole.check(spec)
     found, _ = without_damaged(folder, whole, max_lost_share=config.max_lost_share)
     found.check_classes("validation examples of early_stopping")

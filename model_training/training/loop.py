@@ -87,7 +87,7 @@ def run_steps(
             checkpoints.save(at, now)
         if stopping is not None and stopping.ends(before, at):
             break
-    if not at.steps:
+    if not at.steps and not over:
         raise DataError("there are no examples to train on")
     if losses.steps:
         losses.take(at)

@@ -13,6 +13,7 @@ from model_training.data.input_pipeline import training_batches
 from model_training.data.manifest import Manifest
 from model_training.early_stopping.stopping import EarlyStopping
 from model_training.early_stopping.validation import Validation, read_validation
+from model_training.identity import RunIdentity
 from model_training.models.build import build_model
 from model_training.models.model import Model
 from model_training.training.loop import Report, TrainResult, run_steps
@@ -101,7 +102,7 @@ def train_records(
         if checkpoints is not None or validation is not None:
             # Early stopping stores its best model on disk, also in a run that is not kept.
             folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            claim(folder, config, spec, shards=None)
+            claim(folder, RunIdentity.of(config, spec, directory, manifest))
             kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
         done = -(-kept.position.examples // config.batch_size) if kept is not None else 0
         data = training_batches(directory, manifest, config, epochs=config.epochs, skip=done)

@@ -1,5 +1,6 @@
 """A continued run gives the same result as an uninterrupted run."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_training.checkpoints import Checkpoints, Position
-from model_training.config.training import TrainingConfig
+from model_training.checkpoints import Checkpoints, Position, claim
+from model_training.config.model import DeepFmConfig
+from model_training.config.training import AdaGradConfig, DistributedConfig, ExportConfig, TrainingConfig
 from model_training.data.training_data import TrainingData, split_log
 from model_training.errors import ConfigError, DataError
+from model_training.identity import RunIdentity
 from model_training.training.loop import Progress
 from model_training.training.single_process import train_records
 from streamer.features import FeatureSpec
@@ -83,14 +86,57 @@ def test_the_losses_are_beside_the_checkpoints_for_tensorboard(
     assert reported == [(20, "loss"), (29, "loss")]
 
 
-def test_a_folder_of_another_model_is_rejected(
+def test_a_folder_of_another_run_is_rejected_and_stays_as_it_is(
     tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
 ) -> None:
     run = tmp_path / "run"
-    train_records(data.directory, data.manifest, spec, config, checkpoints=run)
-    other = TrainingConfig.model_validate({"spec": "unused", "model": "logistic_regression"})
-    with pytest.raises(ConfigError, match="holds checkpoints of another run"):
-        train_records(data.directory, data.manifest, spec, other, checkpoints=run)
+    claim(run, RunIdentity.of(config, spec, data.directory, data.manifest))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    changes: list[tuple[dict[str, object], str]] = [
+        ({"epochs": 1}, "config.epochs 2 instead of 1"),
+        ({"batch_size": 40}, "config.batch_size 50 instead of 40"),
+        ({"deep": AdaGradConfig(learning_rate=0.5)}, r"config.deep.learning_rate 0\.02 instead of 0\.5"),
+        ({"model": DeepFmConfig(hidden_units=(9,))}, r"config.model.hidden_units \[8\] instead of \[9\]"),
+    ]
+    for change, message in changes:
+        other = config.model_copy(update=change)
+        with pytest.raises(ConfigError, match=rf"{message}; use another folder, with `--warm-start {run}`"):
+            train_records(data.directory, data.manifest, spec, other, checkpoints=run)
+    shards = tuple(replace(shard, sha256="0" * 64) for shard in data.manifest.shards)
+    with pytest.raises(ConfigError, match=r'data\.train\.sha256 "\w+" instead of "\w+"; use another folder'):
+        train_records(data.directory, replace(data.manifest, shards=shards), spec, config, checkpoints=run)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_settings_without_influence_on_the_course_may_differ(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    def identity(**change: object) -> RunIdentity:
+        other = config.model_copy(update=change)
+        return RunIdentity.of(other, spec, data.directory, data.manifest)
+
+    claim(tmp_path / "run", identity())
+    harmless = {"spec": Path("other"), "distributed": DistributedConfig(), "max_lost_share": 0.5}
+    assert claim(tmp_path / "run", identity(**harmless, export=ExportConfig(compute="bfloat16"))) is None
+
+
+def test_a_folder_of_an_older_version_is_recognised(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    old = {"spec": spec.hash, "model": config.model.model_dump(mode="json"), "table_shards": None}
+    (tmp_path / "run.json").write_text(json.dumps(old), encoding="utf-8")
+    with pytest.raises(ConfigError, match="another version of this program, which recorded neither data nor schedule"):
+        train_records(data.directory, data.manifest, spec, config, checkpoints=tmp_path)
+    assert json.loads((tmp_path / "run.json").read_bytes()) == old
+
+
+def test_checkpoints_of_an_unknown_run_are_rejected(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    tf.train.CheckpointManager(tf.train.Checkpoint(step=tf.Variable(1)), str(tmp_path), max_to_keep=1).save()
+    with pytest.raises(ConfigError, match=r"no run\.json that says of which run"):
+        train_records(data.directory, data.manifest, spec, config, checkpoints=tmp_path)
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_a_damaged_checkpoint_is_named(

@@ -19,6 +19,7 @@ from model_training.export.saved_model import export
 from model_training.export.servable import Servable
 from model_training.models.build import build_model
 from model_training.publishing import publish as publishing
+from model_training.training.loop import Progress
 from model_training.training.single_process import train_records
 from streamer.features import Encoder, FeatureSpec
 from tests.model_training.disk import files_end_at
@@ -71,17 +72,23 @@ def test_the_previous_checkpoint_is_complete(
     tmp_path: Path, log: Path, config: TrainingConfig, spec: FeatureSpec
 ) -> None:
     data, run = split_log(log, tmp_path / "records", spec), tmp_path / "run"
-    train_records(data.directory, data.manifest, spec, config, checkpoints=run)
-    more = config.model_copy(update={"epochs": 2})
+    often = config.with_distributed({"checkpoint_seconds": 1e-9})
+
+    def killed(progress: Progress) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_records(data.directory, data.manifest, spec, often, killed, checkpoints=run)
+    before = Checkpoints(run, every_seconds=60, now=0).position
     with (
         files_end_at(4_000),
         pytest.raises(ExportError, match=rf"{run}: cannot be written: .*{_LARGE}") as caught,
     ):
-        train_records(data.directory, data.manifest, spec, more, checkpoints=run)
+        train_records(data.directory, data.manifest, spec, often, checkpoints=run)
     assert "\n" not in str(caught.value)
-    assert Checkpoints(run, every_seconds=60, now=0).position.examples == data.manifest.examples
-    _, result = train_records(data.directory, data.manifest, spec, more, checkpoints=run)
-    assert result.examples == data.manifest.examples
+    assert Checkpoints(run, every_seconds=60, now=0).position == before
+    _, result = train_records(data.directory, data.manifest, spec, config, checkpoints=run)
+    assert result.examples == data.manifest.examples - before.examples > 0
 
 
 def test_a_summary_that_cannot_be_written_is_named(tmp_path: Path) -> None:

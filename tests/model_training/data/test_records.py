@@ -12,9 +12,10 @@ from model_training.data.examples import Examples
 from model_training.data.identities import UNKNOWN, IdHasher
 from model_training.data.input_pipeline import batches
 from model_training.data.manifest import MANIFEST, Damage, read_manifest, without_damaged
+from model_training.data.prepared import validation_records
 from model_training.data.records import encode_table, serialized, write_records
-from model_training.data.training_data import read_examples
-from model_training.errors import DataError
+from model_training.data.training_data import read_examples, split_log
+from model_training.errors import ConfigError, DataError
 from streamer.features import Encoder, FeatureSpec
 from streamer.features.hashing import hash64
 
@@ -90,6 +91,38 @@ def test_records_of_another_spec_are_rejected(tmp_path: Path, examples: Examples
     manifest.check(spec)
     with pytest.raises(DataError, match=r"records of spec 'small' .* do not fit"):
         replace(manifest, spec_hash="0" * 16).check(spec)
+
+
+def test_records_of_a_log_have_no_validation_examples_of_an_earlier_one(
+    tmp_path: Path, log: Path, spec: FeatureSpec
+) -> None:
+    split_log(log, tmp_path, spec, holdout=0.95, validation_share=0.5)
+    folder, before = validation_records(tmp_path)
+    assert (folder, before.examples) == (tmp_path / "validation", 150)
+    split_log(log, tmp_path, spec, holdout=0.9)
+    with pytest.raises(DataError, match="early_stopping needs validation examples, and there are none"):
+        validation_records(tmp_path)
+
+
+def test_a_log_with_a_bad_end_leaves_the_records_of_an_earlier_one(
+    tmp_path: Path, log: Path, spec: FeatureSpec
+) -> None:
+    records, bad = tmp_path / "records", tmp_path / "bad.jsonl"
+    split_log(log, records, spec, holdout=0.95, validation_share=0.5)
+    before = {path: path.read_bytes() for path in records.rglob("*") if path.is_file()}
+    lines = log.read_bytes().splitlines(keepends=True)[:20]
+    for place in (12, 19):  # among the validation examples, and in the holdout
+        bad.write_bytes(b"".join([*lines[:place], b"{}\n", *lines[place + 1 :]]))
+        with pytest.raises(DataError, match=rf"bad\.jsonl:{place + 1}: timestamp_ms"):
+            split_log(bad, records, spec, holdout=0.2, validation_share=0.5)
+    assert {path: path.read_bytes() for path in records.rglob("*") if path.is_file()} == before
+
+
+def test_a_log_never_overwrites_prepared_data(tmp_path: Path, log: Path, spec: FeatureSpec) -> None:
+    (tmp_path / MANIFEST).write_text('{"splits": {}}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds data that `prepare` made"):
+        split_log(log, tmp_path, spec)
+    assert (tmp_path / MANIFEST).read_text(encoding="utf-8") == '{"splits": {}}'
 
 
 def test_an_empty_log_leaves_no_manifest(tmp_path: Path, spec: FeatureSpec) -> None:

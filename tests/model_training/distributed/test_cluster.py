@@ -1,14 +1,19 @@
 """`TF_CONFIG`, and the number of gradients per step; without TensorFlow."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_training.config.training import DistributedConfig, Mode
+from model_training.config.training import DistributedConfig, Mode, TrainingConfig
+from model_training.data.manifest import Manifest
 from model_training.distributed.cluster import Cluster, Schedule, Task, check_mode, read_tf_config
+from model_training.distributed.run import Run
 from model_training.errors import ConfigError
+from model_training.identity import RunIdentity
+from streamer.features import FeatureSpec
 
 _CLUSTER = Cluster(("h1:1", "h2:1"), "h3:1", ("h4:1",))
 
@@ -82,3 +87,27 @@ def test_a_run_applies_all_examples_and_less_than_a_step_more(
     schedule = Schedule.of(DistributedConfig(backup_workers=backups), computing, examples, batch)
     applied = schedule.steps * schedule.aggregated * batch
     assert examples <= applied < examples + schedule.aggregated * batch
+
+
+def test_a_folder_of_other_processes_is_rejected(tmp_path: Path, spec: FeatureSpec) -> None:
+    """A step count means another number of examples, so a continued run would lose a part of the data."""
+    manifest = Manifest("small", spec.hash, 100, 10, 1, 1, 1.0, (), "", 64)
+    config = TrainingConfig(spec=Path("unused"))
+
+    def identity(ps: int, workers: int, **distributed: object) -> RunIdentity:
+        cluster = Cluster(("h:1",) * ps, "h:1", ("h:1",) * (workers - 1))
+        other = config.with_distributed(distributed)
+        return Run(cluster, cluster.tasks[0], other, spec, tmp_path, manifest, tmp_path).identity
+
+    found = identity(2, 3).content
+    identity(2, 3, checkpoint_seconds=1, wait_seconds=1).check(found, tmp_path)
+    for other, message in (
+        (identity(2, 4), "processes.computing 3 instead of 4"),
+        (identity(1, 3), "processes.parameter_servers 2 instead of 1"),
+        (identity(2, 3, backup_workers=1), "processes.backup_workers 0 instead of 1"),
+        (identity(2, 3, mode="async"), 'processes.mode "sync" instead of "async"'),
+        (identity(0, 3, mode="mirrored"), "processes.table_shards 16 instead of none"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            other.check(found, tmp_path)
+        assert "\n" not in str(caught.value)
