@@ -35,7 +35,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """The processes of a run; `table_shards` is the number of shards per table, None for whole tables."""
+    """The processes of a run; `table_shards`: shards per table, None for whole tables."""
 
     mode: Mode | Literal["single"] = "single"
     parameter_servers: int = 0
@@ -113,7 +113,7 @@ class RunIdentity:
 
 
 def checksum(manifest: Manifest) -> dict[str, Any]:
-    """The number of examples of a set of records, and a checksum of all that a manifest says about their content."""
+    """The number of examples of some records, and a checksum of what their manifest says."""
     shards = [[shard.file, shard.sha256] for shard in manifest.shards]
     text = json.dumps([manifest.spec_hash, manifest.negative_sampling_rate, manifest.compression, shards]).encode()
     return {"examples": manifest.examples, "sha256": hashlib.sha256(text).hexdigest()[:16]}

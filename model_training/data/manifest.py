@@ -60,7 +60,7 @@ class Manifest:
 
     @property
     def log_odds(self) -> float:
-        """Log odds of a click in these records, with the non-clicks that sampling kept: see `log_odds`."""
+        """Log odds of a click in these records, after sampling: see `log_odds`."""
         return log_odds(self.positives, self.examples)
 
     def check(self, spec: FeatureSpec) -> None:

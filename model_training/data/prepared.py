@@ -91,7 +91,7 @@ def read_training_records(directory: Path) -> Manifest:
 
 
 def validation_records(directory: Path) -> tuple[Path, Manifest]:
-    """The examples of early stopping that belong to a folder of training records: their folder and manifest.
+    """Folder and manifest of the examples of early stopping of some training records.
 
     Raises:
         DataError: there are none, or their manifest cannot be read.

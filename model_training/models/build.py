@@ -24,7 +24,6 @@ from model_training.models.xdeepfm import XDeepFm
 from model_training.parts.variables import Initializer, VariableFactory, create_variable
 from streamer.features import FeatureSpec, Layout
 
-
 _OUTPUT_BIAS = "bias"
 """Each model's bias of the logit has this name."""
 

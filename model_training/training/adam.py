@@ -25,9 +25,9 @@ class Adam:
     clock: Clock = START
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
 
-    def initial(self, slot: str) -> float:
-        """The initial value of each element of `slot`."""
-        return 0.0
+    def initial(self, slot: str, first: tf.Tensor) -> tf.Tensor:
+        """The initial `slot` of a variable that begins at `first`."""
+        return tf.zeros_like(first)
 
     def dense(
         self, variable: tf.Variable, slots: Sequence[tf.Variable], gradient: tf.Tensor, examples: tf.Tensor | float

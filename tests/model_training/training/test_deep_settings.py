@@ -103,7 +103,7 @@ def test_adam_is_that_of_keras_with_a_schedule() -> None:
     assert settings.learning_rate == 0.001
     ours, theirs, made = tf.Variable([0.5, -2.0, 0.0]), tf.Variable([0.5, -2.0, 0.0]), tf.Variable(0.0)
     rule = Adam(settings, Clock(made.read_value, 4))
-    slots = [tf.Variable(tf.fill([3], rule.initial(slot))) for slot in rule.slots]
+    slots = [tf.Variable(rule.initial(slot, tf.zeros(3))) for slot in rule.slots]
     keras = tf.keras.optimizers.Adam(tf.keras.optimizers.schedules.CosineDecay(0.001, 4))
     keras.build([theirs])
     for gradient in ([1.0, -3.0, 0.0], [0.5, 2.0, 1e-4], [-1.0, 0.0, 2.0]):
