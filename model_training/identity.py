@@ -113,7 +113,10 @@ class RunIdentity:
 
 
 def checksum(manifest: Manifest) -> dict[str, Any]:
-    """The number of examples of some records, and a checksum of what their manifest says."""
+    """The number of examples of some records, and a checksum of their content.
+
+    It is the checksum of the spec's hash, the sampling rate, and the shards' own checksums.
+    """
     shards = [[shard.file, shard.sha256] for shard in manifest.shards]
     text = json.dumps([manifest.spec_hash, manifest.negative_sampling_rate, manifest.compression, shards]).encode()
     return {"examples": manifest.examples, "sha256": hashlib.sha256(text).hexdigest()[:16]}

@@ -20,6 +20,10 @@ PreparedOption = Annotated[
 ]
 Kind = Literal["log", "prepared", "records"]
 JudgeBy = Literal["validation", "test"]
+TrainedJudgeBy = Literal["validation", "test", "none"]
+TrainedJudgeByOption = Annotated[
+    TrainedJudgeBy, typer.Option(help="Split of prepared data to evaluate the model on; none for no evaluation.")
+]
 JudgeByOption = Annotated[JudgeBy, typer.Option(help="Split of prepared data to evaluate the model on.")]
 HoldoutOption = Annotated[float, typer.Option(help="Share of the log, its last lines, to evaluate the model on.")]
 SamplingOption = Annotated[float, typer.Option(help="Share of the non-clicks that the log contains.")]
@@ -83,15 +87,20 @@ def open_log(
         )
 
 
-def open_prepared(prepared: Path, judge_by: JudgeBy, config: TrainingConfig) -> "TrainingData":
+def open_prepared(prepared: Path, judge_by: TrainedJudgeBy, config: TrainingConfig) -> "TrainingData":
     """Opens a folder that `prepare` made, and prints the damage.
 
     Raises:
+        ConfigError: the final fit learns the split `judge_by`.
         TrainingError: see `model_training.data.training_data.open_prepared`.
     """
     from model_training.data import training_data  # noqa: PLC0415 - loads TensorFlow
 
-    data = training_data.open_prepared(prepared, judge_by, max_lost_share=config.max_lost_share)
+    stopping = config.early_stopping
+    if judge_by == "validation" and stopping is not None and stopping.final_fit:
+        raise ConfigError("--judge-by validation: early_stopping.final_fit learns these rows; use test, or none")
+    split = None if judge_by == "none" else judge_by
+    data = training_data.open_prepared(prepared, split, max_lost_share=config.max_lost_share)
     if data.damage is not None:
         print_damage(data.damage)
     return data

@@ -11,10 +11,10 @@ from rich.markup import escape
 
 from model_training.commands.data import (
     HoldoutOption,
-    JudgeByOption,
     LogOption,
     PreparedOption,
     SamplingOption,
+    TrainedJudgeByOption,
     check_options,
     open_log,
     open_prepared,
@@ -22,7 +22,7 @@ from model_training.commands.data import (
 )
 from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.quality import check_evaluable, print_quality
-from model_training.commands.role import BackupOption, ModeOption, distributed_config
+from model_training.commands.role import BackupOption, ModeOption, check_no_final_fit, distributed_config
 from model_training.config.training import load_spec
 from model_training.distributed.cluster import Schedule, Task, check_mode
 from model_training.distributed.launcher import Launcher, local_cluster
@@ -37,7 +37,7 @@ def launch(
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
     log: LogOption = None,
     prepared: PreparedOption = None,
-    judge_by: JudgeByOption = "validation",
+    judge_by: TrainedJudgeByOption = "validation",
     records: Annotated[
         Path | None, typer.Option(help="Folder for the log's encoded records, or a folder of existing records.")
     ] = None,
@@ -64,6 +64,7 @@ def launch(
         if ps is None:
             ps = 0 if parsed.distributed.mode == "mirrored" else 2
         check_mode(parsed.distributed.mode, servers=ps)
+        check_no_final_fit(parsed)
         features = load_spec(spec or parsed.spec)
         if (log is not None) + (prepared is not None) > 1 or not (log or prepared or records):
             raise ConfigError("--log, --prepared or --records: one is needed")

@@ -10,7 +10,7 @@ from rich.table import Table
 from model_training.commands.output import console, fail_clearly
 from model_training.config.preparation import PrepareConfig
 from model_training.config.training import load_spec
-from model_training.errors import ConfigError
+from model_training.errors import ConfigError, DataError, in_a_line
 
 if TYPE_CHECKING:
     from model_training.data.prepared import Prepared
@@ -42,7 +42,17 @@ def prepare(
         _show(prepared)
         if fitted_spec is not None:
             statistics = orjson.loads((output / STATISTICS).read_bytes())
-            fitted_spec.write_text(fitted(spec, statistics).to_json() + "\n", encoding="utf-8")
+            _write(fitted_spec, fitted(spec, statistics).to_json() + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.rename(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {in_a_line(error)}") from error
 
 
 def _show(prepared: "Prepared") -> None:

@@ -43,6 +43,16 @@ def distributed_config(path: Path, mode: Mode | None, backup: int | None) -> Tra
     return config.with_distributed(given)
 
 
+def check_no_final_fit(config: TrainingConfig) -> None:
+    """Rejects a final fit, which only a single process makes.
+
+    Raises:
+        ConfigError: `config` has one.
+    """
+    if config.early_stopping is not None and config.early_stopping.final_fit:
+        raise ConfigError("early_stopping.final_fit: only `train` in a single process makes a final fit")
+
+
 def play_role(
     cluster: Cluster,
     task: Task,
@@ -63,6 +73,7 @@ def play_role(
     if records is None or checkpoints is None:
         raise ConfigError("TF_CONFIG is set: --records and --checkpoints are needed")
     check_mode(config.distributed.mode, servers=len(cluster.ps))
+    check_no_final_fit(config)
     spec = load_spec(spec_path or config.spec)
     if export_to is not None and task.role == "chief":
         check_free(export_to, version)

@@ -13,11 +13,11 @@ from rich.progress import Progress as ProgressBar
 
 from model_training.commands.data import (
     HoldoutOption,
-    JudgeBy,
-    JudgeByOption,
     LogOption,
     PreparedOption,
     SamplingOption,
+    TrainedJudgeBy,
+    TrainedJudgeByOption,
     check_log_or_prepared,
     open_log,
     open_prepared,
@@ -44,7 +44,7 @@ def train(
     records: Annotated[Path | None, typer.Option(help="Folder for the encoded records.")] = None,
     export_to: Annotated[Path | None, typer.Option(help="Base path of the model's versions.")] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
-    judge_by: JudgeByOption = "validation",
+    judge_by: TrainedJudgeByOption = "validation",
     holdout: HoldoutOption = 0.1,
     negative_sampling_rate: SamplingOption = 1.0,
     baseline: Annotated[bool, typer.Option(help="Also evaluate a logistic regression without crosses.")] = False,
@@ -97,7 +97,7 @@ def _train(
     *,
     log: Path | None,
     prepared: Path | None,
-    judge_by: JudgeBy,
+    judge_by: TrainedJudgeBy,
     config_path: Path,
     spec_path: Path | None,
     records: Path | None,
@@ -115,6 +115,7 @@ def _train(
         check_free(export_to, version)
     # Loading TensorFlow takes seconds; a wrong setting must fail before.
     load_tensorflow()
+    from model_training.training.final_fit import final_fit  # noqa: PLC0415
     from model_training.training.single_process import train_records  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -133,22 +134,32 @@ def _train(
         check_evaluable(data)
         manifest = data.manifest
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
+        stopping, folder = config.early_stopping, checkpoints
+        if folder is None and stopping is not None:
+            folder = Path(scratch, "checkpoints")
         with _progress(manifest.examples * config.epochs) as report:
-            model, result = train_records(data.directory, manifest, spec, config, report, checkpoints=checkpoints)
-    console.print(_outcome(result, config))
+            model, result = train_records(data.directory, manifest, spec, config, report, checkpoints=folder)
+        console.print(_outcome(result, config))
+        if stopping is not None and stopping.final_fit and folder is not None and result.best is not None:
+            model, result = final_fit(
+                data.directory, manifest, spec, config, found=result.best, checkpoints=folder, progress=_progress
+            )
+            console.print(f"final fit on training and validation examples: {_work(result)}", soft_wrap=True)
     print_quality(model, config, spec, data, baseline=baseline, predictions=predictions)
     if export_to is not None:
         rate, compute = manifest.negative_sampling_rate, config.export.compute
         export_described(model, spec, export_to, version, negative_sampling_rate=rate, compute=compute)
 
 
+def _work(result: "TrainResult") -> str:
+    if not result.steps:
+        return "no steps: an earlier run has made all of them"
+    speed = f"{result.examples_per_second:,.0f} examples/s"
+    return f"{result.steps:,} steps in {result.seconds:.1f} s, {speed}, log loss {result.loss:.4f}"
+
+
 def _outcome(result: "TrainResult", config: TrainingConfig) -> str:
-    outcome = "no steps: an earlier run has made all of them"
-    if result.steps:
-        outcome = (
-            f"{result.steps:,} steps in {result.seconds:.1f} s, {result.examples_per_second:,.0f} examples/s,"
-            f" log loss {result.loss:.4f}"
-        )
+    outcome = _work(result)
     if config.early_stopping is not None and (best := result.best) is not None:
         outcome += (
             f"; best of validation: {config.early_stopping.metric} {best.value:.4f} after {best.examples:,} examples"

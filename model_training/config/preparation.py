@@ -96,12 +96,12 @@ class SplitConfig(Value):
     Rows of the same time stay together, so the shares are met as closely as the log's times allow.
 
     Attributes:
-        train, validation, test: shares with sum 1; `test` may be 0.
-        validation_from, test_from: start times of these splits; without `test_from` there is no test split.
+        train, validation, test: shares with sum 1; `validation` and `test` may be 0.
+        validation_from, test_from: start times of these splits; a split without a time does not exist.
     """
 
-    train: float = Field(default=0.8, gt=0, lt=1)
-    validation: float = Field(default=0.1, gt=0, lt=1)
+    train: float = Field(default=0.8, gt=0, le=1)
+    validation: float = Field(default=0.1, ge=0, lt=1)
     test: float = Field(default=0.1, ge=0, lt=1)
     validation_from: AwareDatetime | None = None
     test_from: AwareDatetime | None = None
@@ -109,9 +109,7 @@ class SplitConfig(Value):
     @model_validator(mode="after")
     def _shares_or_times(self) -> Self:
         by_share = self.model_fields_set & {"train", "validation", "test"}
-        if self.validation_from is None:
-            if self.test_from is not None:
-                raise ValueError("split.test_from: needs validation_from")
+        if self.validation_from is None and self.test_from is None:
             if abs(self.train + self.validation + self.test - 1) > _WHOLE:
                 raise ValueError(
                     f"split: train, validation and test are shares with sum 1, not"
@@ -119,7 +117,7 @@ class SplitConfig(Value):
                 )
         elif by_share:
             raise ValueError(f"split: give shares ({', '.join(sorted(by_share))}) or times, not both")
-        elif self.test_from is not None and self.test_from <= self.validation_from:
+        elif self.validation_from and self.test_from and self.test_from <= self.validation_from:
             raise ValueError("split.test_from: must be later than validation_from")
         return self
 

@@ -111,6 +111,8 @@ class EarlyStoppingConfig(Value):
         every_examples: training examples between two evaluations; by default those of one epoch.
         validation_share: share of a log's training lines, its last ones, that become validation examples. Prepared
             data have a validation split instead.
+        final_fit: afterwards, a new model learns the training and validation examples, in as many epochs as the best
+            model had learnt. This model is the result.
     """
 
     metric: Literal["auc", "log_loss"] = "auc"
@@ -118,6 +120,7 @@ class EarlyStoppingConfig(Value):
     min_improvement: float = Field(default=0.0, ge=0)
     every_examples: int | None = Field(default=None, ge=1)
     validation_share: float = Field(default=0.1, gt=0, lt=1)
+    final_fit: bool = False
 
 
 class ExportConfig(Value):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from model_training.data.identities import Identities
 from streamer.types import F32, I8, I32
@@ -27,8 +28,8 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows: slice) -> "Examples":
-        """A slice of the impressions."""
+    def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> "Examples":
+        """Some of the impressions."""
         identities = None if self.identities is None else self.identities[rows]
         return Examples(self.ids[rows], self.floats[rows], self.labels[rows], identities)
 

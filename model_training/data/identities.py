@@ -30,8 +30,8 @@ class Identities:
     requests: U64
     times: I64
 
-    def __getitem__(self, rows: slice) -> "Identities":
-        """Those of a slice of the impressions."""
+    def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> "Identities":
+        """Those of some of the impressions."""
         return Identities(self.users[rows], self.requests[rows], self.times[rows])
 
     @classmethod

@@ -31,7 +31,8 @@ class Prepared:
         config: the config of the preparation.
         rows: rows read; each is in a split, `dropped` by a reason, or one of the `sampled_out` non-clicks.
         counts: other counts by name, such as clicks that came too late.
-        validation_from_ms, test_from_ms: the times at which the log was cut; each is the start of its split.
+        validation_from_ms, test_from_ms: the times at which the log was cut; each is the start of its split, None for
+            a split that was not wanted.
         splits: the splits that have rows, by name.
     """
 
@@ -40,7 +41,7 @@ class Prepared:
     dropped: Mapping[str, int]
     sampled_out: int
     counts: Mapping[str, int]
-    validation_from_ms: int
+    validation_from_ms: int | None
     test_from_ms: int | None
     splits: Mapping[Split, SplitManifest]
 

@@ -41,20 +41,23 @@ class TrainingData:
     damage: Damage | None = None
 
 
-def open_prepared(directory: Path, split: Split, *, max_lost_share: float = 0.0) -> TrainingData:
-    """Opens prepared data: the split `train`, and `split` for the evaluation.
+def open_prepared(directory: Path, split: Split | None, *, max_lost_share: float = 0.0) -> TrainingData:
+    """Opens prepared data: the split `train`, and `split` for the evaluation, or none.
 
     Raises:
         DataError: it is no such folder, has no such split, or more than `max_lost_share` of a split is damaged.
     """
     prepared = read_prepared(directory)
     manifest, damage = without_damaged(directory, prepared.split("train"), max_lost_share=max_lost_share)
-    later, damage_later = without_damaged(directory, prepared.split(split), max_lost_share=max_lost_share)
+    holdout, damage_later = joined([], manifest.row_ids, manifest.row_floats), Damage((), 0)
+    if split is not None:
+        later, damage_later = without_damaged(directory, prepared.split(split), max_lost_share=max_lost_share)
+        holdout = read_examples(directory, later)
     return TrainingData(
         directory,
         manifest,
         lambda: read_examples(directory, manifest),
-        read_examples(directory, later),
+        holdout,
         manifest.negative_sampling_rate,
         Damage(damage.shards + damage_later.shards, damage.examples + damage_later.examples),
     )

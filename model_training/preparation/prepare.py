@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from glob import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _ACCURACY = 100_000
 _HASHES = 2.0**63
+_ABANDONED_SECONDS = 86_400.0
 
 
 def prepare(
@@ -44,6 +47,7 @@ def prepare(
     partial = output.parent / f".{output.name}.{os.getpid()}.partial"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(output)
         partial.mkdir()
         with data_errors("preparation"):
             prepared = _prepare(spark, config, spec, partial)
@@ -64,12 +68,10 @@ def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, di
         raise DataError(f"no row of the log can be used: {why or 'there is none'}")
     usable = encoded.where(f.col(REASON).isNull())
     validation_from, test_from = _bounds(usable, config.split)
-    split = f.when(f.col(TIME_MS) < validation_from, SPLITS[0])
-    split = (
-        split.otherwise(SPLITS[1])
-        if test_from is None
-        else split.when(f.col(TIME_MS) < test_from, SPLITS[1]).otherwise(SPLITS[2])
-    )
+    split = f.lit(SPLITS[0])
+    for name, start in ((SPLITS[1], validation_from), (SPLITS[2], test_from)):
+        if start is not None:
+            split = f.when(f.col(TIME_MS) >= start, name).otherwise(split)
     rows = usable.withColumn(SPLIT, split)
     training = rows.where(f.col(SPLIT) == SPLITS[0])
     statistics = {} if config.is_encoded else observe(training, spec, quantiles=config.quantiles)
@@ -82,7 +84,8 @@ def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, di
     encoded.unpersist()
     splits = {name: part for name in SPLITS if (part := _moved(name, written, directory, spec, config)) is not None}
     shutil.rmtree(scratch)
-    _check(splits, SPLITS if test_from is not None else SPLITS[:2])
+    starts = zip(SPLITS, (0, validation_from, test_from), strict=True)
+    _check(splits, [name for name, start in starts if start is not None])
     total = sum(reasons.values())
     left = sum(shard.examples for shard in written)
     dropped = {reason: count for reason, count in sorted(reasons.items(), key=str) if reason is not None}
@@ -108,18 +111,18 @@ def _source(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec) -> 
             return read_topics(spark, topics, spec)
 
 
-def _bounds(rows: "DataFrame", split: SplitConfig) -> tuple[int, int | None]:
-    """Start times of validation and test, in ms."""
-    if split.validation_from is not None:
-        return _ms(split.validation_from), None if split.test_from is None else _ms(split.test_from)
+def _bounds(rows: "DataFrame", split: SplitConfig) -> tuple[int | None, int | None]:
+    """Start times of validation and test, in ms; None for a split that is not wanted."""
+    if split.validation_from is not None or split.test_from is not None:
+        return _ms(split.validation_from), _ms(split.test_from)
     shares = f.array(f.lit(split.train), f.lit(split.train + split.validation))
     cuts = rows.agg(f.percentile_approx(TIME_MS, shares, _ACCURACY)).first()[0]
     # Each cut is the time of the last row before it.
-    return cuts[0] + 1, cuts[1] + 1 if split.test else None
+    return cuts[0] + 1 if split.validation else None, cuts[1] + 1 if split.test else None
 
 
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
 
 
 def _is_kept(config: PrepareConfig) -> "Column":
@@ -171,6 +174,13 @@ def _check(splits: Mapping[Split, SplitManifest], wanted: Sequence[Split]) -> No
             raise DataError(
                 f"the splits overlap: the earlier ends at {earlier.last_ms} ms, the later begins at {later.first_ms} ms"
             )
+
+
+def remove_abandoned(output: Path) -> None:
+    """Removes what killed preparations of the same folder left, when it is a day old."""
+    for left in output.parent.glob(f".{escape(output.name)}.*"):
+        if left.suffix in {".partial", ".old"} and time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _replace(output: Path, partial: Path) -> None:

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -75,6 +76,38 @@ def train(
     return run_steps(step, data, report, checkpoints=checkpoints, stopping=stopping)
 
 
+def train_run(
+    manifest: Manifest,
+    spec: FeatureSpec,
+    config: TrainingConfig,
+    data: Callable[[int], tf.data.Dataset],
+    report: Report | None,
+    *,
+    folder: Path | None,
+    identity: RunIdentity,
+    validation: Validation | None = None,
+) -> tuple[Model, TrainResult]:
+    """Builds the model that `config` names and trains it, or continues with it.
+
+    Args:
+        manifest: the records that the run learns.
+        data: the run's batches after a number of batches.
+        folder: folder for the run's checkpoints; None for a run without.
+
+    Raises:
+        ConfigError: the folder holds another run, or the spec does not suit the model.
+        DataError, ExportError: see `train`.
+    """
+    model = build_model(config, spec, log_odds=manifest.log_odds)
+    kept, done = None, 0
+    if folder is not None:
+        claim(folder, identity)
+        kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
+        done = -(-kept.position.examples // config.batch_size)
+    steps = -(-manifest.examples * config.epochs // config.batch_size)
+    return model, train(model, spec, data(done), config, report, checkpoints=kept, validation=validation, steps=steps)
+
+
 def train_records(
     directory: Path,
     manifest: Manifest,
@@ -90,22 +123,25 @@ def train_records(
         checkpoints: folder for the run's checkpoints; a run that has some continues from the last one.
 
     Raises:
-        ConfigError, DataError: the records do not fit the spec, or the spec does not suit the model.
+        ConfigError, DataError: the records do not fit the spec, the spec does not suit the model, or the folder holds
+            another run.
         ExportError: a checkpoint cannot be written.
     """
     manifest.check(spec)
     manifest.check_classes("examples")
     validation = read_validation(directory, manifest, spec, config)
-    model = build_model(config, spec, log_odds=manifest.log_odds)
     with ExitStack() as stack:
-        kept = None
-        if checkpoints is not None or validation is not None:
+        folder = checkpoints
+        if folder is None and validation is not None:
             # Early stopping stores its best model on disk, also in a run that is not kept.
-            folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            claim(folder, RunIdentity.of(config, spec, directory, manifest))
-            kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
-        done = -(-kept.position.examples // config.batch_size) if kept is not None else 0
-        data = training_batches(directory, manifest, config, epochs=config.epochs, skip=done)
-        steps = -(-manifest.examples * config.epochs // config.batch_size)
-        result = train(model, spec, data, config, report, checkpoints=kept, validation=validation, steps=steps)
-        return model, result
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        return train_run(
+            manifest,
+            spec,
+            config,
+            lambda done: training_batches(directory, manifest, config, epochs=config.epochs, skip=done),
+            report,
+            folder=folder,
+            identity=RunIdentity.of(config, spec, directory, manifest),
+            validation=validation,
+        )

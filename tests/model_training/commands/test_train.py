@@ -136,6 +136,30 @@ def test_an_option_that_would_be_ignored_is_rejected(
     assert (status, message in output) == (2, True), output
 
 
+def test_a_model_is_not_evaluated_on_examples_that_its_final_fit_learns(config: Path) -> None:
+    with config.open("a", encoding="utf-8") as file:
+        file.write("early_stopping: {final_fit: true}\n")
+    status, output = _run("--prepared", "absent", "--config", config)
+    assert (status, output.count("\n")) == (2, 1), output
+    assert "--judge-by validation: early_stopping.final_fit learns these rows; use test, or none" in output
+    status, output = _run("--prepared", "absent", "--config", config, command="launch")
+    assert (status, "final_fit: only `train` in a single process" in output) == (2, True), output
+
+
+@pytest.mark.slow
+def test_a_final_fit_becomes_a_version(tmp_path: Path, config: Path, log: Path) -> None:
+    with config.open("a", encoding="utf-8") as file:
+        file.write("epochs: 3\nearly_stopping: {patience: 1, final_fit: true}\n")
+    arguments = ("--log", log, "--config", config, "--checkpoints", tmp_path / "run")
+    status, output = _run(*arguments, "--export-to", tmp_path / "ctr")
+    assert status == 0, output
+    assert "final fit on training and validation examples: " in output
+    assert (tmp_path / "ctr" / "1" / "saved_model.pb").exists()
+    status, output = _run(*arguments)
+    assert status == 0, output
+    assert " ".join(output.split()).count("no steps: an earlier run has made all of them") == 2
+
+
 @pytest.mark.parametrize("command", ["train", "launch"])
 def test_a_run_without_a_usable_result_is_rejected_before_training(tmp_path: Path, config: Path, command: str) -> None:
     line = '{"timestamp_ms": 1, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [%d]}\n'

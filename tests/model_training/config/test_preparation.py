@@ -46,7 +46,10 @@ def test_times_split_a_log_as_shares_do(tmp_path: Path) -> None:
         ({"negative_sampling_rate": 0}, r"negative_sampling_rate: .*\(got 0\)"),
         ({"split": {"train": 0.9}}, "split: train, validation and test are shares with sum 1, not 1.1"),
         ({"split": {"validaton": 0.1}}, r"split\.validaton: unknown key; did you mean 'validation'\?"),
-        ({"split": {"test_from": "2014-10-22T00:00:00Z"}}, r"split\.test_from: needs validation_from"),
+        (
+            {"split": {"validation_from": "2014-10-22T00:00:00Z", "test_from": "2014-10-22T00:00:00Z"}},
+            r"split\.test_from: must be later than validation_from",
+        ),
         ({"split": {"validation_from": "2014-10-22T00:00:00"}}, r"split\.validation_from: .*timezone"),
         (
             {"split": {"validation_from": "2014-10-22T00:00:00Z", "train": 0.8}},

@@ -1,8 +1,10 @@
 """A log prepared by Spark: encoded as in the scorer, split, sampled, every row counted."""
 
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,7 @@ from model_training.data.manifest import MANIFEST, sha256_of
 from model_training.data.prepared import Prepared, Split, read_prepared
 from model_training.data.training_data import open_prepared, read_examples
 from model_training.errors import ConfigError, DataError
-from model_training.preparation.prepare import prepare
+from model_training.preparation.prepare import prepare, remove_abandoned
 from model_training.preparation.rows import KEY, LABEL, REASON
 from model_training.preparation.statistics import STATISTICS, fitted
 from model_training.preparation.table import read_table
@@ -246,6 +248,36 @@ def test_a_requested_test_split_has_rows(run: Run, spark: "SparkSession", tmp_pa
     with pytest.raises(DataError, match="split 'test' has no rows: use other shares or times"):
         prepare(spark, config, load_spec(config.spec), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ({"train": 0.9, "validation": 0, "test": 0.1}, {"train": 360, "test": 40}),
+        pytest.param(
+            {"test_from": datetime.fromtimestamp(45 * 3600, UTC)}, {"train": 360, "test": 40}, marks=pytest.mark.slow
+        ),
+        pytest.param({"train": 1, "validation": 0, "test": 0}, {"train": 400}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_split_that_is_not_wanted_leaves_its_rows_to_training(
+    run: Run, spark: "SparkSession", tmp_path: Path, split: dict[str, object], expected: dict[str, int]
+) -> None:
+    source = TABLE_SOURCE | {"paths": [str(run.folder.parent / "log.jsonl")]}
+    config = PrepareConfig.from_yaml(write_config(tmp_path, source, split=split, shards=1))
+    found = prepare(spark, config, load_spec(config.spec), tmp_path / "out")
+    assert {name: part.records.examples for name, part in found.splits.items()} == expected
+    assert found.validation_from_ms is None
+
+
+def test_what_a_killed_preparation_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    left = [tmp_path / f".out.{name}" for name in ("1.partial", "2.old", "3.partial", "notes")]
+    for folder in left:
+        folder.mkdir()
+    for folder in (left[0], left[1], left[3]):
+        os.utime(folder, (0, 0))
+    remove_abandoned(tmp_path / "out")
+    assert [folder.exists() for folder in left] == [False, False, True, True]
 
 
 def test_labels_of_a_table_of_text_are_numbers_or_words(
