@@ -19,12 +19,12 @@ from model_training.commands.data import (
 from model_training.commands.output import console, fail_clearly
 from model_training.config.gate import GateConfig
 from model_training.errors import ConfigError, DataError, ExportError
-from model_training.export.versions import found_in
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
     from model_training.data.examples import Examples
     from model_training.export.servable import Servable
+    from model_training.export.served import Served
     from model_training.publishing.candidate import Evaluation, ModelEvaluation
     from streamer.features import FeatureSpec
 
@@ -59,9 +59,14 @@ def evaluate(
     with fail_clearly():
         limits = GateConfig.from_yaml(gate)
         load_tensorflow()
-        served = against if against is None or (against / "saved_model.pb").exists() else newest_version(against)
-        if against is not None and served is None:
-            raise ConfigError(f"--against {against}: holds no version")
+        served = None
+        if against is not None:
+            from model_training.export.servable import Servable  # noqa: PLC0415
+
+            is_version = (against / "saved_model.pb").exists()
+            served = Servable.load(against) if is_version else served_version(against).servable
+            if served is None:
+                raise ConfigError(f"--against {against}: has no version that can be loaded")
         _, found = evaluated(
             context,
             candidate,
@@ -78,25 +83,24 @@ def evaluate(
             write_report(report, asdict(found))
 
 
-def newest_version(base_path: Path) -> Path | None:
-    """The newest complete version, if there is one; names newer ones that are broken.
+def served_version(base_path: Path) -> "Served":
+    """The newest version that works, if there is one; names newer ones that are broken.
 
     Raises:
         ExportError: the folder cannot be read.
     """
-    newest = None
-    for found in reversed(found_in(base_path)):
-        if found.fault is None:
-            newest = found.path
-            break
-        console.print(f"{found.path}: {found.fault}; ignored, but servers try to load it", style="yellow")
-    return newest
+    from model_training.export.served import Served  # noqa: PLC0415
+
+    served = Served.of(base_path)
+    for broken in served.broken:
+        console.print(f"{broken}; skipped, but servers try to load it", style="yellow", markup=False, soft_wrap=True)
+    return served
 
 
 def evaluated(
     context: typer.Context,
     candidate: Path,
-    served: Path | None,
+    served: "Servable | None",
     limits: GateConfig,
     *,
     log: Path | None,
@@ -106,7 +110,7 @@ def evaluated(
     user_path: str | None,
     expected: "FeatureSpec | None" = None,
 ) -> tuple["Servable", "Evaluation"]:
-    """Loads both versions, encodes the examples with each version's spec, and evaluates.
+    """Loads the candidate, encodes the examples with each version's spec, and evaluates.
 
     Args:
         context: the context of the command that has these options.
@@ -130,13 +134,13 @@ def evaluated(
         return later_lines(log, spec, holdout=holdout, user_path=user_path)
 
     with console.status("loading and scoring"):
-        models = [Servable.load(path) for path in (candidate, served) if path is not None]
+        models = [Servable.load(candidate), *([] if served is None else [served])]
         if expected is not None and models[0].spec.hash != expected.hash:
             raise ExportError(f"{candidate}: has spec {models[0].spec.hash}, expected {expected.hash}")
         by_spec = {spec.hash: examples(spec) for spec in {model.spec.hash: model.spec for model in models}.values()}
         found = evaluate_candidate(
             models[0],
-            models[1] if served is not None else None,
+            served,
             by_spec,
             resamples=limits.resamples,
             confidence=limits.confidence,

@@ -14,7 +14,7 @@ from model_training.commands.evaluate import (
     ReportOption,
     UserOption,
     evaluated,
-    newest_version,
+    served_version,
     show,
     write_report,
 )
@@ -62,11 +62,11 @@ def publish(
         from model_training.publishing.publish import Labelling  # noqa: PLC0415
         from model_training.publishing.publish import publish as put  # noqa: PLC0415
 
-        served = newest_version(to)
+        served = served_version(to)
         servable, found = evaluated(
             context,
             candidate,
-            served,
+            served.servable,
             limits,
             log=log,
             prepared=prepared,
@@ -91,7 +91,7 @@ def publish(
             console.print("rejected: nothing is published", style="red")
             raise typer.Exit(_REJECTED)
         labelling = None if label is None or model_config is None else Labelling(model_config, label)
-        path, removed = put(servable, to, card, compared_with=served, version=version, keep=keep, labelling=labelling)
+        path, removed = put(servable, to, card, seen=served.found, version=version, keep=keep, labelling=labelling)
         console.print(f"published {path}{f' as {label}' if label else ''}", style="green", soft_wrap=True)
         if removed:
             console.print(f"removed versions {', '.join(map(str, removed))}")

@@ -48,26 +48,25 @@ class Servable:
         """Loads a version's folder.
 
         Raises:
-            ExportError: the version cannot be loaded; or its spec, a signature or its warm-up is missing or wrong.
+            ExportError: the version cannot be loaded; or its spec or a signature is missing or wrong.
         """
         try:
             loaded = tf.saved_model.load(str(path))
             weights = tf.train.list_variables(str(path / "variables" / "variables"))
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            raise ExportError(f"{path}: cannot be loaded: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # TensorFlow raises many types for damaged files
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise ExportError(f"{path}: cannot be loaded: {reason}") from error
         signatures = loaded.signatures
         missing = {"serving_default", "score", "feature_spec"} - set(signatures)
         if missing:
             raise ExportError(f"{path}: has no signature {', '.join(sorted(missing))}")
         try:
             spec = FeatureSpec.from_json(signatures["feature_spec"]()["spec"].numpy())
-        except (KeyError, SpecError) as error:
+        except (KeyError, SpecError, tf.errors.OpError) as error:
             raise ExportError(f"{path}: signature feature_spec: {error}") from error
         layout = Layout(spec)
         for name, wanted in (("serving_default", flat_specs(layout)), ("score", score_specs(layout))):
             _check_signature(path, name, signatures[name], wanted)
-        if not (path / WARMUP).is_file():
-            raise ExportError(f"{path}: has no warm-up requests in {WARMUP}")
         counted = sum(int(np.prod(shape)) for name, shape in weights if not name.startswith(_NO_WEIGHTS))
         compute: Compute = "bfloat16" if hasattr(loaded, "float32") else "float32"
         return cls(path, spec, counted, folder_bytes(path), compute, loaded)
@@ -87,6 +86,15 @@ class Servable:
             DataError: as `scores` does.
         """
         return self._scores(lambda *rows: _call_flat(self._loaded.float32, *rows), ids, floats)
+
+    def check_warmup(self) -> None:
+        """Requires warm-up requests: without them, the first calls of users are slow.
+
+        Raises:
+            ExportError: there are none.
+        """
+        if not (self.path / WARMUP).is_file():
+            raise ExportError(f"{self.path}: has no warm-up requests in {WARMUP}")
 
     def check_agreement(self, ids: I32, floats: F32) -> None:
         """Compares the two scoring signatures on flat rows.

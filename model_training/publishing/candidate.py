@@ -81,10 +81,11 @@ def evaluate(
         examples: the same examples encoded by each model's spec, by the spec's hash.
 
     Raises:
-        ExportError: the candidate's signatures disagree.
+        ExportError: the candidate has no warm-up, or its signatures disagree.
         DataError: a score is not a probability, or clicks or non-clicks are missing.
     """
     own = examples[candidate.spec.hash]
+    candidate.check_warmup()
     candidate.check_agreement(own.ids[:_AGREEMENT_ROWS], own.floats[:_AGREEMENT_ROWS])
     groups = Groups.of(own)
     models = [candidate] if served is None else [candidate, served]

@@ -34,21 +34,12 @@ class Labelling:
         return with_label(self.model_config, base_path, self.label, version, left)
 
 
-def newest(base_path: Path) -> Path | None:
-    """The folder of the newest complete version; None if there is no version.
-
-    Raises:
-        ExportError: the folder cannot be read.
-    """
-    return next((found.path for found in reversed(found_in(base_path)) if found.fault is None), None)
-
-
 def publish(
     candidate: Servable,
     base_path: Path,
     card: Mapping[str, Any],
     *,
-    compared_with: Path | None,
+    seen: Sequence[Found],
     version: int | None = None,
     keep: int = 3,
     labelling: Labelling | None = None,
@@ -58,8 +49,8 @@ def publish(
     Versions beyond `keep` are removed, the oldest first.
 
     Args:
-        compared_with: the version that the candidate was compared with; None if there was no version. Nothing is
-            published if it is no longer the newest version.
+        seen: the versions in `base_path` when the candidate was compared with the newest one that works. Nothing is
+            published if they have changed.
         version: the number of the new version, by default the newest + 1; a lower number would not be served.
         keep: number of versions that remain, at least 2, so that a rollback is possible.
         labelling: a label for the new version. Nothing is published if a label would name a version that is not served.
@@ -70,12 +61,14 @@ def publish(
     Raises:
         ConfigError: the model config file cannot be read, or has no such model.
         ExportError: the version cannot be written or would not be the newest, a label would name a version that is not
-            served, or another version has become the newest. Nothing has changed, unless the message says that the
+            served, or the versions have changed. Nothing has changed, unless the message says that the
             version is published.
     """
     present = found_in(base_path)
-    if (now := newest(base_path)) != compared_with:
-        raise ExportError(f"{now or base_path}: the candidate was not compared with this version; run publish again")
+    if present != list(seen):
+        changed = [found.path for found in present if found not in seen]
+        path = changed[-1] if changed else base_path
+        raise ExportError(f"{path}: the candidate was not compared with this version; run publish again")
     last = present[-1].number if present else 0
     number = max(last, 0) + 1 if version is None else version
     if present and number < last:

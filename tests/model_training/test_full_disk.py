@@ -17,6 +17,7 @@ from model_training.errors import DataError, ExportError
 from model_training.evaluation.predictions import write_predictions
 from model_training.export.saved_model import export
 from model_training.export.servable import Servable
+from model_training.export.versions import found_in
 from model_training.models.build import build_model
 from model_training.publishing import publish as publishing
 from model_training.training.loop import Progress
@@ -61,9 +62,9 @@ def test_a_version_does_not_appear(tmp_path: Path, config: TrainingConfig, spec:
 def test_a_version_is_not_published(tmp_path: Path, config: TrainingConfig, spec: FeatureSpec) -> None:
     servable = Servable.load(export(build_model(config, spec), spec, tmp_path / "candidate", 1))
     base = tmp_path / "ctr"
-    version, _ = publishing.publish(servable, base, {}, compared_with=None)
+    publishing.publish(servable, base, {}, seen=())
     with files_end_at(4_000), pytest.raises(ExportError, match=rf"ctr/2: cannot be written: .*{_LARGE}") as caught:
-        publishing.publish(servable, base, {}, compared_with=version)
+        publishing.publish(servable, base, {}, seen=found_in(base))
     assert "\n" not in str(caught.value)
     assert [path.name for path in base.iterdir()] == ["1"]
 

@@ -18,7 +18,7 @@ from tensorflow_serving.apis import predict_pb2
 from typer.testing import CliRunner, Result
 
 from model_training.commands import app
-from model_training.commands.evaluate import newest_version
+from model_training.commands.evaluate import served_version
 from model_training.data.click_log import encode_log, read_log
 from model_training.errors import ExportError
 from model_training.export import versions
@@ -73,7 +73,7 @@ def _run(*arguments: object) -> Result:
 
 def _put(servable: Servable, base: Path, **options: Any) -> Path:
     """Publishes a candidate that was just compared with the newest version."""
-    return publishing.publish(servable, base, {}, compared_with=publishing.newest(base), **options)[0]
+    return publishing.publish(servable, base, {}, seen=versions.found_in(base), **options)[0]
 
 
 def _listed(base: Path) -> list[str]:
@@ -189,10 +189,12 @@ def test_a_broken_version_is_named_and_the_next_number_is_above_it(
     _put(servable, base)
     write_version(base / "2", "variables/variables.index")
     (base / "4").touch()
-    assert newest_version(base) == publishing.newest(base) == base / "1"
+    served = served_version(base).servable
+    assert served is not None
+    assert served.path == base / "1"
     printed = " ".join(capsys.readouterr().out.split())
-    assert "ctr/2: variables are missing; ignored, but servers try to load it" in printed
-    assert "ctr/4: not a folder; ignored, but servers try to load it" in printed
+    assert "ctr/2: variables are missing; skipped, but servers try to load it" in printed
+    assert "ctr/4: not a folder; skipped, but servers try to load it" in printed
     assert _put(servable, base, keep=2) == base / "5"
     assert _listed(base) == ["1", "2", "4", "5"], "broken ones do not count as versions that remain"
     (base / str(2**63 - 1)).touch()
