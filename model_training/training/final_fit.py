@@ -111,7 +111,7 @@ def final_fit(
         return batches.take(max(0, steps - done))
 
     with progress(wanted) as report:
-        model, result = train_run(whole, spec, config, data, report, folder=folder, identity=identity)
+        model, result = train_run(whole, spec, config, data, report, folder=folder, identity=identity, steps=steps)
     return model, replace(result, best=found)
 
 

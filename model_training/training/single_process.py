@@ -85,6 +85,7 @@ def train_run(
     *,
     folder: Path | None,
     identity: RunIdentity,
+    steps: int,
     validation: Validation | None = None,
 ) -> tuple[Model, TrainResult]:
     """Builds the model that `config` names and trains it, or continues with it.
@@ -93,6 +94,7 @@ def train_run(
         manifest: the records that the run learns.
         data: the run's batches after a number of batches.
         folder: folder for the run's checkpoints; None for a run without.
+        steps: steps of the whole run, for a schedule of learning rates.
 
     Raises:
         ConfigError: the folder holds another run, or the spec does not suit the model.
@@ -104,7 +106,6 @@ def train_run(
         claim(folder, identity)
         kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
         done = -(-kept.position.examples // config.batch_size)
-    steps = -(-manifest.examples * config.epochs // config.batch_size)
     return model, train(model, spec, data(done), config, report, checkpoints=kept, validation=validation, steps=steps)
 
 
@@ -143,5 +144,6 @@ def train_records(
             report,
             folder=folder,
             identity=RunIdentity.of(config, spec, directory, manifest),
+            steps=-(-manifest.examples * config.epochs // config.batch_size),
             validation=validation,
         )
