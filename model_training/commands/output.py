@@ -12,6 +12,7 @@ from model_training.errors import TrainingError
 
 if TYPE_CHECKING:
     from model_training.config.training import Compute
+    from model_training.export.stored_tables import StoredTables
     from model_training.models.model import Model
     from streamer.features import FeatureSpec
 
@@ -37,16 +38,19 @@ def export_described(
     *,
     negative_sampling_rate: float = 1.0,
     compute: "Compute",
+    tables: "StoredTables | None" = None,
 ) -> None:
-    """Exports a version and prints its size.
+    """Exports a version and prints its size; the arguments are those of `export`.
 
     Raises:
         ExportError: the version cannot be written.
     """
     from model_training.export.saved_model import export, model_size  # noqa: PLC0415 - loads TensorFlow
 
-    path = export(model, spec, base_path, version, negative_sampling_rate=negative_sampling_rate, compute=compute)
-    size = model_size(model, path)
+    path = export(
+        model, spec, base_path, version, negative_sampling_rate=negative_sampling_rate, compute=compute, tables=tables
+    )
+    size = model_size(model, path, tables)
     console.print(
         f"{path}: {size.dense_parameters:,} dense, {size.embedding_parameters:,} embedding and"
         f" {size.wide_parameters:,} wide parameters, {size.file_bytes / 1e6:.1f} MB"

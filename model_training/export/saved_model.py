@@ -8,6 +8,7 @@ import tensorflow as tf
 from model_training.config.training import Compute
 from model_training.errors import ExportError, in_a_line
 from model_training.export.signatures import build
+from model_training.export.stored_tables import StoredTables, name_of, write_tables
 from model_training.export.versions import folder_bytes, new_version
 from model_training.export.warmup import WARMUP, write_warmup
 from model_training.models.model import Model
@@ -33,6 +34,7 @@ def export(
     model_name: str | None = None,
     negative_sampling_rate: float = 1.0,
     compute: Compute = "float32",
+    tables: StoredTables | None = None,
 ) -> Path:
     """Writes `base_path/version` and returns it.
 
@@ -44,6 +46,7 @@ def export(
         negative_sampling_rate: share of the non-clicks that the training data kept, in (0, 1].
         compute: number format of the dense layers. A version that computes in bfloat16 also has the float32 form of
             `serving_default`, as the function `float32`, which servers do not see; the gate compares the two.
+        tables: tables of `model` that are read from a checkpoint, one shard at a time; their variables have no rows.
 
     Raises:
         ExportError: the version exists, is not positive, or cannot be written; or the rate is not in (0, 1].
@@ -54,18 +57,25 @@ def export(
     with new_version(base_path, version) as partial:
         try:
             _save(model, spec, partial, negative_sampling_rate, compute)
+            if tables:
+                write_tables(partial / "variables", tables)
         except tf.errors.OpError as error:
             raise ExportError(f"{final}: cannot be written: {in_a_line(error)}") from error
         write_warmup(Layout(spec), partial / WARMUP, model_name or base_path.resolve().name)
     return final
 
 
-def model_size(model: Model, exported: Path) -> ModelSize:
-    """The size of `model` and of its exported folder."""
-    wide = sum(_count(v) for v in model.wide_variables)
+def model_size(model: Model, exported: Path, tables: StoredTables | None = None) -> ModelSize:
+    """The size of `model`, with the tables that `export` read from a checkpoint, and of its exported folder."""
+
+    def count(variable: tf.Variable) -> int:
+        stored = (tables or {}).get(name_of(variable))
+        return int(variable.shape.num_elements()) if stored is None else stored.elements
+
+    wide = sum(count(v) for v in model.wide_variables)
     wide_ids = {id(v) for v in model.wide_variables}
-    embedding = sum(_count(v) for v in model.tables if id(v) not in wide_ids)
-    total = sum(_count(v) for v in model.trainable_variables)
+    embedding = sum(count(v) for v in model.tables if id(v) not in wide_ids)
+    total = sum(count(v) for v in model.trainable_variables)
     return ModelSize(total - wide - embedding, embedding, wide, folder_bytes(exported))
 
 
@@ -77,7 +87,3 @@ def _save(model: Model, spec: FeatureSpec, path: Path, negative_sampling_rate: f
         exact = build(model, spec, negative_sampling_rate=negative_sampling_rate)
         servable.float32 = exact["serving_default"]
     tf.saved_model.save(servable, str(path), signatures=signatures)
-
-
-def _count(variable: tf.Variable) -> int:
-    return int(variable.shape.num_elements())

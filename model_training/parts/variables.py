@@ -5,11 +5,26 @@ the same for both.
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Protocol
 
 import tensorflow as tf
 
 Initializer = Callable[[Sequence[int]], tf.Tensor]
+
+_PHILOX = 1
+_GROUP = 4
+"""Philox makes this many numbers for each value of its counter."""
+
+
+class TableInitializer(Protocol):
+    """The initial values of a table, or of some of its rows."""
+
+    def __call__(self, shape: Sequence[int], first: int = 0) -> tf.Tensor:
+        """The rows from number `first` on, float32 `shape`.
+
+        A row has the same bits in any range that contains it, so each server computes the rows that it holds.
+        """
 
 
 class VariableFactory(Protocol):
@@ -20,7 +35,8 @@ class VariableFactory(Protocol):
     ) -> tf.Variable:
         """Creates the variable `name` of `shape`.
 
-        Only a `table` may be returned as shards along the first axis, in order; `layers.table.rows_of` reads it.
+        Only a `table` may be returned as shards along the first axis, in order; `layers.table.rows_of` reads it. Its
+        initializer is a `TableInitializer`.
         """
 
 
@@ -40,8 +56,8 @@ def shards_of(variable: tf.Variable | Sequence[tf.Variable]) -> list[tf.Variable
     return list(variable) if isinstance(variable, Sequence) else [variable]
 
 
-def zeros(shape: Sequence[int]) -> tf.Tensor:
-    """Initialises with zeros."""
+def zeros(shape: Sequence[int], first: int = 0) -> tf.Tensor:
+    """Initialises with zeros, also a table's rows."""
     return tf.zeros(shape, tf.float32)
 
 
@@ -67,11 +83,24 @@ def normal(stddev: float, seed: int, salt: int) -> Initializer:
     return initialize
 
 
-def padded_normal(stddev: float, seed: int, salt: int) -> Initializer:
+def padded_normal(stddev: float, seed: int, salt: int) -> TableInitializer:
     """Normal with mean zero; the first row is padding and stays zero."""
 
-    def initialize(shape: Sequence[int]) -> tf.Tensor:
-        rows = normal(stddev, seed, salt)([shape[0] - 1, *shape[1:]])
-        return tf.concat([tf.zeros([1, *shape[1:]]), rows], axis=0)
+    def initialize(shape: Sequence[int], first: int = 0) -> tf.Tensor:
+        length = prod(shape[1:])
+        padding = 1 if first == 0 else 0
+        # The padding row has no random numbers, so row 1 has the first ones.
+        start, count = (first + padding - 1) * length, (shape[0] - padding) * length
+        drawn = stddev * _standard_normal([seed, salt], start, count)
+        return tf.reshape(tf.concat([tf.zeros([padding * length]), drawn], axis=0), shape)
 
     return initialize
+
+
+def _standard_normal(seed: Sequence[int], start: int, count: int) -> tf.Tensor:
+    """Numbers `start` to `start + count` of the sequence that `tf.random.stateless_normal` makes from `seed`."""
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+    # The counter's low half is 0 at the beginning and cannot overflow.
+    counter += tf.constant([start // _GROUP, 0], tf.uint64)
+    before = start % _GROUP
+    return tf.raw_ops.StatelessRandomNormalV2(shape=[before + count], key=key, counter=counter, alg=_PHILOX)[before:]

@@ -5,6 +5,7 @@ on their n batches together: dense layers get means, rows of tables get sums ove
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import tensorflow as tf
 
@@ -67,8 +68,9 @@ class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  #
         for variable in var_list:
             rule = self._rules[variable.op.name]
             for slot in rule.slots:
-                first = rule.initial(slot, variable.initial_value)
-                self._get_or_make_slot(variable, first, slot, slot)
+                # A function, which TensorFlow places beside the variable: its server computes the slot.
+                first = partial(_initial, rule, slot, variable)
+                self._get_or_make_slot_with_initializer(variable, first, variable.shape, tf.float32, slot, slot)
 
     def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable) -> tf.Operation:
         rule = self._rules[var.op.name]
@@ -84,3 +86,7 @@ class CompositeOptimizer(tf.compat.v1.train.Optimizer):  # type: ignore[misc]  #
 
     def _slots_of(self, variable: tf.Variable, rule: Rule) -> list[tf.Variable]:
         return [self.get_slot(variable, slot) for slot in rule.slots]
+
+
+def _initial(rule: Rule, slot: str, variable: tf.Variable, shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
+    return rule.initial(slot, variable.initial_value)

@@ -1,6 +1,6 @@
 """Cuts a table along its first axis into shards, and merges the shards for export; pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -33,7 +33,16 @@ def merge(name: str, shards: list[F32], shape: tuple[int, ...]) -> F32:
     Raises:
         DataError: the result does not have `shape`.
     """
-    whole = shards[0] if len(shards) == 1 else np.concatenate(shards)
-    if whole.shape != shape:
-        raise DataError(f"variable {name!r}: has shape {list(whole.shape)}, but the model needs {list(shape)}")
-    return whole
+    check_shape(name, [shard.shape for shard in shards], shape)
+    return shards[0] if len(shards) == 1 else np.concatenate(shards)
+
+
+def check_shape(name: str, shards: Sequence[Sequence[int]], shape: Sequence[int]) -> None:
+    """Rejects shards, by their shapes, that together do not have `shape`.
+
+    Raises:
+        DataError: names the variable and both shapes.
+    """
+    found = list(shards[0]) if len(shards) == 1 else [sum(shard[0] for shard in shards), *shards[0][1:]]
+    if found != list(shape):
+        raise DataError(f"variable {name!r}: has shape {found}, but the model needs {list(shape)}")

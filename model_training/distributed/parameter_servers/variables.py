@@ -1,18 +1,22 @@
 """A model's variables on parameter servers: tables in shards, each on an assigned server."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count, takewhile
+from typing import cast
 
 import tensorflow as tf
 
 from model_training.config.training import TrainingConfig
 from model_training.distributed.parameter_servers.optimizer import Gradient
-from model_training.distributed.parameter_servers.partition import bounds, merge, shard_name
+from model_training.distributed.parameter_servers.partition import bounds, check_shape, merge, shard_name
 from model_training.distributed.parameter_servers.placement import Placement, greedy, loads
 from model_training.distributed.parameter_servers.sharded_table import ShardedTable
 from model_training.errors import DataError
+from model_training.export.stored_tables import StoredTable, StoredTables, name_of
 from model_training.models.build import build_model
 from model_training.models.model import Model
-from model_training.parts.variables import Initializer
+from model_training.parts.variables import Initializer, TableInitializer, create_variable
 from model_training.training.optimizers import Rule, Rules
 from model_training.training.schedule import START, Clock
 from streamer.features import FeatureSpec
@@ -21,7 +25,10 @@ _FLOAT_BYTES = 4
 
 
 class PartitionedVariables:
-    """Creates graph variables, tables in `shards` shards; initial values as in whole tables."""
+    """Creates graph variables, tables in `shards` shards; initial values as in whole tables.
+
+    Each variable's server computes its initial value, so no process holds a whole table.
+    """
 
     def __init__(self, shards: int) -> None:
         self._shards = shards
@@ -30,19 +37,20 @@ class PartitionedVariables:
         self, name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False
     ) -> tf.Variable | ShardedTable:
         """Like `model_training.parts.variables.VariableFactory`, but for a graph."""
-        first = initializer(shape)
         if not table:
-            return _variable(name, first)
+            return _variable(name, partial(initializer, shape))
+        by_row = cast(TableInitializer, initializer)
         return ShardedTable(
             [
-                _variable(shard_name(name, i), first[start:end])
+                _variable(shard_name(name, i), partial(by_row, [end - start, *shape[1:]], start))
                 for i, (start, end) in enumerate(bounds(shape[0], self._shards))
             ]
         )
 
 
-def _variable(name: str, first: tf.Tensor) -> tf.Variable:
-    return tf.compat.v1.Variable(first, name=name, dtype=tf.float32, use_resource=True)
+def _variable(name: str, initial: Callable[[], tf.Tensor]) -> tf.Variable:
+    # TensorFlow places the operations of a function beside the variable, but those of a tensor in this process.
+    return tf.compat.v1.Variable(initial, name=name, dtype=tf.float32, use_resource=True)
 
 
 def scratch_variable(
@@ -127,13 +135,39 @@ def restore(model: Model, checkpoint: str) -> None:
     reader = tf.train.load_checkpoint(checkpoint)
     shapes = reader.get_variable_to_shape_map()
     for variable in model.trainable_variables:
-        name = variable.name.split(":")[0]
-        names = [name] if name in shapes else []
-        while not names or names[-1] != name:
-            part = shard_name(name, len(names))
-            if part not in shapes:
-                break
-            names.append(part)
-        if not names:
-            raise DataError(f"{checkpoint}: has no variable {name!r}: it is of another model")
-        variable.assign(merge(name, [reader.get_tensor(part) for part in names], tuple(variable.shape)))
+        if variable.shape.is_fully_defined():  # a stored table has no rows here
+            name = name_of(variable)
+            parts = [reader.get_tensor(part) for part in _parts_of(name, shapes, checkpoint)]
+            variable.assign(merge(name, parts, tuple(variable.shape)))
+
+
+def restored_without_tables(config: TrainingConfig, spec: FeatureSpec, checkpoint: str) -> tuple[Model, StoredTables]:
+    """The model of a checkpoint, with tables that have no rows, and the places of these tables for the export.
+
+    Raises:
+        DataError: the checkpoint is of another model.
+    """
+    reader = tf.train.load_checkpoint(checkpoint)
+    shapes, stored = reader.get_variable_to_shape_map(), dict[str, StoredTable]()
+
+    def create(name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False) -> tf.Variable:
+        if not table:
+            return create_variable(name, shape, initializer)
+        parts = _parts_of(name, shapes, checkpoint)
+        check_shape(name, [shapes[part] for part in parts], shape)
+        stored[name] = StoredTable(checkpoint, tuple(parts), tuple(shape))
+        return tf.Variable(tf.zeros([0, *shape[1:]]), shape=[None, *shape[1:]], name=name)
+
+    model = build_model(config, spec, create=create)
+    restore(model, checkpoint)
+    return model, stored
+
+
+def _parts_of(name: str, shapes: Mapping[str, Sequence[int]], checkpoint: str) -> list[str]:
+    """The names of a variable's parts in a checkpoint, in order."""
+    if name in shapes:
+        return [name]
+    parts = list(takewhile(shapes.__contains__, (shard_name(name, i) for i in count())))
+    if not parts:
+        raise DataError(f"{checkpoint}: has no variable {name!r}: it is of another model")
+    return parts

@@ -21,13 +21,18 @@ from model_training.distributed.parameter_servers.variables import (
     bytes_by_variable,
     gradients_of,
     restore,
+    restored_without_tables,
     rules_of,
 )
 from model_training.errors import DataError
+from model_training.export.saved_model import export, model_size
+from model_training.export.servable import Servable
+from model_training.export.versions import fault_of
 from model_training.models.build import build_model
 from model_training.models.model import Model
 from model_training.parts.inputs import flat_inputs
 from model_training.training.optimizers import WideDeepOptimizer
+from model_training.training.prediction import predict
 from model_training.training.schedule import Clock
 from model_training.training.step import loss_and_gradients, losses
 from streamer.features import Encoder, FeatureSpec, Layout
@@ -224,6 +229,33 @@ def test_a_step_of_three_workers_equals_that_of_a_single_process_with_one_batch(
     _assert_equal(merged, _single_steps(config, spec, examples, slice(0, 60)))
 
 
+@pytest.mark.parametrize("kind", ["wide_deep", pytest.param("logistic_regression", marks=pytest.mark.slow)])
+def test_the_export_of_tables_in_shards_equals_that_of_whole_tables(
+    kind: str, tmp_path: Path, spec: FeatureSpec, examples: Examples
+) -> None:
+    config = _config(kind)
+    with _graph(config, spec, 10) as graph:
+        graph.learn(examples, slice(0, 10))
+        saved = graph.save(tmp_path)
+    model, tables = restored_without_tables(config, spec, saved)
+    assert [table.shape[0] for table in model.tables] == [None] * len(tables)
+    version = export(model, spec, tmp_path / "shards", 1, tables=tables)
+    assert fault_of(version) is None
+    merged = build_model(config, spec)
+    restore(merged, saved)
+    whole = export(merged, spec, tmp_path / "whole", 1)
+    one, other = (tf.train.load_checkpoint(str(path / "variables" / "variables")) for path in (version, whole))
+    shapes = other.get_variable_to_shape_map()
+    assert one.get_variable_to_shape_map() == shapes
+    for name in shapes:
+        if name.endswith("VARIABLE_VALUE"):
+            np.testing.assert_array_equal(one.get_tensor(name), other.get_tensor(name), err_msg=name)
+    sizes = model_size(model, version, tables), model_size(merged, whole)
+    assert len({(s.dense_parameters, s.embedding_parameters, s.wide_parameters) for s in sizes}) == 1
+    scores = predict(merged, spec, examples.ids, examples.floats)
+    np.testing.assert_allclose(Servable.load(version).scores(examples.ids, examples.floats), scores, atol=1e-6)
+
+
 def test_bytes_include_slots_and_every_server_gets_its_share(spec: FeatureSpec) -> None:
     config, layout = _config("wide_deep"), Layout(spec)
     sizes = bytes_by_variable(config, spec)
@@ -256,3 +288,5 @@ def test_a_checkpoint_of_another_model_is_rejected(tmp_path: Path, spec: Feature
         saved = graph.save(tmp_path)
     with pytest.raises(DataError, match="has no variable 'deep/"):
         restore(build_model(_config("wide_deep"), spec), saved)
+    with pytest.raises(DataError, match=r"variable 'wide/weights': has shape \[197\], but the model needs \[797\]"):
+        restored_without_tables(_config("wide_deep"), spec, saved)

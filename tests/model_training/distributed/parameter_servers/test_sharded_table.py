@@ -1,5 +1,7 @@
 """Lookups in a table whose shards are on several servers, and their gradients."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,7 +18,10 @@ VALUES = np.arange(2 * ROWS, dtype=np.float32).reshape(ROWS, 2)
 
 
 def _table(shards: int) -> ShardedTable:
-    made = PartitionedVariables(shards)("table", [ROWS, 2], lambda _: tf.constant(VALUES), table=True)
+    def initialize(shape: Sequence[int], first: int = 0) -> tf.Tensor:
+        return tf.constant(VALUES[first : first + shape[0]])
+
+    made = PartitionedVariables(shards)("table", [ROWS, 2], initialize, table=True)
     assert isinstance(made, ShardedTable)
     return made
 
