@@ -1,6 +1,7 @@
 """`model-training launch`: distributed training with all processes on this machine."""
 
 import asyncio
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -76,7 +77,7 @@ def launch(
         from model_training.checkpoints import claim  # noqa: PLC0415
         from model_training.data.manifest import without_damaged  # noqa: PLC0415
         from model_training.data.prepared import read_training_records  # noqa: PLC0415
-        from model_training.distributed.result import trained_model  # noqa: PLC0415
+        from model_training.distributed.result import servable_model, trained_model  # noqa: PLC0415
         from model_training.distributed.run import Run  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -89,9 +90,10 @@ def launch(
                 data = open_log(
                     log, directory, features, parsed, holdout=holdout, negative_sampling_rate=negative_sampling_rate
                 )
+            damage = None
             if data is not None:
                 check_evaluable(data)
-                manifest = data.manifest
+                manifest, damage = data.manifest, data.damage
             else:
                 whole = read_training_records(directory)
                 manifest, damage = without_damaged(directory, whole, max_lost_share=parsed.max_lost_share)
@@ -110,16 +112,18 @@ def launch(
                 *("--config", str(config), "--records", str(directory), "--checkpoints", str(kept)),
                 *("--mode", parsed.distributed.mode, "--backup", str(parsed.distributed.backup_workers)),
                 *(("--spec", str(spec)) if spec is not None else ()),
+                *("--lost-shards", json.dumps(damage.shards if damage is not None else [])),
             ]
             command = [sys.executable, "-m", "model_training", "train", *arguments]
             asyncio.run(Launcher(cluster, lambda _: command, _say, restarts=restarts).run())
-            model = trained_model(kept, parsed, features)
-        if data is not None:
-            print_quality(model, parsed, features, data)
-        if export_to is not None:
-            rate = manifest.negative_sampling_rate
-            compute = parsed.export.compute
-            export_described(model, features, export_to, version, negative_sampling_rate=rate, compute=compute)
+            if data is not None:
+                print_quality(trained_model(kept, parsed, features), parsed, features, data)
+            if export_to is not None:
+                model, tables = servable_model(kept, parsed, features)
+                rate, compute = manifest.negative_sampling_rate, parsed.export.compute
+                export_described(
+                    model, features, export_to, version, negative_sampling_rate=rate, compute=compute, tables=tables
+                )
 
 
 def _say(task: Task, line: str) -> None:

@@ -1,9 +1,11 @@
 """One process of a distributed run, and the options that `train` and `launch` share for it."""
 
+import json
 import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,8 +65,13 @@ def play_role(
     checkpoints: Path | None,
     export_to: Path | None,
     version: int,
+    lost_shards: str | None = None,
 ) -> None:
     """Serves or computes until the run ends; with `export_to` the chief exports the model.
+
+    Args:
+        lost_shards: the damaged shards of the records, a JSON list, if `launch` has checked them; otherwise the chief
+            does.
 
     Raises:
         TrainingError: see `compute` of the mode.
@@ -86,14 +93,12 @@ def play_role(
     from model_training.distributed import mirrored  # noqa: PLC0415
     from model_training.distributed.parameter_servers.computing import compute  # noqa: PLC0415
     from model_training.distributed.parameter_servers.serving import serve  # noqa: PLC0415
-    from model_training.distributed.result import trained_model  # noqa: PLC0415
+    from model_training.distributed.result import servable_model  # noqa: PLC0415
     from model_training.distributed.run import Run  # noqa: PLC0415
 
     whole = read_training_records(records)
     whole.check(spec)
-    manifest, damage = without_damaged(records, whole, max_lost_share=config.max_lost_share)
-    manifest.check_classes("examples")
-    run = Run(cluster, task, config, spec, records, manifest, checkpoints)
+    run = Run(cluster, task, config, spec, records, whole, checkpoints)
     if task.role == "ps":
         serve(run)
         return
@@ -101,14 +106,20 @@ def play_role(
     if task.role == "worker":
         learn(run, _joined())
         return
-    print_damage(damage)
+    if lost_shards is None:
+        manifest, damage = without_damaged(records, whole, max_lost_share=config.max_lost_share)
+        print_damage(damage)
+    else:
+        manifest = whole.without(frozenset(json.loads(lost_shards)))
+    manifest.check_classes("examples")
+    run = replace(run, manifest=manifest)
     if last := claim(checkpoints, run.identity):
         console.print(f"continues from {last}", soft_wrap=True)
     learn(run, _reporter(run))
     if export_to is not None:
-        model = trained_model(checkpoints, config, spec)
+        model, tables = servable_model(checkpoints, config, spec)
         rate, dtype = manifest.negative_sampling_rate, config.export.compute
-        export_described(model, spec, export_to, version, negative_sampling_rate=rate, compute=dtype)
+        export_described(model, spec, export_to, version, negative_sampling_rate=rate, compute=dtype, tables=tables)
 
 
 def _joined() -> Callable[["Progress"], None]:

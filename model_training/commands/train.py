@@ -57,6 +57,7 @@ def train(
     ] = None,
     mode: ModeOption = None,
     backup: BackupOption = None,
+    lost_shards: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Trains on a click log or prepared data, evaluates on later examples, and exports.
 
@@ -73,6 +74,7 @@ def train(
                 checkpoints=checkpoints,
                 export_to=export_to,
                 version=version,
+                lost_shards=lost_shards,
             )
             return
         check_log_or_prepared(context, log, prepared)

@@ -7,11 +7,13 @@ name. Each process then makes the same update of its own copy.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import tensorflow as tf
 
 from model_training.checkpoints import Checkpoints
 from model_training.data.input_pipeline import training_batches
+from model_training.data.prepared import read_training_records
 from model_training.distributed.run import Run
 from model_training.early_stopping.stopping import EarlyStopping
 from model_training.early_stopping.validation import read_validation
@@ -67,6 +69,7 @@ def _strategy(run: Run) -> tf.distribute.MultiWorkerMirroredStrategy:
 def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report: Report | None) -> TrainResult:
     config, is_chief = run.config, run.task.role == "chief"
     replicas = strategy.num_replicas_in_sync
+    run = _with_intact_shards(run, strategy)
     checkpoints = Checkpoints(
         run.checkpoints,
         every_seconds=config.distributed.checkpoint_seconds,
@@ -150,14 +153,29 @@ def _summed(values: Sequence[tf.Tensor | tf.IndexedSlices]) -> list[tf.Tensor | 
     return [found.get(i, value) for i, value in enumerate(values)]
 
 
+def _with_intact_shards(run: Run, strategy: tf.distribute.Strategy) -> Run:
+    """The run with the chief's manifest, whose shards are intact; the chief hashes each shard for all processes."""
+    whole, is_chief = read_training_records(run.records), run.task.role == "chief"
+    own = {shard.file for shard in run.manifest.shards} if is_chief else set[str]()
+    kept = _counter(strategy, len(whole.shards))(tf.constant([float(shard.file in own) for shard in whole.shards]))
+    lost = [shard.file for shard, is_kept in zip(whole.shards, kept.numpy(), strict=True) if not is_kept]
+    return replace(run, manifest=whole.without(frozenset(lost)))
+
+
 def _agreement(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
     """A function that returns whether any process passed True.
 
     All processes must call it at the same point.
     """
+    count = _counter(strategy, 1)
+    return lambda flag: float(count(tf.constant([float(flag)]))[0]) > 0
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.float32)])  # type: ignore[untyped-decorator]
-    def count(flag: tf.Tensor) -> tf.Tensor:
-        return strategy.run(lambda own: _summed([tf.identity(own)])[0], args=(flag,))
 
-    return lambda flag: float(count(tf.constant(float(flag)))) > 0
+def _counter(strategy: tf.distribute.Strategy, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function that sums float32 [size] over all processes, which must call it at the same point."""
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([size], tf.float32)])  # type: ignore[untyped-decorator]
+    def count(flags: tf.Tensor) -> tf.Tensor:
+        return strategy.run(lambda own: _summed([tf.identity(own)])[0], args=(flags,))
+
+    return count  # type: ignore[no-any-return]

@@ -16,7 +16,8 @@ class Run:
     """The part of one process in a run.
 
     Attributes:
-        records, manifest: the training records; the folder is the same for all processes.
+        records, manifest: the training records; the folder is the same for all processes. The chief's manifest has
+            the intact shards only; the others get it from the chief.
         checkpoints: a folder that the chief and all parameter servers reach under this path; without parameter servers,
             a folder that all processes reach.
     """

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from model_training.distributed.cluster import Task
+from model_training.distributed.parameter_servers.intact_shards import with_intact_shards
 from model_training.distributed.parameter_servers.serving import sign_off
 from model_training.distributed.parameter_servers.sessions import (
     await_servers,
@@ -46,24 +47,25 @@ def compute(run: Run, report: Callable[[Progress], None] | None = None) -> None:
     setter = tf.compat.v1.train.replica_device_setter(
         cluster=tf.train.ClusterSpec(run.cluster.jobs), worker_device=run.task.device, ps_strategy=strategy
     )
-    with tf.Graph().as_default():
-        # Only the graph runtime takes a function that places operations.
-        with tf.compat.v1.device(setter):
-            steps = training_graph(run, validation)
-        try:
+    await_servers(run, server)
+    try:
+        run = with_intact_shards(run, server)
+        with tf.Graph().as_default():
+            # Only the graph runtime takes a function that places operations.
+            with tf.compat.v1.device(setter):
+                steps = training_graph(run, validation)
             _run_steps(run, server, steps, report)
-        except tf.errors.DeadlineExceededError as error:
-            raise TrainingError(f"{run.task}: the variables were not ready in time: {error.message}") from error
-        except _LASTING_ERRORS as error:
-            raise TrainingError(f"{run.task}: {in_a_line(error)}") from error
+    except tf.errors.DeadlineExceededError as error:
+        raise TrainingError(f"{run.task}: the variables were not ready in time: {error.message}") from error
+    except _LASTING_ERRORS as error:
+        raise TrainingError(f"{run.task}: {in_a_line(error)}") from error
     sign_off(run, server)
 
 
 def _run_steps(run: Run, server: tf.distribute.Server, steps: Steps, report: Callable[[Progress], None] | None) -> None:
     schedule, is_chief = run.schedule, run.task.role == "chief"
-    await_servers(run, server)
     if not is_chief:
-        await_variables(run, server)
+        await_variables(run, server, tf.compat.v1.global_variables()).close()
     session = training_session(run, server, steps.hooks)
     examples = run.config.batch_size * schedule.aggregated
     losses: list[float] = []

@@ -80,15 +80,18 @@ def await_servers(run: Run, server: tf.distribute.Server) -> None:
         session.run(tf.no_op())
 
 
-def await_variables(run: Run, server: tf.distribute.Server) -> None:
-    """Waits until the chief has initialised all variables.
+def await_variables(run: Run, server: tf.distribute.Server, variables: Sequence[tf.Variable]) -> tf.compat.v1.Session:
+    """Waits until the chief has initialised `variables`, and returns a session.
 
     This polls faster than TensorFlow's training session does.
+
+    Raises:
+        tf.errors.DeadlineExceededError: the variables are not ready in time.
     """
-    unready = tf.compat.v1.report_uninitialized_variables(tf.compat.v1.global_variables())
+    unready = tf.compat.v1.report_uninitialized_variables(variables)
     manager = tf.compat.v1.train.SessionManager(ready_op=unready, recovery_wait_secs=1)
     config = session_config(run.task)
-    manager.wait_for_session(server.target, config, max_wait_secs=run.config.distributed.wait_seconds).close()
+    return manager.wait_for_session(server.target, config, max_wait_secs=run.config.distributed.wait_seconds)
 
 
 class _OneSessionHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # TensorFlow has no types

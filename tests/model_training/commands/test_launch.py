@@ -11,6 +11,7 @@ import tensorflow as tf
 from typer.testing import CliRunner
 
 from model_training.commands import app
+from model_training.data.click_log import encode_log, read_log
 from model_training.data.records import encode_table, write_records
 from streamer.features import Encoder, FeatureSpec
 from tests.model_training.conftest import SPEC, click_log
@@ -102,6 +103,25 @@ def test_damaged_shards_within_the_limit_are_named(
     result = CliRunner().invoke(app, ["launch", "--config", str(config), *arguments])
     assert result.exit_code == 2
     assert "lost 2 examples in damaged shards: records-00001-of-00004.tfrecord" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [("--mode", "async", "--ps", "1"), ("--mode", "mirrored")], ids=["async", "mirrored"])
+def test_a_run_is_without_the_damaged_shard_in_all_processes(
+    tmp_path: Path, config: Path, encoder: Encoder, spec: FeatureSpec, mode: tuple[str, ...]
+) -> None:
+    log = click_log(tmp_path / "log.jsonl", 400)
+    with config.open("a", encoding="utf-8") as file:
+        file.write("max_lost_share: 0.3\n")
+    records, checkpoints = tmp_path / "records", tmp_path / "checkpoints"
+    manifest = write_records(encode_log(read_log(log), encoder), records, spec)
+    (records / manifest.shards[1].file).write_bytes(b"")
+    arguments = ("--config", config, "--records", records, *mode, "--checkpoints", checkpoints)
+    with launched(*arguments) as process:
+        output, _ = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 0, output
+    assert output.count("lost 300 examples in damaged shards") == 1
+    assert " step 29/29" in output or " step 15/15" in output, output
 
 
 def test_the_placement_of_the_reference_model_is_balanced() -> None:
