@@ -92,7 +92,7 @@ def padded_normal(stddev: float, seed: int, salt: int) -> TableInitializer:
         # The padding row has no random numbers, so row 1 has the first ones.
         start, count = (first + padding - 1) * length, (shape[0] - padding) * length
         drawn = stddev * _standard_normal([seed, salt], start, count)
-        return tf.reshape(tf.concat([tf.zeros([padding * length]), drawn], axis=0), shape)
+        return tf.reshape(tf.concat([tf.zeros([length]), drawn], axis=0) if padding else drawn, shape)
 
     return initialize
 
@@ -103,4 +103,5 @@ def _standard_normal(seed: Sequence[int], start: int, count: int) -> tf.Tensor:
     # The counter's low half is 0 at the beginning and cannot overflow.
     counter += tf.constant([start // _GROUP, 0], tf.uint64)
     before = start % _GROUP
-    return tf.raw_ops.StatelessRandomNormalV2(shape=[before + count], key=key, counter=counter, alg=_PHILOX)[before:]
+    drawn = tf.raw_ops.StatelessRandomNormalV2(shape=[before + count], key=key, counter=counter, alg=_PHILOX)
+    return drawn[before:] if before else drawn

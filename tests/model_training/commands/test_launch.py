@@ -116,7 +116,7 @@ def test_a_run_is_without_the_damaged_shard_in_all_processes(
     records, checkpoints = tmp_path / "records", tmp_path / "checkpoints"
     manifest = write_records(encode_log(read_log(log), encoder), records, spec)
     (records / manifest.shards[1].file).write_bytes(b"")
-    arguments = ("--config", config, "--records", records, *mode, "--checkpoints", checkpoints)
+    arguments: list[str | Path] = ["--config", config, "--records", records, *mode, "--checkpoints", checkpoints]
     with launched(*arguments) as process:
         output, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, output
