@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from model_training.data.examples import Examples
     from model_training.export.servable import Servable
     from model_training.export.served import Served
-    from model_training.publishing.candidate import Evaluation, ModelEvaluation
+    from model_training.publishing.evaluation import Evaluation, ModelEvaluation
     from streamer.features import FeatureSpec
 
 CandidateArgument = Annotated[Path, typer.Argument(help="Folder of an exported version.")]
@@ -71,14 +71,13 @@ def evaluate(
             context,
             candidate,
             served,
-            limits,
             log=log,
             prepared=prepared,
             judge_by=judge_by,
             holdout=holdout,
             user_path=user_path,
         )
-        show(found)
+        show(found, limits.confidence)
         if report is not None:
             write_report(report, asdict(found))
 
@@ -101,8 +100,8 @@ def evaluated(
     context: typer.Context,
     candidate: Path,
     served: "Servable | None",
-    limits: GateConfig,
     *,
+    best: Path | None = None,
     log: Path | None,
     prepared: Path | None,
     judge_by: JudgeBy,
@@ -110,10 +109,11 @@ def evaluated(
     user_path: str | None,
     expected: "FeatureSpec | None" = None,
 ) -> tuple["Servable", "Evaluation"]:
-    """Loads the candidate, encodes the examples with each version's spec, and evaluates.
+    """Loads the versions, encodes the examples with each version's spec, and evaluates.
 
     Args:
         context: the context of the command that has these options.
+        best: the best version of the window, if it is not the served one; it is left out if it cannot be compared.
         expected: the spec that the candidate must have.
 
     Raises:
@@ -138,17 +138,24 @@ def evaluated(
         if expected is not None and models[0].spec.hash != expected.hash:
             raise ExportError(f"{candidate}: has spec {models[0].spec.hash}, expected {expected.hash}")
         by_spec = {spec.hash: examples(spec) for spec in {model.spec.hash: model.spec for model in models}.values()}
+        former = None
+        if best is not None:
+            try:
+                former = Servable.load(best)
+                by_spec.setdefault(former.spec.hash, examples(former.spec))
+            except (DataError, ExportError) as error:
+                former = None
+                console.print(f"the best version of the window is not compared: {error}", style="yellow", markup=False)
         found = evaluate_candidate(
             models[0],
             served,
             by_spec,
-            resamples=limits.resamples,
-            confidence=limits.confidence,
+            best=former,
         )
     return models[0], found
 
 
-def show(found: "Evaluation") -> None:
+def show(found: "Evaluation", confidence: float) -> None:
     """Prints the figures of both models side by side."""
     console.print(f"{found.examples:,} examples, {found.clicks:,} clicks")
     for what, number, without in (
@@ -159,19 +166,22 @@ def show(found: "Evaluation") -> None:
         console.print(f"{what} are not known" if number is None else f"{number:,} {what}{rest}")
     table = Table("", "candidate", "served", "candidate - served")
     rows = {
-        "AUC": ("auc", ".4f"),
-        "GAUC": ("gauc", ".4f"),
-        "GAUC by request": ("request_gauc", ".4f"),
-        "log loss": ("log_loss", ".4f"),
-        "sum of scores / clicks": ("calibration", ".3f"),
+        "AUC": ("auc", "z.4f"),
+        "GAUC": ("gauc", "z.4f"),
+        "GAUC by request": ("request_gauc", "z.4f"),
+        "log loss": ("log_loss", "z.4f"),
+        "normalised entropy": ("normalised_entropy", "z.4f"),
+        "sum of scores / clicks": ("calibration", "z.3f"),
     }
     for title, (name, form) in rows.items():
-        difference = found.differences.get(name)
-        if difference is not None:
-            between = f"{difference.low:+{form}} to {difference.high:+{form}}"
-            table.add_row(title, f"{difference.candidate:{form}}", f"{difference.served:{form}}", between)
-        elif hasattr(found.candidate, name):
-            table.add_row(title, f"{getattr(found.candidate, name):{form}}", "", "")
+        own, difference = found.estimates.get(name), found.differences.get(name)
+        if own is not None and difference is not None:
+            low, high = difference.interval(confidence)
+            served = f"{own.value - difference.value:{form}}"
+            table.add_row(title, f"{own.value:{form}}", served, f"{low:+{form}} to {high:+{form}}")
+        elif own is not None:
+            low, high = own.interval(confidence)
+            table.add_row(title, f"{own.value:{form}} ({low:{form}} to {high:{form}})", "", "")
 
     def row(title: str, name: str, form: str) -> None:
         models: list[ModelEvaluation | None] = [found.candidate, found.served]
@@ -185,8 +195,9 @@ def show(found: "Evaluation") -> None:
     row("dense layers in", "compute", "")
     row("feature spec", "spec_hash", "")
     if (rounding := found.rounding) is not None:
-        between = f"{rounding.low:+.5f} to {rounding.high:+.5f}"
-        table.add_row("AUC - AUC in float32", f"{rounding.candidate - rounding.served:+.5f}", "", between)
+        low, high = rounding.interval(confidence)
+        between = f"{low:+z.5f} to {high:+z.5f}"
+        table.add_row("AUC - AUC in float32", f"{rounding.value:+z.5f}", "", between)
     if found.score_drift is not None:
         table.add_row("score drift (PSI)", f"{found.score_drift:.4f}", "", "")
     console.print(table)

@@ -1,6 +1,7 @@
 """`model-training publish`: applies the gate, and publishes the new version."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,16 +59,22 @@ def publish(
         limits = GateConfig.from_yaml(gate)
         expected = None if spec is None else load_spec(spec)
         load_tensorflow()
-        from model_training.publishing.gate import decide  # noqa: PLC0415
+        from model_training.publishing.gate import corrected_confidence, decide, is_better  # noqa: PLC0415
         from model_training.publishing.publish import Labelling  # noqa: PLC0415
         from model_training.publishing.publish import publish as put  # noqa: PLC0415
+        from model_training.publishing.tries import record_try  # noqa: PLC0415
+        from model_training.publishing.window import best_of  # noqa: PLC0415
 
         served = served_version(to)
+        now_served = None if served.servable is None else served.servable.path
+        best, best_path = (
+            (None, None) if now_served is None else best_of(now_served, limits.window_days, datetime.now(UTC))
+        )
         servable, found = evaluated(
             context,
             candidate,
             served.servable,
-            limits,
+            best=None if best_path == now_served else best_path,
             log=log,
             prepared=prepared,
             judge_by=judge_by,
@@ -75,12 +82,23 @@ def publish(
             user_path=user_path,
             expected=expected,
         )
-        show(found)
-        verdicts = decide(found, limits)
+        # Recorded before any figure is shown: a try counts even if this process is killed after it.
+        tries = record_try(to, found.split, servable.path)
+        confidence = corrected_confidence(limits.confidence, tries)
+        show(found, confidence)
+        console.print(f"candidate {tries} on these examples: intervals of {confidence:.2%}")
+        verdicts = decide(found, limits, confidence)
         for verdict in verdicts:
             _print(verdict)
+        if limits.window_days == 0 or is_better(found, confidence):
+            best = None
         card = {
-            "gate": {"limits": limits.model_dump(mode="json"), "verdicts": [asdict(v) for v in verdicts]},
+            "gate": {
+                "limits": limits.model_dump(mode="json"),
+                "tries": tries,
+                "confidence": confidence,
+                "verdicts": [asdict(v) for v in verdicts],
+            },
             "evaluation": asdict(found),
             "forced": force and not all(v.holds for v in verdicts),
             "data": str(log) if prepared is None else load_manifest(prepared),
@@ -91,7 +109,9 @@ def publish(
             console.print("rejected: nothing is published", style="red")
             raise typer.Exit(_REJECTED)
         labelling = None if label is None or model_config is None else Labelling(model_config, label)
-        path, removed = put(servable, to, card, seen=served.found, version=version, keep=keep, labelling=labelling)
+        path, removed = put(
+            servable, to, card, seen=served.found, best=best, version=version, keep=keep, labelling=labelling
+        )
         console.print(f"published {path}{f' as {label}' if label else ''}", style="green", soft_wrap=True)
         if removed:
             console.print(f"removed versions {', '.join(map(str, removed))}")
@@ -99,4 +119,4 @@ def publish(
 
 def _print(verdict: "Verdict") -> None:
     sign = "[green]holds [/green]" if verdict.holds else "[red]beyond[/red]"
-    console.print(f"{sign} {verdict.limit} {verdict.bound:g}: {verdict.value:.4g}")
+    console.print(f"{sign} {verdict}", soft_wrap=True)

@@ -1,28 +1,40 @@
-"""Measures of scores, and intervals for the difference of two models; pure.
+"""Measures of scores, and standard errors of them and of the difference of two models; pure.
 
-Both models score the same examples.
+All models score the same examples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import entr, stdtrit
+
+from model_training.evaluation.metrics import losses
 
 F64 = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-_EDGE = 1e-7
-
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A measure of the candidate and the served model; the interval of candidate - served."""
+class Estimate:
+    """A measure on a sample, or a difference of two, with its standard error.
 
-    candidate: float
-    served: float
-    low: float
-    high: float
+    Attributes:
+        error: standard error; 0 for two models of the same scores, NaN with fewer than two clicks or non-clicks.
+        freedom: degrees of freedom of the error: units with a click, or those with a non-click if they are fewer, - 1.
+    """
+
+    value: float
+    error: float
+    freedom: int
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """The two-sided interval by Student's t distribution; NaN if the error is not known."""
+        if self.freedom < 1:
+            return float("nan"), float("nan")
+        width = float(stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
+        return self.value - width, self.value + width
 
 
 class Measures:
@@ -49,8 +61,7 @@ class Measures:
         self._order = np.argsort(given, kind="stable")
         self._ties = _starts(given[self._order])
         self._truth, self._scores = truth, given
-        clipped = np.clip(given, _EDGE, 1 - _EDGE)
-        self._losses = -np.where(truth > 0, np.log(clipped), np.log1p(-clipped))
+        self._losses = losses(truth, given)
         self._units = units_of(users, requests)
         self.units = len(truth) if self._units is None else int(self._units.max()) + 1
         rankings = (("gauc", users), ("request_gauc", requests))
@@ -61,14 +72,14 @@ class Measures:
     def of(self, counts: F64) -> dict[str, float]:
         """All measures, each unit weighted by `counts` [units]; NaN without clicks or non-clicks.
 
+        `normalised_entropy` is the log loss divided by that of the constant score that equals the click rate; a model
+        that knows nothing has 1 (He et al.: Practical Lessons from Predicting Clicks on Ads at Facebook, 2014).
         `gauc` is the mean of the users' AUC weighted by their impressions, without users that have only clicks or only
         non-clicks (Zhou et al.: Deep Interest Network, 2018), and without impressions that have no user; `request_gauc`
         is the same by request. They are omitted if no user, or no request, has both.
         """
         weights = counts if self._units is None else counts[self._units]
-        ordered = weights[self._order]
-        clicks = ordered * self._truth[self._order]
-        clicks, others = (np.add.reduceat(part, self._ties) for part in (clicks, ordered - clicks))
+        clicks, others = self._tied(weights)
         total_clicks, total_others = clicks.sum(), others.sum()
         with np.errstate(invalid="ignore", divide="ignore"):
             found = {
@@ -76,10 +87,50 @@ class Measures:
                 "log_loss": (weights @ self._losses) / weights.sum(),
                 "calibration": (weights @ self._scores) / total_clicks,
             }
+            found["normalised_entropy"] = found["log_loss"] / _entropy(total_clicks / weights.sum())
             for name, (aucs, impressions, units) in self._rankings.items():
                 shares = impressions * counts[units]
                 found[name] = (shares @ aucs) / shares.sum()
         return {name: float(value) for name, value in found.items()}
+
+    def influences(self) -> dict[str, F64]:
+        """The derivative of each measure by the weight of each unit, float64 [units]; all weights 1.
+
+        The sum of their squares is the variance that a bootstrap of the units has in the limit (Efron: The Jackknife,
+        the Bootstrap and Other Resampling Plans, 1982, chapter 6). For the AUC it is the variance of DeLong et al.
+        (1988), and with users that of Obuchowski: Nonparametric Analysis of Clustered ROC Curve Data (1997).
+        """
+        whole, truth, n = self.of(np.ones(self.units)), self._truth, len(self._truth)
+        clicks, others = self._tied(np.ones(n))
+        total_clicks, total_others = clicks.sum(), others.sum()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # Of each score: the share of non-clicks below it, and of clicks above it.
+            below = (np.cumsum(others) - others / 2) / total_others
+            above = 1 - (np.cumsum(clicks) - clicks / 2) / total_clicks
+            of_rows = np.repeat(np.arange(len(self._ties)), np.diff(self._ties, append=n))
+            won = np.empty(n)
+            won[self._order] = np.where(truth[self._order] > 0, below[of_rows], above[of_rows])
+            auc = (won - whole["auc"]) / np.where(truth > 0, total_clicks, total_others)
+            loss, rate = (self._losses - whole["log_loss"]) / n, total_clicks / n
+            entropy = np.log((1 - rate) / rate) * (truth - rate) / n
+            rows = {
+                "auc": auc,
+                "log_loss": loss,
+                "calibration": (self._scores - whole["calibration"] * truth) / total_clicks,
+                "normalised_entropy": (loss - whole["normalised_entropy"] * entropy) / _entropy(rate),
+            }
+            found = {
+                name: part if self._units is None else self._sums(self._units, part) for name, part in rows.items()
+            }
+            for name, (aucs, impressions, units) in self._rankings.items():
+                found[name] = self._sums(units, impressions * (aucs - whole[name]) / impressions.sum())
+        return found
+
+    @property
+    def freedom(self) -> int:
+        """Units with a click, or those with a non-click if they are fewer, - 1."""
+        owners = np.arange(self.units) if self._units is None else self._units
+        return min(len(np.unique(owners[self._truth == label])) for label in (0, 1)) - 1
 
     def _ranking(self, groups: Codes | None, labels: F64, scores: F64) -> tuple[F64, F64, Codes] | None:
         """AUC, impressions and unit of each group with both classes; None if there is none."""
@@ -92,6 +143,16 @@ class Measures:
         units[codes] = self._units[rows]
         defined = ~np.isnan(aucs)
         return (aucs[defined], impressions[defined], units[defined]) if defined.any() else None
+
+    def _sums(self, units: Codes, parts: F64) -> F64:
+        return np.bincount(units, parts, self.units).astype(np.float64)
+
+    def _tied(self, weights: F64) -> tuple[F64, F64]:
+        """Weights of clicks and of non-clicks of each distinct score, in order of rising score."""
+        ordered = weights[self._order]
+        clicks = ordered * self._truth[self._order]
+        clicks, others = (np.add.reduceat(part, self._ties) for part in (clicks, ordered - clicks))
+        return clicks, others
 
 
 def units_of(users: Codes | None, requests: Codes | None) -> Codes | None:
@@ -123,23 +184,35 @@ def user_aucs(labels: F64, scores: F64, users: Codes) -> tuple[F64, F64]:
     return aucs, (positives + negatives).astype(np.float64)
 
 
-def differences(
-    candidate: Measures, served: Measures, *, resamples: int, confidence: float, seed: int = 1
-) -> dict[str, Difference]:
-    """Differences of all measures, with intervals by a paired percentile bootstrap.
+def estimates(measures: Measures) -> dict[str, Estimate]:
+    """Each measure with its standard error; users, if they are known, are the independent units."""
+    whole = measures.of(np.ones(measures.units))
+    return _estimates(whole, measures.influences(), measures)
 
-    Both models are measured on the same resamples of the same units. If users are known, a unit is a user, because the
-    impressions of one user are not independent.
-    Efron and Tibshirani: An Introduction to the Bootstrap (1993), chapter 13.
+
+def differences(candidate: Measures, other: Measures) -> dict[str, Estimate]:
+    """Differences candidate - other of all measures, with paired standard errors.
+
+    Both models are measured on the same units. If users are known, a unit is a user, because the impressions of one
+    user are not independent.
     """
-    models = candidate, served
-    whole = [model.of(np.ones(model.units)) for model in models]
-    tail = (1 - confidence) / 2
-    result = {}
-    for name, found in resampled(models, resamples=resamples, seed=seed).items():
-        low, high = np.nanquantile(found[:, 0] - found[:, 1], [tail, 1 - tail])
-        result[name] = Difference(whole[0][name], whole[1][name], float(low), float(high))
-    return result
+    ones = np.ones(candidate.units)
+    own, others = candidate.of(ones), other.of(ones)
+    ours, theirs = candidate.influences(), other.influences()
+    return _estimates(
+        {name: own[name] - others[name] for name in own}, {name: ours[name] - theirs[name] for name in ours}, candidate
+    )
+
+
+def _estimates(values: Mapping[str, float], influences: Mapping[str, F64], measures: Measures) -> dict[str, Estimate]:
+    freedom, units = measures.freedom, measures.units
+    if freedom < 1:
+        return {name: Estimate(value, float("nan"), 0) for name, value in values.items()}
+    correction = np.sqrt(units / (units - 1))
+    return {
+        name: Estimate(value, float(correction * np.linalg.norm(influences[name])), freedom)
+        for name, value in values.items()
+    }
 
 
 def resampled(models: Sequence[Measures], *, resamples: int, seed: int = 1) -> dict[str, F64]:
@@ -193,3 +266,8 @@ def _starts(*sorted_keys: Sequence[object] | npt.NDArray[np.generic]) -> Codes:
     keys = [np.asarray(key) for key in sorted_keys]
     changes = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
     return np.concatenate([[0], np.flatnonzero(changes) + 1]).astype(np.intp)
+
+
+def _entropy(rate: F64) -> F64:
+    """The log loss of the constant score that equals the click rate, in nats."""
+    return np.asarray(entr(rate) + entr(1 - rate))

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from model_training.errors import DataError
 from streamer.types import F32
+
+_EDGE = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,16 @@ def recalibrated(ctr: F32, negative_sampling_rate: float) -> F32:
     return (scores / (scores + (1 - scores) / negative_sampling_rate)).astype(np.float32)
 
 
+def losses(labels: npt.ArrayLike, ctr: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The log loss of each score, float64 [n], in nats.
+
+    Training's report, early stopping, comparison and gate all use it. Scores are float32, so they are clipped by its
+    epsilon, as scikit-learn clips float32: the largest loss is 15.9.
+    """
+    clipped = np.clip(np.asarray(ctr, np.float64), _EDGE, 1 - _EDGE)
+    return -np.where(np.asarray(labels) > 0, np.log(clipped), np.log1p(-clipped))
+
+
 def evaluate(labels: npt.ArrayLike, ctr: F32) -> Quality:
     """The quality of `ctr` [n], in [0, 1], for `labels` [n], 0 or 1.
 
@@ -56,6 +68,6 @@ def evaluate(labels: npt.ArrayLike, ctr: F32) -> Quality:
         examples=len(truth),
         positives=positives,
         auc=float(roc_auc_score(truth, scores)),
-        log_loss=float(log_loss(truth, scores)),
+        log_loss=float(losses(truth, scores).mean()),
         calibration=float(scores.sum() / positives),
     )

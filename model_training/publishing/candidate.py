@@ -1,70 +1,27 @@
-"""Evaluates a candidate, and compares it with the served model on the same later examples."""
+"""Evaluates a candidate, and compares it with earlier versions on the same later examples."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 
-from model_training.config.training import Compute
 from model_training.data.examples import Examples
 from model_training.evaluation.comparison import (
-    Difference,
     Measures,
     calibration_error,
     differences,
+    estimates,
     score_drift,
 )
-from model_training.evaluation.groups import GroupCounts, Groups
+from model_training.evaluation.groups import Groups
 from model_training.evaluation.metrics import evaluate as measure
 from model_training.export.servable import Servable
+from model_training.publishing.evaluation import Evaluation, ModelEvaluation
+from streamer.types import F32
 
 _AGREEMENT_ROWS = 300
 _TIMED_CALLS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEvaluation:
-    """The evaluation of one model.
-
-    Attributes:
-        calibration: sum of the scores / clicks.
-        calibration_error: expected calibration error in 20 bins of equal count.
-        compute: number format of the dense layers.
-        median_ms, p99_ms: duration of the signature `score` for one request of 300 candidates, called from Python.
-    """
-
-    path: str
-    spec_hash: str
-    parameters: int
-    file_bytes: int
-    auc: float
-    log_loss: float
-    calibration: float
-    calibration_error: float
-    median_ms: float
-    p99_ms: float
-    compute: Compute = "float32"
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The evaluation of a candidate.
-
-    Attributes:
-        served: None if no version is served yet; then `differences` is empty and `score_drift` is None.
-        differences: by measure: `auc`, `log_loss`, `calibration`, and if they are known `gauc` and `request_gauc`.
-        rounding: AUC of a candidate that computes in bfloat16, and that of the same weights in float32 (as `served`);
-            None for a candidate in float32.
-    """
-
-    examples: int
-    clicks: int
-    groups: GroupCounts
-    candidate: ModelEvaluation
-    served: ModelEvaluation | None
-    differences: Mapping[str, Difference]
-    score_drift: float | None
-    rounding: Difference | None = None
 
 
 def evaluate(
@@ -72,13 +29,13 @@ def evaluate(
     served: Servable | None,
     examples: Mapping[str, Examples],
     *,
-    resamples: int = 200,
-    confidence: float = 0.95,
+    best: Servable | None = None,
 ) -> Evaluation:
-    """Evaluates `candidate`, and compares it with `served` if there is one.
+    """Evaluates `candidate`, and compares it with `served` and `best` if they exist.
 
     Args:
         examples: the same examples encoded by each model's spec, by the spec's hash.
+        best: the best version of the window, if it is not `served`.
 
     Raises:
         ExportError: the candidate has no warm-up, or its signatures disagree.
@@ -88,29 +45,38 @@ def evaluate(
     candidate.check_warmup()
     candidate.check_agreement(own.ids[:_AGREEMENT_ROWS], own.floats[:_AGREEMENT_ROWS])
     groups = Groups.of(own)
-    models = [candidate] if served is None else [candidate, served]
-    scores = [model.scores(examples[model.spec.hash].ids, examples[model.spec.hash].floats) for model in models]
-    evaluated = [_evaluated(model, examples[model.spec.hash], ctr) for model, ctr in zip(models, scores, strict=True)]
-    found: Mapping[str, Difference] = {}
-    drift = rounding = None
-    measures = Measures(own.labels, scores[0], groups.users, groups.requests)
-    if served is not None:
-        other = Measures(own.labels, scores[1], groups.users, groups.requests)
-        found = differences(measures, other, resamples=resamples, confidence=confidence)
-        drift = score_drift(scores[0], scores[1])
-    if candidate.compute != "float32":
-        exact = Measures(own.labels, candidate.float32_scores(own.ids, own.floats), groups.users, groups.requests)
-        rounding = differences(measures, exact, resamples=resamples, confidence=confidence)["auc"]
-    return Evaluation(
-        len(own.labels),
-        int(own.labels.sum()),
-        groups.counts,
-        evaluated[0],
-        evaluated[1] if served is not None else None,
-        found,
-        drift,
-        rounding,
+
+    def scores(model: Servable) -> F32:
+        rows = examples[model.spec.hash]
+        return model.scores(rows.ids, rows.floats)
+
+    def measures(ctr: F32) -> Measures:
+        return Measures(own.labels, ctr, groups.users, groups.requests)
+
+    ctr = scores(candidate)
+    evaluated, measured = _evaluated(candidate, own, ctr), measures(ctr)
+    found = Evaluation(
+        examples=len(own.labels),
+        clicks=int(own.labels.sum()),
+        groups=groups.counts,
+        split=sha256(own.labels.tobytes()).hexdigest(),
+        candidate=evaluated,
+        estimates=estimates(measured),
     )
+    if served is not None:
+        others = scores(served)
+        found = replace(
+            found,
+            served=_evaluated(served, examples[served.spec.hash], others),
+            differences=differences(measured, measures(others)),
+            score_drift=score_drift(ctr, others),
+        )
+    if best is not None:
+        found = replace(found, best=str(best.path), best_differences=differences(measured, measures(scores(best))))
+    if candidate.compute != "float32":
+        exact = measures(candidate.float32_scores(own.ids, own.floats))
+        found = replace(found, rounding=differences(measured, exact)["auc"])
+    return found
 
 
 def _evaluated(model: Servable, examples: Examples, ctr: np.ndarray) -> ModelEvaluation:

@@ -16,9 +16,9 @@ from model_training.export.servable import Servable
 from model_training.export.versions import Found, beyond, found_in, model_name, new_version, remove_old
 from model_training.export.warmup import WARMUP, write_warmup
 from model_training.publishing.version_labels import with_label, write_labels
+from model_training.publishing.window import CARD, Best, keep_best
 from streamer.features import Layout
 
-CARD = "model_card.json"
 _LIBRARIES = ("tensorflow", "numpy", "ctr-streamer")
 
 
@@ -40,17 +40,19 @@ def publish(
     card: Mapping[str, Any],
     *,
     seen: Sequence[Found],
+    best: Best | None = None,
     version: int | None = None,
     keep: int = 3,
     labelling: Labelling | None = None,
 ) -> tuple[Path, list[int]]:
     """Copies a candidate into `base_path` as a new version with its `CARD`.
 
-    Versions beyond `keep` are removed, the oldest first.
+    Versions beyond `keep` are removed, the oldest first; the best one is kept where servers do not find it.
 
     Args:
         seen: the versions in `base_path` when the candidate was compared with the newest one that works. Nothing is
             published if they have changed.
+        best: the best version of the window, if it is not the candidate.
         version: the number of the new version, by default the newest + 1; a lower number would not be served.
         keep: number of versions that remain, at least 2, so that a rollback is possible.
         labelling: a label for the new version. Nothing is published if a label would name a version that is not served.
@@ -80,13 +82,16 @@ def publish(
         shutil.copytree(candidate.path, partial)
         # The warm-up requests must have the name under which this folder is served.
         write_warmup(Layout(candidate.spec), partial / WARMUP, model_name(base_path))
-        written = orjson.dumps({**card, **_origin(candidate)}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        origin = _origin(candidate)
+        best = best or Best(number, origin["published_at"])
+        written = orjson.dumps({**card, "best": best, **origin}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         (partial / CARD).write_bytes(written)
     try:
         if labelling is not None:
             # The file is read again: another model's label may have moved meanwhile.
             text = labelling.text(base_path, number, _left(found_in(base_path), keep))
             write_labels(labelling.model_config, text)
+        keep_best(base_path, best.version, keep)
         return path, remove_old(base_path, keep)
     except (ConfigError, ExportError) as error:
         raise ExportError(f"{path} is published, but a later step failed: {error}") from error

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
 from model_training.data.examples import Examples
 from model_training.errors import DataError
 from model_training.evaluation.baseline import LogisticBaseline
+from model_training.evaluation.comparison import Measures
 from model_training.evaluation.metrics import evaluate
 from streamer.features import Encoder
 
@@ -16,6 +18,14 @@ def test_metrics_by_hand() -> None:
     assert quality.log_loss == pytest.approx(-np.log([0.8, 0.6, 0.4, 0.8]).mean(), rel=1e-6)
     assert quality.calibration == pytest.approx(0.9)
     assert (quality.examples, quality.positives) == (4, 2)
+
+
+def test_every_part_has_one_log_loss() -> None:
+    """Scores of exactly 0 and 1 occur in float32; the report of training and the gate clip them alike."""
+    labels, scores = np.array([1, 0, 1, 0]), np.array([0, 1, 0.5, 1e-9], dtype=np.float32)
+    found = evaluate(labels, scores).log_loss
+    assert found == Measures(labels, scores).of(np.ones(4))["log_loss"]
+    assert found == pytest.approx(log_loss(labels, scores), rel=1e-6), "as scikit-learn clips float32"
 
 
 @pytest.mark.parametrize(

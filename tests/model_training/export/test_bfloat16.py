@@ -86,9 +86,10 @@ def test_the_gate_rejects_a_model_that_bfloat16_makes_worse(
     model.deep.first_bias.assign([1000.0] * 4)
     model.deep.output_kernel.assign([[1.0], [-1.0], [1.0], [-1.0]])
     candidate = Servable.load(export(model, spec, tmp_path, 1, compute="bfloat16"))
-    found = evaluate(candidate, None, {spec.hash: examples}, resamples=20)
+    found = evaluate(candidate, None, {spec.hash: examples})
     assert found.candidate.compute == "bfloat16"
-    limits = GateConfig(min_auc=None, max_calibration_bias=None)
-    (verdict,) = decide(found, limits)
-    assert (verdict.limit, verdict.bound, verdict.holds) == ("max_bfloat16_auc_loss", 0.0005, False)
-    assert decide(found, limits.model_copy(update={"max_bfloat16_auc_loss": None})) == []
+    others = ("min_clicks", "min_auc", "max_normalised_entropy", "max_calibration_bias")
+    limits = GateConfig.model_validate(dict.fromkeys(others))
+    (verdict,) = decide(found, limits, 0.95)
+    assert (verdict.limit, verdict.at_least, verdict.holds) == ("max_bfloat16_auc_loss", -0.0005, False)
+    assert decide(found, limits.model_copy(update={"max_bfloat16_auc_loss": None}), 0.95) == []

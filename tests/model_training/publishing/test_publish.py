@@ -85,46 +85,53 @@ def test_the_better_candidate_is_published_and_the_worse_one_rejected(
 ) -> None:
     good, poor = candidates
     base, gate = tmp_path / "models" / "ctr", tmp_path / "gate.yaml"
-    gate.write_text("resamples: 40\nmin_auc: 0.4\nmax_score_drift: null\n", encoding="utf-8")
+    gate.write_text("max_score_drift: null\n", encoding="utf-8")
     options = ("--to", base, "--log", log, "--holdout", "0.2", "--user-path", "user.id", "--gate", gate)
 
-    first = _run("publish", poor, *options)
+    first = _run("publish", good, *options)
     assert first.exit_code == 0, first.output
-    second = _run("publish", good, *options)
-    assert second.exit_code == 0, second.output
-    assert _listed(base) == ["1", "2"]
-    card = orjson.loads((base / "2" / "model_card.json").read_bytes())
+    assert versions_in(base) == [1]
+    card = orjson.loads((base / "1" / "model_card.json").read_bytes())
     assert card["spec"]["hash"] == FeatureSpec.from_mapping(SPEC).hash
-    assert card["evaluation"]["differences"]["auc"]["low"] > 0.1
+    assert card["evaluation"]["estimates"]["auc"]["value"] > 0.6
     groups = {"users": 40, "requests": 400, "without_user": 0, "without_request": 0}
     assert card["evaluation"]["groups"] == groups, "of which some have the same row of the spec's 50 buckets"
     assert all(verdict["holds"] for verdict in card["gate"]["verdicts"])
-    assert card["forced"] is False
+    assert (card["forced"], card["gate"]["tries"], card["best"]["version"]) == (False, 1, 1)
     # A server loads the evaluated model, and the warm-up requests have the served name.
-    assert Servable.load(base / "2").parameters == card["parameters"]
-    warmup = next(iter(tf.data.TFRecordDataset(str(base / "2" / WARMUP)))).numpy()
+    assert Servable.load(base / "1").parameters == card["parameters"]
+    warmup = next(iter(tf.data.TFRecordDataset(str(base / "1" / WARMUP)))).numpy()
     assert b"\x03ctr" in warmup
 
     report = tmp_path / "report.json"
     rejected = _run("publish", poor, *options, "--report", report)
     assert rejected.exit_code == 3, rejected.output
-    assert "beyond max_auc_loss 0.005" in rejected.output
+    assert "holds  min_clicks" in rejected.output
+    assert "beyond max_auc_loss: AUC - that of version 1 (served)" in rejected.output
+    assert "candidate 2 on these examples" in rejected.output
     assert "nothing is published" in rejected.output
-    assert _listed(base) == ["1", "2"]
+    assert versions_in(base) == [1]
     assert not all(verdict["holds"] for verdict in orjson.loads(report.read_bytes())["gate"]["verdicts"])
 
-    forced = _run("publish", poor, *options, "--force", "--keep", "2")
+    forced = _run("publish", poor, *options, "--force")
     assert forced.exit_code == 0, forced.output
-    assert "removed versions 1" in forced.output
-    assert _listed(base) == ["2", "3"]
-    assert orjson.loads((base / "3" / "model_card.json").read_bytes())["forced"] is True
+    card = orjson.loads((base / "2" / "model_card.json").read_bytes())
+    assert (card["forced"], card["gate"]["tries"], card["best"]["version"]) == (True, 2, 1)
+
+    again = _run("publish", good, *options, "--keep", "2")
+    assert again.exit_code == 0, again.output
+    assert "AUC - that of version 2 (served)" in again.output
+    assert "AUC - that of version 1 (best of the window)" in again.output, "a forced version does not lower the bar"
+    assert "removed versions" not in again.output
+    assert versions_in(base) == [2, 3]
+    assert versions_in(base / ".gate" / "best") == [1]
 
     compared = _run("evaluate", good, "--against", base, "--log", log, "--gate", gate, "--report", report)
     assert compared.exit_code == 0, compared.output
     evaluation = orjson.loads(report.read_bytes())
     assert evaluation["served"]["path"].endswith("/3")
     assert evaluation["groups"]["users"] is None
-    assert set(evaluation["differences"]) == {"auc", "log_loss", "calibration", "request_gauc"}
+    assert set(evaluation["differences"]) == {"auc", "log_loss", "normalised_entropy", "calibration", "request_gauc"}
     assert "users are not known" in compared.output
 
 
@@ -254,7 +261,7 @@ def test_a_version_that_another_publisher_added_is_not_ignored(
     assert "ctr/2: the candidate was not compared with this version; run publish again" in " ".join(
         result.output.split()
     )
-    assert _listed(base) == ["1", "2"]
+    assert versions_in(base) == [1, 2]
 
 
 def test_two_writers_of_one_version_use_different_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

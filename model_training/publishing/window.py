@@ -1,0 +1,88 @@
+"""The best published version of the last days, which stays the bar for later ones.
+
+The newest version's card names the best version. When the best version leaves the served ones, its folder moves to a
+folder that servers ignore.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from model_training.errors import ExportError, in_a_line
+from model_training.export.versions import Found, beyond, found_in, version_number
+from model_training.publishing.tries import RECORDS
+
+CARD = "model_card.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best version of the window, and the time of its publication in ISO 8601."""
+
+    version: int
+    published_at: str
+
+
+def best_of(served: Path, days: float, now: datetime) -> tuple[Best, Path]:
+    """The version that the newest version's card names as the best one, and its folder.
+
+    It is the newest version itself, `served`, if the card names no other, or if the named one was published more than
+    `days` before `now` or is no longer there.
+
+    Raises:
+        ExportError: a folder of versions cannot be read.
+    """
+    card = _card(served)
+    itself = Best(version_number(served.name) or 0, str(card.get("published_at") or now.isoformat(timespec="seconds")))
+    try:
+        named = Best(int(card["best"]["version"]), card["best"]["published_at"])
+        is_old = now - datetime.fromisoformat(named.published_at) > timedelta(days=days)
+    except (KeyError, TypeError, ValueError):
+        return itself, served
+    paths = [found.path for found in _present(served.parent) if found.number == named.version and found.fault is None]
+    return (named, paths[0]) if paths and not is_old and named.version != itself.version else (itself, served)
+
+
+def keep_best(base_path: Path, best: int, keep: int) -> None:
+    """Moves the best version out of the folder if it is too old to be served.
+
+    It is too old beyond the `keep` newest complete versions. A former best version is removed.
+
+    Raises:
+        ExportError: a version cannot be moved or removed.
+    """
+    kept = base_path / RECORDS / "best"
+    try:
+        for found in beyond(found_in(base_path), keep):
+            if found.number == best and found.fault is None:
+                kept.mkdir(parents=True, exist_ok=True)
+                if found.path.is_symlink():
+                    (kept / str(best)).symlink_to(found.path.resolve())
+                else:
+                    found.path.rename(kept / str(best))
+        for found in found_in(kept):
+            if found.number != best:
+                found.path.unlink() if found.path.is_symlink() else shutil.rmtree(found.path)
+    except FileNotFoundError:
+        return  # another publisher did it
+    except OSError as error:
+        raise ExportError(f"{kept}: the best version cannot be kept there: {in_a_line(error)}") from error
+
+
+def _present(base_path: Path) -> Iterator[Found]:
+    yield from found_in(base_path)
+    yield from found_in(base_path / RECORDS / "best")
+
+
+def _card(version: Path) -> Mapping[str, Any]:
+    """The model card of a version; empty if there is none."""
+    try:
+        content = orjson.loads((version / CARD).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return content if isinstance(content, Mapping) else {}

@@ -1,0 +1,70 @@
+"""The best version of the window: which one it is, and where it stays."""
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+
+from model_training.export.versions import found_in, remove_old, versions_in
+from model_training.publishing.window import CARD, Best, best_of, keep_best
+from tests.model_training.export.test_versions import write_version
+
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+
+
+def _at(days: float) -> str:
+    return (NOW - timedelta(days=days)).isoformat()
+
+
+def _version(base: Path, number: int, card: object = None) -> Path:
+    path = write_version(base / str(number))
+    if card is not None:
+        (path / CARD).write_bytes(orjson.dumps(card))
+    return path
+
+
+def test_the_newest_version_names_the_best_one(tmp_path: Path) -> None:
+    old = _version(tmp_path, 3)
+    served = _version(tmp_path, 5, {"published_at": _at(1), "best": Best(3, _at(9))})
+    assert best_of(served, 90, NOW) == (Best(3, _at(9)), old)
+    itself = Best(5, _at(1)), served
+    assert best_of(served, 8, NOW) == itself, "published before the window"
+    shutil.rmtree(old)
+    assert best_of(served, 90, NOW) == itself, "no longer there"
+
+
+@pytest.mark.parametrize("best", [None, 3, {"version": 3}, {"version": 3, "published_at": "?"}, {"version": "x"}])
+def test_without_a_named_version_the_newest_is_the_best(tmp_path: Path, best: object) -> None:
+    _version(tmp_path, 3)
+    served = _version(tmp_path, 5, {"published_at": _at(1), "best": best})
+    assert best_of(served, 90, NOW) == (Best(5, _at(1)), served)
+    (served / CARD).write_bytes(b"[1")
+    assert best_of(served, 90, NOW) == (Best(5, NOW.isoformat(timespec="seconds")), served)
+
+
+def test_the_best_version_stays_where_servers_do_not_find_it(tmp_path: Path) -> None:
+    for number in (1, 2, 3, 4):
+        _version(tmp_path, number, {"published_at": _at(1), "best": Best(1, _at(5))})
+    keep_best(tmp_path, 1, 2)
+    assert remove_old(tmp_path, 2) == [2]
+    assert versions_in(tmp_path) == [3, 4]
+    best, path = best_of(tmp_path / "4", 90, NOW)
+    assert best.version == 1
+    assert found_in(path.parent)[0].fault is None
+    keep_best(tmp_path, 4, 2)
+    assert found_in(path.parent) == []
+
+
+def test_a_link_to_the_best_version_still_leads_to_it(tmp_path: Path) -> None:
+    base = tmp_path / "ctr"
+    for number in (2, 3):
+        _version(base, number, {"best": Best(1, _at(5))})
+    _version(tmp_path / "elsewhere", 1)
+    (base / "1").symlink_to("../elsewhere/1")
+    keep_best(base, 1, 2)
+    assert remove_old(base, 2) == [1]
+    assert best_of(base / "3", 90, NOW)[1].resolve() == tmp_path / "elsewhere" / "1"
+    keep_best(base, 3, 2)
+    assert versions_in(tmp_path / "elsewhere") == [1]
