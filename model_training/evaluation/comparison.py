@@ -5,6 +5,7 @@ All models score the same examples.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -93,14 +94,20 @@ class Measures:
                 found[name] = (shares @ aucs) / shares.sum()
         return {name: float(value) for name, value in found.items()}
 
-    def influences(self) -> dict[str, F64]:
+    @cached_property
+    def whole(self) -> Mapping[str, float]:
+        """All measures of the sample."""
+        return self.of(np.ones(self.units))
+
+    @cached_property
+    def influences(self) -> Mapping[str, F64]:
         """The derivative of each measure by the weight of each unit, float64 [units]; all weights 1.
 
         The sum of their squares is the variance that a bootstrap of the units has in the limit (Efron: The Jackknife,
         the Bootstrap and Other Resampling Plans, 1982, chapter 6). For the AUC it is the variance of DeLong et al.
         (1988), and with users that of Obuchowski: Nonparametric Analysis of Clustered ROC Curve Data (1997).
         """
-        whole, truth, n = self.of(np.ones(self.units)), self._truth, len(self._truth)
+        whole, truth, n = self.whole, self._truth, len(self._truth)
         clicks, others = self._tied(np.ones(n))
         total_clicks, total_others = clicks.sum(), others.sum()
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -126,7 +133,7 @@ class Measures:
                 found[name] = self._sums(units, impressions * (aucs - whole[name]) / impressions.sum())
         return found
 
-    @property
+    @cached_property
     def freedom(self) -> int:
         """Units with a click, or those with a non-click if they are fewer, - 1."""
         owners = np.arange(self.units) if self._units is None else self._units
@@ -186,8 +193,7 @@ def user_aucs(labels: F64, scores: F64, users: Codes) -> tuple[F64, F64]:
 
 def estimates(measures: Measures) -> dict[str, Estimate]:
     """Each measure with its standard error; users, if they are known, are the independent units."""
-    whole = measures.of(np.ones(measures.units))
-    return _estimates(whole, measures.influences(), measures)
+    return _estimates(measures.whole, measures.influences, measures)
 
 
 def differences(candidate: Measures, other: Measures) -> dict[str, Estimate]:
@@ -196,11 +202,9 @@ def differences(candidate: Measures, other: Measures) -> dict[str, Estimate]:
     Both models are measured on the same units. If users are known, a unit is a user, because the impressions of one
     user are not independent.
     """
-    ones = np.ones(candidate.units)
-    own, others = candidate.of(ones), other.of(ones)
-    ours, theirs = candidate.influences(), other.influences()
+    values = {name: value - other.whole[name] for name, value in candidate.whole.items()}
     return _estimates(
-        {name: own[name] - others[name] for name in own}, {name: ours[name] - theirs[name] for name in ours}, candidate
+        values, {name: candidate.influences[name] - other.influences[name] for name in values}, candidate
     )
 
 

@@ -100,7 +100,7 @@ def test_an_influence_is_the_derivative_by_the_weight_of_a_unit(rows: list[tuple
         return
     for owners in (None, users):
         measures, step = Measures(labels, scores, owners), 1e-6
-        for name, found in measures.influences().items():
+        for name, found in measures.influences.items():
             for unit in range(measures.units):
                 by = step * (np.arange(measures.units) == unit)
                 up, down = (measures.of(1 + sign * by)[name] for sign in (1, -1))
