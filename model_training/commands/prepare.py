@@ -1,5 +1,6 @@
 """`model-training prepare`: makes training data from a log, with Spark."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,8 @@ def prepare(
         spec = load_spec(parsed.spec)
         if fitted_spec is not None and parsed.is_encoded:
             raise ConfigError("--fitted-spec: a feature log has encoded rows, which have no values for statistics")
+        if fitted_spec is not None and not fitted_spec.parent.is_dir():
+            raise ConfigError(f"--fitted-spec: there is no folder {fitted_spec.parent}")
         # Starting Spark takes seconds; a wrong setting must fail before.
         from model_training.preparation.prepare import prepare as run  # noqa: PLC0415
         from model_training.preparation.session import spark_session  # noqa: PLC0415
@@ -39,9 +42,9 @@ def prepare(
 
         with spark_session(master) as spark:
             prepared = run(spark, parsed, spec, output, overwrite=overwrite)
-        _show(prepared)
+        statistics = orjson.loads((output / STATISTICS).read_bytes())
+        _show(prepared, statistics)
         if fitted_spec is not None:
-            statistics = orjson.loads((output / STATISTICS).read_bytes())
             _write(fitted_spec, fitted(spec, statistics).to_json() + "\n")
 
 
@@ -55,12 +58,17 @@ def _write(path: Path, text: str) -> None:
         raise DataError(f"{path}: cannot be written: {in_a_line(error)}") from error
 
 
-def _show(prepared: "Prepared") -> None:
+def _show(prepared: "Prepared", statistics: Mapping[str, Mapping[str, float]]) -> None:
     dropped = sum(prepared.dropped.values())
     console.print(f"{prepared.rows:,} rows, {dropped:,} dropped, {prepared.sampled_out:,} non-clicks sampled out")
     for name, count in [*prepared.dropped.items(), *prepared.counts.items()]:
         if count:
             console.print(f"  {name}: {count:,}")
+    for feature, found in statistics.items():
+        if not_finite := found["not_finite"]:
+            console.print(f"  values of {feature!r} that are not finite, so they are missing: {not_finite:,}")
+        if clipped := found.get("clipped_share"):
+            console.print(f"  values of {feature!r} clipped for its mean and deviation: {clipped:.2%}")
     table = Table("split", "examples", "clicks", "shards")
     for name, split in prepared.splits.items():
         records = split.records

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import compress
+from math import inf, isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 IDS, FLOATS, NUMBERS, USER, REQUEST = "ids", "floats", "numbers", "user", "request"
 """Columns of encoded rows: the bytes of int32 [row_ids], the bytes of float32 [row_floats], one float64 for each of
-`number_features`, NaN if the number is missing, and the bits of `Identities` as signed integers. All are null if the
-row is dropped."""
+`number_features` (NaN if the number is missing, infinity if it is not finite), and the bits of `Identities` as signed
+integers. All are null if the row is dropped."""
 
 _SCHEMA = (
     f"{KEY} string, {TIME_MS} bigint, {LABEL} int, {REASON} string,"
@@ -64,8 +65,7 @@ def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: Fea
             for name in of_user if any(denied) else ():
                 by_feature[name] = hidden(by_feature[name], denied)
             ids, floats = encoder.encode_table(by_feature, n)
-            raw = np.array([[to_float(value) for value in by_feature[name]] for name in numbers], dtype=np.float64)
-            raw[np.isinf(raw)] = np.nan
+            raw = np.array([list(map(_number, by_feature[name])) for name in numbers], dtype=np.float64)
             users = hidden(list(compress(values.users, good)), denied)
         whose = [hashed(users), hashed(list(compress(values.requests, good)))]
         columns = [_bytes(ids), _bytes(floats), _lists(raw.reshape(len(numbers), n).T)]
@@ -73,6 +73,11 @@ def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: Fea
         rejected = given.filter(pa.array([not g for g in good], pa.bool_()))
         yield _dropped(rejected, [reason for reason in values.reasons if reason is not None])
         yield _dropped(dropped, dropped.column(REASON).to_pylist())
+
+
+def _number(value: object) -> float:
+    number = to_float(value)
+    return inf if isnan(number) and isinstance(value, float) else number
 
 
 def _dropped(rows: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBatch:

@@ -18,7 +18,7 @@ from model_training.data.manifest import ROWS_PER_RECORD, Manifest, Shard, write
 from model_training.data.prepared import SPLITS, Prepared, Split, SplitManifest
 from model_training.errors import DataError
 from model_training.preparation.encoding import encode
-from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, data_errors
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, data_errors, share_hash
 from model_training.preparation.shards import COMPRESSION, SPLIT, WrittenShard, write_shards
 from model_training.preparation.statistics import STATISTICS, observe, write_statistics
 from model_training.preparation.table import read_table
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 _ACCURACY = 100_000
-_HASHES = 2.0**63
 _ABANDONED_SECONDS = 86_400.0
 
 
@@ -130,8 +129,7 @@ def _is_kept(config: PrepareConfig) -> "Column":
 
     Every run keeps the same rows.
     """
-    hashed = f.xxhash64(f.lit(config.seed), f.col(KEY)).bitwiseAND(f.lit(2**63 - 1))
-    return (f.col(LABEL) == 1) | (hashed.cast("double") / _HASHES < config.negative_sampling_rate)
+    return (f.col(LABEL) == 1) | (share_hash(config.seed, f.col(KEY)) < config.negative_sampling_rate)
 
 
 def _moved(

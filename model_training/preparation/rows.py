@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
+from pyspark.sql import functions as f
 
 from model_training.errors import DataError
 from streamer.types import F32, I32
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark.sql import Column
+
+_HASHES = 2.0**63
 
 KEY, TIME_MS, LABEL, REASON = "key", "time_ms", "label", "reason"
 """Columns of all rows: text, int64 in ms since 1970, int32 0 or 1, and the reason to drop the row, or null."""
@@ -82,6 +86,11 @@ def data_errors(what: str) -> Iterator[None]:
         raise DataError(f"{what}: {first_line(error)}") from error
     except Py4JJavaError as error:
         raise DataError(f"{what}: {error.java_exception}") from error
+
+
+def share_hash(seed: object, key: "Column") -> "Column":
+    """A hash of `seed` and of a row's key, in [0, 1): it chooses a share of the rows, the same ones in each run."""
+    return f.xxhash64(f.lit(seed), key).bitwiseAND(f.lit(2**63 - 1)).cast("double") / _HASHES
 
 
 def first_line(error: BaseException) -> str:

@@ -13,6 +13,8 @@ from pyspark.sql import types as t
 
 from model_training.config.preparation import TableSource
 from model_training.errors import ConfigError
+from model_training.preparation.encoding import number_features
+from model_training.preparation.json_values import json_values
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, Values, data_errors, first_line
 from streamer.features import Cross, FeatureSpec
 from streamer.features.consent import ConsentCheck, DenialRule
@@ -25,25 +27,29 @@ _CORRUPT = "_corrupt_record"
 # No feature has such a name.
 _CONSENT = "consent:"
 _USER, _REQUEST = "user_id", "request_id"
-_SCALARS = (t.StringType, t.BooleanType, t.IntegralType, t.FloatType, t.DoubleType, t.NullType)
+_SCALARS = (t.StringType, t.BooleanType, t.IntegralType, t.FloatType, t.DoubleType, t.DecimalType, t.NullType)
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnReader:
     """Reads the values of `features`, and of the paths of `rules`, from the columns f0, f1, ….
 
-    Through Arrow and not through pandas: pandas converts integers to floats if one is missing, and "3.0" is not the id
-    "3".
+    `numbers` are the features whose NaN and infinity are counted. Through Arrow and not through pandas: pandas
+    converts integers to floats if one is missing, and "3.0" is not the id "3".
     """
 
     features: tuple[str, ...]
     rules: tuple[DenialRule, ...]
+    numbers: frozenset[str] = frozenset()
 
     def __call__(self, batch: "pa.RecordBatch") -> Values:
-        columns = {name: batch.column(f"f{i}").to_pylist() for i, name in enumerate(self.features)}
+        columns = {
+            name: json_values(batch.column(f"f{i}"), keep_infinite=name in self.numbers)
+            for i, name in enumerate(self.features)
+        }
         consent = ConsentCheck(self.rules)
         denied = [consent.denies_values(lambda path: columns[_CONSENT + path][row]) for row in range(batch.num_rows)]  # noqa: B023
-        users, requests = (batch.column(name).to_pylist() for name in (_USER, _REQUEST))
+        users, requests = (json_values(batch.column(name)) for name in (_USER, _REQUEST))
         return Values(columns, [None] * batch.num_rows, denied, users, requests)
 
 
@@ -91,7 +97,8 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
         *(column.alias(name) for name, column in zip((_USER, _REQUEST), ids, strict=True)),
         *values,
     )
-    return Rows(rows, ColumnReader(tuple(by_feature), spec.denial_rules))
+    numbers = frozenset(feature.name for feature in number_features(spec))
+    return Rows(rows, ColumnReader(tuple(by_feature), spec.denial_rules, numbers))
 
 
 def expressions_of(spec: FeatureSpec, source: TableSource) -> Mapping[str, tuple[str, str]]:
@@ -192,8 +199,10 @@ def _column(
         raise ConfigError(
             f"{where}: {expression!r} is of type {kind.simpleString()}; cast it to one of {_listed_types(types)}"
         )
+    if not isinstance(element, t.NullType):
+        return f.expr(expression)
     # Arrow has no form for Spark's type without values.
-    return f.expr(expression).cast("string") if isinstance(kind, t.NullType) else f.expr(expression)
+    return f.expr(expression).cast("string" if element is kind else "array<string>")
 
 
 def _is_understood(frame: "DataFrame", expression: str) -> bool:

@@ -25,7 +25,7 @@ from model_training.data.training_data import open_prepared, read_examples
 from model_training.errors import ConfigError, DataError
 from model_training.preparation.prepare import prepare, remove_abandoned
 from model_training.preparation.rows import KEY, LABEL, REASON
-from model_training.preparation.statistics import STATISTICS, fitted
+from model_training.preparation.statistics import STATISTICS, fitted, robust
 from model_training.preparation.table import read_table
 from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric
 from streamer.features.hashing import hash64
@@ -150,9 +150,10 @@ def test_statistics_are_of_the_training_rows_and_fit_a_spec(run: Run, numbers_sp
     bids = [i % 13 / 4 for i in range(320) if i % 11]
     ages = [i % 60 for i in range(320) if i % 7 and i % 40 not in DENIED]
     assert statistics["bid"] == pytest.approx(
-        {"present": len(bids), "missing": 320 - len(bids), "mean": np.log1p(bids).mean(), "std": np.log1p(bids).std()}
+        {"present": len(bids), "missing": 320 - len(bids), "not_finite": 0, **robust(np.sort(np.log1p(bids)))}
     )
-    assert (statistics["age"]["present"], statistics["age"]["missing"]) == (len(ages), 320 - len(ages))
+    counts = {name: statistics["age"][name] for name in ("present", "missing", "not_finite")}
+    assert counts == {"present": len(ages), "missing": 320 - len(ages), "not_finite": 0}
     for boundary, share in zip(statistics["age"]["boundaries"], (0.25, 0.5, 0.75), strict=True):
         assert np.mean(np.array(ages) <= boundary) == pytest.approx(share, abs=0.02)
     better = fitted(numbers_spec, statistics)
