@@ -101,7 +101,7 @@ def _input_columns(layout: Layout, groups: Sequence[Group]) -> InputColumns:
                 wide_ids += range(start, start + columns.width)
             if not isinstance(columns.feature, Cross):
                 single_ids += range(start, start + columns.width)
-        for column in layout.floats[group]:
+        for column in (*layout.floats[group], *layout.indicators[group]):
             if column.feature.wide:
                 wide_floats.append(floats + column.start)
             if column.feature.deep:

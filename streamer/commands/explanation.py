@@ -147,10 +147,12 @@ def feature_lines(layout: Layout, request: BidRequest, encoded: EncodedRequest) 
         for columns in layout.ids[group]:
             rows = tuple(ids[0, columns.start : columns.start + columns.width].tolist())
             lines.append(FeatureLine(columns.feature.name, group, *given(columns.feature), rows=rows))
-        for column in layout.floats[group]:
+        named = [(column.feature.name, column) for column in layout.floats[group]]
+        named += [(f"{column.feature.name}:missing", column) for column in layout.indicators[group]]
+        for name, column in named:
             assert floats is not None, "crosses have no numbers"
             number = float((floats if numbers is None else numbers)[0, column.start])
-            of_model = FeatureLine(column.feature.name, group, *given(column.feature), number=number)
+            of_model = FeatureLine(name, group, *given(column.feature), number=number)
             lines.append(replace(of_model, is_exact=numbers is not None))
     for feature in layout.spec.features:
         if isinstance(feature, RawFeature):

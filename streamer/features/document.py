@@ -7,7 +7,7 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from math import isinf, nan
+from math import isfinite, isinf, nan
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -119,7 +119,7 @@ class DocumentEncoder:
         """
         hashes = [PADDING] * len(self._columns)
         ids = [0] * (self._plan.id_width + 1)  # the last one is for columns without an id
-        numbers: list[object] = [None] * len(self._steps)
+        numbers: list[object] = [None] * len(self._plan.numeric)
         key = 0
         for is_user, of, scalars, lists, numeric in self._containers:
             container = None if denied and is_user else of(document)
@@ -133,7 +133,10 @@ class DocumentEncoder:
                 key += self._encode_list(feature, get(feature.key), hashes, ids)
             for name, position in numeric:
                 numbers[position] = get(name)
-        floats = np.array([list(map(self._standardised, self._plan.numeric, numbers))], dtype=np.float32)
+        scaled = list(map(self._standardised, self._plan.numeric, numbers))
+        if self._plan.indicators:
+            scaled += [float(not isfinite(to_float(numbers[i]))) for i in self._plan.indicators]
+        floats = np.array([scaled], dtype=np.float32)
         for x, (salts, parts) in zip(floats[0].tolist(), self._steps, strict=True):
             step = float(round(x * STEPS))
             part = parts.get(step) or self._step(step, salts, parts)

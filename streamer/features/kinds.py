@@ -90,7 +90,8 @@ class Numeric(_Scalar):
     """A number for the float matrix: (x − `mean`) / `std`, clipped to ± `clip`.
 
     If `log` is set, log(1 + x) replaces x. A missing value becomes `default`, in the units of the
-    document. Without a default it becomes 0, which is the mean.
+    document. Without a default it becomes 0, which is the mean. With `missing_indicator` a second float is 1 if the
+    value is missing, else 0.
     """
 
     kind: Literal["numeric"]
@@ -99,6 +100,7 @@ class Numeric(_Scalar):
     log: bool = False
     clip: float = Field(default=10.0, gt=0, le=1e30)
     default: float | None = None
+    missing_indicator: bool = False
 
 
 class Bucketised(_Scalar):

@@ -36,7 +36,7 @@ class IdColumns:
 
 @dataclass(frozen=True, slots=True)
 class FloatColumn:
-    """One float column of a group's matrix."""
+    """One float column of a group's matrix: the number, or whether it is missing."""
 
     feature: Numeric
     group: Group
@@ -73,7 +73,8 @@ class Layout:
     """The encoded form that follows from a spec.
 
     Row 0 of the fused table is padding. The rows of deep features come first, in [1, embedded_rows), so that the
-    embedding table needs no rows for features that are only wide. `table_rows` counts all rows.
+    embedding table needs no rows for features that are only wide. `table_rows` counts all rows. The columns
+    `indicators` follow the columns `floats`.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
@@ -85,6 +86,7 @@ class Layout:
         self.embedded_rows = 1 + sum(f.rows for f in in_table if f.deep)
         self.ids: dict[Group, tuple[IdColumns, ...]] = {}
         self.floats: dict[Group, tuple[FloatColumn, ...]] = {}
+        self.indicators: dict[Group, tuple[FloatColumn, ...]] = {}
         for group in GROUPS:
             ids: list[IdColumns] = []
             floats: list[FloatColumn] = []
@@ -100,6 +102,8 @@ class Layout:
                     start += width
             self.ids[group] = tuple(ids)
             self.floats[group] = tuple(floats)
+            marked = [c.feature for c in floats if c.feature.missing_indicator]
+            self.indicators[group] = tuple(FloatColumn(f, group, len(floats) + i) for i, f in enumerate(marked))
         self._plan_raw()
 
     def _plan_raw(self) -> None:
@@ -135,7 +139,7 @@ class Layout:
 
     def float_width(self, group: Group) -> int:
         """Columns of the group's float32 matrix; the pair group has none."""
-        return len(self.floats[group])
+        return len(self.floats[group]) + len(self.indicators[group])
 
     def number_width(self, group: Group) -> int:
         """Numbers of a row as a foreign model gets them: floats, then raw integers."""

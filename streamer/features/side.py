@@ -158,12 +158,14 @@ class SideEncoder:
         return HashedRows(ids, np.hstack([folded[:, self.plan.local_crosses :], self._sums(hashes, 0)]))
 
     def encode_numbers(self, numeric: Sequence[Sequence[object]], n: int) -> tuple[F64, F32, U64]:
-        """The numbers of n rows as in the documents, standardised, and their part of the keys' sums.
+        """The numbers of n rows as in the documents, the floats, and their part of the keys' sums.
 
-        They have the shapes [n, floats], [n, floats] and [n, 2]; NaN is a missing number.
+        They have the shapes [n, numbers], [n, floats] and [n, 2]; NaN is a missing number.
         """
         raw = self._raw(numeric, n)
         floats = self._standardised(raw)
+        if self.plan.indicators:
+            floats = np.hstack([floats, np.isnan(raw[:, self.plan.indicators]).astype(np.float32)])
         # As float64: with a large `clip` a step exceeds int64. Adding 0 turns -0 into 0.
         steps = (np.rint(floats * np.float32(STEPS)) + np.float32(0)).astype(np.float64)
         return raw, floats, self._sums(steps.view(np.uint64), self.plan.hash_width)

@@ -60,7 +60,8 @@ class SidePlan:
         defaults: the hash of a missing value, by categorical feature.
         folds: the hash columns of the parents on this end, for the `local_crosses` values of own crosses, then for
             each value of the pair crosses.
-        salts: uint64 [2, words] of the rows' keys: a word for each hash column, then for each number, then `more`.
+        indicators: the positions in `numeric` of the numbers with an indicator.
+        salts: uint64 [2, words] of the rows' keys: a word for each hash column, then for each float, then `more`.
     """
 
     def __init__(self, layout: Layout, *, candidates: bool, more_words: int) -> None:
@@ -71,6 +72,7 @@ class SidePlan:
         self.multi = [f for f in own if isinstance(f, MultiValued)]
         self.bucketised = [f for f in own if isinstance(f, Bucketised)]
         self.numeric = [c.feature for c in layout.floats[group]]
+        self.indicators = [i for i, f in enumerate(self.numeric) if f.missing_indicator]
         hashed: tuple[HashedFeature, ...] = (*self.categorical, *self.multi, *self.bucketised)
         self.features: tuple[HashedFeature | Numeric, ...] = (*hashed, *self.numeric)
         self.columns: dict[str, range] = {}
@@ -91,7 +93,7 @@ class SidePlan:
         self.folds = (*local, *halves)
         self.id_width = layout.id_width(group)
         self._plan_ids(layout, group)
-        words = at + len(self.numeric) + more_words
+        words = at + layout.float_width(group) + more_words
         self.salts = mix64(np.arange(1, 2 * words + 1, dtype=np.uint64)).reshape(2, -1)
 
     def _parent_columns(self, spec: FeatureSpec, cross: Cross) -> list[tuple[int, ...]]:

@@ -104,6 +104,8 @@ class FeatureSpec(SpecValue):
     def _check_serving(self) -> None:
         if self.serving is None:
             return
+        if marked := next((f.name for f in self.features if isinstance(f, Numeric) and f.missing_indicator), None):
+            raise ValueError(f"feature {marked!r}: a model of another project has no input for a missing_indicator")
         by_name = {f.name: f for f in self.features if f.wide or f.deep or isinstance(f, RawFeature)}
         for name, features in self.serving.columns.items():
             for feature in features:
@@ -178,6 +180,8 @@ class FeatureSpec(SpecValue):
         """Ids or values per row."""
         if isinstance(feature, RawFeature):
             return feature.width
+        if isinstance(feature, Numeric):
+            return 1 + feature.missing_indicator
         if isinstance(feature, Cross):
             return prod(self.width(parent) for parent in self.parents(feature))
         return feature.max_values if isinstance(feature, MultiValued) else 1
@@ -199,6 +203,9 @@ class FeatureSpec(SpecValue):
         if self.consent is None:
             left_out.add("consent")
         content = self.model_dump(mode="json", exclude=left_out)
+        for feature in content["features"]:
+            if feature.get("missing_indicator") is False:  # likewise
+                del feature["missing_indicator"]
         text = json.dumps([HASHING_VERSION, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "std": st.sampled_from([1e-300, 0.5, 1.0, 7.25]),
         "clip": st.sampled_from([0.3, 10.0, 1e30]),
         "default": st.none() | NUMBERS,
+        "missing_indicator": st.booleans(),
     },
 }
 
@@ -125,6 +126,7 @@ def test_columns_have_the_bits_of_rows(candidates: list[dict[str, Any]]) -> None
         {"name": "l", "path": "l", "kind": "multi_valued", "buckets": 1000, "max_values": 2, **common},
         {"name": "b", "path": "b", "kind": "bucketised", "boundaries": [0, 1], **common},
         {"name": "n", "path": "b", "kind": "numeric", **common},
+        {"name": "m", "path": "b", "kind": "numeric", "missing_indicator": True, **common},
         {"name": "x", "kind": "cross", "of": ["t", "l", "b"], "buckets": 1000, "wide": True},
     ]
     encoder = Encoder(FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": features}))
@@ -153,6 +155,24 @@ def test_values_that_python_finds_equal_keep_their_own_ids(others: list[object])
         ):
             encoded = encoder.flat_rows(encoder.encode(request))
             assert all(np.array_equal(a, b) for a, b in zip(encoded, expected, strict=True))
+
+
+def test_a_missing_number_with_an_indicator_differs_from_the_mean() -> None:
+    common = {"path": "x", "kind": "numeric", "mean": 2, "default": 2, "missing_indicator": True, "wide": True}
+    features = [{"name": side, "side": side, **common} for side in ("user", "candidate")]
+    encoder = Encoder(FeatureSpec.from_mapping({"name": "s", "embedding_dim": 1, "features": features}))
+    keys = []
+    for value, missing in ((2, 0.0), (None, 1.0), ("x", 1.0), (10**400, 1.0)):
+        fields, candidate = {"x": value}, {"ad_id": "a", "x": value}
+        _, log = encoder.encode_log([fields], [candidate], [1])
+        encoded = encoder.encode(BidRequest("r", fields, 1, columns={"ad_id": ["a"], "x": [value]}))
+        for _, floats in (encoder.encode_table({"user": [value], "candidate": [value]}, 1), encoder.flat_rows(encoded)):
+            assert floats.tobytes() == log.tobytes()
+        assert log.tolist() == [[0.0, missing, 0.0, missing]]
+        keys.append((*encoded.keys[0].tolist(), int(encoded.ad_keys[0])))
+    # The score cache must not give one the score of the other.
+    assert all(a != b for a, b in zip(keys[0], keys[1], strict=True))
+    assert keys[1] == keys[2] == keys[3]
 
 
 def test_columns_without_hashed_features() -> None:

@@ -324,6 +324,7 @@ def test_a_vocabulary_file_that_is_absent_or_too_large_is_named(tmp_path: Path) 
     ("features", "inputs", "message"),
     [
         ([raw("text")], {"e": {"example": {"a": "y"}}}, "feature 'x' is in no input of `serving`"),
+        ([number(missing_indicator=True)], None, "feature 'x': a model of another project has no input"),
         ([number()], {"e": {"example": {"a": "y"}}}, "inputs.e.example.a: no wide or deep feature is called 'y'"),
         ([raw("categorical", buckets=3, deep=True)], {"e": {"example": {"a": "x"}}}, "'x' is categorical; an Example"),
         ([raw("lookup", vocabulary=["a", "a"])], None, "vocabulary: a word occurs twice"),

@@ -42,6 +42,10 @@ def test_the_hash_ignores_fields_without_effect_on_the_encoding(changes: dict[st
     assert FeatureSpec.from_mapping(changed(**changes)).hash == small_spec().hash
 
 
+def test_an_indicator_that_is_off_keeps_the_hash() -> None:
+    assert FeatureSpec.from_mapping(changed("bid", missing_indicator=False)).hash == small_spec().hash
+
+
 @pytest.mark.parametrize(
     ("feature", "changes"),
     [
@@ -58,6 +62,7 @@ def test_the_hash_ignores_fields_without_effect_on_the_encoding(changes: dict[st
         ("likes", {"pooling": "sum"}),
         ("bid", {"clip": 4}),
         ("bid", {"mean": 0.6}),
+        ("bid", {"missing_indicator": True}),
         ("campaign_user", {"of": ["campaign", "hour"]}),
         ("campaign", {"deep": True}),
     ],
