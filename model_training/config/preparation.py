@@ -60,6 +60,10 @@ class TopicsSource(Value):
             known. A feature log has no users.
         click_window_s: a click counts up to this time after its impression. An impression whose window is still open
             at the end of the log is dropped, because its label is not known.
+        max_clock_skew_s: the clocks that give the events their times differ by at most this. A click up to this time
+            before its impression counts. The log ends with the last interval of this length that has an ordinary number
+            of events; events later than this after the end are dropped. A minute covers machines whose clocks are set
+            by NTP and late reports, and is short in comparison with the window.
     """
 
     kind: Literal["topics"]
@@ -69,6 +73,7 @@ class TopicsSource(Value):
     clicks: Globs
     user_id: str | None = None
     click_window_s: float = Field(default=1800.0, gt=0)
+    max_clock_skew_s: float = Field(default=60.0, ge=0.001)
 
     @model_validator(mode="after")
     def _requests_or_rows(self) -> Self:
@@ -129,6 +134,9 @@ class PrepareConfig(Value):
         spec: the feature spec's file; in a config file the path is relative to that file.
         negative_sampling_rate: share of the non-clicks that the training split keeps; validation and test keep all. A
             hash of the row's key and of `seed` chooses them, so each preparation keeps the same ones.
+        max_dropped_share: above this share of dropped rows the preparation fails, because the config then fits the log
+            badly. Not counted are impressions whose label is not known yet, and of a feature log those that it does not
+            have under this spec.
         shards: files per split.
         quantiles: number of buckets of equal count for which `statistics.json` has the boundaries.
     """
@@ -138,6 +146,7 @@ class PrepareConfig(Value):
     split: SplitConfig = SplitConfig()
     negative_sampling_rate: float = Field(default=1.0, gt=0, le=1)
     seed: int = 1
+    max_dropped_share: float = Field(default=0.05, ge=0, le=1)
     shards: int = Field(default=8, ge=1, le=9999)
     quantiles: int = Field(default=10, ge=2, le=1000)
 

@@ -62,9 +62,10 @@ def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, di
     source = _source(spark, config, spec)
     encoded = encode(source, spec).persist(StorageLevel.MEMORY_AND_DISK)
     reasons = {row[REASON]: row["count"] for row in encoded.groupBy(REASON).count().collect()}
-    if not reasons.get(None):
-        why = "; ".join(f"{count:,} × {reason}" for reason, count in sorted(reasons.items(), key=str))
-        raise DataError(f"no row of the log can be used: {why or 'there is none'}")
+    usable_rows = reasons.pop(None, 0)
+    dropped = dict(sorted(reasons.items()))
+    total = usable_rows + sum(dropped.values())
+    check_dropped(dropped, total, source.no_faults, config.max_dropped_share)
     usable = encoded.where(f.col(REASON).isNull())
     validation_from, test_from = _bounds(usable, config.split)
     split = f.lit(SPLITS[0])
@@ -85,14 +86,12 @@ def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, di
     shutil.rmtree(scratch)
     starts = zip(SPLITS, (0, validation_from, test_from), strict=True)
     _check(splits, [name for name, start in starts if start is not None])
-    total = sum(reasons.values())
     left = sum(shard.examples for shard in written)
-    dropped = {reason: count for reason, count in sorted(reasons.items(), key=str) if reason is not None}
     prepared = Prepared(
         config=config.model_dump(mode="json"),
         rows=total,
         dropped=dropped,
-        sampled_out=total - sum(dropped.values()) - left,
+        sampled_out=usable_rows - left,
         counts=source.counts,
         validation_from_ms=validation_from,
         test_from_ms=test_from,
@@ -100,6 +99,25 @@ def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, di
     )
     write_manifest(directory, prepared)
     return prepared
+
+
+def check_dropped(dropped: Mapping[str, int], total: int, no_faults: frozenset[str], max_share: float) -> None:
+    """Rejects a log of `total` rows of which too many are dropped.
+
+    Args:
+        dropped: rows by the reason to drop them; those of `no_faults` do not count.
+
+    Raises:
+        DataError: no row is left, or the share is above `max_share`; lists all reasons.
+    """
+    why = "; ".join(f"{count:,} × {reason}" for reason, count in dropped.items())
+    if total == sum(dropped.values()):
+        raise DataError(f"no row of the log can be used: {why or 'there is none'}")
+    faults = sum(count for reason, count in dropped.items() if reason not in no_faults)
+    if faults > max_share * total:
+        raise DataError(
+            f"{faults:,} of {total:,} rows cannot be used, more than max_dropped_share = {max_share:g} allows: {why}"
+        )
 
 
 def _source(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec) -> Rows:

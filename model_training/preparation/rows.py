@@ -70,11 +70,13 @@ class Rows:
     Attributes:
         frame: a Spark DataFrame with `KEY`, `TIME_MS`, `LABEL`, `REASON`, and the columns that `reader` reads.
         counts: counts of things that are not rows, by name.
+        no_faults: reasons to drop a row that are no faults of the log or of the config.
     """
 
     frame: Any
     reader: Reader
     counts: Mapping[str, int] = field(default_factory=dict)
+    no_faults: frozenset[str] = frozenset()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader,
 from streamer.features import Cross, FeatureSpec, Layout
 from streamer.features.consent import ConsentCheck
 from streamer.features.paths import column_getter, getter
-from streamer.features.served import decode_served
+from streamer.features.served import OF_ANOTHER_SPEC, decode_served
 from streamer.types import BadRecord
 
 if TYPE_CHECKING:
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _AD, _REQUEST_ID, _REQUEST = "ad_id", "request_id", "request"
-_IS_FOREIGN = "is_foreign"
+_RANK, _DISTINCT, _IS_AMBIGUOUS = "rank", "distinct", "is_ambiguous"
 _NOT_A_CANDIDATE = "the ad shown is not among the request's candidates"
+_UNKNOWN = "impression of an unknown request"
+_OPEN = "the click window was still open"
+_SUPPORT = 0.01
 _SHOWN = [_REQUEST_ID, _AD]
 
 
@@ -114,23 +117,28 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
     Raises:
         DataError: the files cannot be read.
     """
-    window_ms = round(source.click_window_s * 1000)
+    window_ms, skew_ms = (round(seconds * 1000) for seconds in (source.click_window_s, source.max_clock_skew_s))
     with data_errors("topics"):
         bids = _requests(spark, source, spec)
         shown, clicks = (_events(spark, paths) for paths in (source.impressions, source.clicks))
     requests = bids.where(f.col(_REQUEST_ID).isNotNull()).groupBy(_REQUEST_ID)
-    # A record that was read twice may be logged under several specs; the row of the wanted spec is used.
-    requests = requests.agg(f.min_by(_REQUEST, f.struct(_IS_FOREIGN, _REQUEST)).alias(_REQUEST))
+    requests = requests.agg(
+        f.min_by(_REQUEST, _RANK).alias(_REQUEST), (f.min(_DISTINCT) != f.max(_DISTINCT)).alias(_IS_AMBIGUOUS)
+    )
     good = shown.where(_is_complete())
     first = good.groupBy(*_SHOWN).agg(f.min(TIME_MS).alias(TIME_MS))
     click = clicks.where(_is_complete()).withColumnRenamed(TIME_MS, "clicked_ms")
-    after = f.col("clicked_ms") - f.col(TIME_MS)
-    in_time = (after >= 0) & (after <= window_ms)
+    ends_ms = _log_end(good.select(TIME_MS).union(click.select("clicked_ms")), skew_ms)
+    latest_ms = f.lit(None if ends_ms is None else ends_ms + skew_ms).cast("bigint")
+    after, is_late = f.col("clicked_ms") - f.col(TIME_MS), f.col("clicked_ms") > latest_ms
+    in_time = ~is_late & (after >= -skew_ms) & (after <= window_ms)
     matched = click.join(first, _SHOWN, "left")
     valid = matched.where(in_time).groupBy(*_SHOWN).agg(f.count(f.lit(1)).alias("clicks"))
-    ends_ms = good.select(TIME_MS).union(click.select("clicked_ms")).agg(f.max(TIME_MS)).first()[0]
-    reason = f.when(f.col(_REQUEST).isNull(), "impression of an unknown request").when(
-        f.col(TIME_MS) + window_ms > f.lit(ends_ms).cast("bigint"), "the click window was still open"
+    reason = (
+        f.when(f.col(_REQUEST).isNull(), _UNKNOWN)
+        .when(f.col(_IS_AMBIGUOUS), "its request id has several different requests")
+        .when(f.col(TIME_MS) > latest_ms, "time is after the end of the log")
+        .when(f.col(TIME_MS) + window_ms > f.lit(ends_ms).cast("bigint"), _OPEN)
     )
     rows = first.join(requests, _REQUEST_ID, "left").join(valid, _SHOWN, "left")
     rows = rows.select(
@@ -147,13 +155,14 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
         *(f.lit(None).cast("string").alias(name) for name in (_REQUEST, _AD)),
     )
     counts = matched.agg(
-        _count(f.col(TIME_MS).isNull()).alias("clicks without an impression"),
-        _count(after < 0).alias("clicks before their impression"),
-        _count(after > window_ms).alias("clicks after the window"),
+        _count(is_late).alias("clicks after the end of the log"),
+        _count(~is_late & f.col(TIME_MS).isNull()).alias("clicks without an impression"),
+        _count(~is_late & (after < -skew_ms)).alias("clicks before their impression"),
+        _count(~is_late & (after > window_ms)).alias("clicks after the window"),
         (_count(in_time) - f.count_distinct(f.when(in_time, f.struct(*_SHOWN)))).alias("repeated clicks"),
     )
-    text = spec.to_json()
-    reader: Reader = RequestReader(text, source.user_id) if source.feature_log is None else ServedReader(text)
+    text, is_encoded = spec.to_json(), source.feature_log is not None
+    reader: Reader = ServedReader(text) if is_encoded else RequestReader(text, source.user_id)
     return Rows(
         rows.union(unreadable),
         reader,
@@ -164,18 +173,52 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
             "repeated requests": bids.where(f.col(_REQUEST_ID).isNotNull()).count() - requests.count(),
             "requests without an id": bids.where(f.col(_REQUEST_ID).isNull()).count(),
         },
+        frozenset((_OPEN, _UNKNOWN, OF_ANOTHER_SPEC) if is_encoded else (_OPEN,)),
     )
 
 
+def _log_end(times: "DataFrame", step_ms: int) -> int | None:
+    """`log_end` of the times in the only column; None without times."""
+    at = f.col(times.columns[0])
+    steps = times.groupBy(f.floor(at / step_ms)).agg(f.count(f.lit(1)), f.max(at))
+    return log_end([(row[1], row[2]) for row in steps.collect()])
+
+
+def log_end(steps: Sequence[tuple[int, int]]) -> int | None:
+    """The time of the log's last event, without the events of clocks that are ahead.
+
+    It is the last event of the last step that has at least 1 % of the events of a usual step, and two. A step without
+    them only moves the end to an earlier time, and then more impressions count as unfinished. An end that is too late
+    would turn unfinished impressions into negatives.
+
+    Args:
+        steps: for each interval of time with events their number, and the time of the last one.
+    """
+    events = sum(count for count, _ in steps)
+    if not events:
+        return None
+    usual = sum(count * count for count, _ in steps) / events  # the step of an average event
+    needed = min(max(2, _SUPPORT * usual), max(count for count, _ in steps))
+    return max(last for count, last in steps if count >= needed)
+
+
 def _requests(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) -> "DataFrame":
-    """Id and JSON of each request or feature-log line; whether another spec encoded it."""
+    """Id and JSON of each request or feature-log line; the one of the lowest rank is used.
+
+    A request that was read twice has the same JSON. In the feature log it may have lines of several specs and versions:
+    the wanted spec is first, then the lowest version, which was probably the first to answer. The text only decides
+    between lines of one version.
+    """
+    text = f.col("value")
     if source.feature_log is None:
-        path, foreign = spec.request.request_id, f.lit(False)
+        path, rank, distinct = spec.request.request_id, f.struct(text), text
     else:
-        path, foreign = _REQUEST_ID, f.coalesce(_text("$.spec_hash") != spec.hash, f.lit(True))
+        foreign = f.coalesce(_text("$.spec_hash") != spec.hash, f.lit(True))
+        version = _text("$.model.version").cast("bigint")
+        path, rank, distinct = _REQUEST_ID, f.struct(foreign, version, text), f.lit("")
     lines = spark.read.text(list(source.bid_requests or source.feature_log or ()))
     return lines.select(
-        _text(f"$.{path}").alias(_REQUEST_ID), f.col("value").alias(_REQUEST), foreign.alias(_IS_FOREIGN)
+        _text(f"$.{path}").alias(_REQUEST_ID), text.alias(_REQUEST), rank.alias(_RANK), distinct.alias(_DISTINCT)
     )
 
 

@@ -12,6 +12,7 @@ from streamer.features.layout import GROUPS, Layout
 from streamer.features.spec import Group
 from streamer.types import F32, I32, BadRecord, EncodedRequest, ModelVersion
 
+OF_ANOTHER_SPEC = "logged by another feature spec"
 _MATRICES = ("request_ids", "request_floats", "candidate_ids", "candidate_floats", "pair_ids")
 
 
@@ -57,7 +58,7 @@ def decode_served(line: str | bytes, layout: Layout) -> ServedRows | BadRecord:
         content = orjson.loads(line)
         request_id, spec_hash, ad_ids = content["request_id"], content["spec_hash"], content["ad_id"]
         if spec_hash != layout.spec.hash:
-            return BadRecord(request_id, "logged by another feature spec")
+            return BadRecord(request_id, OF_ANOTHER_SPEC)
         ids: dict[Group, I32] = {}
         floats: dict[Group, F32] = {}
         for group in GROUPS:

@@ -23,7 +23,7 @@ from model_training.data.manifest import MANIFEST, sha256_of
 from model_training.data.prepared import Prepared, Split, read_prepared
 from model_training.data.training_data import open_prepared, read_examples
 from model_training.errors import ConfigError, DataError
-from model_training.preparation.prepare import prepare, remove_abandoned
+from model_training.preparation.prepare import check_dropped, prepare, remove_abandoned
 from model_training.preparation.rows import KEY, LABEL, REASON
 from model_training.preparation.statistics import STATISTICS, fitted, robust
 from model_training.preparation.table import read_table
@@ -239,6 +239,30 @@ def test_configs_that_do_not_fit_the_log_are_rejected(
     with pytest.raises(ConfigError, match=message):
         prepare(spark, config, load_spec(config.spec), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_more_dropped_rows_than_allowed_are_listed_by_reason() -> None:
+    dropped, no_faults = {"no label": 6, "the window was open": 50}, frozenset({"the window was open"})
+    check_dropped(dropped, 100, no_faults, 0.06)
+    with pytest.raises(DataError) as caught:
+        check_dropped(dropped, 100, no_faults, 0.05)
+    assert str(caught.value) == (
+        "6 of 100 rows cannot be used, more than max_dropped_share = 0.05 allows: 6 × no label; 50 × the window was open"
+    )
+    with pytest.raises(DataError, match="no row of the log can be used: 6 × no label; 50 × the window was open"):
+        check_dropped(dropped, 56, no_faults, 1.0)
+    with pytest.raises(DataError, match="no row of the log can be used: there is none"):
+        check_dropped({}, 0, no_faults, 1.0)
+
+
+@pytest.mark.slow
+def test_a_log_with_too_many_unusable_rows_leaves_nothing(
+    run: Run, spark: "SparkSession", numbers_spec: FeatureSpec, tmp_path: Path
+) -> None:
+    config = run.config.model_copy(update={"max_dropped_share": 0.01})
+    with pytest.raises(DataError, match=r"^5 of 405 rows cannot be used, .*1 × no key; 1 × no label; "):
+        prepare(spark, config, numbers_spec, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

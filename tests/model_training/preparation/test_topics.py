@@ -15,7 +15,7 @@ from model_training.preparation.encoding import encoded_batches
 from model_training.preparation.prepare import prepare
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS
 from model_training.preparation.statistics import STATISTICS
-from model_training.preparation.topics import RequestReader, read_topics
+from model_training.preparation.topics import RequestReader, log_end, read_topics
 from streamer.features import Encoder, FeatureSpec
 from streamer.features.hashing import hash64
 from streamer.features.served import encode_served
@@ -35,6 +35,8 @@ REQUESTS: list[dict[str, Any]] = [
     {"request_id": "columns", "user": {"id": 7, "age": 30}, "candidates": COLUMNS},
     {"request_id": "columns", "user": {"id": 7, "age": 30}, "candidates": COLUMNS},
     {"user": {}},
+    {"request_id": "reused", "user": {"id": 1}, "candidates": COLUMNS},
+    {"request_id": "reused", "user": {"id": 2}, "candidates": COLUMNS},
 ]  # fmt: skip
 
 
@@ -52,16 +54,20 @@ IMPRESSIONS = [
     event("nobody", "a1", 200),
     event("rows", "a3", 990),
     {"request_id": "rows"},
+    event("reused", "a1", 200),
+    event("columns", "ahead", 400_000),
 ]
 CLICKS = [
     event("rows", "a2", 100),
     event("rows", "a2", 130),
     event("rows", "a1", 160.001),
     event("columns", "a2", 260),
-    event("columns", "a1", 199),
+    event("columns", "a1", 139.999),
+    event("columns", "a9", 199.99),
     event("never", "a1", 199),
     event("rows", "a1", 1000),
     {"ad_id": "a1"},
+    event("columns", "a1", 200_000),
 ]
 
 
@@ -85,21 +91,42 @@ def test_shown_ads_are_rows_and_clicks_in_the_window_are_labels(
         "rows\ta1": (100_000, 0, None),
         "columns\ta2": (200_000, 1, None),
         "columns\ta1": (200_000, 0, None),
-        "columns\ta9": (200_000, 0, None),
+        "columns\ta9": (200_000, 1, None),
+        "reused\ta1": (200_000, 0, "its request id has several different requests"),
+        "columns\tahead": (400_000_000, 0, "time is after the end of the log"),
         "nobody\ta1": (200_000, 0, "impression of an unknown request"),
         "rows\ta3": (990_000, 0, "the click window was still open"),
         None: (None, None, "impression without request_id, ad_id or timestamp_ms"),
     }
     assert found.counts == {
+        "clicks after the end of the log": 1,
         "clicks without an impression": 1,
         "clicks before their impression": 1,
         "clicks after the window": 2,
         "repeated clicks": 1,
         "clicks without request_id, ad_id or timestamp_ms": 1,
         "repeated impressions": 1,
-        "repeated requests": 1,
+        "repeated requests": 2,
         "requests without an id": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("steps", "end"),
+    [
+        ([], None),
+        ([(1, 7)], 7),
+        ([(1, 7), (1, 9)], 9),
+        ([(300, 50), (2, 90), (1, 10**9)], 50),
+        ([(1000, 50), (10, 90), (9, 10**9)], 90),
+        # One in a hundred events has a wrong time; the times are spread over a year.
+        ([(2000, 60 * i) for i in range(50)] + [(1, 60 * i) for i in range(100, 1100)] + [(2, 10**9)], 60 * 49),
+        ([(2, 50), (1, 90), (1, 10**9)], 50),
+    ],
+)
+def test_clocks_that_are_ahead_do_not_move_the_end_of_the_log(steps: list[tuple[int, int]], end: int | None) -> None:
+    assert log_end(steps) == end
+    assert log_end(steps[::-1]) == end
 
 
 @pytest.mark.parametrize(("request_at", "columns"), [(0, None), (1, COLUMNS)])
@@ -127,13 +154,13 @@ def test_the_ad_shown_is_encoded_as_the_scorer_encodes_it(
     assert [row["reason"] for row in encoded] == [None, None, "the ad shown is not among the request's candidates"]
 
 
-def logged(document: Mapping[str, Any], encoder: Encoder, spec_hash: str) -> bytes:
+def logged(document: Mapping[str, Any], encoder: Encoder, spec_hash: str, version: int = 9) -> bytes:
     """The scorer's feature-log line of a request."""
     candidates = document["candidates"]
     columns = candidates if isinstance(candidates, dict) else None
     rows = None if columns else [orjson.dumps(candidate) for candidate in candidates]
     encoded = encoder.encode(BidRequest(document["request_id"], document, 2, rows=rows, columns=columns))
-    return encode_served(document["request_id"], spec_hash, ModelVersion("ctr", 1), encoded)
+    return encode_served(document["request_id"], spec_hash, ModelVersion("ctr", version), encoded)
 
 
 @pytest.mark.slow
@@ -144,8 +171,9 @@ def test_rows_of_the_feature_log_equal_the_served_rows(
     encoder, other = Encoder(numbers_spec), "0" * 16
     rows, columns = REQUESTS[:2]
     files: dict[str, list[bytes]] = {
-        # Logged under two specs: a record is read again after a switch of versions.
-        "feature_log": [logged(rows, encoder, spec_hash) for spec_hash in (other, numbers_spec.hash, other)]
+        # Logged under two specs and by two versions: a record is read again after a switch of versions.
+        "feature_log": [logged(rows | {"user": {}}, encoder, numbers_spec.hash, version=10)]
+        + [logged(rows, encoder, spec_hash) for spec_hash in (other, numbers_spec.hash, other)]
         + [logged(columns, encoder, other), b'{"request_id": "broken"}'],
         "impressions": [
             orjson.dumps(event(request_id, ad_id, second))
@@ -154,13 +182,14 @@ def test_rows_of_the_feature_log_equal_the_served_rows(
                 ("broken", "a1", 200), ("not sampled", "a1", 200),
             )
         ],
-        "clicks": [orjson.dumps(event(*click)) for click in (("rows", "a2", 230), ("long", "after", 1000))],
+        "clicks": [orjson.dumps(event(*click)) for click in (("rows", "a2", 230), *[("long", "after", 1000)] * 2)],
     }  # fmt: skip
     for name, lines in files.items():
         (tmp_path / name).write_bytes(b"\n".join(lines) + b"\n")
     source = {"kind": "topics", "click_window_s": WINDOW_S, **{name: [str(tmp_path / name)] for name in files}}
     split = {"validation_from": "1970-01-01T00:02:30Z"}
-    config = PrepareConfig.from_yaml(write_config(tmp_path, source, split=split, shards=1))
+    file = write_config(tmp_path, source, split=split, shards=1, max_dropped_share=0.5)
+    config = PrepareConfig.from_yaml(file)
 
     prepared = prepare(spark, config, numbers_spec, tmp_path / "out")
 
