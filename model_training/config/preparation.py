@@ -17,13 +17,15 @@ Globs = Annotated[tuple[str, ...], Field(min_length=1)]
 """Paths with wildcards, as Spark reads them; a relative path starts at the working directory."""
 
 _WHOLE = 1e-9
+_UNCOUNTED = {"mode": "dropmalformed", "ignorecorruptfiles": "true", "ignoremissingfiles": "true"}
 
 
 class TableSource(Value):
     """A log with one row per impression.
 
     Attributes:
-        options: options of Spark's reader, such as `sep`. By default CSV has a header; its values are text.
+        options: options of Spark's reader, such as `sep`. By default CSV has a header and the dialect of RFC 4180; its
+            values are text.
         label: 1 or true for a click, 0 or false for none.
         time: the time of the impression, a timestamp in UTC.
         key: identifies a row, for sampling and sharding; by default all columns together.
@@ -46,6 +48,13 @@ class TableSource(Value):
     request: Mapping[str, Expression] = {}
     candidate: Mapping[str, Expression] = {}
     after_event: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _counts_all_rows(self) -> Self:
+        for name, value in self.options.items():
+            if value.lower() == _UNCOUNTED.get(name.lower()):
+                raise ValueError(f"source.options.{name}: {value} would leave out rows without counting them")
+        return self
 
 
 class TopicsSource(Value):

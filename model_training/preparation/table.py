@@ -12,10 +12,11 @@ from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from model_training.config.preparation import TableSource
-from model_training.errors import ConfigError
+from model_training.errors import ConfigError, DataError
 from model_training.preparation.encoding import number_features
 from model_training.preparation.json_values import json_values
-from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, Values, data_errors, first_line
+from model_training.preparation.log_files import CORRUPT, LogFiles, read_files
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, Values, first_line
 from streamer.features import Cross, FeatureSpec
 from streamer.features.consent import ConsentCheck, DenialRule
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import Column, DataFrame, SparkSession
 
-_CORRUPT = "_corrupt_record"
 # No feature has such a name.
 _CONSENT = "consent:"
 _USER, _REQUEST = "user_id", "request_id"
@@ -59,13 +59,16 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
     Raises:
         ConfigError: an expression is invalid, has an unusable type, or uses a column that is known only after the
             event; or a feature has no expression, or an expression no feature.
-        DataError: the files cannot be read.
+        DataError: the files cannot be read, or one has no column that an expression uses.
     """
     by_feature = expressions_of(spec, source)
-    frame = _read(spark, source)
+    files = read_files(spark, source)
+    frame = files.frame
     missing = [column for column in source.after_event if column not in frame.columns]
     if missing:
         raise ConfigError(f"source.after_event: there is no column {missing[0]!r}; there are {_listed(frame.columns)}")
+    own = {"label": source.label, "time": source.time, "key": source.key or ""}
+    _check_files(files, [*by_feature.values(), *((f"source.{name}", text) for name, text in own.items())])
     label = _checked(frame, "source.label", source.label, (t.StringType, t.BooleanType, t.NumericType))
     time = _checked(frame, "source.time", source.time, (t.TimestampType, t.TimestampNTZType, t.DateType))
     key = f.hex(f.xxhash64(*[f.col(f"`{c}`") for c in frame.columns]))
@@ -84,7 +87,7 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
     # Text, such as every value of CSV, may be a number or a word.
     clicked = f.coalesce(label.cast("double"), label.cast("boolean").cast("double"))
     moment = f.unix_millis(time.cast("timestamp"))
-    corrupt = f.col(_CORRUPT).isNotNull() if _CORRUPT in frame.columns else f.lit(False)
+    corrupt = f.col(CORRUPT).isNotNull() if CORRUPT in frame.columns else f.lit(False)
     reason = (
         f.when(corrupt, "record cannot be parsed")
         .when(label.isNull(), "no label")
@@ -130,17 +133,14 @@ def expressions_of(spec: FeatureSpec, source: TableSource) -> Mapping[str, tuple
     return found
 
 
-def _read(spark: "SparkSession", source: TableSource) -> "DataFrame":
-    with data_errors(", ".join(source.paths)):
-        if source.format == "parquet":
-            return spark.read.options(**source.options).parquet(*source.paths)
-        if source.format == "json":
-            return spark.read.options(**source.options).json(list(source.paths))
-        options = {"header": "true", **source.options}
-        schema = spark.read.options(**options).csv(list(source.paths)).schema
-        # With this column in the schema, Spark marks the lines that do not fit the header.
-        schema = t.StructType([*schema.fields, t.StructField(_CORRUPT, t.StringType())])
-        return spark.read.options(**options).schema(schema).csv(list(source.paths))
+def _check_files(files: LogFiles, expressions: Sequence[tuple[str, str]]) -> None:
+    """Rejects a file without a column that an expression uses and that other files have."""
+    for where, expression in expressions:
+        for column in _used(files.frame, list(files.lacking), expression):
+            raise DataError(
+                f"{files.lacking[column]}: has no column {column!r}, which {where} uses and other files have: the file"
+                " needs this column, or another separator, or does not belong to source.paths"
+            )
 
 
 def _after_event(frame: "DataFrame", source: TableSource) -> list[str]:

@@ -59,6 +59,8 @@ def test_times_split_a_log_as_shares_do(tmp_path: Path) -> None:
         ({"source": SOURCE | {"kind": "tables"}}, r"source: unknown kind 'tables'; did you mean 'table'\?"),
         ({"source": SOURCE | {"format": "orc"}}, r"source\.format: .*\(got 'orc'\)"),
         ({"source": SOURCE | {"paths": []}}, r"source\.paths: "),
+        ({"source": SOURCE | {"options": {"Mode": "DROPMALFORMED"}}}, r"source\.options\.Mode: DROPMALFORMED would"),
+        ({"source": SOURCE | {"options": {"ignoreCorruptFiles": "true"}}}, r"ignoreCorruptFiles: true would leave out"),
         ({"source": EVENTS}, "source: one of bid_requests and feature_log is needed"),
         (
             {"source": EVENTS | {"bid_requests": ["b"], "feature_log": ["f"]}},

@@ -247,7 +247,8 @@ def test_more_dropped_rows_than_allowed_are_listed_by_reason() -> None:
     with pytest.raises(DataError) as caught:
         check_dropped(dropped, 100, no_faults, 0.05)
     assert str(caught.value) == (
-        "6 of 100 rows cannot be used, more than max_dropped_share = 0.05 allows: 6 × no label; 50 × the window was open"
+        "6 of 100 rows cannot be used, more than max_dropped_share = 0.05 allows:"
+        " 6 × no label; 50 × the window was open"
     )
     with pytest.raises(DataError, match="no row of the log can be used: 6 × no label; 50 × the window was open"):
         check_dropped(dropped, 56, no_faults, 1.0)
