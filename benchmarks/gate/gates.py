@@ -3,6 +3,7 @@
 from benchmarks.gate.world import F64, Split
 from model_training.config.gate import GateConfig
 from model_training.evaluation.comparison import Measures, differences, estimates, score_drift
+from model_training.evaluation.groups import GroupCounts
 from model_training.publishing.evaluation import Evaluation, ModelEvaluation
 from model_training.publishing.gate import corrected_confidence, decide
 
@@ -25,7 +26,7 @@ def evaluation(
     return Evaluation(
         examples=len(split.labels),
         clicks=int(split.labels.sum()),
-        users=candidate.units,
+        groups=GroupCounts(candidate.units, None, 0, len(split.labels)),
         split="",
         candidate=_MODEL,
         estimates=estimates(candidate),

@@ -203,9 +203,7 @@ def differences(candidate: Measures, other: Measures) -> dict[str, Estimate]:
     user are not independent.
     """
     values = {name: value - other.whole[name] for name, value in candidate.whole.items()}
-    return _estimates(
-        values, {name: candidate.influences[name] - other.influences[name] for name in values}, candidate
-    )
+    return _estimates(values, {name: candidate.influences[name] - other.influences[name] for name in values}, candidate)
 
 
 def _estimates(values: Mapping[str, float], influences: Mapping[str, F64], measures: Measures) -> dict[str, Estimate]:
