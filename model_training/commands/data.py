@@ -30,7 +30,7 @@ SamplingOption = Annotated[float, typer.Option(help="Share of the non-clicks tha
 
 
 _NOT_FOR: dict[Kind, tuple[str, ...]] = {
-    "log": ("judge_by",),
+    "log": ("judge_by", "also_prepared"),
     "prepared": ("records", "holdout", "negative_sampling_rate", "user_path"),
     "records": ("judge_by", "holdout", "negative_sampling_rate"),
 }

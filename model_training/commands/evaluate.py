@@ -1,5 +1,6 @@
 """`model-training evaluate`: compares a candidate with the served version."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from model_training.commands.data import (
     PreparedOption,
     check_log_or_prepared,
 )
+from model_training.commands.judged_rows import JudgedRows
 from model_training.commands.output import console, fail_clearly
 from model_training.config.gate import GateConfig
 from model_training.errors import ConfigError, DataError, ExportError
@@ -33,11 +35,15 @@ GateOption = Annotated[Path, typer.Option(help="Limits of the gate, and the sett
 UserOption = Annotated[
     str | None, typer.Option(help="Path of the user's id in the requests of --log, such as user.id: adds GAUC by user.")
 ]
+AlsoPreparedOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="The same rows as --prepared, prepared with the spec of a compared version; without it, they are encoded"
+        " again from the log."
+    ),
+]
 ReportOption = Annotated[Path | None, typer.Option(help="JSON file for all figures.")]
 GATE = Path("configs/gate.yaml")
-_NO_IDENTITIES = (
-    "an older version wrote these records, without users and requests: run prepare again to measure by them"
-)
 
 
 def evaluate(
@@ -49,6 +55,7 @@ def evaluate(
     ] = None,
     log: LogOption = None,
     prepared: PreparedOption = None,
+    also_prepared: AlsoPreparedOption = None,
     judge_by: JudgeByOption = "test",
     holdout: HoldoutOption = 0.1,
     user_path: UserOption = None,
@@ -73,6 +80,7 @@ def evaluate(
             served,
             log=log,
             prepared=prepared,
+            also_prepared=also_prepared or (),
             judge_by=judge_by,
             holdout=holdout,
             user_path=user_path,
@@ -104,6 +112,7 @@ def evaluated(
     best: Path | None = None,
     log: Path | None,
     prepared: Path | None,
+    also_prepared: Sequence[Path],
     judge_by: JudgeBy,
     holdout: float,
     user_path: str | None,
@@ -120,16 +129,13 @@ def evaluated(
         TrainingError: see `model_training.publishing.candidate.evaluate`.
     """
     check_log_or_prepared(context, log, prepared)
-    from model_training.data.training_data import later_lines, prepared_split  # noqa: PLC0415
+    from model_training.data.training_data import later_lines  # noqa: PLC0415
     from model_training.export.servable import Servable  # noqa: PLC0415
     from model_training.publishing.candidate import evaluate as evaluate_candidate  # noqa: PLC0415
 
     def examples(spec: "FeatureSpec") -> "Examples":
         if prepared is not None:
-            found = prepared_split(prepared, judge_by, spec)
-            if found.identities is None:
-                console.print(f"{prepared}: {_NO_IDENTITIES}", style="yellow", soft_wrap=True)
-            return found
+            return JudgedRows(prepared, also_prepared, judge_by).examples(spec)
         assert log is not None
         return later_lines(log, spec, holdout=holdout, user_path=user_path)
 

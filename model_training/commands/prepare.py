@@ -12,9 +12,11 @@ from model_training.commands.output import console, fail_clearly
 from model_training.config.preparation import PrepareConfig
 from model_training.config.training import load_spec
 from model_training.errors import ConfigError, DataError, in_a_line
+from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
     from model_training.data.prepared import Prepared
+    from streamer.features import FeatureSpec
 
 
 def prepare(
@@ -22,6 +24,10 @@ def prepare(
     config: Annotated[Path, typer.Option(help="Preparation config: configs/prepare/*.yaml.")],
     output: Annotated[Path, typer.Option(help="Output folder.")],
     overwrite: Annotated[bool, typer.Option(help="Replace an existing output folder.")] = False,
+    spec: Annotated[
+        Path | None,
+        typer.Option(help="Feature spec instead of the config's: a file, or the folder of an exported version."),
+    ] = None,
     master: Annotated[str, typer.Option(help="Spark master; ignored under spark-submit.")] = "local[2]",
     fitted_spec: Annotated[
         Path | None, typer.Option(help="JSON file for the spec with statistics of this log's numbers.")
@@ -30,7 +36,7 @@ def prepare(
     """Makes training data from a log: labelled, split by time, encoded as in serving."""
     with fail_clearly():
         parsed = PrepareConfig.from_yaml(config)
-        spec = load_spec(parsed.spec)
+        features = load_spec(parsed.spec) if spec is None else _spec_of(spec)
         if fitted_spec is not None and parsed.is_encoded:
             raise ConfigError("--fitted-spec: a feature log has encoded rows, which have no values for statistics")
         if fitted_spec is not None and not fitted_spec.parent.is_dir():
@@ -41,11 +47,11 @@ def prepare(
         from model_training.preparation.statistics import STATISTICS, fitted  # noqa: PLC0415
 
         with spark_session(master) as spark:
-            prepared = run(spark, parsed, spec, output, overwrite=overwrite)
+            prepared = run(spark, parsed, features, output, overwrite=overwrite, allow_unread=spec is not None)
         statistics = orjson.loads((output / STATISTICS).read_bytes())
         _show(prepared, statistics)
         if fitted_spec is not None:
-            _write(fitted_spec, fitted(spec, statistics).to_json() + "\n")
+            _write(fitted_spec, fitted(features, statistics).to_json() + "\n")
 
 
 def _write(path: Path, text: str) -> None:
@@ -56,6 +62,15 @@ def _write(path: Path, text: str) -> None:
         partial.rename(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {in_a_line(error)}") from error
+
+
+def _spec_of(path: Path) -> "FeatureSpec":
+    if not path.is_dir():
+        return load_spec(path)
+    load_tensorflow()
+    from model_training.export.servable import Servable  # noqa: PLC0415
+
+    return Servable.load(path).spec
 
 
 def _show(prepared: "Prepared", statistics: Mapping[str, Mapping[str, float]]) -> None:

@@ -10,6 +10,7 @@ import typer
 from model_training.commands.data import HoldoutOption, JudgeByOption, LogOption, PreparedOption
 from model_training.commands.evaluate import (
     GATE,
+    AlsoPreparedOption,
     CandidateArgument,
     GateOption,
     ReportOption,
@@ -40,6 +41,7 @@ def publish(
     to: Annotated[Path, typer.Option(help="Base path of the served versions.")],
     log: LogOption = None,
     prepared: PreparedOption = None,
+    also_prepared: AlsoPreparedOption = None,
     judge_by: JudgeByOption = "test",
     holdout: HoldoutOption = 0.1,
     user_path: UserOption = None,
@@ -77,6 +79,7 @@ def publish(
             best=None if best_path == now_served else best_path,
             log=log,
             prepared=prepared,
+            also_prepared=also_prepared or (),
             judge_by=judge_by,
             holdout=holdout,
             user_path=user_path,

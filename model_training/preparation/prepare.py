@@ -33,9 +33,19 @@ _ABANDONED_SECONDS = 86_400.0
 
 
 def prepare(
-    spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, output: Path, *, overwrite: bool = False
+    spark: "SparkSession",
+    config: PrepareConfig,
+    spec: FeatureSpec,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    allow_unread: bool = False,
 ) -> Prepared:
     """Reads the log that `config` names and writes `output`, whole or not at all.
+
+    Args:
+        allow_unread: whether `config` may have expressions that `spec` does not read, because they are for its own
+            spec.
 
     Raises:
         ConfigError: the config does not fit the log or the spec.
@@ -49,7 +59,7 @@ def prepare(
         remove_abandoned(output)
         partial.mkdir()
         with data_errors("preparation"):
-            prepared = _prepare(spark, config, spec, partial)
+            prepared = _prepare(read_source(spark, config, spec, allow_unread=allow_unread), config, spec, partial)
         _replace(output, partial)
     except OSError as error:
         raise DataError(f"{output}: cannot be written: {error}") from error
@@ -58,8 +68,7 @@ def prepare(
     return prepared
 
 
-def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, directory: Path) -> Prepared:
-    source = _source(spark, config, spec)
+def _prepare(source: Rows, config: PrepareConfig, spec: FeatureSpec, directory: Path) -> Prepared:
     encoded = encode(source, spec).persist(StorageLevel.MEMORY_AND_DISK)
     reasons = {row[REASON]: row["count"] for row in encoded.groupBy(REASON).count().collect()}
     usable_rows = reasons.pop(None, 0)
@@ -82,7 +91,7 @@ def _prepare(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, di
     written = write_shards(kept, spec, scratch, config.shards)
     # Not after a failure: tasks may still read it, and the end of the session frees it.
     encoded.unpersist()
-    splits = {name: part for name in SPLITS if (part := _moved(name, written, directory, spec, config)) is not None}
+    splits = {name: part for name in SPLITS if (part := moved(name, written, directory, spec, config)) is not None}
     shutil.rmtree(scratch)
     starts = zip(SPLITS, (0, validation_from, test_from), strict=True)
     _check(splits, [name for name, start in starts if start is not None])
@@ -120,10 +129,11 @@ def check_dropped(dropped: Mapping[str, int], total: int, no_faults: frozenset[s
         )
 
 
-def _source(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec) -> Rows:
+def read_source(spark: "SparkSession", config: PrepareConfig, spec: FeatureSpec, *, allow_unread: bool) -> Rows:
+    """The rows of the log that `config` names; raises and takes `allow_unread` as `prepare`."""
     match config.source:
         case TableSource() as table:
-            return read_table(spark, table, spec)
+            return read_table(spark, table, spec, allow_unread=allow_unread)
         case topics:
             return read_topics(spark, topics, spec)
 
@@ -150,7 +160,7 @@ def _is_kept(config: PrepareConfig) -> "Column":
     return (f.col(LABEL) == 1) | (share_hash(config.seed, f.col(KEY)) < config.negative_sampling_rate)
 
 
-def _moved(
+def moved(
     name: str, written: Sequence[WrittenShard], directory: Path, spec: FeatureSpec, config: PrepareConfig
 ) -> SplitManifest | None:
     """Moves the shards of a split to their final names; None if the split has no shards."""

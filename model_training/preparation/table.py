@@ -53,7 +53,7 @@ class ColumnReader:
         return Values(columns, [None] * batch.num_rows, denied, users, requests)
 
 
-def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) -> Rows:
+def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec, *, allow_unread: bool = False) -> Rows:
     """The rows of a table.
 
     Raises:
@@ -61,7 +61,7 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
             event; or a feature has no expression, or an expression no feature.
         DataError: the files cannot be read, or one has no column that an expression uses.
     """
-    by_feature = expressions_of(spec, source)
+    by_feature = expressions_of(spec, source, allow_unread=allow_unread)
     files = read_files(spark, source)
     frame = files.frame
     missing = [column for column in source.after_event if column not in frame.columns]
@@ -104,11 +104,14 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec) ->
     return Rows(rows, ColumnReader(tuple(by_feature), spec.denial_rules, numbers))
 
 
-def expressions_of(spec: FeatureSpec, source: TableSource) -> Mapping[str, tuple[str, str]]:
+def expressions_of(
+    spec: FeatureSpec, source: TableSource, *, allow_unread: bool = False
+) -> Mapping[str, tuple[str, str]]:
     """The expression, and its key in the config, of each feature and of each path of consent.
 
     Raises:
-        ConfigError: a path that the spec reads has no expression, or the spec does not read an expression's path.
+        ConfigError: a path that the spec reads has no expression; or, unless `allow_unread`, the spec does not read an
+            expression's path.
     """
     found: dict[str, tuple[str, str]] = {}
     unread = {f"request.{path}" for path in source.request} | {f"candidate.{path}" for path in source.candidate}
@@ -128,7 +131,7 @@ def expressions_of(spec: FeatureSpec, source: TableSource) -> Mapping[str, tuple
             )
         found[name] = (f"source.{where}", mapping[path])
         unread.discard(where)
-    if unread:
+    if unread and not allow_unread:
         raise ConfigError(f"source.{min(unread)}: no feature of spec {spec.name!r} reads this path")
     return found
 

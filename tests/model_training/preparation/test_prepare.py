@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,21 +14,28 @@ import orjson
 import psutil
 import pytest
 import tensorflow as tf
-from typer.testing import CliRunner
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner, Result
 
 from model_training.commands import app
+from model_training.config.gate import GateConfig
 from model_training.config.preparation import PrepareConfig
 from model_training.config.training import load_spec
 from model_training.data.examples import Examples
 from model_training.data.manifest import MANIFEST, sha256_of
 from model_training.data.prepared import Prepared, Split, read_prepared
-from model_training.data.training_data import open_prepared, read_examples
+from model_training.data.training_data import open_prepared, prepared_split, read_examples
 from model_training.errors import ConfigError, DataError
+from model_training.export.saved_model import export
+from model_training.export.servable import Servable
+from model_training.models.wide_deep import WideDeep
+from model_training.preparation import session
+from model_training.preparation.again import encode_again
 from model_training.preparation.prepare import check_dropped, prepare, remove_abandoned
 from model_training.preparation.rows import KEY, LABEL, REASON
 from model_training.preparation.statistics import STATISTICS, fitted, robust
 from model_training.preparation.table import read_table
-from streamer.features import Bucketised, Encoder, FeatureSpec, Numeric
+from streamer.features import Bucketised, Encoder, FeatureSpec, Layout, Numeric
 from streamer.features.hashing import hash64
 from streamer.types import BidRequest
 from tests.model_training.disk import files_end_at
@@ -190,6 +198,67 @@ def test_an_exported_model_is_corrected_for_sampling(run: Run, tmp_path: Path) -
     # One row in ten is a click; of the kept rows it is one in three.
     assert 0.05 < ctr.mean() < 0.2
     assert "40 " in result.output  # evaluation rows
+
+
+def refit_spec(run: Run, spec: FeatureSpec) -> FeatureSpec:
+    """The spec with the statistics of the log, as a refit before a new model."""
+    return fitted(spec, orjson.loads((run.folder / STATISTICS).read_bytes()))
+
+
+def test_a_split_is_encoded_again_with_another_spec(
+    run: Run, spark: "SparkSession", tmp_path: Path, numbers_spec: FeatureSpec
+) -> None:
+    refit = refit_spec(run, numbers_spec)
+    encode_again(spark, run.prepared, "test", refit, tmp_path)
+    found, before = read_prepared(tmp_path).split("test"), run.prepared.split("test")
+    assert (found.spec_hash, found.examples) == (refit.hash, before.examples)
+    assert [shard.rows for shard in found.shards] == [shard.rows for shard in before.shards]
+    encoder = Encoder(refit)
+    assert rows_of(read_examples(tmp_path, found)) == Counter(as_served(log_row(i), encoder) for i in range(360, ROWS))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # resamples of four clicks
+def test_versions_of_different_specs_are_judged_on_the_same_rows(
+    run: Run, spark: "SparkSession", tmp_path: Path, numbers_spec: FeatureSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "spark_session", lambda _: nullcontext(spark))
+    refit = refit_spec(run, numbers_spec)
+    base, report, gate = tmp_path / "ctr", tmp_path / "report.json", tmp_path / "gate.yaml"
+    gate.write_text("".join(f"{name}: null\n" for name in GateConfig.model_fields if name.startswith("m")), "utf-8")
+    served = export(WideDeep(Layout(refit), [4], seed=2), refit, base, 1)
+    candidate = export(WideDeep(Layout(numbers_spec), [4]), numbers_spec, tmp_path / "new", 1)
+    prepare(spark, run.config, refit, tmp_path / "refit")
+    rows = prepared_split(tmp_path / "refit", "test", refit)
+    auc = roc_auc_score(rows.labels, Servable.load(served).scores(rows.ids, rows.floats))
+
+    def published(*more: object) -> Result:
+        options = ("--to", base, "--prepared", run.folder, "--gate", gate, "--report", report, "--force", *more)
+        return CliRunner().invoke(app, list(map(str, ("publish", candidate, *options))))
+
+    log = run.folder.parent / "log.jsonl"
+    before = log.read_bytes()
+    try:
+        # Rows after the split do not change it; another label in it does.
+        later = {"id": "later", "ts": 60 * HOUR_MS, "clicked": 1, "uid": 1}
+        log.write_bytes(before + orjson.dumps(later) + b"\n")
+        by_itself = published()
+        figures = orjson.loads(report.read_bytes())["evaluation"]
+        shutil.rmtree(base / "2")
+        log.write_bytes(before.replace(b'"clicked":1,"paid":390', b'"clicked":0,"paid":390'))
+        changed = published()
+    finally:
+        log.write_bytes(before)
+    assert by_itself.exit_code == 0, by_itself.output
+    assert (figures["candidate"]["spec_hash"], figures["served"]["spec_hash"]) == (numbers_spec.hash, refit.hash)
+    assert figures["served"]["auc"] == pytest.approx(auc)
+    assert changed.exit_code == 2, changed.output
+    assert "are not those of its log, which has changed" in " ".join(changed.output.split())
+    assert list(base.iterdir()) == [served]
+    given = published("--also-prepared", tmp_path / "refit")
+    assert given.exit_code == 0, given.output
+    assert "again" not in given.output
+    assert orjson.loads(report.read_bytes())["evaluation"]["served"]["auc"] == pytest.approx(auc)
 
 
 def test_damaged_prepared_data_is_rejected_before_training(run: Run, tmp_path: Path) -> None:
