@@ -15,6 +15,7 @@ from benchmarks.pages import replaced
 from benchmarks.quality.judging import BASELINE, TRUTH, Judgement, judge
 from benchmarks.quality.logs import LOGS, Rows
 from benchmarks.quality.pictures import draw
+from benchmarks.quality.rare import load_runs, missing, rare_figures, rare_part, save_run
 from benchmarks.quality.results import HeldOut, Results, is_done, load_results, save_trial
 from benchmarks.quality.tables import MARKS, section
 from benchmarks.report import Figure, write
@@ -22,7 +23,7 @@ from model_training.errors import TrainingError
 from model_training.runtime import load_tensorflow
 from sandbox.replay.public_data import MissingDataError
 
-TABLES = "tables"
+TABLES, RARE = "tables", "rare"
 _CLOSED = 2 / 3
 _RESAMPLES = {"world": 200}
 _MANY = 2_000
@@ -32,7 +33,9 @@ def main() -> int:
     """Runs the named pieces. Exit status 1 if a run fails or the data are missing."""
     pieces = [f"{log}/{model}" for log, found in LOGS.items() for model in found.models]
     parser = argparse.ArgumentParser(prog="benchmarks.quality", description=__doc__)
-    parser.add_argument("piece", nargs="*", help=f"{', '.join(pieces)}, or {TABLES}; default: all unfinished runs")
+    parser.add_argument(
+        "piece", nargs="*", help=f"{', '.join(pieces)}, {RARE}, or {TABLES}; default: all unfinished runs"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/quality"), help="folder of the runs")
     parser.add_argument("--figures", type=Path, default=Path("build/bench"), help="folder of the figures")
     parser.add_argument(
@@ -41,15 +44,18 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=Path("docs/models.md"))
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
     arguments = parser.parse_args()
-    chosen = arguments.piece or [*(p for p in pieces if not is_done(arguments.out / _log(p), _model(p))), TABLES]
-    unknown = [piece for piece in chosen if piece not in (*pieces, TABLES)]
+    chosen = arguments.piece or [*(p for p in pieces if not is_done(arguments.out / _log(p), _model(p))), RARE, TABLES]
+    known = (*pieces, RARE, TABLES)
+    unknown = [piece for piece in chosen if piece not in known]
     if unknown:
-        parser.error(f"unknown piece {', '.join(map(repr, unknown))}; the pieces are {', '.join(pieces)} and {TABLES}")
+        parser.error(f"unknown piece {', '.join(map(repr, unknown))}; the pieces are {', '.join(known)}")
     console = Console(highlight=False)
-    training = [piece for piece in chosen if piece != TABLES]
+    training = [piece for piece in chosen if piece in pieces]
     try:
         if training:
             run(training, arguments.out, arguments.rows, console)
+        if RARE in chosen:
+            run_rare(arguments.out, console)
     except (MissingDataError, TrainingError) as error:
         console.print(f"quality: {error}", style="red", markup=False)
         return 1
@@ -82,6 +88,26 @@ def run(pieces: Iterable[str], out: Path, world_rows: int, console: Console) -> 
         console.print(f"  {trial.rows * trial.epochs / trial.seconds:,.0f} examples/s, AUC {trial.curve[-1][1]:.4f}")
 
 
+def run_rare(out: Path, console: Console) -> None:
+    """Trains the models on rows with rare clicks, with each seed that has no run yet, and saves the runs.
+
+    Raises:
+        TrainingError: as training does.
+    """
+    left = list(missing(load_runs(out / RARE)))
+    if not left:
+        return
+    load_tensorflow()
+    # Imported here: tables and pictures do not need TensorFlow.
+    from benchmarks.quality.rare_training import RareClicks  # noqa: PLC0415
+
+    rows = RareClicks()
+    for seed, models in left:
+        for found in rows.runs(seed, models):
+            save_run(out / RARE, found)
+            console.print(f"rare clicks, seed {seed}, {found.model}: ratio {found.ratio:.3f}, AUC {found.auc:.4f}")
+
+
 def publish(out: Path, page: Path, images: Path, figures: Path) -> None:
     """Evaluates the saved runs; writes the section of the page, the pictures and the figures."""
     found: dict[str, tuple[str, Results, Judgement]] = {}
@@ -90,9 +116,12 @@ def publish(out: Path, page: Path, images: Path, figures: Path) -> None:
         if results is not None:
             found[name] = (log.title, results, judge(results, resamples=_RESAMPLES.get(name, _MANY)))
     pictures = {name: draw(name, *of_log, images) for name, of_log in found.items()}
-    page.write_text(replaced(page.read_text(), section(found, pictures), MARKS))
+    parts, rare = [section(found, pictures)], load_runs(out / RARE)
+    parts += [rare_part(rare)] if rare else []
+    page.write_text(replaced(page.read_text(), "\n\n".join(parts), MARKS))
     settings = {name: {"rows": next(iter(results.trials.values())).rows} for name, (_, results, _) in found.items()}
     measured = [f for name, (_, results, judgement) in found.items() for f in figures_of(name, results, judgement)]
+    measured += rare_figures(rare) if rare else ()
     write("quality", measured, settings, figures)
 
 

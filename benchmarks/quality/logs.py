@@ -16,10 +16,10 @@ from streamer.features import FeatureSpec, Layout
 
 MODELS = ("logistic_regression", "wide_deep", "deepfm", "xdeepfm", "dcn", "dcn_v2")
 _ONE = ("wide_deep",)
-_WORLD_SEED, _SHOWN = 7, 4
+WORLD_SEED, SHOWN = 7, 4
 _TRAINING_OVER_HELD_OUT = 10
-_CONFIGS = Path("configs/models")
-_SPEC = Path("configs/features/world.yaml")
+CONFIGS = Path("configs/models")
+SPEC = Path("configs/features/world.yaml")
 # One impression in five is clicked, as in a log with down-sampled non-clicks: each row has more information.
 _BASE_CTR = 0.2
 
@@ -71,9 +71,9 @@ class Log:
 
 def world_rows(training: int, held_out: int) -> Rows:
     """Training and held-out rows of the sandbox's world, from different requests."""
-    world, spec = World(seed=_WORLD_SEED, base_ctr=_BASE_CTR), load_spec(_SPEC)
+    world, spec = World(seed=WORLD_SEED, base_ctr=_BASE_CTR), load_spec(SPEC)
     drawn, later = (
-        draw_rows(world, spec, n // _SHOWN, shown=_SHOWN, seed=i) for i, n in enumerate((training, held_out))
+        draw_rows(world, spec, n // SHOWN, shown=SHOWN, seed=i) for i, n in enumerate((training, held_out))
     )
     return Rows(spec, drawn.examples, later.examples, later.users, later.ctr)
 
@@ -127,11 +127,11 @@ def _public(title: str, models: tuple[str, ...], name: str, file: Path) -> Log:
         return prepared_rows(name, file, folder)
 
     # Small layers and batches, as in configs/models/avazu.yaml, because the log is small.
-    return Log(title, models, _CONFIGS, {"batch_size": 256, "epochs": 2}, (64, 32), rows)
+    return Log(title, models, CONFIGS, {"batch_size": 256, "epochs": 2}, (64, 32), rows)
 
 
 LOGS: Mapping[str, Log] = {
-    "world": Log("Rows of a known truth", MODELS, _CONFIGS / "world", {}, None, _world),
+    "world": Log("Rows of a known truth", MODELS, CONFIGS / "world", {}, None, _world),
     "avazu": _public("Avazu", MODELS, "avazu", AVAZU),
     "talkingdata": _public("TalkingData", _ONE, "talkingdata", Path("talkingdata/train_sample.csv.gz")),
     "ipinyou": _public("iPinYou", _ONE, "ipinyou", Path("ipinyou/train.decoded.tsv.gz")),
