@@ -12,11 +12,15 @@ Pooling = Literal["mean", "sum"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`width` adjacent id columns of one embedded feature; its values are pooled."""
+    """`width` adjacent id columns of one embedded feature; its values are pooled.
+
+    Its embedding has `dim` dimensions.
+    """
 
     start: int
     width: int
     pooling: Pooling | None
+    dim: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,10 @@ class InputColumns:
         """Whether the input has no column."""
         return self.id_width + self.float_width == 0
 
-    def deep_width(self, dim: int) -> int:
-        """Width of this input for the first dense layer, with embeddings of `dim` dimensions."""
-        return len(self.embedded) * dim + len(self.deep_floats)
+    @property
+    def deep_width(self) -> int:
+        """Width of this input for the first dense layer."""
+        return sum(field.dim for field in self.embedded) + len(self.deep_floats)
 
 
 ColumnPair = tuple[InputColumns, InputColumns]
@@ -96,7 +101,7 @@ def _input_columns(layout: Layout, groups: Sequence[Group]) -> InputColumns:
                 pooling: Pooling | None = None
                 if columns.pooling is not None:
                     pooling = "mean" if columns.pooling == "mean" else "sum"
-                embedded.append(Field(start, columns.width, pooling))
+                embedded.append(Field(start, columns.width, pooling, columns.dim))
             if columns.feature.wide:
                 wide_ids += range(start, start + columns.width)
             if not isinstance(columns.feature, Cross):

@@ -33,14 +33,18 @@ class FieldPlan:
     """The order in which fields are gathered: fields of one value first, then by width.
 
     A few reshapes then pool all fields. The output has its fields in this order and not in that of the spec.
+
+    Attributes:
+        before: id `before` + i is row i of the table, and a lower id is padding.
     """
 
     columns: tuple[int, ...]
     blocks: tuple[_Block, ...]
+    before: int = 0
 
     @classmethod
-    def of(cls, fields: Sequence[Field]) -> "FieldPlan":
-        """The plan for the `fields` of one matrix."""
+    def of(cls, fields: Sequence[Field], before: int = 0) -> "FieldPlan":
+        """The plan for the `fields` of one matrix, whose embeddings are in one table."""
         columns: list[int] = []
         blocks: list[_Block] = []
         for (width, _), group in groupby(sorted(fields, key=_shape), key=_shape):
@@ -48,7 +52,7 @@ class FieldPlan:
             blocks.append(_Block(len(same), width, same[0].pooling))
             for field in same:
                 columns += range(field.start, field.start + width)
-        return cls(tuple(columns), tuple(blocks))
+        return cls(tuple(columns), tuple(blocks), before)
 
 
 def _shape(field: Field) -> tuple[int, str]:
@@ -68,6 +72,8 @@ def fused_embedding(table: tf.Variable | Table, ids: tf.Tensor, plan: FieldPlan,
     if not plan.blocks:
         return tf.zeros([tf.shape(ids)[0], 0])
     picked = select(ids, plan.columns)
+    if plan.before:
+        picked = tf.maximum(picked - plan.before, 0)
     # Splits and not slices: the gradient of a slice is a copy of the whole matrix, filled with zeros.
     sizes = [block.fields * block.width for block in plan.blocks]
     rows = tf.split(rows_of(table, picked), sizes, axis=1)

@@ -52,7 +52,7 @@ class DeepCross(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     @property
     def tables(self) -> list[tf.Variable]:
         """Tables: read by gathers, with a padding row, and updated sparsely."""
-        return [self.embedding.table]
+        return self.embedding.tables
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
         """Log odds of a click, float32 [n]. All products with x_0 are computed once per request."""

@@ -63,7 +63,7 @@ class DeepCrossV2(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     @property
     def tables(self) -> list[tf.Variable]:
         """Tables: read by gathers, with a padding row, and updated sparsely."""
-        return [self.embedding.table]
+        return self.embedding.tables
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
         """Log odds of a click, float32 [n]. The request's share is computed once per request."""

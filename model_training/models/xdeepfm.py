@@ -69,7 +69,7 @@ class XDeepFm(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     @property
     def tables(self) -> list[tf.Variable]:
         """Tables: read by gathers, with a padding row, and updated sparsely."""
-        return [self.wide.weights, self.embedding.table]
+        return [self.wide.weights, *self.embedding.tables]
 
     def logits(self, inputs: ModelInputs) -> tf.Tensor:
         """Log odds of a click, float32 [n].

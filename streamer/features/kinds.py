@@ -15,6 +15,10 @@ Word = Annotated[str, Field(min_length=1)]
 """A word of a vocabulary, or a default. The empty string counts as missing, so it is neither of them."""
 
 
+EmbeddingDim = Annotated[int | None, Field(ge=1, le=1024)]
+"""Dimensions of one feature's embedding; None for the spec's `embedding_dim`."""
+
+
 class SpecValue(BaseModel):
     """A frozen part of a spec. It rejects unknown keys, infinity and NaN."""
 
@@ -44,17 +48,21 @@ class Categorical(_Scalar):
     """One string, number or boolean, hashed into `buckets` rows; row 0 is for missing.
 
     With a `vocabulary` nothing is hashed: one row for a missing value, one for an unknown word, then one for each word.
+    With `shares` the feature has no rows of its own: equal values have the row that they have in the feature of this
+    name.
     """
 
     kind: Literal["categorical"]
     buckets: int = Field(default=0, ge=0)
     vocabulary: tuple[Word, ...] = ()
+    shares: str | None = None
     default: Word | None = None
+    embedding_dim: EmbeddingDim = None
 
     @model_validator(mode="after")
     def _buckets_or_vocabulary(self) -> Self:
-        if bool(self.buckets) == bool(self.vocabulary):
-            raise ValueError("give either buckets or a vocabulary")
+        if sum(map(bool, (self.buckets, self.vocabulary, self.shares))) != 1:
+            raise ValueError("give either buckets or a vocabulary" + (", not with shares" if self.shares else ""))
         if self.buckets == 1:
             raise ValueError("buckets: at least 2, because the first one is for a missing value")
         if len(set(self.vocabulary)) != len(self.vocabulary):
@@ -71,14 +79,23 @@ class MultiValued(_Scalar):
     """A list of values, hashed into `buckets` rows and pooled.
 
     The encoder keeps the first `max_values` values and drops the others. It fills free places with padding (id 0), and
-    pooling ignores padding. A scalar counts as a list of one value.
+    pooling ignores padding. A scalar counts as a list of one value. With `shares` the values have the rows of another
+    feature, as in `Categorical`.
     """
 
     kind: Literal["multi_valued"]
-    buckets: int = Field(ge=1)
+    buckets: int = Field(default=0, ge=0)
+    shares: str | None = None
     max_values: int = Field(ge=1, le=64)
     pooling: Literal["mean", "sum"] = "mean"
     default: Word | None = None
+    embedding_dim: EmbeddingDim = None
+
+    @model_validator(mode="after")
+    def _buckets_or_shares(self) -> Self:
+        if bool(self.buckets) == bool(self.shares):
+            raise ValueError("give either buckets, at least 1, or shares")
+        return self
 
     @property
     def rows(self) -> int:
@@ -112,6 +129,7 @@ class Bucketised(_Scalar):
     kind: Literal["bucketised"]
     boundaries: tuple[float, ...] = Field(min_length=1)
     default: float | None = None
+    embedding_dim: EmbeddingDim = None
 
     @model_validator(mode="after")
     def _sorted(self) -> Self:
@@ -136,6 +154,7 @@ class Cross(_Feature):
     kind: Literal["cross"]
     of: tuple[str, ...] = Field(min_length=2, max_length=3)
     buckets: int = Field(ge=1)
+    embedding_dim: EmbeddingDim = None
 
     @property
     def rows(self) -> int:

@@ -1,10 +1,11 @@
 """The encoded form of a spec: the matrix columns and the table rows of each feature."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, groupby
 
-from streamer.features.kinds import Cross, Feature, MultiValued, Numeric
+from streamer.features.kinds import Cross, Feature, HashedFeature, MultiValued, Numeric
 from streamer.features.raw_kinds import RawFeature, Text
 from streamer.features.spec import FeatureSpec, Group
 from streamer.types import TensorInfo
@@ -16,7 +17,8 @@ GROUPS: tuple[Group, ...] = ("request", "candidate", "pair")
 class IdColumns:
     """The `width` adjacent id columns of one feature, from column `start` of its group's matrix.
 
-    Ids are in [offset, offset + rows); padding of multi-valued features is 0.
+    Ids are in [offset, offset + rows); padding of multi-valued features is 0. The rows are those of the `owner`, which
+    is another feature if the feature shares rows. `dim`: dimensions of an embedding.
     """
 
     feature: Feature
@@ -25,6 +27,8 @@ class IdColumns:
     width: int
     offset: int
     rows: int
+    owner: HashedFeature | Cross
+    dim: int
 
     @property
     def pooling(self) -> str | None:
@@ -69,21 +73,32 @@ class ExamplePart:
     entries: tuple[tuple[str, Numeric | RawFeature], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddedRows:
+    """The rows [start, end) of the fused table whose embeddings have `dim` dimensions."""
+
+    dim: int
+    start: int
+    end: int
+
+
 class Layout:
     """The encoded form that follows from a spec.
 
     Row 0 of the fused table is padding. The rows of deep features come first, in [1, embedded_rows), so that the
-    embedding table needs no rows for features that are only wide. `table_rows` counts all rows. The columns
-    `indicators` follow the columns `floats`.
+    embedding table needs no rows for features that are only wide. Among them, rows of equal dimension are adjacent, as
+    `embedded` lists them. `table_rows` counts all rows. The columns `indicators` follow the columns `floats`.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
         used = [f for f in spec.features if not isinstance(f, RawFeature) and (f.wide or f.deep)]
-        in_table = sorted((f for f in used if not isinstance(f, Numeric)), key=lambda f: not f.deep)
+        hashed = [f for f in used if not isinstance(f, Numeric)]
+        in_table = sorted((f for f in hashed if spec.owner(f) is f), key=lambda f: (not f.deep, spec.dim(f)))
         *starts, self.table_rows = accumulate((f.rows for f in in_table), initial=1)
         offsets = dict(zip((f.name for f in in_table), starts, strict=True))
         self.embedded_rows = 1 + sum(f.rows for f in in_table if f.deep)
+        self.embedded = tuple(_embedded(spec, [f for f in in_table if f.deep]))
         self.ids: dict[Group, tuple[IdColumns, ...]] = {}
         self.floats: dict[Group, tuple[FloatColumn, ...]] = {}
         self.indicators: dict[Group, tuple[FloatColumn, ...]] = {}
@@ -97,8 +112,9 @@ class Layout:
                 if isinstance(feature, Numeric):
                     floats.append(FloatColumn(feature, group, len(floats)))
                 else:
-                    width = spec.width(feature)
-                    ids.append(IdColumns(feature, group, start, width, offsets[feature.name], feature.rows))
+                    width, owner = spec.width(feature), spec.owner(feature)
+                    at, dim = offsets[owner.name], spec.dim(feature)
+                    ids.append(IdColumns(feature, group, start, width, at, owner.rows, owner, dim))
                     start += width
             self.ids[group] = tuple(ids)
             self.floats[group] = tuple(floats)
@@ -169,3 +185,17 @@ class Layout:
     def crosses(self, group: Group) -> tuple[tuple[IdColumns, Cross], ...]:
         """The group's crosses with their columns."""
         return tuple((c, c.feature) for c in self.ids[group] if isinstance(c.feature, Cross))
+
+
+def _embedded(spec: FeatureSpec, features: Sequence[HashedFeature | Cross]) -> Iterator[EmbeddedRows]:
+    """The rows of `features`, which are in order of dimension.
+
+    Without features there are no rows, of the spec's dimension.
+    """
+    if not features:
+        yield EmbeddedRows(spec.embedding_dim, 1, 1)
+    start = 1
+    for dim, group in groupby(features, key=spec.dim):
+        end = start + sum(f.rows for f in group)
+        yield EmbeddedRows(dim, start, end)
+        start = end

@@ -120,10 +120,10 @@ class SidePlan:
             if isinstance(feature, Categorical) and feature.vocabulary:
                 rows = {hash64(word): i + 2 for i, word in enumerate(feature.vocabulary)} | {MISSING: 0}
                 self.vocabularies.append(VocabularyIds(targets[0], sources[0], columns.offset, rows))
-            elif isinstance(feature, Categorical):
-                self.hashed.append(HashedIds(targets[0], sources[0], columns.offset + 1, feature.buckets - 1))
-            elif isinstance(feature, MultiValued):
-                pairs = zip(targets, sources, strict=True)
-                self.hashed += [HashedIds(t, s, columns.offset, feature.buckets) for t, s in pairs]
+            elif isinstance(feature, Categorical | MultiValued):
+                # The first row of a categorical owner is for a missing value.
+                first = int(isinstance(columns.owner, Categorical))
+                base, buckets = columns.offset + first, columns.rows - first
+                self.hashed += [HashedIds(t, s, base, buckets) for t, s in zip(targets, sources, strict=True)]
             elif isinstance(feature, Bucketised):
                 self.buckets.append(BucketIds(targets[0], self.bucketised.index(feature), columns.offset))

@@ -17,9 +17,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from streamer.errors import SpecError
 from streamer.features.consent import Consent, DenialRule
+from streamer.features.embeddings import ADDED, check_embedding
 from streamer.features.flat_serving import FlatServing
 from streamer.features.hashing import HASHING_VERSION
-from streamer.features.kinds import Cross, Feature, HashedFeature, MultiValued, Numeric, SpecValue
+from streamer.features.kinds import Categorical, Cross, Feature, HashedFeature, MultiValued, Numeric, SpecValue
 from streamer.features.paths import parse_path
 from streamer.features.placeholders import reject_placeholders
 from streamer.features.raw_kinds import RawFeature
@@ -51,6 +52,7 @@ class FeatureSpec(SpecValue):
     (4) a row has at most 4,096 columns.
 
     Attributes:
+        embedding_dim: dimensions of the embeddings of features that give no other number.
         prior: the click probability of an answer without a model.
         deadline_margin_ms: subtracted from the deadline in the document, milliseconds: what the bidder needs itself.
         consent: when a request's user features count as missing.
@@ -80,6 +82,7 @@ class FeatureSpec(SpecValue):
         if twice:
             raise ValueError(f"feature {twice[0]!r} is defined twice")
         parents = {name for f in self.features if isinstance(f, Cross) for name in f.of}
+        by_name = {f.name: f for f in self.features}
         for feature in self.features:
             if isinstance(feature, RawFeature):
                 self._check_raw(feature)
@@ -87,6 +90,8 @@ class FeatureSpec(SpecValue):
                 raise ValueError(f"feature {feature.name!r} is neither wide nor deep nor part of a cross")
             if isinstance(feature, Cross):
                 self._check_cross(feature)
+            if not isinstance(feature, Numeric | RawFeature):
+                check_embedding(feature, by_name)
         self._check_serving()
         if sum(f.rows for f in self.features if not isinstance(f, Numeric | RawFeature)) >= _MAX_ROWS:
             raise ValueError("the fused table has more rows than int32 can number")
@@ -176,6 +181,16 @@ class FeatureSpec(SpecValue):
             return "pair"
         return "candidate" if ends == {True} else "request"
 
+    def owner(self, feature: HashedFeature | Cross) -> HashedFeature | Cross:
+        """The feature whose rows of the fused table `feature` has: by default itself."""
+        if not isinstance(feature, Categorical | MultiValued) or feature.shares is None:
+            return feature
+        return next(f for f in self.features if f.name == feature.shares and isinstance(f, HashedFeature))
+
+    def dim(self, feature: HashedFeature | Cross) -> int:
+        """Dimensions of the feature's embedding."""
+        return self.owner(feature).embedding_dim or self.embedding_dim
+
     def width(self, feature: AnyFeature) -> int:
         """Ids or values per row."""
         if isinstance(feature, RawFeature):
@@ -204,8 +219,9 @@ class FeatureSpec(SpecValue):
             left_out.add("consent")
         content = self.model_dump(mode="json", exclude=left_out)
         for feature in content["features"]:
-            if feature.get("missing_indicator") is False:  # likewise
-                del feature["missing_indicator"]
+            for name, absent in ADDED.items():
+                if feature.get(name) is absent:
+                    feature.pop(name, None)
         text = json.dumps([HASHING_VERSION, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

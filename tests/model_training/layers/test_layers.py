@@ -25,25 +25,25 @@ def _embed(ids: list[list[int]], *fields: Field) -> list[list[float]]:
 
 
 def test_one_value_is_its_row_of_the_table() -> None:
-    assert _embed([[1, 4], [2, 2]], Field(0, 1, None), Field(1, 1, None)) == [[1, 2, 7, 8], [3, 4, 3, 4]]
+    assert _embed([[1, 4], [2, 2]], Field(0, 1, None, 2), Field(1, 1, None, 2)) == [[1, 2, 7, 8], [3, 4, 3, 4]]
 
 
 def test_padding_is_not_in_sum_and_mean() -> None:
     ids = [[1, 2, 0], [3, 0, 0], [0, 0, 0]]
-    assert _embed(ids, Field(0, 3, "sum")) == [[4, 6], [5, 6], [0, 0]]
-    assert _embed(ids, Field(0, 3, "mean")) == [[2, 3], [5, 6], [0, 0]]
+    assert _embed(ids, Field(0, 3, "sum", 2)) == [[4, 6], [5, 6], [0, 0]]
+    assert _embed(ids, Field(0, 3, "mean", 2)) == [[2, 3], [5, 6], [0, 0]]
 
 
 def test_fields_of_equal_shape_are_pooled_separately_after_single_ones() -> None:
     ids = [[1, 2, 4, 3, 0]]
-    fields = (Field(0, 2, "sum"), Field(2, 1, None), Field(3, 2, "sum"))
+    fields = (Field(0, 2, "sum", 2), Field(2, 1, None, 2), Field(3, 2, "sum", 2))
     assert _embed(ids, *fields) == [[7, 8, 4, 6, 5, 6]]
 
 
 def test_a_table_in_shards_reads_like_a_whole_one() -> None:
     table = tf.constant(_TABLE)
     ids = tf.constant([[1, 4], [0, 2]])
-    plan = FieldPlan.of([Field(0, 2, "mean")])
+    plan = FieldPlan.of([Field(0, 2, "mean", 2)])
     whole = fused_embedding(table, ids, plan, 2)
     np.testing.assert_array_equal(fused_embedding([table[:3], table[3:]], ids, plan, 2), whole)
 

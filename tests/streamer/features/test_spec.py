@@ -65,6 +65,7 @@ def test_an_indicator_that_is_off_keeps_the_hash() -> None:
         ("bid", {"missing_indicator": True}),
         ("campaign_user", {"of": ["campaign", "hour"]}),
         ("campaign", {"deep": True}),
+        ("hour", {"deep": True, "embedding_dim": 3}),
     ],
 )
 def test_the_hash_covers_fields_with_effect_on_the_encoding(feature: str | None, changes: dict[str, object]) -> None:
