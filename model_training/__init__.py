@@ -16,5 +16,5 @@ A package imports only from lines below its own; packages of one line never impo
     parts/                                   layers together with their variables
     layers/                                  one equation per file
     columns  config/  runtime                columns of encoded rows; config files; how TensorFlow is loaded
-    errors                                   all errors, sorted by the next action
+    calibration  errors                      maps from scores to click rates; all errors, sorted by the next action
 """

@@ -69,7 +69,7 @@ def open_log(
     holdout: float,
     negative_sampling_rate: float,
 ) -> "TrainingData":
-    """Encodes a log into `directory`, with validation examples if `config` has early stopping.
+    """Encodes a log into `directory`, with validation examples if `config` needs them.
 
     Raises:
         TrainingError: see `model_training.data.training_data.split_log`.
@@ -82,7 +82,7 @@ def open_log(
             directory,
             spec,
             holdout=holdout,
-            validation_share=config.early_stopping.validation_share if config.early_stopping else 0.0,
+            validation_share=config.validation_share,
             negative_sampling_rate=negative_sampling_rate,
         )
 

@@ -194,6 +194,15 @@ def show(found: "Evaluation", confidence: float) -> None:
         table.add_row(title, *("" if model is None else f"{getattr(model, name):{form}}" for model in models), "")
 
     row("calibration error", "calibration_error", ".4f")
+    for title, name, form in (
+        ("uncalibrated log loss", "log_loss", ".4f"),
+        ("uncalibrated sum of scores / clicks", "calibration", ".3f"),
+        ("uncalibrated calibration error", "calibration_error", ".4f"),
+    ):
+        before = [None if model is None else model.uncalibrated for model in (found.candidate, found.served)]
+        if any(before):
+            shown = ("" if figures is None else f"{getattr(figures, name):{form}}" for figures in before)
+            table.add_row(title, *shown, "")
     row("300 candidates, median ms", "median_ms", ".2f")
     row("300 candidates, p99 ms", "p99_ms", ".2f")
     row("parameters", "parameters", ",")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from model_training.commands.calibration import calibrate, check_calibration
 from model_training.commands.data import (
     HoldoutOption,
     LogOption,
@@ -100,6 +101,7 @@ def launch(
                 print_damage(damage)
                 manifest.check_classes("examples")
             manifest.check(features)
+            check_calibration(directory, parsed)
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             cluster = local_cluster(ps, workers)
             # Here too, so that a wrong folder is one line and no process starts.
@@ -108,21 +110,30 @@ def launch(
                 f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {features.name} {features.hash};"
                 f" {schedule.steps:,} steps of {schedule.aggregated} × {parsed.batch_size} examples"
             )
-            arguments = [
+            command = [
+                *(sys.executable, "-m", "model_training", "train"),
                 *("--config", str(config), "--records", str(directory), "--checkpoints", str(kept)),
                 *("--mode", parsed.distributed.mode, "--backup", str(parsed.distributed.backup_workers)),
                 *(("--spec", str(spec)) if spec is not None else ()),
                 *("--lost-shards", json.dumps(damage.shards if damage is not None else [])),
             ]
-            command = [sys.executable, "-m", "model_training", "train", *arguments]
             asyncio.run(Launcher(cluster, lambda _: command, _say, restarts=restarts).run())
+            calibration = calibrate(
+                lambda: trained_model(kept, parsed, features), features, directory, manifest, parsed
+            )
             if data is not None:
-                print_quality(trained_model(kept, parsed, features), parsed, features, data)
+                print_quality(trained_model(kept, parsed, features), parsed, features, data, calibration=calibration)
             if export_to is not None:
                 model, tables = servable_model(kept, parsed, features)
-                rate, compute = manifest.negative_sampling_rate, parsed.export.compute
                 export_described(
-                    model, features, export_to, version, negative_sampling_rate=rate, compute=compute, tables=tables
+                    model,
+                    features,
+                    export_to,
+                    version,
+                    negative_sampling_rate=manifest.negative_sampling_rate,
+                    compute=parsed.export.compute,
+                    tables=tables,
+                    calibration=calibration,
                 )
 
 

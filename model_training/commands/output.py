@@ -11,6 +11,7 @@ from rich.console import Console
 from model_training.errors import TrainingError
 
 if TYPE_CHECKING:
+    from model_training.calibration import Calibration
     from model_training.config.training import Compute
     from model_training.export.stored_tables import StoredTables
     from model_training.models.model import Model
@@ -39,6 +40,7 @@ def export_described(
     negative_sampling_rate: float = 1.0,
     compute: "Compute",
     tables: "StoredTables | None" = None,
+    calibration: "Calibration | None" = None,
 ) -> None:
     """Exports a version and prints its size; the arguments are those of `export`.
 
@@ -48,11 +50,19 @@ def export_described(
     from model_training.export.saved_model import export, model_size  # noqa: PLC0415 - loads TensorFlow
 
     path = export(
-        model, spec, base_path, version, negative_sampling_rate=negative_sampling_rate, compute=compute, tables=tables
+        model,
+        spec,
+        base_path,
+        version,
+        negative_sampling_rate=negative_sampling_rate,
+        compute=compute,
+        tables=tables,
+        calibration=calibration,
     )
     size = model_size(model, path, tables)
     console.print(
         f"{path}: {size.dense_parameters:,} dense, {size.embedding_parameters:,} embedding and"
         f" {size.wide_parameters:,} wide parameters, {size.file_bytes / 1e6:.1f} MB"
         f"{'' if compute == 'float32' else f', dense layers in {compute}'}"
+        f"{'' if calibration is None else f', calibrated ({calibration.map.kind})'}"
     )

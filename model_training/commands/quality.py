@@ -10,6 +10,7 @@ from model_training.config.training import TrainingConfig
 from model_training.errors import DataError
 
 if TYPE_CHECKING:
+    from model_training.calibration import Calibration
     from model_training.data.training_data import TrainingData
     from model_training.evaluation.metrics import Quality
     from model_training.models.model import Model
@@ -37,12 +38,14 @@ def print_quality(
     *,
     baseline: bool = False,
     predictions: Path | None = None,
+    calibration: "Calibration | None" = None,
 ) -> None:
     """Prints the quality of `model` on the holdout of `data`, if it is not empty.
 
     Args:
         baseline: also evaluate a logistic regression without crosses.
         predictions: file for the labels and scores.
+        calibration: also evaluate the scores that it gives.
 
     Raises:
         DataError: clicks or non-clicks are missing, or the file cannot be written.
@@ -59,6 +62,8 @@ def print_quality(
     if baseline:
         scores["baseline"] = predict_baseline(spec, data.training(), unseen)
     scores = {name: recalibrated(ctr, data.holdout_sampling_rate) for name, ctr in scores.items()}
+    if calibration is not None:
+        scores[f"{config.model.kind}, calibrated"] = calibration.scores(scores[config.model.kind])
     console.print(_table({name: evaluate(unseen.labels, ctr) for name, ctr in scores.items()}))
     if predictions is not None:
         write_predictions(predictions, unseen, scores)

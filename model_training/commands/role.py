@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model_training.commands.calibration import calibrate, check_calibration
 from model_training.commands.data import print_damage
 from model_training.commands.output import console, export_described
 from model_training.config.training import Mode, TrainingConfig, load_spec
@@ -93,7 +94,7 @@ def play_role(
     from model_training.distributed import mirrored  # noqa: PLC0415
     from model_training.distributed.parameter_servers.computing import compute  # noqa: PLC0415
     from model_training.distributed.parameter_servers.serving import serve  # noqa: PLC0415
-    from model_training.distributed.result import servable_model  # noqa: PLC0415
+    from model_training.distributed.result import servable_model, trained_model  # noqa: PLC0415
     from model_training.distributed.run import Run  # noqa: PLC0415
 
     whole = read_training_records(records)
@@ -113,13 +114,23 @@ def play_role(
         manifest = whole.without(frozenset(json.loads(lost_shards)))
     manifest.check_classes("examples")
     run = replace(run, manifest=manifest)
+    check_calibration(records, config)
     if last := claim(checkpoints, run.identity):
         console.print(f"continues from {last}", soft_wrap=True)
     learn(run, _reporter(run))
     if export_to is not None:
+        calibration = calibrate(lambda: trained_model(checkpoints, config, spec), spec, records, manifest, config)
         model, tables = servable_model(checkpoints, config, spec)
-        rate, dtype = manifest.negative_sampling_rate, config.export.compute
-        export_described(model, spec, export_to, version, negative_sampling_rate=rate, compute=dtype, tables=tables)
+        export_described(
+            model,
+            spec,
+            export_to,
+            version,
+            negative_sampling_rate=manifest.negative_sampling_rate,
+            compute=config.export.compute,
+            tables=tables,
+            calibration=calibration,
+        )
 
 
 def _joined() -> Callable[["Progress"], None]:

@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from model_training.commands.calibration import calibrate, check_calibration
 from model_training.commands.data import (
     HoldoutOption,
     LogOption,
@@ -134,6 +135,7 @@ def _train(
                 negative_sampling_rate=negative_sampling_rate,
             )
         check_evaluable(data)
+        check_calibration(data.directory, config)
         manifest = data.manifest
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
         stopping, folder = config.early_stopping, checkpoints
@@ -147,10 +149,13 @@ def _train(
                 data.directory, manifest, spec, config, found=result.best, checkpoints=folder, progress=_progress
             )
             console.print(f"final fit on training and validation examples: {_work(result)}", soft_wrap=True)
-    print_quality(model, config, spec, data, baseline=baseline, predictions=predictions)
+        calibration = calibrate(lambda: model, spec, data.directory, manifest, config)
+    print_quality(model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration)
     if export_to is not None:
         rate, compute = manifest.negative_sampling_rate, config.export.compute
-        export_described(model, spec, export_to, version, negative_sampling_rate=rate, compute=compute)
+        export_described(
+            model, spec, export_to, version, negative_sampling_rate=rate, compute=compute, calibration=calibration
+        )
 
 
 def _work(result: "TrainResult") -> str:

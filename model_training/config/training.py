@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from model_training.calibration import CalibrationKind
 from model_training.config.model import KINDS, ModelConfig, WideDeepConfig
 from model_training.config.reading import Value, read_yaml
 from model_training.errors import ConfigError
@@ -129,9 +130,12 @@ class ExportConfig(Value):
     Attributes:
         compute: number format in which the dense layers of `hidden_units` compute. `bfloat16` is faster on a CPU with
             `amx_bf16` and slower on any other. Embeddings, the output layer and the scores stay float32.
+        calibration: the map from the model's scores to those of the version, fitted on validation examples. A log's
+            validation examples are its last training lines, as for early stopping.
     """
 
     compute: Compute = "float32"
+    calibration: CalibrationKind = "none"
 
 
 class TrainingConfig(Value):
@@ -174,7 +178,16 @@ class TrainingConfig(Value):
                 raise ValueError(f"{part}: model {self.model.kind!r} has no such part")
         if self.export.compute != "float32" and "deep" not in self.model.parts:
             raise ValueError(f"export.compute: model {self.model.kind!r} has no dense layers; use float32")
+        if self.export.calibration != "none" and self.early_stopping is not None and self.early_stopping.final_fit:
+            raise ValueError("export.calibration: early_stopping.final_fit learns the examples of its fit; choose one")
         return self
+
+    @property
+    def validation_share(self) -> float:
+        """Share of a log's training lines, its last ones, that become validation examples."""
+        if self.early_stopping is not None:
+            return self.early_stopping.validation_share
+        return 0.0 if self.export.calibration == "none" else EarlyStoppingConfig().validation_share
 
     @classmethod
     def from_yaml(cls, path: Path) -> "TrainingConfig":

@@ -91,8 +91,11 @@ def read_training_records(directory: Path) -> Manifest:
     return read_prepared(directory).split("train") if is_prepared(directory) else read_manifest(directory)
 
 
-def validation_records(directory: Path) -> tuple[Path, Manifest]:
-    """Folder and manifest of the examples of early stopping of some training records.
+def validation_records(directory: Path, section: str = "early_stopping") -> tuple[Path, Manifest]:
+    """Folder and manifest of the validation examples of some training records.
+
+    Args:
+        section: the section of the config that needs them, for the message.
 
     Raises:
         DataError: there are none, or their manifest cannot be read.
@@ -103,4 +106,4 @@ def validation_records(directory: Path) -> tuple[Path, Manifest]:
             return folder, splits["validation"].records
     elif ((folder := directory / VALIDATION) / MANIFEST).exists():
         return folder, read_manifest(folder)
-    raise DataError(f"{directory}: early_stopping needs validation examples, and there are none")
+    raise DataError(f"{directory}: {section} needs validation examples, and there are none")

@@ -56,9 +56,27 @@ def read_validation(
     settings = config.early_stopping
     if settings is None:
         return None
-    folder, whole = validation_records(directory)
+    examples, rate = validation_examples(directory, manifest, spec, config, "early_stopping")
+    return Validation(examples, rate, settings.every_examples or manifest.examples)
+
+
+def validation_examples(
+    directory: Path, manifest: Manifest, spec: FeatureSpec, config: TrainingConfig, section: str
+) -> tuple[Examples, float]:
+    """The validation examples of a folder of training records.
+
+    Args:
+        manifest: the manifest of the folder's training records.
+        section: the section of the config that needs them, for the message.
+
+    Returns:
+        The examples, and the share of the non-clicks that the training records kept, relative to them.
+
+    Raises:
+        DataError: there are none, or they are damaged, of one class, or of another spec.
+    """
+    folder, whole = validation_records(directory, section)
     whole.check(spec)
     found, _ = without_damaged(folder, whole, max_lost_share=config.max_lost_share)
-    found.check_classes("validation examples of early_stopping")
-    rate = manifest.negative_sampling_rate / found.negative_sampling_rate
-    return Validation(read_examples(folder, found), rate, settings.every_examples or manifest.examples)
+    found.check_classes(f"validation examples of {section}")
+    return read_examples(folder, found), manifest.negative_sampling_rate / found.negative_sampling_rate

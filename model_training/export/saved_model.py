@@ -1,12 +1,15 @@
 """Exports a trained model as a version that TensorFlow Serving loads: whole, or not at all."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
 
+from model_training.calibration import Calibration
 from model_training.config.training import Compute
 from model_training.errors import ExportError, in_a_line
+from model_training.export.calibration import write_calibration
 from model_training.export.signatures import build
 from model_training.export.stored_tables import StoredTables, name_of, write_tables
 from model_training.export.versions import folder_bytes, new_version
@@ -35,6 +38,7 @@ def export(
     negative_sampling_rate: float = 1.0,
     compute: Compute = "float32",
     tables: StoredTables | None = None,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Writes `base_path/version` and returns it.
 
@@ -47,6 +51,8 @@ def export(
         compute: number format of the dense layers. A version that computes in bfloat16 also has the float32 form of
             `serving_default`, as the function `float32`, which servers do not see; the gate compares the two.
         tables: tables of `model` that are read from a checkpoint, one shard at a time; their variables have no rows.
+        calibration: the map of its scores. The version then has the form of `serving_default` without it, as the
+            function `uncalibrated`, and a record of the fit in a file.
 
     Raises:
         ExportError: the version exists, is not positive, or cannot be written; or the rate is not in (0, 1].
@@ -56,12 +62,15 @@ def export(
     final = base_path / str(version)
     with new_version(base_path, version) as partial:
         try:
-            _save(model, spec, partial, negative_sampling_rate, compute)
+            rate = negative_sampling_rate
+            _save(model, spec, partial, negative_sampling_rate=rate, compute=compute, calibration=calibration)
             if tables:
                 write_tables(partial / "variables", tables)
         except tf.errors.OpError as error:
             raise ExportError(f"{final}: cannot be written: {in_a_line(error)}") from error
         write_warmup(Layout(spec), partial / WARMUP, model_name or base_path.resolve().name)
+        if calibration is not None:
+            write_calibration(partial, calibration)
     return final
 
 
@@ -79,11 +88,21 @@ def model_size(model: Model, exported: Path, tables: StoredTables | None = None)
     return ModelSize(total - wide - embedding, embedding, wide, folder_bytes(exported))
 
 
-def _save(model: Model, spec: FeatureSpec, path: Path, negative_sampling_rate: float, compute: Compute) -> None:
+def _save(
+    model: Model,
+    spec: FeatureSpec,
+    path: Path,
+    *,
+    negative_sampling_rate: float,
+    compute: Compute,
+    calibration: Calibration | None,
+) -> None:
     servable = tf.Module(name="servable")
     servable.model = model
-    signatures = build(model, spec, negative_sampling_rate=negative_sampling_rate, compute=compute)
+    forms = partial(build, model, spec, negative_sampling_rate=negative_sampling_rate)
     if compute != "float32":
-        exact = build(model, spec, negative_sampling_rate=negative_sampling_rate)
-        servable.float32 = exact["serving_default"]
+        servable.float32 = forms(calibration=calibration)["serving_default"]
+    if calibration is not None:
+        servable.uncalibrated = forms(compute=compute)["serving_default"]
+    signatures = forms(compute=compute, calibration=calibration)
     tf.saved_model.save(servable, str(path), signatures=signatures)

@@ -87,6 +87,19 @@ class Servable:
         """
         return self._scores(lambda *rows: _call_flat(self._loaded.float32, *rows), ids, floats)
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a calibration is a part of the version."""
+        return hasattr(self._loaded, "uncalibrated")
+
+    def uncalibrated_scores(self, ids: I32, floats: F32) -> F32:
+        """The scores without the calibration, for a version that has one.
+
+        Raises:
+            DataError: as `scores` does.
+        """
+        return self._scores(lambda *rows: _call_flat(self._loaded.uncalibrated, *rows), ids, floats)
+
     def check_warmup(self) -> None:
         """Requires warm-up requests: without them, the first calls of users are slow.
 

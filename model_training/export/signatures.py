@@ -7,7 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from model_training.calibration import Calibration
 from model_training.config.training import Compute
+from model_training.export.calibration import calibrated_log_odds
 from model_training.models.model import Model
 from model_training.parts.deep import deep_parts
 from model_training.parts.inputs import ModelInputs, flat_inputs
@@ -31,7 +33,12 @@ def score_specs(layout: Layout) -> Specs:
 
 
 def build(
-    model: Model, spec: FeatureSpec, *, negative_sampling_rate: float = 1.0, compute: Compute = "float32"
+    model: Model,
+    spec: FeatureSpec,
+    *,
+    negative_sampling_rate: float = 1.0,
+    compute: Compute = "float32",
+    calibration: Calibration | None = None,
 ) -> Mapping[str, Any]:
     """The concrete functions by signature name.
 
@@ -40,13 +47,18 @@ def build(
 
     Args:
         compute: number format of the dense layers.
+        calibration: the map of the corrected logits; its sampling rate is a part of `negative_sampling_rate`.
     """
     layout = Layout(spec)
     correction = math.log(negative_sampling_rate)
 
     def ctr(inputs: ModelInputs) -> Mapping[str, tf.Tensor]:
         logits = model.logits(inputs)
-        return {"ctr": tf.sigmoid(logits + correction if correction else logits)}
+        if calibration is None:
+            return {"ctr": tf.sigmoid(logits + correction if correction else logits)}
+        before = math.log(calibration.sampling_rate)
+        logits = calibrated_log_odds(calibration.map, logits + before)
+        return {"ctr": tf.sigmoid(logits + (correction - before))}
 
     def serving_default(**tensors: tf.Tensor) -> Mapping[str, tf.Tensor]:
         first = next(iter(tensors.values()))

@@ -7,6 +7,7 @@ from hashlib import sha256
 import numpy as np
 
 from model_training.data.examples import Examples
+from model_training.evaluation.calibration import figures
 from model_training.evaluation.comparison import (
     Measures,
     calibration_error,
@@ -94,4 +95,7 @@ def _evaluated(model: Servable, examples: Examples, ctr: np.ndarray) -> ModelEva
         median_ms=float(np.median(milliseconds)),
         p99_ms=float(np.quantile(milliseconds, 0.99)),
         compute=model.compute,
+        uncalibrated=figures(examples.labels, model.uncalibrated_scores(examples.ids, examples.floats))
+        if model.is_calibrated
+        else None,
     )

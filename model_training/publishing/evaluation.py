@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from model_training.calibration import Figures
 from model_training.config.training import Compute
 from model_training.evaluation.comparison import Estimate
 from model_training.evaluation.groups import GroupCounts
@@ -16,6 +17,7 @@ class ModelEvaluation:
         calibration: sum of the scores / clicks.
         calibration_error: expected calibration error in 20 bins of equal count.
         compute: number format of the dense layers.
+        uncalibrated: figures of its scores without the calibration that it has; None for a version without.
         median_ms, p99_ms: duration of the signature `score` for one request of 300 candidates, called from Python.
     """
 
@@ -30,6 +32,7 @@ class ModelEvaluation:
     median_ms: float
     p99_ms: float
     compute: Compute = "float32"
+    uncalibrated: Figures | None = None
 
 
 @dataclass(frozen=True, slots=True)

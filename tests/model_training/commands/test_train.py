@@ -183,3 +183,35 @@ def test_a_log_of_one_class_is_rejected(tmp_path: Path, config: Path) -> None:
     status, output = _run("--log", log, "--config", config)
     assert status == 2
     assert "0 clicks among 18 examples" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["platt", "isotonic"])
+def test_a_calibrated_version_reports_both_figures(tmp_path: Path, config: Path, log: Path, kind: str) -> None:
+    with config.open("a", encoding="utf-8") as file:
+        file.write(f"export: {{calibration: {kind}}}\n")
+    base = tmp_path / "models" / "small"
+    status, output = _run("--log", log, "--config", config, "--export-to", base)
+    shown = " ".join(output.split())
+    assert status == 0, output
+    # A tenth of the 5,400 training lines are validation examples.
+    assert "4,860 examples" in shown
+    assert f"calibration {kind}, fitted on 540 validation examples" in shown
+    assert "wide_deep, calibrated" in shown
+    assert f"calibrated ({kind})" in shown
+    assert (base / "1" / "assets.extra" / "calibration.json").exists()
+    status, output = _run(base / "1", "--log", log, command="evaluate")
+    assert status == 0, output
+    assert "uncalibrated log loss" in " ".join(output.split())
+
+
+def test_records_without_validation_examples_cannot_be_calibrated(tmp_path: Path, config: Path) -> None:
+    few, records = click_log(tmp_path / "few.jsonl", 60), tmp_path / "records"
+    status, _ = _run("--log", few, "--config", config, "--records", records)
+    assert status == 0
+    with config.open("a", encoding="utf-8") as file:
+        file.write("export: {calibration: platt}\n")
+    status, output = _run("--records", records, "--config", config, command="launch")
+    assert status == 2
+    (line,) = output.strip().splitlines()
+    assert line == f"error: {records}: export.calibration needs validation examples, and there are none"

@@ -96,6 +96,11 @@ def test_a_config_is_frozen() -> None:
         ),
         ("spec: s.yaml\ndeep: {schedule: {warmup_share: 1}}\n", r"deep\.schedule\.warmup_share: .*\(got 1\)"),
         ("spec: s.yaml\ndeep: {schedule: {final_share: 0.1}}\n", r"deep\.schedule\.final_share: needs a decay"),
+        ("spec: s.yaml\nexport: {calibration: plat}\n", r"export\.calibration: .*\(got 'plat'\)"),
+        (
+            "spec: s.yaml\nexport: {calibration: platt}\nearly_stopping: {final_fit: true}\n",
+            r"export\.calibration: early_stopping\.final_fit learns the examples of its fit",
+        ),
         ("- 1\n", "expected a mapping"),
         ("a: [\n", "cannot be read"),
     ],

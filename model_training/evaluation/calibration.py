@@ -1,0 +1,100 @@
+"""Fits the map from scores to click rates, on examples that the model has not learnt."""
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.isotonic import isotonic_regression
+from sklearn.linear_model import LogisticRegression
+
+from model_training.calibration import (
+    Calibration,
+    CalibrationKind,
+    Figures,
+    Isotonic,
+    Platt,
+    calibrated,
+    log_odds,
+)
+from model_training.errors import DataError
+from model_training.evaluation.comparison import calibration_error
+from model_training.evaluation.metrics import evaluate
+from streamer.types import F32, F64
+
+_BINS = 100
+_MIN_STEP = 1e-3
+"""Points that are closer make the map so steep that rounding errors of a score become visible."""
+
+
+def fitted(kind: CalibrationKind, labels: npt.ArrayLike, ctr: F32, sampling_rate: float) -> Calibration:
+    """The map of this kind for scores `ctr` [n] of examples with these `labels` [n], 0 or 1.
+
+    Args:
+        sampling_rate: share of the non-clicks that the training examples kept, relative to these; `ctr` is corrected
+            by it.
+
+    Raises:
+        DataError: clicks or non-clicks are missing, or higher scores do not have more clicks.
+    """
+    truth = np.asarray(labels, np.float64)
+    before = figures(labels, ctr)
+    way = platt(truth, log_odds(ctr)) if kind == "platt" else isotonic(truth, log_odds(ctr))
+    after = figures(labels, calibrated(way, ctr))
+    return Calibration(way, sampling_rate, len(truth), int(truth.sum()), before, after)
+
+
+def platt(labels: F64, odds: F64) -> Platt:
+    """Logistic regression of `labels` [n] on log `odds` [n], without a penalty.
+
+    Raises:
+        DataError: higher scores do not have more clicks.
+    """
+    regression = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(odds[:, None], labels)
+    scale, offset = float(regression.coef_[0, 0]), float(regression.intercept_[0])
+    if not scale > 0:
+        raise DataError(f"{_NO_ORDER} (scale {scale:g})")
+    return Platt(scale, offset)
+
+
+def isotonic(labels: F64, odds: F64) -> Isotonic:
+    """Centred isotonic regression of `labels` [n] on log `odds` [n].
+
+    Bins of equal count are pooled until their click rates rise (Zadrozny and Elkan: Transforming Classifier Scores into
+    Accurate Multiclass Probability Estimates, 2002). Each pool is a point at its mean log odds, so the map has no flat
+    parts (Oron and Flournoy: Centered Isotonic Regression, 2017). Each pool has clicks and non-clicks.
+
+    Raises:
+        DataError: there is only one pool: higher scores do not have more clicks.
+    """
+    order = np.argsort(odds, kind="stable")
+    parts = np.array_split(order, min(_BINS, max(1, int(labels.sum()))))
+    counts = np.array([len(part) for part in parts], np.float64)
+    sums = np.array([odds[part].sum() for part in parts])
+    clicks = np.array([labels[part].sum() for part in parts])
+    rates = isotonic_regression(clicks / counts, sample_weight=counts)
+    pool = np.cumsum(np.diff(rates, prepend=rates[0]) > 0)
+    if rates[0] == 0:
+        pool = np.maximum(pool - 1, 0)
+    if rates[-1] == 1:
+        pool = np.minimum(pool, max(0, int(pool[-1]) - 1))
+    of_pools = [np.bincount(pool, values) for values in (counts, sums, clicks)]
+    points = list[tuple[float, float]]()
+    for count, total, clicked in zip(*(values.tolist() for values in of_pools), strict=True):
+        x, rate = total / count, clicked / count
+        if not points or x - points[-1][0] > _MIN_STEP:
+            points.append((x, float(np.log(rate) - np.log1p(-rate))))
+    if len(points) < 2:
+        raise DataError(_NO_ORDER)
+    inputs, outputs = zip(*points, strict=True)
+    return Isotonic(inputs, outputs)
+
+
+_NO_ORDER = "export.calibration: the model's higher scores do not have more clicks among the validation examples"
+
+
+def figures(labels: npt.ArrayLike, ctr: F32) -> Figures:
+    """The figures of scores `ctr` [n] for `labels` [n], 0 or 1.
+
+    Raises:
+        DataError: clicks or non-clicks are missing.
+    """
+    quality = evaluate(labels, ctr)
+    return Figures(quality.log_loss, quality.calibration, calibration_error(labels, ctr))
