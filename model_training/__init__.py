@@ -11,6 +11,7 @@ A package imports only from lines below its own; packages of one line never impo
     training/                                one process: steps, optimizers, the loop
     early_stopping/                          the stopping rule, its examples, and the best model so far
     checkpoints  evaluation/  export/        a run on disk; quality of scores; SavedModel versions
+    lineage/                                 how a version was made
     identity                                 all that decides the course of a run, as a folder records it
     data/  models/                           examples in memory and on disk; one model per file
     parts/                                   layers together with their variables

@@ -72,9 +72,7 @@ class Log:
 def world_rows(training: int, held_out: int) -> Rows:
     """Training and held-out rows of the sandbox's world, from different requests."""
     world, spec = World(seed=WORLD_SEED, base_ctr=_BASE_CTR), load_spec(SPEC)
-    drawn, later = (
-        draw_rows(world, spec, n // SHOWN, shown=SHOWN, seed=i) for i, n in enumerate((training, held_out))
-    )
+    drawn, later = (draw_rows(world, spec, n // SHOWN, shown=SHOWN, seed=i) for i, n in enumerate((training, held_out)))
     return Rows(spec, drawn.examples, later.examples, later.users, later.ctr)
 
 

@@ -18,6 +18,8 @@ from model_training.commands.launch import launch
 from model_training.commands.placement import placement
 from model_training.commands.prepare import prepare
 from model_training.commands.publish import publish
+from model_training.commands.reproduce import reproduce
+from model_training.commands.show import show
 from model_training.commands.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -28,6 +30,8 @@ app.command()(placement)
 app.command()(evaluate)
 app.command()(publish)
 app.command()(label)
+app.command()(show)
+app.command()(reproduce)
 app.command()(init)
 
 

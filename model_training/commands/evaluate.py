@@ -18,6 +18,7 @@ from model_training.commands.data import (
     check_log_or_prepared,
 )
 from model_training.commands.judged_rows import JudgedRows
+from model_training.commands.lineage import check_unseen
 from model_training.commands.output import console, fail_clearly
 from model_training.config.gate import GateConfig
 from model_training.errors import ConfigError, DataError, ExportError
@@ -74,6 +75,9 @@ def evaluate(
             served = Servable.load(against) if is_version else served_version(against).servable
             if served is None:
                 raise ConfigError(f"--against {against}: has no version that can be loaded")
+        check_log_or_prepared(context, log, prepared)
+        roles = {"candidate": candidate} | ({} if served is None else {"served": served.path})
+        check_unseen(roles, log=log, prepared=prepared, judge_by=judge_by, holdout=holdout)
         _, found = evaluated(
             context,
             candidate,

@@ -3,6 +3,7 @@
 With it, serving can be tested before there is a click log.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from model_training.commands.output import export_described, fail_clearly
 from model_training.config.training import TrainingConfig, load_spec
+from model_training.lineage.record import record
 from model_training.runtime import load_tensorflow
 
 
@@ -28,5 +30,6 @@ def init(
         load_tensorflow()
         from model_training.models.build import build_model  # noqa: PLC0415
 
+        lineage = record(parsed, features, datetime.now(UTC))
         model = build_model(parsed, features)
-        export_described(model, features, export_to, version, compute=parsed.export.compute)
+        export_described(model, features, export_to, version, compute=parsed.export.compute, lineage=lineage)

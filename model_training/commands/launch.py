@@ -4,8 +4,10 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -22,15 +24,21 @@ from model_training.commands.data import (
     open_prepared,
     print_damage,
 )
+from model_training.commands.lineage import data_of, processes_of
 from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.quality import check_evaluable, print_quality
 from model_training.commands.role import BackupOption, ModeOption, check_no_final_fit, distributed_config
-from model_training.config.training import load_spec
+from model_training.config.training import TrainingConfig, load_spec
 from model_training.distributed.cluster import Schedule, Task, check_mode
 from model_training.distributed.launcher import Launcher, local_cluster
 from model_training.errors import ConfigError
 from model_training.export.versions import check_free
+from model_training.lineage.record import record
 from model_training.runtime import load_tensorflow
+
+if TYPE_CHECKING:
+    from model_training.data.manifest import Damage, Manifest
+    from model_training.data.training_data import TrainingData
 
 
 def launch(
@@ -62,6 +70,7 @@ def launch(
 ) -> None:
     """Trains with several processes on this machine, evaluates the model and exports it."""
     with fail_clearly():
+        started = datetime.now(UTC)
         parsed = distributed_config(config, mode, backup)
         if ps is None:
             ps = 0 if parsed.distributed.mode == "mirrored" else 2
@@ -76,9 +85,7 @@ def launch(
         # Loading TensorFlow takes seconds; a wrong setting must fail before.
         load_tensorflow()
         from model_training.checkpoints import claim  # noqa: PLC0415
-        from model_training.data.manifest import without_damaged  # noqa: PLC0415
-        from model_training.data.prepared import read_training_records  # noqa: PLC0415
-        from model_training.distributed.result import servable_model, trained_model  # noqa: PLC0415
+        from model_training.distributed.result import progress_of, servable_model, trained_model  # noqa: PLC0415
         from model_training.distributed.run import Run  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -91,17 +98,10 @@ def launch(
                 data = open_log(
                     log, directory, features, parsed, holdout=holdout, negative_sampling_rate=negative_sampling_rate
                 )
-            damage = None
-            if data is not None:
-                check_evaluable(data)
-                manifest, damage = data.manifest, data.damage
-            else:
-                whole = read_training_records(directory)
-                manifest, damage = without_damaged(directory, whole, max_lost_share=parsed.max_lost_share)
-                print_damage(damage)
-                manifest.check_classes("examples")
+            manifest, damage = _checked(data, directory, parsed)
             manifest.check(features)
             check_calibration(directory, parsed)
+            used = data_of(log, directory, manifest, parsed, holdout=holdout)
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             cluster = local_cluster(ps, workers)
             # Here too, so that a wrong folder is one line and no process starts.
@@ -110,13 +110,8 @@ def launch(
                 f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {features.name} {features.hash};"
                 f" {schedule.steps:,} steps of {schedule.aggregated} × {parsed.batch_size} examples"
             )
-            command = [
-                *(sys.executable, "-m", "model_training", "train"),
-                *("--config", str(config), "--records", str(directory), "--checkpoints", str(kept)),
-                *("--mode", parsed.distributed.mode, "--backup", str(parsed.distributed.backup_workers)),
-                *(("--spec", str(spec)) if spec is not None else ()),
-                *("--lost-shards", json.dumps(damage.shards if damage is not None else [])),
-            ]
+            lost = () if damage is None else damage.shards
+            command = _command(parsed, lost, config=config, records=directory, checkpoints=kept, spec=spec)
             asyncio.run(Launcher(cluster, lambda _: command, _say, restarts=restarts).run())
             calibration = calibrate(
                 lambda: trained_model(kept, parsed, features), features, directory, manifest, parsed
@@ -125,6 +120,8 @@ def launch(
                 print_quality(trained_model(kept, parsed, features), parsed, features, data, calibration=calibration)
             if export_to is not None:
                 model, tables = servable_model(kept, parsed, features)
+                progress = progress_of(kept, parsed, schedule, manifest.examples)
+                processes = processes_of(cluster, parsed.distributed)
                 export_described(
                     model,
                     features,
@@ -134,7 +131,32 @@ def launch(
                     compute=parsed.export.compute,
                     tables=tables,
                     calibration=calibration,
+                    lineage=record(parsed, features, started, data=used, progress=progress, processes=processes),
                 )
+
+
+def _checked(data: "TrainingData | None", directory: Path, config: TrainingConfig) -> "tuple[Manifest, Damage | None]":
+    """The training records, and what they have lost; without `data` they are those of a folder."""
+    from model_training.data.manifest import without_damaged  # noqa: PLC0415 - loads TensorFlow
+    from model_training.data.prepared import read_training_records  # noqa: PLC0415
+
+    if data is not None:
+        check_evaluable(data)
+        return data.manifest, data.damage
+    manifest, damage = without_damaged(
+        directory, read_training_records(directory), max_lost_share=config.max_lost_share
+    )
+    print_damage(damage)
+    manifest.check_classes("examples")
+    return manifest, damage
+
+
+def _command(parsed: TrainingConfig, lost_shards: Sequence[str], **paths: Path | None) -> list[str]:
+    """The command of one process of the run, with the `paths` as its options."""
+    options = [part for name, path in paths.items() if path is not None for part in (f"--{name}", str(path))]
+    settings = parsed.distributed
+    options += ["--mode", settings.mode, "--backup", str(settings.backup_workers)]
+    return [sys.executable, "-m", "model_training", "train", *options, "--lost-shards", json.dumps(list(lost_shards))]
 
 
 def _say(task: Task, line: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from model_training.calibration import Calibration
     from model_training.config.training import Compute
     from model_training.export.stored_tables import StoredTables
+    from model_training.lineage.lineage import Lineage
     from model_training.models.model import Model
     from streamer.features import FeatureSpec
 
@@ -41,6 +42,7 @@ def export_described(
     compute: "Compute",
     tables: "StoredTables | None" = None,
     calibration: "Calibration | None" = None,
+    lineage: "Lineage | None" = None,
 ) -> None:
     """Exports a version and prints its size; the arguments are those of `export`.
 
@@ -58,6 +60,7 @@ def export_described(
         compute=compute,
         tables=tables,
         calibration=calibration,
+        lineage=lineage,
     )
     size = model_size(model, path, tables)
     console.print(

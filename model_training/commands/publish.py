@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_training.commands.data import HoldoutOption, JudgeByOption, LogOption, PreparedOption
+from model_training.commands.data import HoldoutOption, JudgeByOption, LogOption, PreparedOption, check_log_or_prepared
 from model_training.commands.evaluate import (
     GATE,
     AlsoPreparedOption,
@@ -21,11 +21,13 @@ from model_training.commands.evaluate import (
     write_report,
 )
 from model_training.commands.label import ModelConfigOption
+from model_training.commands.lineage import check_unseen, was_unseen
 from model_training.commands.output import console, fail_clearly
 from model_training.config.gate import GateConfig
 from model_training.config.training import load_spec
 from model_training.data.manifest import load_manifest
 from model_training.errors import ConfigError
+from model_training.lineage.lineage import read_lineage
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
@@ -49,7 +51,12 @@ def publish(
     spec: Annotated[Path | None, typer.Option(help="Feature spec that the candidate must have.")] = None,
     version: Annotated[int | None, typer.Option(help="Version number; by default the newest + 1.")] = None,
     keep: Annotated[int, typer.Option(min=2, help="Number of versions that remain, including the new one.")] = 3,
-    force: Annotated[bool, typer.Option(help="Publish a rejected candidate too; the model card records it.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            help="Publish a rejected candidate too, and one that has seen the test rows; the model card records it."
+        ),
+    ] = False,
     label: Annotated[str | None, typer.Option(help="Label for the new version, such as stable.")] = None,
     model_config: ModelConfigOption = None,
     report: ReportOption = None,
@@ -72,6 +79,10 @@ def publish(
         best, best_path = (
             (None, None) if now_served is None else best_of(now_served, limits.window_days, datetime.now(UTC))
         )
+        check_log_or_prepared(context, log, prepared)
+        paths = {"candidate": candidate, "served": now_served, "best": None if best_path == now_served else best_path}
+        roles = {role: found for role, found in paths.items() if found is not None}
+        unseen = check_unseen(roles, log=log, prepared=prepared, judge_by=judge_by, holdout=holdout, force=force)
         servable, found = evaluated(
             context,
             candidate,
@@ -103,7 +114,9 @@ def publish(
                 "verdicts": [asdict(v) for v in verdicts],
             },
             "evaluation": asdict(found),
-            "forced": force and not all(v.holds for v in verdicts),
+            "forced": force and not (all(v.holds for v in verdicts) and was_unseen(unseen)),
+            "unseen": unseen,
+            "lineage": None if (lineage := read_lineage(candidate)) is None else lineage.content(),
             "data": str(log) if prepared is None else load_manifest(prepared),
         }
         if report is not None:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ import typer
 
 from model_training.commands.calibration import calibrate, check_calibration
 from model_training.commands.data import print_damage
+from model_training.commands.lineage import data_of, processes_of
 from model_training.commands.output import console, export_described
 from model_training.config.training import Mode, TrainingConfig, load_spec
 from model_training.distributed.cluster import Cluster, Task, check_mode
@@ -20,6 +22,7 @@ from model_training.distributed.lifeline import end_with_launcher
 from model_training.distributed.pace import Pace
 from model_training.errors import ConfigError
 from model_training.export.versions import check_free
+from model_training.lineage.record import record
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
@@ -77,6 +80,7 @@ def play_role(
     Raises:
         TrainingError: see `compute` of the mode.
     """
+    started = datetime.now(UTC)
     end_with_launcher(os.environ)
     if records is None or checkpoints is None:
         raise ConfigError("TF_CONFIG is set: --records and --checkpoints are needed")
@@ -94,7 +98,7 @@ def play_role(
     from model_training.distributed import mirrored  # noqa: PLC0415
     from model_training.distributed.parameter_servers.computing import compute  # noqa: PLC0415
     from model_training.distributed.parameter_servers.serving import serve  # noqa: PLC0415
-    from model_training.distributed.result import servable_model, trained_model  # noqa: PLC0415
+    from model_training.distributed.result import progress_of, servable_model, trained_model  # noqa: PLC0415
     from model_training.distributed.run import Run  # noqa: PLC0415
 
     whole = read_training_records(records)
@@ -121,6 +125,14 @@ def play_role(
     if export_to is not None:
         calibration = calibrate(lambda: trained_model(checkpoints, config, spec), spec, records, manifest, config)
         model, tables = servable_model(checkpoints, config, spec)
+        lineage = record(
+            config,
+            spec,
+            started,
+            data=data_of(None, records, manifest, config),
+            progress=progress_of(checkpoints, config, run.schedule, manifest.examples),
+            processes=processes_of(cluster, config.distributed),
+        )
         export_described(
             model,
             spec,
@@ -130,6 +142,7 @@ def play_role(
             compute=config.export.compute,
             tables=tables,
             calibration=calibration,
+            lineage=lineage,
         )
 
 

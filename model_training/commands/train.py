@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,16 +24,22 @@ from model_training.commands.data import (
     open_log,
     open_prepared,
 )
+from model_training.commands.lineage import data_of, progress_of
 from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.quality import check_evaluable, print_quality
 from model_training.commands.role import BackupOption, ModeOption, distributed_config, play_role
 from model_training.config.training import TrainingConfig, load_spec
 from model_training.distributed.cluster import read_tf_config
 from model_training.export.versions import check_free
+from model_training.lineage.lineage import Processes
+from model_training.lineage.record import record
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
+    from model_training.data.training_data import TrainingData
+    from model_training.models.model import Model
     from model_training.training.loop import Progress, TrainResult
+    from streamer.features import FeatureSpec
 
 
 def train(
@@ -112,15 +119,13 @@ def _train(
     predictions: Path | None,
     checkpoints: Path | None,
 ) -> None:
+    started = datetime.now(UTC)
     config = TrainingConfig.from_yaml(config_path)
     spec = load_spec(spec_path or config.spec)
     if export_to is not None:
         check_free(export_to, version)
     # Loading TensorFlow takes seconds; a wrong setting must fail before.
     load_tensorflow()
-    from model_training.training.final_fit import final_fit  # noqa: PLC0415
-    from model_training.training.single_process import train_records  # noqa: PLC0415
-
     with tempfile.TemporaryDirectory() as scratch:
         if prepared is not None:
             data = open_prepared(prepared, judge_by, config)
@@ -137,25 +142,53 @@ def _train(
         check_evaluable(data)
         check_calibration(data.directory, config)
         manifest = data.manifest
+        used = data_of(log, data.directory, manifest, config, holdout=holdout)
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
-        stopping, folder = config.early_stopping, checkpoints
-        if folder is None and stopping is not None:
+        folder = checkpoints
+        if folder is None and config.early_stopping is not None:
             folder = Path(scratch, "checkpoints")
-        with _progress(manifest.examples * config.epochs) as report:
-            model, result = train_records(data.directory, manifest, spec, config, report, checkpoints=folder)
-        console.print(_outcome(result, config))
-        if stopping is not None and stopping.final_fit and folder is not None and result.best is not None:
-            model, result = final_fit(
-                data.directory, manifest, spec, config, found=result.best, checkpoints=folder, progress=_progress
-            )
-            console.print(f"final fit on training and validation examples: {_work(result)}", soft_wrap=True)
+        model, result = fit(data, spec, config, folder)
         calibration = calibrate(lambda: model, spec, data.directory, manifest, config)
     print_quality(model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration)
     if export_to is not None:
-        rate, compute = manifest.negative_sampling_rate, config.export.compute
+        progress = progress_of(result, used, config)
+        lineage = record(config, spec, started, data=used, progress=progress, processes=Processes())
         export_described(
-            model, spec, export_to, version, negative_sampling_rate=rate, compute=compute, calibration=calibration
+            model,
+            spec,
+            export_to,
+            version,
+            negative_sampling_rate=manifest.negative_sampling_rate,
+            compute=config.export.compute,
+            calibration=calibration,
+            lineage=lineage,
         )
+
+
+def fit(
+    data: "TrainingData", spec: "FeatureSpec", config: TrainingConfig, checkpoints: Path | None
+) -> "tuple[Model, TrainResult]":
+    """Trains in this process, with the final fit that `config` may have, and prints the outcome.
+
+    Args:
+        checkpoints: folder of the run, which early stopping needs.
+
+    Raises:
+        TrainingError: see `model_training.training.single_process.train_records`.
+    """
+    from model_training.training.final_fit import final_fit  # noqa: PLC0415 - loads TensorFlow
+    from model_training.training.single_process import train_records  # noqa: PLC0415
+
+    manifest, stopping = data.manifest, config.early_stopping
+    with _progress(manifest.examples * config.epochs) as report:
+        model, result = train_records(data.directory, manifest, spec, config, report, checkpoints=checkpoints)
+    console.print(_outcome(result, config))
+    if stopping is not None and stopping.final_fit and checkpoints is not None and result.best is not None:
+        model, result = final_fit(
+            data.directory, manifest, spec, config, found=result.best, checkpoints=checkpoints, progress=_progress
+        )
+        console.print(f"final fit on training and validation examples: {_work(result)}", soft_wrap=True)
+    return model, result
 
 
 def _work(result: "TrainResult") -> str:

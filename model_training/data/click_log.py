@@ -6,7 +6,8 @@ A log contains only candidates that were shown: the others are not negatives. Li
 """
 
 import gzip
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -38,6 +39,50 @@ class LoggedRequest:
     candidates: list[dict[str, object]]
     clicked: list[int]
     line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Some lines of a log: the checksum of their bytes, counts, and the times of the first and the last one.
+
+    Without lines the times are None.
+    """
+
+    sha256: str
+    examples: int
+    clicks: int
+    first_ms: int | None
+    last_ms: int | None
+
+
+def log_parts(path: Path, cuts: Sequence[int]) -> list[LogPart]:
+    """The lines from each of the rising `cuts`, counted from 0, up to the next one or the end of the log.
+
+    Raises:
+        DataError: a line is invalid, or the file cannot be read.
+    """
+    with _reading(path) as lines:
+        numbered = enumerate(lines, start=1)
+        for _ in islice(numbered, cuts[0]):
+            pass
+        ends: list[int | None] = [*cuts[1:], None]
+        return [
+            _described(path, islice(numbered, None if end is None else end - start))
+            for start, end in zip(cuts, ends, strict=True)
+        ]
+
+
+def _described(path: Path, lines: Iterator[tuple[int, bytes]]) -> LogPart:
+    digest, examples, clicks = hashlib.sha256(), 0, 0
+    first = last = None
+    for number, line in lines:
+        digest.update(line)
+        if not line.strip():
+            continue
+        logged = _parse(f"{path}:{number}", line)
+        examples, clicks = examples + len(logged.clicked), clicks + sum(logged.clicked)
+        first, last = logged.timestamp_ms if first is None else first, logged.timestamp_ms
+    return LogPart(digest.hexdigest(), examples, clicks, first, last)
 
 
 def count_lines(path: Path) -> int:

@@ -90,8 +90,7 @@ def split_log(
     if (directory / MANIFEST).exists() and is_prepared(directory):
         raise ConfigError(f"{directory}: holds data that `prepare` made, which the records of a log would overwrite")
     encoder, layout = Encoder(spec), Layout(spec)
-    end = _cut(log, holdout)
-    cut = round(end * (1 - validation_share))
+    cut, end = log_cuts(log, holdout=holdout, validation_share=validation_share)
     training = joined(list(encode_log(read_log(log, last=cut), encoder)), layout.row_ids, layout.row_floats)
     between = list(encode_log(read_log(log, first=cut, last=end), encoder))
     later = later_lines(log, spec, holdout=holdout)
@@ -116,7 +115,7 @@ def later_lines(log: Path, spec: FeatureSpec, *, holdout: float, user_path: str 
         ConfigError: `holdout` is not in [0, 1), or `user_path` is no path.
         DataError: the log cannot be read, or has an invalid line.
     """
-    lines, layout = read_log(log, first=_cut(log, holdout)), Layout(spec)
+    lines, layout = read_log(log, first=log_cuts(log, holdout=holdout)[1]), Layout(spec)
     return joined(list(encode_log(lines, Encoder(spec), user_path=user_path)), layout.row_ids, layout.row_floats)
 
 
@@ -131,10 +130,17 @@ def prepared_split(directory: Path, split: Split, spec: FeatureSpec) -> Examples
     return read_examples(directory, manifest)
 
 
-def _cut(log: Path, holdout: float) -> int:
+def log_cuts(log: Path, *, holdout: float, validation_share: float = 0.0) -> tuple[int, int]:
+    """The numbers, from 0, of the lines with which validation and holdout begin.
+
+    Raises:
+        ConfigError: `holdout` is not in [0, 1).
+        DataError: the log cannot be read.
+    """
     if not 0 <= holdout < 1:
         raise ConfigError(f"holdout {holdout}: must be in [0, 1)")
-    return round(count_lines(log) * (1 - holdout))
+    end = round(count_lines(log) * (1 - holdout))
+    return round(end * (1 - validation_share)), end
 
 
 def read_examples(directory: Path, manifest: Manifest) -> Examples:

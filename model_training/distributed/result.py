@@ -2,14 +2,38 @@
 
 from pathlib import Path
 
-from model_training.checkpoints import load_model
+import tensorflow as tf
+
+from model_training.checkpoints import Checkpoints, Position, load_model
 from model_training.config.training import TrainingConfig
+from model_training.distributed.cluster import Schedule
 from model_training.distributed.parameter_servers.variables import restore, restored_without_tables
-from model_training.early_stopping.best_model import result_checkpoint
+from model_training.early_stopping.best_model import BestModel, result_checkpoint
 from model_training.export.stored_tables import StoredTables
+from model_training.lineage.lineage import Progress
 from model_training.models.build import build_model
 from model_training.models.model import Model
 from streamer.features import FeatureSpec
+
+
+def progress_of(checkpoints: Path, config: TrainingConfig, schedule: Schedule, examples: int) -> Progress:
+    """The work of a finished run, by its last checkpoint.
+
+    Args:
+        examples: number of the run's training examples.
+
+    Raises:
+        DataError: the checkpoint cannot be read.
+    """
+    if config.distributed.mode == "mirrored":
+        position = Checkpoints(checkpoints, every_seconds=config.distributed.checkpoint_seconds, now=0.0).position
+    else:
+        last = tf.train.latest_checkpoint(str(checkpoints))
+        steps = 0 if last is None else int(tf.train.load_variable(last, "global_step"))
+        position = Position(steps, min(steps * schedule.aggregated * config.batch_size, examples * config.epochs))
+    best = None if config.early_stopping is None else BestModel(checkpoints).read()
+    done = position.examples / max(1, examples)
+    return Progress(position.steps, position.examples, done, None if best is None else best.examples)
 
 
 def trained_model(checkpoints: Path, config: TrainingConfig, spec: FeatureSpec) -> Model:

@@ -2,5 +2,5 @@
 
 Guarantees: a version appears whole or not at all, is never overwritten, and has its feature spec and warm-up requests.
 In: a trained model and its feature spec. Out: a version's folder, `Servable`.
-May import: `models`, `parts`, `errors`, and from the scorer the feature layout.
+May import: `lineage`, `models`, `parts`, `errors`, and from the scorer the feature layout.
 """

@@ -14,6 +14,7 @@ from model_training.export.signatures import build
 from model_training.export.stored_tables import StoredTables, name_of, write_tables
 from model_training.export.versions import folder_bytes, new_version
 from model_training.export.warmup import WARMUP, write_warmup
+from model_training.lineage.lineage import Lineage, write_lineage
 from model_training.models.model import Model
 from streamer.features import FeatureSpec, Layout
 
@@ -39,6 +40,7 @@ def export(
     compute: Compute = "float32",
     tables: StoredTables | None = None,
     calibration: Calibration | None = None,
+    lineage: Lineage | None = None,
 ) -> Path:
     """Writes `base_path/version` and returns it.
 
@@ -53,6 +55,7 @@ def export(
         tables: tables of `model` that are read from a checkpoint, one shard at a time; their variables have no rows.
         calibration: the map of its scores. The version then has the form of `serving_default` without it, as the
             function `uncalibrated`, and a record of the fit in a file.
+        lineage: how the model was made; the version has it in a file.
 
     Raises:
         ExportError: the version exists, is not positive, or cannot be written; or the rate is not in (0, 1].
@@ -71,6 +74,8 @@ def export(
         write_warmup(Layout(spec), partial / WARMUP, model_name or base_path.resolve().name)
         if calibration is not None:
             write_calibration(partial, calibration)
+        if lineage is not None:
+            write_lineage(partial, lineage)
     return final
 
 

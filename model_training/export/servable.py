@@ -14,13 +14,13 @@ from model_training.errors import DataError, ExportError
 from model_training.export.signatures import flat_specs, score_specs
 from model_training.export.versions import folder_bytes
 from model_training.export.warmup import WARMUP
+from model_training.export.weights import NO_WEIGHTS
 from streamer.features import FeatureSpec, Layout, SpecError
 from streamer.types import F32, I32
 
 _BATCH = 4096
 _AGREEMENT: Mapping[Compute, float] = {"float32": 1e-5, "bfloat16": 1e-2}
 _TIMED_ROWS = 300
-_NO_WEIGHTS = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter")
 
 
 Rows = tuple[I32, F32]
@@ -67,7 +67,7 @@ class Servable:
         layout = Layout(spec)
         for name, wanted in (("serving_default", flat_specs(layout)), ("score", score_specs(layout))):
             _check_signature(path, name, signatures[name], wanted)
-        counted = sum(int(np.prod(shape)) for name, shape in weights if not name.startswith(_NO_WEIGHTS))
+        counted = sum(int(np.prod(shape)) for name, shape in weights if not name.startswith(NO_WEIGHTS))
         compute: Compute = "bfloat16" if hasattr(loaded, "float32") else "float32"
         return cls(path, spec, counted, folder_bytes(path), compute, loaded)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +39,7 @@ class TrainResult:
         steps, examples, seconds: of this process only; a continued run made steps before it started.
         loss: mean log loss of the second half of the steps, each before its own update; NaN without steps.
         best: with early stopping, the standing by which the model was chosen.
+        total: steps and examples of the whole run, with those before this process started.
     """
 
     steps: int
@@ -47,6 +48,7 @@ class TrainResult:
     examples_per_second: float
     loss: float
     best: Standing | None = None
+    total: Position = field(default_factory=Position)
 
 
 def run_steps(
@@ -99,7 +101,7 @@ def run_steps(
         stopping.close(at)
     seconds, examples = time.monotonic() - started, at.examples - first.examples
     best = stopping.standing if stopping is not None else None
-    return TrainResult(at.steps - first.steps, examples, seconds, examples / seconds, losses.of_second_half, best)
+    return TrainResult(at.steps - first.steps, examples, seconds, examples / seconds, losses.of_second_half, best, at)
 
 
 class _Losses:

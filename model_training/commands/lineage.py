@@ -1,0 +1,111 @@
+"""Lineage for the commands: the records of their runs, and the check that a model has not seen its test rows."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from model_training.commands.data import JudgeBy
+from model_training.commands.output import console
+from model_training.config.training import DistributedConfig, TrainingConfig
+from model_training.distributed.cluster import Cluster
+from model_training.errors import ConfigError
+from model_training.lineage.lineage import Data, Processes, Progress, read_lineage
+from model_training.lineage.unseen import can_tell, seen_before
+
+if TYPE_CHECKING:
+    from model_training.data.manifest import Manifest
+    from model_training.training.loop import TrainResult
+
+_UNSEEN, _NOT_KNOWN = "unseen", "not known"
+
+
+def progress_of(result: "TrainResult", data: Data, config: TrainingConfig) -> Progress:
+    """The work by which a single process made the model; of a final fit, not that of the run before it."""
+    stopping = config.early_stopping
+    learnt = data.seen if stopping is not None and stopping.final_fit else data.seen[:1]
+    examples = sum(data.splits[name].examples for name in learnt if name in data.splits)
+    best = None if result.best is None else result.best.examples
+    return Progress(result.total.steps, result.total.examples, result.total.examples / max(1, examples), best)
+
+
+def data_of(
+    log: Path | None,
+    directory: Path,
+    training: "Manifest",
+    config: TrainingConfig,
+    *,
+    holdout: float = 0.0,
+) -> Data:
+    """The data of a run: a log, or the folder of its records.
+
+    Raises:
+        DataError: the log or the manifest cannot be read.
+    """
+    from model_training.lineage.data import log_data, records_data  # noqa: PLC0415 - loads TensorFlow
+
+    if log is not None:
+        return log_data(log, training, config, holdout=holdout)
+    return records_data(directory, training, config)
+
+
+def processes_of(cluster: Cluster, config: DistributedConfig) -> Processes:
+    """The processes of a distributed run."""
+    kind: Literal["parameter_servers", "mirrored"] = "parameter_servers" if cluster.ps else "mirrored"
+    return Processes(kind, config.mode, len(cluster.computing), len(cluster.ps), config.backup_workers)
+
+
+def check_unseen(
+    versions: Mapping[str, Path],
+    *,
+    log: Path | None,
+    prepared: Path | None,
+    judge_by: JudgeBy,
+    holdout: float,
+    force: bool = False,
+) -> dict[str, str]:
+    """Checks that no version has seen the rows on which it is judged.
+
+    Args:
+        versions: the folders by role, such as `candidate`.
+        force: only print what was found.
+
+    Returns:
+        By role: `unseen`, `not known` (a version without lineage, or rows without times), or the reason.
+
+    Raises:
+        ConfigError: a version has seen them, or may have.
+        ExportError: the lineage of a version cannot be read.
+        DataError: the data cannot be read.
+    """
+    from model_training.lineage.data import rows_of_log, rows_of_prepared  # noqa: PLC0415 - loads TensorFlow
+
+    lineages = {role: read_lineage(path) for role, path in versions.items()}
+    rows = None
+    found = {}
+    for role, lineage in lineages.items():
+        if lineage is None:
+            found[role] = _NOT_KNOWN
+            console.print(
+                f"{versions[role]}: has no lineage, so it may have seen these rows", style="yellow", soft_wrap=True
+            )
+            continue
+        if rows is None:
+            if prepared is not None:
+                rows = rows_of_prepared(prepared, judge_by)
+            else:
+                assert log is not None
+                rows = rows_of_log(log, holdout=holdout)
+        reason = seen_before(lineage, rows)
+        if reason is not None and not force:
+            raise ConfigError(
+                f"{versions[role]}: has seen the rows on which it would be judged: {reason}; use later rows"
+            )
+        if reason is not None:
+            console.print(f"{versions[role]}: has seen these rows: {reason}", style="yellow", soft_wrap=True)
+        found[role] = reason or (_UNSEEN if can_tell(lineage, rows) else _NOT_KNOWN)
+    return found
+
+
+def was_unseen(found: Mapping[str, str]) -> bool:
+    """Whether the result of `check_unseen` has no reason against a version."""
+    return set(found.values()) <= {_UNSEEN, _NOT_KNOWN}

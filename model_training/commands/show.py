@@ -1,0 +1,153 @@
+"""`model-training show`: how a version was made, from its folder alone."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.table import Column, Table
+
+from model_training.commands.output import console, fail_clearly
+from model_training.errors import ConfigError, ExportError
+from model_training.export.versions import fault_of, found_in
+from model_training.lineage.lineage import Lineage, Rows, read_lineage
+from model_training.lineage.unseen import at
+from model_training.publishing.window import CARD
+
+VersionArgument = Annotated[Path, typer.Argument(help="Folder of a version; or a base path, for its newest version.")]
+_OLD = ("config", "seed", "spec", "data", "progress", "processes", "code", "machine", "started_at", "ended_at")
+
+
+def show(
+    version: VersionArgument,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Shows how a version was made: config, data, code, machine, and the gate's verdicts if it is published."""
+    with fail_clearly():
+        path = found_version(version)
+        lineage, card = read_lineage(path), _card(path)
+        unknown = [] if lineage is not None else [name for name in _OLD if name != "spec" or "spec" not in (card or {})]
+        if as_json:
+            content = {
+                "path": str(path),
+                "lineage": None if lineage is None else lineage.content(),
+                "card": card,
+                "unknown": unknown,
+            }
+            typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+            return
+        table = Table("", Column(str(path), overflow="fold"))
+        for key, value in _rows(lineage, card or {}):
+            table.add_row(key, value)
+        console.print(table)
+        if unknown:
+            console.print(f"an older program made this version; not known: {', '.join(unknown)}", style="yellow")
+
+
+def found_version(path: Path) -> Path:
+    """The folder of a version: `path` itself, or the newest complete version in it.
+
+    Raises:
+        ConfigError: it is neither a version nor the base path of one.
+        ExportError: the folder cannot be read.
+    """
+    fault = fault_of(path)
+    if fault is None:
+        return path
+    newest = next((found.path for found in reversed(found_in(path)) if found.fault is None), None)
+    if newest is None:
+        raise ConfigError(f"{path}: is no version ({fault}), and holds none")
+    return newest
+
+
+def _card(version: Path) -> dict[str, Any] | None:
+    path = version / CARD
+    try:
+        content = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ExportError(f"{path}: not a model card: expected an object")
+    return content
+
+
+def _rows(lineage: Lineage | None, card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if lineage is not None:
+        yield from _of_lineage(lineage)
+    elif isinstance(spec := card.get("spec"), dict):
+        yield "feature spec", f"{spec.get('name')} {spec.get('hash')}"
+    yield from _of_card(card)
+
+
+def _of_lineage(lineage: Lineage) -> Iterator[tuple[str, str]]:
+    config = lineage.config
+    yield "model", " ".join(f"{key} {_short(value)}" for key, value in config.get("model", {}).items())
+    yield "feature spec", f"{lineage.spec_name} {lineage.spec_hash}"
+    yield "seed", str(lineage.seed)
+    yield (
+        "config",
+        "\n".join(f"{key}: {_short(value)}" for key, value in config.items() if key not in {"model", "seed"}),
+    )
+    data, progress, processes, machine = lineage.data, lineage.progress, lineage.processes, lineage.machine
+    if data is None:
+        yield "data", "none: the model was not trained"
+    else:
+        yield (
+            f"data ({data.kind})",
+            data.path + ("" if data.manifest_sha256 is None else f"\nmanifest {data.manifest_sha256}"),
+        )
+        for name, rows in data.splits.items():
+            yield name + (", seen" if name in data.seen else ""), _split(rows)
+        if data.negative_sampling_rate != 1:
+            yield "non-clicks kept in train", f"{data.negative_sampling_rate:g}"
+        if data.lost_shards:
+            yield "lost shards", " ".join(data.lost_shards)
+    if progress is not None:
+        best = "" if progress.best_examples is None else f"; best after {progress.best_examples:,}"
+        yield "work", f"{progress.steps:,} steps, {progress.examples:,} examples, {progress.epochs:.3g} epochs{best}"
+    if processes is not None:
+        mode = "" if processes.mode is None else f", {processes.mode}"
+        others = f"{processes.servers} servers, {processes.backups} backups" if processes.servers else ""
+        yield "processes", ", ".join(filter(None, (f"{processes.computing} ({processes.kind}{mode})", others)))
+    seconds = (datetime.fromisoformat(lineage.ended_at) - datetime.fromisoformat(lineage.started_at)).total_seconds()
+    yield "time", f"{lineage.started_at} to {lineage.ended_at} ({seconds:,.0f} s)"
+    code = lineage.code
+    changed = {True: ", with changes", False: "", None: ""}[code.dirty]
+    yield "code", code.version + ("" if code.commit is None else f", commit {code.commit}{changed}")
+    yield (
+        "libraries",
+        ", ".join(f"{name} {found}" for name, found in {"python": machine.python, **machine.libraries}.items()),
+    )
+    yield "machine", f"{machine.cpu} ({machine.architecture}), {machine.cores} cores"
+    yield "instruction sets", " ".join(machine.cpu_features)
+    if machine.accelerators:
+        yield "accelerators", ", ".join(machine.accelerators)
+    for name, value in machine.environment.items():
+        yield name, value
+
+
+def _of_card(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if "published_at" in card:
+        yield "published", f"{card['published_at']}{', forced' if card.get('forced') else ''}"
+    for role, found in card.get("unseen", {}).items():
+        yield f"test rows, {role}", str(found)
+    for verdict in card.get("gate", {}).get("verdicts", ()):
+        sign = "holds" if verdict["holds"] else "beyond"
+        yield verdict["limit"], f"{sign} {verdict['bound']:g}: {verdict['value']:.4g}"
+
+
+def _split(rows: Rows) -> str:
+    rate = rows.clicks / max(1, rows.examples)
+    times = "" if rows.first_ms is None or rows.last_ms is None else f"\n{at(rows.first_ms)} to {at(rows.last_ms)}"
+    return f"{rows.examples:,} examples, {rows.clicks:,} clicks ({rate:.3%}){times}\n{rows.sha256}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(inner)}" for key, inner in value.items())
+    return orjson.dumps(value).decode()
