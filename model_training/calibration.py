@@ -34,7 +34,7 @@ class Platt:
 class Isotonic:
     """Linear between the points (inputs[i], outputs[i]), which are log odds.
 
-    Outside the points, log odds are shifted as at the nearest one. Both lists rise strictly, and have at least two values.
+    Outside the points, log odds are shifted as at the nearest one. Both lists rise strictly and have two values or more.
     """
 
     inputs: tuple[float, ...]
