@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import typer
 
+from model_training.commands.collisions import collisions
 from model_training.commands.evaluate import evaluate
 from model_training.commands.init import init
 from model_training.commands.label import label
@@ -24,6 +25,7 @@ from model_training.commands.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(prepare)
+app.command()(collisions)
 app.command()(train)
 app.command()(launch)
 app.command()(placement)

@@ -8,6 +8,7 @@ import orjson
 import typer
 from rich.table import Table
 
+from model_training.commands.collisions import print_collisions
 from model_training.commands.output import console, fail_clearly
 from model_training.config.preparation import PrepareConfig
 from model_training.config.training import load_spec
@@ -17,6 +18,10 @@ from model_training.runtime import load_tensorflow
 if TYPE_CHECKING:
     from model_training.data.prepared import Prepared
     from streamer.features import FeatureSpec
+
+
+_AFFECTED = 0.01
+"""Share of the rows from which on a feature's collisions are shown."""
 
 
 def prepare(
@@ -42,6 +47,7 @@ def prepare(
         if fitted_spec is not None and not fitted_spec.parent.is_dir():
             raise ConfigError(f"--fitted-spec: there is no folder {fitted_spec.parent}")
         # Starting Spark takes seconds; a wrong setting must fail before.
+        from model_training.data.collisions import read_collisions  # noqa: PLC0415
         from model_training.preparation.prepare import prepare as run  # noqa: PLC0415
         from model_training.preparation.session import spark_session  # noqa: PLC0415
         from model_training.preparation.statistics import STATISTICS, fitted  # noqa: PLC0415
@@ -50,6 +56,8 @@ def prepare(
             prepared = run(spark, parsed, features, output, overwrite=overwrite, allow_unread=spec is not None)
         statistics = orjson.loads((output / STATISTICS).read_bytes())
         _show(prepared, statistics)
+        if affected := {name: each for name, each in read_collisions(output).items() if each.row_share >= _AFFECTED}:
+            print_collisions(affected)
         if fitted_spec is not None:
             _write(fitted_spec, fitted(features, statistics).to_json() + "\n")
 

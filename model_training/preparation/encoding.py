@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from model_training.data.identities import IdHasher
+from model_training.preparation.collisions import VALUES, VALUES_ARROW, VALUES_TYPE, counted
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served
 from streamer.features import Bucketised, Cross, Encoder, FeatureSpec, Numeric
 from streamer.features.consent import hidden
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 IDS, FLOATS, NUMBERS, USER, REQUEST = "ids", "floats", "numbers", "user", "request"
 """Columns of encoded rows: the bytes of int32 [row_ids], the bytes of float32 [row_floats], one float64 for each of
 `number_features` (NaN if the number is missing, infinity if it is not finite), and the bits of `Identities` as signed
-integers. All are null if the row is dropped."""
+integers. All are null if the row is dropped. `VALUES` has counts of values."""
 
 _SCHEMA = (
     f"{KEY} string, {TIME_MS} bigint, {LABEL} int, {REASON} string,"
-    f" {IDS} binary, {FLOATS} binary, {NUMBERS} array<double>, {USER} bigint, {REQUEST} bigint"
+    f" {IDS} binary, {FLOATS} binary, {NUMBERS} array<double>, {USER} bigint, {REQUEST} bigint,"
+    f" {VALUES} {VALUES_TYPE}"
 )
 
 
@@ -59,6 +61,7 @@ def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: Fea
             ids, floats = values.ids[good], values.floats[good]
             raw = np.full((len(numbers), n), np.nan)  # the encoder's input is not in the log
             users: Sequence[object] = [None] * n
+            counts = pa.nulls(n, VALUES_ARROW)
         else:
             by_feature = {name: list(compress(column, good)) for name, column in values.by_feature.items()}
             denied = list(compress(values.denied, good))
@@ -67,9 +70,10 @@ def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: Fea
             ids, floats = encoder.encode_table(by_feature, n)
             raw = np.array([list(map(_number, by_feature[name])) for name in numbers], dtype=np.float64)
             users = hidden(list(compress(values.users, good)), denied)
+            counts = counted(encoder, by_feature, n)
         whose = [hashed(users), hashed(list(compress(values.requests, good)))]
         columns = [_bytes(ids), _bytes(floats), _lists(raw.reshape(len(numbers), n).T)]
-        yield _batch(kept, [None] * n, [*columns, *(pa.array(part.view(np.int64)) for part in whose)])
+        yield _batch(kept, [None] * n, [*columns, *(pa.array(part.view(np.int64)) for part in whose), counts])
         rejected = given.filter(pa.array([not g for g in good], pa.bool_()))
         yield _dropped(rejected, [reason for reason in values.reasons if reason is not None])
         yield _dropped(dropped, dropped.column(REASON).to_pylist())
@@ -81,13 +85,14 @@ def _number(value: object) -> float:
 
 
 def _dropped(rows: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBatch:
-    kinds = (pa.binary(), pa.binary(), pa.list_(pa.float64()), pa.int64(), pa.int64())
+    kinds = (pa.binary(), pa.binary(), pa.list_(pa.float64()), pa.int64(), pa.int64(), VALUES_ARROW)
     return _batch(rows, reasons, [pa.nulls(rows.num_rows, kind) for kind in kinds])
 
 
 def _batch(rows: pa.RecordBatch, reasons: Sequence[str | None], encoded: Sequence[Any]) -> pa.RecordBatch:
     columns = [*(rows.column(name) for name in (KEY, TIME_MS, LABEL)), pa.array(reasons, pa.string()), *encoded]
-    return pa.RecordBatch.from_arrays(columns, [KEY, TIME_MS, LABEL, REASON, IDS, FLOATS, NUMBERS, USER, REQUEST])
+    names = [KEY, TIME_MS, LABEL, REASON, IDS, FLOATS, NUMBERS, USER, REQUEST, VALUES]
+    return pa.RecordBatch.from_arrays(columns, names)
 
 
 def _bytes(matrix: npt.NDArray[Any]) -> pa.Array:

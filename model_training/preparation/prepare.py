@@ -14,9 +14,11 @@ from pyspark import StorageLevel
 from pyspark.sql import functions as f
 
 from model_training.config.preparation import PrepareConfig, SplitConfig, TableSource
+from model_training.data.collisions import write_collisions
 from model_training.data.manifest import ROWS_PER_RECORD, Manifest, Shard, write_manifest
 from model_training.data.prepared import SPLITS, Prepared, Split, SplitManifest
 from model_training.errors import DataError
+from model_training.preparation.collisions import collisions
 from model_training.preparation.encoding import encode
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, data_errors, share_hash
 from model_training.preparation.shards import COMPRESSION, SPLIT, WrittenShard, write_shards
@@ -85,6 +87,7 @@ def _prepare(source: Rows, config: PrepareConfig, spec: FeatureSpec, directory: 
     training = rows.where(f.col(SPLIT) == SPLITS[0])
     statistics = {} if config.is_encoded else observe(training, spec, quantiles=config.quantiles)
     write_statistics(directory / STATISTICS, statistics)
+    write_collisions(directory, {} if config.is_encoded else collisions(usable, spec))
     kept = rows.where((f.col(SPLIT) != SPLITS[0]) | _is_kept(config))
     scratch = directory / "shards"
     scratch.mkdir()

@@ -10,7 +10,8 @@ from streamer.features.candidate_rows import CandidateRows
 from streamer.features.consent import ConsentCheck
 from streamer.features.document import DocumentEncoder
 from streamer.features.hashing import PADDING, TextHasher, join, prepare
-from streamer.features.layout import Layout
+from streamer.features.kinds import Categorical, Cross, MultiValued
+from streamer.features.layout import GROUPS, Layout
 from streamer.features.row_memo import RowMemo
 from streamer.features.side import SideEncoder, SideRows
 from streamer.features.spec import FeatureSpec
@@ -121,6 +122,32 @@ class Encoder:
             for side in (self._request, self._candidate)
         )
         return self._flat_rows(*ends)
+
+    def value_hashes(self, values: Mapping[str, Sequence[object]], n: int) -> dict[str, U64]:
+        """The hashes of the values of n rows, from columns as in `encode_table`.
+
+        By feature with buckets, uint64 [n, width]: a value's bucket follows from its hash. `MISSING` and `PADDING` are
+        no values.
+        """
+        absent: Sequence[object] = [None] * n
+        found: dict[str, U64] = {}
+        halves = []
+        for side, group in ((self._request, GROUPS[0]), (self._candidate, GROUPS[1])):
+            hashes, folded = side.value_hashes([values.get(f.name, absent) for f in side.features], n)
+            halves.append(folded[:, side.plan.local_crosses :])
+            crosses = iter(folded[:, : side.plan.local_crosses].T)
+            for columns in self.layout.ids[group]:
+                name, feature = columns.feature.name, columns.feature
+                if isinstance(feature, Cross):
+                    found[name] = np.stack([next(crosses) for _ in range(columns.width)], axis=1)
+                elif isinstance(feature, Categorical | MultiValued) and feature.buckets:
+                    found[name] = hashes[:, side.plan.columns[name]]
+        pairs = np.where(
+            (halves[0] == PADDING) | (halves[1] == PADDING), np.uint64(PADDING), join(prepare(halves[0]), halves[1])
+        )
+        for columns in self.layout.ids["pair"]:
+            found[columns.feature.name] = pairs[:, columns.start : columns.start + columns.width]
+        return found
 
     def flat_rows(self, encoded: EncodedRequest) -> tuple[I32, F32]:
         """Flat rows of a request: int32 [n, layout.row_ids] and float32 [n, layout.row_floats]."""

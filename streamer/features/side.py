@@ -145,6 +145,22 @@ class SideEncoder:
         n: int,
     ) -> HashedRows:
         """Encodes the hashed features of n rows, with the buckets of the bucketised ones."""
+        hashes, folded = self._hashes(categorical, multi, buckets, n)
+        ids = self._ids(hashes, buckets, folded[:, : self.plan.local_crosses])
+        return HashedRows(ids, np.hstack([folded[:, self.plan.local_crosses :], self._sums(hashes, 0)]))
+
+    def value_hashes(self, values: Sequence[Sequence[object]], n: int) -> tuple[U64, U64]:
+        """The hashes of n rows in the order of the plan, and those of its folds, from columns as in `encode`."""
+        categorical, multi, bucketised, *_ = self.by_kind(values)
+        return self._hashes(categorical, multi, self.buckets(bucketised), n)
+
+    def _hashes(
+        self,
+        categorical: Sequence[Sequence[object]],
+        multi: Sequence[Sequence[object]],
+        buckets: Sequence[Sequence[int]],
+        n: int,
+    ) -> tuple[U64, U64]:
         hashes = np.empty((n, self.plan.hash_width), dtype=np.uint64)
         if categorical:
             flat = self._hasher(list(chain.from_iterable(categorical)))
@@ -153,9 +169,7 @@ class SideEncoder:
         self._hash_lists(multi, hashes)
         if buckets:
             hashes[:, self.plan.padded.stop :] = mix64(np.array(buckets, dtype=np.uint64).T + np.uint64(1))
-        folded = self._fold(hashes)
-        ids = self._ids(hashes, buckets, folded[:, : self.plan.local_crosses])
-        return HashedRows(ids, np.hstack([folded[:, self.plan.local_crosses :], self._sums(hashes, 0)]))
+        return hashes, self._fold(hashes)
 
     def encode_numbers(self, numeric: Sequence[Sequence[object]], n: int) -> tuple[F64, F32, U64]:
         """The numbers of n rows as in the documents, the floats, and their part of the keys' sums.

@@ -21,6 +21,7 @@ from model_training.commands import app
 from model_training.config.gate import GateConfig
 from model_training.config.preparation import PrepareConfig
 from model_training.config.training import load_spec
+from model_training.data.collisions import read_collisions
 from model_training.data.examples import Examples
 from model_training.data.manifest import MANIFEST, sha256_of
 from model_training.data.prepared import Prepared, Split, read_prepared
@@ -35,8 +36,10 @@ from model_training.preparation.prepare import check_dropped, prepare, remove_ab
 from model_training.preparation.rows import KEY, LABEL, REASON
 from model_training.preparation.statistics import STATISTICS, fitted, robust
 from model_training.preparation.table import read_table
-from streamer.features import Bucketised, Encoder, FeatureSpec, Layout, Numeric
-from streamer.features.hashing import hash64
+from streamer.features import GROUPS, Bucketised, Cross, Encoder, FeatureSpec, Layout, Numeric
+from streamer.features.consent import ConsentCheck
+from streamer.features.hashing import MISSING, PADDING, hash64
+from streamer.features.paths import getter
 from streamer.types import BidRequest
 from tests.model_training.disk import files_end_at
 from tests.model_training.preparation.conftest import (
@@ -88,6 +91,17 @@ def as_served(row: LogRow, encoder: Encoder) -> tuple[bytes, bytes, int]:
     return ids.tobytes(), floats.tobytes(), row.clicked
 
 
+def columns_of(row: LogRow, spec: FeatureSpec) -> dict[str, list[object]]:
+    """The row's values by feature; users who deny consent have none."""
+    scalar = [feature for feature in spec.features if not isinstance(feature, Cross)]
+    denied = ConsentCheck(spec.denial_rules).denies(row.request)
+    columns: dict[str, list[object]] = {}
+    for feature in scalar:
+        value = getter(feature.path)(row.candidate if feature.side == "candidate" else row.request)
+        columns[feature.name] = [None if denied and feature.side == "user" else value]
+    return columns
+
+
 def rows_of(examples: Examples) -> Counter[tuple[bytes, bytes, int]]:
     return Counter(
         (ids.tobytes(), floats.tobytes(), int(label))
@@ -134,6 +148,39 @@ def test_splits_are_separated_by_time(run: Run) -> None:
     assert (train.first_ms, validation.first_ms, test.first_ms) == (0, 40 * HOUR_MS, 45 * HOUR_MS)
     assert train.last_ms < validation.first_ms <= validation.last_ms < test.first_ms
     assert (run.prepared.validation_from_ms, run.prepared.test_from_ms) == (39 * HOUR_MS + 1, 44 * HOUR_MS + 1)
+
+
+def test_the_values_that_share_a_bucket_are_counted(run: Run, numbers_spec: FeatureSpec) -> None:
+    encoder, seen = Encoder(numbers_spec), dict[str, Counter[tuple[int, int]]]()
+    layout, start = encoder.layout, 0
+    for group in GROUPS:
+        for at in layout.ids[group]:
+            seen[at.feature.name] = Counter()
+            for i in range(ROWS):
+                row = log_row(i)
+                ids, _ = encoder.encode_log([row.request], [row.candidate], [1])
+                hashes = encoder.value_hashes(columns_of(row, numbers_spec), 1).get(at.feature.name)
+                if hashes is not None:
+                    pairs = zip(hashes[0].tolist(), ids[0, start + at.start :].tolist(), strict=False)
+                    seen[at.feature.name].update(pair for pair in pairs if pair[0] not in (MISSING, PADDING))
+        start += layout.id_width(group)
+    found = read_collisions(run.folder)
+    assert set(found) == {"user", "tags", "zone", "ad", "zone_x_ad", "tags_x_ad"}
+    assert found["zone_x_ad"].colliding_values > 0
+    for name, each in found.items():
+        in_bucket: dict[int, list[int]] = {}
+        for (_, bucket), rows in seen[name].items():
+            in_bucket.setdefault(bucket, []).append(rows)
+        shared = [rows for rows in in_bucket.values() if len(rows) > 1]
+        assert (each.values, each.rows) == (len(seen[name]), seen[name].total())
+        assert (each.colliding_values, each.colliding_rows) == (sum(map(len, shared)), sum(map(sum, shared)))
+        assert each.outnumbered_rows == sum(sum(rows) - max(rows) for rows in shared)
+    result = CliRunner().invoke(app, ["collisions", str(run.folder), "--json"])
+    assert result.exit_code == 0, result.output
+    assert orjson.loads(result.output)["ad"]["row_share"] == found["ad"].row_share
+    assert "outnumbered" in CliRunner().invoke(app, ["collisions", str(run.folder)]).output
+    result = CliRunner().invoke(app, ["collisions", str(run.folder.parent)])
+    assert (result.exit_code, len(result.output.strip().splitlines())) == (2, 1)
 
 
 def test_every_row_is_accounted_for(run: Run) -> None:
