@@ -1,4 +1,4 @@
-"""Rates of wrong decisions of the former gate and of this one. Pure; the seed decides everything."""
+"""Rates of wrong decisions of the former gate and of this one. Pure."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -32,9 +32,9 @@ def rate(name: str, clicks: int, gates: int, seed: int) -> Rate:
     """The rates of a scenario on test splits with about this number of clicks.
 
     Args:
-        gates: number of runs; of a scenario with `STEPS` gates, a tenth of it.
+        gates: number of gates; a run has one, or `STEPS`.
     """
-    runs = max(1, gates // 10) if name in LONG else gates
+    runs = max(1, gates // STEPS) if name in LONG else gates
     rng = np.random.default_rng([seed, clicks, list(SCENARIOS).index(name)])
     before, after = np.mean([SCENARIOS[name](clicks, rng) for _ in range(runs)], axis=0)
     return Rate(float(before), float(after), runs)

@@ -17,7 +17,7 @@ from scipy.special import expit
 F64 = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
-CLICK_RATE = 0.1
+CLICK_RATE = 0.2
 IMPRESSIONS = 10
 """Impressions of each user."""
 _SPREAD, _SHARED, _OWN = 1.44, 0.45, 0.08
@@ -39,7 +39,7 @@ class Split:
     seen: F64
 
     def scores(self, loss: float, rng: np.random.Generator) -> F64:
-        """Probabilities, [n], by a model whose AUC is lower than that of the reference model by `loss`."""
+        """Probabilities, [n], by a model whose AUC is that of the reference model - `loss`."""
         own = own_error(loss)
         seen = self.seen + _by_user(own, self.users, rng)
         return np.interp(seen, *_curve(_SHARED + own))
@@ -62,7 +62,7 @@ def noise(split: Split, rng: np.random.Generator) -> F64:
 
 @cache
 def own_error(loss: float) -> float:
-    """The variance of a model's own error that lowers its AUC by `loss`; a negative loss is a gain."""
+    """The variance of a model's own error that lowers its AUC by `loss`, or raises it."""
     wanted = true_auc(_SHARED + _OWN) - loss
     return float(brentq(lambda own: true_auc(_SHARED + own) - wanted, 0, 5))
 

@@ -42,7 +42,7 @@ class GateConfig(Value):
     min_clicks: int | None = Field(default=100, ge=2)
     min_auc: float | None = Field(default=0.55, ge=0, le=1)
     max_normalised_entropy: float | None = Field(default=1.0, gt=0)
-    max_calibration_bias: float | None = Field(default=0.15, ge=0)
+    max_calibration_bias: float | None = Field(default=0.2, ge=0)
     max_auc_loss: float | None = Field(default=0.005, ge=0)
     max_gauc_loss: float | None = Field(default=0.01, ge=0)
     max_normalised_entropy_rise: float | None = Field(default=0.01, ge=0)

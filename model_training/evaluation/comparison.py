@@ -59,7 +59,7 @@ class Measures:
         requests: Codes | None = None,
     ) -> None:
         truth, given = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
-        self._order = np.argsort(given, kind="stable")
+        self._order = np.argsort(given)
         self._ties = _starts(given[self._order])
         self._truth, self._scores = truth, given
         self._losses = losses(truth, given)
@@ -175,7 +175,10 @@ def units_of(users: Codes | None, requests: Codes | None) -> Codes | None:
 
 def user_aucs(labels: F64, scores: F64, users: Codes) -> tuple[F64, F64]:
     """Each user's AUC, NaN without both classes, and number of impressions; both [users]."""
-    order = np.lexsort((scores, users))
+    rank = np.empty(len(scores), np.int64)
+    rank[np.argsort(scores)] = np.arange(len(scores))
+    # Unique keys, so that numpy's fastest sort will do: four times faster than `lexsort`.
+    order = np.argsort(users * len(scores) + rank)
     who, given, truth = users[order], scores[order], labels[order]
     ties = _starts(who, given)
     clicks, others = np.add.reduceat(truth, ties), np.add.reduceat(1 - truth, ties)

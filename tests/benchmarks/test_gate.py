@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.gate.__main__ import MARKS, main
-from benchmarks.gate.simulation import LONG, SCENARIOS, TITLES, rate
+from benchmarks.gate.simulation import LONG, SCENARIOS, STEPS, TITLES, rate
 from benchmarks.gate.world import CLICK_RATE, draw, own_error, true_auc
 from model_training.evaluation.metrics import evaluate
 
@@ -27,9 +27,9 @@ def test_models_have_the_auc_of_the_theory_and_are_calibrated() -> None:
     [
         # The least that the former gate did wrong, and the most that this one may.
         ("noise", 20, 100, 0.1, 0.0),
-        ("noise_tries", 100, 50, 0.2, 0.0),
+        ("noise_tries", 100, 100, 0.2, 0.0),
         ("worse", 300, 60, 0.0, 0.04),
-        ("tries", 300, 50, 0.0, 0.2),
+        ("tries", 300, 100, 0.0, 0.2),
         ("good_first", 1_000, 20, 0.0, 0.2),
     ],
 )
@@ -37,7 +37,7 @@ def test_few_worse_models_pass(name: str, clicks: int, gates: int, before: float
     found = rate(name, clicks, gates, seed=3)
     assert found.before >= before
     assert found.after <= after
-    assert found.runs == (gates // 10 if name in LONG else gates)
+    assert found.runs == (gates // STEPS if name in LONG else gates)
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_enough_clicks_let_good_models_pass_and_small_losses_do_not_add_up() -> 
 def test_the_table_is_written_between_its_marks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
-    main(["--gates", "2", "--clicks", "20", f"--docs={page}"])
+    main(["--gates", "2", "--clicks", "20", "--processes", "1", f"--docs={page}"])
     text = page.read_text()
     assert all(title in text for title in TITLES.values())
     assert list(SCENARIOS) == list(TITLES)

@@ -77,8 +77,8 @@ NAN = float("nan")
         # Above the limit, but the examples do not show it.
         ("min_auc", _own(auc=_estimate(0.6, 0.04))),
         ("max_normalised_entropy", _own(normalised_entropy=_estimate(0.99, 0.02))),
-        ("max_calibration_bias", _own(calibration=_estimate(0.9, 0.03))),
-        ("max_calibration_bias", _own(calibration=_estimate(1.1, 0.03))),
+        ("max_calibration_bias", _own(calibration=_estimate(0.85, 0.03))),
+        ("max_calibration_bias", _own(calibration=_estimate(1.15, 0.03))),
         ("max_calibration_bias", _own(calibration=Estimate(1.0, NAN, 0))),
         ("max_bytes", replace(AS_GOOD, candidate=replace(GOOD, file_bytes=200_000))),
         ("max_latency_ratio", replace(AS_GOOD, candidate=replace(GOOD, median_ms=2.0))),
