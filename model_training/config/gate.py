@@ -28,7 +28,8 @@ class GateConfig(Value):
         min_auc: the lowest AUC.
         max_normalised_entropy: the highest log loss / log loss of a constant score that equals the click rate.
         max_calibration_bias: the largest difference of sum of the scores / clicks from 1.
-        max_auc_loss, max_gauc_loss: how far the metric may be below that of the newest, and of the best version.
+        max_auc_loss, max_gauc_loss, max_request_gauc_loss: how far the metric may be below that of the newest, and of
+            the best version.
         max_normalised_entropy_rise: how far the normalised entropy may be above that of these versions.
         max_bfloat16_auc_loss: how far the AUC of a candidate that computes in bfloat16 may be below that of the same
             weights in float32.
@@ -45,6 +46,7 @@ class GateConfig(Value):
     max_calibration_bias: float | None = Field(default=0.2, ge=0)
     max_auc_loss: float | None = Field(default=0.005, ge=0)
     max_gauc_loss: float | None = Field(default=0.01, ge=0)
+    max_request_gauc_loss: float | None = Field(default=None, ge=0)
     max_normalised_entropy_rise: float | None = Field(default=0.01, ge=0)
     max_bfloat16_auc_loss: float | None = Field(default=0.0005, ge=0)
     max_score_drift: float | None = Field(default=0.25, ge=0)

@@ -139,6 +139,11 @@ class Measures:
         owners = np.arange(self.units) if self._units is None else self._units
         return min(len(np.unique(owners[self._truth == label])) for label in (0, 1)) - 1
 
+    def freedom_of(self, measure: str) -> int:
+        """As `freedom`; of a mean over users or requests at most the units of those with an AUC, - 1."""
+        ranking = self._rankings.get(measure)
+        return self.freedom if ranking is None else min(self.freedom, len(np.unique(ranking[2])) - 1)
+
     def _ranking(self, groups: Codes | None, labels: F64, scores: F64) -> tuple[F64, F64, Codes] | None:
         """AUC, impressions and unit of each group with both classes; None if there is none."""
         if groups is None or self._units is None:
@@ -210,14 +215,13 @@ def differences(candidate: Measures, other: Measures) -> dict[str, Estimate]:
 
 
 def _estimates(values: Mapping[str, float], influences: Mapping[str, F64], measures: Measures) -> dict[str, Estimate]:
-    freedom, units = measures.freedom, measures.units
-    if freedom < 1:
-        return {name: Estimate(value, float("nan"), 0) for name, value in values.items()}
-    correction = np.sqrt(units / (units - 1))
-    return {
-        name: Estimate(value, float(correction * np.linalg.norm(influences[name])), freedom)
-        for name, value in values.items()
-    }
+    found = {}
+    for name, value in values.items():
+        freedom, error = measures.freedom_of(name), float("nan")
+        if freedom >= 1:
+            error = float(np.sqrt(measures.units / (measures.units - 1)) * np.linalg.norm(influences[name]))
+        found[name] = Estimate(value, error, max(freedom, 0))
+    return found
 
 
 def resampled(models: Sequence[Measures], *, resamples: int, seed: int = 1) -> dict[str, F64]:

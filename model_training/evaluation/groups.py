@@ -1,4 +1,4 @@
-"""The users and requests of impressions: a model ranks within them, and users are resampled."""
+"""The users and requests of impressions: groups of the GAUC, and units of intervals."""
 
 from dataclasses import dataclass
 

@@ -114,6 +114,8 @@ def _losses(
     than = f"that of version {Path(path).name} ({role})"
     yield from judge("max_auc_loss", f"AUC - {than}", found["auc"], at_least=_minus(config.max_auc_loss))
     yield from judge("max_gauc_loss", f"GAUC - {than}", found.get("gauc"), at_least=_minus(config.max_gauc_loss))
+    by_request, most = found.get("request_gauc"), config.max_request_gauc_loss
+    yield from judge("max_request_gauc_loss", f"GAUC by request - {than}", by_request, at_least=_minus(most))
     rise, most = found["normalised_entropy"], config.max_normalised_entropy_rise
     yield from judge("max_normalised_entropy_rise", f"normalised entropy - {than}", rise, at_most=most)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from model_training.data.examples import Examples
 from model_training.data.identities import Identities, IdHasher
-from model_training.evaluation.comparison import Measures, units_of
+from model_training.evaluation.comparison import Measures, estimates, units_of
 from model_training.evaluation.groups import GroupCounts, Groups
 
 
@@ -44,6 +44,14 @@ def test_examples_without_a_user_are_counted_and_are_not_one_user() -> None:
     assert found["request_gauc"] == 0.5, "r1 is in the right order, r2 in the wrong one"
     only_r2 = np.bincount(units[[1]], minlength=4).astype(float)
     assert Measures(labels, scores, groups.users, groups.requests).of(only_r2)["request_gauc"] == 0.0
+
+
+def test_one_user_with_both_classes_shows_nothing() -> None:
+    labels, scores = [1, 0, 1, 0, 0, 0], [0.9, 0.1, 0.5, 0.6, 0.3, 0.2]
+    found = estimates(Measures(labels, scores, np.array([0, 0, 1, 2, 3, 4])))
+    assert found["gauc"].value == 1.0
+    assert np.isnan(found["gauc"].interval(0.95)).all()
+    assert np.isfinite(found["auc"].interval(0.95)).all()
 
 
 def test_without_ids_each_example_is_a_unit() -> None:

@@ -29,6 +29,7 @@ GROUPS = GroupCounts(50, None, 0, 1_000)
 EQUAL = {
     "auc": _estimate(0.0, 0.0005),
     "gauc": _estimate(0.0, 0.001),
+    "request_gauc": _estimate(0.0, 0.001),
     "normalised_entropy": _estimate(0.0, 0.001),
 }
 AS_GOOD = Evaluation(
@@ -45,7 +46,7 @@ AS_GOOD = Evaluation(
     best_differences=EQUAL,
     rounding=_estimate(0.0, 0.0001),
 )
-LIMITS = GateConfig(max_latency_ratio=1.5, max_bytes=100_000)
+LIMITS = GateConfig(max_request_gauc_loss=0.01, max_latency_ratio=1.5, max_bytes=100_000)
 NO_LIMITS = {"confidence", "window_days"}
 
 
@@ -86,6 +87,7 @@ NAN = float("nan")
         ("max_bfloat16_auc_loss", replace(AS_GOOD, rounding=_estimate(-0.0005, 0.0002))),
         ("max_auc_loss", replace(AS_GOOD, differences=_with(EQUAL, auc=_estimate(0.0, 0.01)))),
         ("max_gauc_loss", replace(AS_GOOD, differences=_with(EQUAL, gauc=_estimate(-0.01, 0.001)))),
+        ("max_request_gauc_loss", replace(AS_GOOD, differences=_with(EQUAL, request_gauc=_estimate(-0.01, 0.001)))),
         ("max_normalised_entropy_rise",
          replace(AS_GOOD, differences=_with(EQUAL, normalised_entropy=_estimate(0.009, 0.001)))),
         # As good as the newest version, and worse than the best one of the window.
