@@ -70,9 +70,9 @@ class TopicsSource(Value):
         click_window_s: a click counts up to this time after its impression. An impression whose window is still open
             at the end of the log is dropped, because its label is not known.
         max_clock_skew_s: the clocks that give the events their times differ by at most this. A click up to this time
-            before its impression counts. The log ends with the last interval of this length that has an ordinary number
-            of events; events later than this after the end are dropped. A minute covers machines whose clocks are set
-            by NTP and late reports, and is short in comparison with the window.
+            before its impression counts. Events later than this after the end of the log are dropped; wrong clocks do
+            not decide where it ends. A minute covers machines whose clocks are set by NTP and late reports, and is
+            short in comparison with the window.
     """
 
     kind: Literal["topics"]

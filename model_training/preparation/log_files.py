@@ -153,6 +153,17 @@ def _path(spark: "SparkSession", file: str) -> tuple[Any, Any, Any]:
     return jvm, jvm.org.apache.hadoop.fs.Path(file), context._jsc.hadoopConfiguration()  # noqa: SLF001
 
 
+def last_modified_ms(spark: "SparkSession", files: Sequence[str]) -> int:
+    """The time of the last change of any of the files, in ms since 1970; `files` are as Spark lists them."""
+
+    def changed(file: str) -> int:
+        _, path, settings = _path(spark, unquote(file))
+        return int(path.getFileSystem(settings).getFileStatus(path).getModificationTime())
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return max(pool.map(changed, files), default=0)
+
+
 def _literal(path: str) -> str:
     """The pattern of exactly this path."""
     return re.sub(r"([\[\]{}*?\\])", r"\\\1", path)

@@ -67,8 +67,8 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec, *,
     missing = [column for column in source.after_event if column not in frame.columns]
     if missing:
         raise ConfigError(f"source.after_event: there is no column {missing[0]!r}; there are {_listed(frame.columns)}")
-    own = {"label": source.label, "time": source.time, "key": source.key or ""}
-    _check_files(files, [*by_feature.values(), *((f"source.{name}", text) for name, text in own.items())])
+    own = [(f"source.{name}", getattr(source, name) or "") for name in ("label", "time", "key", _USER, _REQUEST)]
+    _check_files(files, [*by_feature.values(), *own])
     label = _checked(frame, "source.label", source.label, (t.StringType, t.BooleanType, t.NumericType))
     time = _checked(frame, "source.time", source.time, (t.TimestampType, t.TimestampNTZType, t.DateType))
     key = f.hex(f.xxhash64(*[f.col(f"`{c}`") for c in frame.columns]))

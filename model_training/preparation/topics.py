@@ -5,7 +5,7 @@ click came within the window after it. Candidates that were not shown are not ro
 would have been clicked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import orjson
 from pyspark.sql import functions as f
 
 from model_training.config.preparation import TopicsSource
+from model_training.preparation.log_files import last_modified_ms
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served, Values, data_errors
 from streamer.features import Cross, FeatureSpec, Layout
 from streamer.features.consent import ConsentCheck
@@ -30,7 +31,7 @@ _RANK, _DISTINCT, _IS_AMBIGUOUS = "rank", "distinct", "is_ambiguous"
 _NOT_A_CANDIDATE = "the ad shown is not among the request's candidates"
 _UNKNOWN = "impression of an unknown request"
 _OPEN = "the click window was still open"
-_SUPPORT = 0.01
+_FEW_EVENTS, _USUAL_EVENTS, _USUAL_SHARE = 100, 20, 0.01
 _SHOWN = [_REQUEST_ID, _AD]
 
 
@@ -128,8 +129,11 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
     good = shown.where(_is_complete())
     first = good.groupBy(*_SHOWN).agg(f.min(TIME_MS).alias(TIME_MS))
     click = clicks.where(_is_complete()).withColumnRenamed(TIME_MS, "clicked_ms")
-    ends_ms = _log_end(good.select(TIME_MS).union(click.select("clicked_ms")), skew_ms)
-    latest_ms = f.lit(None if ends_ms is None else ends_ms + skew_ms).cast("bigint")
+    # No event is later than the file that has it.
+    written_ms = last_modified_ms(spark, [*shown.inputFiles(), *clicks.inputFiles()])
+    times = good.select(TIME_MS).union(click.select("clicked_ms")).where(f.col(TIME_MS) <= written_ms + skew_ms)
+    ends_ms = _log_end(times, skew_ms) or 0
+    latest_ms = min(ends_ms, written_ms) + skew_ms
     after, is_late = f.col("clicked_ms") - f.col(TIME_MS), f.col("clicked_ms") > latest_ms
     in_time = ~is_late & (after >= -skew_ms) & (after <= window_ms)
     matched = click.join(first, _SHOWN, "left")
@@ -138,7 +142,7 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
         f.when(f.col(_REQUEST).isNull(), _UNKNOWN)
         .when(f.col(_IS_AMBIGUOUS), "its request id has several different requests")
         .when(f.col(TIME_MS) > latest_ms, "time is after the end of the log")
-        .when(f.col(TIME_MS) + window_ms > f.lit(ends_ms).cast("bigint"), _OPEN)
+        .when(f.col(TIME_MS) + window_ms > ends_ms, _OPEN)
     )
     rows = first.join(requests, _REQUEST_ID, "left").join(valid, _SHOWN, "left")
     rows = rows.select(
@@ -178,28 +182,32 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
 
 
 def _log_end(times: "DataFrame", step_ms: int) -> int | None:
-    """`log_end` of the times in the only column; None without times."""
+    """`log_end` of the times in the only column."""
     at = f.col(times.columns[0])
     steps = times.groupBy(f.floor(at / step_ms)).agg(f.count(f.lit(1)), f.max(at))
-    return log_end([(row[1], row[2]) for row in steps.collect()])
+    return log_end({row[0]: (row[1], row[2]) for row in steps.collect()})
 
 
-def log_end(steps: Sequence[tuple[int, int]]) -> int | None:
-    """The time of the log's last event, without the events of clocks that are ahead.
+def log_end(steps: Mapping[int, tuple[int, int]]) -> int | None:
+    """The time of the log's last event, without the events of clocks that are ahead; None without events.
 
-    It is the last event of the last step that has at least 1 % of the events of a usual step, and two. A step without
-    them only moves the end to an earlier time, and then more impressions count as unfinished. An end that is too late
-    would turn unfinished impressions into negatives.
+    It is the last event of the last step with an ordinary number of events: two, and 1 % of those of a usual step. The
+    steps are made longer until a usual one has 20. An end that is too early only counts more impressions as unfinished;
+    one that is too late turns unfinished impressions into negatives. A hundred events are needed to know what is usual.
 
     Args:
-        steps: for each interval of time with events their number, and the time of the last one.
+        steps: by number of a step of time, its events and the time of the last one; steps without events are absent.
     """
-    events = sum(count for count, _ in steps)
-    if not events:
-        return None
-    usual = sum(count * count for count, _ in steps) / events  # the step of an average event
-    needed = min(max(2, _SUPPORT * usual), max(count for count, _ in steps))
-    return max(last for count, last in steps if count >= needed)
+    events = sum(count for count, _ in steps.values())
+    if events < _FEW_EVENTS:
+        return max((last for _, last in steps.values()), default=None)
+    while (usual := sum(count * count for count, _ in steps.values()) / events) < _USUAL_EVENTS:
+        longer: dict[int, tuple[int, int]] = {}
+        for number, (count, last) in steps.items():
+            other, other_last = longer.get(number // 2, (0, last))
+            longer[number // 2] = count + other, max(last, other_last)
+        steps = longer
+    return max(last for count, last in steps.values() if count >= max(2, _USUAL_SHARE * usual))
 
 
 def _requests(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) -> "DataFrame":

@@ -78,4 +78,7 @@ def test_encoded_rows_have_no_fitted_spec(tmp_path: Path) -> None:
     rejected = CliRunner().invoke(app, ["prepare", *arguments, "--fitted-spec", str(tmp_path / "spec.json")])
     assert rejected.exit_code == 2
     assert "--fitted-spec: a feature log has encoded rows" in rejected.output
-    assert list(tmp_path.iterdir()) == []
+    arguments = ["--config", "configs/prepare/topics.yaml", "--output", str(tmp_path / "out")]
+    rejected = CliRunner().invoke(app, ["prepare", *arguments, "--fitted-spec", str(tmp_path / "none" / "spec.json")])
+    assert (rejected.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "--fitted-spec: there is no folder" in rejected.output
