@@ -34,7 +34,8 @@ class Platt:
 class Isotonic:
     """Linear between the points (inputs[i], outputs[i]), which are log odds.
 
-    Outside the points, log odds are shifted as at the nearest one. Both lists rise strictly and have two values or more.
+    Outside the points, log odds are shifted as at the nearest one. Both lists rise strictly, and have at least two
+    values.
     """
 
     inputs: tuple[float, ...]
