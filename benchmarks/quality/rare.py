@@ -84,10 +84,10 @@ def rare_part(runs: Runs) -> str:
         [
             "### Rare clicks",
             f"{ROWS:,} rows of the same world with a click rate of {100 * RATE:g} %, one pass, the models of"
-            f" `configs/models/` with these features, {len(SEEDS)} seeds; judged on {HELD_OUT_ROWS:,} other rows. A ratio"
-            " is the mean score / the mean true probability. An AUC is the mean ± the standard deviation over seeds. The"
-            f" clicks of {ROWS:,} rows, about {RATE * ROWS:.0f}, differ by {100 / (RATE * ROWS) ** 0.5:.0f} % from seed to"
-            " seed by chance, and so do the ratios.",
+            f" `configs/models/` with these features, {len(SEEDS)} seeds; judged on {HELD_OUT_ROWS:,} other rows."
+            " A ratio is the mean score / the mean true probability. An AUC is the mean ± the standard deviation over"
+            f" seeds. The clicks of {ROWS:,} rows, about {RATE * ROWS:.0f}, differ by"
+            f" {100 / (RATE * ROWS) ** 0.5:.0f} % from seed to seed by chance, and so do the ratios.",
             "\n".join(["| model | ratio, median | all seeds | AUC |", "|---|---|---|---|", *rows]),
             f"On the same rows the AUC of L-BFGS minus that of FTRL is {apart:+.4f} ± {error:.4f} (standard error).",
         ]
