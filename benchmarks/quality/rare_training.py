@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from benchmarks.quality.judging import TRUTH
 from benchmarks.quality.logs import CONFIGS, SHOWN, SPEC, WORLD_SEED
-from benchmarks.quality.rare import BATCHES, FTRL, HELD_OUT_ROWS, LBFGS, RATE, ROWS, TRUTH, RareRun
+from benchmarks.quality.rare import BATCHES, FTRL, HELD_OUT_ROWS, LBFGS, RATE, ROWS, RareRun
 from benchmarks.quality.training import array_batches
 from benchmarks.quality.world_rows import WorldRows, draw_rows
 from model_training.config.training import TrainingConfig, load_spec

@@ -11,7 +11,9 @@ from model_training.parts.inputs import ModelInputs
 class Model(Protocol):
     """A model's variables and its logits.
 
-    Invariant: row 0 of each table is padding; it starts at zero, and optimizers keep it at zero.
+    Invariants:
+    (1) Row 0 of each table is padding; it starts at zero, and optimizers keep it at zero.
+    (2) The bias of the logit is a scalar that is created as `bias`; `build_model` lets it begin at the log odds.
     """
 
     @property

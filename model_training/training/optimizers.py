@@ -1,8 +1,14 @@
 """FTRL, AdaGrad and Adam as one optimizer; tables get sparse updates.
 
 A table's gradients are summed per row of the batch, and no other row is updated: a dense update of a fused table would
-take longer than the rest of the step. The sums are over the batch, as in online learning, so learning rates and
-penalties of tables do not depend on the batch size. Dense layers get means.
+take longer than the rest of the step. FTRL and the rows of tables get sums over the batch, as in online learning: one
+summed gradient per step. Dense layers get means.
+
+FTRL and AdaGrad divide a gradient by the root of the squares so far. The square of a sum is on average the sum of the
+examples' squares where the examples' gradients differ by chance only, as they do near the optimum: there the rate does
+not depend on the batch size. Where all gradients of a batch agree, the square is larger, and a weight moves by at most
+its learning rate per step, and 2 · rate · √steps in a run. So the bias of the logit must not begin far away
+(`models.build`).
 """
 
 from collections.abc import Sequence
@@ -36,7 +42,7 @@ def sum_by_row(gradient: tf.IndexedSlices, *, padded: bool = True) -> tuple[tf.T
 class Ftrl:
     """FTRL-Proximal; the learning rate is proportional to 1 / √`accumulator`.
 
-    The accumulator is the sum of squared gradients.
+    The accumulator is the sum of squared gradients; a gradient is the sum over the examples of a step.
     """
 
     settings: FtrlConfig

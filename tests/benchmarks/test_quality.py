@@ -13,6 +13,19 @@ from benchmarks.pages import replaced
 from benchmarks.quality.judging import BASELINE, TRUTH, Judgement, judge, ordered
 from benchmarks.quality.logs import LOGS, MODELS
 from benchmarks.quality.pictures import PICTURES, binned, draw
+from benchmarks.quality.rare import (
+    FTRL,
+    LBFGS,
+    SEEDS,
+    TRAINED,
+    RareRun,
+    behind,
+    load_runs,
+    missing,
+    rare_figures,
+    rare_part,
+    save_run,
+)
 from benchmarks.quality.results import HeldOut, Results, Trial, is_done, load_results, save_trial
 from benchmarks.quality.tables import BEGIN, END, MARKS, section
 from benchmarks.quality.world_rows import WorldEncoder, draw_rows
@@ -188,6 +201,58 @@ def test_each_model_of_each_log_has_a_config() -> None:
     for log in LOGS.values():
         for model in log.models:
             assert log.config(model).model.kind == model
+
+
+def test_runs_with_rare_clicks_are_saved_and_the_missing_ones_found(tmp_path: Path) -> None:
+    models = (TRUTH, LBFGS, *TRAINED)
+    assert list(missing(load_runs(tmp_path))) == [(seed, list(models)) for seed in SEEDS]
+    for seed in (2, 1):
+        for model in models:
+            if (model, seed) != (FTRL, 2):
+                save_run(tmp_path, RareRun(model, seed, 1.0 + seed / 100, 0.6))
+    runs = load_runs(tmp_path)
+    assert list(runs) == list(models)
+    assert [run.seed for run in runs[TRUTH]] == [1, 2]
+    left = dict(missing(runs))
+    assert 1 not in left
+    assert left[2] == [FTRL]
+
+
+def test_models_of_rare_clicks_are_judged_by_medians_and_by_paired_auc() -> None:
+    runs = {
+        model: [RareRun(model, seed, ratio, auc + seed / 100) for seed, ratio in enumerate((0.8, 1.02, 1.3))]
+        for model, auc in ((LBFGS, 0.65), (FTRL, 0.66), ("dcn", 0.7))
+    }
+    runs[LBFGS][2] = RareRun(LBFGS, 2, 1.1, 0.70)
+    # FTRL is better by 0.01 with two seeds, and worse by 0.02 with the third.
+    assert behind(runs) == pytest.approx((0.0, 0.01))
+    figures = {figure.name: figure for figure in rare_figures(runs)}
+    assert figures["rare_dcn_ratio_off"].value == pytest.approx(0.02)
+    assert figures["rare_dcn_ratio_off"].holds
+    assert figures["rare_lbfgs_ratio_off"].holds is None
+    assert figures["rare_ftrl_behind_lbfgs"].holds
+    made = rare_part(runs)
+    assert "| Deep & Cross | 1.020 | 0.80–1.30 | 0.7100 ± 0.0100 |" in made
+    assert "| logistic regression by FTRL, batches of 1,024 | 1.020 |" in made
+
+
+@pytest.mark.tensorflow
+def test_one_pass_over_rare_clicks_ends_near_the_true_rate() -> None:
+    # Imported here: TensorFlow takes seconds to load.
+    from benchmarks.quality.rare_training import RareClicks  # noqa: PLC0415
+
+    (run,) = RareClicks(rows=20_000, held_out=8_000).runs(1, [FTRL])
+    # The rows have about 60 clicks. From a bias of 0 the ratio would be above 50.
+    assert 0.6 < run.ratio < 1.6
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_one_pass_of_each_model_over_rare_clicks_ends_near_the_true_rate() -> None:
+    from benchmarks.quality.rare_training import RareClicks  # noqa: PLC0415
+
+    for run in RareClicks(rows=50_000, held_out=50_000).runs(1, TRAINED):
+        assert 0.7 < run.ratio < 1.4, run
 
 
 @pytest.mark.slow

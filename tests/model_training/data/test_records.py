@@ -11,7 +11,7 @@ from model_training.data.click_log import encode_log, read_log
 from model_training.data.examples import Examples
 from model_training.data.identities import UNKNOWN, IdHasher
 from model_training.data.input_pipeline import batches
-from model_training.data.manifest import MANIFEST, Damage, read_manifest, without_damaged
+from model_training.data.manifest import MANIFEST, Damage, log_odds, read_manifest, without_damaged
 from model_training.data.prepared import validation_records
 from model_training.data.records import encode_table, serialized, write_records
 from model_training.data.training_data import read_examples, split_log
@@ -238,3 +238,9 @@ def test_damaged_shards_are_named_and_dropped_up_to_a_limit(
     assert lost == Damage((manifest.shards[1].file, manifest.shards[3].file), 150)
     assert (intact.examples, len(intact.shards)) == (150, 2)
     assert sum(len(labels) for _, _, labels in batches(tmp_path, intact, 64)) == 150
+
+
+def test_log_odds_are_finite_without_one_of_the_classes() -> None:
+    assert log_odds(3, 1000) == pytest.approx(np.log(3.5 / 997.5))
+    assert log_odds(0, 1000) == -log_odds(1000, 1000) == pytest.approx(np.log(0.5 / 1000.5))
+    assert log_odds(0, 0) == 0

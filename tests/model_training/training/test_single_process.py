@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from model_training.config.model import LogisticRegressionConfig
 from model_training.config.training import AdaGradConfig, FtrlConfig, TrainingConfig
 from model_training.data.click_log import encode_log, read_log
 from model_training.data.examples import Examples
@@ -110,6 +111,16 @@ def test_ftrl_keeps_the_value_at_which_a_weight_begins(spec: FeatureSpec, penalt
         assert model.bias.numpy() == pytest.approx(-5.5, abs=1e-3)
 
 
+@pytest.mark.parametrize("examples", [1.0, 1000.0])
+def test_a_weight_moves_with_the_root_of_the_steps_if_gradients_agree(spec: FeatureSpec, examples: float) -> None:
+    model, rate, steps = LogisticRegression(Layout(spec)), 0.05, 100
+    optimizer = WideDeepOptimizer(model, FtrlConfig(learning_rate=rate, initial_accumulator=1e-9), AdaGradConfig())
+    for _ in range(steps):
+        optimizer.apply([tf.fill(v.shape, 0.5) for v in optimizer.trained], tf.constant(examples))
+    # The sum of 1 / √k for k from 1 to n is 2 √n - 1.46, up to 1 / (2 √n).
+    assert model.bias.numpy() == pytest.approx(-rate * (2 * steps**0.5 - 1.46), abs=rate / steps**0.5)
+
+
 def test_a_run_begins_at_the_click_rate_of_its_records(
     tmp_path: Path, spec: FeatureSpec, config: TrainingConfig, examples: Examples
 ) -> None:
@@ -118,9 +129,9 @@ def test_a_run_begins_at_the_click_rate_of_its_records(
     kept = np.sort(np.concatenate([clicks[:6], np.flatnonzero(examples.labels == 0)[:300]]))
     some = Examples(examples.ids[kept], examples.floats[kept], examples.labels[kept])
     manifest = write_records([some], tmp_path, spec, negative_sampling_rate=0.5)
-    still = AdaGradConfig(learning_rate=1e-9, embedding_learning_rate=1e-9)
-    model, _ = train_records(tmp_path, manifest, spec, config.model_copy(update={"deep": still}))
-    assert isinstance(model, WideDeep)
+    still = {"model": LogisticRegressionConfig(), "wide": FtrlConfig(learning_rate=1e-9)}
+    model, _ = train_records(tmp_path, manifest, spec, config.model_copy(update=still))
+    assert isinstance(model, LogisticRegression)
     assert model.bias.numpy() == pytest.approx(np.log(6.5 / 300.5), abs=1e-5)
 
 
