@@ -23,7 +23,7 @@ class FtrlConfig(Value):
     Attributes:
         learning_rate: the largest change of a weight in its first step. Without penalties a step changes a weight by
             the rate · g / √(the sum of g² so far), where g is the sum of its gradients over the examples of the step.
-        initial_accumulator: first value of the sum of g²; smaller than the square of one example's gradient, 1 at most.
+        initial_accumulator: first value of the sum of g².
         l1, l2: penalties, in units of one example's loss. They draw a weight to the value at which it begins: zero, and
             for the bias the log odds of the click rate.
     """
