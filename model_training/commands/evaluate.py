@@ -21,7 +21,7 @@ from model_training.commands.judged_rows import JudgedRows
 from model_training.commands.lineage import check_unseen
 from model_training.commands.output import console, fail_clearly
 from model_training.config.gate import GateConfig
-from model_training.errors import ConfigError, DataError, ExportError
+from model_training.errors import ConfigError, DataError, ExportError, TrainingError
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
@@ -152,16 +152,12 @@ def evaluated(
         if best is not None:
             try:
                 former = Servable.load(best)
-                by_spec.setdefault(former.spec.hash, examples(former.spec))
-            except (DataError, ExportError) as error:
+                if former.spec.hash not in by_spec:
+                    by_spec[former.spec.hash] = examples(former.spec)
+            except TrainingError as error:
                 former = None
                 console.print(f"the best version of the window is not compared: {error}", style="yellow", markup=False)
-        found = evaluate_candidate(
-            models[0],
-            served,
-            by_spec,
-            best=former,
-        )
+        found = evaluate_candidate(models[0], served, by_spec, best=former)
     return models[0], found
 
 

@@ -111,7 +111,7 @@ def publish(
                 "limits": limits.model_dump(mode="json"),
                 "tries": tries,
                 "confidence": confidence,
-                "verdicts": [asdict(v) for v in verdicts],
+                "verdicts": [{**asdict(v), "text": str(v)} for v in verdicts],
             },
             "evaluation": asdict(found),
             "forced": force and not (all(v.holds for v in verdicts) and was_unseen(unseen)),
