@@ -27,7 +27,14 @@ from model_training.commands.data import (
 from model_training.commands.lineage import data_of, processes_of
 from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.quality import check_evaluable, print_quality
-from model_training.commands.role import BackupOption, ModeOption, check_no_final_fit, distributed_config
+from model_training.commands.role import (
+    BackupOption,
+    ModeOption,
+    StartOption,
+    check_no_final_fit,
+    distributed_config,
+    find_start,
+)
 from model_training.config.training import TrainingConfig, load_spec
 from model_training.distributed.cluster import Schedule, Task, check_mode
 from model_training.distributed.launcher import Launcher, local_cluster
@@ -63,6 +70,7 @@ def launch(
         Path | None,
         typer.Option(help="Folder for checkpoints, from which a later run continues; by default temporary."),
     ] = None,
+    start: StartOption = None,
     export_to: Annotated[Path | None, typer.Option(help="Base path of the model's versions.")] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
     holdout: HoldoutOption = 0.1,
@@ -105,13 +113,18 @@ def launch(
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             cluster = local_cluster(ps, workers)
             # Here too, so that a wrong folder is one line and no process starts.
-            claim(kept, Run(cluster, Task("chief", 0), parsed, features, directory, manifest, kept).identity)
+            claim(
+                kept,
+                Run(cluster, Task("chief", 0), parsed, features, directory, manifest, kept, find_start(start)).identity,
+            )
             console.print(
                 f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {features.name} {features.hash};"
                 f" {schedule.steps:,} steps of {schedule.aggregated} × {parsed.batch_size} examples"
             )
             lost = () if damage is None else damage.shards
-            command = _command(parsed, lost, config=config, records=directory, checkpoints=kept, spec=spec)
+            command = _command(
+                parsed, lost, config=config, records=directory, checkpoints=kept, spec=spec, warm_start=start
+            )
             asyncio.run(Launcher(cluster, lambda _: command, _say, restarts=restarts).run())
             calibration = calibrate(
                 lambda: trained_model(kept, parsed, features), features, directory, manifest, parsed
@@ -153,7 +166,9 @@ def _checked(data: "TrainingData | None", directory: Path, config: TrainingConfi
 
 def _command(parsed: TrainingConfig, lost_shards: Sequence[str], **paths: Path | None) -> list[str]:
     """The command of one process of the run, with the `paths` as its options."""
-    options = [part for name, path in paths.items() if path is not None for part in (f"--{name}", str(path))]
+    options = [
+        part for name, path in paths.items() if path is not None for part in (f"--{name.replace('_', '-')}", str(path))
+    ]
     settings = parsed.distributed
     options += ["--mode", settings.mode, "--backup", str(settings.backup_workers)]
     return [sys.executable, "-m", "model_training", "train", *options, "--lost-shards", json.dumps(list(lost_shards))]

@@ -28,6 +28,8 @@ from model_training.runtime import load_tensorflow
 if TYPE_CHECKING:
     from model_training.distributed.run import Run
     from model_training.training.loop import Progress
+    from model_training.training.warm_start import Source, Start
+    from streamer.features import FeatureSpec
 
 ModeOption = Annotated[
     Mode | None, typer.Option(help="Mode of distributed training, instead of the config's; mirrored has no ps.")
@@ -35,6 +37,40 @@ ModeOption = Annotated[
 BackupOption = Annotated[
     int | None, typer.Option(help="Number of backup workers, which a step does not wait for, instead of the config's.")
 ]
+
+StartOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--warm-start",
+        "--from",
+        help="Exported version or folder of checkpoints, whose weights a new run begins with.",
+    ),
+]
+
+
+def find_start(path: Path | None) -> "Source | None":
+    """The model at the path of --warm-start, if there is one, without TensorFlow's runtime.
+
+    Raises:
+        TrainingError: see `model_training.training.warm_start.Source`.
+    """
+    from model_training.training.warm_start import Source  # noqa: PLC0415 - loads TensorFlow
+
+    return None if path is None else Source.find(path)
+
+
+def open_start(source: "Source", config: TrainingConfig, spec: "FeatureSpec", *, quietly: bool = False) -> "Start":
+    """Opens the model from which a run begins, and prints what it keeps, unless `quietly`.
+
+    Raises:
+        TrainingError: see `model_training.training.warm_start.Start`.
+    """
+    from model_training.training.warm_start import Start  # noqa: PLC0415 - loads TensorFlow
+
+    start = Start.open(source, spec)
+    for line in () if quietly else start.lines(config, spec):
+        console.print(line, soft_wrap=True)
+    return start
 
 
 def distributed_config(path: Path, mode: Mode | None, backup: int | None) -> TrainingConfig:
@@ -59,7 +95,7 @@ def check_no_final_fit(config: TrainingConfig) -> None:
         raise ConfigError("early_stopping.final_fit: only `train` in a single process makes a final fit")
 
 
-def play_role(
+def play_role(  # noqa: PLR0915  one sequence
     cluster: Cluster,
     task: Task,
     *,
@@ -67,6 +103,7 @@ def play_role(
     spec_path: Path | None,
     records: Path | None,
     checkpoints: Path | None,
+    start_path: Path | None,
     export_to: Path | None,
     version: int,
     lost_shards: str | None = None,
@@ -97,17 +134,25 @@ def play_role(
     from model_training.data.prepared import read_training_records  # noqa: PLC0415
     from model_training.distributed import mirrored  # noqa: PLC0415
     from model_training.distributed.parameter_servers.computing import compute  # noqa: PLC0415
+    from model_training.distributed.parameter_servers.first_checkpoint import write_first_checkpoint  # noqa: PLC0415
     from model_training.distributed.parameter_servers.serving import serve  # noqa: PLC0415
     from model_training.distributed.result import progress_of, servable_model, trained_model  # noqa: PLC0415
     from model_training.distributed.run import Run  # noqa: PLC0415
 
     whole = read_training_records(records)
     whole.check(spec)
-    run = Run(cluster, task, config, spec, records, whole, checkpoints)
+    source = find_start(start_path)
+
+    def opened() -> "Start":
+        assert source is not None, "there is a model to begin with"
+        return open_start(source, config, spec, quietly=task.role != "chief")
+
+    run = Run(cluster, task, config, spec, records, whole, checkpoints, source, opened if source else None)
     if task.role == "ps":
         serve(run)
         return
-    learn = mirrored.compute if config.distributed.mode == "mirrored" else compute
+    is_mirrored = config.distributed.mode == "mirrored"
+    learn = mirrored.compute if is_mirrored else compute
     if task.role == "worker":
         learn(run, _joined())
         return
@@ -121,6 +166,8 @@ def play_role(
     check_calibration(records, config)
     if last := claim(checkpoints, run.identity):
         console.print(f"continues from {last}", soft_wrap=True)
+    elif source is not None and not is_mirrored:
+        write_first_checkpoint(run, opened())
     learn(run, _reporter(run))
     if export_to is not None:
         calibration = calibrate(lambda: trained_model(checkpoints, config, spec), spec, records, manifest, config)

@@ -27,7 +27,15 @@ from model_training.commands.data import (
 from model_training.commands.lineage import data_of, progress_of
 from model_training.commands.output import console, export_described, fail_clearly
 from model_training.commands.quality import check_evaluable, print_quality
-from model_training.commands.role import BackupOption, ModeOption, distributed_config, play_role
+from model_training.commands.role import (
+    BackupOption,
+    ModeOption,
+    StartOption,
+    distributed_config,
+    find_start,
+    open_start,
+    play_role,
+)
 from model_training.config.training import TrainingConfig, load_spec
 from model_training.distributed.cluster import read_tf_config
 from model_training.export.versions import check_free
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
     from model_training.data.training_data import TrainingData
     from model_training.models.model import Model
     from model_training.training.loop import Progress, TrainResult
+    from model_training.training.warm_start import Start
     from streamer.features import FeatureSpec
 
 
@@ -63,6 +72,7 @@ def train(
         Path | None,
         typer.Option(help="Folder for checkpoints, from which a later run continues; with TF_CONFIG the same for all."),
     ] = None,
+    start: StartOption = None,
     mode: ModeOption = None,
     backup: BackupOption = None,
     lost_shards: Annotated[str | None, typer.Option(hidden=True)] = None,
@@ -80,6 +90,7 @@ def train(
                 spec_path=spec,
                 records=records,
                 checkpoints=checkpoints,
+                start_path=start,
                 export_to=export_to,
                 version=version,
                 lost_shards=lost_shards,
@@ -100,6 +111,7 @@ def train(
             baseline=baseline,
             predictions=predictions,
             checkpoints=checkpoints,
+            start_path=start,
         )
 
 
@@ -118,6 +130,7 @@ def _train(
     baseline: bool,
     predictions: Path | None,
     checkpoints: Path | None,
+    start_path: Path | None,
 ) -> None:
     started = datetime.now(UTC)
     config = TrainingConfig.from_yaml(config_path)
@@ -126,6 +139,8 @@ def _train(
         check_free(export_to, version)
     # Loading TensorFlow takes seconds; a wrong setting must fail before.
     load_tensorflow()
+    source = find_start(start_path)
+    start = None if source is None else open_start(source, config, spec)
     with tempfile.TemporaryDirectory() as scratch:
         if prepared is not None:
             data = open_prepared(prepared, judge_by, config)
@@ -147,7 +162,7 @@ def _train(
         folder = checkpoints
         if folder is None and config.early_stopping is not None:
             folder = Path(scratch, "checkpoints")
-        model, result = fit(data, spec, config, folder)
+        model, result = fit(data, spec, config, folder, start=start)
         calibration = calibrate(lambda: model, spec, data.directory, manifest, config)
     print_quality(model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration)
     if export_to is not None:
@@ -166,12 +181,18 @@ def _train(
 
 
 def fit(
-    data: "TrainingData", spec: "FeatureSpec", config: TrainingConfig, checkpoints: Path | None
+    data: "TrainingData",
+    spec: "FeatureSpec",
+    config: TrainingConfig,
+    checkpoints: Path | None,
+    *,
+    start: "Start | None" = None,
 ) -> "tuple[Model, TrainResult]":
     """Trains in this process, with the final fit that `config` may have, and prints the outcome.
 
     Args:
         checkpoints: folder of the run, which early stopping needs.
+        start: the model from which the run begins, instead of random weights.
 
     Raises:
         TrainingError: see `model_training.training.single_process.train_records`.
@@ -181,11 +202,20 @@ def fit(
 
     manifest, stopping = data.manifest, config.early_stopping
     with _progress(manifest.examples * config.epochs) as report:
-        model, result = train_records(data.directory, manifest, spec, config, report, checkpoints=checkpoints)
+        model, result = train_records(
+            data.directory, manifest, spec, config, report, checkpoints=checkpoints, start=start
+        )
     console.print(_outcome(result, config))
     if stopping is not None and stopping.final_fit and checkpoints is not None and result.best is not None:
         model, result = final_fit(
-            data.directory, manifest, spec, config, found=result.best, checkpoints=checkpoints, progress=_progress
+            data.directory,
+            manifest,
+            spec,
+            config,
+            found=result.best,
+            checkpoints=checkpoints,
+            start=start,
+            progress=_progress,
         )
         console.print(f"final fit on training and validation examples: {_work(result)}", soft_wrap=True)
     return model, result

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import tensorflow as tf
 
-from model_training.checkpoints import Checkpoints
+from model_training.checkpoints import Checkpoints, Position
 from model_training.data.input_pipeline import training_batches
 from model_training.data.prepared import read_training_records
 from model_training.distributed.run import Run
@@ -82,6 +82,8 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
     with strategy.scope():
         model = build_model(config, run.spec, log_odds=run.manifest.log_odds)
         optimizer = WideDeepOptimizer(model, config.wide, config.deep, clip_norm=config.clip_norm, clock=clock)
+    if run.open_start is not None and checkpoints.position == Position():
+        run.open_start().fill(model, optimizer, config.wide)
     checkpoints.attach(model, optimizer)
     agree = _agreement(strategy)
     stopping = None

@@ -1,5 +1,6 @@
 """The part of one process in a distributed run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from model_training.data.manifest import Manifest
 from model_training.distributed.cluster import Cluster, Schedule, Task
 from model_training.errors import DataError
 from model_training.identity import Processes, RunIdentity
+from model_training.training.warm_start import Source, Start
 from streamer.features import FeatureSpec
 
 
@@ -20,6 +22,8 @@ class Run:
             the intact shards only; the others get it from the chief.
         checkpoints: a folder that the chief and all parameter servers reach under this path; without parameter servers,
             a folder that all processes reach.
+        start: the model from which the run begins.
+        open_start: opens it; not before TensorFlow's runtime has joined the cluster.
     """
 
     cluster: Cluster
@@ -29,6 +33,8 @@ class Run:
     records: Path
     manifest: Manifest
     checkpoints: Path
+    start: Source | None = None
+    open_start: Callable[[], Start] | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -56,7 +62,14 @@ class Run:
             backup_workers=distributed.backup_workers,
             table_shards=distributed.table_shards if is_sharded else None,
         )
-        return RunIdentity.of(self.config, self.spec, self.records, self.manifest, processes=processes)
+        return RunIdentity.of(
+            self.config,
+            self.spec,
+            self.records,
+            self.manifest,
+            processes=processes,
+            start=None if self.start is None else self.start.identity,
+        )
 
     @property
     def share(self) -> tuple[int, int]:

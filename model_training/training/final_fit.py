@@ -25,10 +25,8 @@ from model_training.identity import RunIdentity
 from model_training.models.model import Model
 from model_training.training.loop import Report, TrainResult
 from model_training.training.single_process import train_run
+from model_training.training.warm_start import FINAL, Start, identity_of
 from streamer.features import FeatureSpec
-
-FOLDER = "final"
-"""The run of the final fit, inside the folder of the run that found the number of epochs."""
 
 
 def final_examples(found: Standing, manifest: Manifest, whole: Manifest) -> int:
@@ -84,6 +82,7 @@ def final_fit(
     *,
     found: Standing,
     checkpoints: Path,
+    start: Start | None = None,
     progress: Callable[[int], AbstractContextManager[Report | None]] = lambda _: nullcontext(),
 ) -> tuple[Model, TrainResult]:
     """Trains a new model on the training and validation records, or continues with it.
@@ -92,6 +91,7 @@ def final_fit(
         manifest: the training records, without the validation records.
         found: the result of early stopping.
         checkpoints: folder of the run that early stopping ended; the final fit has a folder inside it.
+        start: the model from which the run before began, and from which the final fit begins too.
         progress: gives the report of a run that learns this number of examples.
 
     Raises:
@@ -99,9 +99,9 @@ def final_fit(
         DataError, ExportError: as `single_process.train_records`.
     """
     assert config.early_stopping is not None, "a final fit repeats early stopping"
-    folder = checkpoints / FOLDER
+    folder = checkpoints / FINAL
     validated = {"metric": config.early_stopping.metric, "value": found.value, "examples": found.examples}
-    identity = RunIdentity.of(config, spec, directory, manifest, found=validated)
+    identity = RunIdentity.of(config, spec, directory, manifest, found=validated, start=identity_of(start))
     whole = all_records(directory, manifest, spec, config, folder / "records")
     wanted = final_examples(found, manifest, whole)
     steps = math.ceil(wanted / config.batch_size)
@@ -111,7 +111,9 @@ def final_fit(
         return batches.take(max(0, steps - done))
 
     with progress(wanted) as report:
-        model, result = train_run(whole, spec, config, data, report, folder=folder, identity=identity, steps=steps)
+        model, result = train_run(
+            whole, spec, config, data, report, folder=folder, identity=identity, steps=steps, start=start
+        )
     return model, replace(result, best=found)
 
 

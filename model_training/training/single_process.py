@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from model_training.checkpoints import Checkpoints, claim
+from model_training.checkpoints import Checkpoints, Position, claim
 from model_training.config.training import TrainingConfig
 from model_training.data.input_pipeline import training_batches
 from model_training.data.manifest import Manifest
@@ -22,6 +22,7 @@ from model_training.training.optimizers import WideDeepOptimizer
 from model_training.training.prediction import predictor
 from model_training.training.schedule import Clock
 from model_training.training.step import batch_signature, dropout_seed, loss_and_gradients
+from model_training.training.warm_start import Start, identity_of
 from streamer.features import FeatureSpec, Layout
 
 
@@ -35,6 +36,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     validation: Validation | None = None,
     steps: int = 1,
+    start: Start | None = None,
 ) -> TrainResult:
     """Trains `model` in place on one pass over `data`, batches of `input_pipeline.batches`.
 
@@ -42,6 +44,7 @@ def train(
         checkpoints: the run's checkpoints, from which it continues; `data` begins at their position.
         validation: the examples of early stopping; needs `checkpoints` and a section `early_stopping`.
         steps: number of steps of the whole run; only a schedule of learning rates needs it.
+        start: the model from which a run without a checkpoint begins.
 
     Raises:
         DataError: there are no batches, they cannot be read, or the loss is no longer finite.
@@ -52,6 +55,8 @@ def train(
     made = tf.Variable(checkpoints.position.steps if checkpoints is not None else 0, trainable=False)
     clock = Clock(lambda: tf.cast(made, tf.float32), steps)
     optimizer = WideDeepOptimizer(model, config.wide, config.deep, clip_norm=config.clip_norm, clock=clock)
+    if start is not None and (checkpoints is None or checkpoints.position == Position()):
+        start.fill(model, optimizer, config.wide)
     stopping = None
     if checkpoints is not None:
         checkpoints.attach(model, optimizer)
@@ -87,6 +92,7 @@ def train_run(
     identity: RunIdentity,
     steps: int,
     validation: Validation | None = None,
+    start: Start | None = None,
 ) -> tuple[Model, TrainResult]:
     """Builds the model that `config` names and trains it, or continues with it.
 
@@ -106,7 +112,11 @@ def train_run(
         claim(folder, identity)
         kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
         done = -(-kept.position.examples // config.batch_size)
-    return model, train(model, spec, data(done), config, report, checkpoints=kept, validation=validation, steps=steps)
+    batches = data(done)
+    result = train(
+        model, spec, batches, config, report, checkpoints=kept, validation=validation, steps=steps, start=start
+    )
+    return model, result
 
 
 def train_records(
@@ -117,11 +127,13 @@ def train_records(
     report: Report | None = None,
     *,
     checkpoints: Path | None = None,
+    start: Start | None = None,
 ) -> tuple[Model, TrainResult]:
     """Builds the model that `config` names and trains it on records.
 
     Args:
         checkpoints: folder for the run's checkpoints; a run that has some continues from the last one.
+        start: the model from which the run begins, instead of random weights.
 
     Raises:
         ConfigError, DataError: the records do not fit the spec, the spec does not suit the model, or the folder holds
@@ -143,7 +155,8 @@ def train_records(
             lambda done: training_batches(directory, manifest, config, epochs=config.epochs, skip=done),
             report,
             folder=folder,
-            identity=RunIdentity.of(config, spec, directory, manifest),
+            identity=RunIdentity.of(config, spec, directory, manifest, start=identity_of(start)),
             steps=-(-manifest.examples * config.epochs // config.batch_size),
             validation=validation,
+            start=start,
         )

@@ -203,6 +203,27 @@ def test_a_run_survives_the_death_of_a_worker_a_server_and_the_chief(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sync", "mirrored"])
+def test_a_run_begins_with_the_model_of_another_one(tmp_path: Path, config: Path, mode: str) -> None:
+    log, run = click_log(tmp_path / "log.jsonl", 200), tmp_path / "single"
+    ended = CliRunner().invoke(
+        app, ["train", "--config", str(config), "--log", str(log), "--checkpoints", str(run), "--export-to", str(run)]
+    )
+    assert ended.exit_code == 0, ended.output
+    first = float(re.findall(r"log loss (0\.\d+)", ended.output)[0])
+    with launched(
+        *("--config", config, "--log", log, "--workers", "2", "--mode", mode, "--warm-start", run / "1"),
+        *("--checkpoints", tmp_path / "run"),
+    ) as process:
+        output, _ = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    assert f"chief begins with the weights of {run / '1'}; kept: user, tags" in output
+    losses = [float(loss) for loss in re.findall(r"chief step \d+/\d+, loss (0\.\d+)", output)]
+    assert losses[0] < first + 0.1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_with_one_line(tmp_path: Path, config: Path, number: signal.Signals) -> None:
     config.write_text(config.read_text(encoding="utf-8") + "epochs: 400\n", encoding="utf-8")

@@ -147,6 +147,23 @@ def test_a_model_is_not_evaluated_on_examples_that_its_final_fit_learns(config: 
 
 
 @pytest.mark.slow
+def test_a_run_begins_with_the_model_of_another_one(tmp_path: Path, config: Path) -> None:
+    few, run = click_log(tmp_path / "few.jsonl", 100), tmp_path / "run"
+    status, output = _run("--log", few, "--config", config, "--checkpoints", run, "--export-to", tmp_path / "ctr")
+    assert status == 0, output
+    newer = ("--log", click_log(tmp_path / "newer.jsonl", 120, seed=2), "--config", config)
+    status, output = _run(*newer, "--checkpoints", run)
+    assert status == 2, output
+    assert f"use another folder, with `--warm-start {run}` to begin with this run's model" in output
+    for option, start in (("--warm-start", run), ("--from", tmp_path / "ctr" / "1")):
+        status, output = _run(*newer, "--checkpoints", tmp_path / option, option, start)
+        assert status == 0, output
+        assert f"begins with the weights of {start}; kept: user, tags" in output
+        status, output = _run(*newer, "--checkpoints", tmp_path / option, option, start)
+        assert "no steps: an earlier run has made all of them" in output
+
+
+@pytest.mark.slow
 def test_a_final_fit_becomes_a_version(tmp_path: Path, config: Path, log: Path) -> None:
     with config.open("a", encoding="utf-8") as file:
         file.write("epochs: 3\nearly_stopping: {patience: 1, final_fit: true}\n")

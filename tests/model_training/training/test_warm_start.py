@@ -1,0 +1,235 @@
+"""A new model keeps the weights of the features that it shares with another model."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model_training.checkpoints import claim, save_model
+from model_training.config.training import FtrlConfig, TrainingConfig
+from model_training.data.click_log import encode_log, read_log
+from model_training.data.manifest import Manifest
+from model_training.data.training_data import split_log
+from model_training.distributed.cluster import Cluster
+from model_training.distributed.parameter_servers.first_checkpoint import write_first_checkpoint
+from model_training.distributed.parameter_servers.steps import training_graph
+from model_training.distributed.parameter_servers.variables import restore
+from model_training.distributed.run import Run
+from model_training.errors import ConfigError, DataError
+from model_training.export.saved_model import export
+from model_training.identity import RunIdentity
+from model_training.models.build import build_model
+from model_training.models.model import Model
+from model_training.parts.inputs import flat_inputs
+from model_training.training.optimizers import WideDeepOptimizer
+from model_training.training.single_process import train_records
+from model_training.training.warm_start import Source, Start
+from streamer.features import Encoder, FeatureSpec, Layout
+from tests.model_training.conftest import SPEC, click_log
+
+pytestmark = pytest.mark.tensorflow
+
+
+def _config(kind: str = "wide_deep") -> TrainingConfig:
+    model = {"kind": kind} if kind == "logistic_regression" else {"kind": kind, "hidden_units": [8, 4]}
+    return TrainingConfig.model_validate({"spec": "unused", "model": model, "batch_size": 30})
+
+
+def _changed(change: Callable[[dict[str, Any]], object]) -> FeatureSpec:
+    content = copy.deepcopy(SPEC)
+    features: list[dict[str, Any]] = content["features"]  # type: ignore[assignment]
+    change({f["name"]: f for f in features} | {"": content})
+    return FeatureSpec.from_mapping(content)
+
+
+def _random(config: TrainingConfig, spec: FeatureSpec) -> Model:
+    """A model in which only padding is zero."""
+    model, rng = build_model(config, spec), np.random.default_rng(4)
+    tables = {id(table) for table in model.tables}
+    for variable in model.trainable_variables:
+        values = rng.normal(scale=0.3, size=variable.shape).astype(np.float32)
+        if id(variable) in tables:
+            values[0] = 0
+        variable.assign(values)
+    return model
+
+
+def _logits(model: Model, spec: FeatureSpec, log: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
+    (examples,) = encode_log(read_log(log, last=40), Encoder(spec))
+    inputs = flat_inputs(Layout(spec), tf.constant(examples.ids), tf.constant(examples.floats))
+    return np.asarray(model.logits(inputs))
+
+
+def _open(path: Path, spec: FeatureSpec) -> Start:
+    return Start.open(Source.find(path), spec)
+
+
+def _started(start: Start, config: TrainingConfig, spec: FeatureSpec) -> tuple[Model, WideDeepOptimizer]:
+    model = build_model(config, spec)
+    optimizer = WideDeepOptimizer(model, config.wide, config.deep)
+    start.fill(model, optimizer, config.wide)
+    return model, optimizer
+
+
+def _run_of(model: Model, config: TrainingConfig, spec: FeatureSpec, folder: Path) -> Path:
+    """A folder of checkpoints whose best model is `model`."""
+    claim(folder, RunIdentity.of(config, spec, folder, Manifest("small", spec.hash, 9, 1, 1, 1, 1.0, (), "", 64)))
+    save_model(model, str(folder / "ckpt-1"))
+    tf.compat.v1.train.update_checkpoint_state(str(folder), str(folder / "ckpt-1"))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["wide_deep", "deepfm", "dcn", "logistic_regression"])
+def test_the_order_of_the_features_does_not_matter(kind: str, tmp_path: Path, spec: FeatureSpec, log: Path) -> None:
+    """Every row, and every input of a dense layer, has another place in the new model."""
+    config = _config(kind)
+    model = _random(config, spec)
+    other = _changed(lambda f: f[""]["features"].reverse())
+    assert other.hash != spec.hash
+    start = _open(_run_of(model, config, spec, tmp_path / "run"), other)
+    moved, _ = _started(start, config, other)
+    np.testing.assert_allclose(_logits(moved, other, log), _logits(model, spec, log), atol=1e-5)
+    (line,) = start.lines(config, other)
+    assert "kept: tags_x_ad, hour_x_ad, size, bid, ad, age, hour, likes, tags, user" in line
+
+
+def test_features_are_kept_dropped_and_new(tmp_path: Path, spec: FeatureSpec, log: Path) -> None:
+    config = _config()
+    model = _random(config, spec)
+
+    def change(features: dict[str, Any]) -> None:
+        features["user"]["buckets"] = 60
+        features["age"] |= {"mean": 35, "std": 9}  # statistics of a newer log
+        features["ad"] |= {"wide": False, "path": "ad.id"}
+        features[""]["features"].remove(features["size"])
+        new = {"name": "app", "path": "app", "side": "context", "kind": "categorical", "buckets": 9, "deep": True}
+        features[""]["features"].insert(0, new)
+
+    other = _changed(change)
+    start = _open(_run_of(model, config, spec, tmp_path / "run"), other)
+    lines = list(start.lines(config, other))
+    assert "kept: tags, likes, hour, age, ad, bid, hour_x_ad, tags_x_ad" in lines[0]
+    assert lines[1:] == [
+        "feature app is new and starts fresh",
+        "feature user has other ids and starts fresh",
+        "feature size is dropped",
+    ]
+    moved, _ = _started(start, config, other)
+    fresh = build_model(config, other)
+    rows = {
+        name: {c.feature.name: slice(c.offset, c.offset + c.rows) for ids in Layout(s).ids.values() for c in ids}
+        for name, s in (("old", spec), ("new", other))
+    }
+    ours, theirs, first = ({v.name: v.numpy() for v in m.trainable_variables} for m in (moved, model, fresh))
+    for feature in ("tags", "likes", "hour", "ad"):
+        old, new = rows["old"][feature], rows["new"][feature]
+        np.testing.assert_array_equal(ours["deep/embedding_table:0"][new], theirs["deep/embedding_table:0"][old])
+    for feature in ("user", "app"):
+        new = rows["new"][feature]
+        np.testing.assert_array_equal(ours["deep/embedding_table:0"][new], first["deep/embedding_table:0"][new])
+    np.testing.assert_array_equal(ours["deep/kernel_1:0"], theirs["deep/kernel_1:0"])
+    # The request's inputs: app and user are fresh, and fields of one value come first.
+    kernel = ours["deep/request_kernel:0"]
+    np.testing.assert_array_equal(kernel[:8], first["deep/request_kernel:0"][:8])
+    np.testing.assert_array_equal(kernel[8:], theirs["deep/request_kernel:0"][4:])
+
+
+def test_weights_without_slots_outlast_the_first_step(tmp_path: Path, spec: FeatureSpec, log: Path) -> None:
+    """FTRL computes a weight from its slots: with fresh ones a step would bring every weight near zero."""
+    config = _config("logistic_regression")
+    config = config.model_copy(update={"wide": FtrlConfig(l1=0.1, l2=0.3)})
+    model = _random(config, spec)
+    start = _open(export(model, spec, tmp_path / "ctr", 1), spec)
+    moved, optimizer = _started(start, config, spec)
+    np.testing.assert_allclose(_logits(moved, spec, log), _logits(model, spec, log), atol=1e-6)
+    optimizer.apply([tf.zeros_like(variable) for variable in optimizer.trained], tf.constant(1.0))
+    for ours, theirs in zip(moved.trainable_variables, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5, err_msg=ours.name)
+
+
+@pytest.mark.slow
+def test_slots_are_kept_with_their_rows(tmp_path: Path, spec: FeatureSpec, log: Path) -> None:
+    config = _config().model_copy(update={"deterministic": True})
+    data = split_log(log, tmp_path / "records", spec, holdout=0.97)
+    run = tmp_path / "run"
+    model, _ = train_records(data.directory, data.manifest, spec, config, checkpoints=run)
+    other = _changed(lambda f: f[""]["features"].reverse())
+    start = _open(run, other)
+    moved, optimizer = _started(start, config, other)
+    np.testing.assert_allclose(_logits(moved, other, log), _logits(model, spec, log), atol=1e-5)
+    slots = {slot.name: slot.numpy() for group in optimizer.slots for slot in group}
+    hours = {s.hash: next(c for c in Layout(s).ids["request"] if c.feature.name == "hour") for s in (spec, other)}
+    old, new = hours[spec.hash], hours[other.hash]
+    learnt = (slots["deep/embedding_table/accumulator:0"][new.offset : new.offset + new.rows] > 0.1).any(axis=1)
+    seen = {int(i) - old.offset for i in data.training().ids[:, old.start]}
+    assert set(np.flatnonzero(learnt).tolist()) == seen
+    # A new run in its own folder records from which model it began.
+    again, _ = train_records(
+        data.directory, data.manifest, spec, config, checkpoints=tmp_path / "next", start=_open(run, spec)
+    )
+    assert not np.allclose(_logits(again, spec, log), _logits(model, spec, log), atol=1e-3)
+    with pytest.raises(ConfigError, match=r'holds another run: start\.sha256 "\w+" instead of none'):
+        train_records(data.directory, data.manifest, spec, config, checkpoints=tmp_path / "next")
+
+
+def test_a_changed_dense_layer_starts_fresh_with_a_line(tmp_path: Path, spec: FeatureSpec) -> None:
+    model = _random(_config(), spec)
+    wider = TrainingConfig.model_validate({"spec": "unused", "model": {"kind": "wide_deep", "hidden_units": [8, 5]}})
+    start = _open(_run_of(model, _config(), spec, tmp_path / "run"), spec)
+    assert set(list(start.lines(wider, spec))[1:]) == {
+        f"variable {name} {new} starts fresh: it was {old}, or has other inputs"
+        for name, new, old in (
+            ("deep/kernel_1", [8, 5], [8, 4]),
+            ("deep/bias_1", [5], [4]),
+            ("deep/output_kernel", [5, 1], [4, 1]),
+        )
+    }
+
+
+@pytest.mark.slow
+def test_parameter_servers_restore_the_first_values(tmp_path: Path, spec: FeatureSpec) -> None:
+    config = _config().with_distributed({"table_shards": 3})
+    model = _random(config, spec)
+    cluster = Cluster(("h:1",), "h:2")
+    start = _open(_run_of(model, config, spec, tmp_path / "run"), spec)
+    data = split_log(click_log(tmp_path / "log.jsonl", 10), tmp_path / "records", spec)
+    run = Run(cluster, cluster.computing[0], config, spec, data.directory, data.manifest, tmp_path, start.source)
+    write_first_checkpoint(run, start)
+    merged = build_model(config, spec)
+    restore(merged, str(tmp_path / "model.ckpt-0"))
+    for ours, theirs in zip(merged.trainable_variables, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.name)
+    with tf.Graph().as_default():
+        training_graph(run, None)
+        wanted = {v.op.name: v.shape.as_list() for v in tf.compat.v1.global_variables()}
+    found = dict(tf.train.list_variables(str(tmp_path / "model.ckpt-0")))
+    assert {name: found.get(name) for name in wanted} == wanted
+    # A run with parameter servers can itself be the start of another one.
+    write = Run(cluster, cluster.computing[0], config, spec, data.directory, data.manifest, tmp_path / "ps")
+    claim(write.checkpoints, write.identity)
+    for file in tmp_path.glob("model.ckpt-0*"):
+        file.rename(write.checkpoints / file.name)
+    tf.compat.v1.train.update_checkpoint_state(str(write.checkpoints), str(write.checkpoints / "model.ckpt-0"))
+    again, _ = _started(_open(write.checkpoints, spec), config, spec)
+    for ours, theirs in zip(again.trainable_variables, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.name)
+
+
+def test_what_is_no_model_is_one_line(tmp_path: Path, spec: FeatureSpec) -> None:
+    with pytest.raises(ConfigError, match="neither an exported version nor a folder of checkpoints"):
+        _open(tmp_path, spec)
+    (tmp_path / "run.json").write_text('{"spec": "1", "model": {}, "table_shards": null}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="another version of this program"):
+        _open(tmp_path, spec)
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(DataError, match=r"variables\.index: cannot be read"):
+        _open(tmp_path, spec)
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / "variables.index").write_bytes(b"")
+    with pytest.raises(DataError, match="its feature spec cannot be read") as caught:
+        _open(tmp_path, spec)
+    assert "\n" not in str(caught.value)
