@@ -112,10 +112,11 @@ def launch(
             used = data_of(log, directory, manifest, parsed, holdout=holdout)
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             cluster = local_cluster(ps, workers)
+            source = find_start(start)
             # Here too, so that a wrong folder is one line and no process starts.
             claim(
                 kept,
-                Run(cluster, Task("chief", 0), parsed, features, directory, manifest, kept, find_start(start)).identity,
+                Run(cluster, Task("chief", 0), parsed, features, directory, manifest, kept, source).identity,
             )
             console.print(
                 f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {features.name} {features.hash};"
@@ -144,7 +145,15 @@ def launch(
                     compute=parsed.export.compute,
                     tables=tables,
                     calibration=calibration,
-                    lineage=record(parsed, features, started, data=used, progress=progress, processes=processes),
+                    lineage=record(
+                        parsed,
+                        features,
+                        started,
+                        data=used,
+                        progress=progress,
+                        processes=processes,
+                        begins_with=None if source is None else source.identity,
+                    ),
                 )
 
 

@@ -101,6 +101,10 @@ def _reproducible(lineage: Lineage | None, path: Path) -> "tuple[TrainingConfig,
             f"{path}: {lineage.processes.computing} processes trained it ({lineage.processes.kind}); only the"
             " training of a single process repeats itself bit by bit"
         )
+    if lineage.begins_with is not None:
+        raise ConfigError(
+            f"{path}: began with the weights of {lineage.begins_with['path']}, which this command has not"
+        )
     config = config_of(lineage.config, path)
     if not config.deterministic:
         raise ConfigError(f"{path}: was trained with `deterministic: false`, which does not repeat itself")

@@ -179,6 +179,7 @@ def play_role(  # noqa: PLR0915  one sequence
             data=data_of(None, records, manifest, config),
             progress=progress_of(checkpoints, config, run.schedule, manifest.examples),
             processes=processes_of(cluster, config.distributed),
+            begins_with=None if source is None else source.identity,
         )
         export_described(
             model,

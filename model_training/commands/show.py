@@ -93,6 +93,8 @@ def _of_lineage(lineage: Lineage) -> Iterator[tuple[str, str]]:
         "config",
         "\n".join(f"{key}: {_short(value)}" for key, value in config.items() if key not in {"model", "seed"}),
     )
+    if lineage.begins_with is not None:
+        yield "began with the weights of", " ".join(lineage.begins_with.values())
     data, progress, processes, machine = lineage.data, lineage.progress, lineage.processes, lineage.machine
     if data is None:
         yield "data", "none: the model was not trained"

@@ -167,7 +167,10 @@ def _train(
     print_quality(model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration)
     if export_to is not None:
         progress = progress_of(result, used, config)
-        lineage = record(config, spec, started, data=used, progress=progress, processes=Processes())
+        begins_with = None if source is None else source.identity
+        lineage = record(
+            config, spec, started, data=used, progress=progress, processes=Processes(), begins_with=begins_with
+        )
         export_described(
             model,
             spec,

@@ -122,6 +122,7 @@ class Lineage:
         spec_name, spec_hash: of the feature spec, which is inside the model.
         data, progress, processes: None for a model that was not trained.
         started_at, ended_at: ISO 8601, in UTC.
+        begins_with: path and checksum of the model of a warm start; None for random weights.
     """
 
     config: Mapping[str, Any]
@@ -135,6 +136,7 @@ class Lineage:
     machine: Machine
     started_at: str
     ended_at: str
+    begins_with: Mapping[str, str] | None = None
     format: int = _FORMAT
 
     def content(self) -> dict[str, Any]:

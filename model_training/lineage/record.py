@@ -21,11 +21,13 @@ def record(
     data: Data | None = None,
     progress: Progress | None = None,
     processes: Processes | None = None,
+    begins_with: Mapping[str, str] | None = None,
 ) -> Lineage:
     """The lineage of a model that this process has just made; without `data` it was not trained.
 
     Args:
         started_at: the start of the run, in UTC.
+        begins_with: path and checksum of the model of a warm start.
     """
     return Lineage(
         config=recorded(config),
@@ -39,6 +41,7 @@ def record(
         machine=this_machine(),
         started_at=started_at.isoformat(timespec="seconds"),
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        begins_with=begins_with,
     )
 
 
