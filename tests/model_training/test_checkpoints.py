@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from model_training.checkpoints import Checkpoints, Position, claim
 from model_training.config.model import DeepFmConfig
-from model_training.config.training import AdaGradConfig, DistributedConfig, ExportConfig, TrainingConfig
+from model_training.config.training import DistributedConfig, ExportConfig, TrainingConfig
 from model_training.data.training_data import TrainingData, split_log
 from model_training.errors import ConfigError, DataError
 from model_training.identity import RunIdentity
@@ -95,7 +95,10 @@ def test_a_folder_of_another_run_is_rejected_and_stays_as_it_is(
     changes: list[tuple[dict[str, object], str]] = [
         ({"epochs": 1}, "config.epochs 2 instead of 1"),
         ({"batch_size": 40}, "config.batch_size 50 instead of 40"),
-        ({"deep": AdaGradConfig(learning_rate=0.5)}, r"config.deep.learning_rate 0\.02 instead of 0\.5"),
+        (
+            {"deep": config.deep.model_copy(update={"learning_rate": 0.5})},
+            r"config.deep.learning_rate 0\.001 instead of 0\.5",
+        ),
         ({"model": DeepFmConfig(hidden_units=(9,))}, r"config.model.hidden_units \[8\] instead of \[9\]"),
     ]
     for change, message in changes:
