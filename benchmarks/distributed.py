@@ -78,7 +78,7 @@ def run(bench: Bench) -> None:
             runs[_name(name, straggler)].append(done)
     settings = {
         "examples": data.manifest.examples,
-        "judged_by": len(data.holdout.labels),
+        "judged_by": data.holdout.examples,
         "batch_size": _BATCH,
         "passes": _PASSES,
         "servers": _SERVERS,
@@ -210,6 +210,7 @@ def _single(data: "TrainingData", spec: FeatureSpec, mode: Mode, seed: int) -> T
 
 def _auc(model: "Model", spec: FeatureSpec, data: "TrainingData") -> float:
     from model_training.evaluation.metrics import evaluate  # noqa: PLC0415 - loads scikit-learn
-    from model_training.training.prediction import predict  # noqa: PLC0415 - loads TensorFlow
+    from model_training.training.prediction import predictor  # noqa: PLC0415 - loads TensorFlow
 
-    return evaluate(data.holdout.labels, predict(model, spec, data.holdout.ids, data.holdout.floats)).auc
+    labels, scores = data.holdout.scored({"model": predictor(model, spec)})
+    return evaluate(labels, scores["model"]).auc

@@ -103,7 +103,9 @@ def prepared_rows(name: str, file: Path, folder: Path) -> Rows:
             prepare(spark, config.model_copy(update={"source": source}), spec, directory)
     splits = open_prepared(directory, "validation"), open_prepared(directory, "test")
     layout = Layout(spec)
-    held_out = joined([split.holdout for split in splits], layout.row_ids, layout.row_floats)
+    held_out = joined(
+        [block for split in splits for block in split.holdout.blocks()], layout.row_ids, layout.row_floats
+    )
     users = Groups.of(held_out).users
     if users is None:
         raise DataError(f"{directory}: these rows have no users, because an older version prepared them: remove it")

@@ -8,14 +8,14 @@ from rich.table import Table
 from model_training.commands.output import console
 from model_training.config.training import TrainingConfig
 from model_training.errors import DataError
+from streamer.features import FeatureSpec, Layout
 
 if TYPE_CHECKING:
     from model_training.calibration import Calibration
     from model_training.data.training_data import TrainingData
+    from model_training.early_stopping.validation import Predict
     from model_training.evaluation.metrics import Quality
     from model_training.models.model import Model
-    from streamer.features import FeatureSpec
-    from streamer.types import F32
 
 
 def check_evaluable(data: "TrainingData") -> None:
@@ -25,15 +25,15 @@ def check_evaluable(data: "TrainingData") -> None:
         DataError: clicks or non-clicks are missing in the training examples, or in a non-empty holdout.
     """
     data.manifest.check_classes("examples")
-    labels = data.holdout.labels
-    if len(labels) and (clicks := int(labels.sum())) in (0, len(labels)):
-        raise DataError(f"{clicks} clicks among {len(labels)} evaluation examples: both classes are needed")
+    later = data.holdout
+    if later.examples and later.clicks in (0, later.examples):
+        raise DataError(f"{later.clicks} clicks among {later.examples} evaluation examples: both classes are needed")
 
 
 def print_quality(
     model: "Model",
     config: TrainingConfig,
-    spec: "FeatureSpec",
+    spec: FeatureSpec,
     data: "TrainingData",
     *,
     baseline: bool = False,
@@ -50,23 +50,23 @@ def print_quality(
     Raises:
         DataError: clicks or non-clicks are missing, or the file cannot be written.
     """
-    from model_training.evaluation.baseline import predict_baseline  # noqa: PLC0415
+    from model_training.evaluation.baseline import LogisticBaseline  # noqa: PLC0415
     from model_training.evaluation.metrics import evaluate, recalibrated  # noqa: PLC0415
     from model_training.evaluation.predictions import write_predictions  # noqa: PLC0415
-    from model_training.training.prediction import predict  # noqa: PLC0415
+    from model_training.training.prediction import predictor  # noqa: PLC0415
 
-    unseen = data.holdout
-    if not len(unseen.labels):
+    if not data.holdout.examples:
         return
-    scores: dict[str, F32] = {config.model.kind: predict(model, spec, unseen.ids, unseen.floats)}
+    models: dict[str, Predict] = {config.model.kind: predictor(model, spec)}
     if baseline:
-        scores["baseline"] = predict_baseline(spec, data.training(), unseen)
+        models["baseline"] = LogisticBaseline(Layout(spec)).fit(data.training()).predict
+    labels, scores = data.holdout.scored(models)
     scores = {name: recalibrated(ctr, data.holdout_sampling_rate) for name, ctr in scores.items()}
     if calibration is not None:
         scores[f"{config.model.kind}, calibrated"] = calibration.scores(scores[config.model.kind])
-    console.print(_table({name: evaluate(unseen.labels, ctr) for name, ctr in scores.items()}))
+    console.print(_table({name: evaluate(labels, ctr) for name, ctr in scores.items()}))
     if predictions is not None:
-        write_predictions(predictions, unseen, scores)
+        write_predictions(predictions, labels, scores)
 
 
 def _table(qualities: dict[str, "Quality"]) -> Table:

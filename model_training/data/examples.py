@@ -1,6 +1,6 @@
-"""Encoded, labelled impressions in memory."""
+"""Encoded, labelled impressions: in memory, or read in blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,56 @@ class Examples:
         """Some of the impressions."""
         identities = None if self.identities is None else self.identities[rows]
         return Examples(self.ids[rows], self.floats[rows], self.labels[rows], identities)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Impressions outside memory: each pass reads them again, in blocks and in the same order.
+
+    Attributes:
+        examples, clicks: their numbers.
+        blocks: begins a pass.
+    """
+
+    examples: int
+    clicks: int
+    blocks: Callable[[], Iterator[Examples]]
+
+    def scored(self, models: Mapping[str, Callable[[I32, F32], F32]]) -> tuple[I8, dict[str, F32]]:
+        """Labels, int8 [n], and the scores of each model, float32 [n], by its name, in one pass.
+
+        Only these stay in memory: 1 byte per impression, and 4 for each model.
+
+        Args:
+            models: functions from ids and floats to scores, by the model's name.
+        """
+        labels = np.empty(self.examples, np.int8)
+        scores = {name: np.empty(self.examples, np.float32) for name in models}
+        at = 0
+        for block in self.blocks():
+            rows = slice(at, at + len(block))
+            labels[rows] = block.labels
+            for name, model in models.items():
+                scores[name][rows] = model(block.ids, block.floats)
+            at += len(block)
+        return labels, scores
+
+
+NOTHING = Stream(0, 0, lambda: iter(()))
+"""No impressions."""
+
+
+def rebatched(parts: Iterable[Examples], rows: int) -> Iterator[Examples]:
+    """The same impressions in blocks of `rows`; the last block may be smaller."""
+    held: list[Examples] = []
+    for part in parts:
+        held.append(part)
+        while sum(map(len, held)) >= rows:
+            whole = joined(held, 0, 0)
+            yield whole[:rows]
+            held = [whole[rows:]]
+    if held and len(whole := joined(held, 0, 0)):
+        yield whole
 
 
 def joined(parts: Sequence[Examples], row_ids: int, row_floats: int) -> Examples:

@@ -3,23 +3,25 @@
 They come from a click log, which is encoded here, or from a folder that `model-training prepare` made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from model_training.data.click_log import count_lines, encode_log, read_log
-from model_training.data.examples import Examples, joined
+from model_training.data.examples import NOTHING, Examples, Stream, joined, rebatched
 from model_training.data.identities import Identities
 from model_training.data.input_pipeline import batches
-from model_training.data.manifest import MANIFEST, Damage, Manifest, without_damaged
+from model_training.data.manifest import MANIFEST, ROWS_PER_RECORD, Damage, Manifest, without_damaged
 from model_training.data.prepared import VALIDATION, Split, is_prepared, read_prepared
 from model_training.data.records import write_records
 from model_training.errors import ConfigError, DataError, in_a_line
 from streamer.features import Encoder, FeatureSpec, Layout
 
 _READ_BATCH = 4096
+_WRITTEN_BLOCK = 128 * ROWS_PER_RECORD
+"""A multiple of shards × rows of a record, so that only the last record of a shard may be short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class TrainingData:
     directory: Path
     manifest: Manifest
     training: Callable[[], Examples]
-    holdout: Examples
+    holdout: Stream
     holdout_sampling_rate: float = 1.0
     damage: Damage | None = None
 
@@ -49,10 +51,10 @@ def open_prepared(directory: Path, split: Split | None, *, max_lost_share: float
     """
     prepared = read_prepared(directory)
     manifest, damage = without_damaged(directory, prepared.split("train"), max_lost_share=max_lost_share)
-    holdout, damage_later = joined([], manifest.row_ids, manifest.row_floats), Damage((), 0)
+    holdout, damage_later = NOTHING, Damage((), 0)
     if split is not None:
         later, damage_later = without_damaged(directory, prepared.split(split), max_lost_share=max_lost_share)
-        holdout = read_examples(directory, later)
+        holdout = stored(directory, later)
     return TrainingData(
         directory,
         manifest,
@@ -89,20 +91,33 @@ def split_log(
         raise ConfigError(f"negative_sampling_rate {negative_sampling_rate:g}: must be in (0, 1]")
     if (directory / MANIFEST).exists() and is_prepared(directory):
         raise ConfigError(f"{directory}: holds data that `prepare` made, which the records of a log would overwrite")
-    encoder, layout = Encoder(spec), Layout(spec)
+    encoder = Encoder(spec)
     cut, end = log_cuts(log, holdout=holdout, validation_share=validation_share)
-    training = joined(list(encode_log(read_log(log, last=cut), encoder)), layout.row_ids, layout.row_floats)
-    between = list(encode_log(read_log(log, first=cut, last=end), encoder))
-    later = later_lines(log, spec, holdout=holdout)
+    later = _lines(log, encoder, first=end)
+
+    def write(folder: Path, first: int, last: int) -> Manifest:
+        lines = rebatched(encode_log(read_log(log, first=first, last=last), encoder), _WRITTEN_BLOCK)
+        return write_records(lines, folder, spec, negative_sampling_rate=negative_sampling_rate)
+
     try:
         # First, so that the examples of two logs never stand side by side.
         (directory / VALIDATION / MANIFEST).unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{directory / VALIDATION}: cannot be written: {in_a_line(error)}") from error
-    manifest = write_records([training], directory, spec, negative_sampling_rate=negative_sampling_rate)
+    manifest = write(directory, 0, cut)
     if validation_share:
-        write_records(between, directory / VALIDATION, spec, negative_sampling_rate=negative_sampling_rate)
-    return TrainingData(directory, manifest, lambda: training, later)
+        write(directory / VALIDATION, cut, end)
+    return TrainingData(directory, manifest, lambda: read_examples(directory, manifest), later)
+
+
+def _lines(log: Path, encoder: Encoder, *, first: int) -> Stream:
+    """The impressions of a log from a line on. All lines are read, so that an invalid one is found now."""
+    counts = [0, 0]
+    for number, logged in enumerate(read_log(log)):
+        if number >= first:
+            counts[0] += len(logged.clicked)
+            counts[1] += sum(logged.clicked)
+    return Stream(counts[0], counts[1], lambda: encode_log(read_log(log, first=first), encoder))
 
 
 def later_lines(log: Path, spec: FeatureSpec, *, holdout: float, user_path: str | None = None) -> Examples:
@@ -145,9 +160,18 @@ def log_cuts(log: Path, *, holdout: float, validation_share: float = 0.0) -> tup
 
 def read_examples(directory: Path, manifest: Manifest) -> Examples:
     """Reads all examples of a set of shards into memory, in the order of their interleaving."""
-    parts = []
-    for batch in batches(directory, manifest, _READ_BATCH, identities=manifest.has_identities):
-        ids, floats, labels, *known = (part.numpy() for part in batch)
-        identities = Identities(known[0].view(np.uint64), known[1].view(np.uint64), known[2]) if known else None
-        parts.append(Examples(ids, floats, labels.astype(np.int8), identities))
-    return joined(parts, manifest.row_ids, manifest.row_floats)
+    return joined(list(stored(directory, manifest).blocks()), manifest.row_ids, manifest.row_floats)
+
+
+def stored(directory: Path, manifest: Manifest) -> Stream:
+    """The examples of a set of shards outside memory, in the order of their interleaving."""
+    # Once for all passes: a pipeline takes longer to build than a small split takes to read.
+    data = batches(directory, manifest, _READ_BATCH, identities=manifest.has_identities)
+
+    def blocks() -> Iterator[Examples]:
+        for batch in data:
+            ids, floats, labels, *known = (part.numpy() for part in batch)
+            identities = Identities(known[0].view(np.uint64), known[1].view(np.uint64), known[2]) if known else None
+            yield Examples(ids, floats, labels.astype(np.int8), identities)
+
+    return Stream(manifest.examples, manifest.positives, blocks)

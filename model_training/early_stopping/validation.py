@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from model_training.config.training import TrainingConfig
-from model_training.data.examples import Examples
+from model_training.data.examples import Stream
 from model_training.data.manifest import Manifest, without_damaged
 from model_training.data.prepared import validation_records
-from model_training.data.training_data import read_examples
+from model_training.data.training_data import stored
 from model_training.evaluation.metrics import evaluate, recalibrated
 from streamer.features import FeatureSpec
 from streamer.types import F32, I32
@@ -20,14 +20,14 @@ Predict = Callable[[I32, F32], F32]
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Examples by which a run evaluates its model, and from which it does not learn.
+    """Examples by which a run evaluates its model, and from which it does not learn; read again for each evaluation.
 
     Attributes:
         sampling_rate: share of the non-clicks that the training records kept, relative to `examples`.
         every: number of training examples between two evaluations.
     """
 
-    examples: Examples
+    examples: Stream
     sampling_rate: float
     every: int
 
@@ -37,8 +37,8 @@ class Validation:
         Raises:
             DataError: a score is not in [0, 1].
         """
-        ctr = predict(self.examples.ids, self.examples.floats)
-        quality = evaluate(self.examples.labels, recalibrated(ctr, self.sampling_rate))
+        labels, scores = self.examples.scored({"model": predict})
+        quality = evaluate(labels, recalibrated(scores["model"], self.sampling_rate))
         return quality.auc if metric == "auc" else quality.log_loss
 
 
@@ -62,7 +62,7 @@ def read_validation(
 
 def validation_examples(
     directory: Path, manifest: Manifest, spec: FeatureSpec, config: TrainingConfig, section: str
-) -> tuple[Examples, float]:
+) -> tuple[Stream, float]:
     """The validation examples of a folder of training records.
 
     Args:
@@ -79,4 +79,4 @@ def validation_examples(
     whole.check(spec)
     found, _ = without_damaged(folder, whole, max_lost_share=config.max_lost_share)
     found.check_classes(f"validation examples of {section}")
-    return read_examples(folder, found), manifest.negative_sampling_rate / found.negative_sampling_rate
+    return stored(folder, found), manifest.negative_sampling_rate / found.negative_sampling_rate

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from model_training.columns import candidate_columns, request_columns
 from model_training.data.examples import Examples
 from model_training.errors import DataError
-from streamer.features import FeatureSpec, Layout
+from streamer.features import Layout
 from streamer.types import F32, I32
 
 _ITERATIONS = 60
@@ -60,12 +60,3 @@ class LogisticBaseline:
 def _single_columns(layout: Layout) -> Sequence[int]:
     request, candidate = request_columns(layout), candidate_columns(layout)
     return [*request.single.ids, *(request.id_width + column for column in candidate.single.ids)]
-
-
-def predict_baseline(spec: FeatureSpec, training: Examples, examples: Examples) -> F32:
-    """Fits the baseline on `training`; returns click probabilities of `examples`, float32 [n].
-
-    Raises:
-        DataError: the labels of `training` are all equal.
-    """
-    return LogisticBaseline(Layout(spec)).fit(training).predict(examples.ids, examples.floats)

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model_training.data.examples import Examples
 from model_training.errors import DataError
-from streamer.types import F32
+from streamer.types import F32, I8
 
 
-def write_predictions(path: Path, examples: Examples, scores: Mapping[str, F32]) -> None:
+def write_predictions(path: Path, labels: I8, scores: Mapping[str, F32]) -> None:
     """Writes labels and scores as a NumPy archive (`.npz`).
 
     Its arrays are `labels`, int8 [n], and each model's scores, float32 [n], by the model's name.
@@ -20,6 +19,6 @@ def write_predictions(path: Path, examples: Examples, scores: Mapping[str, F32])
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, labels=examples.labels, **scores)  # type: ignore[arg-type]
+        np.savez(path, labels=labels, **scores)  # type: ignore[arg-type]
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error

@@ -9,7 +9,7 @@ from model_training.early_stopping.validation import validation_examples
 from model_training.evaluation.calibration import fitted
 from model_training.evaluation.metrics import recalibrated
 from model_training.models.model import Model
-from model_training.training.prediction import predict
+from model_training.training.prediction import predictor
 from streamer.features import FeatureSpec
 
 
@@ -26,5 +26,5 @@ def fit_calibration(
             scores do not have more clicks.
     """
     examples, rate = validation_examples(directory, manifest, spec, config, "export.calibration")
-    ctr = recalibrated(predict(model, spec, examples.ids, examples.floats), rate)
-    return fitted(config.export.calibration, examples.labels, ctr, rate)
+    labels, scores = examples.scored({"model": predictor(model, spec)})
+    return fitted(config.export.calibration, labels, recalibrated(scores["model"], rate), rate)

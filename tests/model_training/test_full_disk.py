@@ -103,6 +103,6 @@ def test_a_report_and_predictions_that_cannot_be_written_are_named(tmp_path: Pat
     scores = {"wide_deep": np.full(len(examples.labels), 0.5, np.float32)}
     with files_end_at(1_000):
         with pytest.raises(DataError, match=rf"scores\.npz: cannot be written: {_LARGE}"):
-            write_predictions(tmp_path / "scores.npz", examples, scores)
+            write_predictions(tmp_path / "scores.npz", examples.labels, scores)
         with pytest.raises(DataError, match=rf"report\.json: cannot be written: {_LARGE}"):
             write_report(tmp_path / "report.json", ["x" * 2_000])

@@ -8,16 +8,17 @@ import orjson
 import pytest
 
 from model_training.data.click_log import encode_log, read_log
-from model_training.data.examples import Examples
+from model_training.data.examples import Examples, rebatched
 from model_training.data.identities import UNKNOWN, IdHasher
 from model_training.data.input_pipeline import batches
 from model_training.data.manifest import MANIFEST, Damage, log_odds, read_manifest, without_damaged
 from model_training.data.prepared import validation_records
 from model_training.data.records import encode_table, serialized, write_records
-from model_training.data.training_data import read_examples, split_log
+from model_training.data.training_data import read_examples, split_log, stored
 from model_training.errors import ConfigError, DataError
 from streamer.features import Encoder, FeatureSpec
 from streamer.features.hashing import hash64
+from streamer.types import F32, I32
 
 pytestmark = pytest.mark.tensorflow
 
@@ -36,6 +37,35 @@ def test_records_equal_the_encoder_s_output(tmp_path: Path, examples: Examples, 
     np.testing.assert_array_equal(floats, examples.floats)
     np.testing.assert_array_equal(labels, examples.labels)
     assert [values.dtype.name for values in (ids, floats, labels)] == ["int32", "float32", "float32"]
+
+
+def test_a_log_is_encoded_in_blocks_to_the_same_records(tmp_path: Path, log: Path, spec: FeatureSpec) -> None:
+    (whole,) = encode_log(read_log(log), Encoder(spec), chunk=10_000)
+    in_memory = write_records([whole], tmp_path / "in memory", spec)
+    assert list(map(len, rebatched([whole[:5], whole[5:5], whole[5:12], whole[12:20]], 8))) == [8, 8, 4]
+    assert list(rebatched([whole[:0]], 8)) == []
+    data = split_log(log, tmp_path / "in blocks", spec, holdout=0.0)
+    assert data.manifest == in_memory
+    assert data.holdout.examples == 0
+
+
+def test_later_examples_are_scored_in_blocks(tmp_path: Path, log: Path, spec: FeatureSpec) -> None:
+    (whole,) = encode_log(read_log(log), Encoder(spec), chunk=10_000)
+    manifest = write_records([whole], tmp_path, spec, shards=2)
+    sizes = []
+
+    def model(ids: I32, floats: F32) -> F32:
+        sizes.append(len(ids))
+        return ids[:, 0].astype(np.float32)
+
+    stream = stored(tmp_path, manifest)
+    expected = read_examples(tmp_path, manifest)
+    for _ in range(2):  # each pass has the same order
+        labels, scores = stream.scored({"a": model})
+        assert (labels.dtype.name, scores["a"].dtype.name) == ("int8", "float32")
+        np.testing.assert_array_equal(labels, expected.labels)
+        np.testing.assert_array_equal(scores["a"], expected.ids[:, 0])
+    assert max(sizes) < len(whole) == stream.examples
 
 
 def test_records_have_users_requests_and_times_which_training_does_not_parse(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_training.config.training import EarlyStoppingConfig, TrainingConfig
+from model_training.data.click_log import encode_log, read_log
 from model_training.data.training_data import TrainingData, split_log
 from model_training.early_stopping.best_model import BestModel
 from model_training.early_stopping.standing import Standing, is_due, updated_standing
@@ -16,7 +17,7 @@ from model_training.early_stopping.validation import read_validation
 from model_training.errors import DataError
 from model_training.training.prediction import predictor
 from model_training.training.single_process import train_records
-from streamer.features import FeatureSpec
+from streamer.features import Encoder, FeatureSpec
 
 pytestmark = pytest.mark.tensorflow
 
@@ -128,16 +129,19 @@ def test_a_run_without_a_folder_also_returns_its_best_model(
 
 
 def test_a_log_is_split_in_order_of_time(
-    tmp_path: Path, log: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+    log: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
 ) -> None:
-    whole = split_log(log, tmp_path / "whole", spec, holdout=0.0).training()
+    (whole,) = encode_log(read_log(log), Encoder(spec), chunk=10_000)
     validation = read_validation(data.directory, data.manifest, spec, config)
     assert validation is not None
-    parts = [data.training(), validation.examples, data.holdout]
+    later = list(data.holdout.blocks())
+    parts = [data.training(), *validation.examples.blocks(), *later]
     assert [len(part.labels) for part in parts] == [1200, 1200, 3600]
-    assert sorted(map(tuple, parts[1].ids.tolist())) == sorted(map(tuple, whole.ids[1200:2400].tolist()))
-    np.testing.assert_array_equal(parts[0].ids, whole.ids[:1200])
-    np.testing.assert_array_equal(parts[2].ids, whole.ids[2400:])
+    in_time = [row.tolist() for part in parts for row in part.ids]
+    assert sorted(in_time[:1200]) == sorted(whole.ids[:1200].tolist())
+    assert sorted(in_time[1200:2400]) == sorted(whole.ids[1200:2400].tolist())
+    np.testing.assert_array_equal(later[0].ids, whole.ids[2400:])
+    assert (data.holdout.examples, data.holdout.clicks) == (3600, int(later[0].labels.sum()))
 
 
 def test_without_validation_examples_nothing_is_trained(
