@@ -139,7 +139,7 @@ class Start:
         with tf.Graph().as_default():
             shapes = {v.op.name: v.shape.as_list() for v in build_model(config, spec).trainable_variables}
         for name, shape in shapes.items():
-            old = self._values.shape(name)
+            old = self._values.shape(self._matching.old_name(name))
             if old is None:
                 yield f"variable {name} starts fresh: the old model has none"
             elif math.prod(shape) and self._matching.places(name, old, shape) is None:
@@ -161,7 +161,7 @@ class Start:
                 fit_linear(variable, by_name["accumulator"], by_name["linear"], wide)
 
     def _fill(self, variable: tf.Variable, of: str) -> None:
-        old = self._values.get(_name(variable))
+        old = self._values.get(self._matching.old_name(_name(variable)))
         places = None if old is None else self._matching.places(of, old.shape, variable.shape.as_list())
         if old is None or places is None:
             return

@@ -138,6 +138,36 @@ def test_features_are_kept_dropped_and_new(tmp_path: Path, spec: FeatureSpec, lo
     np.testing.assert_array_equal(kernel[8:], theirs["deep/request_kernel:0"][4:])
 
 
+def test_tables_of_several_dimensions_keep_their_rows(tmp_path: Path, log: Path) -> None:
+    """The table of a dimension has another name in the new model, because a lower dimension is added."""
+
+    def old(features: dict[str, Any]) -> None:
+        features["ad"]["embedding_dim"] = 6
+        features["likes"] |= {"shares": "tags"}
+        del features["likes"]["buckets"]
+        features["age"]["missing_indicator"] = True
+
+    def new(features: dict[str, Any]) -> None:
+        old(features)
+        features[""]["features"].reverse()
+        features["hour"]["embedding_dim"] = 2
+
+    before, after, config = _changed(old), _changed(new), _config()
+    model = _random(config, before)
+    start = _open(_run_of(model, config, before, tmp_path / "run"), after)
+    moved, _ = _started(start, config, after)
+    # The hour's embedding is another one; without its share both models have equal logits.
+    for each, spec in ((model, before), (moved, after)):
+        dim, width = spec.dim(next(f for f in spec.features if f.name == "hour")), Layout(spec)  # type: ignore[arg-type]
+        table = next(t for t in each.tables if len(t.shape) > 1 and t.shape[1] == dim)
+        hour = next(c for c in width.ids["request"] if c.feature.name == "hour")
+        first = next(rows.start for rows in width.embedded if rows.dim == dim)
+        values = table.numpy()
+        values[hour.offset - first + 1 :][: hour.rows] = 0
+        table.assign(values)
+    np.testing.assert_allclose(_logits(moved, after, log), _logits(model, before, log), atol=1e-5)
+
+
 def test_weights_without_slots_outlast_the_first_step(tmp_path: Path, spec: FeatureSpec, log: Path) -> None:
     """FTRL computes a weight from its slots: with fresh ones a step would bring every weight near zero."""
     config = _config("logistic_regression")
