@@ -6,7 +6,7 @@ harmless, so a new setting is compared from the day that it is created.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +14,8 @@ from typing import Any, Literal
 import orjson
 
 from model_training.config.training import Mode, TrainingConfig
-from model_training.data.manifest import Manifest
-from model_training.data.prepared import validation_records
+from model_training.data.manifest import MANIFEST, Manifest
+from model_training.data.prepared import is_prepared, read_prepared, validation_records
 from model_training.errors import ConfigError, in_a_line
 from streamer.features import FeatureSpec
 
@@ -29,7 +29,7 @@ _HARMLESS = {
     "export": True,
 }
 """Keys of the config that do not change the course of training."""
-_NOT_COMPARED = ("features", "start.path")
+_NOT_COMPARED = ("features", "start.path", "seen")
 _SHOWN = 3
 
 
@@ -51,7 +51,8 @@ class RunIdentity:
     Attributes:
         content: JSON values: `spec` (its hash), `features` (the whole spec), `data` (the checksums of the records by
             their use, `train` and `validation`), `config`, `processes`, `start` (the model from which the run begins)
-            and `final_fit` (the result of early stopping that it repeats); the last two may be null.
+            and `final_fit` (the result of early stopping that it repeats); the last two may be null. `seen` has the
+            rows that the model and those before its warm start have seen, null if they are not known.
     """
 
     content: Mapping[str, Any]
@@ -66,6 +67,7 @@ class RunIdentity:
         *,
         processes: Processes | None = None,
         start: Mapping[str, str] | None = None,
+        seen_before: Sequence[Mapping[str, Any]] | None = (),
         found: Mapping[str, Any] | None = None,
     ) -> "RunIdentity":
         """The identity of a run on a folder of training records.
@@ -74,6 +76,7 @@ class RunIdentity:
             manifest: the manifest of the folder's training records.
             processes: by default a single process.
             start: path and checksum of the model from which the run begins; by default it begins with random weights.
+            seen_before: the rows that the models before had seen, as in `seen`; None if they are not known.
             found: the result of early stopping that a final fit repeats on all its examples.
 
         Raises:
@@ -91,6 +94,7 @@ class RunIdentity:
             "processes": asdict(processes or Processes()),
             "start": None if start is None else dict(start),
             "final_fit": None if found is None else dict(found),
+            "seen": None if seen_before is None else [*_seen(directory, data), *map(dict, seen_before)],
         }
         return cls(json.loads(json.dumps(content)))
 
@@ -120,6 +124,19 @@ def checksum(manifest: Manifest) -> dict[str, Any]:
     shards = [[shard.file, shard.sha256] for shard in manifest.shards]
     text = json.dumps([manifest.spec_hash, manifest.negative_sampling_rate, manifest.compression, shards]).encode()
     return {"examples": manifest.examples, "sha256": hashlib.sha256(text).hexdigest()[:16]}
+
+
+def _seen(directory: Path, data: Mapping[str, Manifest]) -> list[dict[str, Any]]:
+    """Checksum, counts and times of records by which a model is trained or chosen; times are known of prepared data."""
+    splits: Mapping[Any, Any] = (
+        read_prepared(directory).splits if (directory / MANIFEST).exists() and is_prepared(directory) else {}
+    )
+    return [
+        checksum(manifest)
+        | {"clicks": manifest.positives}
+        | ({"first_ms": splits[use].first_ms, "last_ms": splits[use].last_ms} if use in splits else {})
+        for use, manifest in data.items()
+    ]
 
 
 def read_identity(directory: Path) -> dict[str, Any] | None:

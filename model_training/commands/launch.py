@@ -109,10 +109,10 @@ def launch(
             manifest, damage = _checked(data, directory, parsed)
             manifest.check(features)
             check_calibration(directory, parsed)
-            used = data_of(log, directory, manifest, parsed, holdout=holdout)
+            source = find_start(start)
+            used = data_of(log, directory, manifest, parsed, holdout=holdout, source=source)
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             cluster = local_cluster(ps, workers)
-            source = find_start(start)
             # Here too, so that a wrong folder is one line and no process starts.
             claim(
                 kept,

@@ -1,6 +1,7 @@
 """Lineage for the commands: the records of their runs, and the check that a model has not seen its test rows."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ from model_training.lineage.unseen import can_tell, seen_before
 if TYPE_CHECKING:
     from model_training.data.manifest import Manifest
     from model_training.training.loop import TrainResult
+    from model_training.training.warm_start import Source
 
 _UNSEEN, _NOT_KNOWN = "unseen", "not known"
 
@@ -35,17 +37,22 @@ def data_of(
     config: TrainingConfig,
     *,
     holdout: float = 0.0,
+    source: "Source | None" = None,
 ) -> Data:
     """The data of a run: a log, or the folder of its records.
+
+    Args:
+        source: the model of a warm start, whose rows count as seen.
 
     Raises:
         DataError: the log or the manifest cannot be read.
     """
     from model_training.lineage.data import log_data, records_data  # noqa: PLC0415 - loads TensorFlow
 
+    before = () if source is None else source.seen()
     if log is not None:
-        return log_data(log, training, config, holdout=holdout)
-    return records_data(directory, training, config)
+        return replace(log_data(log, training, config, holdout=holdout), before=before)
+    return replace(records_data(directory, training, config), before=before)
 
 
 def processes_of(cluster: Cluster, config: DistributedConfig) -> Processes:

@@ -176,7 +176,7 @@ def play_role(  # noqa: PLR0915  one sequence
             config,
             spec,
             started,
-            data=data_of(None, records, manifest, config),
+            data=data_of(None, records, manifest, config, source=source),
             progress=progress_of(checkpoints, config, run.schedule, manifest.examples),
             processes=processes_of(cluster, config.distributed),
             begins_with=None if source is None else source.identity,

@@ -157,7 +157,7 @@ def _train(
         check_evaluable(data)
         check_calibration(data.directory, config)
         manifest = data.manifest
-        used = data_of(log, data.directory, manifest, config, holdout=holdout)
+        used = data_of(log, data.directory, manifest, config, holdout=holdout, source=source)
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
         folder = checkpoints
         if folder is None and config.early_stopping is not None:

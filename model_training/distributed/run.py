@@ -9,7 +9,7 @@ from model_training.data.manifest import Manifest
 from model_training.distributed.cluster import Cluster, Schedule, Task
 from model_training.errors import DataError
 from model_training.identity import Processes, RunIdentity
-from model_training.training.warm_start import Source, Start
+from model_training.training.warm_start import Source, Start, for_run
 from streamer.features import FeatureSpec
 
 
@@ -63,12 +63,7 @@ class Run:
             table_shards=distributed.table_shards if is_sharded else None,
         )
         return RunIdentity.of(
-            self.config,
-            self.spec,
-            self.records,
-            self.manifest,
-            processes=processes,
-            start=None if self.start is None else self.start.identity,
+            self.config, self.spec, self.records, self.manifest, processes=processes, **for_run(self.start)
         )
 
     @property

@@ -44,6 +44,7 @@ class Data:
         negative_sampling_rate: share of the non-clicks in the split `train`.
         holdout: of a log, the share of its last lines that are the split `test`.
         lost_shards: damaged or missing shards of the split `train`.
+        before: the rows that the models before a warm start had seen; None if they are not known.
     """
 
     kind: Literal["log", "prepared", "records"]
@@ -54,6 +55,13 @@ class Data:
     negative_sampling_rate: float = 1.0
     holdout: float | None = None
     lost_shards: tuple[str, ...] = ()
+    before: tuple[Rows, ...] | None = ()
+
+    @property
+    def all_seen(self) -> tuple[Rows, ...] | None:
+        """The rows that the model and those before it have seen; None if they are not known."""
+        own = tuple(self.splits[name] for name in self.seen if name in self.splits)
+        return None if self.before is None else (*own, *self.before)
 
 
 @dataclass(frozen=True, slots=True)

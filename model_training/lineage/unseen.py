@@ -11,17 +11,18 @@ def seen_before(lineage: Lineage, rows: Rows) -> str | None:
     It has if they are rows of a split from which it learnt or by which it was chosen. It may have if the times overlap.
     Splits that meet at one time do not overlap: the cut of a log may divide the lines of one time.
     """
-    for name in lineage.data.seen if lineage.data is not None else ():
-        known = lineage.data.splits.get(name) if lineage.data is not None else None
-        if known is None:
-            continue
+    data = lineage.data
+    if data is None:
+        return None
+    own = [(f"its split {name!r}", data.splits[name]) for name in data.seen if name in data.splits]
+    for where, known in [*own, *(("seen before its warm start", part) for part in data.before or ())]:
         if known.sha256 == rows.sha256:
-            return f"it was trained with these rows (its split {name!r})"
+            return f"it was trained with these rows ({where})"
         if known.first_ms is None or known.last_ms is None or rows.first_ms is None or rows.last_ms is None:
             continue
         if rows.first_ms < known.last_ms and known.first_ms < rows.last_ms:
             return (
-                f"it was trained with rows from {at(known.first_ms)} to {at(known.last_ms)} (its split {name!r}), and"
+                f"it was trained with rows from {at(known.first_ms)} to {at(known.last_ms)} ({where}), and"
                 f" these are from {at(rows.first_ms)} to {at(rows.last_ms)}"
             )
     return None
@@ -31,8 +32,10 @@ def can_tell(lineage: Lineage, rows: Rows) -> bool:
     """Whether the record has the times that `seen_before` compares."""
     if lineage.data is None:
         return True
-    seen = [lineage.data.splits.get(name) for name in lineage.data.seen]
-    return rows.first_ms is not None and all(part is not None and part.first_ms is not None for part in seen)
+    seen = lineage.data.all_seen
+    if rows.first_ms is None or seen is None or not set(lineage.data.seen) <= set(lineage.data.splits):
+        return False
+    return all(part.first_ms is not None for part in seen)
 
 
 def at(ms: int) -> str:

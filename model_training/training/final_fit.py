@@ -25,7 +25,7 @@ from model_training.identity import RunIdentity
 from model_training.models.model import Model
 from model_training.training.loop import Report, TrainResult
 from model_training.training.single_process import train_run
-from model_training.training.warm_start import FINAL, Start, identity_of
+from model_training.training.warm_start import FINAL, Start, for_run
 from streamer.features import FeatureSpec
 
 
@@ -101,7 +101,9 @@ def final_fit(
     assert config.early_stopping is not None, "a final fit repeats early stopping"
     folder = checkpoints / FINAL
     validated = {"metric": config.early_stopping.metric, "value": found.value, "examples": found.examples}
-    identity = RunIdentity.of(config, spec, directory, manifest, found=validated, start=identity_of(start))
+    identity = RunIdentity.of(
+        config, spec, directory, manifest, found=validated, **for_run(None if start is None else start.source)
+    )
     whole = all_records(directory, manifest, spec, config, folder / "records")
     wanted = final_examples(found, manifest, whole)
     steps = math.ceil(wanted / config.batch_size)

@@ -22,7 +22,7 @@ from model_training.training.optimizers import WideDeepOptimizer
 from model_training.training.prediction import predictor
 from model_training.training.schedule import Clock
 from model_training.training.step import batch_signature, dropout_seed, loss_and_gradients
-from model_training.training.warm_start import Start, identity_of
+from model_training.training.warm_start import Start, for_run
 from streamer.features import FeatureSpec, Layout
 
 
@@ -155,7 +155,9 @@ def train_records(
             lambda done: training_batches(directory, manifest, config, epochs=config.epochs, skip=done),
             report,
             folder=folder,
-            identity=RunIdentity.of(config, spec, directory, manifest, start=identity_of(start)),
+            identity=RunIdentity.of(
+                config, spec, directory, manifest, **for_run(None if start is None else start.source)
+            ),
             steps=-(-manifest.examples * config.epochs // config.batch_size),
             validation=validation,
             start=start,

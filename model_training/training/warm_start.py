@@ -7,8 +7,9 @@ import hashlib
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,7 @@ from model_training.config.training import FtrlConfig, TrainingConfig
 from model_training.early_stopping.best_model import BestModel
 from model_training.errors import ConfigError, DataError, in_a_line
 from model_training.identity import IDENTITY, read_identity
+from model_training.lineage.lineage import Rows, read_lineage
 from model_training.models.build import build_model
 from model_training.models.model import Model
 from model_training.training.matching import Matching
@@ -104,6 +106,27 @@ class Source:
         """Path and checksum, for the identity of a run."""
         return {"path": str(self.path), "sha256": self.checksum}
 
+    @property
+    def for_run(self) -> dict[str, Any]:
+        """The arguments of `RunIdentity.of` for a run that begins with this model; raises as `seen`."""
+        seen = self.seen()
+        return {"start": self.identity, "seen_before": None if seen is None else [asdict(rows) for rows in seen]}
+
+    def seen(self) -> tuple[Rows, ...] | None:
+        """The rows that the model and those before it have seen; None if they are not known.
+
+        Raises:
+            ConfigError, ExportError: its record cannot be read.
+        """
+        if not self.is_version:
+            found = read_identity(self.path) or {}
+            parts = found.get("seen")
+            return None if parts is None else tuple(Rows(**part) for part in parts)
+        lineage = read_lineage(self.path)
+        if lineage is None:
+            return None
+        return () if lineage.data is None else lineage.data.all_seen
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -171,9 +194,9 @@ class Start:
         variable.assign(new if new.ndim else old)
 
 
-def identity_of(start: Start | None) -> dict[str, str] | None:
-    """Path and checksum of the model from which a run begins, if it begins from one."""
-    return None if start is None else start.source.identity
+def for_run(source: Source | None) -> dict[str, Any]:
+    """The arguments of `RunIdentity.of` for a run that begins with this model, if with one."""
+    return {} if source is None else source.for_run
 
 
 def fit_linear(variable: tf.Variable, accumulator: tf.Variable, linear: tf.Variable, settings: FtrlConfig) -> None:

@@ -98,6 +98,15 @@ def test_rows_are_known_by_their_checksum_and_a_chosen_model_has_seen_its_valida
     assert can_tell(untrained, TRAIN)
 
 
+def test_rows_that_were_seen_before_a_warm_start_count() -> None:
+    earlier = Rows("earlier", 50, 5, 50_000, 60_000)
+    lineage = replace(LINEAGE, data=replace(DATA, before=(earlier,)))
+    for rows in (earlier, Rows("other", 10, 1, 55_000, 55_500)):
+        assert "seen before its warm start" in str(seen_before(lineage, rows))
+    assert can_tell(lineage, TEST) is can_tell(LINEAGE, TEST)
+    assert not can_tell(replace(lineage, data=replace(DATA, before=None)), TEST)
+
+
 def test_parts_of_a_log(tmp_path: Path) -> None:
     log = click_log(tmp_path / "log.jsonl", 10)
     lines = log.read_bytes().splitlines(keepends=True)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import tensorflow as tf
 from model_training.checkpoints import claim, save_model
 from model_training.config.training import FtrlConfig, TrainingConfig
 from model_training.data.click_log import encode_log, read_log
-from model_training.data.manifest import Manifest
+from model_training.data.manifest import Manifest, Shard, write_manifest
+from model_training.data.prepared import Prepared, SplitManifest
 from model_training.data.training_data import split_log
 from model_training.distributed.cluster import Cluster
 from model_training.distributed.parameter_servers.first_checkpoint import write_first_checkpoint
@@ -21,7 +23,8 @@ from model_training.distributed.parameter_servers.variables import restore
 from model_training.distributed.run import Run
 from model_training.errors import ConfigError, DataError
 from model_training.export.saved_model import export
-from model_training.identity import RunIdentity
+from model_training.identity import RunIdentity, checksum
+from model_training.lineage.lineage import Rows
 from model_training.models.build import build_model
 from model_training.models.model import Model
 from model_training.parts.inputs import flat_inputs
@@ -75,9 +78,13 @@ def _started(start: Start, config: TrainingConfig, spec: FeatureSpec) -> tuple[M
     return model, optimizer
 
 
-def _run_of(model: Model, config: TrainingConfig, spec: FeatureSpec, folder: Path) -> Path:
+def _manifest(spec: FeatureSpec, sha256: str = "0") -> Manifest:
+    return Manifest("small", spec.hash, 9, 1, 1, 1, 1.0, (Shard("a", 9, 1, sha256),), "", 64)
+
+
+def _run_of(model: Model, config: TrainingConfig, spec: FeatureSpec, folder: Path, data: Path = Path("absent")) -> Path:
     """A folder of checkpoints whose best model is `model`."""
-    claim(folder, RunIdentity.of(config, spec, folder, Manifest("small", spec.hash, 9, 1, 1, 1, 1.0, (), "", 64)))
+    claim(folder, RunIdentity.of(config, spec, data, _manifest(spec, "1")))
     save_model(model, str(folder / "ckpt-1"))
     tf.compat.v1.train.update_checkpoint_state(str(folder), str(folder / "ckpt-1"))
     return folder
@@ -179,6 +186,25 @@ def test_weights_without_slots_outlast_the_first_step(tmp_path: Path, spec: Feat
     optimizer.apply([tf.zeros_like(variable) for variable in optimizer.trained], tf.constant(1.0))
     for ours, theirs in zip(moved.trainable_variables, model.trainable_variables, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5, err_msg=ours.name)
+
+
+def test_the_rows_that_a_model_has_seen_stay_known(tmp_path: Path, spec: FeatureSpec) -> None:
+    """A run that begins with a model has seen the rows of that model: the gate must not judge it on them."""
+    config, run = _config("logistic_regression"), tmp_path / "run"
+    first, data = _manifest(spec, "1"), tmp_path / "data"
+    data.mkdir()
+    write_manifest(data, Prepared({}, 9, {}, 0, {}, None, None, {"train": SplitManifest(first, 5, 8)}))
+    _run_of(_random(config, spec), config, spec, run, data=data)
+    source = Source.find(run)
+    seen = Rows(str(checksum(first)["sha256"]), 9, 1, 5, 8)
+    assert source.seen() == (seen,)
+    second = RunIdentity.of(config, spec, tmp_path, _manifest(spec, "2"), **source.for_run)
+    claim(tmp_path / "next", second)
+    assert second.content["seen"][1] == asdict(seen)
+    other = export(_random(config, spec), spec, tmp_path / "ctr", 1)
+    assert Source.find(other).seen() is None
+    third = RunIdentity.of(config, spec, tmp_path, _manifest(spec, "2"), **Source.find(other).for_run)
+    assert third.content["seen"] is None
 
 
 @pytest.mark.slow
