@@ -127,7 +127,7 @@ def checksum(manifest: Manifest) -> dict[str, Any]:
 
 
 def _seen(directory: Path, data: Mapping[str, Manifest]) -> list[dict[str, Any]]:
-    """Checksum, counts and times of records by which a model is trained or chosen; times are known of prepared data."""
+    """Checksums, counts and times of a run's records; times are known of prepared data only."""
     splits: Mapping[Any, Any] = (
         read_prepared(directory).splits if (directory / MANIFEST).exists() and is_prepared(directory) else {}
     )

@@ -36,6 +36,7 @@ from model_training.commands.role import (
     find_start,
 )
 from model_training.config.training import TrainingConfig, load_spec
+from model_training.data.manifest import unchanged
 from model_training.distributed.cluster import Schedule, Task, check_mode
 from model_training.distributed.launcher import Launcher, local_cluster
 from model_training.errors import ConfigError
@@ -126,7 +127,8 @@ def launch(
             command = _command(
                 parsed, lost, config=config, records=directory, checkpoints=kept, spec=spec, warm_start=start
             )
-            asyncio.run(Launcher(cluster, lambda _: command, _say, restarts=restarts).run())
+            with unchanged(directory):
+                asyncio.run(Launcher(cluster, lambda _: command, _say, restarts=restarts).run())
             calibration = calibrate(
                 lambda: trained_model(kept, parsed, features), features, directory, manifest, parsed
             )

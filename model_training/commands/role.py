@@ -136,7 +136,7 @@ def play_role(  # noqa: PLR0915  one sequence
     from model_training.distributed.parameter_servers.computing import compute  # noqa: PLC0415
     from model_training.distributed.parameter_servers.first_checkpoint import write_first_checkpoint  # noqa: PLC0415
     from model_training.distributed.parameter_servers.serving import serve  # noqa: PLC0415
-    from model_training.distributed.result import progress_of, servable_model, trained_model  # noqa: PLC0415
+    from model_training.distributed.result import is_finished, progress_of, servable_model, trained_model  # noqa: PLC0415
     from model_training.distributed.run import Run  # noqa: PLC0415
 
     whole = read_training_records(records)
@@ -165,7 +165,8 @@ def play_role(  # noqa: PLR0915  one sequence
     run = replace(run, manifest=manifest)
     check_calibration(records, config)
     if last := claim(checkpoints, run.identity):
-        console.print(f"continues from {last}", soft_wrap=True)
+        made = "; no steps: an earlier run has made all of them" if is_finished(last, run) else ""
+        console.print(f"continues from {last}{made}", soft_wrap=True)
     elif source is not None and not is_mirrored:
         write_first_checkpoint(run, opened())
     learn(run, _reporter(run))

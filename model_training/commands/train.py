@@ -37,6 +37,7 @@ from model_training.commands.role import (
     play_role,
 )
 from model_training.config.training import TrainingConfig, load_spec
+from model_training.data.manifest import unchanged
 from model_training.distributed.cluster import read_tf_config
 from model_training.export.versions import check_free
 from model_training.lineage.lineage import Processes
@@ -162,7 +163,8 @@ def _train(
         folder = checkpoints
         if folder is None and config.early_stopping is not None:
             folder = Path(scratch, "checkpoints")
-        model, result = fit(data, spec, config, folder, start=start)
+        with unchanged(data.directory):
+            model, result = fit(data, spec, config, folder, start=start)
         calibration = calibrate(lambda: model, spec, data.directory, manifest, config)
     print_quality(model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration)
     if export_to is not None:

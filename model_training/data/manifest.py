@@ -1,7 +1,8 @@
 """The manifest of a folder of records: counts, checksums, and the spec of the encoding."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import log
 from pathlib import Path
@@ -166,6 +167,23 @@ def read_manifest(directory: Path) -> Manifest:
         return Manifest.from_json(content, directory / MANIFEST)
     except (TypeError, KeyError) as error:
         raise DataError(f"{directory / MANIFEST}: not a manifest of records: {error}") from error
+
+
+@contextmanager
+def unchanged(directory: Path) -> Iterator[None]:
+    """Checks after the block that a folder of records was not replaced meanwhile.
+
+    Files are opened by name in each epoch, so a run would learn from two sets of records.
+
+    Raises:
+        DataError: its manifest is another one.
+    """
+    before = load_manifest(directory)
+    yield
+    if load_manifest(directory) != before:
+        raise DataError(
+            f"{directory}: was replaced during the training: train again, with another folder of checkpoints"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from model_training.checkpoints import Checkpoints, Position, load_model
 from model_training.config.training import TrainingConfig
 from model_training.distributed.cluster import Schedule
 from model_training.distributed.parameter_servers.variables import restore, restored_without_tables
+from model_training.distributed.run import Run
 from model_training.early_stopping.best_model import BestModel, result_checkpoint
+from model_training.errors import DataError, in_a_line
 from model_training.export.stored_tables import StoredTables
 from model_training.lineage.lineage import Progress
 from model_training.models.build import build_model
@@ -59,3 +61,20 @@ def servable_model(checkpoints: Path, config: TrainingConfig, spec: FeatureSpec)
     if config.distributed.mode == "mirrored":
         return trained_model(checkpoints, config, spec), {}
     return restored_without_tables(config, spec, result_checkpoint(checkpoints, config))
+
+
+def is_finished(checkpoint: str, run: Run) -> bool:
+    """Whether a checkpoint is that of a run which has made all its steps, or was stopped early.
+
+    Raises:
+        DataError: the checkpoint or the standing of early stopping cannot be read.
+    """
+    settings = run.config.early_stopping
+    standing = None if settings is None else BestModel(run.checkpoints).read()
+    if settings is not None and standing is not None and standing.ends(settings):
+        return True
+    name = "global_step" if run.cluster.ps else "steps/.ATTRIBUTES/VARIABLE_VALUE"
+    try:
+        return int(tf.train.load_variable(checkpoint, name)) >= run.schedule.steps
+    except (RuntimeError, ValueError, LookupError, tf.errors.OpError) as error:
+        raise DataError(f"{checkpoint}: is damaged: {in_a_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Which weights of one model another model of the same or a changed feature spec can keep; pure.
+"""Which weights a model can keep from a model of the same or a changed feature spec; pure.
 
 A feature keeps its weights if its ids or its number mean the same in both specs: same name and kind, same buckets,
 vocabulary or boundaries. Its other settings may differ.
@@ -83,7 +83,7 @@ class Matching:
         return name
 
     def places(self, name: str, old: Sequence[int], new: Sequence[int]) -> tuple[list[Places], list[Places]] | None:
-        """The places of the weights that a variable keeps: per axis those in the old and in the new variable.
+        """The places of the weights that a variable keeps, by axis: in the old and in the new one.
 
         Args:
             name: name of the variable, also for its slots, which have the same shape.

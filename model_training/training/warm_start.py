@@ -1,4 +1,4 @@
-"""Warm start: a run begins with the weights of an exported version or of a folder of checkpoints.
+"""Warm start: a run begins with the weights of a version or of a folder of checkpoints.
 
 Features that both specs have keep their weights and slots; the rest starts as in any other run (`matching`).
 """
@@ -138,7 +138,9 @@ class Start:
 
     @classmethod
     def open(cls, source: Source, spec: FeatureSpec) -> "Start":
-        """Opens the model for a run with `spec`. Not before TensorFlow's runtime has joined a cluster.
+        """Opens the model for a run with `spec`.
+
+        In a cluster of `mirrored` this comes after the runtime has joined it.
 
         Raises:
             DataError: it cannot be read, or has another encoding.
@@ -151,7 +153,9 @@ class Start:
         return cls(source, values, Matching.of(old, spec))
 
     def lines(self, config: TrainingConfig, spec: FeatureSpec) -> Iterator[str]:
-        """What the new model keeps, drops and starts anew, one line each. Allocates no memory for the model.
+        """What the new model keeps, drops and starts anew, one line each.
+
+        This allocates no memory for the model.
 
         Raises:
             ConfigError: the spec does not suit the model.
@@ -200,8 +204,9 @@ def for_run(source: Source | None) -> dict[str, Any]:
 
 
 def fit_linear(variable: tf.Variable, accumulator: tf.Variable, linear: tf.Variable, settings: FtrlConfig) -> None:
-    """Sets FTRL's slot z so that the weights follow from it; otherwise the first step would overwrite them.
+    """Sets FTRL's slot z so that the weights follow from it.
 
+    Otherwise the first step would overwrite the weights.
     w = -(z - sign(z) λ1) / (√n / α + 2 λ2) gives z = -(w (√n / α + 2 λ2) + sign(w) λ1); for w = 0 it is |z| <= λ1.
     """
     weights, sums, before = variable.numpy(), accumulator.numpy(), linear.numpy()

@@ -1,4 +1,4 @@
-"""The first checkpoint of a warm start: parameter servers restore it as that of a run at step 0.
+"""The first checkpoint of a warm start, which parameter servers restore like any other one.
 
 The process that writes it holds the whole model and its slots in memory, once.
 """

@@ -219,6 +219,7 @@ def test_a_run_begins_with_the_model_of_another_one(tmp_path: Path, config: Path
     assert process.returncode == 0, output
     assert "Traceback" not in output
     assert f"chief begins with the weights of {run / '1'}; kept: user, tags" in output
+    assert output.count("no steps: an earlier run has made all of them") == 0
     losses = [float(loss) for loss in re.findall(r"chief step \d+/\d+, loss (0\.\d+)", output)]
     assert losses[0] < first + 0.1
 

@@ -11,7 +11,7 @@ from model_training.data.click_log import encode_log, read_log
 from model_training.data.examples import Examples, rebatched
 from model_training.data.identities import UNKNOWN, IdHasher
 from model_training.data.input_pipeline import batches
-from model_training.data.manifest import MANIFEST, Damage, log_odds, read_manifest, without_damaged
+from model_training.data.manifest import MANIFEST, Damage, log_odds, read_manifest, unchanged, without_damaged
 from model_training.data.prepared import validation_records
 from model_training.data.records import encode_table, serialized, write_records
 from model_training.data.training_data import read_examples, split_log, stored
@@ -146,6 +146,14 @@ def test_a_log_with_a_bad_end_leaves_the_records_of_an_earlier_one(
         with pytest.raises(DataError, match=rf"bad\.jsonl:{place + 1}: timestamp_ms"):
             split_log(bad, records, spec, holdout=0.2, validation_share=0.5)
     assert {path: path.read_bytes() for path in records.rglob("*") if path.is_file()} == before
+
+
+def test_records_that_were_replaced_during_a_run_are_noticed(tmp_path: Path, log: Path, spec: FeatureSpec) -> None:
+    split_log(log, tmp_path, spec, holdout=0.99)
+    with unchanged(tmp_path):
+        split_log(log, tmp_path, spec, holdout=0.99)
+    with pytest.raises(DataError, match="was replaced during the training"), unchanged(tmp_path):
+        split_log(log, tmp_path, spec, holdout=0.98)
 
 
 def test_a_log_never_overwrites_prepared_data(tmp_path: Path, log: Path, spec: FeatureSpec) -> None:
