@@ -104,7 +104,8 @@ def publish(
         verdicts = decide(found, limits, confidence)
         for verdict in verdicts:
             _print(verdict)
-        if limits.window_days == 0 or is_better(found, confidence):
+        forced = force and not (all(v.holds for v in verdicts) and was_unseen(unseen))
+        if limits.window_days == 0 or (is_better(found, confidence) and not forced):
             best = None
         card = {
             "gate": {
@@ -114,7 +115,7 @@ def publish(
                 "verdicts": [{**asdict(v), "text": str(v)} for v in verdicts],
             },
             "evaluation": asdict(found),
-            "forced": force and not (all(v.holds for v in verdicts) and was_unseen(unseen)),
+            "forced": forced,
             "unseen": unseen,
             "lineage": None if (lineage := read_lineage(candidate)) is None else lineage.content(),
             "data": str(log) if prepared is None else load_manifest(prepared),

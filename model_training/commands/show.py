@@ -140,7 +140,11 @@ def _of_card(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"test rows, {role}", str(found)
     for verdict in card.get("gate", {}).get("verdicts", ()):
         sign = "holds" if verdict["holds"] else "beyond"
-        yield verdict["limit"], f"{sign} {verdict['bound']:g}: {verdict['value']:.4g}"
+        if "text" in verdict:
+            words = verdict["text"].partition(": ")[2]
+        else:  # of an older version
+            words = f"{verdict['bound']:g}: {verdict['value']:.4g}"
+        yield verdict["limit"], f"{sign} {words}"
 
 
 def _split(rows: Rows) -> str:
