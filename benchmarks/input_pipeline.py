@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.bench import SPEC, Bench
 from benchmarks.report import Figure, write
 from model_training.data.examples import Examples
+from model_training.data.identities import Identities
 from model_training.runtime import load_tensorflow
 from streamer.features import FeatureSpec, Layout
 
@@ -61,10 +62,12 @@ def slowest_step(rates: Mapping[str, float]) -> str:
 def random_examples(spec: FeatureSpec, n: int, *, seed: int = 3) -> Examples:
     """n rows with random ids, which compress worse than real ones, and a click rate of 10 %."""
     layout, rng = Layout(spec), np.random.default_rng(seed)
+    hashes = rng.integers(1, 2**64, (2, n), dtype=np.uint64)
     return Examples(
         rng.integers(1, layout.table_rows, (n, layout.row_ids), dtype=np.int32),
         rng.standard_normal((n, layout.row_floats), dtype=np.float32),
         (rng.random(n) < 0.1).astype(np.int8),
+        Identities(hashes[0], hashes[1], np.arange(n, dtype=np.int64)),
     )
 
 

@@ -30,7 +30,7 @@ class JudgedRows:
         self._prepared, self._others, self._split = prepared, others, split
 
     def examples(self, spec: "FeatureSpec") -> "Examples":
-        """The rows in the encoding of `spec`: of the folder that has it, else encoded again from the log.
+        """The rows encoded by `spec`: of the folder that has it, else again from the log.
 
         Raises:
             ConfigError: the log has no expressions for the features of `spec`, or Spark cannot start.

@@ -41,7 +41,7 @@ def prepare(
     """Makes training data from a log: labelled, split by time, encoded as in serving."""
     with fail_clearly():
         parsed = PrepareConfig.from_yaml(config)
-        features = load_spec(parsed.spec) if spec is None else _spec_of(spec)
+        features = load_spec(parsed.spec) if spec is None else spec_of(spec)
         if fitted_spec is not None and parsed.is_encoded:
             raise ConfigError("--fitted-spec: a feature log has encoded rows, which have no values for statistics")
         if fitted_spec is not None and not fitted_spec.parent.is_dir():
@@ -72,7 +72,8 @@ def _write(path: Path, text: str) -> None:
         raise DataError(f"{path}: cannot be written: {in_a_line(error)}") from error
 
 
-def _spec_of(path: Path) -> "FeatureSpec":
+def spec_of(path: Path) -> "FeatureSpec":
+    """The spec in a file, or that of the exported version in a folder; raises as their readers."""
     if not path.is_dir():
         return load_spec(path)
     load_tensorflow()

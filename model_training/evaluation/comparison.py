@@ -140,7 +140,7 @@ class Measures:
         return min(len(np.unique(owners[self._truth == label])) for label in (0, 1)) - 1
 
     def freedom_of(self, measure: str) -> int:
-        """As `freedom`; of a mean over users or requests at most the units of those with an AUC, - 1."""
+        """As `freedom`; of a GAUC at most the units of groups with an AUC, - 1."""
         ranking = self._rankings.get(measure)
         return self.freedom if ranking is None else min(self.freedom, len(np.unique(ranking[2])) - 1)
 

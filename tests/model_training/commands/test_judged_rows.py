@@ -9,7 +9,7 @@ import pytest
 from model_training.commands.judged_rows import JudgedRows
 from model_training.data.click_log import encode_log, read_log
 from model_training.data.manifest import write_manifest
-from model_training.data.prepared import Prepared, SplitManifest
+from model_training.data.prepared import Prepared, SplitManifest, read_prepared
 from model_training.data.records import write_records
 from model_training.errors import DataError
 from streamer.features import Encoder, FeatureSpec
@@ -29,11 +29,19 @@ def _prepared(folder: Path, log: Path, spec: FeatureSpec, rows: str) -> Path:
     return folder
 
 
-def test_each_spec_has_its_folder(tmp_path: Path, log: Path, spec: FeatureSpec) -> None:
+def test_each_spec_has_its_folder(
+    tmp_path: Path, log: Path, spec: FeatureSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
     own = _prepared(tmp_path / "own", log, spec, "same")
     other = _prepared(tmp_path / "other", log, OTHER, "same")
     judged = JudgedRows(own, [other], "test")
     np.testing.assert_array_equal(judged.examples(spec).labels, judged.examples(OTHER).labels)
+    assert capsys.readouterr().out == ""
+    manifest = read_prepared(own).splits["test"]
+    old = replace(manifest, records=replace(manifest.records, has_identities=False))
+    write_manifest(own, replace(read_prepared(own), splits={"test": old}))
+    assert judged.examples(spec).identities is None
+    assert "an older version wrote these records, without users and requests: run prepare" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from model_training.commands import app
 from model_training.config.gate import GateConfig
-from model_training.config.preparation import PrepareConfig
+from model_training.config.preparation import PrepareConfig, TableSource
 from model_training.config.training import load_spec
 from model_training.data.collisions import read_collisions
 from model_training.data.examples import Examples
@@ -29,13 +29,14 @@ from model_training.data.training_data import open_prepared, prepared_split, rea
 from model_training.errors import ConfigError, DataError
 from model_training.export.saved_model import export
 from model_training.export.servable import Servable
+from model_training.export.versions import versions_in
 from model_training.models.wide_deep import WideDeep
 from model_training.preparation import session
 from model_training.preparation.again import encode_again
 from model_training.preparation.prepare import check_dropped, prepare, remove_abandoned
 from model_training.preparation.rows import KEY, LABEL, REASON
 from model_training.preparation.statistics import STATISTICS, fitted, robust
-from model_training.preparation.table import read_table
+from model_training.preparation.table import expressions_of, read_table
 from streamer.features import GROUPS, Bucketised, Cross, Encoder, FeatureSpec, Layout, Numeric
 from streamer.features.consent import ConsentCheck
 from streamer.features.hashing import MISSING, PADDING, hash64
@@ -301,7 +302,7 @@ def test_versions_of_different_specs_are_judged_on_the_same_rows(
     assert figures["served"]["auc"] == pytest.approx(auc)
     assert changed.exit_code == 2, changed.output
     assert "are not those of its log, which has changed" in " ".join(changed.output.split())
-    assert list(base.iterdir()) == [served]
+    assert versions_in(base) == [1]
     given = published("--also-prepared", tmp_path / "refit")
     assert given.exit_code == 0, given.output
     assert "again" not in given.output
@@ -420,6 +421,16 @@ def test_what_a_killed_preparation_left_is_removed_when_it_is_old(tmp_path: Path
         os.utime(folder, (0, 0))
     remove_abandoned(tmp_path / "out")
     assert [folder.exists() for folder in left] == [False, False, True, True]
+
+
+def test_another_spec_may_leave_expressions_unread(numbers_spec: FeatureSpec) -> None:
+    candidate = {"ad_id": "ad", "price.bid": "bid", "x": "ad"}
+    source = TableSource.model_validate(TABLE_SOURCE | {"paths": ["log"], "candidate": candidate})
+    assert set(expressions_of(numbers_spec, source, allow_unread=True)) == {
+        feature.name for feature in numbers_spec.features if feature.kind != "cross"
+    } | {"consent:user.id"}
+    with pytest.raises(ConfigError, match="x: no feature of spec"):
+        expressions_of(numbers_spec, source)
 
 
 def test_labels_of_a_table_of_text_are_numbers_or_words(

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from model_training.commands.evaluate import served_version
+from model_training.commands.prepare import spec_of
 from model_training.export.saved_model import export
 from model_training.export.served import Served
 from model_training.export.warmup import WARMUP
@@ -92,6 +93,10 @@ def test_a_version_of_scores_that_are_no_probabilities_is_skipped(
     assert served.servable is not None
     assert served.servable.path == base / "1"
     assert served.broken == (f"{base / '2'}: a score is not in [0, 1]",)
+
+
+def test_the_spec_of_a_version_can_prepare_a_log(version: Path, spec: FeatureSpec) -> None:
+    assert spec_of(version).hash == spec.hash
 
 
 def test_a_served_version_without_warm_up_is_compared(tmp_path: Path, version: Path) -> None:
