@@ -19,7 +19,7 @@ def collisions(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Shows how many values of each feature share a bucket, and the share of the rows that have them."""
+    """Shows how many values of each feature share a bucket, and the share of affected rows."""
     with fail_clearly():
         from model_training.data.collisions import read_collisions  # noqa: PLC0415
 

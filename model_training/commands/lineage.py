@@ -1,4 +1,4 @@
-"""Lineage for the commands: the records of their runs, and the check that a model has not seen its test rows."""
+"""Records of runs for the commands, and the check that no model has seen its test rows."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,10 @@ _UNSEEN, _NOT_KNOWN = "unseen", "not known"
 
 
 def progress_of(result: "TrainResult", data: Data, config: TrainingConfig) -> Progress:
-    """The work by which a single process made the model; of a final fit, not that of the run before it."""
+    """The work by which a single process made the model.
+
+    That of a final fit is without the run before it.
+    """
     stopping = config.early_stopping
     learnt = data.seen if stopping is not None and stopping.final_fit else data.seen[:1]
     examples = sum(data.splits[name].examples for name in learnt if name in data.splits)

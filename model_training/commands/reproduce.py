@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model_training.commands.calibration import calibrate
 from model_training.commands.data import LogOption, PreparedOption, check_log_or_prepared, open_log, open_prepared
 from model_training.commands.lineage import data_of, progress_of
 from model_training.commands.output import console, fail_clearly
@@ -38,7 +39,7 @@ def reproduce(
         Path | None, typer.Option(help="Base path for the new version 1; by default it is not kept.")
     ] = None,
 ) -> None:
-    """Trains a version again from its lineage and the same data; exit status 1 if the weights differ."""
+    """Trains a version again from the same data; exit status 1 if the weights differ."""
     with fail_clearly():
         check_log_or_prepared(context, log, prepared)
         path = found_version(version)
@@ -60,6 +61,7 @@ def reproduce(
             data, found = _opened(made, config, spec, Path(scratch, "records"), log=log, prepared=prepared)
             _check_data(made, found)
             model, result = fit(data, spec, config, Path(scratch, "checkpoints") if config.early_stopping else None)
+            calibration = calibrate(lambda: model, spec, data.directory, data.manifest, config)
             again = export(
                 model,
                 spec,
@@ -67,6 +69,7 @@ def reproduce(
                 1,
                 negative_sampling_rate=data.manifest.negative_sampling_rate,
                 compute=config.export.compute,
+                calibration=calibration,
                 lineage=record(
                     config,
                     spec,

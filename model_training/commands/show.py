@@ -25,7 +25,7 @@ def show(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Shows how a version was made: config, data, code, machine, and the gate's verdicts if it is published."""
+    """Shows how a version was made, and the gate's verdicts if it is published."""
     with fail_clearly():
         path = found_version(version)
         lineage, card = read_lineage(path), _card(path)

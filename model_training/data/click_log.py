@@ -43,7 +43,7 @@ class LoggedRequest:
 
 @dataclass(frozen=True, slots=True)
 class LogPart:
-    """Some lines of a log: the checksum of their bytes, counts, and the times of the first and the last one.
+    """Some lines of a log: checksum of their bytes, counts, times of the first and the last.
 
     Without lines the times are None.
     """
@@ -56,7 +56,7 @@ class LogPart:
 
 
 def log_parts(path: Path, cuts: Sequence[int]) -> list[LogPart]:
-    """The lines from each of the rising `cuts`, counted from 0, up to the next one or the end of the log.
+    """The lines from each of the rising `cuts`, counted from 0, up to the next one or the end.
 
     Raises:
         DataError: a line is invalid, or the file cannot be read.

@@ -1,4 +1,4 @@
-"""Collisions of a feature's values in its buckets, and the file of a prepared folder that has them."""
+"""Collisions of features' values in their buckets, and the file that has them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

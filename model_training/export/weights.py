@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from model_training.errors import ExportError
+from model_training.export.calibration import FILE as CALIBRATION
 
 NO_WEIGHTS = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter")
 """Beginnings of names in a version's variables that are none of the model."""
@@ -15,6 +16,8 @@ _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 def differing_variables(first: Path, second: Path) -> dict[str, str]:
     """The variables of two versions that are not equal bit by bit: name → how they differ.
+
+    A calibration, which has no variables, counts as one.
 
     Raises:
         ExportError: the variables of a version cannot be read.
@@ -32,6 +35,11 @@ def differing_variables(first: Path, second: Path) -> dict[str, str]:
             found[name] = f"shapes {shapes[0][key]} and {shapes[1][key]}"
         elif (a := np.asarray(one.get_tensor(key))).tobytes() != (b := np.asarray(two.get_tensor(key))).tobytes():
             found[name] = _difference(a, b)
+    maps = [
+        (version / CALIBRATION).read_bytes() if (version / CALIBRATION).exists() else b"" for version in (first, second)
+    ]
+    if maps[0] != maps[1]:
+        found["calibration"] = "the maps of the scores differ"
     return found
 
 

@@ -30,8 +30,7 @@ def log_data(log: Path, training: Manifest, config: TrainingConfig, *, holdout: 
     Raises:
         DataError: the log cannot be read.
     """
-    stopping = config.early_stopping
-    cut, end = log_cuts(log, holdout=holdout, validation_share=stopping.validation_share if stopping else 0.0)
+    cut, end = log_cuts(log, holdout=holdout, validation_share=config.validation_share)
     parts = zip((_TRAIN, VALIDATION, _TEST), log_parts(log, [0, cut, end]), strict=True)
     return Data(
         "log",
@@ -63,7 +62,7 @@ def records_data(directory: Path, training: Manifest, config: TrainingConfig) ->
     train = splits.get("train")
     times = (None, None) if train is None else (train.first_ms, train.last_ms)
     rows[_TRAIN] = Rows(checksum(training)["sha256"], training.examples, training.positives, *times)
-    if kind == "records" and config.early_stopping is not None:
+    if kind == "records" and config.validation_share:
         later = validation_records(directory)[1]
         rows[VALIDATION] = Rows(checksum(later)["sha256"], later.examples, later.positives)
     try:
@@ -103,5 +102,5 @@ def _rows(split: SplitManifest) -> Rows:
 
 
 def _seen(config: TrainingConfig) -> tuple[str, ...]:
-    """The splits that decide the weights: with early stopping also the one that chooses the model."""
-    return (_TRAIN,) if config.early_stopping is None else (_TRAIN, VALIDATION)
+    """The splits that decide the scores: validation chooses the model, or calibrates it."""
+    return (_TRAIN, VALIDATION) if config.validation_share else (_TRAIN,)

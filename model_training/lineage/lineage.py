@@ -39,7 +39,7 @@ class Data:
     Attributes:
         kind: a click log, a folder that `prepare` made, or a folder of records alone.
         manifest_sha256: checksum of the manifest's file; None for a log.
-        seen: the splits from which the model learnt, or by which it was chosen.
+        seen: the splits from which the model learnt, or by which it was chosen or calibrated.
         splits: the splits by name, without lost shards.
         negative_sampling_rate: share of the non-clicks in the split `train`.
         holdout: of a log, the share of its last lines that are the split `test`.
@@ -81,7 +81,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """The processes of a run; `computing` includes the chief, and `backups` the backup workers among them."""
+    """The processes of a run; `computing` includes the chief and the `backups`."""
 
     kind: Literal["single", "mirrored", "parameter_servers"] = "single"
     mode: str | None = None
@@ -92,7 +92,7 @@ class Processes:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The code: the package's version, and from a checkout its commit and whether the code differs from it."""
+    """Version of the package; from a checkout its commit, and whether the code differs from it."""
 
     version: str
     commit: str | None = None
@@ -171,7 +171,7 @@ def write_lineage(version: Path, lineage: Lineage) -> None:
 
 
 def read_lineage(version: Path) -> Lineage | None:
-    """The record in a version's folder; None if there is none, as in a version of an older program.
+    """The record in a version's folder; None in a version of an older program.
 
     Raises:
         ExportError: the record cannot be read, or a newer program wrote it.

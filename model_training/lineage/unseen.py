@@ -8,8 +8,8 @@ from model_training.lineage.lineage import Lineage, Rows
 def seen_before(lineage: Lineage, rows: Rows) -> str | None:
     """Why the model has seen `rows`, or may have; None if nothing known says so.
 
-    It has if they are rows of a split from which it learnt or by which it was chosen. It may have if the times overlap.
-    Splits that meet at one time do not overlap: the cut of a log may divide the lines of one time.
+    It has if they are rows of a split from which it learnt, or by which it was chosen or calibrated. It may have if the
+    times overlap. Splits that meet at one time do not: the cut of a log may divide the lines of one time.
     """
     data = lineage.data
     if data is None:

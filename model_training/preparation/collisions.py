@@ -1,7 +1,7 @@
-"""Counts the values that share a bucket, exactly and by Spark, which spills to disk what does not fit in memory.
+"""Counts the values that share a bucket, exactly.
 
-Python's tasks count the values of a batch of rows. The first row of the batch carries these counts, so that a frequent
-value costs little.
+Spark writes to disk what does not fit in memory. Python's tasks count the values of a batch of rows, and its first row
+carries these counts, so that a frequent value costs little.
 """
 
 from collections.abc import Mapping, Sequence

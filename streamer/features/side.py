@@ -150,7 +150,7 @@ class SideEncoder:
         return HashedRows(ids, np.hstack([folded[:, self.plan.local_crosses :], self._sums(hashes, 0)]))
 
     def value_hashes(self, values: Sequence[Sequence[object]], n: int) -> tuple[U64, U64]:
-        """The hashes of n rows in the order of the plan, and those of its folds, from columns as in `encode`."""
+        """The hashes of n rows, columns as in `encode`: in the order of the plan, and its folds."""
         categorical, multi, bucketised, *_ = self.by_kind(values)
         return self._hashes(categorical, multi, self.buckets(bucketised), n)
 

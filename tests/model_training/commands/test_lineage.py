@@ -27,7 +27,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     click_log(folder / "log.jsonl", 200)
     (folder / "spec.yaml").write_text(yaml.safe_dump(SPEC), encoding="utf-8")
     (folder / "model.yaml").write_text(yaml.safe_dump(_MODEL), encoding="utf-8")
-    (folder / "gate.yaml").write_text("resamples: 20\nmin_auc: null\nmax_calibration_bias: null\n", encoding="utf-8")
     status, output = _run(
         "train", "--log", folder / "log.jsonl", "--config", folder / "model.yaml", "--export-to", folder / "models"
     )
@@ -71,8 +70,8 @@ def test_a_version_records_its_run(folder: Path) -> None:
 
 
 def test_rows_that_a_version_has_seen_judge_nothing(folder: Path) -> None:
-    version, log, gate = folder / "models" / "1", folder / "log.jsonl", folder / "gate.yaml"
-    options = ("--log", log, "--holdout", "0.3", "--gate", gate)
+    version, log = folder / "models" / "1", folder / "log.jsonl"
+    options = ("--log", log, "--holdout", "0.3")
     for command in (("evaluate", version), ("publish", version, "--to", folder / "served")):
         status, output = _run(*command, *options)
         assert status == 2, output
@@ -83,6 +82,26 @@ def test_rows_that_a_version_has_seen_judge_nothing(folder: Path) -> None:
     card = orjson.loads((folder / "served" / "1" / "model_card.json").read_bytes())
     assert (card["forced"], card["lineage"]) == (True, _lineage(version))
     assert card["unseen"]["candidate"].startswith("it was trained with rows from")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": 3, "early_stopping": {"every_examples": 100, "final_fit": True}, "deep": {"dropout": 0.2}},
+        {"epochs": 2, "early_stopping": {"patience": 1}, "export": {"calibration": "isotonic"}},
+        {"deep": {"optimizer": "adam", "schedule": {"decay": "cosine"}}, "export": {"compute": "bfloat16"}},
+    ],
+)
+def test_a_run_with_more_settings_is_reproduced(folder: Path, tmp_path: Path, settings: dict[str, object]) -> None:
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC), encoding="utf-8")
+    config, base = tmp_path / "model.yaml", tmp_path / "models"
+    config.write_text(yaml.safe_dump(_MODEL | settings), encoding="utf-8")
+    log = ("--log", folder / "log.jsonl")
+    status, output = _run("train", *log, "--config", config, "--export-to", base)
+    assert status == 0, output
+    status, output = _run("reproduce", base, *log)
+    assert (status, "equal: every bit" in output) == (0, True), output
 
 
 @pytest.mark.slow

@@ -153,18 +153,15 @@ def test_splits_are_separated_by_time(run: Run) -> None:
 
 def test_the_values_that_share_a_bucket_are_counted(run: Run, numbers_spec: FeatureSpec) -> None:
     encoder, seen = Encoder(numbers_spec), dict[str, Counter[tuple[int, int]]]()
-    layout, start = encoder.layout, 0
-    for group in GROUPS:
-        for at in layout.ids[group]:
-            seen[at.feature.name] = Counter()
-            for i in range(ROWS):
-                row = log_row(i)
-                ids, _ = encoder.encode_log([row.request], [row.candidate], [1])
-                hashes = encoder.value_hashes(columns_of(row, numbers_spec), 1).get(at.feature.name)
-                if hashes is not None:
-                    pairs = zip(hashes[0].tolist(), ids[0, start + at.start :].tolist(), strict=False)
-                    seen[at.feature.name].update(pair for pair in pairs if pair[0] not in (MISSING, PADDING))
-        start += layout.id_width(group)
+    for row in map(log_row, range(ROWS)):
+        (ids,), _ = encoder.encode_log([row.request], [row.candidate], [1])
+        hashes, start = encoder.value_hashes(columns_of(row, numbers_spec), 1), 0
+        for group in GROUPS:
+            for at in encoder.layout.ids[group]:
+                values = zip(hashes.get(at.feature.name, [[]])[0], ids[start + at.start :].tolist(), strict=False)
+                present = ((int(value), row_id) for value, row_id in values if value not in (MISSING, PADDING))
+                seen.setdefault(at.feature.name, Counter()).update(present)
+            start += encoder.layout.id_width(group)
     found = read_collisions(run.folder)
     assert set(found) == {"user", "tags", "zone", "ad", "zone_x_ad", "tags_x_ad"}
     assert found["zone_x_ad"].colliding_values > 0
