@@ -12,12 +12,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.gate.simulation import SCENARIOS, TITLES, Rate, rate
+from benchmarks.gate.simulation import SCENARIOS, TITLES, Rate, Wrong, rate, runs_of, wrong
 from benchmarks.pages import replaced
 from benchmarks.simulate import markdown
 
 CLICKS = (5, 20, 100, 300, 1_000, 3_000)
 MARKS = "<!-- made by `python -m benchmarks.gate --docs`: begin -->", "<!-- made by it: end -->"
+_CHUNK = 5
 _PAGE = Path(__file__).parents[2] / "docs" / "publishing.md"
 
 
@@ -32,27 +33,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     # The longest first, so that no core waits for one of them at the end.
     keys = [(name, clicks) for clicks in sorted(options.clicks, reverse=True) for name in SCENARIOS]
-    run = partial(_rate, gates=options.gates, seed=options.seed)
+    tasks = [(name, clicks, run) for name, clicks in keys for run in range(runs_of(name, options.gates))]
+    simulate = partial(_wrong, seed=options.seed)
     if options.processes == 1:
-        rates = list(map(run, keys))
+        found = list(map(simulate, tasks))
     else:
         with ProcessPoolExecutor(options.processes) as pool:
-            rates = list(pool.map(run, keys))
-    made = table(dict(zip(keys, rates, strict=True)), options.clicks)
+            found = list(pool.map(simulate, tasks, chunksize=_CHUNK))
+    runs: dict[tuple[str, int], list[Wrong]] = {key: [] for key in keys}
+    for (name, clicks, _), decided in zip(tasks, found, strict=True):
+        runs[name, clicks].append(decided)
+    made = table({key: rate(decided) for key, decided in runs.items()}, options.clicks, options.gates)
     Console(highlight=False).print(made, soft_wrap=True)
     if options.docs is not None:
         options.docs.write_text(replaced(options.docs.read_text(), made, MARKS))
 
 
-def table(found: Mapping[tuple[str, int], Rate], clicks: Sequence[int]) -> str:
+def table(found: Mapping[tuple[str, int], Rate], clicks: Sequence[int], gates: int) -> str:
     """The rates in percent, `before → after`, as Markdown."""
-    header = ["clicks of the test split", *(f"{n:,}" for n in clicks)]
+    header = [f"{gates:,} gates each; clicks of the test split:", *(f"{n:,}" for n in clicks)]
     rows = [[TITLES[name], *(_cell(found[name, n]) for n in clicks)] for name in SCENARIOS]
     return markdown((header, *rows))
 
 
-def _rate(key: tuple[str, int], *, gates: int, seed: int) -> Rate:
-    return rate(*key, gates, seed)
+def _wrong(task: tuple[str, int, int], *, seed: int) -> Wrong:
+    return wrong(*task, seed)
 
 
 def _cell(found: Rate) -> str:

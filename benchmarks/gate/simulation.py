@@ -1,6 +1,6 @@
 """Rates of wrong decisions of the former gate and of this one. Pure."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,23 +21,26 @@ Scenario = Callable[[int, np.random.Generator], Wrong]
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Shares of wrong decisions of the former gate and of this one, in `runs` runs."""
+    """Shares of wrong decisions of the former gate and of this one."""
 
     before: float
     after: float
-    runs: int
 
 
-def rate(name: str, clicks: int, gates: int, seed: int) -> Rate:
-    """The rates of a scenario on test splits with about this number of clicks.
+def runs_of(name: str, gates: int) -> int:
+    """How many runs of a scenario have this number of gates: a run has one, or `STEPS`."""
+    return max(1, gates // STEPS) if name in LONG else gates
 
-    Args:
-        gates: number of gates; a run has one, or `STEPS`.
-    """
-    runs = max(1, gates // STEPS) if name in LONG else gates
-    rng = np.random.default_rng([seed, clicks, list(SCENARIOS).index(name)])
-    before, after = np.mean([SCENARIOS[name](clicks, rng) for _ in range(runs)], axis=0)
-    return Rate(float(before), float(after), runs)
+
+def wrong(name: str, clicks: int, run: int, seed: int) -> Wrong:
+    """A run of a scenario, on test splits with about this number of clicks; the arguments decide the result."""
+    return SCENARIOS[name](clicks, np.random.default_rng([seed, clicks, list(SCENARIOS).index(name), run]))
+
+
+def rate(found: Sequence[Wrong]) -> Rate:
+    """The shares of wrong decisions in some runs."""
+    before, after = np.mean(found, axis=0)
+    return Rate(float(before), float(after))
 
 
 def _first(scores: Callable[[Split, np.random.Generator], F64], *, good: bool) -> Scenario:
