@@ -212,5 +212,5 @@ def _auc(model: "Model", spec: FeatureSpec, data: "TrainingData") -> float:
     from model_training.evaluation.metrics import evaluate  # noqa: PLC0415 - loads scikit-learn
     from model_training.training.prediction import predictor  # noqa: PLC0415 - loads TensorFlow
 
-    labels, scores = data.holdout.scored({"model": predictor(model, spec)})
+    labels, scores, _ = data.holdout.scored({"model": predictor(model, spec)})
     return evaluate(labels, scores["model"]).auc

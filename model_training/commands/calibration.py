@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from model_training.commands.output import console
 from model_training.config.training import TrainingConfig
+from model_training.errors import DataError
 
 if TYPE_CHECKING:
     from model_training.calibration import Calibration
@@ -18,13 +19,15 @@ def check_calibration(directory: Path, config: TrainingConfig) -> None:
     """Rejects data on which no calibration can be fitted, before hours of training.
 
     Raises:
-        DataError: there are no validation examples, or clicks or non-clicks are missing.
+        DataError: there are no validation examples, they have weights, or clicks or non-clicks are missing.
     """
     from model_training.data.prepared import validation_records  # noqa: PLC0415 - loads TensorFlow
 
     if config.export.calibration != "none":
         _, manifest = validation_records(directory, "export.calibration")
         manifest.check_classes("validation examples of export.calibration")
+        if manifest.has_weights:
+            raise DataError(f"{directory}: export.calibration: is not possible with weights; remove one of them")
 
 
 def calibrate(

@@ -60,11 +60,11 @@ def print_quality(
     models: dict[str, Predict] = {config.model.kind: predictor(model, spec)}
     if baseline:
         models["baseline"] = LogisticBaseline(Layout(spec)).fit(data.training()).predict
-    labels, scores = data.holdout.scored(models)
+    labels, scores, weights = data.holdout.scored(models)
     scores = {name: recalibrated(ctr, data.holdout_sampling_rate) for name, ctr in scores.items()}
     if calibration is not None:
         scores[f"{config.model.kind}, calibrated"] = calibration.scores(scores[config.model.kind])
-    console.print(_table({name: evaluate(labels, ctr) for name, ctr in scores.items()}))
+    console.print(_table({name: evaluate(labels, ctr, weights) for name, ctr in scores.items()}))
     if predictions is not None:
         write_predictions(predictions, labels, scores)
 

@@ -31,6 +31,7 @@ class TableSource(Value):
         key: identifies a row, for sampling and sharding; by default all columns together.
         user_id, request_id: identify the user and the request of a row, for measures by user and by request; without
             them these are not known. They are no features.
+        weight: how much a row counts in the loss and in metrics, a number above 0; by default each counts 1.
         request, candidate: an expression for each path that the feature spec reads: paths of user and context, and
             paths of the candidate that was shown.
         after_event: columns that are known only after the impression; a feature that uses one is rejected.
@@ -45,6 +46,7 @@ class TableSource(Value):
     key: Expression | None = None
     user_id: Expression | None = None
     request_id: Expression | None = None
+    weight: Expression | None = None
     request: Mapping[str, Expression] = {}
     candidate: Mapping[str, Expression] = {}
     after_event: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
     {"timestamp_ms": 0, "request": {"user": {…}, "context": {…}}, "candidates": [{"ad_id": …, …}], "clicked": [0]}
 
+A line can have `weights`, one number for each candidate.
+
 A log contains only candidates that were shown: the others are not negatives. Lines are ordered by time.
 """
 
@@ -12,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import orjson
 
-from model_training.data.examples import Examples
+from model_training.data.examples import MAX_WEIGHT, Examples
 from model_training.data.identities import Identities, IdHasher
 from model_training.errors import ConfigError, DataError
 from streamer.features import Encoder, SpecError
@@ -31,7 +33,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 class LoggedRequest:
     """One line of a log: the request, its candidates, and whether each was clicked.
 
-    `line` is its number from 1.
+    `line` is its number from 1; `weights` are those of the candidates, if the log has some.
     """
 
     timestamp_ms: int
@@ -39,6 +41,7 @@ class LoggedRequest:
     candidates: list[dict[str, object]]
     clicked: list[int]
     line: int = 0
+    weights: list[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
         DataError: a line is invalid; names file, line (counted from 1) and field. Also if a line is earlier than the
             line before it, even if that one is before `first`: a cut by lines must be a cut by time.
     """
-    start, before = max(first - 1, 0), None
+    start, before, weighted = max(first - 1, 0), None, None
     with _reading(path) as lines:
         for number, line in enumerate(islice(lines, start, last), start + 1):
             if not line.strip():
@@ -113,7 +116,9 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
                     f"{path}:{number}: timestamp_ms: {logged.timestamp_ms} is earlier than {before} of the line before:"
                     " a log must be in order of time"
                 )
-            before = logged.timestamp_ms
+            if weighted not in (None, logged.weights is not None):
+                raise DataError(f"{path}:{number}: weights: either all lines of a log have them, or none")
+            before, weighted = logged.timestamp_ms, logged.weights is not None
             if number > first:
                 yield logged
 
@@ -136,6 +141,7 @@ def encode_log(
     shown: list[int] = []
     lines: list[int] = []
     times: list[int] = []
+    weights: list[float] = []
 
     def encoded() -> Examples:
         identities = Identities(
@@ -143,7 +149,9 @@ def encode_log(
             np.repeat(np.array(lines, dtype=np.uint64), shown),
             np.repeat(np.array(times, dtype=np.int64), shown),
         )
-        return Examples(*encoder.encode_log(documents, candidates, shown), np.array(clicked, dtype=np.int8), identities)
+        ids, floats = encoder.encode_log(documents, candidates, shown)
+        counting = np.array(weights, dtype=np.float32) if weights else None
+        return Examples(ids, floats, np.array(clicked, dtype=np.int8), identities, counting)
 
     for logged in requests:
         documents.append(logged.request)
@@ -152,9 +160,10 @@ def encode_log(
         shown.append(len(logged.candidates))
         lines.append(logged.line)
         times.append(logged.timestamp_ms)
+        weights += logged.weights or ()
         if len(clicked) >= chunk:
             yield encoded()
-            documents, candidates, clicked, shown, lines, times = [], [], [], [], [], []
+            documents, candidates, clicked, shown, lines, times, weights = [], [], [], [], [], [], []
     if clicked:
         yield encoded()
 
@@ -208,7 +217,23 @@ def _parse(where: str, line: bytes) -> LoggedRequest:
     for i, label in enumerate(clicked):
         if label is not True and label is not False and (type(label) is not int or label not in (0, 1)):
             raise DataError(f"{where}: clicked[{i}]: expected 0 or 1, got {_shown(label)}")
-    return LoggedRequest(timestamp, request, candidates, [int(label) for label in clicked])
+    weights = _weights(where, content.get("weights"), len(candidates))
+    return LoggedRequest(timestamp, request, candidates, [int(label) for label in clicked], weights=weights)
+
+
+def _weights(where: str, weights: Any, candidates: int) -> list[float] | None:
+    if weights is None:
+        return None
+    if not isinstance(weights, list) or len(weights) != candidates:
+        raise DataError(
+            f"{where}: weights: expected a list as long as candidates ({candidates}), got {_shown(weights)}"
+        )
+    for i, weight in enumerate(weights):
+        if type(weight) not in (int, float) or not 0 < weight <= MAX_WEIGHT:
+            raise DataError(
+                f"{where}: weights[{i}]: expected a number above 0 and at most {MAX_WEIGHT:,.0f}, got {_shown(weight)}"
+            )
+    return weights
 
 
 def _shown(value: object) -> str:

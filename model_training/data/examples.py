@@ -9,6 +9,9 @@ import numpy.typing as npt
 from model_training.data.identities import Identities
 from streamer.types import F32, I8, I32
 
+MAX_WEIGHT = 1e6
+"""The largest weight of an example."""
+
 
 @dataclass(frozen=True, slots=True)
 class Examples:
@@ -18,12 +21,14 @@ class Examples:
         ids, floats: int32 [n, layout.row_ids] and float32 [n, layout.row_floats].
         labels: int8 [n], 1 for a click.
         identities: None if they are not known: of columns, or of records of an older version.
+        weights: float32 [n], above 0: how much each counts in the loss and in metrics; None if all count 1.
     """
 
     ids: I32
     floats: F32
     labels: I8
     identities: Identities | None = None
+    weights: F32 | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -31,7 +36,13 @@ class Examples:
     def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> "Examples":
         """Some of the impressions."""
         identities = None if self.identities is None else self.identities[rows]
-        return Examples(self.ids[rows], self.floats[rows], self.labels[rows], identities)
+        weights = None if self.weights is None else self.weights[rows]
+        return Examples(self.ids[rows], self.floats[rows], self.labels[rows], identities, weights)
+
+    @property
+    def all_weights(self) -> F32:
+        """The weights, float32 [n], also if all are 1."""
+        return np.ones(len(self), np.float32) if self.weights is None else self.weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +58,27 @@ class Stream:
     clicks: int
     blocks: Callable[[], Iterator[Examples]]
 
-    def scored(self, models: Mapping[str, Callable[[I32, F32], F32]]) -> tuple[I8, dict[str, F32]]:
-        """Labels, int8 [n], and the scores of each model, float32 [n], by its name, in one pass.
+    def scored(self, models: Mapping[str, Callable[[I32, F32], F32]]) -> tuple[I8, dict[str, F32], F32 | None]:
+        """Labels int8 [n], scores float32 [n] of each model by its name, and weights float32 [n] or None.
 
-        Only these stay in memory: 1 byte per impression, and 4 for each model.
+        They are made in one pass. Only these stay in memory: 1 byte per impression, and 4 for each model and weight.
 
         Args:
             models: functions from ids and floats to scores, by the model's name.
         """
         labels = np.empty(self.examples, np.int8)
         scores = {name: np.empty(self.examples, np.float32) for name in models}
-        at = 0
+        weights: list[F32] = []
+        has_weights, at = False, 0
         for block in self.blocks():
             rows = slice(at, at + len(block))
             labels[rows] = block.labels
+            has_weights |= block.weights is not None
+            weights.append(block.all_weights)
             for name, model in models.items():
                 scores[name][rows] = model(block.ids, block.floats)
             at += len(block)
-        return labels, scores
+        return labels, scores, np.concatenate(weights) if has_weights else None
 
 
 NOTHING = Stream(0, 0, lambda: iter(()))
@@ -98,4 +112,5 @@ def joined(parts: Sequence[Examples], row_ids: int, row_floats: int) -> Examples
         np.concatenate([part.floats for part in parts]),
         np.concatenate([part.labels for part in parts]),
         Identities.joined(identities) if len(identities) == len(parts) else None,
+        np.concatenate([part.all_weights for part in parts]) if any(p.weights is not None for p in parts) else None,
     )

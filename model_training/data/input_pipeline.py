@@ -54,6 +54,8 @@ def batches(
 ) -> tf.data.Dataset:
     """Batches of (ids int32 [b, row_ids], floats float32 [b, row_floats], labels float32 [b]).
 
+    Records with weights add weights float32 [b].
+
     Args:
         epochs: passes over the records; None for passes without end. The last batch may be short.
         shuffle_buffer: number of consecutive examples that are shuffled together, in a new order in each epoch; 0
@@ -100,7 +102,9 @@ def records(
 
 def parser(manifest: Manifest, *, identities: bool = False) -> Callable[[tf.Tensor], Batch]:
     """A function that parses serialised records [k] into one batch with all their rows."""
-    more = ("users", "requests", "times") if identities else ()
+    more = {"weights": tf.float32} if manifest.has_weights else {}
+    if identities:
+        more |= dict.fromkeys(("users", "requests", "times"), tf.int64)
     features = {name: tf.io.FixedLenFeature([], tf.string) for name in ("ids", "floats", "labels", *more)}
 
     def parse(serialized: tf.Tensor) -> Batch:
@@ -113,7 +117,7 @@ def parser(manifest: Manifest, *, identities: bool = False) -> Callable[[tf.Tens
         n = tf.size(labels)
         ids = tf.reshape(values("ids", tf.int32), [n, manifest.row_ids])
         floats = tf.reshape(values("floats", tf.float32), [n, manifest.row_floats])
-        return ids, floats, labels, *(values(name, tf.int64) for name in more)
+        return ids, floats, labels, *(values(name, dtype) for name, dtype in more.items())
 
     return parse
 

@@ -45,6 +45,7 @@ class Manifest:
         compression: compression of the shards, as `tf.data.TFRecordDataset` names it; empty for none.
         rows_per_record: the largest number of examples in a record.
         has_identities: whether the records have users, requests and times; an older version did not write them.
+        has_weights: whether the records have weights.
     """
 
     spec_name: str
@@ -58,6 +59,7 @@ class Manifest:
     compression: str
     rows_per_record: int
     has_identities: bool = False
+    has_weights: bool = False
 
     @property
     def log_odds(self) -> float:

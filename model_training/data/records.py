@@ -2,7 +2,8 @@
 
 A record of n impressions contains the bytes, little-endian and row by row, of `ids` int32 [n, row_ids], `floats`
 float32 [n, row_floats] and `labels` int8 [n], and if they are known those of `users` and `requests` uint64 [n] and
-`times` int64 [n]. Reading one record per impression takes more than twice as long.
+`times` int64 [n], and `weights` float32 [n] of examples that have them. Reading one record per impression takes more
+than twice as long.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -63,7 +64,7 @@ def write_records(
     names = [f"records-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
     counts = [0] * shards
     positives = [0] * shards
-    identified = True
+    identified, has_weights = True, False
     layout = Layout(spec)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -72,6 +73,10 @@ def write_records(
             writers = [stack.enter_context(tf.io.TFRecordWriter(str(directory / name), compression)) for name in names]
             for part in examples:
                 before = sum(counts)
+                weighted = part.weights is not None
+                if before and weighted is not has_weights:
+                    raise DataError("either all examples have weights, or none")
+                has_weights = weighted
                 identified &= part.identities is not None
                 for turn, writer in enumerate(writers):
                     own = part[(turn - before) % shards :: shards]
@@ -96,6 +101,7 @@ def write_records(
             compression,
             ROWS_PER_RECORD,
             identified,
+            has_weights,
         )
         write_manifest(directory, manifest)
     except (OSError, tf.errors.OpError) as error:
@@ -110,6 +116,8 @@ def serialized(examples: Examples) -> Iterator[bytes]:
         content: dict[str, npt.NDArray[Any]] = {"ids": part.ids, "floats": part.floats, "labels": part.labels}
         if (known := part.identities) is not None:
             content |= {"users": known.users, "requests": known.requests, "times": known.times}
+        if part.weights is not None:
+            content["weights"] = part.weights
         features = {
             name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[np.ascontiguousarray(matrix).tobytes()]))
             for name, matrix in content.items()

@@ -171,7 +171,8 @@ def stored(directory: Path, manifest: Manifest) -> Stream:
     def blocks() -> Iterator[Examples]:
         for batch in data:
             ids, floats, labels, *known = (part.numpy() for part in batch)
+            weights = known.pop(0) if manifest.has_weights else None
             identities = Identities(known[0].view(np.uint64), known[1].view(np.uint64), known[2]) if known else None
-            yield Examples(ids, floats, labels.astype(np.int8), identities)
+            yield Examples(ids, floats, labels.astype(np.int8), identities, weights)
 
     return Stream(manifest.examples, manifest.positives, blocks)

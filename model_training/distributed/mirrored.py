@@ -122,16 +122,18 @@ def _step(
     """The step of a single process on the batches of all processes, which have equal size."""
     replicas, layout, config = strategy.num_replicas_in_sync, Layout(run.spec), run.config
 
-    def replica(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        batch, seed = (ids, floats, labels), dropout_seed(config.seed, made, run.share)
+    def replica(*batch: tf.Tensor) -> tf.Tensor:
+        seed = dropout_seed(config.seed, made, run.share)
         loss, gradients = loss_and_gradients(model, layout, optimizer.trained, batch, deep=config.deep, seed=seed)
         mean, *means = _summed([loss / replicas, *(_over(gradient, replicas) for gradient in gradients)])
-        optimizer.apply(means, tf.cast(tf.size(labels) * replicas, tf.float32))
+        optimizer.apply(means, tf.cast(tf.size(batch[2]) * replicas, tf.float32))
         return mean
 
-    @tf.function(autograph=False, input_signature=batch_signature(layout))  # type: ignore[untyped-decorator]
-    def step(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        loss = strategy.run(replica, args=(ids, floats, labels))
+    signature = batch_signature(layout, weights=run.manifest.has_weights)
+
+    @tf.function(autograph=False, input_signature=signature)  # type: ignore[untyped-decorator]
+    def step(*batch: tf.Tensor) -> tf.Tensor:
+        loss = strategy.run(replica, args=batch)
         made.assign_add(1)
         return loss
 

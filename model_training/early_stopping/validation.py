@@ -37,8 +37,8 @@ class Validation:
         Raises:
             DataError: a score is not in [0, 1].
         """
-        labels, scores = self.examples.scored({"model": predict})
-        quality = evaluate(labels, recalibrated(scores["model"], self.sampling_rate))
+        labels, scores, weights = self.examples.scored({"model": predict})
+        quality = evaluate(labels, recalibrated(scores["model"], self.sampling_rate), weights)
         return quality.auc if metric == "auc" else quality.log_loss
 
 

@@ -40,7 +40,7 @@ class LogisticBaseline:
         with warnings.catch_warnings():
             # The limit on iterations is intended: further iterations change the AUC only in its fourth digit.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self._model.fit(self._matrix(examples.ids, examples.floats), examples.labels)
+            self._model.fit(self._matrix(examples.ids, examples.floats), examples.labels, examples.weights)
         return self
 
     def predict(self, ids: I32, floats: F32) -> F32:

@@ -19,7 +19,8 @@ from model_training.evaluation.comparison import calibration_error
 from model_training.evaluation.metrics import evaluate
 from streamer.types import F32, F64
 
-_BINS = 100
+_BINS, _BIN_CLICKS = 100, 10
+"""At most so many bins, with so many clicks in the mean: smaller ones would fit chance."""
 _MIN_STEP = 1e-3
 """Points that are closer make the map so steep that rounding errors of a score become visible."""
 
@@ -65,7 +66,7 @@ def isotonic(labels: F64, odds: F64) -> Isotonic:
         DataError: there is only one pool: higher scores do not have more clicks.
     """
     order = np.argsort(odds, kind="stable")
-    parts = np.array_split(order, min(_BINS, max(1, int(labels.sum()))))
+    parts = np.array_split(order, min(_BINS, max(2, int(labels.sum()) // _BIN_CLICKS)))
     counts = np.array([len(part) for part in parts], np.float64)
     sums = np.array([odds[part].sum() for part in parts])
     clicks = np.array([labels[part].sum() for part in parts])

@@ -49,8 +49,11 @@ def losses(labels: npt.ArrayLike, ctr: npt.ArrayLike) -> npt.NDArray[np.float64]
     return -np.where(np.asarray(labels) > 0, np.log(clipped), np.log1p(-clipped))
 
 
-def evaluate(labels: npt.ArrayLike, ctr: F32) -> Quality:
+def evaluate(labels: npt.ArrayLike, ctr: F32, weights: F32 | None = None) -> Quality:
     """The quality of `ctr` [n], in [0, 1], for `labels` [n], 0 or 1.
+
+    Args:
+        weights: [n], how much each example counts in AUC, log loss and calibration; by default 1.
 
     Raises:
         DataError: the lengths differ, a score is not in [0, 1], or clicks or non-clicks are missing.
@@ -64,10 +67,11 @@ def evaluate(labels: npt.ArrayLike, ctr: F32) -> Quality:
     positives = int(truth.sum())
     if positives in (0, len(truth)):
         raise DataError(f"{positives} clicks among {len(truth)} examples: both classes are needed to evaluate a model")
+    counting = np.ones(len(truth)) if weights is None else np.asarray(weights, np.float64)
     return Quality(
         examples=len(truth),
         positives=positives,
-        auc=float(roc_auc_score(truth, scores)),
-        log_loss=float(losses(truth, scores).mean()),
-        calibration=float(scores.sum() / positives),
+        auc=float(roc_auc_score(truth, scores, sample_weight=weights)),
+        log_loss=float(np.average(losses(truth, scores), weights=weights)),
+        calibration=float(scores @ counting / (truth @ counting)),
     )

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from model_training.data.identities import IdHasher
 from model_training.preparation.collisions import VALUES, VALUES_ARROW, VALUES_TYPE, counted
-from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, WEIGHT, Reader, Rows, Served
 from streamer.features import Bucketised, Cross, Encoder, FeatureSpec, Numeric
 from streamer.features.consent import hidden
 from streamer.features.hashing import to_float
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 IDS, FLOATS, NUMBERS, USER, REQUEST = "ids", "floats", "numbers", "user", "request"
 """Columns of encoded rows: the bytes of int32 [row_ids], the bytes of float32 [row_floats], one float64 for each of
 `number_features` (NaN if the number is missing, infinity if it is not finite), and the bits of `Identities` as signed
-integers. All are null if the row is dropped. `VALUES` has counts of values."""
+integers. All are null if the row is dropped. `VALUES` has counts of values. `WEIGHT`
+is null in all rows of a source without weights."""
 
 _SCHEMA = (
     f"{KEY} string, {TIME_MS} bigint, {LABEL} int, {REASON} string,"
     f" {IDS} binary, {FLOATS} binary, {NUMBERS} array<double>, {USER} bigint, {REQUEST} bigint,"
-    f" {VALUES} {VALUES_TYPE}"
+    f" {VALUES} {VALUES_TYPE}, {WEIGHT} double"
 )
 
 
@@ -90,9 +91,10 @@ def _dropped(rows: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBatch:
 
 
 def _batch(rows: pa.RecordBatch, reasons: Sequence[str | None], encoded: Sequence[Any]) -> pa.RecordBatch:
+    weights = rows.column(WEIGHT) if WEIGHT in rows.schema.names else pa.nulls(rows.num_rows, pa.float64())
     columns = [*(rows.column(name) for name in (KEY, TIME_MS, LABEL)), pa.array(reasons, pa.string()), *encoded]
-    names = [KEY, TIME_MS, LABEL, REASON, IDS, FLOATS, NUMBERS, USER, REQUEST, VALUES]
-    return pa.RecordBatch.from_arrays(columns, names)
+    names = [KEY, TIME_MS, LABEL, REASON, IDS, FLOATS, NUMBERS, USER, REQUEST, VALUES, WEIGHT]
+    return pa.RecordBatch.from_arrays([*columns, weights], names)
 
 
 def _bytes(matrix: npt.NDArray[Any]) -> pa.Array:

@@ -189,6 +189,7 @@ def moved(
         compression=COMPRESSION,
         rows_per_record=ROWS_PER_RECORD,
         has_identities=True,
+        has_weights=isinstance(config.source, TableSource) and config.source.weight is not None,
     )
     return SplitManifest(records, min(shard.first_ms for shard in own), max(shard.last_ms for shard in own))
 

@@ -21,6 +21,9 @@ _HASHES = 2.0**63
 KEY, TIME_MS, LABEL, REASON = "key", "time_ms", "label", "reason"
 """Columns of all rows: text, int64 in ms since 1970, int32 0 or 1, and the reason to drop the row, or null."""
 
+WEIGHT = "weight"
+"""Column of the rows of a source with weights, float64."""
+
 
 @dataclass(frozen=True, slots=True)
 class Values:

@@ -16,7 +16,7 @@ from model_training.data.examples import Examples
 from model_training.data.identities import Identities
 from model_training.data.manifest import sha256_of
 from model_training.preparation.encoding import FLOATS, IDS, REQUEST, USER
-from model_training.preparation.rows import KEY, LABEL, TIME_MS
+from model_training.preparation.rows import KEY, LABEL, TIME_MS, WEIGHT
 from model_training.runtime import load_tensorflow
 from streamer.features import FeatureSpec, Layout
 
@@ -70,7 +70,7 @@ def write_shards(rows: "DataFrame", spec: FeatureSpec, directory: Path, shards: 
 
     dealt = rows.withColumn(SHARD, f.pmod(f.xxhash64(KEY), f.lit(shards)).cast("int"))
     dealt = dealt.repartition(shards, SPLIT, SHARD).sortWithinPartitions(SPLIT, SHARD, TIME_MS, KEY, LABEL, IDS, FLOATS)
-    found = dealt.select(SPLIT, SHARD, KEY, TIME_MS, LABEL, IDS, FLOATS, USER, REQUEST)
+    found = dealt.select(SPLIT, SHARD, KEY, TIME_MS, LABEL, IDS, FLOATS, USER, REQUEST, WEIGHT)
     found = found.mapInArrow(task, _SCHEMA).collect()
     return sorted((WrittenShard(**row.asDict()) for row in found), key=lambda s: (s.split, s.shard))
 
@@ -138,12 +138,14 @@ def _by_shard(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 def _examples(rows: pa.RecordBatch, widths: tuple[int, int]) -> Examples:
     ids, floats = (b"".join(rows.column(name).to_pylist()) for name in (IDS, FLOATS))
+    weights = rows.column(WEIGHT)
     users, requests, times = (rows.column(name).to_numpy() for name in (USER, REQUEST, TIME_MS))
     return Examples(
         np.frombuffer(ids, np.int32).reshape(-1, widths[0]),
         np.frombuffer(floats, np.float32).reshape(rows.num_rows, widths[1]),
         rows.column(LABEL).to_numpy().astype(np.int8),
         Identities(users.view(np.uint64), requests.view(np.uint64), times),
+        None if weights.null_count else weights.to_numpy().astype(np.float32),
     )
 
 

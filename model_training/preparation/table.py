@@ -12,11 +12,12 @@ from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from model_training.config.preparation import TableSource
+from model_training.data.examples import MAX_WEIGHT
 from model_training.errors import ConfigError, DataError
 from model_training.preparation.encoding import number_features
 from model_training.preparation.json_values import json_values
 from model_training.preparation.log_files import CORRUPT, LogFiles, read_files
-from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, Values, first_line
+from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, WEIGHT, Rows, Values, first_line
 from streamer.features import Cross, FeatureSpec
 from streamer.features.consent import ConsentCheck, DenialRule
 
@@ -67,7 +68,9 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec, *,
     missing = [column for column in source.after_event if column not in frame.columns]
     if missing:
         raise ConfigError(f"source.after_event: there is no column {missing[0]!r}; there are {_listed(frame.columns)}")
-    own = [(f"source.{name}", getattr(source, name) or "") for name in ("label", "time", "key", _USER, _REQUEST)]
+    own = [
+        (f"source.{name}", getattr(source, name) or "") for name in ("label", "time", "key", _USER, _REQUEST, WEIGHT)
+    ]
     _check_files(files, [*by_feature.values(), *own])
     label = _checked(frame, "source.label", source.label, (t.StringType, t.BooleanType, t.NumericType))
     time = _checked(frame, "source.time", source.time, (t.TimestampType, t.TimestampNTZType, t.DateType))
@@ -78,6 +81,9 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec, *,
         f.lit(None).cast("string") if id_ is None else _checked(frame, f"source.{name}", id_, _SCALARS)
         for name, id_ in ((_USER, source.user_id), (_REQUEST, source.request_id))
     ]
+    weight = f.lit(1.0)
+    if source.weight is not None:
+        weight = _checked(frame, "source.weight", source.weight, (t.StringType, t.NumericType)).cast("double")
     known_before = frame.drop(*_after_event(frame, source))
     kinds = _types(known_before, frame, list(by_feature.values()))
     values = [
@@ -94,10 +100,12 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec, *,
         .when(clicked.isNull() | ~clicked.isin(0.0, 1.0), "label is neither 0 nor 1")
         .when(moment.isNull(), "time is missing or unreadable")
         .when(key.isNull(), "no key")
+        .when(f.coalesce(~((weight > 0) & (weight <= MAX_WEIGHT)), f.lit(True)), "weight is no number above 0")
     )
     rows = frame.select(
         *(key.alias(KEY), moment.alias(TIME_MS), clicked.cast("int").alias(LABEL), reason.alias(REASON)),
         *(column.alias(name) for name, column in zip((_USER, _REQUEST), ids, strict=True)),
+        *([] if source.weight is None else [weight.alias(WEIGHT)]),
         *values,
     )
     numbers = frozenset(feature.name for feature in number_features(spec))

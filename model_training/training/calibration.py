@@ -16,9 +16,10 @@ from streamer.features import FeatureSpec
 def fit_calibration(
     model: Model, spec: FeatureSpec, directory: Path, manifest: Manifest, config: TrainingConfig
 ) -> Calibration:
-    """Fits the calibration that `config` names on the validation examples of a folder of training records.
+    """Fits the calibration that `config` names on validation examples.
 
     Args:
+        directory: a folder of training records, with validation examples.
         manifest: the manifest of the folder's training records.
 
     Raises:
@@ -26,5 +27,5 @@ def fit_calibration(
             scores do not have more clicks.
     """
     examples, rate = validation_examples(directory, manifest, spec, config, "export.calibration")
-    labels, scores = examples.scored({"model": predictor(model, spec)})
+    labels, scores, _ = examples.scored({"model": predictor(model, spec)})
     return fitted(config.export.calibration, labels, recalibrated(scores["model"], rate), rate)

@@ -15,7 +15,7 @@ from model_training.errors import DataError, in_a_line
 
 _REPORT_EVERY = 20
 
-Step = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+Step = Callable[..., tf.Tensor]
 """Learns from a batch and returns the mean loss before the update, float32 scalar."""
 
 
@@ -75,9 +75,9 @@ def run_steps(
     first = at = checkpoints.position if checkpoints is not None else Position()
     losses, reported, reported_at = _Losses(checkpoints), first, started
     over = stopping is not None and stopping.has_ended
-    for ids, floats, labels in () if over else _read(data):
-        losses.add(step(ids, floats, labels))
-        before, at = at, Position(at.steps + 1, at.examples + labels.shape[0] * replicas)
+    for batch in () if over else _read(data):
+        losses.add(step(*batch))
+        before, at = at, Position(at.steps + 1, at.examples + batch[0].shape[0] * replicas)
         now = time.monotonic()
         if losses.steps == _REPORT_EVERY:
             loss = losses.take(at)

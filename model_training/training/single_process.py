@@ -50,7 +50,7 @@ def train(
         DataError: there are no batches, they cannot be read, or the loss is no longer finite.
         ExportError: a checkpoint cannot be written.
     """
-    layout = Layout(spec)
+    layout, has_weights = Layout(spec), len(data.element_spec) > 3
     # The checkpoint has it as its position.
     made = tf.Variable(checkpoints.position.steps if checkpoints is not None else 0, trainable=False)
     clock = Clock(lambda: tf.cast(made, tf.float32), steps)
@@ -70,11 +70,13 @@ def train(
                 validation=validation,
             )
 
-    @tf.function(autograph=False, input_signature=batch_signature(layout))  # type: ignore[untyped-decorator]
-    def step(ids: tf.Tensor, floats: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        batch, seed = (ids, floats, labels), dropout_seed(config.seed, made)
+    signature = batch_signature(layout, weights=has_weights)
+
+    @tf.function(autograph=False, input_signature=signature)  # type: ignore[untyped-decorator]
+    def step(*batch: tf.Tensor) -> tf.Tensor:
+        seed = dropout_seed(config.seed, made)
         loss, gradients = loss_and_gradients(model, layout, optimizer.trained, batch, deep=config.deep, seed=seed)
-        optimizer.apply(gradients, tf.cast(tf.size(labels), tf.float32))
+        optimizer.apply(gradients, tf.cast(tf.size(batch[2]), tf.float32))
         made.assign_add(1)
         return loss
 

@@ -17,13 +17,16 @@ def losses(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The mean log loss of a batch, and the loss with the penalty of `deep`, which is minimised.
 
+    With weights w the mean is Σ w_i l_i / n, so an example of weight 2 has the gradient of two equal ones.
+
     Args:
         seed: int32 [2], of this step's dropout.
     """
-    ids, floats, labels = batch
+    ids, floats, labels, *weights = batch
     with dropping(model, deep.dropout, seed):
         logits = model.logits(flat_inputs(layout, ids, floats))
-    loss = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits))
+    of_examples = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
+    loss = tf.reduce_mean(of_examples * weights[0] if weights else of_examples)
     if not deep.l2:
         return loss, loss
     squares = [tf.reduce_sum(tf.square(kernel)) for part in deep_parts(model) for kernel in part.weights]
@@ -61,9 +64,9 @@ def dropout_seed(seed: int, made: tf.Tensor, share: tuple[int, int] = (0, 1)) ->
     return tf.stack([tf.constant(seed, tf.int32), tf.cast(made, tf.int32) * processes + process])
 
 
-def batch_signature(layout: Layout) -> list[tf.TensorSpec]:
-    """Tensor specs of a batch: ids, floats and labels."""
-    return [*row_signature(layout), tf.TensorSpec([None], tf.float32)]
+def batch_signature(layout: Layout, *, weights: bool = False) -> list[tf.TensorSpec]:
+    """Tensor specs of a batch: ids, floats, labels, and `weights` if the records have them."""
+    return [*row_signature(layout), *[tf.TensorSpec([None], tf.float32)] * (1 + weights)]
 
 
 def row_signature(layout: Layout) -> list[tf.TensorSpec]:

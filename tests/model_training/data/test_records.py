@@ -61,7 +61,7 @@ def test_later_examples_are_scored_in_blocks(tmp_path: Path, log: Path, spec: Fe
     stream = stored(tmp_path, manifest)
     expected = read_examples(tmp_path, manifest)
     for _ in range(2):  # each pass has the same order
-        labels, scores = stream.scored({"a": model})
+        labels, scores, _ = stream.scored({"a": model})
         assert (labels.dtype.name, scores["a"].dtype.name) == ("int8", "float32")
         np.testing.assert_array_equal(labels, expected.labels)
         np.testing.assert_array_equal(scores["a"], expected.ids[:, 0])

@@ -36,10 +36,10 @@ def test_platt_is_logistic_regression(odds: F64, labels: F64) -> None:
 
 
 def test_isotonic_pools_bins_until_rates_rise() -> None:
-    # Four clicks, so four bins of three examples: rates 1/3, 0, 1/3, 2/3. The first two are pooled.
+    # 40 clicks, so four bins of three different examples: rates 1/3, 0, 1/3, 2/3. The first two are pooled.
     odds = np.array([-4.0, -3.5, -3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5])
     labels = np.array([0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 1.0])
-    found = isotonic(labels, odds)
+    found = isotonic(np.repeat(labels, 10), np.repeat(odds, 10))
     np.testing.assert_allclose(found.inputs, [-2.75, -0.5, 1.0])
     np.testing.assert_allclose(_sigmoid(np.array(found.outputs)), [1 / 6, 1 / 3, 2 / 3])
     # Between the points a line, outside them the shift of the last point.

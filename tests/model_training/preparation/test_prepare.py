@@ -78,7 +78,7 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory, spark: "SparkSession", numbers_spec: FeatureSpec) -> Run:
     folder = tmp_path_factory.mktemp("prepare")
     write_log(folder / "log.jsonl")
-    source = TABLE_SOURCE | {"paths": [str(folder / "log.jsonl")]}
+    source = TABLE_SOURCE | {"paths": [str(folder / "log.jsonl")], "weight": "1 + paid % 3 / 2"}
     config = PrepareConfig.from_yaml(write_config(folder, source, negative_sampling_rate=RATE, shards=2, quantiles=4))
     output = folder / "out"
     prepare(spark, config, numbers_spec, output)
@@ -116,10 +116,12 @@ def test_rows_are_encoded_as_the_scorer_encodes_them(run: Run, numbers_spec: Fea
         assert rows_of(examples) == Counter(as_served(log_row(i), encoder) for i in range(first, last))
 
 
-def test_users_and_requests_are_exact_and_times_are_those_of_the_log(run: Run) -> None:
+def test_users_and_requests_are_exact_and_times_and_weights_are_those_of_the_log(run: Run) -> None:
     (examples,) = run.examples("test")
     known = examples.identities
     assert known is not None
+    assert examples.weights is not None
+    assert sorted(examples.weights.tolist()) == sorted(1 + i % 3 / 2 for i in range(360, ROWS))
     expected = []
     for i in range(360, ROWS):
         user = i % 40 if i % 5 and i % 40 not in DENIED else None
