@@ -89,7 +89,7 @@ def run(pieces: Iterable[str], out: Path, world_rows: int, console: Console) -> 
 
 
 def run_rare(out: Path, console: Console) -> None:
-    """Trains the models on rows with rare clicks, with each seed that has no run yet, and saves the runs.
+    """Trains the models on rows with rare clicks for seeds without a run, and saves the runs.
 
     Raises:
         TrainingError: as training does.

@@ -1,4 +1,4 @@
-"""Models after one pass over rows with rare clicks: where their scores end, over ten seeds. Pure.
+"""Where the scores of models end after one pass over rows with rare clicks. Pure.
 
 A seed decides the rows and clicks, their order, and the model's initial weights.
 """
@@ -30,7 +30,7 @@ _FILE = "runs.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class RareRun:
-    """One model and one seed; `ratio` is the mean score / the mean true probability of the held-out rows."""
+    """One model and one seed; `ratio`: mean score / mean true probability of held-out rows."""
 
     model: str
     seed: int
@@ -97,7 +97,7 @@ def rare_part(runs: Runs) -> str:
 
 
 def rare_figures(runs: Runs) -> Iterator[Figure]:
-    """Distance of each median ratio from 1, and FTRL's AUC minus that of L-BFGS, in standard errors."""
+    """Distance of each median ratio from 1, and FTRL's AUC - that of L-BFGS, in standard errors."""
     for model, own in runs.items():
         off = abs(median(run.ratio for run in own) - 1)
         yield Figure(f"rare_{model}_ratio_off", off, "share", *(("<=", _FARTHEST) if model in TRAINED else ()))

@@ -111,7 +111,7 @@ def split_log(
 
 
 def _lines(log: Path, encoder: Encoder, *, first: int) -> Stream:
-    """The impressions of a log from a line on. All lines are read, so that an invalid one is found now."""
+    """The impressions of a log from a line on; all lines are read, to find invalid ones now."""
     counts = [0, 0]
     for number, logged in enumerate(read_log(log)):
         if number >= first:

@@ -158,7 +158,7 @@ def _summed(values: Sequence[tf.Tensor | tf.IndexedSlices]) -> list[tf.Tensor | 
 
 
 def _with_intact_shards(run: Run, strategy: tf.distribute.Strategy) -> Run:
-    """The run with the chief's manifest, whose shards are intact; the chief hashes each shard for all processes."""
+    """The run with the intact shards, which the chief finds for all processes."""
     whole, is_chief = read_training_records(run.records), run.task.role == "chief"
     own = {shard.file for shard in run.manifest.shards} if is_chief else set[str]()
     kept = _counter(strategy, len(whole.shards))(tf.constant([float(shard.file in own) for shard in whole.shards]))
@@ -176,7 +176,7 @@ def _agreement(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
 
 
 def _counter(strategy: tf.distribute.Strategy, size: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A function that sums float32 [size] over all processes, which must call it at the same point."""
+    """A function that sums float32 [size] over all processes; all must call it together."""
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([size], tf.float32)])  # type: ignore[untyped-decorator]
     def count(flags: tf.Tensor) -> tf.Tensor:

@@ -53,7 +53,7 @@ def trained_model(checkpoints: Path, config: TrainingConfig, spec: FeatureSpec) 
 
 
 def servable_model(checkpoints: Path, config: TrainingConfig, spec: FeatureSpec) -> tuple[Model, StoredTables]:
-    """The model of a finished run for `export`: tables of parameter servers stay in the checkpoint.
+    """A finished run's model for `export`: tables of parameter servers stay in the checkpoint.
 
     Raises:
         DataError: as `trained_model`.

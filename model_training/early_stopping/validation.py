@@ -20,7 +20,7 @@ Predict = Callable[[I32, F32], F32]
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Examples by which a run evaluates its model, and from which it does not learn; read again for each evaluation.
+    """Examples by which a run evaluates its model; read again for each evaluation.
 
     Attributes:
         sampling_rate: share of the non-clicks that the training records kept, relative to `examples`.

@@ -80,7 +80,7 @@ def export(
 
 
 def model_size(model: Model, exported: Path, tables: StoredTables | None = None) -> ModelSize:
-    """The size of `model`, with the tables that `export` read from a checkpoint, and of its exported folder."""
+    """The size of `model` with its tables in a checkpoint, and of its exported folder."""
 
     def count(variable: tf.Variable) -> int:
         stored = (tables or {}).get(name_of(variable))

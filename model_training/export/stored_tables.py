@@ -13,7 +13,7 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 @dataclass(frozen=True, slots=True)
 class StoredTable:
-    """A table of `shape` in a checkpoint; `shards` are the names of its parts along the first axis, in order."""
+    """A table of `shape` in a checkpoint; `shards`: names of its parts along the first axis."""
 
     checkpoint: str
     shards: tuple[str, ...]

@@ -98,7 +98,7 @@ def padded_normal(stddev: float, seed: int, salt: int) -> TableInitializer:
 
 
 def _standard_normal(seed: Sequence[int], start: int, count: int) -> tf.Tensor:
-    """Numbers `start` to `start + count` of the sequence that `tf.random.stateless_normal` makes from `seed`."""
+    """Numbers `start` to `start + count` of `tf.random.stateless_normal`'s sequence of `seed`."""
     key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
     # The counter's low half is 0 at the beginning and cannot overflow.
     counter += tf.constant([start // _GROUP, 0], tf.uint64)

@@ -1,4 +1,4 @@
-"""The values of a log's columns as a request in JSON has them, so that both halves encode the same value."""
+"""The values of a log's columns as a request in JSON has them."""
 
 from decimal import Decimal
 from math import isfinite

@@ -101,7 +101,7 @@ def header_line(head: bytes, comment: bytes) -> bytes:
 
 
 def _with_open_quotes(frame: "DataFrame", columns: Sequence[str], sep: str, quote: str) -> "DataFrame":
-    """Marks records that are several lines because a quote is not closed; each of the lines becomes a row.
+    """Marks lines that are one record because a quote is not closed; each becomes a row.
 
     A value of such a record contains whole lines of the log, which would be lost without a count. They have all
     separators. Or the value still has its first quote.
@@ -121,7 +121,7 @@ def _quoted(name: str) -> str:
 
 
 def _lacking(files: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
-    """For each column that some files have and others do not, one file without it. Case does not matter."""
+    """One file without the column, for each column that only some files have; case is ignored."""
     every = {name.lower(): name for _, names in files for name in names}
     found: dict[str, str] = {}
     for file, names in files:
@@ -131,7 +131,7 @@ def _lacking(files: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
 
 
 def _head(spark: "SparkSession", file: str) -> bytes:
-    """The first bytes of a file, uncompressed. Through Hadoop, which reads all file systems that Spark reads."""
+    """The first bytes of a file, uncompressed, from any file system that Spark reads."""
     jvm, path, settings = _path(spark, file)
     codec = jvm.org.apache.hadoop.io.compress.CompressionCodecFactory(settings).getCodec(path)
     with closing(path.getFileSystem(settings).open(path)) as stream:
@@ -154,7 +154,7 @@ def _path(spark: "SparkSession", file: str) -> tuple[Any, Any, Any]:
 
 
 def last_modified_ms(spark: "SparkSession", files: Sequence[str]) -> int:
-    """The time of the last change of any of the files, in ms since 1970; `files` are as Spark lists them."""
+    """The time of the last change of any of the files, in ms since 1970."""
 
     def changed(file: str) -> int:
         _, path, settings = _path(spark, unquote(file))

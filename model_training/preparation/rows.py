@@ -94,7 +94,7 @@ def data_errors(what: str) -> Iterator[None]:
 
 
 def share_hash(seed: object, key: "Column") -> "Column":
-    """A hash of `seed` and of a row's key, in [0, 1): it chooses a share of the rows, the same ones in each run."""
+    """A hash of `seed` and a row's key, in [0, 1): it chooses the same rows in each run."""
     return f.xxhash64(f.lit(seed), key).bitwiseAND(f.lit(2**63 - 1)).cast("double") / _HASHES
 
 

@@ -28,7 +28,7 @@ _TAIL = 0.01
 def observe(
     rows: "DataFrame", spec: FeatureSpec, *, quantiles: int, sample_rows: int = SAMPLE_ROWS
 ) -> dict[str, dict[str, Any]]:
-    """Statistics of encoded rows, by feature name; the same rows in any order give the same bits.
+    """Statistics of encoded rows, by feature name; the order of the rows changes no bit.
 
     `present`, `missing` and `not_finite` (NaN and infinity) count the values of all rows. The rest is of a sample of
     `sample_rows`, chosen by a hash of the key, if there are more. Statistics that a spec can use have the spec's keys.
@@ -66,7 +66,7 @@ def observe(
 
 
 def robust(values: F64) -> dict[str, float]:
-    """`mean` and `std` (of the population) of sorted values, with the ends of the distribution clipped.
+    """`mean` and `std` (of the population) of sorted values, with both ends clipped.
 
     The lowest 1 % of the values, at least one, count as the next higher value, the highest 1 % as the next lower one,
     so that one wrong value of 1e12 does not hide the others. `clipped_share` is the share of the values that this

@@ -189,7 +189,7 @@ def _log_end(times: "DataFrame", step_ms: int) -> int | None:
 
 
 def log_end(steps: Mapping[int, tuple[int, int]]) -> int | None:
-    """The time of the log's last event, without the events of clocks that are ahead; None without events.
+    """The time of the log's last event, without clocks that are ahead; None without events.
 
     It is the last event of the last step with an ordinary number of events: two, and 1 % of those of a usual step. The
     steps are made longer until a usual one has 20. An end that is too early only counts more impressions as unfinished;

@@ -14,7 +14,7 @@ from model_training.distributed.run import Run
 
 
 def with_intact_shards(run: Run, server: tf.distribute.Server) -> Run:
-    """A worker waits for the chief's list, and gets the run without the other shards; the chief writes the list.
+    """The run without damaged shards: the chief writes their list, and workers wait for it.
 
     Raises:
         tf.errors.DeadlineExceededError: the chief has not written it in time.

@@ -142,7 +142,7 @@ def restore(model: Model, checkpoint: str) -> None:
 
 
 def restored_without_tables(config: TrainingConfig, spec: FeatureSpec, checkpoint: str) -> tuple[Model, StoredTables]:
-    """The model of a checkpoint, with tables that have no rows, and the places of these tables for the export.
+    """A checkpoint's model, with tables of no rows, and the places of their rows.
 
     Raises:
         DataError: the checkpoint is of another model.
