@@ -33,7 +33,7 @@ def runs_of(name: str, gates: int) -> int:
 
 
 def wrong(name: str, clicks: int, run: int, seed: int) -> Wrong:
-    """A run of a scenario, on test splits with about this number of clicks; the arguments decide the result."""
+    """A run of a scenario on splits with about so many clicks; the arguments decide the result."""
     return SCENARIOS[name](clicks, np.random.default_rng([seed, clicks, list(SCENARIOS).index(name), run]))
 
 

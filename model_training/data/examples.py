@@ -59,7 +59,7 @@ class Stream:
     blocks: Callable[[], Iterator[Examples]]
 
     def scored(self, models: Mapping[str, Callable[[I32, F32], F32]]) -> tuple[I8, dict[str, F32], F32 | None]:
-        """Labels int8 [n], scores float32 [n] of each model by its name, and weights float32 [n] or None.
+        """Labels int8 [n], scores float32 [n] by model, and weights float32 [n] or None.
 
         They are made in one pass. Only these stay in memory: 1 byte per impression, and 4 for each model and weight.
 
