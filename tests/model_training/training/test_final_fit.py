@@ -99,10 +99,11 @@ def test_sampled_training_records_get_the_same_share_of_validation_non_clicks(
 def test_a_run_killed_in_any_phase_ends_as_an_unbroken_one(
     tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
 ) -> None:
-    config = config.with_distributed({"checkpoint_seconds": 1e-9})  # after each step
+    rarely = config.model_copy(update={"batch_size": 4})  # an epoch has more than 20 steps
+    often = rarely.with_distributed({"checkpoint_seconds": 1e-9})
 
     def run(folder: Path, killed_in: str = "") -> Model:
-        report = _killed if killed_in == "search" else None
+        report, config = _killed if killed_in == "search" else None, often if killed_in else rarely
         _, found = train_records(data.directory, data.manifest, spec, config, report, checkpoints=folder)
         assert found.best is not None
 
