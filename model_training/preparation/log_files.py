@@ -16,7 +16,7 @@ from model_training.config.preparation import TableSource
 from model_training.preparation.rows import data_errors
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 CORRUPT = "_corrupt_record"
 """A column of text: the record, if it cannot be parsed. A frame without such a column has no such records."""
@@ -26,7 +26,7 @@ RFC_4180 = {"header": "true", "multiLine": "true", "quote": '"', "escape": '"'}
 
 _HEAD_BYTES = 2**16
 _THREADS = 16  # a file system over a network takes milliseconds for each file
-_JOINER = "\x01"
+_WHOLE, _JOINER = "_whole", "\x01"
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -85,8 +85,8 @@ def _read_csv(spark: "SparkSession", paths: Sequence[str], given: Mapping[str, s
         schema = t.StructType([*schema.fields, t.StructField(CORRUPT, t.StringType())])
         frame = spark.read.options(**options).schema(schema).csv(part)
         if options["multiline"].lower() == "true" and options["quote"]:
-            sep = options.get("sep", options.get("delimiter", ","))
-            frame = _with_open_quotes(frame, columns[-1], sep.encode().decode("unicode_escape"), options["quote"])
+            sep = options.get("sep", options.get("delimiter", ",")).replace("\\t", "\t")
+            frame = _with_open_quotes(frame, columns[-1], sep, options["quote"])
         frames.append(frame)
     union = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
     return LogFiles(
@@ -106,14 +106,17 @@ def _with_open_quotes(frame: "DataFrame", columns: Sequence[str], sep: str, quot
     A value of such a record contains whole lines of the log, which would be lost without a count. They have all
     separators. Or the value still has its first quote.
     """
-    whole = f.concat_ws(_JOINER, *(f.col(_quoted(name)) for name in columns))
-    text = f.coalesce(f.col(CORRUPT), whole)
+    # A column of its own is computed once. Few rows have a line break, and only they pay for the rest.
+    frame = frame.withColumn(_WHOLE, f.concat_ws(_JOINER, *(f.col(_quoted(name)) for name in columns)))
+    whole, corrupt = f.col(_WHOLE), f.col(CORRUPT)
+    text = f.coalesce(corrupt, whole)
+    has_break = f.contains(text, f.lit("\n"))
     line = rf"\n(?=[^\n]*(?:{re.escape(sep)}[^\n]*){{{max(2, len(columns) - 1)}}})"
-    has_break = f.instr(text, "\n") > 0
     lines = f.when(has_break, f.regexp_count(text, f.lit(line))).otherwise(0)
-    is_open = has_break & ((lines > 0) | whole.rlike(rf"(?:^|{_JOINER}){re.escape(quote)}[^{_JOINER}]*\n"))
-    record: Column = f.when(f.col(CORRUPT).isNotNull() | is_open, text)
-    return frame.withColumn(CORRUPT, f.explode(f.array_repeat(record, lines + 1)))
+    keeps_quote = whole.rlike(rf"(?:^|{_JOINER}){re.escape(quote)}[^{_JOINER}]*\n")
+    record = f.when(has_break & ((lines > 0) | keeps_quote), text).otherwise(corrupt)
+    records = f.when(lines > 0, f.array_repeat(record, lines + 1)).otherwise(f.array(record))
+    return frame.withColumn(CORRUPT, f.explode(records)).drop(_WHOLE)
 
 
 def _quoted(name: str) -> str:
