@@ -105,7 +105,7 @@ def check_unseen(
             else:
                 assert log is not None
                 rows = rows_of_log(log, holdout=holdout)
-        reason = seen_before(lineage, rows)
+        reason = seen_before(lineage, rows, of_log=log is not None)
         if reason is not None and not force:
             raise ConfigError(
                 f"{versions[role]}: has seen the rows on which it would be judged: {reason}; use later rows"

@@ -83,6 +83,11 @@ def test_rows_of_the_time_of_the_training_are_seen(first_ms: int, last_ms: int, 
     lineage = replace(LINEAGE, data=replace(DATA, splits={"train": Rows("11", 9, 1, 0, 10)}))
     judged = Rows("44", 9, 1, first_ms, last_ms)
     assert (seen_before(lineage, judged) is not None) is is_seen
+    assert lineage.data is not None
+    prepared = replace(lineage, data=replace(lineage.data, kind="prepared"))
+    meets = first_ms in {0, 10} or last_ms in {0, 10}
+    assert (seen_before(prepared, judged) is not None) is (is_seen or meets)
+    assert (seen_before(prepared, judged, of_log=True) is not None) is is_seen
     assert can_tell(lineage, judged)
 
 
