@@ -21,7 +21,7 @@ from model_training.commands import app
 from model_training.config.gate import GateConfig
 from model_training.config.preparation import PrepareConfig, TableSource
 from model_training.config.training import load_spec
-from model_training.data.collisions import read_collisions
+from model_training.data.collisions import COLLISIONS, read_collisions
 from model_training.data.examples import Examples
 from model_training.data.manifest import MANIFEST, sha256_of
 from model_training.data.prepared import Prepared, Split, read_prepared
@@ -192,7 +192,7 @@ def test_every_row_is_accounted_for(run: Run) -> None:
 
 
 def test_shards_match_the_manifest(run: Run) -> None:
-    named = {MANIFEST, STATISTICS}
+    named = {MANIFEST, STATISTICS, COLLISIONS}
     for split in run.prepared.splits.values():
         for shard in split.records.shards:
             assert sha256_of(run.folder / shard.file) == shard.sha256
