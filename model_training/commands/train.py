@@ -166,7 +166,8 @@ def _train(
         with unchanged(data.directory):
             model, result = fit(data, spec, config, folder, start=start)
         calibration = calibrate(lambda: model, spec, data.directory, manifest, config)
-    print_quality(model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration)
+        # Inside the block, because the baseline reads the records again.
+        print_quality(model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration)
     if export_to is not None:
         progress = progress_of(result, used, config)
         begins_with = None if source is None else source.identity

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from model_training.data.click_log import count_lines, encode_log, read_log
 from model_training.data.examples import NOTHING, Examples, Stream, joined, rebatched
@@ -164,15 +165,21 @@ def read_examples(directory: Path, manifest: Manifest) -> Examples:
 
 
 def stored(directory: Path, manifest: Manifest) -> Stream:
-    """The examples of a set of shards outside memory, in the order of their interleaving."""
+    """The examples of a set of shards outside memory, in the order of their interleaving.
+
+    A pass raises `DataError` if the records cannot be read.
+    """
     # Once for all passes: a pipeline takes longer to build than a small split takes to read.
     data = batches(directory, manifest, _READ_BATCH, identities=manifest.has_identities)
 
     def blocks() -> Iterator[Examples]:
-        for batch in data:
-            ids, floats, labels, *known = (part.numpy() for part in batch)
-            weights = known.pop(0) if manifest.has_weights else None
-            identities = Identities(known[0].view(np.uint64), known[1].view(np.uint64), known[2]) if known else None
-            yield Examples(ids, floats, labels.astype(np.int8), identities, weights)
+        try:
+            for batch in data:
+                ids, floats, labels, *known = (part.numpy() for part in batch)
+                weights = known.pop(0) if manifest.has_weights else None
+                identities = Identities(known[0].view(np.uint64), known[1].view(np.uint64), known[2]) if known else None
+                yield Examples(ids, floats, labels.astype(np.int8), identities, weights)
+        except tf.errors.OpError as error:
+            raise DataError(f"{directory}: the records cannot be read: {in_a_line(error)}") from error
 
     return Stream(manifest.examples, manifest.positives, blocks)
