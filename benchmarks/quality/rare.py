@@ -87,8 +87,8 @@ def rare_part(runs: Runs) -> str:
             f"{ROWS:,} rows of the same world with a click rate of {100 * RATE:g} %, one pass, the models of"
             f" `configs/models/` with these features, {len(SEEDS)} seeds; judged on {HELD_OUT_ROWS:,} other rows. A"
             " ratio is the mean score / the mean true probability. An AUC is the mean ± the standard deviation over"
-            f" seeds. The rows have about {RATE * ROWS:.0f} clicks. This number, and so the ratio, differs from seed to"
-            f" seed by {100 / (RATE * ROWS) ** 0.5:.0f} % by chance.",
+            f" seeds. The rows have about {RATE * ROWS:.0f} clicks. This number differs from seed to seed by"
+            f" {100 / (RATE * ROWS) ** 0.5:.0f} % by chance; the ratio differs more, because it follows the last rows.",
             "\n".join(["| model | ratio, median | all seeds | AUC |", "|---|---|---|---|", *rows]),
             f"On the same rows the AUC of L-BFGS minus that of FTRL is {apart:+.4f} ± {error:.4f} (standard error)."
             " L-BFGS has the best of five penalties for the held-out rows, and FTRL has not.",
