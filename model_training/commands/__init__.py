@@ -16,6 +16,7 @@ from model_training.commands.evaluate import evaluate
 from model_training.commands.init import init
 from model_training.commands.label import label
 from model_training.commands.launch import launch
+from model_training.commands.output import Command
 from model_training.commands.placement import placement
 from model_training.commands.prepare import prepare
 from model_training.commands.publish import publish
@@ -24,17 +25,20 @@ from model_training.commands.show import show
 from model_training.commands.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.command()(prepare)
-app.command()(collisions)
-app.command()(train)
-app.command()(launch)
-app.command()(placement)
-app.command()(evaluate)
-app.command()(publish)
-app.command()(label)
-app.command()(show)
-app.command()(reproduce)
-app.command()(init)
+for command in (
+    prepare,
+    collisions,
+    train,
+    launch,
+    placement,
+    evaluate,
+    publish,
+    label,
+    show,
+    reproduce,
+    init,
+):
+    app.command(cls=Command)(command)
 
 
 @app.callback()

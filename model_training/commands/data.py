@@ -8,6 +8,7 @@ import typer
 from model_training.commands.output import console
 from model_training.config.training import TrainingConfig
 from model_training.errors import ConfigError
+from model_training.urls import path_or_url
 
 if TYPE_CHECKING:
     from model_training.data.manifest import Damage
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 LogOption = Annotated[Path | None, typer.Option(help="Click log: JSON lines, one per request; gzip is allowed.")]
 PreparedOption = Annotated[
-    Path | None, typer.Option(help="Folder that `prepare` made; its manifest has the sampling rate.")
+    Path | None,
+    typer.Option(parser=path_or_url, help="Folder that `prepare` made; its manifest has the sampling rate."),
 ]
 Kind = Literal["log", "prepared", "records"]
 JudgeBy = Literal["validation", "test"]

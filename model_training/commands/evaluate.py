@@ -23,6 +23,7 @@ from model_training.commands.output import console, fail_clearly
 from model_training.config.gate import GateConfig
 from model_training.errors import ConfigError, DataError, ExportError, TrainingError
 from model_training.runtime import load_tensorflow
+from model_training.urls import path_or_url
 
 if TYPE_CHECKING:
     from model_training.data.examples import Examples
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from model_training.publishing.evaluation import Evaluation, ModelEvaluation
     from streamer.features import FeatureSpec
 
-CandidateArgument = Annotated[Path, typer.Argument(help="Folder of an exported version.")]
+CandidateArgument = Annotated[Path, typer.Argument(parser=path_or_url, help="Folder of an exported version.")]
 GateOption = Annotated[Path, typer.Option(help="Limits of the gate, and the settings of intervals.")]
 UserOption = Annotated[
     str | None, typer.Option(help="Path of the user's id in the requests of --log, such as user.id: adds GAUC by user.")
@@ -52,7 +53,10 @@ def evaluate(
     candidate: CandidateArgument,
     *,
     against: Annotated[
-        Path | None, typer.Option(help="Folder of the served version; or the base path, for its newest version.")
+        Path | None,
+        typer.Option(
+            parser=path_or_url, help="Folder of the served version; or the base path, for its newest version."
+        ),
     ] = None,
     log: LogOption = None,
     prepared: PreparedOption = None,

@@ -43,6 +43,7 @@ from model_training.errors import ConfigError
 from model_training.export.versions import check_free
 from model_training.lineage.record import record
 from model_training.runtime import load_tensorflow
+from model_training.urls import path_or_url
 
 if TYPE_CHECKING:
     from model_training.data.manifest import Damage, Manifest
@@ -57,7 +58,8 @@ def launch(
     prepared: PreparedOption = None,
     judge_by: TrainedJudgeByOption = "validation",
     records: Annotated[
-        Path | None, typer.Option(help="Folder for the log's encoded records, or a folder of existing records.")
+        Path | None,
+        typer.Option(parser=path_or_url, help="Folder for the log's encoded records, or a folder of existing records."),
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
     ps: Annotated[
@@ -69,10 +71,14 @@ def launch(
     restarts: Annotated[int, typer.Option(min=0, help="Total number of restarts of processes that die.")] = 3,
     checkpoints: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints, from which a later run continues; by default temporary."),
+        typer.Option(
+            parser=path_or_url, help="Folder for checkpoints, from which a later run continues; by default temporary."
+        ),
+    ] = None,
+    export_to: Annotated[
+        Path | None, typer.Option(parser=path_or_url, help="Base path of the model's versions.")
     ] = None,
     start: StartOption = None,
-    export_to: Annotated[Path | None, typer.Option(help="Base path of the model's versions.")] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
     holdout: HoldoutOption = 0.1,
     negative_sampling_rate: SamplingOption = 1.0,

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from model_training.errors import TrainingError
+from model_training.urls import check_path
 
 if TYPE_CHECKING:
     from model_training.calibration import Calibration
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
 
 console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Command(TyperCommand):
+    """A command that rejects each URL that it cannot use, before it begins."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """Runs the command; the base class gives this name."""
+        with fail_clearly():
+            for parameter in self.params:
+                value = ctx.params.get(parameter.name or "")
+                for each in value if isinstance(value, list | tuple) else [value]:
+                    check_path(parameter.opts[0], each)
+        return super().invoke(ctx)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from model_training.data.manifest import load_manifest
 from model_training.errors import ConfigError
 from model_training.lineage.lineage import read_lineage
 from model_training.runtime import load_tensorflow
+from model_training.urls import path_or_url
 
 if TYPE_CHECKING:
     from model_training.publishing.gate import Verdict
@@ -40,7 +41,7 @@ def publish(
     context: typer.Context,
     candidate: CandidateArgument,
     *,
-    to: Annotated[Path, typer.Option(help="Base path of the served versions.")],
+    to: Annotated[Path, typer.Option(parser=path_or_url, help="Base path of the served versions.")],
     log: LogOption = None,
     prepared: PreparedOption = None,
     also_prepared: AlsoPreparedOption = None,

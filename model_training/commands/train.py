@@ -43,6 +43,7 @@ from model_training.export.versions import check_free
 from model_training.lineage.lineage import Processes
 from model_training.lineage.record import record
 from model_training.runtime import load_tensorflow
+from model_training.urls import path_or_url
 
 if TYPE_CHECKING:
     from model_training.data.training_data import TrainingData
@@ -59,8 +60,10 @@ def train(
     prepared: PreparedOption = None,
     config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
     spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
-    records: Annotated[Path | None, typer.Option(help="Folder for the encoded records.")] = None,
-    export_to: Annotated[Path | None, typer.Option(help="Base path of the model's versions.")] = None,
+    records: Annotated[Path | None, typer.Option(parser=path_or_url, help="Folder for the encoded records.")] = None,
+    export_to: Annotated[
+        Path | None, typer.Option(parser=path_or_url, help="Base path of the model's versions.")
+    ] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
     judge_by: TrainedJudgeByOption = "validation",
     holdout: HoldoutOption = 0.1,
@@ -71,7 +74,10 @@ def train(
     ] = None,
     checkpoints: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints, from which a later run continues; with TF_CONFIG the same for all."),
+        typer.Option(
+            parser=path_or_url,
+            help="Folder for checkpoints, from which a later run continues; with TF_CONFIG the same for all.",
+        ),
     ] = None,
     start: StartOption = None,
     mode: ModeOption = None,

@@ -3,14 +3,16 @@
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
 from model_training.errors import ExportError, in_a_line
+from model_training.urls import GRAPHS, UrlPath, copy_tree
 
 _TEMPORARY = (".partial", ".removed")
 _ABANDONED_SECONDS = 86_400.0
@@ -120,13 +122,18 @@ def new_version(base_path: Path, version: int) -> Iterator[Path]:
     """Yields a temporary path to write a version to; its name is not a number.
 
     Servers therefore ignore it. At the end the files are synced to disk and the folder is renamed to
-    `base_path/version`. After an error nothing remains.
+    `base_path/version`. By URL there is no such rename: the path is local, and its files are copied to the version, the
+    graph last. After an error nothing remains.
 
     Raises:
         ExportError: the version exists, is not positive, or cannot be written.
     """
     final = base_path / str(version)
     check_free(base_path, version)
+    if isinstance(base_path, UrlPath):
+        with _uploaded(base_path / str(version)) as local:
+            yield local
+        return
     partial = _temporary(base_path, version, "partial")
     try:
         base_path.mkdir(parents=True, exist_ok=True)
@@ -140,12 +147,32 @@ def new_version(base_path: Path, version: int) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def _uploaded(final: UrlPath) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as undo:
+        local = Path(scratch, final.name)
+        try:
+            yield local
+            undo.callback(_removed, final)
+            copy_tree(local, final)
+            undo.pop_all()
+        except OSError as error:
+            raise ExportError(f"{final}: cannot be written: {in_a_line(error)}") from error
+
+
+def _removed(path: UrlPath) -> None:
+    """Removes a version by URL, its graph first, so that no server starts to load it."""
+    for name in GRAPHS:
+        (path / name).unlink(missing_ok=True)
+    path.rmtree()
+
+
 def remove_old(base_path: Path, keep: int) -> list[int]:
     """Removes all versions before the `keep` newest complete ones, and returns them.
 
-    A version is renamed first, so no server starts to load a version that is half removed. A symbolic link is removed,
-    not the folder that it leads to. Temporary folders of publishers that were killed are also removed when they are a
-    day old.
+    A version is renamed first, or by URL loses its graph first, so no server starts to load a version that is half
+    removed. A symbolic link is removed, not the folder that it leads to. Temporary folders of publishers that were
+    killed are also removed when they are a day old.
 
     Raises:
         ExportError: a version cannot be removed.
@@ -154,6 +181,9 @@ def remove_old(base_path: Path, keep: int) -> list[int]:
     for found in old:
         removed = _temporary(base_path, found.number, "removed")
         try:
+            if isinstance(found.path, UrlPath):
+                _removed(found.path)
+                continue
             found.path.rename(removed)
             if removed.is_symlink():
                 removed.unlink()

@@ -1,7 +1,6 @@
 """Publishes a version that passed the gate: copies it to the folder that servers poll."""
 
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from model_training.export.versions import Found, beyond, found_in, model_name, 
 from model_training.export.warmup import WARMUP, write_warmup
 from model_training.publishing.version_labels import with_label, write_labels
 from model_training.publishing.window import CARD, Best, keep_best
+from model_training.urls import copy_tree
 from streamer.features import Layout
 
 _LIBRARIES = ("tensorflow", "numpy", "ctr-streamer")
@@ -79,7 +79,7 @@ def publish(
     if labelling is not None:
         labelling.text(base_path, number, _left([*present, Found(number, path, None)], keep))
     with new_version(base_path, number) as partial:
-        shutil.copytree(candidate.path, partial)
+        copy_tree(candidate.path, partial)
         # The warm-up requests must have the name under which this folder is served.
         write_warmup(Layout(candidate.spec), partial / WARMUP, model_name(base_path))
         origin = _origin(candidate)

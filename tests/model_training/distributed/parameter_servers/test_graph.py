@@ -229,7 +229,7 @@ def test_a_step_of_three_workers_equals_that_of_a_single_process_with_one_batch(
     _assert_equal(merged, _single_steps(config, spec, examples, slice(0, 60)))
 
 
-@pytest.mark.parametrize("kind", ["wide_deep", pytest.param("logistic_regression", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["logistic_regression", pytest.param("wide_deep", marks=pytest.mark.slow)])
 def test_the_export_of_tables_in_shards_equals_that_of_whole_tables(
     kind: str, tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
