@@ -16,6 +16,7 @@ A package imports only from lines below its own; packages of one line never impo
     data/  models/                           examples in memory and on disk; one model per file
     parts/                                   layers together with their variables
     layers/                                  one equation per file
+    urls                                     paths by URL
     columns  config/  runtime                columns of encoded rows; config files; how TensorFlow is loaded
     calibration  errors                      maps from scores to click rates; all errors, sorted by the next action
 """

@@ -1,4 +1,4 @@
-"""Paths by URL, such as gs://bucket/folder: their files are read and written by TensorFlow's file systems."""
+"""Paths by URL, such as gs://bucket/folder, on TensorFlow's file systems."""
 
 import errno
 import io
@@ -27,7 +27,7 @@ def path_or_url(text: str) -> Path:
 
 
 def check_path(name: str, value: object) -> None:
-    """Rejects a URL where only a local path is possible, or of a file system that TensorFlow does not have.
+    """Rejects a URL that this option or TensorFlow does not take.
 
     Raises:
         ConfigError: names the option and the URL.
@@ -44,7 +44,9 @@ def check_path(name: str, value: object) -> None:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copies the files of a folder, the graph of a model last: without it no server can load a version.
+    """Copies the files of a folder, the graph of a model last.
+
+    Without its graph no server can load a version.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -66,9 +68,10 @@ class _Status(NamedTuple):
 
 
 class UrlPath(PosixPath):
-    """A path on one of TensorFlow's file systems; the operations that this package uses, and no others.
+    """A path on one of TensorFlow's file systems.
 
-    Object stores have no folders and no atomic rename of many files. So a name that must appear whole is one file.
+    It has the operations of local paths that this package uses, and no others. Object stores have no folders and no
+    atomic rename of many files. So a name that must appear whole is one file.
     Errors are those of local files: `FileNotFoundError`, else `OSError`.
     """
 

@@ -13,11 +13,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from unittest.mock import patch
 from urllib.parse import parse_qsl, unquote, urlsplit
-from urllib.request import ProxyHandler, build_opener
 
 import trustme
 
@@ -156,8 +156,10 @@ class Storage:
 
     def written(self) -> list[str]:
         """The names of the objects that were written, in order."""
-        with build_opener(ProxyHandler({})).open(f"{self._address}{_WRITTEN}") as reply:
-            names: list[str] = json.load(reply)
+        connection = HTTPConnection(urlsplit(self._address).netloc)
+        connection.request("GET", _WRITTEN)
+        names: list[str] = json.loads(connection.getresponse().read())
+        connection.close()
         return names
 
 
