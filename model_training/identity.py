@@ -14,7 +14,7 @@ from typing import Any, Literal
 import orjson
 
 from model_training.config.training import Mode, TrainingConfig
-from model_training.data.manifest import MANIFEST, Manifest
+from model_training.data.manifest import MANIFEST, Manifest, without_damaged
 from model_training.data.prepared import is_prepared, read_prepared, validation_records
 from model_training.errors import ConfigError, in_a_line
 from streamer.features import FeatureSpec
@@ -80,11 +80,12 @@ class RunIdentity:
             found: the result of early stopping that a final fit repeats on all its examples.
 
         Raises:
-            DataError: there are no validation examples, and `config` has early stopping.
+            DataError: `config` has early stopping, and its examples are missing or damaged.
         """
         data = {"train": manifest}
         if config.early_stopping is not None:
-            data["validation"] = validation_records(directory)[1]
+            folder, later = validation_records(directory)
+            data["validation"], _ = without_damaged(folder, later, max_lost_share=config.max_lost_share)
         content = {
             "format": _FORMAT,
             "spec": spec.hash,

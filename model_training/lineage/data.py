@@ -6,7 +6,7 @@ from typing import Literal
 
 from model_training.config.training import TrainingConfig
 from model_training.data.click_log import log_parts
-from model_training.data.manifest import MANIFEST, Manifest, sha256_of
+from model_training.data.manifest import MANIFEST, Manifest, sha256_of, without_damaged
 from model_training.data.prepared import (
     VALIDATION,
     Split,
@@ -54,7 +54,7 @@ def records_data(directory: Path, training: Manifest, config: TrainingConfig) ->
         training: the training records without lost shards.
 
     Raises:
-        DataError: the manifest cannot be read.
+        DataError: the manifest cannot be read, or the validation records are missing or damaged.
     """
     kind: Literal["prepared", "records"] = "prepared" if is_prepared(directory) else "records"
     splits: Mapping[Split, SplitManifest] = read_prepared(directory).splits if kind == "prepared" else {}
@@ -62,9 +62,12 @@ def records_data(directory: Path, training: Manifest, config: TrainingConfig) ->
     train = splits.get("train")
     times = (None, None) if train is None else (train.first_ms, train.last_ms)
     rows[_TRAIN] = Rows(checksum(training)["sha256"], training.examples, training.positives, *times)
-    if kind == "records" and config.validation_share:
-        later = validation_records(directory)[1]
-        rows[VALIDATION] = Rows(checksum(later)["sha256"], later.examples, later.positives)
+    if config.validation_share:
+        folder, later = validation_records(directory)
+        later, _ = without_damaged(folder, later, max_lost_share=config.max_lost_share)
+        split = splits.get("validation")
+        times = (None, None) if split is None else (split.first_ms, split.last_ms)
+        rows[VALIDATION] = Rows(checksum(later)["sha256"], later.examples, later.positives, *times)
     try:
         manifest = sha256_of(directory / MANIFEST)
     except OSError as error:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_training.checkpoints import Checkpoints, Position, claim
+from model_training.checkpoints import Checkpoints, Position, claim, save_model
 from model_training.config.model import DeepFmConfig
-from model_training.config.training import DistributedConfig, ExportConfig, TrainingConfig
+from model_training.config.training import DistributedConfig, EarlyStoppingConfig, ExportConfig, TrainingConfig
+from model_training.data.prepared import validation_records
 from model_training.data.training_data import TrainingData, split_log
 from model_training.errors import ConfigError, DataError
 from model_training.identity import RunIdentity
+from model_training.lineage.data import records_data
 from model_training.training.loop import Progress
 from model_training.training.single_process import train_records
 from streamer.features import FeatureSpec
@@ -121,6 +123,22 @@ def test_settings_without_influence_on_the_course_may_differ(
     claim(tmp_path / "run", identity())
     harmless = {"spec": Path("other"), "distributed": DistributedConfig(), "max_lost_share": 0.5}
     assert claim(tmp_path / "run", identity(**harmless, export=ExportConfig(compute="bfloat16"))) is None
+
+
+def test_a_validation_shard_that_was_lost_before_a_restart_makes_another_run(
+    tmp_path: Path, config: TrainingConfig, log: Path, spec: FeatureSpec
+) -> None:
+    data = split_log(log, tmp_path / "records", spec, holdout=0.9, validation_share=0.5)
+    config = config.model_copy(update={"early_stopping": EarlyStoppingConfig(), "max_lost_share": 0.5})
+    run = tmp_path / "run"
+    claim(run, RunIdentity.of(config, spec, data.directory, data.manifest))
+    save_model(tf.Module(), str(run / "ckpt-1"))
+    tf.compat.v1.train.update_checkpoint_state(str(run), str(run / "ckpt-1"))
+    folder, later = validation_records(data.directory)
+    (folder / later.shards[0].file).unlink()
+    with pytest.raises(ConfigError, match=r"data\.validation\.examples 300 instead of 225"):
+        claim(run, RunIdentity.of(config, spec, data.directory, data.manifest))
+    assert records_data(data.directory, data.manifest, config).splits["validation"].examples == 225
 
 
 def test_a_folder_of_an_older_version_is_recognised(
