@@ -84,10 +84,14 @@ def run_steps(
             if report is not None and now - reported_at >= report_seconds:
                 report(Progress(at.steps, at.examples, loss))
                 reported, reported_at = at, now
-        if checkpoints is not None and checkpoints.is_due(now):
+        saves = checkpoints is not None and checkpoints.is_due(now)
+        if saves:
             losses.check()
+        # Before the checkpoint: a run that is killed in between makes this evaluation again.
+        ends = stopping is not None and stopping.ends(before, at)
+        if checkpoints is not None and saves:
             checkpoints.save(at, now)
-        if stopping is not None and stopping.ends(before, at):
+        if ends:
             break
     if not at.steps and not over:
         raise DataError("there are no examples to train on")

@@ -60,9 +60,16 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
         # Two steps from now, because processes may be in the next step. Set once, because processes may have read it.
         self._stop = stop_at.assign(tf.where(stop_at > 0, stop_at, self._step + 2))
         self._saver = tf.compat.v1.train.Saver(model.trainable_variables, sharded=True)
-        self._examples = self._evaluated_at = -1
+        self._examples, self._evaluated_at = 0, -1
 
     # The base class gives these names.
+
+    def after_create_session(self, session: tf.compat.v1.Session, coord: tf.train.Coordinator) -> None:
+        """Continues at the checkpoint's step; makes its evaluation if the run was killed before it."""
+        self._examples = int(session.run(self._step)) * self._step_examples
+        evaluated = 0 if self._standing is None else self._standing.evaluated
+        if is_due(evaluated, self._examples, self._validation.every):
+            self._evaluate(session)
 
     def before_run(self, run_context: tf.compat.v1.train.SessionRunContext) -> tf.compat.v1.train.SessionRunArgs:
         """Requests the number of steps."""
@@ -73,7 +80,7 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
     ) -> None:
         """Evaluates the model if an evaluation is due."""
         before, self._examples = self._examples, int(run_values.results) * self._step_examples
-        if before >= 0 and is_due(before, self._examples, self._validation.every):
+        if is_due(before, self._examples, self._validation.every):
             self._evaluate(run_context.session)
 
     def end(self, session: tf.compat.v1.Session) -> None:

@@ -5,19 +5,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_training.checkpoints import Checkpoints
 from model_training.config.training import EarlyStoppingConfig, TrainingConfig
 from model_training.data.click_log import encode_log, read_log
+from model_training.data.examples import Examples, Stream
 from model_training.data.training_data import TrainingData, split_log
 from model_training.early_stopping.best_model import BestModel
 from model_training.early_stopping.standing import Standing, is_due, updated_standing
-from model_training.early_stopping.validation import read_validation
+from model_training.early_stopping.stopping import EarlyStopping
+from model_training.early_stopping.validation import Validation, read_validation
 from model_training.errors import DataError
+from model_training.models.build import build_model
+from model_training.training.loop import run_steps
 from model_training.training.prediction import predictor
 from model_training.training.single_process import train_records
-from streamer.features import Encoder, FeatureSpec
+from streamer.features import Encoder, FeatureSpec, Layout
+from streamer.types import F32, I32
 
 pytestmark = pytest.mark.tensorflow
 
@@ -126,6 +133,38 @@ def test_a_run_without_a_folder_also_returns_its_best_model(
     validation = read_validation(data.directory, data.manifest, spec, config)
     assert validation is not None
     assert validation.value(predictor(model, spec), "log_loss") == pytest.approx(result.best.value, abs=1e-6)
+
+
+def test_a_run_killed_in_an_evaluation_makes_it_again(tmp_path: Path, spec: FeatureSpec) -> None:
+    config = TrainingConfig.model_validate({"spec": "unused", "model": "logistic_regression"})
+    settings, layout, evaluated = EarlyStoppingConfig(patience=2), Layout(spec), list[int]()
+    rows = np.zeros((2, layout.row_ids), np.int32), np.zeros((2, layout.row_floats), np.float32)
+    stream = Stream(2, 1, lambda: iter([Examples(*rows, np.array([0, 1], np.int8))]))
+
+    def run(*, is_killed: bool) -> None:
+        model = build_model(config, spec)
+        # After each step.
+        kept = Checkpoints(tmp_path, every_seconds=1e-9, now=0)
+        kept.attach(model, tf.Module())
+
+        def predict(ids: I32, floats: F32) -> F32:
+            if is_killed and evaluated:
+                raise InterruptedError
+            evaluated.append(kept.position.steps)
+            return np.array([0.4, 0.6], np.float32)
+
+        stopping = EarlyStopping(
+            settings, 20, model=model, predict=predict, checkpoints=kept, validation=Validation(stream, 1.0, 20)
+        )
+        data = tf.data.Dataset.from_tensors((tf.zeros([10, 1]),)).repeat(6 - kept.position.steps)
+        run_steps(lambda _: tf.constant(0.5), data, None, checkpoints=kept, stopping=stopping)
+
+    with pytest.raises(InterruptedError):
+        run(is_killed=True)
+    assert BestModel(tmp_path).read() == Standing(1.0, 20, 20)
+    run(is_killed=False)
+    # At 20, 40 and 60 examples, as in a run that was not killed.
+    assert BestModel(tmp_path).read() == Standing(1.0, 20, 60, waited=2)
 
 
 def test_a_log_is_split_in_order_of_time(
