@@ -21,7 +21,7 @@ from model_training.errors import ConfigError, DataError, in_a_line
 from streamer.features import Encoder, FeatureSpec, Layout
 
 _READ_BATCH = 4096
-_WRITTEN_BLOCK = 128 * ROWS_PER_RECORD
+WRITTEN_BLOCK = 128 * ROWS_PER_RECORD
 """A multiple of shards × rows of a record, so that only the last record of a shard may be short."""
 
 
@@ -97,7 +97,7 @@ def split_log(
     later = _lines(log, encoder, first=end)
 
     def write(folder: Path, first: int, last: int) -> Manifest:
-        lines = rebatched(encode_log(read_log(log, first=first, last=last), encoder), _WRITTEN_BLOCK)
+        lines = rebatched(encode_log(read_log(log, first=first, last=last), encoder), WRITTEN_BLOCK)
         return write_records(lines, folder, spec, negative_sampling_rate=negative_sampling_rate)
 
     try:

@@ -5,7 +5,7 @@ many epochs as early stopping found. It has no evaluation of its own: the one of
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from model_training.config.training import TrainingConfig
-from model_training.data.examples import Examples
+from model_training.data.examples import Examples, Stream, rebatched
 from model_training.data.input_pipeline import training_batches
 from model_training.data.manifest import Manifest, without_damaged
 from model_training.data.prepared import validation_records
 from model_training.data.records import write_records
-from model_training.data.training_data import read_examples
+from model_training.data.training_data import WRITTEN_BLOCK, stored
 from model_training.early_stopping.standing import Standing
 from model_training.identity import RunIdentity
 from model_training.models.model import Model
@@ -52,11 +52,11 @@ def all_records(
     later, _ = without_damaged(folder, later, max_lost_share=config.max_lost_share)
     if later.negative_sampling_rate != manifest.negative_sampling_rate:
         rate = manifest.negative_sampling_rate / later.negative_sampling_rate
-        kept = _thinned(read_examples(folder, later), rate, config.seed)
+        kept = thinned(stored(folder, later), rate, config.seed)
         folder, later = (
             scratch,
             write_records(
-                [kept],
+                rebatched(kept, WRITTEN_BLOCK),
                 scratch,
                 spec,
                 negative_sampling_rate=manifest.negative_sampling_rate,
@@ -119,7 +119,9 @@ def final_fit(
     return model, replace(result, best=found)
 
 
-def _thinned(examples: Examples, rate: float, seed: int) -> Examples:
-    """All clicks, and a share `rate` of the non-clicks."""
-    kept = np.random.default_rng(seed).random(len(examples)) < rate
-    return examples[np.flatnonzero(kept | (examples.labels == 1))]
+def thinned(examples: Stream, rate: float, seed: int) -> Iterator[Examples]:
+    """All clicks, and a share `rate` of the non-clicks, block by block; which ones does not depend on the blocks."""
+    rng = np.random.default_rng(seed)
+    for block in examples.blocks():
+        kept = rng.random(len(block)) < rate
+        yield block[np.flatnonzero(kept | (block.labels == 1))]

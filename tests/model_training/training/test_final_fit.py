@@ -1,6 +1,7 @@
 """A final fit learns the training and validation examples, as long as early stopping found."""
 
 import json
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ import pytest
 
 from model_training.checkpoints import Checkpoints
 from model_training.config.training import TrainingConfig
+from model_training.data.examples import Examples, Stream, joined
 from model_training.data.manifest import write_manifest
 from model_training.data.prepared import Prepared, SplitManifest, validation_records
 from model_training.data.training_data import TrainingData, read_examples, split_log
 from model_training.early_stopping.standing import Standing
 from model_training.models.model import Model
-from model_training.training.final_fit import all_records, final_fit
+from model_training.training.final_fit import all_records, final_fit, thinned
 from model_training.training.loop import Progress
 from model_training.training.single_process import train_records
 from streamer.features import FeatureSpec
@@ -93,6 +95,27 @@ def test_sampled_training_records_get_the_same_share_of_validation_non_clicks(
     kept = (whole.examples - sampled.examples - later.positives) / (later.examples - later.positives)
     assert 0.05 < kept < 0.5
     assert len(read_examples(data.directory, whole)) == whole.examples
+
+
+def test_validation_records_are_thinned_block_by_block() -> None:
+    rng, begun = np.random.default_rng(2), list[int]()
+    labels = (rng.random(90) < 0.2).astype(np.int8)
+    rows = Examples(rng.integers(0, 9, (90, 2), np.int32), rng.random((90, 1), np.float32), labels)
+
+    def of_blocks(size: int) -> Stream:
+        def blocks() -> Iterator[Examples]:
+            for first in range(0, 90, size):
+                begun.append(first)
+                yield rows[first : first + size]
+
+        return Stream(90, int(labels.sum()), blocks)
+
+    parts = thinned(of_blocks(30), 0.5, seed=1)
+    first = next(parts)
+    assert begun == [0]
+    several, (whole,) = joined([first, *parts], 2, 1), thinned(of_blocks(90), 0.5, seed=1)
+    np.testing.assert_array_equal(several.floats, whole.floats)
+    assert int(labels.sum()) == int(whole.labels.sum()) < len(whole) < 90
 
 
 @pytest.mark.slow
