@@ -29,7 +29,7 @@ _HARMLESS = {
     "export": True,
 }
 """Keys of the config that do not change the course of training."""
-_NOT_COMPARED = ("features", "start.path", "seen")
+_NOT_COMPARED = ("features", "negative_sampling_rate", "start.path", "seen")
 _SHOWN = 3
 
 
@@ -50,9 +50,10 @@ class RunIdentity:
 
     Attributes:
         content: JSON values: `spec` (its hash), `features` (the whole spec), `data` (the checksums of the records by
-            their use, `train` and `validation`), `config`, `processes`, `start` (the model from which the run begins)
-            and `final_fit` (the result of early stopping that it repeats); the last two may be null. `seen` has the
-            rows that the model and those before its warm start have seen, null if they are not known.
+            their use, `train` and `validation`), `negative_sampling_rate` (of the training records), `config`,
+            `processes`, `start` (the model from which the run begins) and `final_fit` (the result of early stopping
+            that it repeats); the last two may be null. `seen` has the rows that the model and those before its warm
+            start have seen, null if they are not known.
     """
 
     content: Mapping[str, Any]
@@ -91,6 +92,7 @@ class RunIdentity:
             "spec": spec.hash,
             "features": json.loads(spec.to_json()),
             "data": {use: checksum(manifest) for use, manifest in data.items()},
+            "negative_sampling_rate": manifest.negative_sampling_rate,
             "config": config.model_dump(mode="json", exclude=_HARMLESS),  # type: ignore[arg-type]
             "processes": asdict(processes or Processes()),
             "start": None if start is None else dict(start),

@@ -99,6 +99,7 @@ def launch(
             check_free(export_to, version)
         # Loading TensorFlow takes seconds; a wrong setting must fail before.
         load_tensorflow()
+        source = find_start(start, checkpoints)
         from model_training.checkpoints import claim  # noqa: PLC0415
         from model_training.distributed.result import progress_of, servable_model, trained_model  # noqa: PLC0415
         from model_training.distributed.run import Run  # noqa: PLC0415
@@ -116,7 +117,6 @@ def launch(
             manifest, damage = _checked(data, directory, parsed)
             manifest.check(features)
             check_calibration(directory, parsed)
-            source = find_start(start)
             used = data_of(log, directory, manifest, parsed, holdout=holdout, source=source)
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             cluster = local_cluster(ps, workers)

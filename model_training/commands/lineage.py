@@ -16,7 +16,7 @@ from model_training.lineage.unseen import can_tell, seen_before
 if TYPE_CHECKING:
     from model_training.data.manifest import Manifest
     from model_training.training.loop import TrainResult
-    from model_training.training.warm_start import Source
+    from model_training.training.source import Source
 
 _UNSEEN, _NOT_KNOWN = "unseen", "not known"
 

@@ -28,7 +28,8 @@ from model_training.runtime import load_tensorflow
 if TYPE_CHECKING:
     from model_training.distributed.run import Run
     from model_training.training.loop import Progress
-    from model_training.training.warm_start import Source, Start
+    from model_training.training.source import Source
+    from model_training.training.warm_start import Start
     from streamer.features import FeatureSpec
 
 ModeOption = Annotated[
@@ -48,15 +49,19 @@ StartOption = Annotated[
 ]
 
 
-def find_start(path: Path | None) -> "Source | None":
+def find_start(path: Path | None, checkpoints: Path | None) -> "Source | None":
     """The model at the path of --warm-start, if there is one, without TensorFlow's runtime.
 
-    Raises:
-        TrainingError: see `model_training.training.warm_start.Source`.
-    """
-    from model_training.training.warm_start import Source  # noqa: PLC0415 - loads TensorFlow
+    A run that continues in the folder `checkpoints` does not need the model itself.
 
-    return None if path is None else Source.find(path)
+    Raises:
+        TrainingError: see `model_training.training.source.Source`.
+    """
+    from model_training.training.source import Source  # noqa: PLC0415 - loads TensorFlow
+
+    if path is None:
+        return None
+    return (Source.recorded(path, checkpoints) if checkpoints is not None else None) or Source.find(path)
 
 
 def open_start(source: "Source", config: TrainingConfig, spec: "FeatureSpec", *, quietly: bool = False) -> "Start":
@@ -71,6 +76,12 @@ def open_start(source: "Source", config: TrainingConfig, spec: "FeatureSpec", *,
     for line in () if quietly else start.lines(config, spec):
         console.print(line, soft_wrap=True)
     return start
+
+
+def print_rate(start: "Start", rate: float) -> None:
+    """Prints a line if the model's sampling rate is not known and the records have another `rate` than 1."""
+    for line in start.lines_on_rate(rate):
+        console.print(line, style="yellow", soft_wrap=True)
 
 
 def distributed_config(path: Path, mode: Mode | None, backup: int | None) -> TrainingConfig:
@@ -141,11 +152,14 @@ def play_role(  # noqa: PLR0915  one sequence
 
     whole = read_training_records(records)
     whole.check(spec)
-    source = find_start(start_path)
+    source = find_start(start_path, checkpoints)
 
     def opened() -> "Start":
         assert source is not None, "there is a model to begin with"
-        return open_start(source, config, spec, quietly=task.role != "chief")
+        start = open_start(source, config, spec, quietly=task.role != "chief")
+        if task.role == "chief":
+            print_rate(start, whole.negative_sampling_rate)
+        return start
 
     run = Run(cluster, task, config, spec, records, whole, checkpoints, source, opened if source else None)
     if task.role == "ps":

@@ -35,6 +35,7 @@ from model_training.commands.role import (
     find_start,
     open_start,
     play_role,
+    print_rate,
 )
 from model_training.config.training import TrainingConfig, load_spec
 from model_training.data.manifest import unchanged
@@ -146,7 +147,7 @@ def _train(
         check_free(export_to, version)
     # Loading TensorFlow takes seconds; a wrong setting must fail before.
     load_tensorflow()
-    source = find_start(start_path)
+    source = find_start(start_path, checkpoints)
     start = None if source is None else open_start(source, config, spec)
     with tempfile.TemporaryDirectory() as scratch:
         if prepared is not None:
@@ -164,6 +165,8 @@ def _train(
         check_evaluable(data)
         check_calibration(data.directory, config)
         manifest = data.manifest
+        if start is not None:
+            print_rate(start, manifest.negative_sampling_rate)
         used = data_of(log, data.directory, manifest, config, holdout=holdout, source=source)
         console.print(f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {spec.name} {spec.hash}")
         folder = checkpoints

@@ -83,7 +83,8 @@ def _train(run: Run, strategy: tf.distribute.MultiWorkerMirroredStrategy, report
         model = build_model(config, run.spec, log_odds=run.manifest.log_odds)
         optimizer = WideDeepOptimizer(model, config.wide, config.deep, clip_norm=config.clip_norm, clock=clock)
     if run.open_start is not None and checkpoints.position == Position():
-        run.open_start().fill(model, optimizer, config.wide)
+        rate = run.manifest.negative_sampling_rate
+        run.open_start().fill(model, optimizer, config.wide, sampling_rate=rate)
     checkpoints.attach(model, optimizer)
     agree = _agreement(strategy)
     stopping = None

@@ -9,7 +9,8 @@ from model_training.data.manifest import Manifest
 from model_training.distributed.cluster import Cluster, Schedule, Task
 from model_training.errors import DataError
 from model_training.identity import Processes, RunIdentity
-from model_training.training.warm_start import Source, Start, for_run
+from model_training.training.source import Source, for_run
+from model_training.training.warm_start import Start
 from streamer.features import FeatureSpec
 
 

@@ -24,7 +24,7 @@ from model_training.models.xdeepfm import XDeepFm
 from model_training.parts.variables import Initializer, VariableFactory, create_variable
 from streamer.features import FeatureSpec, Layout
 
-_OUTPUT_BIAS = "bias"
+OUTPUT_BIAS = "bias"
 """Each model's bias of the logit has this name."""
 
 
@@ -77,7 +77,7 @@ def _with_output_bias(create: VariableFactory, value: float) -> VariableFactory:
     """`create`, but the bias of the logit begins at `value`."""
 
     def created(name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False) -> tf.Variable:
-        first = (lambda shape: tf.fill(shape, value)) if name == _OUTPUT_BIAS else initializer
+        first = (lambda shape: tf.fill(shape, value)) if name == OUTPUT_BIAS else initializer
         return create(name, shape, first, table=table)
 
     return created

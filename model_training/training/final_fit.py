@@ -25,7 +25,8 @@ from model_training.identity import RunIdentity
 from model_training.models.model import Model
 from model_training.training.loop import Report, TrainResult
 from model_training.training.single_process import train_run
-from model_training.training.warm_start import FINAL, Start, for_run
+from model_training.training.source import FINAL, for_run
+from model_training.training.warm_start import Start
 from streamer.features import FeatureSpec
 
 

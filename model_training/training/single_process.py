@@ -21,8 +21,9 @@ from model_training.training.loop import Report, TrainResult, run_steps
 from model_training.training.optimizers import WideDeepOptimizer
 from model_training.training.prediction import predictor
 from model_training.training.schedule import Clock
+from model_training.training.source import for_run
 from model_training.training.step import batch_signature, dropout_seed, loss_and_gradients
-from model_training.training.warm_start import Start, for_run
+from model_training.training.warm_start import Start
 from streamer.features import FeatureSpec, Layout
 
 
@@ -37,6 +38,7 @@ def train(
     validation: Validation | None = None,
     steps: int = 1,
     start: Start | None = None,
+    sampling_rate: float = 1.0,
 ) -> TrainResult:
     """Trains `model` in place on one pass over `data`, batches of `input_pipeline.batches`.
 
@@ -45,6 +47,7 @@ def train(
         validation: the examples of early stopping; needs `checkpoints` and a section `early_stopping`.
         steps: number of steps of the whole run; only a schedule of learning rates needs it.
         start: the model from which a run without a checkpoint begins.
+        sampling_rate: share of the non-clicks that `data` kept; only `start` needs it.
 
     Raises:
         DataError: there are no batches, they cannot be read, or the loss is no longer finite.
@@ -56,7 +59,7 @@ def train(
     clock = Clock(lambda: tf.cast(made, tf.float32), steps)
     optimizer = WideDeepOptimizer(model, config.wide, config.deep, clip_norm=config.clip_norm, clock=clock)
     if start is not None and (checkpoints is None or checkpoints.position == Position()):
-        start.fill(model, optimizer, config.wide)
+        start.fill(model, optimizer, config.wide, sampling_rate=sampling_rate)
     stopping = None
     if checkpoints is not None:
         checkpoints.attach(model, optimizer)
@@ -116,7 +119,16 @@ def train_run(
         done = -(-kept.position.examples // config.batch_size)
     batches = data(done)
     result = train(
-        model, spec, batches, config, report, checkpoints=kept, validation=validation, steps=steps, start=start
+        model,
+        spec,
+        batches,
+        config,
+        report,
+        checkpoints=kept,
+        validation=validation,
+        steps=steps,
+        start=start,
+        sampling_rate=manifest.negative_sampling_rate,
     )
     return model, result
 

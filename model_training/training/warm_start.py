@@ -3,32 +3,27 @@
 Features that both specs have keep their weights and slots; the rest starts as in any other run (`matching`).
 """
 
-import hashlib
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from model_training.config.training import FtrlConfig, TrainingConfig
-from model_training.early_stopping.best_model import BestModel
-from model_training.errors import ConfigError, DataError, in_a_line
+from model_training.errors import DataError, in_a_line
 from model_training.identity import IDENTITY, read_identity
-from model_training.lineage.lineage import Rows, read_lineage
-from model_training.models.build import build_model
+from model_training.models.build import OUTPUT_BIAS, build_model
 from model_training.models.model import Model
 from model_training.training.matching import Matching
 from model_training.training.optimizers import WideDeepOptimizer
+from model_training.training.source import Source
 from streamer.features import FeatureSpec, SpecError
 from streamer.types import F32
 
-FINAL = "final"
-"""Folder of the final fit inside that of the run before it."""
 _CARRIED = {"accumulator", "linear"}
 """Slots that a new run keeps. Adam's moments are corrected by the number of steps, which begins again at 0."""
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -71,86 +66,36 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """An exported version, or the result of the run of a folder of checkpoints.
+class Start:
+    """The model from which a run begins.
 
     Attributes:
-        checksum: of the file that lists the checksums of all variables.
+        sampling_rate: see `Source.sampling_rate`.
     """
 
-    path: Path
-    is_version: bool
-    checkpoint: str
-    checksum: str
-
-    @classmethod
-    def find(cls, path: Path) -> "Source":
-        """Finds the model at a path, without TensorFlow's runtime.
-
-        Raises:
-            ConfigError: there is none, or an older version wrote the folder.
-            DataError: it cannot be read.
-        """
-        is_version = (path / "saved_model.pb").exists()
-        if not is_version and read_identity(path) is None:
-            raise ConfigError(f"--warm-start {path}: neither an exported version nor a folder of checkpoints")
-        checkpoint = str(path / "variables" / "variables") if is_version else _result_of_run(path)
-        try:
-            checksum = hashlib.sha256(Path(f"{checkpoint}.index").read_bytes()).hexdigest()[:16]
-        except OSError as error:
-            raise DataError(f"{checkpoint}.index: cannot be read: {in_a_line(error)}") from error
-        return cls(path, is_version, checkpoint, checksum)
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """Path and checksum, for the identity of a run."""
-        return {"path": str(self.path), "sha256": self.checksum}
-
-    @property
-    def for_run(self) -> dict[str, Any]:
-        """The arguments of `RunIdentity.of` for a run that begins with this model; raises as `seen`."""
-        seen = self.seen()
-        return {"start": self.identity, "seen_before": None if seen is None else [asdict(rows) for rows in seen]}
-
-    def seen(self) -> tuple[Rows, ...] | None:
-        """The rows that the model and those before it have seen; None if they are not known.
-
-        Raises:
-            ConfigError, ExportError: its record cannot be read.
-        """
-        if not self.is_version:
-            found = read_identity(self.path) or {}
-            parts = found.get("seen")
-            return None if parts is None else tuple(Rows(**part) for part in parts)
-        lineage = read_lineage(self.path)
-        if lineage is None:
-            return None
-        return () if lineage.data is None else lineage.data.all_seen
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The model from which a run begins."""
-
     source: Source
-    _values: Values
-    _matching: Matching
+    sampling_rate: float | None
+    _spec: FeatureSpec
+    _opened: tuple[Values, Matching] | None
 
     @classmethod
     def open(cls, source: Source, spec: FeatureSpec) -> "Start":
         """Opens the model for a run with `spec`.
 
-        In a cluster of `mirrored` this comes after the runtime has joined it.
+        In a cluster of `mirrored` this comes after the runtime has joined it. A model that a run's folder records is
+        not opened before `fill` needs it.
 
         Raises:
-            DataError: it cannot be read, or has another encoding.
+            ConfigError, DataError, ExportError: it or its record cannot be read, or it has another encoding.
         """
+        if source.record is not None:
+            return cls(source, None, spec, None)
         old = _spec_of_version(source.path) if source.is_version else _spec_of_run(source.path)
         try:
             values = Values(source.checkpoint)
         except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
             raise DataError(f"{source.checkpoint}: cannot be read: {in_a_line(error)}") from error
-        return cls(source, values, Matching.of(old, spec))
+        return cls(source, source.sampling_rate(), spec, (values, Matching.of(old, spec)))
 
     def lines(self, config: TrainingConfig, spec: FeatureSpec) -> Iterator[str]:
         """What the new model keeps, drops and starts anew, one line each.
@@ -160,26 +105,51 @@ class Start:
         Raises:
             ConfigError: the spec does not suit the model.
         """
-        yield f"begins with the weights of {self.source.path}; kept: {', '.join(self._matching.kept) or 'nothing'}"
-        yield from (f"feature {name} {why} and starts fresh" for name, why in self._matching.fresh.items())
-        yield from (f"feature {name} is dropped" for name in self._matching.dropped)
+        if self._opened is None:
+            yield f"continues a run that began with the weights of {self.source.path}"
+            return
+        values, matching = self._opened
+        yield f"begins with the weights of {self.source.path}; kept: {', '.join(matching.kept) or 'nothing'}"
+        yield from (f"feature {name} {why} and starts fresh" for name, why in matching.fresh.items())
+        yield from (f"feature {name} is dropped" for name in matching.dropped)
         with tf.Graph().as_default():
             shapes = {v.op.name: v.shape.as_list() for v in build_model(config, spec).trainable_variables}
         for name, shape in shapes.items():
-            old = self._values.shape(self._matching.old_name(name))
+            old = values.shape(matching.old_name(name))
             if old is None:
                 yield f"variable {name} starts fresh: the old model has none"
-            elif math.prod(shape) and self._matching.places(name, old, shape) is None:
+            elif math.prod(shape) and matching.places(name, old, shape) is None:
                 yield f"variable {name} {shape} starts fresh: it was {old}, or has other inputs"
 
-    def fill(self, model: Model, optimizer: WideDeepOptimizer, wide: FtrlConfig) -> None:
+    def lines_on_rate(self, rate: float) -> Iterator[str]:
+        """A line if the records keep the share `rate` of the non-clicks and the model's own share is not known."""
+        if self._opened is not None and self.sampling_rate is None and rate != 1:
+            yield (
+                f"the share of the non-clicks that {self.source.path} learnt is not known, and these records have"
+                f" {rate:g} of them: the bias is kept as it is"
+            )
+
+    def fill(self, model: Model, optimizer: WideDeepOptimizer, wide: FtrlConfig, *, sampling_rate: float) -> None:
         """Gives the variables and slots of a new model the values that they keep.
 
+        The bias is moved to the click rate of the new sampling: a share q of the non-clicks adds -ln q to log odds.
+
+        Args:
+            sampling_rate: share of the non-clicks that the new training records kept.
+
         Raises:
-            DataError: the old values cannot be read.
+            ConfigError, ExportError: as `Source.find`.
+            DataError: the old values cannot be read, or are no longer those with which the run began.
         """
+        if self._opened is None:
+            source = Source.find(self.source.path)
+            if source.checksum != self.source.checksum:
+                raise DataError(f"{source.path}: is no longer the model with which this run began")
+            Start.open(source, self._spec).fill(model, optimizer, wide, sampling_rate=sampling_rate)
+            return
         for variable in model.trainable_variables:
-            self._fill(variable, _name(variable))
+            if self._fill(variable, _name(variable)) and _name(variable) == OUTPUT_BIAS and self.sampling_rate:
+                variable.assign_add(math.log(self.sampling_rate / sampling_rate))
         for variable, slots in zip(optimizer.trained, optimizer.slots, strict=True):
             by_name = {_name(slot).removeprefix(f"{_name(variable)}/"): slot for slot in slots}
             for name in _CARRIED & by_name.keys():
@@ -187,20 +157,19 @@ class Start:
             if "linear" in by_name:
                 fit_linear(variable, by_name["accumulator"], by_name["linear"], wide)
 
-    def _fill(self, variable: tf.Variable, of: str) -> None:
-        old = self._values.get(self._matching.old_name(_name(variable)))
-        places = None if old is None else self._matching.places(of, old.shape, variable.shape.as_list())
+    def _fill(self, variable: tf.Variable, of: str) -> bool:
+        """Whether the variable keeps values."""
+        assert self._opened is not None, "the model is open"
+        values, matching = self._opened
+        old = values.get(matching.old_name(_name(variable)))
+        places = None if old is None else matching.places(of, old.shape, variable.shape.as_list())
         if old is None or places is None:
-            return
+            return False
         new = variable.numpy()
         if new.ndim:
             new[np.ix_(*places[1])] = old[np.ix_(*places[0])]
         variable.assign(new if new.ndim else old)
-
-
-def for_run(source: Source | None) -> dict[str, Any]:
-    """The arguments of `RunIdentity.of` for a run that begins with this model, if with one."""
-    return {} if source is None else source.for_run
+        return True
 
 
 def fit_linear(variable: tf.Variable, accumulator: tf.Variable, linear: tf.Variable, settings: FtrlConfig) -> None:
@@ -231,16 +200,6 @@ def _spec_of_run(path: Path) -> FeatureSpec:
     if spec.hash != found.get("spec"):
         raise DataError(f"{path}: its model was trained with another version of the encoder, whose ids differ")
     return spec
-
-
-def _result_of_run(path: Path) -> str:
-    final = tf.train.latest_checkpoint(str(path / FINAL))
-    if final is None and (standing := BestModel(path).read()) is not None:
-        return BestModel(path).checkpoint(standing)
-    last = final or tf.train.latest_checkpoint(str(path))
-    if last is None:
-        raise DataError(f"{path}: holds no checkpoint")
-    return str(last)
 
 
 def _name(variable: tf.Variable) -> str:

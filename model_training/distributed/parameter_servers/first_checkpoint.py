@@ -27,7 +27,7 @@ def write_first_checkpoint(run: Run, start: Start) -> None:
     config = run.config
     model = build_model(config, run.spec)
     optimizer = WideDeepOptimizer(model, config.wide, config.deep)
-    start.fill(model, optimizer, config.wide)
+    start.fill(model, optimizer, config.wide, sampling_rate=run.manifest.negative_sampling_rate)
     tables = {id(table) for table in model.tables}
     tensors: dict[str, tf.Tensor] = {name: tf.zeros([], tf.int64) for name in _AT_START}
     for variable, slots in zip(optimizer.trained, optimizer.slots, strict=True):

@@ -1,6 +1,7 @@
 """A new model keeps the weights of the features that it shares with another model."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from model_training.checkpoints import claim, save_model
+from model_training.commands.role import find_start
 from model_training.config.training import FtrlConfig, TrainingConfig
 from model_training.data.click_log import encode_log, read_log
 from model_training.data.manifest import Manifest, Shard, write_manifest
@@ -30,7 +32,8 @@ from model_training.models.model import Model
 from model_training.parts.inputs import flat_inputs
 from model_training.training.optimizers import WideDeepOptimizer
 from model_training.training.single_process import train_records
-from model_training.training.warm_start import Source, Start
+from model_training.training.source import Source
+from model_training.training.warm_start import Start
 from streamer.features import Encoder, FeatureSpec, Layout
 from tests.model_training.conftest import SPEC, click_log
 
@@ -71,10 +74,12 @@ def _open(path: Path, spec: FeatureSpec) -> Start:
     return Start.open(Source.find(path), spec)
 
 
-def _started(start: Start, config: TrainingConfig, spec: FeatureSpec) -> tuple[Model, WideDeepOptimizer]:
+def _started(
+    start: Start, config: TrainingConfig, spec: FeatureSpec, *, rate: float = 1.0
+) -> tuple[Model, WideDeepOptimizer]:
     model = build_model(config, spec)
     optimizer = WideDeepOptimizer(model, config.wide, config.deep)
-    start.fill(model, optimizer, config.wide)
+    start.fill(model, optimizer, config.wide, sampling_rate=rate)
     return model, optimizer
 
 
@@ -230,6 +235,49 @@ def test_slots_are_kept_with_their_rows(tmp_path: Path, spec: FeatureSpec, log: 
     assert not np.allclose(_logits(again, spec, log), _logits(model, spec, log), atol=1e-3)
     with pytest.raises(ConfigError, match=r'holds another run: start\.sha256 "\w+" instead of none'):
         train_records(data.directory, data.manifest, spec, config, checkpoints=tmp_path / "next")
+
+
+@pytest.mark.parametrize("kind", ["wide_deep", "logistic_regression"])
+def test_the_bias_moves_to_the_click_rate_of_other_sampling(kind: str, tmp_path: Path, spec: FeatureSpec) -> None:
+    """A tenth of the non-clicks makes the odds of a click ten times as high; the exported score must stay the same."""
+    config = _config(kind)
+    model = _random(config, spec)
+    start = _open(_run_of(model, config, spec, tmp_path / "run"), spec)
+    assert (start.sampling_rate, list(start.lines_on_rate(0.1))) == (1, [])
+    moved, optimizer = _started(start, config, spec, rate=0.1)
+    np.testing.assert_allclose(moved.bias.numpy(), model.bias.numpy() + np.log(10), atol=1e-5)  # type: ignore[attr-defined]
+    optimizer.apply([tf.zeros_like(variable) for variable in optimizer.trained], tf.constant(1.0))
+    np.testing.assert_allclose(moved.bias.numpy(), model.bias.numpy() + np.log(10), atol=1e-5)  # type: ignore[attr-defined]
+    unknown = _open(export(model, spec, tmp_path / "ctr", 1), spec)
+    (line,) = unknown.lines_on_rate(0.1)
+    assert "is not known, and these records have 0.1 of them: the bias is kept as it is" in line
+    assert list(unknown.lines_on_rate(1.0)) == []
+
+
+def test_a_run_continues_without_the_model_with_which_it_began(tmp_path: Path, spec: FeatureSpec) -> None:
+    config, run, old = _config("logistic_regression"), tmp_path / "next", tmp_path / "old"
+    model = _random(config, spec)
+    _run_of(model, config, spec, old)
+    identity = RunIdentity.of(config, spec, tmp_path, _manifest(spec, "2"), **Source.find(old).for_run)
+    claim(run, identity)
+    # Without a checkpoint the run needs its first model.
+    assert Source.recorded(old, run) is None
+    tf.compat.v1.train.update_checkpoint_state(str(run), str(run / "ckpt-1"))
+    save_model(model, str(run / "ckpt-1"))
+    assert Source.recorded(tmp_path / "other", run) is None
+    shutil.rmtree(old)
+    source = find_start(old, run)
+    assert source is not None
+    again = RunIdentity.of(config, spec, tmp_path, _manifest(spec, "2"), **source.for_run)
+    assert again.content == identity.content
+    start = Start.open(source, spec)
+    assert list(start.lines(config, spec)) == [f"continues a run that began with the weights of {old}"]
+    # A final fit begins with that model, too.
+    with pytest.raises(ConfigError, match="neither an exported version nor a folder of checkpoints"):
+        _started(start, config, spec)
+    _run_of(_random(_config(), spec), config, spec, old)
+    with pytest.raises(DataError, match="is no longer the model with which this run began"):
+        _started(start, config, spec)
 
 
 def test_a_changed_dense_layer_starts_fresh_with_a_line(tmp_path: Path, spec: FeatureSpec) -> None:
