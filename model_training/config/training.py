@@ -168,7 +168,7 @@ class TrainingConfig(Value):
     shuffle_buffer: int = Field(default=50_000, ge=0)
     deterministic: bool = True
     max_lost_share: float = Field(default=0.0, ge=0, lt=1)
-    seed: int = 1
+    seed: int = Field(default=1, ge=0, lt=2**31)
     clip_norm: float | None = Field(default=None, gt=0)
     wide: FtrlConfig = FtrlConfig()
     deep: AdaGradConfig = AdaGradConfig()

@@ -54,6 +54,8 @@ def test_a_config_is_frozen() -> None:
         ("spec: s.yaml\nbatchsize: 3\n", r"batchsize: unknown key; did you mean 'batch_size'\?"),
         ("spec: s.yaml\nwide: {learning_rte: 3}\n", r"wide\.learning_rte: unknown key; did you mean 'learning_rate'\?"),
         ("spec: s.yaml\nzzz: 3\n", r"zzz: unknown key; known are model, spec"),
+        ("spec: s.yaml\nseed: -1\n", r"seed: .*\(got -1\)"),
+        ("spec: s.yaml\nseed: 2147483648\n", r"seed: .*\(got 2147483648\)"),
         ("spec: s.yaml\nepochs: 0\n", r"epochs: .*\(got 0\)"),
         ("spec: s.yaml\nmodel: wide\n", r"model: unknown kind 'wide'; did you mean 'wide_deep'\?"),
         ("spec: s.yaml\nmodel: {kind: ffm}\n", r"model: unknown kind 'ffm'; .*deepfm"),
