@@ -122,6 +122,14 @@ class Matching:
                 return places[:, 0], places[:, 1]
         return None
 
+    def fresh_embeddings(self, table: str) -> tuple[str, ...]:
+        """The kept features whose rows in an embedding table start fresh, because the old table has none of them."""
+        if table not in self._new.tables:
+            return ()
+        old = self.old_name(table)
+        before = self._old.rows(old) if self._old.tables.get(old) == self._new.tables[table] else {}
+        return tuple(name for name in self._new.rows(table) if name not in before)
+
     def _rows(self, table: str, old: int, new: int) -> tuple[Places, Places]:
         """The rows of kept features that both tables have."""
         before, after = self._old.rows(self.old_name(table)), self._new.rows(table)

@@ -115,6 +115,8 @@ class Start:
         with tf.Graph().as_default():
             shapes = {v.op.name: v.shape.as_list() for v in build_model(config, spec).trainable_variables}
         for name, shape in shapes.items():
+            for feature in matching.fresh_embeddings(name):
+                yield f"feature {feature} keeps its other weights, but its embedding starts fresh"
             old = values.shape(matching.old_name(name))
             if old is None:
                 yield f"variable {name} starts fresh: the old model has none"

@@ -237,6 +237,15 @@ def test_slots_are_kept_with_their_rows(tmp_path: Path, spec: FeatureSpec, log: 
         train_records(data.directory, data.manifest, spec, config, checkpoints=tmp_path / "next")
 
 
+def test_a_kept_feature_with_a_fresh_embedding_is_named(tmp_path: Path, spec: FeatureSpec) -> None:
+    other = _changed(lambda f: (f["hour_x_ad"].update(deep=True), f["ad"].update(embedding_dim=8)))
+    start = _open(_run_of(_random(_config(), spec), _config(), spec, tmp_path / "run"), other)
+    lines = list(start.lines(_config(), other))
+    for name in ("hour_x_ad", "ad"):
+        assert f"feature {name} keeps its other weights, but its embedding starts fresh" in lines
+    assert sum("its embedding" in line for line in lines) == 2
+
+
 @pytest.mark.parametrize("kind", ["wide_deep", "logistic_regression"])
 def test_the_bias_moves_to_the_click_rate_of_other_sampling(kind: str, tmp_path: Path, spec: FeatureSpec) -> None:
     """A tenth of the non-clicks makes the odds of a click ten times as high; the exported score must stay the same."""
