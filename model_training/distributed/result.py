@@ -31,7 +31,7 @@ def progress_of(checkpoints: Path, config: TrainingConfig, schedule: Schedule, e
         position = Checkpoints(checkpoints, every_seconds=config.distributed.checkpoint_seconds, now=0.0).position
     else:
         last = tf.train.latest_checkpoint(str(checkpoints))
-        steps = 0 if last is None else int(tf.train.load_variable(last, "global_step"))
+        steps = 0 if last is None else _steps(last, "global_step")
         position = Position(steps, min(steps * schedule.aggregated * config.batch_size, examples * config.epochs))
     best = None if config.early_stopping is None else BestModel(checkpoints).read()
     done = position.examples / max(1, examples)
@@ -74,7 +74,11 @@ def is_finished(checkpoint: str, run: Run) -> bool:
     if settings is not None and standing is not None and standing.ends(settings):
         return True
     name = "global_step" if run.cluster.ps else "steps/.ATTRIBUTES/VARIABLE_VALUE"
+    return _steps(checkpoint, name) >= run.schedule.steps
+
+
+def _steps(checkpoint: str, name: str) -> int:
     try:
-        return int(tf.train.load_variable(checkpoint, name)) >= run.schedule.steps
+        return int(tf.train.load_variable(checkpoint, name))
     except (RuntimeError, ValueError, LookupError, tf.errors.OpError) as error:
         raise DataError(f"{checkpoint}: is damaged: {in_a_line(error)}") from error

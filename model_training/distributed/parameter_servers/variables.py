@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count, takewhile
-from typing import cast
+from typing import Any, cast
 
 import tensorflow as tf
 
@@ -12,7 +12,7 @@ from model_training.distributed.parameter_servers.optimizer import Gradient
 from model_training.distributed.parameter_servers.partition import bounds, check_shape, merge, shard_name
 from model_training.distributed.parameter_servers.placement import Placement, greedy, loads
 from model_training.distributed.parameter_servers.sharded_table import ShardedTable
-from model_training.errors import DataError
+from model_training.errors import DataError, in_a_line
 from model_training.export.stored_tables import StoredTable, StoredTables, name_of
 from model_training.models.build import build_model
 from model_training.models.model import Model
@@ -22,6 +22,7 @@ from model_training.training.schedule import START, Clock
 from streamer.features import FeatureSpec
 
 _FLOAT_BYTES = 4
+_UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, tf.errors.OpError)
 
 
 class PartitionedVariables:
@@ -130,14 +131,16 @@ def restore(model: Model, checkpoint: str) -> None:
     """Restores an eager `model` from a checkpoint whose tables may be in shards.
 
     Raises:
-        DataError: the checkpoint is of another model.
+        DataError: the checkpoint is of another model or cannot be read.
     """
-    reader = tf.train.load_checkpoint(checkpoint)
-    shapes = reader.get_variable_to_shape_map()
+    reader, shapes = _opened(checkpoint)
     for variable in model.trainable_variables:
         if variable.shape.is_fully_defined():  # a stored table has no rows here
             name = name_of(variable)
-            parts = [reader.get_tensor(part) for part in _parts_of(name, shapes, checkpoint)]
+            try:
+                parts = [reader.get_tensor(part) for part in _parts_of(name, shapes, checkpoint)]
+            except _UNREADABLE as error:
+                raise DataError(f"{checkpoint}: is damaged: {in_a_line(error)}") from error
             variable.assign(merge(name, parts, tuple(variable.shape)))
 
 
@@ -145,10 +148,9 @@ def restored_without_tables(config: TrainingConfig, spec: FeatureSpec, checkpoin
     """A checkpoint's model, with tables of no rows, and the places of their rows.
 
     Raises:
-        DataError: the checkpoint is of another model.
+        DataError: the checkpoint is of another model or cannot be read.
     """
-    reader = tf.train.load_checkpoint(checkpoint)
-    shapes, stored = reader.get_variable_to_shape_map(), dict[str, StoredTable]()
+    shapes, stored = _opened(checkpoint)[1], dict[str, StoredTable]()
 
     def create(name: str, shape: Sequence[int], initializer: Initializer, *, table: bool = False) -> tf.Variable:
         if not table:
@@ -161,6 +163,15 @@ def restored_without_tables(config: TrainingConfig, spec: FeatureSpec, checkpoin
     model = build_model(config, spec, create=create)
     restore(model, checkpoint)
     return model, stored
+
+
+def _opened(checkpoint: str) -> tuple[Any, Mapping[str, Sequence[int]]]:
+    """A reader of a checkpoint, and the shapes of its variables."""
+    try:
+        reader = tf.train.load_checkpoint(checkpoint)
+        return reader, reader.get_variable_to_shape_map()
+    except _UNREADABLE as error:
+        raise DataError(f"{checkpoint}: cannot be read: {in_a_line(error)}") from error
 
 
 def _parts_of(name: str, shapes: Mapping[str, Sequence[int]], checkpoint: str) -> list[str]:
