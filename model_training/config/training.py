@@ -24,8 +24,8 @@ class FtrlConfig(Value):
         learning_rate: the largest change of a weight in its first step. Without penalties a step changes a weight by
             the rate · g / √(the sum of g² so far), where g is the sum of its gradients over the examples of the step.
         initial_accumulator: first value of the sum of g².
-        l1, l2: penalties, in units of one example's loss. They draw a weight to the value at which it begins: zero, and
-            for the bias the log odds of the click rate.
+        l1, l2: penalties, in units of one example's loss. L2 draws a weight to the value at which it begins: zero, and
+            for the bias the log odds of the click rate. L1 draws it to zero.
     """
 
     learning_rate: float = Field(default=0.05, gt=0)

@@ -52,7 +52,7 @@ class Ftrl:
         """The initial `slot` of a variable that begins at `first`.
 
         An update computes a weight from its slots alone: w = (l1 sign(z) - z) / (√n / rate + 2 l2). So `linear` begins
-        at the z of `first`. The penalties then draw a weight to `first`, and not to zero.
+        at the z of `first`. L2 then draws a weight to `first`, and not to zero; L1 still draws it to zero.
         """
         s = self.settings
         if slot == "accumulator":
