@@ -22,7 +22,7 @@ class Model(Protocol):
 
     @property
     def wide_variables(self) -> Sequence[tf.Variable]:
-        """Variables that FTRL trains; AdaGrad trains the others."""
+        """Variables that FTRL trains; AdaGrad or Adam trains the others."""
 
     @property
     def tables(self) -> Sequence[tf.Variable]:

@@ -1,4 +1,4 @@
-"""Inputs of networks, for request and candidate: embeddings of one table, then numbers."""
+"""Inputs of networks, for request and candidate: embeddings of the tables, then numbers."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Embedded:
 
 
 class EmbeddingPart(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-    """The fused table, and the lookups of request and candidate.
+    """The tables, one for each dimension, and the lookups of request and candidate.
 
     Invariant: row 0 of a table is padding; it starts at zero, and optimizers keep it at zero.
 
