@@ -16,7 +16,7 @@ from benchmarks.gate.simulation import SCENARIOS, TITLES, Rate, Wrong, rate, run
 from benchmarks.pages import replaced
 from benchmarks.simulate import markdown
 
-CLICKS = (5, 20, 100, 300, 1_000, 3_000)
+CLICKS = (5, 20, 100, 300, 1_000, 3_000, 5_000)
 MARKS = "<!-- made by `python -m benchmarks.gate --docs`: begin -->", "<!-- made by it: end -->"
 _CHUNK = 5
 _PAGE = Path(__file__).parents[2] / "docs" / "publishing.md"
