@@ -38,6 +38,7 @@ def root(storage: Storage, request: pytest.FixtureRequest) -> UrlPath:
     return UrlPath(f"gs://bucket/{request.node.name}")
 
 
+@pytest.mark.slow
 def test_a_url_has_the_operations_of_a_local_path(root: UrlPath, tmp_path: Path) -> None:
     def used(root: Path) -> list[object]:
         folder = root / "a" / "b"

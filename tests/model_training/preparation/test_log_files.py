@@ -58,6 +58,7 @@ def test_the_header_is_the_first_line_with_content() -> None:
     assert header_line(b"", b"") == header_line(b"\n \n", b"#") == b""
 
 
+@pytest.mark.slow  # each line that an open quote swallows is a faster test of the dialect
 def test_a_csv_of_the_usual_dialect_loses_no_row(
     spark: "SparkSession", numbers_spec: FeatureSpec, tmp_path: Path
 ) -> None:
