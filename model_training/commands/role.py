@@ -79,7 +79,7 @@ def open_start(source: "Source", config: TrainingConfig, spec: "FeatureSpec", *,
 
 
 def print_rate(start: "Start", rate: float) -> None:
-    """Prints a line if the model's sampling rate is not known and the records have another `rate` than 1."""
+    """Prints a line if the model's sampling rate is not known and `rate` is not 1."""
     for line in start.lines_on_rate(rate):
         console.print(line, style="yellow", soft_wrap=True)
 

@@ -121,7 +121,7 @@ def final_fit(
 
 
 def thinned(examples: Stream, rate: float, seed: int) -> Iterator[Examples]:
-    """All clicks, and a share `rate` of the non-clicks, block by block; which ones does not depend on the blocks."""
+    """All clicks and a share `rate` of the non-clicks; the blocks do not change which ones."""
     rng = np.random.default_rng(seed)
     for block in examples.blocks():
         kept = rng.random(len(block)) < rate

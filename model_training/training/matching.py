@@ -123,7 +123,7 @@ class Matching:
         return None
 
     def fresh_embeddings(self, table: str) -> tuple[str, ...]:
-        """The kept features whose rows in an embedding table start fresh, because the old table has none of them."""
+        """The kept features of which the old embedding table has no rows, so that they start fresh."""
         if table not in self._new.tables:
             return ()
         old = self.old_name(table)

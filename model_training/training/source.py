@@ -1,4 +1,4 @@
-"""The model with which a run begins: where it is, what identifies it, and what it has learnt from."""
+"""The model with which a run begins: its place, its identity, and what it has learnt from."""
 
 import hashlib
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class Source:
 
     @classmethod
     def recorded(cls, path: Path, folder: Path) -> "Source | None":
-        """The model at `path` as the folder of a run records it, if the run began with it and has a checkpoint.
+        """The model at `path` as a run's folder records it, if the run began with it.
 
         Such a run continues from its checkpoint, so the model may have changed or be gone.
 
@@ -77,7 +77,7 @@ class Source:
         return {"start": self.identity, "seen_before": None if seen is None else [asdict(rows) for rows in seen]}
 
     def sampling_rate(self) -> float | None:
-        """The share of the non-clicks that the model's training records kept; None if it is not known.
+        """The share of the non-clicks in the model's training records; None if it is not known.
 
         Raises:
             ConfigError, ExportError: its record cannot be read.

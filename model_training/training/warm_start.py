@@ -124,7 +124,7 @@ class Start:
                 yield f"variable {name} {shape} starts fresh: it was {old}, or has other inputs"
 
     def lines_on_rate(self, rate: float) -> Iterator[str]:
-        """A line if the records keep the share `rate` of the non-clicks and the model's own share is not known."""
+        """A line if `rate`, of the records' non-clicks, is not 1 and the model's own is not known."""
         if self._opened is not None and self.sampling_rate is None and rate != 1:
             yield (
                 f"the share of the non-clicks that {self.source.path} learnt is not known, and these records have"
