@@ -25,17 +25,9 @@ from model_training.identity import RunIdentity
 from model_training.models.model import Model
 from model_training.training.loop import Report, TrainResult
 from model_training.training.single_process import train_run
-from model_training.training.source import FINAL, for_run
+from model_training.training.source import FINAL, RECORDS, examples_of_final_fit, for_run
 from model_training.training.warm_start import Start
 from streamer.features import FeatureSpec
-
-
-def final_examples(found: Standing, manifest: Manifest, whole: Manifest) -> int:
-    """How many examples a final fit on `whole` learns.
-
-    They make as many epochs as the best model had learnt of `manifest`.
-    """
-    return round(found.examples * whole.examples / manifest.examples)
 
 
 def all_records(
@@ -105,8 +97,8 @@ def final_fit(
     identity = RunIdentity.of(
         config, spec, directory, manifest, found=validated, **for_run(None if start is None else start.source)
     )
-    whole = all_records(directory, manifest, spec, config, folder / "records")
-    wanted = final_examples(found, manifest, whole)
+    whole = all_records(directory, manifest, spec, config, folder / RECORDS)
+    wanted = examples_of_final_fit(found.examples, manifest.examples, whole.examples)
     steps = math.ceil(wanted / config.batch_size)
 
     def data(done: int) -> tf.data.Dataset:

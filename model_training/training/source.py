@@ -1,6 +1,7 @@
 """The model with which a run begins: its place, its identity, and what it has learnt from."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from model_training.data.manifest import MANIFEST, read_manifest
 from model_training.early_stopping.best_model import BestModel
 from model_training.errors import ConfigError, DataError, in_a_line
 from model_training.identity import read_identity
@@ -15,6 +17,8 @@ from model_training.lineage.lineage import Rows, read_lineage
 
 FINAL = "final"
 """Folder of the final fit inside that of the run before it."""
+RECORDS = "records"
+"""Folder of the thinned validation records inside that of the final fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +116,36 @@ def for_run(source: Source | None) -> dict[str, Any]:
     return {} if source is None else source.for_run
 
 
+def examples_of_final_fit(best: int, examples: int, whole: int) -> int:
+    """How many examples a final fit on `whole` examples learns.
+
+    They make as many epochs as the best model had learnt of the training `examples`.
+    """
+    return round(best * whole / examples)
+
+
 def _result_of_run(path: Path) -> str:
+    """The checkpoint of a run's result: of a final fit that has ended, or else the best or the last one."""
     final = tf.train.latest_checkpoint(str(path / FINAL))
-    if final is None and (standing := BestModel(path).read()) is not None:
+    if final is not None and _has_ended(path / FINAL, final):
+        return str(final)
+    if (standing := BestModel(path).read()) is not None:
         return BestModel(path).checkpoint(standing)
     last = final or tf.train.latest_checkpoint(str(path))
     if last is None:
         raise DataError(f"{path}: holds no checkpoint")
     return str(last)
+
+
+def _has_ended(folder: Path, checkpoint: str) -> bool:
+    """Whether a final fit has made all its steps."""
+    found = read_identity(folder)
+    if found is None:
+        return True
+    later = folder / RECORDS
+    examples = found["data"]["train"]["examples"]
+    is_thinned = (later / MANIFEST).exists()
+    added = read_manifest(later).examples if is_thinned else found["data"]["validation"]["examples"]
+    learnt = examples_of_final_fit(found["final_fit"]["examples"], examples, examples + added)
+    steps = math.ceil(learnt / found["config"]["batch_size"])
+    return bool(int(checkpoint.rpartition("-")[2]) >= steps)

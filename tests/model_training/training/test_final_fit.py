@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from model_training.checkpoints import Checkpoints
 from model_training.config.training import TrainingConfig
@@ -15,11 +16,13 @@ from model_training.data.examples import Examples, Stream, joined
 from model_training.data.manifest import write_manifest
 from model_training.data.prepared import Prepared, SplitManifest, validation_records
 from model_training.data.training_data import TrainingData, read_examples, split_log
+from model_training.early_stopping.best_model import BestModel
 from model_training.early_stopping.standing import Standing
 from model_training.models.model import Model
 from model_training.training.final_fit import all_records, final_fit, thinned
 from model_training.training.loop import Progress
 from model_training.training.single_process import train_records
+from model_training.training.source import Source
 from streamer.features import FeatureSpec
 from tests.model_training.conftest import click_log
 
@@ -79,6 +82,15 @@ def test_the_newest_examples_are_learnt_as_long_as_early_stopping_found(
     again, nothing = final_fit(data.directory, data.manifest, spec, config, found=_FOUND, checkpoints=run)
     assert nothing.steps == 0
     _assert_equal(again, model)
+    # A warm start takes a final fit that has ended, but the best model of one that has not.
+    last = f"ckpt-{result.steps}"
+    (run / "run.json").write_bytes((run / "final" / "run.json").read_bytes())
+    BestModel(run).write(Standing(0.7, 480, 480), lambda path: Path(f"{path}.index").write_bytes(b""))
+    assert Source.find(run).checkpoint == str(run / "final" / last)
+    for file in (run / "final").glob("ckpt-*"):
+        file.rename(file.with_name(file.name.replace(last, "ckpt-9")))
+    tf.compat.v1.train.update_checkpoint_state(str(run / "final"), str(run / "final" / "ckpt-9"))
+    assert Source.find(run).checkpoint == BestModel(run).checkpoint(_FOUND)
 
 
 def test_sampled_training_records_get_the_same_share_of_validation_non_clicks(
