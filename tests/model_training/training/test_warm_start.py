@@ -1,9 +1,7 @@
 """A new model keeps the weights of the features that it shares with another model."""
 
 import copy
-import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +10,18 @@ import pytest
 import tensorflow as tf
 
 from model_training.checkpoints import claim, save_model
-from model_training.commands.role import find_start
 from model_training.config.training import FtrlConfig, TrainingConfig
 from model_training.data.click_log import encode_log, read_log
-from model_training.data.manifest import Manifest, Shard, write_manifest
-from model_training.data.prepared import Prepared, SplitManifest
+from model_training.data.manifest import Manifest, Shard
 from model_training.data.training_data import split_log
 from model_training.distributed.cluster import Cluster
 from model_training.distributed.parameter_servers.first_checkpoint import write_first_checkpoint
 from model_training.distributed.parameter_servers.steps import training_graph
 from model_training.distributed.parameter_servers.variables import restore
 from model_training.distributed.run import Run
-from model_training.errors import ConfigError, DataError
+from model_training.errors import ConfigError
 from model_training.export.saved_model import export
-from model_training.identity import RunIdentity, checksum
-from model_training.lineage.lineage import Rows
+from model_training.identity import RunIdentity
 from model_training.models.build import build_model
 from model_training.models.model import Model
 from model_training.parts.inputs import flat_inputs
@@ -40,7 +35,7 @@ from tests.model_training.conftest import SPEC, click_log
 pytestmark = pytest.mark.tensorflow
 
 
-def _config(kind: str = "wide_deep") -> TrainingConfig:
+def config_of(kind: str = "wide_deep") -> TrainingConfig:
     model = {"kind": kind} if kind == "logistic_regression" else {"kind": kind, "hidden_units": [8, 4]}
     return TrainingConfig.model_validate({"spec": "unused", "model": model, "batch_size": 30})
 
@@ -52,7 +47,7 @@ def _changed(change: Callable[[dict[str, Any]], object]) -> FeatureSpec:
     return FeatureSpec.from_mapping(content)
 
 
-def _random(config: TrainingConfig, spec: FeatureSpec) -> Model:
+def random_model(config: TrainingConfig, spec: FeatureSpec) -> Model:
     """A model in which only padding is zero."""
     model, rng = build_model(config, spec), np.random.default_rng(4)
     tables = {id(table) for table in model.tables}
@@ -70,11 +65,11 @@ def _logits(model: Model, spec: FeatureSpec, log: Path) -> np.ndarray[Any, np.dt
     return np.asarray(model.logits(inputs))
 
 
-def _open(path: Path, spec: FeatureSpec) -> Start:
+def opened(path: Path, spec: FeatureSpec) -> Start:
     return Start.open(Source.find(path), spec)
 
 
-def _started(
+def started(
     start: Start, config: TrainingConfig, spec: FeatureSpec, *, rate: float = 1.0
 ) -> tuple[Model, WideDeepOptimizer]:
     model = build_model(config, spec)
@@ -83,13 +78,13 @@ def _started(
     return model, optimizer
 
 
-def _manifest(spec: FeatureSpec, sha256: str = "0") -> Manifest:
+def manifest_of(spec: FeatureSpec, sha256: str = "0") -> Manifest:
     return Manifest("small", spec.hash, 9, 1, 1, 1, 1.0, (Shard("a", 9, 1, sha256),), "", 64)
 
 
-def _run_of(model: Model, config: TrainingConfig, spec: FeatureSpec, folder: Path, data: Path = Path("absent")) -> Path:
+def run_of(model: Model, config: TrainingConfig, spec: FeatureSpec, folder: Path, data: Path = Path("absent")) -> Path:
     """A folder of checkpoints whose best model is `model`."""
-    claim(folder, RunIdentity.of(config, spec, data, _manifest(spec, "1")))
+    claim(folder, RunIdentity.of(config, spec, data, manifest_of(spec, "1")))
     save_model(model, str(folder / "ckpt-1"))
     tf.compat.v1.train.update_checkpoint_state(str(folder), str(folder / "ckpt-1"))
     return folder
@@ -98,20 +93,20 @@ def _run_of(model: Model, config: TrainingConfig, spec: FeatureSpec, folder: Pat
 @pytest.mark.parametrize("kind", ["wide_deep", "deepfm", "dcn", "logistic_regression"])
 def test_the_order_of_the_features_does_not_matter(kind: str, tmp_path: Path, spec: FeatureSpec, log: Path) -> None:
     """Every row, and every input of a dense layer, has another place in the new model."""
-    config = _config(kind)
-    model = _random(config, spec)
+    config = config_of(kind)
+    model = random_model(config, spec)
     other = _changed(lambda f: f[""]["features"].reverse())
     assert other.hash != spec.hash
-    start = _open(_run_of(model, config, spec, tmp_path / "run"), other)
-    moved, _ = _started(start, config, other)
+    start = opened(run_of(model, config, spec, tmp_path / "run"), other)
+    moved, _ = started(start, config, other)
     np.testing.assert_allclose(_logits(moved, other, log), _logits(model, spec, log), atol=1e-5)
     (line,) = start.lines(config, other)
     assert "kept: tags_x_ad, hour_x_ad, size, bid, ad, age, hour, likes, tags, user" in line
 
 
 def test_features_are_kept_dropped_and_new(tmp_path: Path, spec: FeatureSpec, log: Path) -> None:
-    config = _config()
-    model = _random(config, spec)
+    config = config_of()
+    model = random_model(config, spec)
 
     def change(features: dict[str, Any]) -> None:
         features["user"]["buckets"] = 60
@@ -122,7 +117,7 @@ def test_features_are_kept_dropped_and_new(tmp_path: Path, spec: FeatureSpec, lo
         features[""]["features"].insert(0, new)
 
     other = _changed(change)
-    start = _open(_run_of(model, config, spec, tmp_path / "run"), other)
+    start = opened(run_of(model, config, spec, tmp_path / "run"), other)
     lines = list(start.lines(config, other))
     assert "kept: tags, likes, hour, age, ad, bid, hour_x_ad, tags_x_ad" in lines[0]
     assert lines[1:] == [
@@ -130,7 +125,7 @@ def test_features_are_kept_dropped_and_new(tmp_path: Path, spec: FeatureSpec, lo
         "feature user has other ids and starts fresh",
         "feature size is dropped",
     ]
-    moved, _ = _started(start, config, other)
+    moved, _ = started(start, config, other)
     fresh = build_model(config, other)
     rows = {
         name: {c.feature.name: slice(c.offset, c.offset + c.rows) for ids in Layout(s).ids.values() for c in ids}
@@ -164,10 +159,10 @@ def test_tables_of_several_dimensions_keep_their_rows(tmp_path: Path, log: Path)
         features[""]["features"].reverse()
         features["hour"]["embedding_dim"] = 2
 
-    before, after, config = _changed(old), _changed(new), _config()
-    model = _random(config, before)
-    start = _open(_run_of(model, config, before, tmp_path / "run"), after)
-    moved, _ = _started(start, config, after)
+    before, after, config = _changed(old), _changed(new), config_of()
+    model = random_model(config, before)
+    start = opened(run_of(model, config, before, tmp_path / "run"), after)
+    moved, _ = started(start, config, after)
     # The hour's embedding is another one; without its share both models have equal logits.
     for each, spec in ((model, before), (moved, after)):
         dim, width = spec.dim(next(f for f in spec.features if f.name == "hour")), Layout(spec)  # type: ignore[arg-type]
@@ -182,45 +177,26 @@ def test_tables_of_several_dimensions_keep_their_rows(tmp_path: Path, log: Path)
 
 def test_weights_without_slots_outlast_the_first_step(tmp_path: Path, spec: FeatureSpec, log: Path) -> None:
     """FTRL computes a weight from its slots: with fresh ones a step would bring every weight near zero."""
-    config = _config("logistic_regression")
+    config = config_of("logistic_regression")
     config = config.model_copy(update={"wide": FtrlConfig(l1=0.1, l2=0.3)})
-    model = _random(config, spec)
-    start = _open(export(model, spec, tmp_path / "ctr", 1), spec)
-    moved, optimizer = _started(start, config, spec)
+    model = random_model(config, spec)
+    start = opened(export(model, spec, tmp_path / "ctr", 1), spec)
+    moved, optimizer = started(start, config, spec)
     np.testing.assert_allclose(_logits(moved, spec, log), _logits(model, spec, log), atol=1e-6)
     optimizer.apply([tf.zeros_like(variable) for variable in optimizer.trained], tf.constant(1.0))
     for ours, theirs in zip(moved.trainable_variables, model.trainable_variables, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5, err_msg=ours.name)
 
 
-def test_the_rows_that_a_model_has_seen_stay_known(tmp_path: Path, spec: FeatureSpec) -> None:
-    """A run that begins with a model has seen the rows of that model: the gate must not judge it on them."""
-    config, run = _config("logistic_regression"), tmp_path / "run"
-    first, data = _manifest(spec, "1"), tmp_path / "data"
-    data.mkdir()
-    write_manifest(data, Prepared({}, 9, {}, 0, {}, None, None, {"train": SplitManifest(first, 5, 8)}))
-    _run_of(_random(config, spec), config, spec, run, data=data)
-    source = Source.find(run)
-    seen = Rows(str(checksum(first)["sha256"]), 9, 1, 5, 8)
-    assert source.seen() == (seen,)
-    second = RunIdentity.of(config, spec, tmp_path, _manifest(spec, "2"), **source.for_run)
-    claim(tmp_path / "next", second)
-    assert second.content["seen"][1] == asdict(seen)
-    other = export(_random(config, spec), spec, tmp_path / "ctr", 1)
-    assert Source.find(other).seen() is None
-    third = RunIdentity.of(config, spec, tmp_path, _manifest(spec, "2"), **Source.find(other).for_run)
-    assert third.content["seen"] is None
-
-
 @pytest.mark.slow
 def test_slots_are_kept_with_their_rows(tmp_path: Path, spec: FeatureSpec, log: Path) -> None:
-    config = _config().model_copy(update={"deterministic": True})
+    config = config_of().model_copy(update={"deterministic": True})
     data = split_log(log, tmp_path / "records", spec, holdout=0.97)
     run = tmp_path / "run"
     model, _ = train_records(data.directory, data.manifest, spec, config, checkpoints=run)
     other = _changed(lambda f: f[""]["features"].reverse())
-    start = _open(run, other)
-    moved, optimizer = _started(start, config, other)
+    start = opened(run, other)
+    moved, optimizer = started(start, config, other)
     np.testing.assert_allclose(_logits(moved, other, log), _logits(model, spec, log), atol=1e-5)
     slots = {slot.name: slot.numpy() for group in optimizer.slots for slot in group}
     hours = {s.hash: next(c for c in Layout(s).ids["request"] if c.feature.name == "hour") for s in (spec, other)}
@@ -230,7 +206,7 @@ def test_slots_are_kept_with_their_rows(tmp_path: Path, spec: FeatureSpec, log: 
     assert set(np.flatnonzero(learnt).tolist()) == seen
     # A new run in its own folder records from which model it began.
     again, _ = train_records(
-        data.directory, data.manifest, spec, config, checkpoints=tmp_path / "next", start=_open(run, spec)
+        data.directory, data.manifest, spec, config, checkpoints=tmp_path / "next", start=opened(run, spec)
     )
     assert not np.allclose(_logits(again, spec, log), _logits(model, spec, log), atol=1e-3)
     with pytest.raises(ConfigError, match=r'holds another run: start\.sha256 "\w+" instead of none'):
@@ -239,8 +215,8 @@ def test_slots_are_kept_with_their_rows(tmp_path: Path, spec: FeatureSpec, log: 
 
 def test_a_kept_feature_with_a_fresh_embedding_is_named(tmp_path: Path, spec: FeatureSpec) -> None:
     other = _changed(lambda f: (f["hour_x_ad"].update(deep=True), f["ad"].update(embedding_dim=8)))
-    start = _open(_run_of(_random(_config(), spec), _config(), spec, tmp_path / "run"), other)
-    lines = list(start.lines(_config(), other))
+    start = opened(run_of(random_model(config_of(), spec), config_of(), spec, tmp_path / "run"), other)
+    lines = list(start.lines(config_of(), other))
     for name in ("hour_x_ad", "ad"):
         assert f"feature {name} keeps its other weights, but its embedding starts fresh" in lines
     assert sum("its embedding" in line for line in lines) == 2
@@ -249,50 +225,24 @@ def test_a_kept_feature_with_a_fresh_embedding_is_named(tmp_path: Path, spec: Fe
 @pytest.mark.parametrize("kind", ["wide_deep", "logistic_regression"])
 def test_the_bias_moves_to_the_click_rate_of_other_sampling(kind: str, tmp_path: Path, spec: FeatureSpec) -> None:
     """A tenth of the non-clicks makes the odds of a click ten times as high; the exported score must stay the same."""
-    config = _config(kind)
-    model = _random(config, spec)
-    start = _open(_run_of(model, config, spec, tmp_path / "run"), spec)
+    config = config_of(kind)
+    model = random_model(config, spec)
+    start = opened(run_of(model, config, spec, tmp_path / "run"), spec)
     assert (start.sampling_rate, list(start.lines_on_rate(0.1))) == (1, [])
-    moved, optimizer = _started(start, config, spec, rate=0.1)
+    moved, optimizer = started(start, config, spec, rate=0.1)
     np.testing.assert_allclose(moved.bias.numpy(), model.bias.numpy() + np.log(10), atol=1e-5)  # type: ignore[attr-defined]
     optimizer.apply([tf.zeros_like(variable) for variable in optimizer.trained], tf.constant(1.0))
     np.testing.assert_allclose(moved.bias.numpy(), model.bias.numpy() + np.log(10), atol=1e-5)  # type: ignore[attr-defined]
-    unknown = _open(export(model, spec, tmp_path / "ctr", 1), spec)
+    unknown = opened(export(model, spec, tmp_path / "ctr", 1), spec)
     (line,) = unknown.lines_on_rate(0.1)
     assert "is not known, and these records have 0.1 of them: the bias is kept as it is" in line
     assert list(unknown.lines_on_rate(1.0)) == []
 
 
-def test_a_run_continues_without_the_model_with_which_it_began(tmp_path: Path, spec: FeatureSpec) -> None:
-    config, run, old = _config("logistic_regression"), tmp_path / "next", tmp_path / "old"
-    model = _random(config, spec)
-    _run_of(model, config, spec, old)
-    identity = RunIdentity.of(config, spec, tmp_path, _manifest(spec, "2"), **Source.find(old).for_run)
-    claim(run, identity)
-    # Without a checkpoint the run needs its first model.
-    assert Source.recorded(old, run) is None
-    tf.compat.v1.train.update_checkpoint_state(str(run), str(run / "ckpt-1"))
-    save_model(model, str(run / "ckpt-1"))
-    assert Source.recorded(tmp_path / "other", run) is None
-    shutil.rmtree(old)
-    source = find_start(old, run)
-    assert source is not None
-    again = RunIdentity.of(config, spec, tmp_path, _manifest(spec, "2"), **source.for_run)
-    assert again.content == identity.content
-    start = Start.open(source, spec)
-    assert list(start.lines(config, spec)) == [f"continues a run that began with the weights of {old}"]
-    # A final fit begins with that model, too.
-    with pytest.raises(ConfigError, match="neither an exported version nor a folder of checkpoints"):
-        _started(start, config, spec)
-    _run_of(_random(_config(), spec), config, spec, old)
-    with pytest.raises(DataError, match="is no longer the model with which this run began"):
-        _started(start, config, spec)
-
-
 def test_a_changed_dense_layer_starts_fresh_with_a_line(tmp_path: Path, spec: FeatureSpec) -> None:
-    model = _random(_config(), spec)
+    model = random_model(config_of(), spec)
     wider = TrainingConfig.model_validate({"spec": "unused", "model": {"kind": "wide_deep", "hidden_units": [8, 5]}})
-    start = _open(_run_of(model, _config(), spec, tmp_path / "run"), spec)
+    start = opened(run_of(model, config_of(), spec, tmp_path / "run"), spec)
     assert set(list(start.lines(wider, spec))[1:]) == {
         f"variable {name} {new} starts fresh: it was {old}, or has other inputs"
         for name, new, old in (
@@ -305,10 +255,10 @@ def test_a_changed_dense_layer_starts_fresh_with_a_line(tmp_path: Path, spec: Fe
 
 @pytest.mark.slow
 def test_parameter_servers_restore_the_first_values(tmp_path: Path, spec: FeatureSpec) -> None:
-    config = _config().with_distributed({"table_shards": 3})
-    model = _random(config, spec)
+    config = config_of().with_distributed({"table_shards": 3})
+    model = random_model(config, spec)
     cluster = Cluster(("h:1",), "h:2")
-    start = _open(_run_of(model, config, spec, tmp_path / "run"), spec)
+    start = opened(run_of(model, config, spec, tmp_path / "run"), spec)
     data = split_log(click_log(tmp_path / "log.jsonl", 10), tmp_path / "records", spec)
     run = Run(cluster, cluster.computing[0], config, spec, data.directory, data.manifest, tmp_path, start.source)
     write_first_checkpoint(run, start)
@@ -327,22 +277,6 @@ def test_parameter_servers_restore_the_first_values(tmp_path: Path, spec: Featur
     for file in tmp_path.glob("model.ckpt-0*"):
         file.rename(write.checkpoints / file.name)
     tf.compat.v1.train.update_checkpoint_state(str(write.checkpoints), str(write.checkpoints / "model.ckpt-0"))
-    again, _ = _started(_open(write.checkpoints, spec), config, spec)
+    again, _ = started(opened(write.checkpoints, spec), config, spec)
     for ours, theirs in zip(again.trainable_variables, model.trainable_variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.name)
-
-
-def test_what_is_no_model_is_one_line(tmp_path: Path, spec: FeatureSpec) -> None:
-    with pytest.raises(ConfigError, match="neither an exported version nor a folder of checkpoints"):
-        _open(tmp_path, spec)
-    (tmp_path / "run.json").write_text('{"spec": "1", "model": {}, "table_shards": null}', encoding="utf-8")
-    with pytest.raises(ConfigError, match="another version of this program"):
-        _open(tmp_path, spec)
-    (tmp_path / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(DataError, match=r"variables\.index: cannot be read"):
-        _open(tmp_path, spec)
-    (tmp_path / "variables").mkdir()
-    (tmp_path / "variables" / "variables.index").write_bytes(b"")
-    with pytest.raises(DataError, match="its feature spec cannot be read") as caught:
-        _open(tmp_path, spec)
-    assert "\n" not in str(caught.value)
