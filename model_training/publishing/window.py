@@ -16,6 +16,7 @@ import orjson
 from model_training.errors import ExportError, in_a_line
 from model_training.export.versions import Found, beyond, found_in, version_number
 from model_training.publishing.tries import RECORDS
+from model_training.urls import UrlPath, copy_tree
 
 CARD = "model_card.json"
 
@@ -49,7 +50,7 @@ def best_of(served: Path, days: float, now: datetime) -> tuple[Best, Path]:
 
 
 def keep_best(base_path: Path, best: int, keep: int) -> None:
-    """Moves the best version out of the folder if it is too old to be served.
+    """Moves the best version out of the folder if it is too old to be served; by URL, copies it.
 
     It is too old beyond the `keep` newest complete versions. A former best version is removed.
 
@@ -61,13 +62,21 @@ def keep_best(base_path: Path, best: int, keep: int) -> None:
         for found in beyond(found_in(base_path), keep):
             if found.number == best and found.fault is None:
                 kept.mkdir(parents=True, exist_ok=True)
-                if found.path.is_symlink():
+                if isinstance(found.path, UrlPath):  # a folder by URL has no rename
+                    copy_tree(found.path, kept / str(best))
+                elif found.path.is_symlink():
                     (kept / str(best)).symlink_to(found.path.resolve())
                 else:
                     found.path.rename(kept / str(best))
         for found in found_in(kept):
-            if found.number != best:
-                found.path.unlink() if found.path.is_symlink() else shutil.rmtree(found.path)
+            if found.number == best:
+                continue
+            if isinstance(found.path, UrlPath):
+                found.path.rmtree()
+            elif found.path.is_symlink():
+                found.path.unlink()
+            else:
+                shutil.rmtree(found.path)
     except FileNotFoundError:
         return  # another publisher did it
     except OSError as error:

@@ -18,8 +18,11 @@ from model_training.export.saved_model import export
 from model_training.export.servable import Servable
 from model_training.export.versions import found_in, new_version, remove_old, versions_in
 from model_training.models.build import build_model
+from model_training.publishing.tries import record_try
+from model_training.publishing.window import keep_best
 from model_training.urls import UrlPath, check_path, copy_tree, path_or_url
 from streamer.features import Encoder, FeatureSpec
+from tests.model_training.export.test_versions import write_version
 from tests.model_training.gcs import Storage, google_cloud_storage
 from tests.model_training.launched import WAIT_SECONDS, launched, write_config
 
@@ -105,6 +108,19 @@ def test_a_version_by_url_has_its_graph_last_and_loses_it_first(
         copy_tree(root / "1", root / str(version))
     assert remove_old(root, 2) == [1]
     assert versions_in(root) == [3, 4]
+
+
+@pytest.mark.slow
+def test_the_gate_s_records_are_kept_by_url(root: UrlPath, tmp_path: Path) -> None:
+    candidate = write_version(tmp_path / "1")
+    for number in (1, 3, 4):
+        copy_tree(candidate, root / str(number))
+    assert [record_try(root, split, candidate) for split in ("a", "a", "b")] == [1, 1, 1]
+    for best, present in ((1, [1]), (4, [])):
+        keep_best(root, best, keep=2)
+        remove_old(root, 2)
+        assert versions_in(root) == [3, 4]
+        assert versions_in(root / ".gate" / "best") == present
 
 
 @pytest.mark.slow
