@@ -32,8 +32,9 @@ class Best:
 def best_of(served: Path, days: float, now: datetime) -> tuple[Best, Path]:
     """The version that the newest version's card names as the best one, and its folder.
 
-    It is the newest version itself, `served`, if the card names no other, or if the named one was published more than
-    `days` before `now` or is no longer there.
+    It is the newest version itself, `served`, if the card names no other, or if the named one is no longer there. If the
+    named one was published more than `days` before `now`, the newest version of these days follows that was not forced;
+    without such a version the named one stays.
 
     Raises:
         ExportError: a folder of versions cannot be read.
@@ -45,8 +46,15 @@ def best_of(served: Path, days: float, now: datetime) -> tuple[Best, Path]:
         is_old = now - datetime.fromisoformat(named.published_at) > timedelta(days=days)
     except (KeyError, TypeError, ValueError):
         return itself, served
-    paths = [found.path for found in _present(served.parent) if found.number == named.version and found.fault is None]
-    return (named, paths[0]) if paths and not is_old and named.version != itself.version else (itself, served)
+    present = {found.number: found.path for found in _present(served.parent) if found.fault is None}
+    if days == 0 or named.version == itself.version or named.version not in present:
+        return itself, served
+    if not is_old:
+        return named, present[named.version]
+    for number in sorted(present, reverse=True):
+        if number <= itself.version and (at := _unforced_at(present[number], days, now)) is not None:
+            return Best(number, at), present[number]
+    return named, present[named.version]
 
 
 def keep_best(base_path: Path, best: int, keep: int) -> None:
@@ -81,6 +89,17 @@ def keep_best(base_path: Path, best: int, keep: int) -> None:
         return  # another publisher did it
     except OSError as error:
         raise ExportError(f"{kept}: the best version cannot be kept there: {in_a_line(error)}") from error
+
+
+def _unforced_at(version: Path, days: float, now: datetime) -> str | None:
+    """When a version passed the gate; None if it was forced, or published more than `days` before `now`."""
+    card = _card(version)
+    try:
+        at = str(card["published_at"])
+        passed = not card.get("forced") and now - datetime.fromisoformat(at) <= timedelta(days=days)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return at if passed else None
 
 
 def _present(base_path: Path) -> Iterator[Found]:

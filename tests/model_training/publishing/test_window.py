@@ -35,6 +35,15 @@ def test_the_newest_version_names_the_best_one(tmp_path: Path) -> None:
     assert best_of(served, 90, NOW) == itself, "no longer there"
 
 
+def test_a_forced_version_is_not_the_bar_when_the_best_one_expires(tmp_path: Path) -> None:
+    old = _version(tmp_path, 3, {"published_at": _at(99)})
+    served = _version(tmp_path, 5, {"published_at": _at(1), "forced": True, "best": Best(3, _at(99))})
+    assert best_of(served, 90, NOW) == (Best(3, _at(99)), old), "no other passed the gate"
+    passed = _version(tmp_path, 4, {"published_at": _at(9), "forced": False})
+    assert best_of(served, 90, NOW) == (Best(4, _at(9)), passed)
+    assert best_of(served, 0, NOW) == (Best(5, _at(1)), served)
+
+
 @pytest.mark.parametrize("best", [None, 3, {"version": 3}, {"version": 3, "published_at": "?"}, {"version": "x"}])
 def test_without_a_named_version_the_newest_is_the_best(tmp_path: Path, best: object) -> None:
     _version(tmp_path, 3)
