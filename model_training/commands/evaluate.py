@@ -158,6 +158,8 @@ def evaluated(
                 former = Servable.load(best)
                 if former.spec.hash not in by_spec:
                     by_spec[former.spec.hash] = examples(former.spec)
+                rows = by_spec[former.spec.hash]
+                former.scores(rows.ids, rows.floats)
             except TrainingError as error:
                 former = None
                 console.print(f"the best version of the window is not compared: {error}", style="yellow", markup=False)

@@ -77,9 +77,17 @@ def publish(
 
         served = served_version(to)
         now_served = None if served.servable is None else served.servable.path
-        best, best_path = (
-            (None, None) if now_served is None else best_of(now_served, limits.window_days, datetime.now(UTC))
-        )
+        unworkable = now_served is None and bool(served.found)
+        if unworkable and not force:
+            raise ConfigError(
+                f"--to {to}: has versions, but none that works to compare with; --force publishes without"
+            )
+        best, best_path = None, None
+        newest = now_served or (served.found[-1].path if served.found else None)
+        if newest is not None:
+            best, best_path = best_of(newest, limits.window_days, datetime.now(UTC))
+            if unworkable and best_path == newest:
+                best, best_path = None, None
         check_log_or_prepared(context, log, prepared)
         paths = {"candidate": candidate, "served": now_served, "best": None if best_path == now_served else best_path}
         roles = {role: found for role, found in paths.items() if found is not None}
@@ -105,8 +113,9 @@ def publish(
         verdicts = decide(found, limits, confidence)
         for verdict in verdicts:
             _print(verdict)
-        forced = force and not (all(v.holds for v in verdicts) and was_unseen(unseen))
-        if limits.window_days == 0 or (is_better(found, confidence) and not forced):
+        forced = force and (unworkable or not (all(v.holds for v in verdicts) and was_unseen(unseen)))
+        compared = best_path == now_served or found.best is not None
+        if limits.window_days == 0 or (compared and is_better(found, confidence) and not forced):
             best = None
         card = {
             "gate": {
@@ -128,7 +137,15 @@ def publish(
             raise typer.Exit(_REJECTED)
         labelling = None if label is None or model_config is None else Labelling(model_config, label)
         path, removed = put(
-            servable, to, card, seen=served.found, best=best, version=version, keep=keep, labelling=labelling
+            servable,
+            to,
+            card,
+            seen=served.found,
+            best=best,
+            keeps_former=unworkable,
+            version=version,
+            keep=keep,
+            labelling=labelling,
         )
         console.print(f"published {path}{f' as {label}' if label else ''}", style="green", soft_wrap=True)
         if removed:

@@ -41,6 +41,7 @@ def publish(
     *,
     seen: Sequence[Found],
     best: Best | None = None,
+    keeps_former: bool = False,
     version: int | None = None,
     keep: int = 3,
     labelling: Labelling | None = None,
@@ -53,6 +54,7 @@ def publish(
         seen: the versions in `base_path` when the candidate was compared with the newest one that works. Nothing is
             published if they have changed.
         best: the best version of the window, if it is not the candidate.
+        keeps_former: whether a former best version stays, because the candidate was not compared with it.
         version: the number of the new version, by default the newest + 1; a lower number would not be served.
         keep: number of versions that remain, at least 2, so that a rollback is possible.
         labelling: a label for the new version. Nothing is published if a label would name a version that is not served.
@@ -91,7 +93,7 @@ def publish(
             # The file is read again: another model's label may have moved meanwhile.
             text = labelling.text(base_path, number, _left(found_in(base_path), keep))
             write_labels(labelling.model_config, text)
-        keep_best(base_path, best.version, keep)
+        keep_best(base_path, best.version, keep, keeps_former=keeps_former)
         return path, remove_old(base_path, keep)
     except (ConfigError, ExportError) as error:
         raise ExportError(f"{path} is published, but a later step failed: {error}") from error

@@ -32,8 +32,8 @@ class Best:
 def best_of(served: Path, days: float, now: datetime) -> tuple[Best, Path]:
     """The version that the newest version's card names as the best one, and its folder.
 
-    It is the newest version itself, `served`, if the card names no other, or if the named one is no longer there. If the
-    named one was published more than `days` before `now`, the newest version of these days follows that was not forced;
+    It is the newest version itself, `served`, if the card names no other, or if the named one is no longer there. If
+    that was published more than `days` before `now`, the newest version of these days follows that was not forced;
     without such a version the named one stays.
 
     Raises:
@@ -57,10 +57,10 @@ def best_of(served: Path, days: float, now: datetime) -> tuple[Best, Path]:
     return named, present[named.version]
 
 
-def keep_best(base_path: Path, best: int, keep: int) -> None:
+def keep_best(base_path: Path, best: int, keep: int, *, keeps_former: bool = False) -> None:
     """Moves the best version out of the folder if it is too old to be served; by URL, copies it.
 
-    It is too old beyond the `keep` newest complete versions. A former best version is removed.
+    It is too old beyond the `keep` newest complete versions. A former best version is removed, unless `keeps_former`.
 
     Raises:
         ExportError: a version cannot be moved or removed.
@@ -77,7 +77,7 @@ def keep_best(base_path: Path, best: int, keep: int) -> None:
                 else:
                     found.path.rename(kept / str(best))
         for found in found_in(kept):
-            if found.number == best:
+            if found.number == best or keeps_former:
                 continue
             if isinstance(found.path, UrlPath):
                 found.path.rmtree()

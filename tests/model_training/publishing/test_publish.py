@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,34 @@ def test_the_better_candidate_is_published_and_the_worse_one_rejected(
     assert evaluation["groups"]["users"] is None
     assert set(evaluation["differences"]) == {"auc", "log_loss", "normalised_entropy", "calibration", "request_gauc"}
     assert "users are not known" in compared.output
+
+
+def test_a_best_version_that_was_not_compared_stays_the_bar(
+    tmp_path: Path, candidates: tuple[Path, Path], log: Path
+) -> None:
+    good, poor = candidates
+    base, gate = tmp_path / "ctr", tmp_path / "gate.yaml"
+    gate.write_text("max_score_drift: null\n", encoding="utf-8")
+    options = ("--to", base, "--log", log, "--holdout", "0.2", "--gate", gate)
+    _put(Servable.load(good), base)
+    _put(Servable.load(poor), base, best=publishing.Best(1, datetime.now(UTC).isoformat()))
+    (index,) = base.glob("1/variables/variables.data-*")
+    index.write_bytes(b"damaged")
+    better = _run("publish", good, *options, "--keep", "2")
+    assert better.exit_code == 0, better.output
+    assert "the best version of the window is not compared" in better.output
+    assert orjson.loads((base / "3" / "model_card.json").read_bytes())["best"]["version"] == 1
+    assert versions_in(base / ".gate" / "best") == [1]
+    for version in (2, 3):
+        (base / str(version) / "saved_model.pb").write_bytes(b"x")
+    rejected = _run("publish", good, *options)
+    assert rejected.exit_code == 2, rejected.output
+    assert "none that works to compare with" in rejected.output
+    forced = _run("publish", good, *options, "--force")
+    assert forced.exit_code == 0, forced.output
+    card = orjson.loads((base / "4" / "model_card.json").read_bytes())
+    assert (card["forced"], card["best"]["version"]) == (True, 1)
+    assert versions_in(base / ".gate" / "best") == [1]
 
 
 def test_an_incomplete_or_wrong_version_is_not_published(
