@@ -66,7 +66,7 @@ def isotonic(labels: F64, odds: F64) -> Isotonic:
         DataError: there is only one pool: higher scores do not have more clicks.
     """
     order = np.argsort(odds, kind="stable")
-    parts = np.array_split(order, min(_BINS, max(2, int(labels.sum()) // _BIN_CLICKS)))
+    parts = np.split(order, _cuts(odds[order], min(_BINS, max(2, int(labels.sum()) // _BIN_CLICKS))))
     counts = np.array([len(part) for part in parts], np.float64)
     sums = np.array([odds[part].sum() for part in parts])
     clicks = np.array([labels[part].sum() for part in parts])
@@ -77,15 +77,27 @@ def isotonic(labels: F64, odds: F64) -> Isotonic:
     if rates[-1] == 1:
         pool = np.minimum(pool, max(0, int(pool[-1]) - 1))
     of_pools = [np.bincount(pool, values) for values in (counts, sums, clicks)]
-    points = list[tuple[float, float]]()
+    apart = list[tuple[float, float, float]]()
     for count, total, clicked in zip(*(values.tolist() for values in of_pools), strict=True):
-        x, rate = total / count, clicked / count
-        if not points or x - points[-1][0] > _MIN_STEP:
-            points.append((x, float(np.log(rate) - np.log1p(-rate))))
-    if len(points) < 2:
+        if apart and total / count - apart[-1][1] / apart[-1][0] <= _MIN_STEP:
+            before = apart.pop()
+            apart.append((before[0] + count, before[1] + total, before[2] + clicked))
+        else:
+            apart.append((count, total, clicked))
+    if len(apart) < 2:
         raise DataError(_NO_ORDER)
-    inputs, outputs = zip(*points, strict=True)
+    inputs = tuple(total / count for count, total, _ in apart)
+    outputs = tuple(float(np.log(clicked) - np.log(count - clicked)) for count, _, clicked in apart)
     return Isotonic(inputs, outputs)
+
+
+def _cuts(ordered: F64, bins: int) -> list[int]:
+    """Where bins of about equal count begin; never between equal values, whose order is that of time."""
+    ends = np.cumsum([len(part) for part in np.array_split(ordered, bins)])[:-1]
+    ends = ends[ends < len(ordered)]
+    first, behind = (np.searchsorted(ordered, ordered[ends], side) for side in ("left", "right"))
+    cuts = np.unique(np.where(first > 0, first, behind))
+    return [int(cut) for cut in cuts if 0 < cut < len(ordered)]
 
 
 _NO_ORDER = "export.calibration: the model's higher scores do not have more clicks among the validation examples"

@@ -63,6 +63,14 @@ def test_calibrated_scores_are_click_rates_in_the_same_order(kind: str, odds: F6
     np.testing.assert_allclose(found.scores(ctr), _sigmoid(found.map.of(odds)), rtol=1e-4)
 
 
+def test_equal_scores_share_a_bin_though_the_click_rate_rises_over_time() -> None:
+    rng, n = np.random.default_rng(3), 200_000
+    ctr: F32 = rng.choice(np.array([0.02, 0.05, 0.2], np.float32), n)
+    labels = (rng.random(n) < ctr * np.linspace(0.8, 1.12, n)).astype(np.float64)
+    found = fitted("isotonic", labels, ctr, 1.0)
+    assert found.after.calibration == pytest.approx(1, abs=0.01)
+
+
 @pytest.mark.parametrize("kind", ["platt", "isotonic"])
 def test_scores_in_the_wrong_order_are_rejected(kind: str, odds: F64, labels: F64) -> None:
     with pytest.raises(DataError, match=r"export\.calibration: the model's higher scores do not have more clicks"):
