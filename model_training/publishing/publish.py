@@ -68,11 +68,7 @@ def publish(
             served, or the versions have changed. Nothing has changed, unless the message says that the
             version is published.
     """
-    present = found_in(base_path)
-    if present != list(seen):
-        changed = [found.path for found in present if found not in seen]
-        path = changed[-1] if changed else base_path
-        raise ExportError(f"{path}: the candidate was not compared with this version; run publish again")
+    present = _check_unchanged(base_path, seen)
     last = present[-1].number if present else 0
     number = max(last, 0) + 1 if version is None else version
     if present and number < last:
@@ -88,6 +84,7 @@ def publish(
         best = best or Best(number, origin["published_at"])
         written = orjson.dumps({**card, "best": best, **origin}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         (partial / CARD).write_bytes(written)
+        _check_unchanged(base_path, seen)  # a copy takes long
     try:
         if labelling is not None:
             # The file is read again: another model's label may have moved meanwhile.
@@ -97,6 +94,15 @@ def publish(
         return path, remove_old(base_path, keep)
     except (ConfigError, ExportError) as error:
         raise ExportError(f"{path} is published, but a later step failed: {error}") from error
+
+
+def _check_unchanged(base_path: Path, seen: Sequence[Found]) -> list[Found]:
+    present = found_in(base_path)
+    if present != list(seen):
+        changed = [found.path for found in present if found not in seen]
+        path = changed[-1] if changed else base_path
+        raise ExportError(f"{path}: the candidate was not compared with this version; run publish again")
+    return present
 
 
 def _left(found: Sequence[Found], keep: int) -> list[Found]:

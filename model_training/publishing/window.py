@@ -73,6 +73,7 @@ def keep_best(base_path: Path, best: int, keep: int, *, keeps_former: bool = Fal
                 if isinstance(found.path, UrlPath):  # a folder by URL has no rename
                     copy_tree(found.path, kept / str(best))
                 elif found.path.is_symlink():
+                    (kept / str(best)).unlink(missing_ok=True)  # of a publisher that was killed after it
                     (kept / str(best)).symlink_to(found.path.resolve())
                 else:
                     found.path.rename(kept / str(best))

@@ -293,6 +293,16 @@ def test_a_version_that_another_publisher_added_is_not_ignored(
     assert versions_in(base) == [1, 2]
 
 
+def test_a_version_that_appears_during_the_copy_is_not_ignored(
+    tmp_path: Path, candidates: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "ctr"
+    monkeypatch.setattr(publishing, "write_warmup", lambda *_: write_version(base / "5"))
+    with pytest.raises(ExportError, match="ctr/5: the candidate was not compared with this version"):
+        _put(Servable.load(candidates[0]), base, version=9)
+    assert _listed(base) == ["5"]
+
+
 def test_two_writers_of_one_version_use_different_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Like containers on one volume, where each process has the id 1."""
     monkeypatch.setattr(os, "getpid", lambda: 1)
