@@ -118,6 +118,7 @@ def evaluated(
     served: "Servable | None",
     *,
     best: Path | None = None,
+    force: bool = False,
     log: Path | None,
     prepared: Path | None,
     also_prepared: Sequence[Path],
@@ -131,6 +132,7 @@ def evaluated(
     Args:
         context: the context of the command that has these options.
         best: the best version of the window, if it is not the served one; it is left out if it cannot be compared.
+        force: leave out a served version too that cannot be compared.
         expected: the spec that the candidate must have.
 
     Raises:
@@ -148,10 +150,21 @@ def evaluated(
         return later_lines(log, spec, holdout=holdout, user_path=user_path)
 
     with console.status("loading and scoring"):
-        models = [Servable.load(candidate), *([] if served is None else [served])]
-        if expected is not None and models[0].spec.hash != expected.hash:
-            raise ExportError(f"{candidate}: has spec {models[0].spec.hash}, expected {expected.hash}")
-        by_spec = {spec.hash: examples(spec) for spec in {model.spec.hash: model.spec for model in models}.values()}
+        model = Servable.load(candidate)
+        if expected is not None and model.spec.hash != expected.hash:
+            raise ExportError(f"{candidate}: has spec {model.spec.hash}, expected {expected.hash}")
+        by_spec = {model.spec.hash: examples(model.spec)}
+        if served is not None:
+            try:
+                if served.spec.hash not in by_spec:
+                    by_spec[served.spec.hash] = examples(served.spec)
+                rows = by_spec[served.spec.hash]
+                served.scores(rows.ids, rows.floats)
+            except TrainingError as error:
+                if not force:
+                    raise
+                served = None
+                console.print(f"the served version is not compared: {error}", style="yellow", markup=False)
         former = None
         if best is not None:
             try:
@@ -163,8 +176,8 @@ def evaluated(
             except TrainingError as error:
                 former = None
                 console.print(f"the best version of the window is not compared: {error}", style="yellow", markup=False)
-        found = evaluate_candidate(models[0], served, by_spec, best=former)
-    return models[0], found
+        found = evaluate_candidate(model, served, by_spec, best=former)
+    return model, found
 
 
 def show(found: "Evaluation", confidence: float) -> None:

@@ -9,7 +9,7 @@ from model_training.commands.data import JudgeBy
 from model_training.commands.output import console
 from model_training.config.training import DistributedConfig, TrainingConfig
 from model_training.distributed.cluster import Cluster
-from model_training.errors import ConfigError
+from model_training.errors import ConfigError, TrainingError
 from model_training.lineage.lineage import Data, Processes, Progress, read_lineage
 from model_training.lineage.unseen import can_tell, seen_before
 
@@ -84,14 +84,21 @@ def check_unseen(
 
     Raises:
         ConfigError: a version has seen them, or may have.
-        ExportError: the lineage of a version cannot be read.
+        ExportError: the lineage of a version cannot be read; not of `best`, and with `force` of `served`.
         DataError: the data cannot be read.
     """
     from model_training.lineage.data import rows_of_log, rows_of_prepared  # noqa: PLC0415 - loads TensorFlow
 
-    lineages = {role: read_lineage(path) for role, path in versions.items()}
     rows = None
-    found = {}
+    found, lineages = {}, {}
+    for role, path in versions.items():
+        try:
+            lineages[role] = read_lineage(path)
+        except TrainingError as error:
+            if role != "best" and not (force and role == "served"):
+                raise
+            console.print(f"{error}; whether it has seen these rows is not known", style="yellow", markup=False)
+            found[role] = _NOT_KNOWN
     for role, lineage in lineages.items():
         if lineage is None:
             found[role] = _NOT_KNOWN

@@ -97,6 +97,7 @@ def publish(
             candidate,
             served.servable,
             best=None if best_path == now_served else best_path,
+            force=force,
             log=log,
             prepared=prepared,
             also_prepared=also_prepared or (),
@@ -113,8 +114,9 @@ def publish(
         verdicts = decide(found, limits, confidence)
         for verdict in verdicts:
             _print(verdict)
+        unworkable = unworkable or (now_served is not None and found.served is None)
         forced = force and (unworkable or not (all(v.holds for v in verdicts) and was_unseen(unseen)))
-        compared = best_path == now_served or found.best is not None
+        compared = (best_path == now_served and not unworkable) or found.best is not None
         if limits.window_days == 0 or (compared and is_better(found, confidence) and not forced):
             best = None
         card = {

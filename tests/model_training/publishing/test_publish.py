@@ -164,6 +164,25 @@ def test_a_best_version_that_was_not_compared_stays_the_bar(
     assert versions_in(base / ".gate" / "best") == [1]
 
 
+def test_a_served_version_that_fails_on_real_rows_is_left_out_with_force(
+    tmp_path: Path, candidates: tuple[Path, Path], log: Path, spec: FeatureSpec
+) -> None:
+    good, _ = candidates
+    model, base = _model(spec, log, knows=True), tmp_path / "ctr"
+    weights = model.wide.weights.numpy()
+    weights[weights != 0] = np.nan
+    model.wide.weights.assign(weights)
+    _put(Servable.load(export(model, spec, tmp_path / "nan", 1)), base)
+    (base / "1" / "lineage.json").write_bytes(b"{")
+    result = _run("publish", good, "--to", base, "--log", log)
+    assert result.exit_code == 2, result.output
+    result = _run("publish", good, "--to", base, "--log", log, "--force")
+    assert result.exit_code == 0, result.output
+    assert "the served version is not compared" in result.output
+    card = orjson.loads((base / "2" / "model_card.json").read_bytes())
+    assert (card["forced"], card["best"]["version"], card["unseen"]["served"]) == (True, 1, "not known")
+
+
 def test_an_incomplete_or_wrong_version_is_not_published(
     tmp_path: Path, candidates: tuple[Path, Path], log: Path
 ) -> None:
