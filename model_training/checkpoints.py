@@ -13,8 +13,6 @@ from model_training.errors import ConfigError, DataError, ExportError, in_a_line
 from model_training.identity import IDENTITY, RunIdentity, read_identity, write_identity
 from model_training.models.model import Model
 
-STANDING = "best/standing.json"
-"""The standing of early stopping inside a folder of checkpoints."""
 _KEPT = 3
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 _SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
@@ -33,8 +31,6 @@ class Position:
 def claim(directory: Path, identity: RunIdentity) -> str | None:
     """Reserves a folder for a run's checkpoints: a new one, or the one of the same run.
 
-    A run that ended before its first checkpoint leaves nothing to continue, so another run may take its folder.
-
     Returns:
         The checkpoint from which the run continues, if there is one.
 
@@ -42,10 +38,9 @@ def claim(directory: Path, identity: RunIdentity) -> str | None:
         ConfigError: the folder holds another run or checkpoints of an unknown one, or cannot be read or written.
     """
     found, last = read_identity(directory), tf.train.latest_checkpoint(str(directory))
-    has_state = last is not None or (directory / STANDING).exists()
-    if found is not None and (has_state or identity.content == found):
+    if found is not None:
         identity.check(found, directory)
-    elif found is None and last is not None:
+    elif last is not None:
         raise ConfigError(
             f"{directory}: holds checkpoints, but no {IDENTITY} that says of which run: use another folder"
         )

@@ -13,8 +13,6 @@ from model_training.config.model import DeepFmConfig
 from model_training.config.training import DistributedConfig, EarlyStoppingConfig, ExportConfig, TrainingConfig
 from model_training.data.prepared import validation_records
 from model_training.data.training_data import TrainingData, split_log
-from model_training.early_stopping.best_model import BestModel
-from model_training.early_stopping.standing import Standing
 from model_training.errors import ConfigError, DataError
 from model_training.identity import RunIdentity
 from model_training.lineage.data import records_data
@@ -27,12 +25,6 @@ pytestmark = pytest.mark.tensorflow
 
 class _KilledError(Exception):
     """Ends a run in the middle in these tests."""
-
-
-def _save(run: Path) -> None:
-    """A checkpoint of something."""
-    save_model(tf.Module(), str(run / "ckpt-1"))
-    tf.compat.v1.train.update_checkpoint_state(str(run), str(run / "ckpt-1"))
 
 
 @pytest.fixture
@@ -101,7 +93,6 @@ def test_a_folder_of_another_run_is_rejected_and_stays_as_it_is(
 ) -> None:
     run = tmp_path / "run"
     claim(run, RunIdentity.of(config, spec, data.directory, data.manifest))
-    _save(run)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     changes: list[tuple[dict[str, object], str]] = [
         ({"epochs": 1}, "config.epochs 2 instead of 1"),
@@ -120,19 +111,6 @@ def test_a_folder_of_another_run_is_rejected_and_stays_as_it_is(
     with pytest.raises(ConfigError, match=r'data\.train\.sha256 "\w+" instead of "\w+"; use another folder'):
         train_records(data.directory, replace(data.manifest, shards=shards), spec, config, checkpoints=run)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
-
-
-def test_a_run_that_ended_before_its_first_checkpoint_leaves_its_folder_to_another(
-    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
-) -> None:
-    def identity(epochs: int) -> RunIdentity:
-        return RunIdentity.of(config.model_copy(update={"epochs": epochs}), spec, data.directory, data.manifest)
-
-    claim(tmp_path, identity(1))
-    assert claim(tmp_path, identity(2)) is None
-    BestModel(tmp_path).write(Standing(0.7, 50, 50), lambda _: None)
-    with pytest.raises(ConfigError, match=r"config\.epochs 2 instead of 3"):
-        claim(tmp_path, identity(3))
 
 
 def test_settings_without_influence_on_the_course_may_differ(
@@ -154,7 +132,8 @@ def test_a_validation_shard_that_was_lost_before_a_restart_makes_another_run(
     config = config.model_copy(update={"early_stopping": EarlyStoppingConfig(), "max_lost_share": 0.5})
     run = tmp_path / "run"
     claim(run, RunIdentity.of(config, spec, data.directory, data.manifest))
-    _save(run)
+    save_model(tf.Module(), str(run / "ckpt-1"))
+    tf.compat.v1.train.update_checkpoint_state(str(run), str(run / "ckpt-1"))
     folder, later = validation_records(data.directory)
     (folder / later.shards[0].file).unlink()
     with pytest.raises(ConfigError, match=r"data\.validation\.examples 300 instead of 225"):
