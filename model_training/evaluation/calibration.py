@@ -92,7 +92,7 @@ def isotonic(labels: F64, odds: F64) -> Isotonic:
 
 
 def _cuts(ordered: F64, bins: int) -> list[int]:
-    """Where bins of about equal count begin; never between equal values, whose order is that of time."""
+    """Where bins of about equal count begin; never between equal values."""
     ends = np.cumsum([len(part) for part in np.array_split(ordered, bins)])[:-1]
     ends = ends[ends < len(ordered)]
     first, behind = (np.searchsorted(ordered, ordered[ends], side) for side in ("left", "right"))

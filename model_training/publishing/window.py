@@ -93,7 +93,7 @@ def keep_best(base_path: Path, best: int, keep: int, *, keeps_former: bool = Fal
 
 
 def _unforced_at(version: Path, days: float, now: datetime) -> str | None:
-    """When a version passed the gate; None if it was forced, or published more than `days` before `now`."""
+    """When a version passed the gate; None if it was forced or is older than `days`."""
     card = _card(version)
     try:
         at = str(card["published_at"])

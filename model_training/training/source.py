@@ -125,7 +125,7 @@ def examples_of_final_fit(best: int, examples: int, whole: int) -> int:
 
 
 def _result_of_run(path: Path) -> str:
-    """The checkpoint of a run's result: of a final fit that has ended, or else the best or the last one."""
+    """The checkpoint of a run's result: of an ended final fit, or else the best or last one."""
     final = tf.train.latest_checkpoint(str(path / FINAL))
     if final is not None and _has_ended(path / FINAL, final):
         return str(final)

@@ -30,6 +30,7 @@ from model_training.export.warmup import WARMUP
 from model_training.models.wide_deep import WideDeep
 from model_training.publishing import publish as publishing
 from model_training.publishing.version_labels import set_label
+from model_training.publishing.window import Best
 from sandbox.host.loopback import DIRECT
 from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec, Layout
@@ -144,7 +145,7 @@ def test_a_best_version_that_was_not_compared_stays_the_bar(
     gate.write_text("max_score_drift: null\n", encoding="utf-8")
     options = ("--to", base, "--log", log, "--holdout", "0.2", "--gate", gate)
     _put(Servable.load(good), base)
-    _put(Servable.load(poor), base, best=publishing.Best(1, datetime.now(UTC).isoformat()))
+    _put(Servable.load(poor), base, best=Best(1, datetime.now(UTC).isoformat()))
     (index,) = base.glob("1/variables/variables.data-*")
     index.write_bytes(b"damaged")
     better = _run("publish", good, *options, "--keep", "2")
