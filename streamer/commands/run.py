@@ -23,9 +23,6 @@ from streamer.metrics import LOG_LINES_DROPPED
 from streamer.settings import Settings, load_settings
 
 _PR_SET_PDEATHSIG = 1
-# Of glibc's mallopt: an allocation from this size on is a mapping of its own, and free memory above this is given back.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_MAPPED_BYTES, _KEPT_BYTES = 2**18, 2**19
 
 
 def run(
@@ -68,23 +65,10 @@ def run_alone(work: Coroutine[Any, Any, bool]) -> bool:
     """Runs the work of this process on its event loop."""
     import uvloop  # noqa: PLC0415
 
-    _return_memory()
     # Imported modules stay in memory. A garbage collection that visits them stops the loop for 40 ms.
     gc.collect()
     gc.freeze()
     return uvloop.run(work)
-
-
-def _return_memory() -> None:
-    """Makes the C library give freed memory back.
-
-    By default it raises both thresholds with the size of what is freed, and then keeps megabytes of fetched records.
-    """
-    if sys.platform == "linux" and not any(name.startswith("MALLOC_") for name in os.environ):
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
-            mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _work(settings: Settings, log: FilteringBoundLogger) -> int:
