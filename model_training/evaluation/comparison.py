@@ -12,8 +12,8 @@ import numpy.typing as npt
 from scipy.special import entr, stdtrit
 
 from model_training.evaluation.metrics import losses
+from streamer.types import F64
 
-F64 = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.intp]
 
 

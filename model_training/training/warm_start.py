@@ -15,6 +15,7 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 
 from model_training.config.training import FtrlConfig, TrainingConfig
 from model_training.errors import DataError, in_a_line
+from model_training.export.stored_tables import name_of
 from model_training.identity import IDENTITY, read_identity
 from model_training.models.build import OUTPUT_BIAS, build_model
 from model_training.models.model import Model
@@ -150,12 +151,12 @@ class Start:
             Start.open(source, self._spec).fill(model, optimizer, wide, sampling_rate=sampling_rate)
             return
         for variable in model.trainable_variables:
-            if self._fill(variable, _name(variable)) and _name(variable) == OUTPUT_BIAS and self.sampling_rate:
+            if self._fill(variable, name_of(variable)) and name_of(variable) == OUTPUT_BIAS and self.sampling_rate:
                 variable.assign_add(math.log(self.sampling_rate / sampling_rate))
         for variable, slots in zip(optimizer.trained, optimizer.slots, strict=True):
-            by_name = {_name(slot).removeprefix(f"{_name(variable)}/"): slot for slot in slots}
+            by_name = {name_of(slot).removeprefix(f"{name_of(variable)}/"): slot for slot in slots}
             for name in _CARRIED & by_name.keys():
-                self._fill(by_name[name], _name(variable))
+                self._fill(by_name[name], name_of(variable))
             if "linear" in by_name:
                 fit_linear(variable, by_name["accumulator"], by_name["linear"], wide)
 
@@ -163,7 +164,7 @@ class Start:
         """Whether the variable keeps values."""
         assert self._opened is not None, "the model is open"
         values, matching = self._opened
-        old = values.get(matching.old_name(_name(variable)))
+        old = values.get(matching.old_name(name_of(variable)))
         places = None if old is None else matching.places(of, old.shape, variable.shape.as_list())
         if old is None or places is None:
             return False
@@ -202,7 +203,3 @@ def _spec_of_run(path: Path) -> FeatureSpec:
     if spec.hash != found.get("spec"):
         raise DataError(f"{path}: its model was trained with another version of the encoder, whose ids differ")
     return spec
-
-
-def _name(variable: tf.Variable) -> str:
-    return str(variable.name.split(":")[0])
