@@ -71,7 +71,7 @@ TABLE: tuple[Line, ...] = (
     Line("the same, columns", _ratio("throughput", "columns_naive_cpu_over_scorer", ">=", 5.0)),
     Line("CPU per request, best peer over scorer, rows", _ratio("peers", "best_peer_cpu_over_scorer", ">=", 3.0)),
     Line("capacity over naive, rows", _ratio("throughput", "rows_scorer_over_naive", ">=", 4.5)),
-    Line("capacity over the best peer, rows", _ratio("peers", "rate_over_best_peer", ">=", 1.5)),
+    Line("capacity over the best peer, rows", _ratio("peers", "scorer_over_best_peer", ">=", 1.5)),
     Line("capacity over the floor, rows", _ratio("throughput", "rows_scorer_over_floor", ">=", 0.9)),
     Line(
         "scoring p99 at 145 requests/s, scorer and model server ahead",

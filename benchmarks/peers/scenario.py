@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench import UNHURRIED, Bench
+from benchmarks.bounds import bound_of
 from benchmarks.peers.catalogue import PEERS, Peer
 from benchmarks.peers.environments import FOLDER, PeerError, command_of
 from benchmarks.programs import Run, follow, scorer, started
@@ -97,14 +98,17 @@ def process(bench: Bench, name: str, command: Sequence[str], turn: int, requests
 
 
 def check_scores(runs: Mapping[str, Run]) -> None:
-    """Compares the scores of each program with the scorer's.
+    """Compares the scores of each program with the scorer's; backlogs differ in length, so only common requests.
 
     Raises:
-        AssertionError: a difference above 1e-6; it names program and request.
+        AssertionError: a difference above 1e-6, or no common request; it names the program.
     """
     ours = runs["scorer"].scores
     for name, found in runs.items():
-        for request_id, ctr in found.scores.items():
+        common = found.scores.keys() & ours.keys()
+        assert common, f"{name}: no request in common with the scorer"
+        for request_id in common:
+            ctr = found.scores[request_id]
             np.testing.assert_allclose(ctr, ours[request_id], rtol=0, atol=_ATOL, err_msg=f"{name}: {request_id}")
 
 
@@ -131,6 +135,11 @@ def figures_of(runs: Mapping[str, Sequence[Run]]) -> list[Figure]:
         *(Figure(f"{name}_resident", median(name, "resident_mb"), "MB") for name in runs),
         *(Figure(f"scorer_rate_over_{name}", ratio("requests_per_second", "scorer", name), "ratio") for name in others),
         *(Figure(f"{name}_cpu_over_scorer", ratio("cpu_ms", name, "scorer"), "ratio") for name in others),
-        Figure("best_peer_cpu_over_scorer", ratio("cpu_ms", cheapest, "scorer"), "ratio", ">=", 3.0),
-        Figure("scorer_over_best_peer", ratio("requests_per_second", "scorer", fastest), "ratio", ">=", 1.5),
+        *(
+            Figure(name, value, "ratio", *bound_of("peers", name))
+            for name, value in {
+                "best_peer_cpu_over_scorer": ratio("cpu_ms", cheapest, "scorer"),
+                "scorer_over_best_peer": ratio("requests_per_second", "scorer", fastest),
+            }.items()
+        ),
     ]

@@ -12,6 +12,7 @@ from benchmarks.__main__ import SCENARIOS
 from benchmarks.bounds import TABLE, Limit, Line, bound_of, verdicts
 from benchmarks.latency import PRIORITIES, PROGRAMS, Turn
 from benchmarks.pages import replaced
+from benchmarks.peers import scenario as peers
 from benchmarks.programs import Run
 from benchmarks.report import Figure, write
 from benchmarks.summary import markdown, measured
@@ -64,11 +65,13 @@ def test_every_figure_of_the_table_is_one_of_its_scenario() -> None:
         "throughput": [f for layout in throughput.LAYOUTS for f in throughput.figures_of(layout, runs)],
         "latency": latency.figures_of(turns),
         "memory": memory.figures_of([100.0] * 20),
+        "peers": peers.figures_of(runs | {"faust": [run_of(4.0, 200.0)]}),
     }
     figures["throughput"].append(Figure("scorer_resident", 100.0, "MB", *bound_of("throughput", "scorer_resident")))
     values = {name: {f.name: f.value for f in of} for name, of in figures.items()}
     found = [v for v in verdicts(values) if v.scenario in figures]
     assert [v.label for v in found if not v.holds] == []
+    assert {v.scenario for v in found} == figures.keys()
     assert values["throughput"]["rows_naive_cpu_over_scorer"] == 5.0
     assert values["throughput"]["columns_scorer_model_server_cpu"] == 1.5
 
