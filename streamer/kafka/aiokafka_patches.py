@@ -5,6 +5,7 @@
    `connection_lost`. aiokafka's background task for fetches or for metadata then dies, and nothing restarts it.
 2. A record that cannot be read fails the fetches of all partitions, with an error of any class: see `record_batches`.
 3. The producer cannot write a header whose name is not UTF-8. Other clients can, and the answer has the same headers.
+4. A connection copies large replies several times: see `aiokafka_frames`.
 
 The faults of the group membership are in `aiokafka_coordinator`.
 """
@@ -14,13 +15,14 @@ from functools import partial
 from typing import Any
 
 from aiokafka import conn
-from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.conn import CloseReason
 from aiokafka.consumer import consumer, fetcher
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.producer import message_accumulator, producer
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatchBuilder, _DefaultRecordBatchBuilderPy
 
+from streamer.kafka import aiokafka_frames
 from streamer.kafka.aiokafka_coordinator import MemberCoordinator
 from streamer.kafka.record_batches import Batches, FetchedRecords
 from streamer.types import Header
@@ -29,7 +31,7 @@ AIOKAFKA_VERSION = "0.14"
 """A test fails when another minor version is installed: check the faults again, then raise or remove this."""
 
 
-class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
+class _Connection(aiokafka_frames.FrameConnection):
     """A connection that reports a RuntimeError of `write` as a lost connection."""
 
     def send(self, request: Any, expect_response: bool = True) -> Any:
@@ -86,6 +88,7 @@ class _Size:
 
 def apply() -> None:
     """Makes aiokafka use these classes for all later clients; it has no setting for this."""
+    aiokafka_frames.apply()
     conn.AIOKafkaConnection = _Connection
     consumer.GroupCoordinator = MemberCoordinator
     fetcher.MemoryRecords = Batches

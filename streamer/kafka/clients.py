@@ -45,10 +45,10 @@ ASSIGNOR = StickyPartitionAssignor.name
 # Added partitions are read after this time.
 _METADATA_MAX_AGE_MS = 30_000
 
-# The reply of one broker. A worker holds it twice while it is read.
-_FETCH_BYTES = 2**22
+# The reply of one broker. A worker holds it twice while it is read, and a broker returns a larger record anyway.
+_FETCH_BYTES = 2**20
 
-# The reply to a fetch is parsed in the event loop, before live records. A broker returns a larger record anyway.
+# The reply to a fetch is parsed in the event loop, before live records.
 _BACKLOG_FETCH_BYTES = 2**18
 
 _Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient, AIOKafkaClient)

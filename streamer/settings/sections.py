@@ -53,7 +53,7 @@ class SourceSettings(Section):
     """Unacknowledged records of the backlog, in addition to the live ones. More of them delay live records longer."""
     fetch_max_wait_ms: int = Field(default=100, ge=1, le=5000)
     """Longest time that a broker delays the reply to a fetch without records, in milliseconds."""
-    max_partition_fetch_bytes: int = Field(default=4 * 2**20, ge=1024, le=MOST)
+    max_partition_fetch_bytes: int = Field(default=2**20, ge=1024, le=MOST)
     """Bytes per partition in the reply to one fetch."""
 
 

@@ -1,0 +1,140 @@
+"""Reads the large replies of brokers into their own memory. Written for the version of `aiokafka_patches`.
+
+aiokafka copies the reply to a fetch three times, through a buffer that it enlarges step by step: with replies of 4 MiB
+that is half of the time of reading, and much of a worker's memory.
+"""
+
+import asyncio
+import io
+import struct
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka import conn
+from aiokafka.conn import AIOKafkaConnection, AIOKafkaProtocol
+
+_LARGE_BYTES = 2**16
+_SIZE = struct.Struct(">i")
+
+
+class FrameProtocol(asyncio.BufferedProtocol):
+    """Feeds a stream of aiokafka; the rest of a large frame is written to its place at once.
+
+    It has aiokafka's protocol inside, because event loops ask no subclass of `asyncio.Protocol` for a buffer.
+    """
+
+    def __init__(self, closed: Any, reader: asyncio.StreamReader, *, loop: asyncio.AbstractEventLoop) -> None:
+        self._inner: Any = AIOKafkaProtocol(closed, reader, loop=loop)
+        self._reader = reader
+        self._loop = loop
+        self._buffer = memoryview(bytearray(_LARGE_BYTES))
+        self._rest: memoryview | None = None
+        self._whole: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        # `asyncio.StreamWriter` calls private methods of its protocol.
+        return getattr(self._inner, name)
+
+    async def frame(self) -> bytes | bytearray:
+        """The next frame, without its size.
+
+        Raises:
+            EOFError: the broker has closed the connection.
+            OSError: the connection is lost.
+        """
+        (size,) = _SIZE.unpack(await self._reader.readexactly(_SIZE.size))
+        if size <= _LARGE_BYTES:
+            return await self._reader.readexactly(size)
+        frame, start = bytearray(size), await self._reader.read(size)
+        frame[: len(start)] = start
+        if len(start) < size:
+            if self._error is not None:
+                raise self._error
+            self._rest = memoryview(frame)[len(start) :]
+            self._whole = self._loop.create_future()
+            try:
+                await self._whole
+            finally:
+                self._rest = self._whole = None
+        return frame
+
+    def get_buffer(self, _: int) -> memoryview:
+        """Where the event loop writes received bytes."""
+        return self._rest or self._buffer
+
+    def buffer_updated(self, count: int) -> None:
+        """The event loop has written bytes."""
+        if not self._rest:
+            self._reader.feed_data(self._buffer[:count])
+            return
+        self._rest = self._rest[count:]
+        if not self._rest and self._whole is not None and not self._whole.done():
+            self._whole.set_result(None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is open."""
+        self._inner.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        self._end(exc or EOFError())
+        self._inner.connection_lost(exc)
+
+    def eof_received(self) -> bool | None:
+        """The broker has closed the connection."""
+        self._end(EOFError())
+        keeps_open: bool | None = self._inner.eof_received()
+        return keeps_open
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room."""
+        self._inner.resume_writing()
+
+    def _end(self, error: Exception) -> None:
+        self._error = self._error or error
+        if self._whole is not None and not self._whole.done():
+            self._whole.set_exception(error)
+
+
+class FrameConnection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
+    """A connection whose protocol is a `FrameProtocol`."""
+
+    @staticmethod
+    async def _read(self_ref: Any) -> None:
+        protocol = self_ref()._protocol  # noqa: SLF001
+        while True:
+            frame = await protocol.frame()
+            connection = self_ref()
+            if connection is None:
+                return
+            connection._handle_frame(frame)  # noqa: SLF001
+            del connection, frame
+
+
+class _Frame:
+    """A large frame as aiokafka's decoder reads it. A large part, the batches of a partition, is not copied."""
+
+    def __init__(self, frame: bytearray) -> None:
+        self._frame = memoryview(frame)
+        self._at = 0
+
+    def read(self, size: int) -> bytes | memoryview:
+        part = self._frame[self._at : self._at + size]
+        self._at += len(part)
+        return part if size > _LARGE_BYTES else bytes(part)
+
+
+def reader_of(frame: bytes | bytearray) -> Any:
+    """What aiokafka reads a frame with, in place of `BytesIO`."""
+    return _Frame(frame) if isinstance(frame, bytearray) else io.BytesIO(frame)
+
+
+def apply() -> None:
+    """Makes all later connections use these classes; aiokafka has no setting for this."""
+    conn.AIOKafkaConnection, conn.AIOKafkaProtocol = FrameConnection, FrameProtocol
+    conn.io = SimpleNamespace(BytesIO=reader_of)
