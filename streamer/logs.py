@@ -7,11 +7,18 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-import structlog
-from structlog.typing import FilteringBoundLogger
-
 from streamer.settings.deployment import ServiceSettings
 from streamer.settings.names import printable
+
+# structlog imports rich, for tracebacks that these logs do not contain: 3 MB in each worker.
+_RICH = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment]  # an import of it fails
+import structlog  # noqa: E402
+from structlog.typing import FilteringBoundLogger  # noqa: E402
+
+del sys.modules["rich"]
+if _RICH is not None:
+    sys.modules["rich"] = _RICH
 
 _LINES = 20
 _PERIOD_S = 10.0

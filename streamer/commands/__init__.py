@@ -1,15 +1,15 @@
 """The command line `streamer`: one file for each command.
 
 In: arguments and settings. Out: text on standard output, and exit status 0 (success), 1 (failure) or 2 (wrong
-settings). A command imports gRPC and the Kafka client only when it runs, so `--help` stays fast. It may import
-everything except `testing`.
+settings). A command imports gRPC, the Kafka client and rich only when it needs them: `--help` stays fast, and a worker
+small. It may import everything except `testing`.
 """
 
 import sys
 
 import typer
-from rich.console import Console
 
+from streamer import logs  # noqa: F401  before other imports of structlog
 from streamer.commands import check_config, dlq, doctor, explain, model, run, serve_http, spec, topics
 from streamer.errors import ConfigError, StreamerError
 from streamer.settings.names import printable
@@ -45,5 +45,7 @@ def main() -> None:
         app()
     except StreamerError as error:
         line = f"streamer: {printable(str(error), keep_lines=True)}"
+        from rich.console import Console  # noqa: PLC0415
+
         Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel
-from rich.console import Console
-from rich.table import Table
 
 from streamer.commands.local_files import check_files
 from streamer.commands.options import Config
@@ -17,6 +15,8 @@ from streamer.settings import Settings, load_settings
 from streamer.settings.names import printable
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from streamer.prepared_version import PreparedVersion
     from streamer.serving.predictor import Predictor
 
@@ -31,6 +31,8 @@ def check_config(
 
     Exit status 2 if one is wrong.
     """
+    from rich.console import Console  # noqa: PLC0415
+
     settings = load_settings(config)
     if not live:
         check_files(settings)
@@ -49,7 +51,9 @@ def check_config(
     console.print("settings are valid", highlight=False)
 
 
-def _table(settings: Settings) -> Table:
+def _table(settings: Settings) -> "Table":
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table("setting", "value", box=None)
     for section, values in settings:
         assert isinstance(values, BaseModel)

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from typing import Annotated, get_args
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from streamer.commands.options import Config
 from streamer.errors import ConfigError, StreamerError
@@ -47,6 +45,9 @@ def show_all(
     config: Config = None,
 ) -> None:
     """List the dead letters, one per line, and count those that match."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     settings = load_settings(config)
     wanted = DeadLetterFilter(reason, stage, topic, _since_ms(since))
     found, count = asyncio.run(_newest(settings, wanted, limit))

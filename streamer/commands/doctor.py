@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from streamer.commands.model import ask
 from streamer.commands.options import Config
@@ -94,6 +93,8 @@ def _show(found: list[Finding], workers: int, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
         return
+    from rich.console import Console  # noqa: PLC0415
+
     console = Console(markup=False, highlight=False, soft_wrap=True)
     for finding in found:
         console.print(printable(f"{finding.severity}: {finding.subject}: {finding.reason}"))

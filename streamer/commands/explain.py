@@ -7,11 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
 from streamer.codec import Codec, unknown_model
 from streamer.commands.explanation import Explanation, FeatureLine, feature_lines, rejected_json
@@ -22,6 +20,9 @@ from streamer.formats.content_type import CONTENT_TYPE_HEADER, JSON_TYPE
 from streamer.settings import Settings, load_settings
 from streamer.settings.names import printable
 from streamer.types import BadRecord, BatchInputs, BidRequest, Header, Origin
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _SIDES = {"request": "user or context", "candidate": "candidate 0", "pair": "crossed with candidate 0"}
 
@@ -58,7 +59,7 @@ def explain(
     if as_json:
         typer.echo(found.as_json(candidates))
     else:
-        _show(Console(highlight=False, markup=False), found, candidates)
+        _show(found, candidates)
 
 
 class _RejectedError(ConfigError):
@@ -159,7 +160,10 @@ def _encoded(settings: Settings, codec: Codec, encoder: Encoder, taken: _Taken) 
     )
 
 
-def _show(console: Console, found: Explanation, shown: int) -> None:
+def _show(found: Explanation, shown: int) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(highlight=False, markup=False)
     spec, version = found.layout.spec, found.version
     by = f"spec {spec.name}, hash {spec.hash}; no model" if version is None else f"model {version}"
     size, budget = found.encoded.size, found.budget_ms
@@ -178,8 +182,10 @@ def _show(console: Console, found: Explanation, shown: int) -> None:
         console.print(f"versions {available} are available; this is {version.version}, {which}")
 
 
-def feature_table(lines: Sequence[FeatureLine]) -> Table:
+def feature_table(lines: Sequence[FeatureLine]) -> "Table":
     """Values, embedding rows and numbers of the request's and the first candidate's features."""
+    from rich.table import Column, Table  # noqa: PLC0415
+
     whole = (Column(name, no_wrap=True) for name in ("feature", "side"))
     table = Table(*whole, "value in the request", "rows of the fused table, or what the model gets", box=None)
     for line in lines:
@@ -199,7 +205,9 @@ def _shown(line: FeatureLine) -> str:
     return f"{text}(missing)" if line.state in ("missing", "denied") else text.rstrip()
 
 
-def _candidates(found: Explanation, shown: int) -> Table:
+def _candidates(found: Explanation, shown: int) -> "Table":
+    from rich.table import Table  # noqa: PLC0415
+
     scores = () if found.ctr is None else ("ctr", "ratio to the spec's prior")
     table = Table("candidate", "ad", "cache key", *scores, box=None)
     for i in range(min(shown, found.encoded.size)):

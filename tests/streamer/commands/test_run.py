@@ -44,7 +44,7 @@ def test_a_worker_whose_supervisor_ended_before_it_had_started_does_not_wait_for
     supervisor.close()
     with worker:
         link = {"STREAMER_SUPERVISOR__LINK": str(worker.fileno()), "STREAMER_OPS__SOCKET": str(tmp_path / "socket")}
-        command = [sys.executable, "-m", "streamer", "run"]
+        command = [sys.executable, "-X", "importtime", "-m", "streamer", "run"]
         done = subprocess.run(
             command,
             env={**os.environ, **link},
@@ -55,3 +55,7 @@ def test_a_worker_whose_supervisor_ended_before_it_had_started_does_not_wait_for
         )
     assert done.returncode == 1
     assert b"the supervisor has ended" in done.stdout + done.stderr
+    assert b"structlog.dev" in done.stderr
+    assert b"rich.console" not in done.stderr, (
+        "a worker takes 4 MB more with rich: import it in the function that uses it"
+    )
