@@ -4,6 +4,9 @@ A run continues from this state. Parameter servers write checkpoints in another 
 same kind of folder.
 """
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +15,11 @@ import tensorflow as tf
 from model_training.errors import ConfigError, DataError, ExportError, in_a_line
 from model_training.identity import IDENTITY, RunIdentity, read_identity, write_identity
 from model_training.models.model import Model
+from model_training.urls import UrlPath
 
+STANDING = "best/standing.json"
+"""The standing of early stopping inside a folder of checkpoints."""
+_LOCK = "run.lock"
 _KEPT = 3
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 _SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
@@ -28,29 +35,58 @@ class Position:
     examples: int = 0
 
 
-def claim(directory: Path, identity: RunIdentity) -> str | None:
-    """Reserves a folder for a run's checkpoints: a new one, or the one of the same run.
+@contextmanager
+def claimed(directory: Path, identity: RunIdentity) -> Iterator[str | None]:
+    """Takes a folder for a run while it is in progress; yields the checkpoint from which the run continues, or None.
 
-    Returns:
-        The checkpoint from which the run continues, if there is one.
+    The folder is new, or of the same run, or its run has stored nothing to continue from.
+
+    Invariants: (1) no other run or process takes the folder meanwhile; (2) the record of a folder's run is replaced
+    only while nothing of that run is stored and no process has the folder. By URL, and where the file system has no
+    locks, a folder stays that of its first run, and (1) does not hold.
 
     Raises:
-        ConfigError: the folder holds another run or checkpoints of an unknown one, or cannot be read or written.
+        ConfigError: the folder holds another run or checkpoints of an unknown one, another process trains in it, or it
+            cannot be read or written.
     """
+    _check(directory, identity, may_replace=True)  # a folder of another run stays as it is
+    with ExitStack() as stack:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            is_locked = _lock(directory, stack)
+            last = _check(directory, identity, may_replace=is_locked)
+            if read_identity(directory) != identity.content:
+                write_identity(directory, identity)
+        except OSError as error:
+            raise ConfigError(f"{directory}: cannot be written: {in_a_line(error)}") from error
+        yield last
+
+
+def _check(directory: Path, identity: RunIdentity, *, may_replace: bool) -> str | None:
+    """The last checkpoint of a folder that the run may take."""
     found, last = read_identity(directory), tf.train.latest_checkpoint(str(directory))
-    if found is not None:
-        identity.check(found, directory)
-    elif last is not None:
+    if found is None and last is not None:
         raise ConfigError(
             f"{directory}: holds checkpoints, but no {IDENTITY} that says of which run: use another folder"
         )
-    else:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_identity(directory, identity)
-        except OSError as error:
-            raise ConfigError(f"{directory}: cannot be written: {in_a_line(error)}") from error
+    is_stored = last is not None or (directory / STANDING).exists()
+    if found is not None and (is_stored or not may_replace):
+        identity.check(found, directory)
     return last  # type: ignore[no-any-return]
+
+
+def _lock(directory: Path, stack: ExitStack) -> bool:
+    """Locks a folder until `stack` is closed or the process ends; False if its file system has no locks."""
+    if isinstance(directory, UrlPath):
+        return False
+    file = stack.enter_context((directory / _LOCK).open("ab"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"{directory}: another process trains in this folder: use another folder") from None
+    except OSError:
+        return False
+    return True
 
 
 class Checkpoints:

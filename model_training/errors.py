@@ -3,7 +3,11 @@
 import re
 from typing import ClassVar
 
-_OPERATION = re.compile(r"\{\{\w+ [^}]*\}\}|\[Op:\w+\]( name:.*)?")
+_OPERATION = re.compile(
+    r"\[\[\{\{\w+ [^}]*\}\}\]\]|\{\{\w+ [^}]*\}\}|\[Op:\w+\]( name:.*)?"
+    r'|^(Graph execution error:|Detected at node .*|<stack traces unavailable>| *File ".*)$',
+    re.MULTILINE,
+)
 
 
 class TrainingError(Exception):
@@ -25,6 +29,14 @@ class ExportError(TrainingError):
     """A model or a checkpoint cannot be written to the given path."""
 
 
+class BrokenVersionError(ExportError):
+    """An exported version is damaged, or fails on rows of its own spec. Next: use another version."""
+
+
+class NoExpressionError(ConfigError):
+    """The log of prepared data has no values for a feature of a spec. Next: leave out the version that needs it."""
+
+
 class PeerError(TrainingError):
     """A needed process has ended. Next: restart all processes from the last checkpoint."""
 
@@ -32,6 +44,6 @@ class PeerError(TrainingError):
 
 
 def in_a_line(error: BaseException) -> str:
-    """The message of a system or TensorFlow error, without line breaks and names of operations."""
+    """The message of a system or TensorFlow error, without line breaks, stacks and names of operations."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else getattr(error, "message", str(error))
     return " ".join(_OPERATION.sub("", str(reason)).split())

@@ -6,7 +6,7 @@ harmless, so a new setting is compared from the day that it is created.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,7 +107,7 @@ class RunIdentity:
         Raises:
             ConfigError: they differ; names the fields with both values.
         """
-        have, want = _flat(found), _flat(self.content)
+        have, want = (flat(content, without=_NOT_COMPARED) for content in (found, self.content))
         differing = [key for key in {**want, **have} if have.get(key) != want.get(key)]
         differences = [f"{key} {_shown(have, key)} instead of {_shown(want, key)}" for key in differing]
         if len(differences) > _SHOWN:
@@ -174,19 +174,16 @@ def write_identity(directory: Path, identity: RunIdentity) -> None:
     partial.rename(directory / IDENTITY)
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The compared values by dotted key."""
+def flat(content: Mapping[str, Any], prefix: str = "", *, without: Collection[str] = ()) -> dict[str, Any]:
+    """The values of nested mappings by dotted key, without those of the keys `without`."""
     values: dict[str, Any] = {}
     for key, value in content.items():
         name = prefix + key
-        if name in _NOT_COMPARED:
+        if name in without:
             continue
-        if isinstance(value, dict):
-            values |= _flat(value, f"{name}.")
-        elif value is not None:
-            values[name] = value
+        values |= flat(value, f"{name}.", without=without) if isinstance(value, Mapping) else {name: value}
     return values
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
-    return json.dumps(values[key]) if key in values else "none"
+    return "none" if values.get(key) is None else json.dumps(values[key])

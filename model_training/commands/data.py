@@ -20,7 +20,6 @@ PreparedOption = Annotated[
     Path | None,
     typer.Option(parser=path_or_url, help="Folder that `prepare` made; its manifest has the sampling rate."),
 ]
-Kind = Literal["log", "prepared", "records"]
 JudgeBy = Literal["validation", "test"]
 TrainedJudgeBy = Literal["validation", "test", "none"]
 TrainedJudgeByOption = Annotated[
@@ -31,24 +30,30 @@ HoldoutOption = Annotated[float, typer.Option(help="Share of the log, its last l
 SamplingOption = Annotated[float, typer.Option(help="Share of the non-clicks that the log contains.")]
 
 
-_NOT_FOR: dict[Kind, tuple[str, ...]] = {
-    "log": ("judge_by", "also_prepared"),
-    "prepared": ("records", "holdout", "negative_sampling_rate", "user_path"),
-    "records": ("judge_by", "holdout", "negative_sampling_rate"),
+Use = Literal["with --log", "with --prepared", "with --records", "with TF_CONFIG", "without TF_CONFIG"]
+_IGNORED: dict[Use, tuple[str, ...]] = {
+    "with --log": ("judge_by", "also_prepared"),
+    "with --prepared": ("records", "holdout", "negative_sampling_rate", "user_path"),
+    "with --records": ("judge_by", "holdout", "negative_sampling_rate"),
+    "with TF_CONFIG": (
+        *("log", "prepared", "judge_by", "holdout", "negative_sampling_rate"),
+        *("baseline", "predictions"),
+    ),
+    "without TF_CONFIG": ("mode", "backup", "lost_shards"),
 }
-"""Options without a meaning for a kind of data: a log has no splits, the other kinds are already split."""
+"""Options without a meaning: a log has no splits, other data are already split, a process of a cluster has records."""
 
 
-def check_options(context: typer.Context, kind: Kind) -> None:
-    """Rejects an option on the command line that would be ignored for data of this `kind`.
+def check_options(context: typer.Context, use: Use) -> None:
+    """Rejects an option on the command line that would be ignored in this `use` of the command.
 
     Raises:
         ConfigError: there is such an option.
     """
-    for name in _NOT_FOR[kind]:
+    for name in _IGNORED[use]:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(f"--{name.replace('_', '-')}: has no meaning with --{kind}")
+            raise ConfigError(f"--{name.replace('_', '-')}: has no meaning {use}")
 
 
 def check_log_or_prepared(context: typer.Context, log: Path | None, prepared: Path | None) -> None:
@@ -59,7 +64,7 @@ def check_log_or_prepared(context: typer.Context, log: Path | None, prepared: Pa
     """
     if (log is None) is (prepared is None):
         raise ConfigError("--log or --prepared: exactly one is needed")
-    check_options(context, "log" if prepared is None else "prepared")
+    check_options(context, "with --log" if prepared is None else "with --prepared")
 
 
 def open_log(

@@ -1,6 +1,5 @@
 """`model-training evaluate`: compares a candidate with the served version."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,28 +8,24 @@ import orjson
 import typer
 from rich.table import Table
 
+from model_training.commands.compared import Comparison, RowOptions
 from model_training.commands.data import (
     HoldoutOption,
-    JudgeBy,
     JudgeByOption,
     LogOption,
     PreparedOption,
     check_log_or_prepared,
 )
-from model_training.commands.judged_rows import JudgedRows
-from model_training.commands.lineage import check_unseen
+from model_training.commands.lineage import Unseen
 from model_training.commands.output import console, fail_clearly
 from model_training.config.gate import GateConfig
-from model_training.errors import ConfigError, DataError, ExportError, TrainingError
+from model_training.errors import ConfigError, DataError
 from model_training.runtime import load_tensorflow
 from model_training.urls import path_or_url
 
 if TYPE_CHECKING:
-    from model_training.data.examples import Examples
     from model_training.export.servable import Servable
-    from model_training.export.served import Served
     from model_training.publishing.evaluation import Evaluation, ModelEvaluation
-    from streamer.features import FeatureSpec
 
 CandidateArgument = Annotated[Path, typer.Argument(parser=path_or_url, help="Folder of an exported version.")]
 GateOption = Annotated[Path, typer.Option(help="Limits of the gate, and the settings of intervals.")]
@@ -70,114 +65,39 @@ def evaluate(
     """Compares an exported version with the served one, on later examples that neither has seen."""
     with fail_clearly():
         limits = GateConfig.from_yaml(gate)
-        load_tensorflow()
-        served = None
-        if against is not None:
-            from model_training.export.servable import Servable  # noqa: PLC0415
-
-            is_version = (against / "saved_model.pb").exists()
-            served = Servable.load(against) if is_version else served_version(against).servable
-            if served is None:
-                raise ConfigError(f"--against {against}: has no version that can be loaded")
         check_log_or_prepared(context, log, prepared)
-        roles = {"candidate": candidate} | ({} if served is None else {"served": served.path})
-        check_unseen(roles, log=log, prepared=prepared, judge_by=judge_by, holdout=holdout)
-        _, found = evaluated(
-            context,
-            candidate,
-            served,
-            log=log,
-            prepared=prepared,
-            also_prepared=also_prepared or (),
-            judge_by=judge_by,
-            holdout=holdout,
-            user_path=user_path,
-        )
+        load_tensorflow()
+        options = RowOptions(log, prepared, also_prepared or (), judge_by, holdout, user_path)
+        unseen = Unseen(log=log, prepared=prepared, judge_by=judge_by, holdout=holdout)
+        unseen.check("candidate", candidate)
+        with console.status("loading and scoring"):
+            comparison = Comparison(candidate, options)
+            served = None if against is None else _served(comparison, against)
+            if served is not None:
+                unseen.check("served", served.path)
+            found = comparison.evaluate(served)
         show(found, limits.confidence)
         if report is not None:
             write_report(report, asdict(found))
 
 
-def served_version(base_path: Path) -> "Served":
-    """The newest version that works, if there is one; names newer ones that are broken.
+def _served(comparison: Comparison, against: Path) -> "Servable":
+    """The version at a path, or the newest version in it that works on the rows.
 
     Raises:
-        ExportError: the folder cannot be read.
+        ConfigError: there is none.
+        TrainingError: it cannot be compared.
     """
-    from model_training.export.served import Served  # noqa: PLC0415
+    from model_training.export.servable import Servable  # noqa: PLC0415 - loads TensorFlow
 
-    served = Served.of(base_path)
-    for broken in served.broken:
-        console.print(f"{broken}; skipped, but servers try to load it", style="yellow", markup=False, soft_wrap=True)
+    if (against / "saved_model.pb").exists():
+        servable = Servable.load(against)
+        comparison.check(servable)
+        return servable
+    served = comparison.served(against).servable
+    if served is None:
+        raise ConfigError(f"--against {against}: has no version that can be loaded")
     return served
-
-
-def evaluated(
-    context: typer.Context,
-    candidate: Path,
-    served: "Servable | None",
-    *,
-    best: Path | None = None,
-    force: bool = False,
-    log: Path | None,
-    prepared: Path | None,
-    also_prepared: Sequence[Path],
-    judge_by: JudgeBy,
-    holdout: float,
-    user_path: str | None,
-    expected: "FeatureSpec | None" = None,
-) -> tuple["Servable", "Evaluation"]:
-    """Loads the versions, encodes the examples with each version's spec, and evaluates.
-
-    Args:
-        context: the context of the command that has these options.
-        best: the best version of the window, if it is not the served one; it is left out if it cannot be compared.
-        force: leave out a served version too that cannot be compared.
-        expected: the spec that the candidate must have.
-
-    Raises:
-        TrainingError: see `model_training.publishing.candidate.evaluate`.
-    """
-    check_log_or_prepared(context, log, prepared)
-    from model_training.data.training_data import later_lines  # noqa: PLC0415
-    from model_training.export.servable import Servable  # noqa: PLC0415
-    from model_training.publishing.candidate import evaluate as evaluate_candidate  # noqa: PLC0415
-
-    def examples(spec: "FeatureSpec") -> "Examples":
-        if prepared is not None:
-            return JudgedRows(prepared, also_prepared, judge_by).examples(spec)
-        assert log is not None
-        return later_lines(log, spec, holdout=holdout, user_path=user_path)
-
-    with console.status("loading and scoring"):
-        model = Servable.load(candidate)
-        if expected is not None and model.spec.hash != expected.hash:
-            raise ExportError(f"{candidate}: has spec {model.spec.hash}, expected {expected.hash}")
-        by_spec = {model.spec.hash: examples(model.spec)}
-        if served is not None:
-            try:
-                if served.spec.hash not in by_spec:
-                    by_spec[served.spec.hash] = examples(served.spec)
-                rows = by_spec[served.spec.hash]
-                served.scores(rows.ids, rows.floats)
-            except TrainingError as error:
-                if not force:
-                    raise
-                served = None
-                console.print(f"the served version is not compared: {error}", style="yellow", markup=False)
-        former = None
-        if best is not None:
-            try:
-                former = Servable.load(best)
-                if former.spec.hash not in by_spec:
-                    by_spec[former.spec.hash] = examples(former.spec)
-                rows = by_spec[former.spec.hash]
-                former.scores(rows.ids, rows.floats)
-            except TrainingError as error:
-                former = None
-                console.print(f"the best version of the window is not compared: {error}", style="yellow", markup=False)
-        found = evaluate_candidate(model, served, by_spec, best=former)
-    return model, found
 
 
 def show(found: "Evaluation", confidence: float) -> None:

@@ -11,7 +11,6 @@ import typer
 
 from model_training.commands.output import export_described, fail_clearly
 from model_training.config.training import TrainingConfig, load_spec
-from model_training.lineage.record import record
 from model_training.runtime import load_tensorflow
 from model_training.urls import path_or_url
 
@@ -31,6 +30,5 @@ def init(
         load_tensorflow()
         from model_training.models.build import build_model  # noqa: PLC0415
 
-        lineage = record(parsed, features, datetime.now(UTC))
-        model = build_model(parsed, features)
-        export_described(model, features, export_to, version, compute=parsed.export.compute, lineage=lineage)
+        started, model = datetime.now(UTC), build_model(parsed, features)
+        export_described(model, features, parsed, export_to, version, started=started)

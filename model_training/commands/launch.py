@@ -41,7 +41,6 @@ from model_training.distributed.cluster import Schedule, Task, check_mode
 from model_training.distributed.launcher import Launcher, local_cluster
 from model_training.errors import ConfigError
 from model_training.export.versions import check_free
-from model_training.lineage.record import record
 from model_training.runtime import load_tensorflow
 from model_training.urls import path_or_url
 
@@ -94,13 +93,13 @@ def launch(
         features = load_spec(spec or parsed.spec)
         if (log is not None) + (prepared is not None) > 1 or not (log or prepared or records):
             raise ConfigError("--log, --prepared or --records: one is needed")
-        check_options(context, "log" if log else "prepared" if prepared else "records")
+        check_options(context, "with --log" if log else "with --prepared" if prepared else "with --records")
         if export_to is not None:
             check_free(export_to, version)
         # Loading TensorFlow takes seconds; a wrong setting must fail before.
         load_tensorflow()
         source = find_start(start, checkpoints)
-        from model_training.checkpoints import claim  # noqa: PLC0415
+        from model_training.checkpoints import claimed  # noqa: PLC0415
         from model_training.distributed.result import progress_of, servable_model, trained_model  # noqa: PLC0415
         from model_training.distributed.run import Run  # noqa: PLC0415
 
@@ -120,11 +119,9 @@ def launch(
             used = data_of(log, directory, manifest, parsed, holdout=holdout, source=source)
             schedule = Schedule.of(parsed.distributed, workers, manifest.examples * parsed.epochs, parsed.batch_size)
             cluster = local_cluster(ps, workers)
-            # Here too, so that a wrong folder is one line and no process starts.
-            claim(
-                kept,
-                Run(cluster, Task("chief", 0), parsed, features, directory, manifest, kept, source).identity,
-            )
+            identity = Run(cluster, Task("chief", 0), parsed, features, directory, manifest, kept, source).identity
+            with claimed(kept, identity):
+                pass  # a wrong folder is one line, and no process starts; the chief takes the folder
             console.print(
                 f"{manifest.examples:,} examples, {manifest.positives:,} clicks, spec {features.name} {features.hash};"
                 f" {schedule.steps:,} steps of {schedule.aggregated} × {parsed.batch_size} examples"
@@ -142,26 +139,19 @@ def launch(
                 print_quality(trained_model(kept, parsed, features), parsed, features, data, calibration=calibration)
             if export_to is not None:
                 model, tables = servable_model(kept, parsed, features)
-                progress = progress_of(kept, parsed, schedule, manifest.examples)
-                processes = processes_of(cluster, parsed.distributed)
                 export_described(
                     model,
                     features,
+                    parsed,
                     export_to,
                     version,
-                    negative_sampling_rate=manifest.negative_sampling_rate,
-                    compute=parsed.export.compute,
+                    started=started,
+                    data=used,
+                    progress=progress_of(kept, parsed, schedule, manifest.examples),
+                    processes=processes_of(cluster, parsed.distributed),
+                    source=source,
                     tables=tables,
                     calibration=calibration,
-                    lineage=record(
-                        parsed,
-                        features,
-                        started,
-                        data=used,
-                        progress=progress,
-                        processes=processes,
-                        begins_with=None if source is None else source.identity,
-                    ),
                 )
 
 

@@ -1,6 +1,5 @@
 """Records of runs for the commands, and the check that no model has seen its test rows."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,7 +9,7 @@ from model_training.commands.output import console
 from model_training.config.training import DistributedConfig, TrainingConfig
 from model_training.distributed.cluster import Cluster
 from model_training.errors import ConfigError, TrainingError
-from model_training.lineage.lineage import Data, Processes, Progress, read_lineage
+from model_training.lineage.lineage import Data, Processes, Progress, Rows, read_lineage
 from model_training.lineage.unseen import can_tell, seen_before
 
 if TYPE_CHECKING:
@@ -64,65 +63,64 @@ def processes_of(cluster: Cluster, config: DistributedConfig) -> Processes:
     return Processes(kind, config.mode, len(cluster.computing), len(cluster.ps), config.backup_workers)
 
 
-def check_unseen(
-    versions: Mapping[str, Path],
-    *,
-    log: Path | None,
-    prepared: Path | None,
-    judge_by: JudgeBy,
-    holdout: float,
-    force: bool = False,
-) -> dict[str, str]:
+class Unseen:
     """Checks that no version has seen the rows on which it is judged.
 
     Args:
-        versions: the folders by role, such as `candidate`.
-        force: only print what was found.
+        force: only print what is found.
 
-    Returns:
-        By role: `unseen`, `not known` (a version without lineage, or rows without times), or the reason.
-
-    Raises:
-        ConfigError: a version has seen them, or may have.
-        ExportError: the lineage of a version cannot be read; not of `best`, and with `force` of `served`.
-        DataError: the data cannot be read.
+    Attributes:
+        found: by role of a version, such as `candidate`: `unseen`, `not known` (a version without lineage, or rows
+            without times), or the reason.
     """
-    from model_training.lineage.data import rows_of_log, rows_of_prepared  # noqa: PLC0415 - loads TensorFlow
 
-    rows = None
-    found, lineages = {}, {}
-    for role, path in versions.items():
+    def __init__(
+        self, *, log: Path | None, prepared: Path | None, judge_by: JudgeBy, holdout: float, force: bool = False
+    ) -> None:
+        self.found: dict[str, str] = {}
+        self._log, self._prepared, self._judge_by, self._holdout = log, prepared, judge_by, holdout
+        self._force = force
+        self._rows: Rows | None = None
+
+    def check(self, role: str, path: Path) -> None:
+        """Checks a version.
+
+        Raises:
+            ConfigError: it has seen the rows, or may have.
+            ExportError: its lineage cannot be read; not of `best`, and with `force` of `served`.
+            DataError: the data cannot be read.
+        """
         try:
-            lineages[role] = read_lineage(path)
+            lineage = read_lineage(path)
         except TrainingError as error:
-            if role != "best" and not (force and role == "served"):
+            if role != "best" and not (self._force and role == "served"):
                 raise
             console.print(f"{error}; whether it has seen these rows is not known", style="yellow", markup=False)
-            found[role] = _NOT_KNOWN
-    for role, lineage in lineages.items():
+            self.found[role] = _NOT_KNOWN
+            return
         if lineage is None:
-            found[role] = _NOT_KNOWN
-            console.print(
-                f"{versions[role]}: has no lineage, so it may have seen these rows", style="yellow", soft_wrap=True
-            )
-            continue
-        if rows is None:
-            if prepared is not None:
-                rows = rows_of_prepared(prepared, judge_by)
-            else:
-                assert log is not None
-                rows = rows_of_log(log, holdout=holdout)
-        reason = seen_before(lineage, rows, of_log=log is not None)
-        if reason is not None and not force:
-            raise ConfigError(
-                f"{versions[role]}: has seen the rows on which it would be judged: {reason}; use later rows"
-            )
+            self.found[role] = _NOT_KNOWN
+            console.print(f"{path}: has no lineage, so it may have seen these rows", style="yellow", soft_wrap=True)
+            return
+        rows = self._read()
+        reason = seen_before(lineage, rows, of_log=self._log is not None)
+        if reason is not None and not self._force:
+            raise ConfigError(f"{path}: has seen the rows on which it would be judged: {reason}; use later rows")
         if reason is not None:
-            console.print(f"{versions[role]}: has seen these rows: {reason}", style="yellow", soft_wrap=True)
-        found[role] = reason or (_UNSEEN if can_tell(lineage, rows) else _NOT_KNOWN)
-    return found
+            console.print(f"{path}: has seen these rows: {reason}", style="yellow", soft_wrap=True)
+        self.found[role] = reason or (_UNSEEN if can_tell(lineage, rows) else _NOT_KNOWN)
 
+    @property
+    def holds(self) -> bool:
+        """Whether there is no reason against a version."""
+        return set(self.found.values()) <= {_UNSEEN, _NOT_KNOWN}
 
-def was_unseen(found: Mapping[str, str]) -> bool:
-    """Whether the result of `check_unseen` has no reason against a version."""
-    return set(found.values()) <= {_UNSEEN, _NOT_KNOWN}
+    def _read(self) -> Rows:
+        from model_training.lineage.data import rows_of_log, rows_of_prepared  # noqa: PLC0415 - loads TensorFlow
+
+        if self._rows is None and self._prepared is not None:
+            self._rows = rows_of_prepared(self._prepared, self._judge_by)
+        elif self._rows is None:
+            assert self._log is not None
+            self._rows = rows_of_log(self._log, holdout=self._holdout)
+        return self._rows

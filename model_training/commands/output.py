@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,11 @@ from model_training.urls import check_path
 
 if TYPE_CHECKING:
     from model_training.calibration import Calibration
-    from model_training.config.training import Compute
+    from model_training.config.training import TrainingConfig
     from model_training.export.stored_tables import StoredTables
-    from model_training.lineage.lineage import Lineage
+    from model_training.lineage.lineage import Data, Processes, Progress
     from model_training.models.model import Model
+    from model_training.training.source import Source
     from streamer.features import FeatureSpec
 
 console = Console(highlight=False)
@@ -50,28 +52,49 @@ def fail_clearly() -> Iterator[None]:
 def export_described(
     model: "Model",
     spec: "FeatureSpec",
+    config: "TrainingConfig",
     base_path: Path,
     version: int,
     *,
-    negative_sampling_rate: float = 1.0,
-    compute: "Compute",
+    started: datetime,
+    data: "Data | None" = None,
+    progress: "Progress | None" = None,
+    processes: "Processes | None" = None,
+    source: "Source | None" = None,
     tables: "StoredTables | None" = None,
     calibration: "Calibration | None" = None,
-    lineage: "Lineage | None" = None,
-) -> None:
-    """Exports a version and prints its size; the arguments are those of `export`.
+) -> Path:
+    """Exports a version with the record of how it was made, prints its size, and returns its folder.
+
+    Args:
+        started: the start of the run, in UTC.
+        data, progress, processes: of the run; None for a model that was not trained.
+        source: the model with which the run began.
+        tables, calibration: see `export`.
 
     Raises:
         ExportError: the version cannot be written.
     """
     from model_training.export.saved_model import export, model_size  # noqa: PLC0415 - loads TensorFlow
+    from model_training.lineage.lineage import BeginsWith  # noqa: PLC0415
+    from model_training.lineage.record import record  # noqa: PLC0415
 
+    lineage = record(
+        config,
+        spec,
+        started,
+        data=data,
+        progress=progress,
+        processes=processes,
+        begins_with=None if source is None else BeginsWith(**source.identity),
+    )
+    compute = config.export.compute
     path = export(
         model,
         spec,
         base_path,
         version,
-        negative_sampling_rate=negative_sampling_rate,
+        negative_sampling_rate=1.0 if data is None else data.negative_sampling_rate,
         compute=compute,
         tables=tables,
         calibration=calibration,
@@ -84,3 +107,4 @@ def export_described(
         f"{'' if compute == 'float32' else f', dense layers in {compute}'}"
         f"{'' if calibration is None else f', calibrated ({calibration.map.kind})'}"
     )
+    return path

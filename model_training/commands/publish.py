@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model_training.commands.compared import Bar, Comparison, RowOptions
 from model_training.commands.data import HoldoutOption, JudgeByOption, LogOption, PreparedOption, check_log_or_prepared
 from model_training.commands.evaluate import (
     GATE,
@@ -15,13 +16,11 @@ from model_training.commands.evaluate import (
     GateOption,
     ReportOption,
     UserOption,
-    evaluated,
-    served_version,
     show,
     write_report,
 )
 from model_training.commands.label import ModelConfigOption
-from model_training.commands.lineage import check_unseen, was_unseen
+from model_training.commands.lineage import Unseen
 from model_training.commands.output import console, fail_clearly
 from model_training.config.gate import GateConfig
 from model_training.config.training import load_spec
@@ -73,51 +72,38 @@ def publish(
         from model_training.publishing.publish import Labelling  # noqa: PLC0415
         from model_training.publishing.publish import publish as put  # noqa: PLC0415
         from model_training.publishing.tries import record_try  # noqa: PLC0415
-        from model_training.publishing.window import best_of  # noqa: PLC0415
 
-        served = served_version(to)
-        now_served = None if served.servable is None else served.servable.path
-        unworkable = now_served is None and bool(served.found)
-        if unworkable and not force:
-            raise ConfigError(
-                f"--to {to}: has versions, but none that works to compare with; --force publishes without"
-            )
-        best, best_path = None, None
-        newest = now_served or (served.found[-1].path if served.found else None)
-        if newest is not None:
-            best, best_path = best_of(newest, limits.window_days, datetime.now(UTC))
-            if unworkable and best_path == newest:
-                best, best_path = None, None
         check_log_or_prepared(context, log, prepared)
-        paths = {"candidate": candidate, "served": now_served, "best": None if best_path == now_served else best_path}
-        roles = {role: found for role, found in paths.items() if found is not None}
-        unseen = check_unseen(roles, log=log, prepared=prepared, judge_by=judge_by, holdout=holdout, force=force)
-        servable, found = evaluated(
-            context,
-            candidate,
-            served.servable,
-            best=None if best_path == now_served else best_path,
-            force=force,
-            log=log,
-            prepared=prepared,
-            also_prepared=also_prepared or (),
-            judge_by=judge_by,
-            holdout=holdout,
-            user_path=user_path,
-            expected=expected,
-        )
+        options = RowOptions(log, prepared, also_prepared or (), judge_by, holdout, user_path)
+        unseen = Unseen(log=log, prepared=prepared, judge_by=judge_by, holdout=holdout, force=force)
+        unseen.check("candidate", candidate)
+        with console.status("loading and scoring"):
+            comparison = Comparison(candidate, options, expected=expected)
+            served = comparison.served(to, force=force)
+            unworkable = served.servable is None and bool(served.found)
+            if unworkable and not force:
+                raise ConfigError(
+                    f"--to {to}: has versions, but none that works to compare with; --force publishes without"
+                )
+            bar = Bar()
+            if served.found:
+                newest = served.found[-1].path if served.servable is None else served.servable.path
+                bar = comparison.best(newest, served.servable, limits.window_days, datetime.now(UTC))
+            for role, compared in (("served", served.servable), ("best", bar.servable)):
+                if compared is not None:
+                    unseen.check(role, compared.path)
+            found = comparison.evaluate(served.servable, bar.servable)
         # Recorded before any figure is shown: a try counts even if this process is killed after it.
-        tries = record_try(to, found.split, servable.path)
+        tries = record_try(to, found.split, comparison.candidate.path)
         confidence = corrected_confidence(limits.confidence, tries)
         show(found, confidence)
         console.print(f"candidate {tries} on these examples: intervals of {confidence:.2%}")
         verdicts = decide(found, limits, confidence)
         for verdict in verdicts:
             _print(verdict)
-        unworkable = unworkable or (now_served is not None and found.served is None)
-        forced = force and (unworkable or not (all(v.holds for v in verdicts) and was_unseen(unseen)))
-        compared = (best_path == now_served and not unworkable) or found.best is not None
-        if limits.window_days == 0 or (compared and is_better(found, confidence) and not forced):
+        forced = force and (unworkable or not (all(v.holds for v in verdicts) and unseen.holds))
+        best = bar.best
+        if limits.window_days == 0 or (bar.is_compared and is_better(found, confidence) and not forced):
             best = None
         card = {
             "gate": {
@@ -128,7 +114,8 @@ def publish(
             },
             "evaluation": asdict(found),
             "forced": forced,
-            "unseen": unseen,
+            "unseen": unseen.found,
+            "skipped": [*served.broken, *bar.skipped],
             "lineage": None if (lineage := read_lineage(candidate)) is None else lineage.content(),
             "data": str(log) if prepared is None else load_manifest(prepared),
         }
@@ -139,7 +126,7 @@ def publish(
             raise typer.Exit(_REJECTED)
         labelling = None if label is None or model_config is None else Labelling(model_config, label)
         path, removed = put(
-            servable,
+            comparison.candidate,
             to,
             card,
             seen=served.found,

@@ -10,7 +10,8 @@ import typer
 from model_training.commands.calibration import calibrate
 from model_training.commands.data import LogOption, PreparedOption, check_log_or_prepared, open_log, open_prepared
 from model_training.commands.lineage import data_of, progress_of
-from model_training.commands.output import console, fail_clearly
+from model_training.commands.output import console, export_described, fail_clearly
+from model_training.commands.role import StartOption, open_start
 from model_training.commands.show import VersionArgument, found_version
 from model_training.commands.train import fit
 from model_training.errors import ConfigError, DataError
@@ -18,12 +19,14 @@ from model_training.export.versions import check_free
 from model_training.lineage.differences import differences
 from model_training.lineage.lineage import Data, Lineage, read_lineage
 from model_training.lineage.machine import this_code, this_machine
-from model_training.lineage.record import config_of, record
+from model_training.lineage.record import config_of
 from model_training.runtime import load_tensorflow
+from model_training.urls import path_or_url
 
 if TYPE_CHECKING:
     from model_training.config.training import TrainingConfig
     from model_training.data.training_data import TrainingData
+    from model_training.training.source import Source
     from streamer.features import FeatureSpec
 
 _DIFFERS = 1
@@ -35,6 +38,7 @@ def reproduce(
     *,
     log: LogOption = None,
     prepared: PreparedOption = None,
+    start: StartOption = None,
     export_to: Annotated[
         Path | None, typer.Option(help="Base path for the new version 1; by default it is not kept.")
     ] = None,
@@ -49,7 +53,7 @@ def reproduce(
         if export_to is not None:
             check_free(export_to, 1)
         load_tensorflow()
-        from model_training.export.saved_model import export  # noqa: PLC0415
+        source = _source(lineage, path, start)
         from model_training.export.servable import Servable  # noqa: PLC0415
         from model_training.export.weights import differing_variables  # noqa: PLC0415
 
@@ -57,27 +61,27 @@ def reproduce(
         for line in differences((lineage.code, lineage.machine), (this_code(), this_machine())):
             console.print(f"differs: {line}", style="yellow", soft_wrap=True)
         spec = Servable.load(path).spec
+        begin = None if source is None else open_start(source, config, spec)
         with tempfile.TemporaryDirectory() as scratch:
-            data, found = _opened(made, config, spec, Path(scratch, "records"), log=log, prepared=prepared)
+            data, found = _opened(
+                made, config, spec, Path(scratch, "records"), log=log, prepared=prepared, source=source
+            )
             _check_data(made, found)
-            model, result = fit(data, spec, config, Path(scratch, "checkpoints") if config.early_stopping else None)
+            checkpoints = Path(scratch, "checkpoints") if config.early_stopping else None
+            model, result = fit(data, spec, config, checkpoints, start=begin)
             calibration = calibrate(lambda: model, spec, data.directory, data.manifest, config)
-            again = export(
+            again = export_described(
                 model,
                 spec,
+                config,
                 export_to or Path(scratch, "again"),
                 1,
-                negative_sampling_rate=data.manifest.negative_sampling_rate,
-                compute=config.export.compute,
+                started=started,
+                data=found,
+                progress=progress_of(result, found, config),
+                processes=lineage.processes,
+                source=source,
                 calibration=calibration,
-                lineage=record(
-                    config,
-                    spec,
-                    started,
-                    data=found,
-                    progress=progress_of(result, found, config),
-                    processes=lineage.processes,
-                ),
             )
             differing = differing_variables(path, again)
         if not differing:
@@ -104,26 +108,55 @@ def _reproducible(lineage: Lineage | None, path: Path) -> "tuple[TrainingConfig,
             f"{path}: {lineage.processes.computing} processes trained it ({lineage.processes.kind}); only the"
             " training of a single process repeats itself bit by bit"
         )
-    if lineage.begins_with is not None:
-        raise ConfigError(
-            f"{path}: began with the weights of {lineage.begins_with['path']}, which this command has not"
-        )
     config = config_of(lineage.config, path)
     if not config.deterministic:
         raise ConfigError(f"{path}: was trained with `deterministic: false`, which does not repeat itself")
     return config, lineage.data
 
 
+def _source(lineage: Lineage, path: Path, start: Path | None) -> "Source | None":
+    """The model with which a version began: at `start`, or where it was.
+
+    Raises:
+        ConfigError: it is not there, is another one, or the version began with random weights.
+        DataError: it cannot be read.
+    """
+    from model_training.training.source import Source  # noqa: PLC0415 - loads TensorFlow
+
+    began = lineage.begins_with
+    if began is None:
+        if start is not None:
+            raise ConfigError(f"--warm-start {start}: {path} began with random weights")
+        return None
+    try:
+        source = Source.find(start or path_or_url(began.path))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {path} began with this model: --warm-start names its place") from error
+    if source.checksum != began.sha256:
+        raise ConfigError(
+            f"{source.path}: has checksum {source.checksum}, and {path} began with a model of checksum {began.sha256}:"
+            " --warm-start names its place"
+        )
+    return source
+
+
 def _opened(
-    made: Data, config: "TrainingConfig", spec: "FeatureSpec", scratch: Path, *, log: Path | None, prepared: Path | None
+    made: Data,
+    config: "TrainingConfig",
+    spec: "FeatureSpec",
+    scratch: Path,
+    *,
+    log: Path | None,
+    prepared: Path | None,
+    source: "Source | None",
 ) -> "tuple[TrainingData, Data]":
     if prepared is not None:
         data = open_prepared(prepared, "none", config)
-        return data, data_of(None, prepared, data.manifest, config)
+        return data, data_of(None, prepared, data.manifest, config, source=source)
     assert log is not None
     holdout, rate = made.holdout or 0.0, made.negative_sampling_rate
     data = open_log(log, scratch, spec, config, holdout=holdout, negative_sampling_rate=rate)
-    return data, data_of(log, scratch, data.manifest, config, holdout=holdout)
+    return data, data_of(log, scratch, data.manifest, config, holdout=holdout, source=source)
 
 
 def _check_data(made: Data, found: Data) -> None:

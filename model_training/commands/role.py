@@ -22,7 +22,6 @@ from model_training.distributed.lifeline import end_with_launcher
 from model_training.distributed.pace import Pace
 from model_training.errors import ConfigError
 from model_training.export.versions import check_free
-from model_training.lineage.record import record
 from model_training.runtime import load_tensorflow
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ StartOption = Annotated[
     typer.Option(
         "--warm-start",
         "--from",
-        help="Exported version or folder of checkpoints, whose weights a new run begins with.",
+        help="Exported version or folder of checkpoints, whose weights a run begins with.",
     ),
 ]
 
@@ -140,7 +139,7 @@ def play_role(  # noqa: PLR0915  one sequence
     load_tensorflow()
     # At the level of warnings, TensorFlow reports in every process that its graph runtime is deprecated.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from model_training.checkpoints import claim  # noqa: PLC0415
+    from model_training.checkpoints import claimed  # noqa: PLC0415
     from model_training.data.manifest import without_damaged  # noqa: PLC0415
     from model_training.data.prepared import read_training_records  # noqa: PLC0415
     from model_training.distributed import mirrored  # noqa: PLC0415
@@ -178,34 +177,29 @@ def play_role(  # noqa: PLR0915  one sequence
     manifest.check_classes("examples")
     run = replace(run, manifest=manifest)
     check_calibration(records, config)
-    if last := claim(checkpoints, run.identity):
-        made = "; no steps: an earlier run has made all of them" if is_finished(last, run) else ""
-        console.print(f"continues from {last}{made}", soft_wrap=True)
-    elif source is not None and not is_mirrored:
-        write_first_checkpoint(run, opened())
-    learn(run, _reporter(run))
+    with claimed(checkpoints, run.identity) as last:
+        if last is not None:
+            made = "; no steps: an earlier run has made all of them" if is_finished(last, run) else ""
+            console.print(f"continues from {last}{made}", soft_wrap=True)
+        elif source is not None and not is_mirrored:
+            write_first_checkpoint(run, opened())
+        learn(run, _reporter(run))
     if export_to is not None:
         calibration = calibrate(lambda: trained_model(checkpoints, config, spec), spec, records, manifest, config)
         model, tables = servable_model(checkpoints, config, spec)
-        lineage = record(
-            config,
-            spec,
-            started,
-            data=data_of(None, records, manifest, config, source=source),
-            progress=progress_of(checkpoints, config, run.schedule, manifest.examples),
-            processes=processes_of(cluster, config.distributed),
-            begins_with=None if source is None else source.identity,
-        )
         export_described(
             model,
             spec,
+            config,
             export_to,
             version,
-            negative_sampling_rate=manifest.negative_sampling_rate,
-            compute=config.export.compute,
+            started=started,
+            data=data_of(None, records, manifest, config, source=source),
+            progress=progress_of(checkpoints, config, run.schedule, manifest.examples),
+            processes=processes_of(cluster, config.distributed),
+            source=source,
             tables=tables,
             calibration=calibration,
-            lineage=lineage,
         )
 
 

@@ -1,20 +1,20 @@
 """`model-training show`: how a version was made, from its folder alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 import typer
 from rich.table import Column, Table
 
 from model_training.commands.output import console, fail_clearly
-from model_training.errors import ConfigError, ExportError
+from model_training.errors import ConfigError
 from model_training.export.versions import fault_of, found_in
 from model_training.lineage.lineage import Lineage, Rows, read_lineage
 from model_training.lineage.unseen import at
-from model_training.publishing.window import CARD
+from model_training.publishing.card import Card, CardVerdict, read_card
 
 VersionArgument = Annotated[Path, typer.Argument(help="Folder of a version; or a base path, for its newest version.")]
 _OLD = ("config", "seed", "spec", "data", "progress", "processes", "code", "machine", "started_at", "ended_at")
@@ -28,19 +28,20 @@ def show(
     """Shows how a version was made, and the gate's verdicts if it is published."""
     with fail_clearly():
         path = found_version(version)
-        lineage, card = read_lineage(path), _card(path)
-        unknown = [] if lineage is not None else [name for name in _OLD if name != "spec" or "spec" not in (card or {})]
+        lineage, card = read_lineage(path), read_card(path)
+        has_spec = card is not None and card.spec is not None
+        unknown = [] if lineage is not None else [name for name in _OLD if name != "spec" or not has_spec]
         if as_json:
             content = {
                 "path": str(path),
                 "lineage": None if lineage is None else lineage.content(),
-                "card": card,
+                "card": None if card is None else card.content,
                 "unknown": unknown,
             }
             typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
             return
         table = Table("", Column(str(path), overflow="fold"))
-        for key, value in _rows(lineage, card or {}):
+        for key, value in _rows(lineage, card or Card()):
             table.add_row(key, value)
         console.print(table)
         if unknown:
@@ -63,30 +64,17 @@ def found_version(path: Path) -> Path:
     return newest
 
 
-def _card(version: Path) -> dict[str, Any] | None:
-    path = version / CARD
-    try:
-        content = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ExportError(f"{path}: not a model card: expected an object")
-    return content
-
-
-def _rows(lineage: Lineage | None, card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _rows(lineage: Lineage | None, card: Card) -> Iterator[tuple[str, str]]:
     if lineage is not None:
         yield from _of_lineage(lineage)
-    elif isinstance(spec := card.get("spec"), dict):
-        yield "feature spec", f"{spec.get('name')} {spec.get('hash')}"
+    elif card.spec is not None:
+        yield "feature spec", f"{card.spec.name} {card.spec.hash}"
     yield from _of_card(card)
 
 
 def _of_lineage(lineage: Lineage) -> Iterator[tuple[str, str]]:
     config = lineage.config
-    yield "model", " ".join(f"{key} {_short(value)}" for key, value in config.get("model", {}).items())
+    yield "model", _short(config.get("model"))
     yield "feature spec", f"{lineage.spec_name} {lineage.spec_hash}"
     yield "seed", str(lineage.seed)
     yield (
@@ -94,7 +82,7 @@ def _of_lineage(lineage: Lineage) -> Iterator[tuple[str, str]]:
         "\n".join(f"{key}: {_short(value)}" for key, value in config.items() if key not in {"model", "seed"}),
     )
     if lineage.begins_with is not None:
-        yield "began with the weights of", " ".join(lineage.begins_with.values())
+        yield "began with the weights of", f"{lineage.begins_with.path} {lineage.begins_with.sha256}"
     data, progress, processes, machine = lineage.data, lineage.progress, lineage.processes, lineage.machine
     if data is None:
         yield "data", "none: the model was not trained"
@@ -133,18 +121,20 @@ def _of_lineage(lineage: Lineage) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
-def _of_card(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if "published_at" in card:
-        yield "published", f"{card['published_at']}{', forced' if card.get('forced') else ''}"
-    for role, found in card.get("unseen", {}).items():
-        yield f"test rows, {role}", str(found)
-    for verdict in card.get("gate", {}).get("verdicts", ()):
-        sign = "holds" if verdict["holds"] else "beyond"
-        if "text" in verdict:
-            words = verdict["text"].partition(": ")[2]
-        else:  # of an older version
-            words = f"{verdict['bound']:g}: {verdict['value']:.4g}"
-        yield verdict["limit"], f"{sign} {words}"
+def _of_card(card: Card) -> Iterator[tuple[str, str]]:
+    if card.published_at is not None:
+        yield "published", f"{card.published_at}{', forced' if card.forced else ''}"
+    for role, found in card.unseen.items():
+        yield f"test rows, {role}", found
+    for verdict in card.gate.verdicts:
+        yield verdict.limit, f"{'holds' if verdict.holds else 'beyond'} {_words(verdict)}"
+
+
+def _words(verdict: CardVerdict) -> str:
+    if verdict.text is not None:
+        return verdict.text.partition(": ")[2]
+    bound, value = ("not known" if x is None else f"{x:.4g}" for x in (verdict.bound, verdict.value))
+    return f"{bound}: {value}"  # of an older version
 
 
 def _split(rows: Rows) -> str:

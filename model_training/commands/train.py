@@ -21,6 +21,7 @@ from model_training.commands.data import (
     TrainedJudgeBy,
     TrainedJudgeByOption,
     check_log_or_prepared,
+    check_options,
     open_log,
     open_prepared,
 )
@@ -40,9 +41,9 @@ from model_training.commands.role import (
 from model_training.config.training import TrainingConfig, load_spec
 from model_training.data.manifest import unchanged
 from model_training.distributed.cluster import read_tf_config
+from model_training.errors import ConfigError
 from model_training.export.versions import check_free
 from model_training.lineage.lineage import Processes
-from model_training.lineage.record import record
 from model_training.runtime import load_tensorflow
 from model_training.urls import path_or_url
 
@@ -92,6 +93,7 @@ def train(
     with fail_clearly():
         member = read_tf_config(os.environ)
         if member is not None:
+            check_options(context, "with TF_CONFIG")
             play_role(
                 *member,
                 config=distributed_config(config, mode, backup),
@@ -104,7 +106,14 @@ def train(
                 lost_shards=lost_shards,
             )
             return
+        check_options(context, "without TF_CONFIG")
         check_log_or_prepared(context, log, prepared)
+        if (baseline or predictions is not None) and (judge_by == "none" or (log is not None and holdout == 0)):
+            option, without = (
+                "--predictions" if predictions else "--baseline",
+                "--holdout 0" if log else "--judge-by none",
+            )
+            raise ConfigError(f"{option}: there are no evaluation examples with {without}")
         _train(
             log=log,
             prepared=prepared,
@@ -178,20 +187,18 @@ def _train(
         # Inside the block, because the baseline reads the records again.
         print_quality(model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration)
     if export_to is not None:
-        progress = progress_of(result, used, config)
-        begins_with = None if source is None else source.identity
-        lineage = record(
-            config, spec, started, data=used, progress=progress, processes=Processes(), begins_with=begins_with
-        )
         export_described(
             model,
             spec,
+            config,
             export_to,
             version,
-            negative_sampling_rate=manifest.negative_sampling_rate,
-            compute=config.export.compute,
+            started=started,
+            data=used,
+            progress=progress_of(result, used, config),
+            processes=Processes(),
+            source=source,
             calibration=calibration,
-            lineage=lineage,
         )
 
 

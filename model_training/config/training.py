@@ -54,7 +54,7 @@ class ScheduleConfig(Value):
         return self
 
 
-class AdaGradConfig(Value):
+class DeepConfig(Value):
     """The training of the deep part, by AdaGrad or Adam.
 
     Duchi et al. (2011); Kingma and Ba (2015).
@@ -171,7 +171,7 @@ class TrainingConfig(Value):
     seed: int = Field(default=1, ge=0, lt=2**31)
     clip_norm: float | None = Field(default=None, gt=0)
     wide: FtrlConfig = FtrlConfig()
-    deep: AdaGradConfig = AdaGradConfig()
+    deep: DeepConfig = DeepConfig()
     early_stopping: EarlyStoppingConfig | None = None
     distributed: DistributedConfig = DistributedConfig()
     export: ExportConfig = ExportConfig()

@@ -7,12 +7,10 @@ from pathlib import Path
 import orjson
 import tensorflow as tf
 
+from model_training.checkpoints import STANDING
 from model_training.config.training import TrainingConfig
 from model_training.early_stopping.standing import Standing
 from model_training.errors import DataError
-
-_FOLDER = "best"
-_STANDING = "standing.json"
 
 
 class BestModel:
@@ -22,7 +20,8 @@ class BestModel:
     """
 
     def __init__(self, checkpoints: Path) -> None:
-        self._folder = checkpoints / _FOLDER
+        self._standing = checkpoints / STANDING
+        self._folder = self._standing.parent
 
     def read(self) -> Standing | None:
         """The standing after the last evaluation; None before the first one.
@@ -30,7 +29,7 @@ class BestModel:
         Raises:
             DataError: the standing cannot be read.
         """
-        path = self._folder / _STANDING
+        path = self._standing
         try:
             return Standing(**orjson.loads(path.read_bytes()))
         except FileNotFoundError:
@@ -58,9 +57,9 @@ class BestModel:
         is_new = standing.examples == standing.evaluated
         if is_new:
             save(path)
-        partial = self._folder / f"{_STANDING}.partial"
+        partial = self._folder / f"{self._standing.name}.partial"
         partial.write_bytes(orjson.dumps(asdict(standing)))
-        partial.rename(self._folder / _STANDING)
+        partial.rename(self._standing)
         if is_new:
             for file in self._folder.glob("model-*"):
                 if file.is_file() and file.name.split(".")[0] != Path(path).name:

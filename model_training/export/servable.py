@@ -1,5 +1,6 @@
 """An exported version, loaded as a server loads it, and checked before it serves."""
 
+import errno
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,15 +11,27 @@ import numpy as np
 import tensorflow as tf
 
 from model_training.config.training import Compute
-from model_training.errors import DataError, ExportError
+from model_training.errors import BrokenVersionError, ExportError, in_a_line
 from model_training.export.signatures import flat_specs, score_specs
 from model_training.export.versions import folder_bytes
 from model_training.export.warmup import WARMUP
 from model_training.export.weights import NO_WEIGHTS
-from streamer.features import FeatureSpec, Layout, SpecError
+from streamer.features import FeatureSpec, Layout
 from streamer.types import F32, I32
 
 _BATCH = 4096
+_PASSING = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnauthenticatedError,
+    tf.errors.UnavailableError,
+    tf.errors.UnknownError,
+    MemoryError,
+)
+"""Errors of the machine or the file system, and not of the version."""
 _AGREEMENT: Mapping[Compute, float] = {"float32": 1e-5, "bfloat16": 1e-2}
 _TIMED_ROWS = 300
 
@@ -48,22 +61,22 @@ class Servable:
         """Loads a version's folder.
 
         Raises:
-            ExportError: the version cannot be loaded; or its spec or a signature is missing or wrong.
+            BrokenVersionError: it is damaged; or its spec or a signature is missing or wrong.
+            ExportError: it cannot be loaded now.
         """
         try:
             loaded = tf.saved_model.load(str(path))
             weights = tf.train.list_variables(str(path / "variables" / "variables"))
         except Exception as error:  # TensorFlow raises many types for damaged files
-            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            raise ExportError(f"{path}: cannot be loaded: {reason}") from error
+            raise _failure(f"{path}: cannot be loaded", error) from error
         signatures = loaded.signatures
         missing = {"serving_default", "score", "feature_spec"} - set(signatures)
         if missing:
-            raise ExportError(f"{path}: has no signature {', '.join(sorted(missing))}")
+            raise BrokenVersionError(f"{path}: has no signature {', '.join(sorted(missing))}")
         try:
             spec = FeatureSpec.from_json(signatures["feature_spec"]()["spec"].numpy())
-        except (KeyError, SpecError, tf.errors.OpError) as error:
-            raise ExportError(f"{path}: signature feature_spec: {error}") from error
+        except Exception as error:  # the signature may be one of any model
+            raise _failure(f"{path}: signature feature_spec", error) from error
         layout = Layout(spec)
         for name, wanted in (("serving_default", flat_specs(layout)), ("score", score_specs(layout))):
             _check_signature(path, name, signatures[name], wanted)
@@ -75,7 +88,8 @@ class Servable:
         """Click probabilities of n flat rows, float32 [n], by `serving_default`.
 
         Raises:
-            DataError: a score is not in [0, 1], or not a number.
+            BrokenVersionError: the signature fails; or a score is not in [0, 1], or not a number.
+            ExportError: the signature fails now, for example because there is too little memory.
         """
         return self._scores(self._flat, ids, floats)
 
@@ -83,9 +97,9 @@ class Servable:
         """The scores if all of the model computed in float32, for a version with another `compute`.
 
         Raises:
-            DataError: as `scores` does.
+            BrokenVersionError, ExportError: as `scores` does.
         """
-        return self._scores(lambda *rows: _call_flat(self._loaded.float32, *rows), ids, floats)
+        return self._scores(lambda *rows: self._call("function float32", self._loaded.float32, *rows), ids, floats)
 
     @property
     def is_calibrated(self) -> bool:
@@ -96,9 +110,10 @@ class Servable:
         """The scores without the calibration, for a version that has one.
 
         Raises:
-            DataError: as `scores` does.
+            BrokenVersionError, ExportError: as `scores` does.
         """
-        return self._scores(lambda *rows: _call_flat(self._loaded.uncalibrated, *rows), ids, floats)
+        function = self._loaded.uncalibrated
+        return self._scores(lambda *rows: self._call("function uncalibrated", function, *rows), ids, floats)
 
     def check_warmup(self) -> None:
         """Requires warm-up requests: without them, the first calls of users are slow.
@@ -113,7 +128,7 @@ class Servable:
         """Compares the two scoring signatures on flat rows.
 
         Raises:
-            ExportError: their scores differ by more than 1e-5; in bfloat16 by more than 0.01.
+            ExportError: one of them fails, or their scores differ by more than 1e-5; in bfloat16 by more than 0.01.
         """
         layout = Layout(self.spec)
         one_each = np.arange(len(ids), dtype=np.int32)
@@ -126,6 +141,9 @@ class Servable:
         """Durations of `score` for one request of 300 candidates, without the first calls.
 
         The inputs are made from flat rows.
+
+        Raises:
+            BrokenVersionError, ExportError: as `scores` does.
         """
         rows = np.arange(_TIMED_ROWS) % len(ids)
         layout = Layout(self.spec)
@@ -143,24 +161,34 @@ class Servable:
         ctr = np.concatenate(parts) if parts else np.empty(0, np.float32)
         # The negation also rejects NaN.
         if not np.all((ctr >= 0) & (ctr <= 1)):
-            raise DataError(f"{self.path}: a score is not in [0, 1]")
+            raise BrokenVersionError(f"{self.path}: a score is not in [0, 1]")
         return ctr
 
     def _flat(self, ids: I32, floats: F32) -> F32:
-        return _call_flat(self._loaded.signatures["serving_default"], ids, floats)
+        return self._call("signature serving_default", self._loaded.signatures["serving_default"], ids, floats)
 
     def _score(self, inputs: dict[str, Any]) -> F32:
-        return _call(self._loaded.signatures["score"], inputs)
+        rows = len(inputs["row_to_request"])
+        return self._called("signature score", self._loaded.signatures["score"], inputs, rows)
+
+    def _call(self, what: str, function: Any, ids: I32, floats: F32) -> F32:
+        return self._called(what, function, {"ids": ids, "floats": floats}, len(ids))
+
+    def _called(self, what: str, function: Any, inputs: dict[str, Any], rows: int) -> F32:
+        try:
+            wanted = function.structured_input_signature[1]
+            tensors = {key: tf.constant(value) for key, value in inputs.items() if key in wanted}
+            ctr: F32 = function(**tensors)["ctr"].numpy()
+        except Exception as error:  # the function may be one of any model
+            raise _failure(f"{self.path}: {what} fails", error) from error
+        if ctr.shape != (rows,):
+            raise BrokenVersionError(f"{self.path}: {what} gives scores of shape {ctr.shape} for {rows} rows")
+        return ctr
 
 
-def _call_flat(function: Any, ids: I32, floats: F32) -> F32:
-    return _call(function, {"ids": ids, "floats": floats})
-
-
-def _call(function: Any, inputs: dict[str, Any]) -> F32:
-    wanted = function.structured_input_signature[1]
-    tensors = {key: tf.constant(value) for key, value in inputs.items() if key in wanted}
-    return function(**tensors)["ctr"].numpy()  # type: ignore[no-any-return]
+def _failure(what: str, error: Exception) -> ExportError:
+    passes = isinstance(error, _PASSING) or (isinstance(error, OSError) and error.errno not in (None, errno.ENOENT))
+    return (ExportError if passes else BrokenVersionError)(f"{what}: {in_a_line(error) or type(error).__name__}")
 
 
 def _check_signature(path: Path, name: str, signature: Any, wanted: dict[str, tf.TensorSpec]) -> None:
@@ -168,13 +196,13 @@ def _check_signature(path: Path, name: str, signature: Any, wanted: dict[str, tf
     for key in sorted(set(wanted) | set(found)):
         if key not in found or key not in wanted:
             missing = "has no" if key in wanted else "has an unknown"
-            raise ExportError(f"{path}: signature {name} {missing} input {key!r}")
+            raise BrokenVersionError(f"{path}: signature {name} {missing} input {key!r}")
         have, need = ((spec.dtype.name, spec.shape.as_list()) for spec in (found[key], wanted[key]))
         if have != need:
-            raise ExportError(f"{path}: signature {name}: input {key!r} is {have}, not {need} as its spec says")
+            raise BrokenVersionError(f"{path}: signature {name}: input {key!r} is {have}, not {need} as its spec says")
     output = signature.structured_outputs.get("ctr")
     if output is None or output.dtype != tf.float32:
-        raise ExportError(f"{path}: signature {name} has no output 'ctr' of float32")
+        raise BrokenVersionError(f"{path}: signature {name} has no output 'ctr' of float32")
 
 
 def factored(layout: Layout, request: Rows, candidates: Rows, row_to_request: I32) -> dict[str, Any]:

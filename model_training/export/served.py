@@ -1,12 +1,13 @@
 """The served version: the newest version of a folder that can be loaded and called."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from model_training.errors import DataError, ExportError
+from model_training.errors import BrokenVersionError, ExportError
 from model_training.export.servable import Servable
 from model_training.export.versions import Found, found_in
 from streamer.features import Layout
@@ -27,8 +28,11 @@ class Served:
     broken: tuple[str, ...]
 
     @classmethod
-    def of(cls, base_path: Path) -> Self:
+    def of(cls, base_path: Path, check: Callable[[Servable], None] = lambda _: None) -> Self:
         """Reads a folder, and loads its versions from the newest until one of them works.
+
+        Args:
+            check: a version for which it raises `BrokenVersionError` does not work; other errors end the search.
 
         Raises:
             ExportError: the folder cannot be read.
@@ -39,9 +43,16 @@ class Served:
                 broken.append(f"{version.path}: {version.fault}")
                 continue
             try:
-                return cls(found, _working(version.path), tuple(broken))
-            except (DataError, ExportError) as error:
+                servable = _working(version.path)
+            except ExportError as error:
                 broken.append(str(error))
+                continue
+            try:
+                check(servable)
+            except BrokenVersionError as error:
+                broken.append(str(error))
+                continue
+            return cls(found, servable, tuple(broken))
         return cls(found, None, tuple(broken))
 
 

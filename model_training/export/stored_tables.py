@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+"""Key of a checkpoint that describes the other ones; checkpoints of parameter servers have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,12 @@ def name_of(variable: tf.Variable) -> str:
     return str(variable.name.split(":")[0])
 
 
+def keys_by_name(reader: Any) -> dict[str, str]:
+    """The keys of a checkpoint with an object graph by the variables' names; `reader` reads the checkpoint."""
+    graph = TrackableObjectGraph.FromString(reader.get_tensor(OBJECT_GRAPH))
+    return {each.full_name: each.checkpoint_key for node in graph.nodes for each in node.attributes if each.full_name}
+
+
 def write_tables(variables: Path, tables: StoredTables) -> None:
     """Replaces tables among a SavedModel's `variables` by stored ones.
 
@@ -47,8 +55,7 @@ def write_tables(variables: Path, tables: StoredTables) -> None:
     before = tf.io.gfile.glob(f"{path}.data-*")
     reader = tf.train.load_checkpoint(path)
     dtypes = reader.get_variable_to_dtype_map()
-    graph = TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
-    keys = {tensor.full_name: tensor.checkpoint_key for node in graph.nodes for tensor in node.attributes}
+    keys = keys_by_name(reader)
     replaced = {keys[name]: table for name, table in tables.items()}
     kept = sorted(set(dtypes) - set(replaced))
     values = tf.raw_ops.RestoreV2(

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from model_training.errors import ExportError
 from model_training.export.calibration import FILE as CALIBRATION
+from model_training.export.stored_tables import OBJECT_GRAPH
 
-NO_WEIGHTS = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter")
+NO_WEIGHTS = (OBJECT_GRAPH, "save_counter")
 """Beginnings of names in a version's variables that are none of the model."""
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 

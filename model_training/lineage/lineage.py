@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from model_training.errors import ExportError, in_a_line
+from model_training.config.stored import Time, as_stored, read_object
+from model_training.errors import ExportError
 
 FILE = "assets.extra/lineage.json"
 """TensorFlow Serving reads only the warm-up requests of `assets.extra`."""
@@ -91,6 +92,14 @@ class Processes:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginsWith:
+    """The model of a warm start; the checksum is that of the file that lists the checksums of its variables."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Code:
     """Version of the package; from a checkout its commit, and whether the code differs from it."""
 
@@ -130,7 +139,7 @@ class Lineage:
         spec_name, spec_hash: of the feature spec, which is inside the model.
         data, progress, processes: None for a model that was not trained.
         started_at, ended_at: ISO 8601, in UTC.
-        begins_with: path and checksum of the model of a warm start; None for random weights.
+        begins_with: None for random weights.
     """
 
     config: Mapping[str, Any]
@@ -142,9 +151,9 @@ class Lineage:
     processes: Processes | None
     code: Code
     machine: Machine
-    started_at: str
-    ended_at: str
-    begins_with: Mapping[str, str] | None = None
+    started_at: Time
+    ended_at: Time
+    begins_with: BeginsWith | None = None
     format: int = _FORMAT
 
     def content(self) -> dict[str, Any]:
@@ -174,19 +183,13 @@ def read_lineage(version: Path) -> Lineage | None:
     """The record in a version's folder; None in a version of an older program.
 
     Raises:
-        ExportError: the record cannot be read, or a newer program wrote it.
+        ExportError: the record cannot be read, or a newer program wrote it; names the file and the field.
     """
     path = version / FILE
-    try:
-        content = orjson.loads(path.read_bytes())
-        if isinstance(content, dict) and content.get("format", 0) > _FORMAT:
-            raise ExportError(f"{path}: a newer version of this program wrote it: use that one")
-        return _ADAPTER.validate_python(content)
-    except (FileNotFoundError, NotADirectoryError):
+    content = read_object(path)
+    if content is None:
         return None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ExportError(f"{path}: not a lineage: {where}: {first['msg']}") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise ExportError(f"{path}: cannot be read: {in_a_line(error)}") from error
+    known = content.get("format")
+    if isinstance(known, int) and known > _FORMAT:
+        raise ExportError(f"{path}: a newer version of this program wrote it: use that one")
+    return as_stored(_ADAPTER, content, path)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from model_training.config.training import TrainingConfig
 from model_training.errors import ConfigError
-from model_training.lineage.lineage import Data, Lineage, Processes, Progress
+from model_training.lineage.lineage import BeginsWith, Data, Lineage, Processes, Progress
 from model_training.lineage.machine import this_code, this_machine
 from streamer.features import FeatureSpec
 
@@ -21,13 +21,13 @@ def record(
     data: Data | None = None,
     progress: Progress | None = None,
     processes: Processes | None = None,
-    begins_with: Mapping[str, str] | None = None,
+    begins_with: BeginsWith | None = None,
 ) -> Lineage:
     """The lineage of a model that this process has just made; without `data` it was not trained.
 
     Args:
         started_at: the start of the run, in UTC.
-        begins_with: path and checksum of the model of a warm start.
+        begins_with: the model of a warm start.
     """
     return Lineage(
         config=recorded(config),

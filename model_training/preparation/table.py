@@ -13,7 +13,7 @@ from pyspark.sql import types as t
 
 from model_training.config.preparation import TableSource
 from model_training.data.examples import MAX_WEIGHT
-from model_training.errors import ConfigError, DataError
+from model_training.errors import ConfigError, DataError, NoExpressionError
 from model_training.preparation.encoding import number_features
 from model_training.preparation.json_values import json_values
 from model_training.preparation.log_files import CORRUPT, LogFiles, read_files
@@ -118,8 +118,8 @@ def expressions_of(
     """The expression, and its key in the config, of each feature and of each path of consent.
 
     Raises:
-        ConfigError: a path that the spec reads has no expression; or, unless `allow_unread`, the spec does not read an
-            expression's path.
+        NoExpressionError: a path that the spec reads has no expression.
+        ConfigError: unless `allow_unread`, the spec does not read an expression's path.
     """
     found: dict[str, tuple[str, str]] = {}
     unread = {f"request.{path}" for path in source.request} | {f"candidate.{path}" for path in source.candidate}
@@ -133,7 +133,7 @@ def expressions_of(
         end, mapping = ("candidate", source.candidate) if of_candidate else ("request", source.request)
         where = f"{end}.{path}"
         if path not in mapping:
-            raise ConfigError(
+            raise NoExpressionError(
                 f"source.{where}: no expression for {what} of spec {spec.name!r};"
                 ' write "null" if the log does not have it'
             )

@@ -14,8 +14,9 @@ from model_training.errors import ConfigError, ExportError
 from model_training.export.servable import Servable
 from model_training.export.versions import Found, beyond, found_in, model_name, new_version, remove_old
 from model_training.export.warmup import WARMUP, write_warmup
+from model_training.publishing.card import CARD, Best
 from model_training.publishing.version_labels import with_label, write_labels
-from model_training.publishing.window import CARD, Best, keep_best
+from model_training.publishing.window import keep_best
 from model_training.urls import copy_tree
 from streamer.features import Layout
 

@@ -5,56 +5,55 @@ folder that servers ignore.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from model_training.errors import ExportError, in_a_line
-from model_training.export.versions import Found, beyond, found_in, version_number
+from model_training.export.versions import beyond, found_in, version_number
+from model_training.publishing.card import Best, Card, read_card
 from model_training.publishing.tries import RECORDS
 from model_training.urls import UrlPath, copy_tree
 
-CARD = "model_card.json"
 
+def candidates(newest: Path, days: float, now: datetime) -> Iterator[tuple[Best, Path]]:
+    """The versions that may be the best one of the window, and their folders; the first choice first.
 
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The best version of the window, and the time of its publication in ISO 8601."""
+    1. The version that the card of the newest one names, unless it was published more than `days` before `now`.
+    2. The versions of these days that were not forced, the newest first.
+    3. The named one, if it is older.
+    4. The newest version itself; it is the only one if `days` is 0, and the first one if its card names none.
 
-    version: int
-    published_at: str
+    The folder of a choice may be gone or damaged.
 
-
-def best_of(served: Path, days: float, now: datetime) -> tuple[Best, Path]:
-    """The version that the newest version's card names as the best one, and its folder.
-
-    It is the newest version itself, `served`, if the card names no other, or if the named one is no longer there. If
-    that was published more than `days` before `now`, the newest version of these days follows that was not forced;
-    without such a version the named one stays.
+    Args:
+        newest: folder of the newest version.
 
     Raises:
-        ExportError: a folder of versions cannot be read.
+        ExportError: a folder of versions or a card cannot be read.
     """
-    card = _card(served)
-    itself = Best(version_number(served.name) or 0, str(card.get("published_at") or now.isoformat(timespec="seconds")))
-    try:
-        named = Best(int(card["best"]["version"]), card["best"]["published_at"])
-        is_old = now - datetime.fromisoformat(named.published_at) > timedelta(days=days)
-    except (KeyError, TypeError, ValueError):
-        return itself, served
-    present = {found.number: found.path for found in _present(served.parent) if found.fault is None}
-    if days == 0 or named.version == itself.version or named.version not in present:
-        return itself, served
-    if not is_old:
-        return named, present[named.version]
-    for number in sorted(present, reverse=True):
-        if number <= itself.version and (at := _unforced_at(present[number], days, now)) is not None:
-            return Best(number, at), present[number]
-    return named, present[named.version]
+    card = read_card(newest) or Card()
+    itself = Best(version_number(newest.name) or 0, card.published_at or now.isoformat(timespec="seconds"))
+    folders, done = {itself.version: newest}, set[int]()
+    for found in (*found_in(newest.parent), *found_in(newest.parent / RECORDS / "best")) if days else ():
+        if found.fault is None:
+            folders.setdefault(found.number, found.path)
+
+    def choices() -> Iterator[Best]:
+        named = card.best or itself
+        is_old = named != itself and _age(named.published_at, now) > timedelta(days=days)
+        if not is_old:
+            yield named
+        for number in sorted(folders, reverse=True):
+            if number <= itself.version and (at := _passed_at(folders[number], days, now)) is not None:
+                yield Best(number, at)
+        yield named
+        yield itself
+
+    for best in choices() if days else (itself,):
+        if best.version not in done:
+            done.add(best.version)
+            yield best, folders.get(best.version, newest.parent / str(best.version))
 
 
 def keep_best(base_path: Path, best: int, keep: int, *, keeps_former: bool = False) -> None:
@@ -92,26 +91,13 @@ def keep_best(base_path: Path, best: int, keep: int, *, keeps_former: bool = Fal
         raise ExportError(f"{kept}: the best version cannot be kept there: {in_a_line(error)}") from error
 
 
-def _unforced_at(version: Path, days: float, now: datetime) -> str | None:
-    """When a version passed the gate; None if it was forced or is older than `days`."""
-    card = _card(version)
-    try:
-        at = str(card["published_at"])
-        passed = not card.get("forced") and now - datetime.fromisoformat(at) <= timedelta(days=days)
-    except (KeyError, TypeError, ValueError):
+def _passed_at(version: Path, days: float, now: datetime) -> str | None:
+    """When a version passed the gate; None if it was forced, is older than `days`, or nothing is known of it."""
+    card = read_card(version)
+    if card is None or card.published_at is None or card.forced:
         return None
-    return at if passed else None
+    return card.published_at if _age(card.published_at, now) <= timedelta(days=days) else None
 
 
-def _present(base_path: Path) -> Iterator[Found]:
-    yield from found_in(base_path)
-    yield from found_in(base_path / RECORDS / "best")
-
-
-def _card(version: Path) -> Mapping[str, Any]:
-    """The model card of a version; empty if there is none."""
-    try:
-        content = orjson.loads((version / CARD).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return {}
-    return content if isinstance(content, Mapping) else {}
+def _age(published_at: str, now: datetime) -> timedelta:
+    return now - datetime.fromisoformat(published_at)

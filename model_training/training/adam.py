@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from model_training.config.training import AdaGradConfig
+from model_training.config.training import DeepConfig
 from model_training.training.schedule import START, Clock
 
 _MEAN, _SQUARE, _EPSILON = 0.9, 0.999, 1e-7
@@ -21,7 +21,7 @@ class Adam:
     Kingma and Ba: Adam: A Method for Stochastic Optimization (2015), algorithm 1 in the order of section 2.
     """
 
-    settings: AdaGradConfig
+    settings: DeepConfig
     clock: Clock = START
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from model_training.config.training import AdaGradConfig, FtrlConfig
+from model_training.config.training import DeepConfig, FtrlConfig
 from model_training.models.model import Model
 from model_training.parts.variables import shards_of
 from model_training.training.adam import Adam
@@ -91,7 +91,7 @@ class AdaGrad:
     The accumulator is the sum of squared gradients.
     """
 
-    settings: AdaGradConfig
+    settings: DeepConfig
     clock: Clock = START
     slots: ClassVar[tuple[str, ...]] = ("accumulator",)
 
@@ -143,7 +143,7 @@ class Rules:
     _of_tables: frozenset[int]
 
     @classmethod
-    def of(cls, model: Model, wide: FtrlConfig, deep: AdaGradConfig, clock: Clock) -> "Rules":
+    def of(cls, model: Model, wide: FtrlConfig, deep: DeepConfig, clock: Clock) -> "Rules":
         """The rules of a model's variables; only a schedule and Adam read the `clock`."""
         sparse = AdaGrad(deep, clock)
         of_tables = frozenset(id(shard) for table in model.tables for shard in shards_of(table))
@@ -168,7 +168,7 @@ class WideDeepOptimizer(tf.Module):  # type: ignore[misc]  # TensorFlow has no t
         self,
         model: Model,
         wide: FtrlConfig,
-        deep: AdaGradConfig,
+        deep: DeepConfig,
         *,
         clip_norm: float | None = None,
         clock: Clock = START,

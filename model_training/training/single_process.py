@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from model_training.checkpoints import Checkpoints, Position, claim
+from model_training.checkpoints import Checkpoints, Position, claimed
 from model_training.config.training import TrainingConfig
 from model_training.data.input_pipeline import training_batches
 from model_training.data.manifest import Manifest
@@ -113,23 +113,23 @@ def train_run(
     """
     model = build_model(config, spec, log_odds=manifest.log_odds)
     kept, done = None, 0
-    if folder is not None:
-        claim(folder, identity)
-        kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
-        done = -(-kept.position.examples // config.batch_size)
-    batches = data(done)
-    result = train(
-        model,
-        spec,
-        batches,
-        config,
-        report,
-        checkpoints=kept,
-        validation=validation,
-        steps=steps,
-        start=start,
-        sampling_rate=manifest.negative_sampling_rate,
-    )
+    with ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(claimed(folder, identity))
+            kept = Checkpoints(folder, every_seconds=config.distributed.checkpoint_seconds, now=time.monotonic())
+            done = -(-kept.position.examples // config.batch_size)
+        result = train(
+            model,
+            spec,
+            data(done),
+            config,
+            report,
+            checkpoints=kept,
+            validation=validation,
+            steps=steps,
+            start=start,
+            sampling_rate=manifest.negative_sampling_rate,
+        )
     return model, result
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from model_training.config.training import AdaGradConfig
+from model_training.config.training import DeepConfig
 from model_training.data.input_pipeline import Batch
 from model_training.models.model import Model
 from model_training.parts.deep import deep_parts, dropping
@@ -13,7 +13,7 @@ from streamer.features import Layout
 
 
 def losses(
-    model: Model, layout: Layout, batch: Batch, *, deep: AdaGradConfig, seed: tf.Tensor
+    model: Model, layout: Layout, batch: Batch, *, deep: DeepConfig, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The mean log loss of a batch, and the loss with the penalty of `deep`, which is minimised.
 
@@ -39,7 +39,7 @@ def loss_and_gradients(
     trained: Sequence[tf.Variable],
     batch: Batch,
     *,
-    deep: AdaGradConfig,
+    deep: DeepConfig,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, list[tf.Tensor | tf.IndexedSlices]]:
     """The mean log loss of a batch, and the gradients of the minimised value.

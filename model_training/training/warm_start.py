@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from model_training.config.training import FtrlConfig, TrainingConfig
 from model_training.errors import DataError, in_a_line
-from model_training.export.stored_tables import name_of
+from model_training.export.stored_tables import OBJECT_GRAPH, keys_by_name, name_of
 from model_training.identity import IDENTITY, read_identity
 from model_training.models.build import OUTPUT_BIAS, build_model
 from model_training.models.model import Model
@@ -27,7 +26,6 @@ from streamer.types import F32
 
 _CARRIED = {"accumulator", "linear"}
 """Slots that a new run keeps. Adam's moments are corrected by the number of steps, which begins again at 0."""
-_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _SHARD = re.compile(r"(.+)/part_(\d+)(/.+)?")
 
 
@@ -37,9 +35,8 @@ class Values:
     def __init__(self, checkpoint: str) -> None:
         self._checkpoint, self._reader = checkpoint, tf.train.load_checkpoint(checkpoint)
         self._shapes = shapes = self._reader.get_variable_to_shape_map()
-        if _GRAPH in shapes:
-            nodes = TrackableObjectGraph.FromString(self._reader.get_tensor(_GRAPH)).nodes
-            self._keys = {a.full_name: [a.checkpoint_key] for node in nodes for a in node.attributes if a.full_name}
+        if OBJECT_GRAPH in shapes:
+            self._keys = {name: [key] for name, key in keys_by_name(self._reader).items()}
             return
         parts: dict[str, dict[int, str]] = {}
         for key in shapes:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
@@ -10,6 +11,9 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from streamer.features import Encoder, FeatureSpec
+
+if TYPE_CHECKING:
+    from model_training.identity import RunIdentity
 
 SPEC = {
     "name": "small",
@@ -42,6 +46,14 @@ def spec() -> FeatureSpec:
 @pytest.fixture
 def encoder(spec: FeatureSpec) -> Encoder:
     return Encoder(spec)
+
+
+def claim(directory: Path, identity: "RunIdentity") -> str | None:
+    """Takes a folder of checkpoints for a run that ends at once."""
+    from model_training.checkpoints import claimed  # noqa: PLC0415 - loads TensorFlow
+
+    with claimed(directory, identity) as last:
+        return last
 
 
 def click_log(path: Path, requests: int, *, seed: int = 1) -> Path:

@@ -1,5 +1,7 @@
 """A continued run gives the same result as an uninterrupted run."""
 
+import errno
+import fcntl
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,23 +10,32 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_training.checkpoints import Checkpoints, Position, claim, save_model
+from model_training.checkpoints import Checkpoints, Position, claimed, save_model
 from model_training.config.model import DeepFmConfig
 from model_training.config.training import DistributedConfig, EarlyStoppingConfig, ExportConfig, TrainingConfig
 from model_training.data.prepared import validation_records
 from model_training.data.training_data import TrainingData, split_log
+from model_training.early_stopping.best_model import BestModel
+from model_training.early_stopping.standing import Standing
 from model_training.errors import ConfigError, DataError
-from model_training.identity import RunIdentity
+from model_training.identity import RunIdentity, read_identity
 from model_training.lineage.data import records_data
 from model_training.training.loop import Progress
 from model_training.training.single_process import train_records
 from streamer.features import FeatureSpec
+from tests.model_training.conftest import claim
 
 pytestmark = pytest.mark.tensorflow
 
 
 class _KilledError(Exception):
     """Ends a run in the middle in these tests."""
+
+
+def _save(run: Path) -> None:
+    """A checkpoint of something."""
+    save_model(tf.Module(), str(run / "ckpt-1"))
+    tf.compat.v1.train.update_checkpoint_state(str(run), str(run / "ckpt-1"))
 
 
 @pytest.fixture
@@ -93,6 +104,7 @@ def test_a_folder_of_another_run_is_rejected_and_stays_as_it_is(
 ) -> None:
     run = tmp_path / "run"
     claim(run, RunIdentity.of(config, spec, data.directory, data.manifest))
+    _save(run)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     changes: list[tuple[dict[str, object], str]] = [
         ({"epochs": 1}, "config.epochs 2 instead of 1"),
@@ -111,6 +123,70 @@ def test_a_folder_of_another_run_is_rejected_and_stays_as_it_is(
     with pytest.raises(ConfigError, match=r'data\.train\.sha256 "\w+" instead of "\w+"; use another folder'):
         train_records(data.directory, replace(data.manifest, shards=shards), spec, config, checkpoints=run)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_leaves_its_folder_to_another(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    def identity(epochs: int) -> RunIdentity:
+        return RunIdentity.of(config.model_copy(update={"epochs": epochs}), spec, data.directory, data.manifest)
+
+    run = tmp_path / "run"
+    claim(run, identity(2))
+    assert claim(run, identity(3)) is None
+    assert read_identity(run) == identity(3).content
+    # A best model is a result, from which a warm start can begin.
+    BestModel(run).write(Standing(0.7, 50, 50), lambda _: None)
+    with pytest.raises(ConfigError, match=r"config\.epochs 3 instead of 4"):
+        claim(run, identity(4))
+    assert read_identity(run) == identity(3).content
+
+
+def test_a_second_run_cannot_take_the_folder_of_a_run_in_progress(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    """Before the first checkpoint, too: it would otherwise mix its checkpoints with those of the first run."""
+    run, other = tmp_path / "run", config.model_copy(update={"epochs": 3})
+    own, another = (RunIdentity.of(each, spec, data.directory, data.manifest) for each in (config, other))
+    with claimed(run, own):
+        for second in (own, another):
+            with pytest.raises(ConfigError, match="another process trains in this folder: use another folder"):
+                claim(run, second)
+        _save(run)
+    assert read_identity(run) == own.content
+    assert claim(run, own) == str(run / "ckpt-1")
+
+
+@pytest.mark.slow
+def test_training_holds_its_folder(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec
+) -> None:
+    run, reported = tmp_path / "run", []
+    seldom = config.model_copy(update={"distributed": DistributedConfig()})
+
+    def second(_: Progress) -> None:
+        reported.append(tf.train.latest_checkpoint(str(run)))
+        with pytest.raises(ConfigError, match="another process trains in this folder"):
+            train_records(data.directory, data.manifest, spec, seldom, checkpoints=run)
+
+    train_records(data.directory, data.manifest, spec, seldom, second, checkpoints=run)
+    assert reported[0] is None
+    assert train_records(data.directory, data.manifest, spec, seldom, checkpoints=run)[1].steps == 0
+
+
+def test_without_locks_a_folder_stays_that_of_its_first_run(
+    tmp_path: Path, config: TrainingConfig, data: TrainingData, spec: FeatureSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    identity = RunIdentity.of(config, spec, data.directory, data.manifest)
+    other = RunIdentity.of(config.model_copy(update={"epochs": 3}), spec, data.directory, data.manifest)
+    claim(tmp_path / "run", identity)
+    with pytest.raises(ConfigError, match=r"config\.epochs 2 instead of 3"):
+        claim(tmp_path / "run", other)
+    assert claim(tmp_path / "run", identity) is None
 
 
 def test_settings_without_influence_on_the_course_may_differ(
@@ -132,8 +208,7 @@ def test_a_validation_shard_that_was_lost_before_a_restart_makes_another_run(
     config = config.model_copy(update={"early_stopping": EarlyStoppingConfig(), "max_lost_share": 0.5})
     run = tmp_path / "run"
     claim(run, RunIdentity.of(config, spec, data.directory, data.manifest))
-    save_model(tf.Module(), str(run / "ckpt-1"))
-    tf.compat.v1.train.update_checkpoint_state(str(run), str(run / "ckpt-1"))
+    _save(run)
     folder, later = validation_records(data.directory)
     (folder / later.shards[0].file).unlink()
     with pytest.raises(ConfigError, match=r"data\.validation\.examples 300 instead of 225"):

@@ -37,6 +37,10 @@ def test_each_spec_has_its_folder(
     judged = JudgedRows(own, [other], "test")
     np.testing.assert_array_equal(judged.examples(spec).labels, judged.examples(OTHER).labels)
     assert capsys.readouterr().out == ""
+    assert JudgedRows(own, [other], "test").unused() == [other]
+    assert judged.unused() == []
+    with pytest.raises(DataError, match="absent"):
+        JudgedRows(own, [tmp_path / "absent"], "test")
     manifest = read_prepared(own).splits["test"]
     old = replace(manifest, records=replace(manifest.records, has_identities=False))
     write_manifest(own, replace(read_prepared(own), splits={"test": old}))

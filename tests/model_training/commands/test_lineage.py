@@ -1,5 +1,6 @@
 """A run's lineage from `train` to `publish`, and the same weights again."""
 
+import shutil
 from pathlib import Path
 
 import orjson
@@ -138,3 +139,45 @@ def test_a_version_is_reproduced_bit_by_bit(folder: Path, tmp_path: Path) -> Non
     changed("seed", 1)
     status, output = _run(*again, click_log(tmp_path / "other.jsonl", 200, seed=2))
     assert (status, "split 'train' has checksum" in output) == (2, True), output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"epochs": 3, "early_stopping": {"every_examples": 100, "final_fit": True}}])
+def test_a_run_that_began_with_another_model_is_reproduced(
+    folder: Path, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC), encoding="utf-8")
+    config, base, run = tmp_path / "model.yaml", tmp_path / "models", tmp_path / "run"
+    config.write_text(yaml.safe_dump(_MODEL | settings), encoding="utf-8")
+    log = ("--log", click_log(tmp_path / "later.jsonl", 150, seed=3))
+    first = ("train", "--log", folder / "log.jsonl", "--config", folder / "model.yaml", "--checkpoints", run)
+    assert _run(*first)[0] == 0
+    for version, start in enumerate((folder / "models" / "1", run), 1):
+        status, output = _run(
+            *("train", *log, "--config", config, "--export-to", base, "--version", version, "--from", start)
+        )
+        assert status == 0, output
+        status, output = _run("reproduce", base, *log, "--export-to", tmp_path / f"again-{version}")
+        assert (status, "equal: every bit" in output) == (0, True), output
+        again = _lineage(tmp_path / f"again-{version}" / "1")
+        for name in ("begins_with", "config"):
+            assert again[name] == _lineage(base / str(version))[name]
+
+
+def test_a_version_whose_first_model_is_gone_or_changed_is_not_reproduced(folder: Path, tmp_path: Path) -> None:
+    """Version 1 is its own source here: only the record matters."""
+    version, log = shutil.copytree(folder / "models" / "1", tmp_path / "1"), ("--log", folder / "log.jsonl")
+
+    def began(**with_: str) -> None:
+        (version / FILE).write_bytes(orjson.dumps(_lineage(folder / "models" / "1") | {"begins_with": with_}))
+
+    began(path=str(tmp_path / "gone"), sha256="0")
+    status, output = _run("reproduce", version, *log)
+    assert (status, output.count("error: ")) == (2, 1), output
+    assert "gone: neither an exported version nor a folder of checkpoints" in output
+    assert "began with this model: --warm-start names its place" in output
+    began(path=str(folder / "models" / "1"), sha256="0")
+    status, output = _run("reproduce", version, *log)
+    assert (status, "and " + str(version) + " began with a model of checksum 0" in output) == (2, True), output
+    status, output = _run("reproduce", folder / "models", *log, "--from", version)
+    assert (status, "began with random weights" in output) == (2, True), output

@@ -127,6 +127,18 @@ def test_there_is_one_source_of_examples(config: Path, sources: list[str]) -> No
             "--negative-sampling-rate: has no meaning with",
         ),
         ("launch", ["--prepared", "b", "--records", "c"], "--records: has no meaning with --prepared"),
+        ("train", ["--log", "a.jsonl", "--mode", "sync"], "--mode: has no meaning without TF_CONFIG"),
+        ("train", ["--log", "a.jsonl", "--backup", "0"], "--backup: has no meaning without TF_CONFIG"),
+        (
+            "train",
+            ["--prepared", "b", "--judge-by", "none", "--baseline"],
+            "--baseline: there are no evaluation examples with --judge-by none",
+        ),
+        (
+            "train",
+            ["--log", "a.jsonl", "--holdout", "0", "--predictions", "p"],
+            "--predictions: there are no evaluation examples with --holdout 0",
+        ),
     ],
 )
 def test_an_option_that_would_be_ignored_is_rejected(
@@ -134,6 +146,22 @@ def test_an_option_that_would_be_ignored_is_rejected(
 ) -> None:
     status, output = _run("--config", config, *options, command=command)
     assert (status, message in output) == (2, True), output
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("--log", "a"), ("--prepared", "a"), ("--judge-by", "test"), ("--holdout", "0.2"), ("--baseline",)),
+        *(("--predictions", "a"), ("--negative-sampling-rate", "0.5")),
+    ],
+)
+def test_an_option_that_a_process_of_a_cluster_would_ignore_is_rejected(
+    config: Path, option: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = '{"cluster": {"ps": ["a:1"], "chief": ["b:1"]}, "task": {"type": "chief", "index": 0}}'
+    monkeypatch.setenv("TF_CONFIG", cluster)
+    status, output = _run("--config", config, "--records", "r", "--checkpoints", "c", *option)
+    assert (status, output) == (2, f"error: {option[0]}: has no meaning with TF_CONFIG\n")
 
 
 def test_a_model_is_not_evaluated_on_examples_that_its_final_fit_learns(config: Path) -> None:

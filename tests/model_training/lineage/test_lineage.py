@@ -67,7 +67,7 @@ def test_a_record_is_written_and_read(tmp_path: Path) -> None:
     for wrong, message in (
         (b"{", "cannot be read"),
         (b'{"format": 9}', "a newer version of this program wrote it"),
-        (b"{}", "not a lineage: config: Field required"),
+        (b"{}", "json: config: Field required"),
     ):
         (tmp_path / FILE).write_bytes(wrong)
         with pytest.raises(ExportError, match=message):
@@ -133,7 +133,7 @@ def test_differences_are_named() -> None:
     later = replace(MACHINE, libraries={"tensorflow": "2.22.0"}, cpu_features=("avx2",))
     assert differences((CODE, MACHINE), (replace(CODE, commit=None), later)) == [
         f"code.commit: {'a' * 40} then, unknown now",
-        "tensorflow: 2.21.0 then, 2.22.0 now",
+        "libraries.tensorflow: 2.21.0 then, 2.22.0 now",
         "cpu_features: avx2 fma then, avx2 now",
     ]
     dirty = replace(CODE, dirty=True)
@@ -164,7 +164,7 @@ def test_a_version_is_shown_for_people_and_for_programs(tmp_path: Path) -> None:
 
 def test_a_version_of_an_older_program_and_no_version(tmp_path: Path) -> None:
     version = write_version(tmp_path / "ctr" / "7")
-    card = {"spec": {"name": "small", "hash": "ab12"}, "published_at": "2026-01-01", "forced": True}
+    card = {"spec": {"name": "small", "hash": "ab12"}, "published_at": "2026-01-01T00:00:00+00:00", "forced": True}
     (version / "model_card.json").write_bytes(orjson.dumps(card))
     status, output = _show(version)
     assert status == 0, output

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from model_training.config.model import KINDS
-from model_training.config.training import AdaGradConfig, TrainingConfig
+from model_training.config.training import DeepConfig, TrainingConfig
 from model_training.data.click_log import encode_log, read_log
 from model_training.data.examples import Examples
 from model_training.errors import ConfigError
@@ -88,7 +88,7 @@ def test_both_signatures_agree(name: str, spec: FeatureSpec, encoder: Encoder, e
 @pytest.mark.parametrize("name", [name for name in _SMALL if name not in {"wide_deep", "dcn_v2"}])
 def test_training_learns_and_keeps_padding(name: str, spec: FeatureSpec, encoder: Encoder, log: Path) -> None:
     (examples,) = encode_log(read_log(log, last=100), encoder, chunk=10**6)
-    rates = AdaGradConfig(learning_rate=0.05, embedding_learning_rate=0.1)
+    rates = DeepConfig(learning_rate=0.05, embedding_learning_rate=0.1)
     settings = _config(name).model_copy(update={"deep": rates})
     data = tf.data.Dataset.from_tensors((examples.ids, examples.floats, examples.labels.astype(np.float32))).repeat(40)
     model = build_model(settings, spec)

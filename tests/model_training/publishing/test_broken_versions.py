@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_training.commands.evaluate import served_version
+from model_training.commands.compared import name_broken
 from model_training.commands.prepare import spec_of
 from model_training.export.saved_model import export
 from model_training.export.served import Served
@@ -70,7 +70,8 @@ def test_each_broken_version_is_named_and_the_newest_working_one_is_served(
     shutil.copytree(version, base / "1")
     for number, (change, _) in enumerate(DAMAGES.values(), 2):
         change(shutil.copytree(version, base / str(number)))
-    served = served_version(base)
+    served = Served.of(base)
+    name_broken(served)
     assert served.servable is not None
     assert served.servable.path == base / "1"
     assert [found.number for found in served.found] == list(range(1, len(DAMAGES) + 2))

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -19,18 +20,22 @@ from tensorflow_serving.apis import predict_pb2
 from typer.testing import CliRunner, Result
 
 from model_training.commands import app
-from model_training.commands.evaluate import served_version
+from model_training.commands.compared import name_broken
 from model_training.data.click_log import encode_log, read_log
+from model_training.data.manifest import write_manifest
+from model_training.data.prepared import Prepared, SplitManifest
+from model_training.data.records import write_records
 from model_training.errors import ExportError
 from model_training.export import versions
 from model_training.export.saved_model import export
 from model_training.export.servable import Servable
+from model_training.export.served import Served
 from model_training.export.versions import new_version, remove_old, versions_in
 from model_training.export.warmup import WARMUP
 from model_training.models.wide_deep import WideDeep
 from model_training.publishing import publish as publishing
+from model_training.publishing.card import Best
 from model_training.publishing.version_labels import set_label
-from model_training.publishing.window import Best
 from sandbox.host.loopback import DIRECT
 from sandbox.processes.model_server import ModelServerProcess
 from streamer.features import Encoder, FeatureSpec, Layout
@@ -137,51 +142,108 @@ def test_the_better_candidate_is_published_and_the_worse_one_rejected(
     assert "users are not known" in compared.output
 
 
-def test_a_best_version_that_was_not_compared_stays_the_bar(
+def _no_drift(folder: Path) -> Path:
+    """Limits of the gate that two very different models can keep."""
+    (folder / "gate.yaml").write_text("max_score_drift: null\n", encoding="utf-8")
+    return folder / "gate.yaml"
+
+
+def _card(version: Path) -> dict[str, Any]:
+    return orjson.loads((version / "model_card.json").read_bytes())  # type: ignore[no-any-return]
+
+
+def test_a_damaged_best_version_is_named_and_the_next_one_is_the_bar(
     tmp_path: Path, candidates: tuple[Path, Path], log: Path
 ) -> None:
     good, poor = candidates
-    base, gate = tmp_path / "ctr", tmp_path / "gate.yaml"
-    gate.write_text("max_score_drift: null\n", encoding="utf-8")
-    options = ("--to", base, "--log", log, "--holdout", "0.2", "--gate", gate)
+    base = tmp_path / "ctr"
+    options = ("--to", base, "--log", log, "--holdout", "0.2", "--gate", _no_drift(tmp_path))
     _put(Servable.load(good), base)
     _put(Servable.load(poor), base, best=Best(1, datetime.now(UTC).isoformat()))
     (index,) = base.glob("1/variables/variables.data-*")
     index.write_bytes(b"damaged")
     better = _run("publish", good, *options, "--keep", "2")
     assert better.exit_code == 0, better.output
-    assert "the best version of the window is not compared" in better.output
-    assert orjson.loads((base / "3" / "model_card.json").read_bytes())["best"]["version"] == 1
-    assert versions_in(base / ".gate" / "best") == [1]
-    for version in (2, 3):
+    said = "version 1 can no longer be the best of the window: "
+    assert f"{said}{base / '1'}: cannot be loaded" in better.output
+    card = _card(base / "3")
+    assert (card["best"]["version"], card["evaluation"]["best"], len(card["skipped"])) == (3, None, 1)
+    assert "can no longer be the best" not in _run("publish", good, *options).output
+    for version in versions_in(base):
         (base / str(version) / "saved_model.pb").write_bytes(b"x")
     rejected = _run("publish", good, *options)
     assert rejected.exit_code == 2, rejected.output
     assert "none that works to compare with" in rejected.output
     forced = _run("publish", good, *options, "--force")
     assert forced.exit_code == 0, forced.output
-    card = orjson.loads((base / "4" / "model_card.json").read_bytes())
-    assert (card["forced"], card["best"]["version"]) == (True, 1)
-    assert versions_in(base / ".gate" / "best") == [1]
+    assert _card(base / str(versions_in(base)[-1]))["forced"]
 
 
-def test_a_served_version_that_fails_on_real_rows_is_left_out_with_force(
+def _prepared(folder: Path, log: Path, spec: FeatureSpec, rows: str, source: object = None) -> Path:
+    """Prepared data with the log's last requests as the split `test`; `rows` is the checksum of each shard's rows."""
+    manifest = write_records(encode_log(read_log(log, last=400), Encoder(spec)), folder, spec, shards=2)
+    shards = tuple(replace(shard, rows=rows) for shard in manifest.shards)
+    split = SplitManifest(replace(manifest, shards=shards), 0, 9)
+    content = {"spec": "spec.yaml", "source": source or {"kind": "unknown"}, "shards": 2}
+    write_manifest(folder, Prepared(content, 1200, {}, 0, {}, 0, 0, {"test": split}))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_best_version_whose_rows_cannot_be_encoded_is_skipped_only_if_they_never_can(
     tmp_path: Path, candidates: tuple[Path, Path], log: Path, spec: FeatureSpec
 ) -> None:
-    good, _ = candidates
+    good, poor = candidates
+    base, other = tmp_path / "ctr", FeatureSpec.from_mapping(SPEC | {"embedding_dim": 5})
+    now, gate = datetime.now(UTC).isoformat(), ("--gate", _no_drift(tmp_path))
+    _put(Servable.load(export(_model(other, log, knows=True), other, tmp_path / "best", 1)), base)
+    _put(Servable.load(poor), base, best=Best(1, now))
+    # The rows of an old preparation have no checksums: another preparation can compare.
+    old = _prepared(tmp_path / "old", log, spec, "")
+    result = _run("publish", good, "--to", base, "--prepared", old, *gate)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "the best version of the window, 1, is not compared this time, and stays the best: " in said
+    assert "without checksums of its rows: run prepare again" in said
+    assert _card(base / "3")["best"]["version"] == 1
+    # The log has no values for a feature.
+    table = {"kind": "table", "format": "json", "paths": ["x"], "label": "c", "time": "t", "request": {}}
+    without = _prepared(tmp_path / "without", log, spec, "same", table)
+    result = _run("publish", good, "--to", base, "--prepared", without, "--also-prepared", old, *gate)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "version 1 can no longer be the best of the window: " in said
+    assert "no expression for feature 'user' of spec 'small'" in said
+    assert f"--also-prepared {old}: not used, because no compared version needs its spec" in said
+    card = _card(base / "4")
+    assert (card["best"]["version"], card["evaluation"]["served"]["path"]) == (3, str(base / "3"))
+
+
+def test_with_a_newest_version_that_fails_on_real_rows_the_next_older_one_is_compared(
+    tmp_path: Path, candidates: tuple[Path, Path], log: Path, spec: FeatureSpec
+) -> None:
+    good, poor = candidates
     model, base = _model(spec, log, knows=True), tmp_path / "ctr"
     weights = model.wide.weights.numpy()
     weights[weights != 0] = np.nan
     model.wide.weights.assign(weights)
+    options = ("--to", base, "--log", log, "--holdout", "0.2", "--gate", _no_drift(tmp_path))
     _put(Servable.load(export(model, spec, tmp_path / "nan", 1)), base)
-    (base / "1" / "lineage.json").write_bytes(b"{")
-    result = _run("publish", good, "--to", base, "--log", log)
+    result = _run("publish", good, *options)
     assert result.exit_code == 2, result.output
-    result = _run("publish", good, "--to", base, "--log", log, "--force")
+    assert f"{base / '1'}: a score is not in [0, 1]; skipped" in " ".join(result.output.split())
+    result = _run("publish", good, *options, "--force")
     assert result.exit_code == 0, result.output
-    assert "the served version is not compared" in result.output
-    card = orjson.loads((base / "2" / "model_card.json").read_bytes())
-    assert (card["forced"], card["best"]["version"], card["unseen"]["served"]) == (True, 1, "not known")
+    assert _card(base / "2")["forced"]
+    _put(Servable.load(tmp_path / "nan" / "1"), base)
+    result = _run("publish", poor, *options)
+    assert result.exit_code == 3, result.output
+    said = " ".join(result.output.split())
+    assert f"{base / '3'}: a score is not in [0, 1]; skipped" in said
+    assert "beyond max_auc_loss: AUC - that of version 2 (served)" in said
+    result = _run("publish", good, *options)
+    assert result.exit_code == 0, result.output
+    assert not _card(base / "4")["forced"]
 
 
 def test_an_incomplete_or_wrong_version_is_not_published(
@@ -245,9 +307,10 @@ def test_a_broken_version_is_named_and_the_next_number_is_above_it(
     _put(servable, base)
     write_version(base / "2", "variables/variables.index")
     (base / "4").touch()
-    served = served_version(base).servable
-    assert served is not None
-    assert served.path == base / "1"
+    served = Served.of(base)
+    name_broken(served)
+    assert served.servable is not None
+    assert served.servable.path == base / "1"
     printed = " ".join(capsys.readouterr().out.split())
     assert "ctr/2: variables are missing; skipped, but servers try to load it" in printed
     assert "ctr/4: not a folder; skipped, but servers try to load it" in printed
@@ -297,14 +360,14 @@ def test_a_version_that_another_publisher_added_is_not_ignored(
     base = tmp_path / "ctr"
     _put(Servable.load(poor), base)
     command = import_module("model_training.commands.publish")
-    real = command.evaluated
+    real = command.Comparison.evaluate
 
-    def slowly(*arguments: Any, **options: Any) -> Any:
-        found = real(*arguments, **options)
+    def slowly(*arguments: Any) -> Any:
+        found = real(*arguments)
         _put(Servable.load(good), base)
         return found
 
-    monkeypatch.setattr(command, "evaluated", slowly)
+    monkeypatch.setattr(command.Comparison, "evaluate", slowly)
     result = _run("publish", poor, "--to", base, "--log", log, "--force")
     assert result.exit_code == 2, result.output
     assert "ctr/2: the candidate was not compared with this version; run publish again" in " ".join(

@@ -7,8 +7,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from model_training.errors import ExportError
 from model_training.export.versions import found_in, remove_old, versions_in
-from model_training.publishing.window import CARD, Best, best_of, keep_best
+from model_training.publishing.card import CARD, Best
+from model_training.publishing.window import candidates, keep_best
 from tests.model_training.export.test_versions import write_version
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
@@ -25,14 +27,22 @@ def _version(base: Path, number: int, card: object = None) -> Path:
     return path
 
 
+def best_of(newest: Path, days: float, now: datetime) -> tuple[Best, Path]:
+    """The first choice."""
+    return next(candidates(newest, days, now))
+
+
 def test_the_newest_version_names_the_best_one(tmp_path: Path) -> None:
     old = _version(tmp_path, 3)
     served = _version(tmp_path, 5, {"published_at": _at(1), "best": Best(3, _at(9))})
     assert best_of(served, 90, NOW) == (Best(3, _at(9)), old)
     itself = Best(5, _at(1)), served
     assert best_of(served, 8, NOW) == itself, "published before the window"
+    assert list(candidates(served, 90, NOW)) == [(Best(3, _at(9)), old), itself]
+    passed = _version(tmp_path, 4, {"published_at": _at(2)})
     shutil.rmtree(old)
-    assert best_of(served, 90, NOW) == itself, "no longer there"
+    found = list(candidates(served, 90, NOW))
+    assert found == [(Best(3, _at(9)), old), itself, (Best(4, _at(2)), passed)], "the caller names the missing one"
 
 
 def test_a_forced_version_is_not_the_bar_when_the_best_one_expires(tmp_path: Path) -> None:
@@ -44,13 +54,31 @@ def test_a_forced_version_is_not_the_bar_when_the_best_one_expires(tmp_path: Pat
     assert best_of(served, 0, NOW) == (Best(5, _at(1)), served)
 
 
-@pytest.mark.parametrize("best", [None, 3, {"version": 3}, {"version": 3, "published_at": "?"}, {"version": "x"}])
-def test_without_a_named_version_the_newest_is_the_best(tmp_path: Path, best: object) -> None:
+def test_without_a_named_version_the_newest_is_the_best(tmp_path: Path) -> None:
     _version(tmp_path, 3)
-    served = _version(tmp_path, 5, {"published_at": _at(1), "best": best})
-    assert best_of(served, 90, NOW) == (Best(5, _at(1)), served)
-    (served / CARD).write_bytes(b"[1")
+    served = _version(tmp_path, 5, {"published_at": _at(1), "best": None})
+    assert list(candidates(served, 90, NOW)) == [(Best(5, _at(1)), served)]
+    (served / CARD).unlink()
     assert best_of(served, 90, NOW) == (Best(5, NOW.isoformat(timespec="seconds")), served)
+
+
+@pytest.mark.parametrize(
+    ("best", "field"),
+    [
+        (3, "best"),
+        ({"version": 3}, "best.published_at"),
+        ({"version": 3, "published_at": "?"}, "best.published_at"),
+        ({"version": 3, "published_at": "2026-07-01T00:00:00"}, "best.published_at"),
+        ({"version": "x", "published_at": _at(1)}, "best.version"),
+    ],
+)
+def test_a_damaged_card_does_not_change_the_bar(tmp_path: Path, best: object, field: str) -> None:
+    served = _version(tmp_path, 5, {"published_at": _at(1), "best": best})
+    with pytest.raises(ExportError, match=rf"5/model_card\.json: {field}: .*; repair the model card, or remove"):
+        best_of(served, 90, NOW)
+    (served / CARD).write_bytes(b"[1")
+    with pytest.raises(ExportError, match=r"5/model_card\.json: cannot be read"):
+        best_of(served, 90, NOW)
 
 
 def test_the_best_version_stays_where_servers_do_not_find_it(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_training.config.training import AdaGradConfig, FtrlConfig, ScheduleConfig
+from model_training.config.training import DeepConfig, FtrlConfig, ScheduleConfig
 from model_training.data.click_log import encode_log, read_log
 from model_training.data.input_pipeline import Batch
 from model_training.models.deepfm import DeepFm
@@ -70,7 +70,7 @@ def test_the_penalty_is_of_dense_kernels_and_not_in_the_reported_loss(
     trained = list(model.trainable_variables)
 
     def found(l2: float) -> tuple[float, list[tf.Tensor]]:
-        loss, gradients = loss_and_gradients(model, Layout(spec), trained, batch, deep=AdaGradConfig(l2=l2), seed=_SEED)
+        loss, gradients = loss_and_gradients(model, Layout(spec), trained, batch, deep=DeepConfig(l2=l2), seed=_SEED)
         return float(loss), [tf.convert_to_tensor(gradient).numpy() for gradient in gradients]
 
     (plain_loss, plain), (loss, penalised) = found(0.0), found(0.1)
@@ -99,7 +99,7 @@ def test_a_schedule_is_that_of_keras_after_a_warm_up(decay: str) -> None:
 
 
 def test_adam_is_that_of_keras_with_a_schedule() -> None:
-    settings = AdaGradConfig(optimizer="adam", schedule=ScheduleConfig(decay="cosine"))
+    settings = DeepConfig(optimizer="adam", schedule=ScheduleConfig(decay="cosine"))
     assert settings.learning_rate == 0.001
     ours, theirs, made = tf.Variable([0.5, -2.0, 0.0]), tf.Variable([0.5, -2.0, 0.0]), tf.Variable(0.0)
     rule = Adam(settings, Clock(made.read_value, 4))
@@ -115,7 +115,7 @@ def test_adam_is_that_of_keras_with_a_schedule() -> None:
 
 @pytest.mark.parametrize("clip_norm", [2.0, 50.0])
 def test_the_norm_of_all_gradients_is_limited_with_repeated_rows_as_one(model: DeepFm, clip_norm: float) -> None:
-    deep = AdaGradConfig(learning_rate=0.1, embedding_learning_rate=0.2, initial_accumulator=1.0)
+    deep = DeepConfig(learning_rate=0.1, embedding_learning_rate=0.2, initial_accumulator=1.0)
     optimizer = WideDeepOptimizer(model, FtrlConfig(), deep, clip_norm=clip_norm)
     table, bias = model.embedding.table, model.bias
     before = table.numpy().copy(), bias.numpy()

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from model_training.config.model import LogisticRegressionConfig
-from model_training.config.training import AdaGradConfig, FtrlConfig, TrainingConfig
+from model_training.config.training import DeepConfig, FtrlConfig, TrainingConfig
 from model_training.data.click_log import encode_log, read_log
 from model_training.data.examples import Examples
 from model_training.data.input_pipeline import batches
@@ -32,7 +32,7 @@ def examples(log: Path, encoder: Encoder) -> Examples:
 
 @pytest.fixture
 def config() -> TrainingConfig:
-    deep = AdaGradConfig(learning_rate=0.05, embedding_learning_rate=0.1)
+    deep = DeepConfig(learning_rate=0.05, embedding_learning_rate=0.1)
     return TrainingConfig(spec=Path("unused"), batch_size=64, seed=7, deep=deep)
 
 
@@ -76,7 +76,7 @@ def test_one_step_is_ftrl_and_adagrad_as_published(spec: FeatureSpec) -> None:
     model = _model(spec)
     model.wide.weights.assign(tf.zeros_like(model.wide.weights))
     wide = FtrlConfig(learning_rate=0.5, initial_accumulator=0.25, l1=0.1, l2=0.2)
-    deep = AdaGradConfig(learning_rate=0.1, embedding_learning_rate=0.3, initial_accumulator=0.5)
+    deep = DeepConfig(learning_rate=0.1, embedding_learning_rate=0.3, initial_accumulator=0.5)
     optimizer = WideDeepOptimizer(model, wide, deep)
     before = {id(v): v.numpy().copy() for v in optimizer.trained}
     gradients: list[tf.Tensor | tf.IndexedSlices] = []
@@ -104,7 +104,7 @@ def test_one_step_is_ftrl_and_adagrad_as_published(spec: FeatureSpec) -> None:
 def test_ftrl_keeps_the_value_at_which_a_weight_begins(spec: FeatureSpec, penalty: float) -> None:
     model = LogisticRegression(Layout(spec))
     model.bias.assign(-5.5)
-    optimizer = WideDeepOptimizer(model, FtrlConfig(l1=penalty, l2=penalty), AdaGradConfig())
+    optimizer = WideDeepOptimizer(model, FtrlConfig(l1=penalty, l2=penalty), DeepConfig())
     for gradient in (0.0, 0.001):
         optimizer.apply([tf.fill(v.shape, gradient) for v in optimizer.trained], tf.constant(1.0))
         # The penalties act on the way from this value: they are zero at it.
@@ -114,7 +114,7 @@ def test_ftrl_keeps_the_value_at_which_a_weight_begins(spec: FeatureSpec, penalt
 @pytest.mark.parametrize("examples", [1.0, 1000.0])
 def test_a_weight_moves_with_the_root_of_the_steps_if_gradients_agree(spec: FeatureSpec, examples: float) -> None:
     model, rate, steps = LogisticRegression(Layout(spec)), 0.05, 100
-    optimizer = WideDeepOptimizer(model, FtrlConfig(learning_rate=rate, initial_accumulator=1e-9), AdaGradConfig())
+    optimizer = WideDeepOptimizer(model, FtrlConfig(learning_rate=rate, initial_accumulator=1e-9), DeepConfig())
     for _ in range(steps):
         optimizer.apply([tf.fill(v.shape, 0.5) for v in optimizer.trained], tf.constant(examples))
     # The sum of 1 / √k for k from 1 to n is 2 √n - 1.46, up to 1 / (2 √n).

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from model_training.checkpoints import claim, save_model
+from model_training.checkpoints import save_model
 from model_training.commands.role import find_start
 from model_training.data.manifest import write_manifest
 from model_training.data.prepared import Prepared, SplitManifest
@@ -18,6 +18,7 @@ from model_training.lineage.lineage import Rows
 from model_training.training.source import Source
 from model_training.training.warm_start import Start
 from streamer.features import FeatureSpec
+from tests.model_training.conftest import claim
 from tests.model_training.training.test_warm_start import config_of, manifest_of, opened, random_model, run_of, started
 
 pytestmark = pytest.mark.tensorflow

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_training.checkpoints import claim, save_model
+from model_training.checkpoints import save_model
 from model_training.config.training import FtrlConfig, TrainingConfig
 from model_training.data.click_log import encode_log, read_log
 from model_training.data.manifest import Manifest, Shard
@@ -30,7 +30,7 @@ from model_training.training.single_process import train_records
 from model_training.training.source import Source
 from model_training.training.warm_start import Start
 from streamer.features import Encoder, FeatureSpec, Layout
-from tests.model_training.conftest import SPEC, click_log
+from tests.model_training.conftest import SPEC, claim, click_log
 
 pytestmark = pytest.mark.tensorflow
 
