@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     source: sections.SourceSettings = sections.SourceSettings()
     codec: sections.CodecSettings = sections.CodecSettings()
     features: sections.FeaturesSettings = sections.FeaturesSettings()
+    ads: sections.AdsSettings = sections.AdsSettings()
     cache: sections.CacheSettings = sections.CacheSettings()
     batching: sections.BatchingSettings = sections.BatchingSettings()
     predictor: sections.PredictorSettings = sections.PredictorSettings()

@@ -16,6 +16,8 @@ JUDGED_CALLS: Final = 20
 
 AnswerForm = Literal["json", "as_requested"]
 """Whether answers are JSON, or in the form of their requests."""
+UnknownAds = Literal["default", "prior", "invalid"]
+"""What an ad gets that the table does not contain."""
 
 
 class Section(BaseModel):
@@ -71,6 +73,19 @@ class FeaturesSettings(Section):
 
     memoised_ads: int = Field(default=20_000, ge=0)
     """Ads whose encoded rows stay in memory, on average at most 800 bytes beside the row; the oldest are evicted."""
+
+
+class AdsSettings(Section):
+    """The ad catalogue: a compacted topic, so that requests can name ads by id only."""
+
+    topic: str | None = Field(default=None, min_length=1)
+    """Compacted topic with the features of each ad, by ad id. Default: none, and requests contain all features."""
+    unknown: UnknownAds = "default"
+    """Ads that the topic does not contain: `default` values of the missing features, the `prior`, or `invalid`."""
+    directory: Path = Path("/dev/shm/ctr-streamer")  # noqa: S108  shared memory is the purpose
+    """Where the workers of this machine share the encoded ads: a folder in memory."""
+    max_bytes: int = Field(default=2**30, ge=2**20)
+    """Memory of the encoded ads of one feature spec, for all workers of this machine. Two specs can be in memory."""
 
 
 class CacheSettings(Section):

@@ -22,7 +22,7 @@ def settings_table() -> str:
         assert issubclass(owner, BaseModel)
         lines += ["", f"## {section}", "", owner.__doc__ or "", "", "| setting | default | meaning |", "|---|---|---|"]
         for name, one in owner.model_fields.items():
-            default = json.dumps(list(one.default) if isinstance(one.default, tuple) else one.default)
+            default = json.dumps(list(one.default) if isinstance(one.default, tuple) else one.default, default=str)
             lines.append(f"| `{name}` | `{default}` | {one.description}{_allowed(one.annotation)} |")
     return "\n".join(lines) + "\n"
 
