@@ -17,7 +17,8 @@ from streamer.features.fold import Fold
 from streamer.features.hashing import PADDING, canonical, hash64, join_one, mix_one, to_float
 from streamer.features.kinds import Categorical, MultiValued, Numeric
 from streamer.features.paths import Getter, getter, parse_path
-from streamer.features.side import STEPS, SideRows
+from streamer.features.side import SideRows
+from streamer.features.side_numbers import STEPS
 from streamer.features.side_plan import SidePlan
 
 _WORD = 2**64 - 1

@@ -15,6 +15,7 @@ from streamer.features.layout import GROUPS, Layout
 from streamer.features.row_memo import RowMemo
 from streamer.features.side import SideEncoder, SideRows
 from streamer.features.spec import FeatureSpec
+from streamer.features.stored_rows import StoredRows
 from streamer.types import F32, I32, U64, BidRequest, EncodedRequest
 
 _BYTES_PER_AD = 800  # of a memoised candidate beside its row, on average
@@ -88,6 +89,14 @@ class Encoder:
             request_texts=end.texts if is_foreign else None,
             candidate_texts=candidates.texts if is_foreign else None,
         )
+
+    def row_form(self) -> StoredRows:
+        """The form of candidates in a table of ads.
+
+        Raises:
+            SpecError: the spec is that of a model of another project.
+        """
+        return StoredRows(self.spec, self._candidate)
 
     def new(self, rows: Sequence[bytes]) -> Sequence[bytes]:
         """The distinct candidates without a memoised row; none if so many cannot be memoised."""

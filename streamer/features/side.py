@@ -3,26 +3,24 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, chain, pairwise
-from math import expm1
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from streamer.features.consent import hidden
 from streamer.features.fold import Fold
-from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, exact_number, mix64, to_floats
-from streamer.features.kinds import Bucketised, Numeric
+from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, mix64, to_floats
+from streamer.features.kinds import Bucketised
 from streamer.features.layout import Layout
 from streamer.features.paths import getter
 from streamer.features.raw_side import RawSide
+from streamer.features.side_numbers import SideNumbers, steps
 from streamer.features.side_plan import SidePlan
 from streamer.features.spec import Group
 from streamer.types import F32, F64, I32, U64, Texts
 
 _MISSING = np.uint64(MISSING)
-# Keys contain numbers rounded to 1/32 standard deviation: with raw prices hardly two keys would be equal.
-STEPS = 32
-"""Steps in a standard deviation, to which a key rounds a number."""
+_Column = TypeVar("_Column")
 
 
 class SideRows(NamedTuple):
@@ -66,6 +64,20 @@ class HashedRows(NamedTuple):
     words: U64
 
 
+class FeatureValues(NamedTuple):
+    """The features of n rows, from which ids, crosses, pair halves and keys follow.
+
+    Attributes:
+        hashes: uint64 [n, hash columns].
+        buckets: int32 [n, bucketised features].
+        floats: float32 [n, floats].
+    """
+
+    hashes: U64
+    buckets: I32
+    floats: F32
+
+
 class SideEncoder:
     """Turns columns of raw values into ids, floats, pair halves and keys.
 
@@ -87,6 +99,7 @@ class SideEncoder:
         counts = [len(kind) for kind in (plan.categorical, plan.multi, plan.bucketised, plan.numeric)]
         self._ends = (*accumulate(counts, initial=0), len(self.features))
         self._fold = Fold(plan.folds, padded=plan.padded)
+        self._numbers = SideNumbers(plan, out_of_range)
         self._plan_arrays()
 
     def _plan_arrays(self) -> None:
@@ -98,12 +111,6 @@ class SideEncoder:
         self._cross_target, self._cross_base = crosses[:, 0], crosses[:, 1].astype(np.int32)
         self._cross_modulus = crosses[:, 2].astype(np.uint64)
         self._defaults = np.array(plan.defaults, dtype=np.uint64)
-        self._mean = np.array([f.mean for f in plan.numeric])
-        self._std = np.array([f.std for f in plan.numeric])
-        self._clip = np.array([f.clip for f in plan.numeric])
-        self._log = np.array([f.log for f in plan.numeric], dtype=bool)
-        self._number_defaults = np.array([np.nan if f.default is None else f.default for f in plan.numeric])
-        self._replacements = np.array([replacement(f) for f in plan.numeric])
 
     def encode_documents(self, documents: Sequence[object], denied: Sequence[bool] = ()) -> SideRows:
         """Encodes n JSON documents (or candidates); values that cannot be used become defaults.
@@ -117,7 +124,7 @@ class SideEncoder:
                     column[:] = hidden(column, denied)
         return self.encode(values, len(documents))
 
-    def by_kind(self, values: Sequence[Sequence[object]]) -> list[Sequence[Sequence[object]]]:
+    def by_kind(self, values: Sequence[_Column]) -> list[Sequence[_Column]]:
         """Columns of `features` by kind: categorical, multi-valued, bucketised, numeric, raw."""
         return [values[a:b] for a, b in pairwise(self._ends)]
 
@@ -129,9 +136,9 @@ class SideEncoder:
         sums += hashed.words[:, -2:]
         numbers, texts = np.empty((n, 0)), np.empty((n, 0), dtype=np.object_)
         if self._raw_side is not None:
-            exact, rests = self._exact(numeric, raw)
+            exact, rests = self._numbers.exact(numeric, raw)
             more = self._raw_side.encode(raw_values, raw, n)
-            words = [*self._foreign_words(floats, raw, exact, rests), more.words]
+            words = [*self._numbers.foreign_words(floats, raw, exact, rests), more.words]
             sums += self._sums(np.hstack(words), self.plan.hash_width + len(self.plan.numeric))
             numbers, texts = np.hstack([exact, more.numbers, rests, more.rests]), more.texts
         hashed.words[:, -2:] = mix64(sums)
@@ -145,50 +152,77 @@ class SideEncoder:
         n: int,
     ) -> HashedRows:
         """Encodes the hashed features of n rows, with the buckets of the bucketised ones."""
-        hashes, folded = self._hashes(categorical, multi, buckets, n)
+        return self._hashed_rows(self._hashes(categorical, multi, buckets, n), buckets)
+
+    def _hashed_rows(self, hashes: U64, buckets: Sequence[Sequence[int]]) -> HashedRows:
+        folded = self._fold(hashes)
         ids = self._ids(hashes, buckets, folded[:, : self.plan.local_crosses])
         return HashedRows(ids, np.hstack([folded[:, self.plan.local_crosses :], self._sums(hashes, 0)]))
 
     def value_hashes(self, values: Sequence[Sequence[object]], n: int) -> tuple[U64, U64]:
         """The hashes of n rows, columns as in `encode`: in the order of the plan, and its folds."""
         categorical, multi, bucketised, *_ = self.by_kind(values)
-        return self._hashes(categorical, multi, self.buckets(bucketised), n)
+        hashes = self._hashes(categorical, multi, self.buckets(bucketised), n)
+        return hashes, self._fold(hashes)
+
+    def feature_values(self, values: Sequence[Sequence[object] | None], n: int) -> FeatureValues:
+        """The features of n rows, columns as in `encode`, for a model of this project.
+
+        A feature without a column has any values: the caller replaces them.
+        """
+        categorical, multi, bucketised, numeric, _ = self.by_kind(values)
+        buckets = [
+            [0] * n if column is None else self._bucket(feature, column)
+            for feature, column in zip(self.plan.bucketised, bucketised, strict=True)
+        ]
+        hashes = self._hashes(categorical, multi, buckets, n)
+        floats = self._numbers.floats(self._numbers.raw(numeric, n))
+        return FeatureValues(hashes, np.array(buckets, dtype=np.int32).reshape(len(buckets), n).T, floats)
+
+    def encode_features(self, values: FeatureValues) -> SideRows:
+        """The rows of n rows' features: the result of `encode` for the same values."""
+        hashed = self._hashed_rows(values.hashes, values.buckets.T.tolist())
+        hashed.words[:, -2:] = mix64(hashed.words[:, -2:] + self._float_sums(values.floats))
+        nothing = np.empty((len(hashed.ids), 0))
+        return SideRows(hashed.ids, values.floats, hashed.words, nothing, nothing.astype(np.object_))
 
     def _hashes(
         self,
-        categorical: Sequence[Sequence[object]],
-        multi: Sequence[Sequence[object]],
+        categorical: Sequence[Sequence[object] | None],
+        multi: Sequence[Sequence[object] | None],
         buckets: Sequence[Sequence[int]],
         n: int,
-    ) -> tuple[U64, U64]:
+    ) -> U64:
         hashes = np.empty((n, self.plan.hash_width), dtype=np.uint64)
-        if categorical:
-            flat = self._hasher(list(chain.from_iterable(categorical)))
-            texts = flat.reshape(len(categorical), n).T
-            hashes[:, : len(categorical)] = np.where(texts == _MISSING, self._defaults, texts)
+        if present := [column for column in categorical if column is not None]:
+            flat = self._hasher(list(chain.from_iterable(present)))
+            texts = flat.reshape(len(present), n).T
+            at: slice | list[int] = slice(len(categorical))
+            if len(present) < len(categorical):
+                at = [i for i, column in enumerate(categorical) if column is not None]
+            hashes[:, at] = np.where(texts == _MISSING, self._defaults[at], texts)
         self._hash_lists(multi, hashes)
         if buckets:
             hashes[:, self.plan.padded.stop :] = mix64(np.array(buckets, dtype=np.uint64).T + np.uint64(1))
-        return hashes, self._fold(hashes)
+        return hashes
 
     def encode_numbers(self, numeric: Sequence[Sequence[object]], n: int) -> tuple[F64, F32, U64]:
         """The numbers of n rows as in the documents, the floats, and their part of the keys' sums.
 
         They have the shapes [n, numbers], [n, floats] and [n, 2]; NaN is a missing number.
         """
-        raw = self._raw(numeric, n)
-        floats = self._standardised(raw)
-        if self.plan.indicators:
-            floats = np.hstack([floats, np.isnan(raw[:, self.plan.indicators]).astype(np.float32)])
-        # As float64: with a large `clip` a step exceeds int64. Adding 0 turns -0 into 0.
-        steps = (np.rint(floats * np.float32(STEPS)) + np.float32(0)).astype(np.float64)
-        return raw, floats, self._sums(steps.view(np.uint64), self.plan.hash_width)
+        raw = self._numbers.raw(numeric, n)
+        floats = self._numbers.floats(raw)
+        return raw, floats, self._float_sums(floats)
+
+    def _float_sums(self, floats: F32) -> U64:
+        return self._sums(steps(floats).view(np.uint64), self.plan.hash_width)
 
     def buckets(self, values: Sequence[Sequence[object]]) -> list[list[int]]:
         """The bucket of each value, by bucketised feature."""
         return [self._bucket(f, v) for f, v in zip(self.plan.bucketised, values, strict=True)]
 
-    def _hash_lists(self, values: Sequence[Sequence[object]], hashes: U64) -> None:
+    def _hash_lists(self, values: Sequence[Sequence[object] | None], hashes: U64) -> None:
         """Fills the columns of the multi-valued features: hashes of present values, then padding."""
         if not values:
             return
@@ -200,7 +234,7 @@ class SideEncoder:
         columns: list[int] = []
         for feature, lists in zip(self.plan.multi, values, strict=True):
             first = self.plan.columns[feature.name].start - start
-            for row, value in enumerate(lists):
+            for row, value in enumerate(lists or ()):
                 present = value if isinstance(value, list) else (value,)
                 kept = [v for v in present if canonical(v) is not None][: feature.max_values]
                 if not kept and feature.default is not None:
@@ -218,31 +252,6 @@ class SideEncoder:
         rows = np.searchsorted(feature.boundaries, numbers, side="right") + 1
         found: list[int] = np.where(np.isfinite(numbers), rows, feature.row(np.nan)).tolist()
         return found
-
-    def _raw(self, values: Sequence[Sequence[object]], n: int) -> F64:
-        if not values:
-            return np.empty((n, 0))
-        raw = np.array([to_floats(column) for column in values]).T
-        infinite = np.isinf(raw)
-        if infinite.any():
-            self._out_of_range.update(self.plan.numeric[i].name for i in np.nonzero(infinite)[1].tolist())
-            raw = np.where(infinite, np.nan, raw)
-        return raw
-
-    def _standardised(self, raw: F64) -> F32:
-        numbers = np.where(np.isnan(raw), self._number_defaults, raw)
-        # Adding 0 turns -0 into 0, whose sign np.maximum does not define.
-        numbers = np.where(self._log, np.log1p(np.maximum(numbers, 0.0) + 0.0), numbers)
-        with np.errstate(over="ignore"):  # infinity is clipped
-            scaled = np.clip((numbers - self._mean) / self._std, -self._clip, self._clip)
-        return np.where(np.isnan(scaled), 0.0, scaled).astype(np.float32)
-
-    def _exact(self, values: Sequence[Sequence[object]], raw: F64) -> tuple[F64, F64]:
-        numbers = np.where(np.isnan(raw), self._replacements, raw)
-        rests = np.zeros_like(numbers)
-        for row, column in np.argwhere(np.abs(raw) >= 2.0**53).tolist():
-            numbers[row, column], rests[row, column] = exact_number(values[column][row])
-        return numbers, rests
 
     def _ids(self, hashes: U64, buckets: Sequence[Sequence[int]], crossed: U64) -> I32:
         ids = np.empty((len(hashes), self.plan.id_width), dtype=np.int32)
@@ -266,20 +275,3 @@ class SideEncoder:
         salts = self.plan.salts[:, first : first + words.shape[1]]
         sums: U64 = mix64(words[:, None, :] ^ salts).sum(axis=2, dtype=np.uint64)
         return sums
-
-    def _foreign_words(self, floats: F32, raw: F64, numbers: F64, rests: F64) -> list[U64]:
-        """What a foreign model gets and `floats` do not tell.
-
-        These are clipped numbers, negative ones of a logarithm, and a missing one, which an Example leaves out.
-        """
-        differ = (np.abs(floats) >= self._clip.astype(np.float32)) | (self._log & (numbers < 0))
-        values = np.where(differ, numbers, 0.0)
-        values = np.where(np.isnan(raw) & np.isnan(self._number_defaults), np.nan, values)
-        return [values.view(np.uint64), rests.view(np.uint64)]
-
-
-def replacement(feature: Numeric) -> float:
-    """The number that a foreign model gets instead of a missing one: the default, else the mean."""
-    if feature.default is not None:
-        return feature.default
-    return expm1(feature.mean) if feature.log else feature.mean

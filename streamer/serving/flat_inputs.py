@@ -9,7 +9,7 @@ import numpy.typing as npt
 from streamer.features.examples import example
 from streamer.features.layout import FloatColumn, IdColumns, Layout, RawColumns
 from streamer.features.raw_kinds import Integer
-from streamer.features.side import replacement
+from streamer.features.side_numbers import replacement
 from streamer.types import F64, I32, BatchInputs, Tensor, Texts
 
 Reader = Callable[[BatchInputs], Tensor]

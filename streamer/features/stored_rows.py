@@ -1,0 +1,116 @@
+"""The form of an encoded ad in a table: finished rows, and the values to encode them again from."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import xxhash
+
+from streamer.ads import Mask, Rows
+from streamer.errors import SpecError
+from streamer.features.paths import getter, nested
+from streamer.features.side import FeatureValues, SideEncoder
+from streamer.features.spec import FeatureSpec
+
+_FORMAT = 1
+"""Rises when equal values of a row have another meaning."""
+
+
+class StoredRows:
+    """Implements `streamer.ads.RowForm`. Not thread-safe: it shares the hashes of texts with its encoder.
+
+    A request by ids takes `ids`, `floats` and `words` of a row as they are. `hashes`, `buckets` and `floats` are the
+    features: a request's own values replace some of them, and the rest follows from all of them.
+
+    Attributes:
+        dtype: with the fields of `FeatureValues` and `SideRows` in a row.
+        fingerprint: of the spec, the dtype and the format.
+    """
+
+    def __init__(self, spec: FeatureSpec, side: SideEncoder) -> None:
+        """Raises SpecError: the rows of this spec have no fixed size."""
+        if spec.serving is not None:
+            raise SpecError(
+                f"spec {spec.name!r}: serving: a table of ads has no rows of this spec; set ads.topic to null"
+            )
+        self.side = side
+        self._ad_id_path = spec.request.ad_id
+        self._ad_id = getter(spec.request.ad_id)
+        parts = {**self._features([])._asdict(), **side.encode([()] * len(side.features), 0)._asdict()}
+        names = ("hashes", "words", "ids", "buckets", "floats")
+        fields = [(name, parts[name].dtype, parts[name].shape[1:]) for name in names]
+        self.dtype: np.dtype[np.void] = np.dtype(fields, align=True)
+        content = f"{_FORMAT} {spec.hash} {self.dtype.descr} {self.dtype.itemsize}"
+        self.fingerprint = xxhash.xxh3_128_hexdigest(content.encode())
+        plan = side.plan
+        first_bucket = len(plan.categorical) + len(plan.multi)
+        first_number = first_bucket + len(plan.bucketised)
+        widths = [len(plan.columns[feature.name]) for feature in side.features[:first_number]]
+        numbers = np.arange(first_number, len(side.features))
+        # The feature of each hash column, bucket and float.
+        self._of_hashes = np.repeat(np.arange(first_number), widths)
+        self._of_buckets = np.arange(first_bucket, first_number)
+        self._of_floats = np.concatenate([numbers, numbers[plan.indicators]])
+
+    def document(self, key: bytes | None, value: bytes) -> dict[str, Any]:
+        """The candidate in a record of the topic, with its ad id.
+
+        Raises:
+            ValueError: the key is no ad id, or the value is no object or has another ad id.
+        """
+        if not key:
+            raise ValueError("key: expected the ad id, got nothing")
+        try:
+            ad_id = key.decode()
+        except UnicodeDecodeError:
+            raise ValueError("key: expected the ad id in UTF-8") from None
+        try:
+            document = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"value: not valid JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise ValueError(f"value: expected an object, got {document!r:.60}")  # noqa: TRY004  as the others
+        named = self._ad_id(document)
+        if named is None and _put(document, nested(self._ad_id_path, ad_id)):
+            return document
+        if named != ad_id:
+            got = "nothing" if named is None else f"{named!r:.60}"
+            raise ValueError(f"{self._ad_id_path}: expected the record's key {ad_id!r:.60}, got {got}")
+        return document
+
+    def encode(self, documents: Sequence[Mapping[str, Any]]) -> Rows:
+        """The rows of n candidates, structured [n]; values that cannot be used become defaults."""
+        return self.rows(self._features(documents))
+
+    def rows(self, values: FeatureValues) -> Rows:
+        """The rows of n candidates with these features, structured [n]."""
+        encoded = self.side.encode_features(values)
+        rows = np.zeros(len(encoded.ids), self.dtype)
+        rows["hashes"], rows["buckets"], rows["floats"] = values
+        rows["ids"], rows["words"] = encoded.ids, encoded.words
+        return rows
+
+    def merged(self, rows: Rows, values: FeatureValues, given: Mask) -> Rows:
+        """The rows with the features `values` where `given`, bool [n, features], structured [n]."""
+        hashes = np.where(given[:, self._of_hashes], values.hashes, rows["hashes"])
+        buckets = np.where(given[:, self._of_buckets], values.buckets, rows["buckets"])
+        floats = np.where(given[:, self._of_floats], values.floats, rows["floats"])
+        return self.rows(FeatureValues(hashes, buckets, floats))
+
+    def _features(self, documents: Sequence[Mapping[str, Any]]) -> FeatureValues:
+        values = [[get(document) for document in documents] for get in self.side.getters]
+        return self.side.feature_values(values, len(documents))
+
+
+def _put(document: dict[str, Any], added: object) -> bool:
+    """Adds a value, with the objects around it; False if another value is in its place."""
+    assert isinstance(added, dict)
+    ((key, value),) = added.items()
+    own = document.get(key)
+    if isinstance(own, dict) and isinstance(value, dict):
+        return _put(own, value)
+    if own is not None:
+        return False
+    document[key] = value
+    return True
