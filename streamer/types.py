@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from streamer.ads import Mask, TablePosition
 from streamer.deadline import Deadline
 
 I32 = npt.NDArray[np.int32]
@@ -173,6 +174,8 @@ class EncodedRequest:
             request, then what float64 cannot hold of integers; otherwise None.
         request_texts, candidate_texts: the same for texts and parts of Examples, bytes [1, …] and [n, …].
         consent_denied: whether the request denies the use of its user's data; then no user feature has a value.
+        unknown: bool [n], the ads that the table does not contain; None if it contains all, or there is no table.
+        position: that of the table.
     """
 
     ad_ids: Sequence[str]
@@ -188,6 +191,8 @@ class EncodedRequest:
     consent_denied: bool = False
     request_texts: Texts | None = None
     candidate_texts: Texts | None = None
+    unknown: Mask | None = None
+    position: TablePosition | None = None
 
     @property
     def size(self) -> int:
@@ -266,6 +271,7 @@ class ScoreMessage:
         reason: the error of an `invalid` request; why scores are missing in a `partial` or `fallback` answer.
         batch_rows: rows of the largest batch with candidates of this request; 0 without a batch.
         cause: of an answer without scores; it is not published.
+        position: that of the table of ads, if the scores were computed with one.
     """
 
     request_id: str
@@ -279,6 +285,7 @@ class ScoreMessage:
     times: StageTimes = field(default_factory=StageTimes)
     batch_rows: int = 0
     cause: Cause | None = None
+    position: TablePosition | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,24 +45,40 @@ class CandidateColumns:
         Raises:
             InvalidRequestError: an ad id is not a non-empty string, or a column is not a list of n values.
         """
-        paths = self._paths
-        ad_ids = self._ad_ids(columns)
+        ad_ids, found = self.read(columns, n)
+        absent = [None] * n
+        return ad_ids, self._encoded([absent if column is None else column for column in found], n)
+
+    def read(self, columns: object, n: int) -> tuple[Sequence[str], list[list[Any] | None]]:
+        """The ad ids, and the columns of the features; None for an absent one.
+
+        Raises:
+            InvalidRequestError: as `encode`.
+        """
+        ad_ids = self.read_ad_ids(columns, n)
+        values: list[list[Any] | None] = []
+        for path, get in self._columns:
+            column = get(columns)
+            if column is not None and (not isinstance(column, list) or len(column) != n):
+                where = f"{self._paths.candidates}.{path}"
+                raise InvalidRequestError(where, f"expected a list of {n} values, one per ad id")
+            values.append(column)
+        return ad_ids, values
+
+    def read_ad_ids(self, columns: object, n: int) -> Sequence[str]:
+        """The ad ids.
+
+        Raises:
+            InvalidRequestError: they are no list of n non-empty strings.
+        """
+        paths, ad_ids = self._paths, self._ad_ids(columns)
         if not isinstance(ad_ids, list) or len(ad_ids) != n:
             raise InvalidRequestError(f"{paths.candidates}.{paths.ad_id}", f"expected a list of {n} ad ids")
         if set(map(type, ad_ids)) != {str} or not all(ad_ids):
             i = next((i for i, ad_id in enumerate(ad_ids) if not isinstance(ad_id, str) or not ad_id), None)
             if i is not None:
                 raise bad_ad_id(paths, i, ad_ids[i])
-        absent = [None] * n
-        values: list[list[Any]] = []
-        for path, get in self._columns:
-            column = get(columns)
-            if column is None:
-                column = absent
-            elif not isinstance(column, list) or len(column) != n:
-                raise InvalidRequestError(f"{paths.candidates}.{path}", f"expected a list of {n} values, one per ad id")
-            values.append(column)
-        return ad_ids, self._encoded(values, n)
+        return ad_ids
 
     def _encoded(self, values: Sequence[Sequence[object]], n: int) -> SideRows:
         side = self._side

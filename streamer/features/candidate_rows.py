@@ -1,7 +1,7 @@
 """Encodes candidates given as rows: a JSON object each."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -66,9 +66,23 @@ class CandidateRows:
     def _encode_new(
         self, rows: Sequence[bytes], places: Mapping[bytes, int], read_row: ReadRow | None
     ) -> dict[bytes, _Row]:
-        documents: list[object] = []
+        documents, ad_ids = self.read(rows, places.values(), read_row)
+        new = self._side.encode_documents(documents)
+        parts = new._asdict()
+        texts = map(tuple, parts.pop("texts").tolist())
+        return dict(zip(places, zip(self._form.rows(parts), ad_ids, texts, strict=True), strict=True))
+
+    def read(
+        self, rows: Sequence[bytes], places: Iterable[int], read_row: ReadRow | None
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """The objects and the ad ids of the candidates in these places.
+
+        Raises:
+            InvalidRequestError: as `encode`.
+        """
+        documents: list[dict[str, Any]] = []
         ad_ids: list[str] = []
-        for i in places.values():
+        for i in places:
             try:
                 document = orjson.loads(bytes(rows[i])) if read_row is None else read_row(rows[i])
             except ValueError as error:
@@ -81,10 +95,7 @@ class CandidateRows:
                 raise bad_ad_id(self._paths, i, ad_id)
             documents.append(document)
             ad_ids.append(ad_id)
-        new = self._side.encode_documents(documents)
-        parts = new._asdict()
-        texts = map(tuple, parts.pop("texts").tolist())
-        return dict(zip(places, zip(self._form.rows(parts), ad_ids, texts, strict=True), strict=True))
+        return documents, ad_ids
 
 
 def bad_ad_id(paths: RequestPaths, i: int, ad_id: object) -> InvalidRequestError:

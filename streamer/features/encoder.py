@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 import numpy as np
 
+from streamer.ads import AdTable, FoundAds
 from streamer.features.candidate_columns import CandidateColumns
 from streamer.features.candidate_rows import CandidateRows
+from streamer.features.candidates_by_id import CandidatesById
 from streamer.features.consent import ConsentCheck
 from streamer.features.document import DocumentEncoder
 from streamer.features.hashing import PADDING, TextHasher, join, prepare
@@ -49,21 +52,38 @@ class Encoder:
         self._memo = RowMemo(memoised_ads, default if memo_bytes is None else memo_bytes)
         self._rows = CandidateRows(self._candidate, spec.request, self._memo)
         self._columns = CandidateColumns(self._candidate, spec.request, self._memo)
+        self._by_id: CandidatesById | None = None
         pairs = self.layout.crosses("pair")
         self._pair_modulus = np.array([c.buckets for at, c in pairs for _ in range(at.width)], dtype=np.uint64)
         self._pair_base = np.array([at.offset for at, _ in pairs for _ in range(at.width)], dtype=np.int32)
         self._pairs_are_padded = any(spec.is_padded(cross) for _, cross in pairs)
 
-    def encode(self, request: BidRequest) -> EncodedRequest:
+    def with_ads(self, table: AdTable) -> "Encoder":
+        """An encoder for requests by ad id, which shares everything else with this one.
+
+        Raises:
+            SpecError: the spec is that of a model of another project.
+        """
+        other = copy(self)
+        other._by_id = CandidatesById(  # noqa: SLF001  of its own class
+            self.row_form(), self._rows, self._columns, self._memo, table
+        )
+        return other
+
+    def encode(self, request: BidRequest, found: FoundAds | None = None) -> EncodedRequest:
         """Encodes one request of n candidates.
 
         Unknown and missing values become defaults; if the request denies consent, so do all user features.
+        `found`: the ads that `look_up` has found.
 
         Raises:
             InvalidRequestError: a candidate is not an object, an ad id is not a non-empty string, or a column has
                 another length than the ad ids. The error names the field and the candidate.
         """
-        if request.rows is not None:
+        unknown, position = None, None
+        if self._by_id is not None:
+            ad_ids, candidates, unknown, position = self._by_id.encode(request, found)
+        elif request.rows is not None:
             ad_ids, candidates = self._rows.encode(request.rows, request.read_row)
         else:
             ad_ids, candidates = self._columns.encode(request.columns, request.size)
@@ -88,7 +108,17 @@ class Encoder:
             candidate_numbers=candidates.numbers if is_foreign else None,
             request_texts=end.texts if is_foreign else None,
             candidate_texts=candidates.texts if is_foreign else None,
+            unknown=unknown,
+            position=position,
         )
+
+    def look_up(self, columns: Mapping[str, object], n: int) -> FoundAds | None:
+        """The ads of a request with columns, for `encode` of its parts; None without a table.
+
+        Raises:
+            InvalidRequestError: an ad id is not a non-empty string.
+        """
+        return None if self._by_id is None else self._by_id.look_up(columns, n)
 
     def row_form(self) -> StoredRows:
         """The form of candidates in a table of ads.
@@ -100,7 +130,7 @@ class Encoder:
 
     def new(self, rows: Sequence[bytes]) -> Sequence[bytes]:
         """The distinct candidates without a memoised row; none if so many cannot be memoised."""
-        return self._rows.new(rows)
+        return (self._by_id or self._rows).new(rows)
 
     def encode_log(
         self,

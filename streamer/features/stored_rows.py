@@ -10,7 +10,7 @@ import xxhash
 from streamer.ads import Mask, Rows
 from streamer.errors import SpecError
 from streamer.features.paths import getter, nested
-from streamer.features.side import FeatureValues, SideEncoder
+from streamer.features.side import FeatureValues, SideEncoder, SideRows
 from streamer.features.spec import FeatureSpec
 
 _FORMAT = 1
@@ -35,7 +35,7 @@ class StoredRows:
                 f"spec {spec.name!r}: serving: a table of ads has no rows of this spec; set ads.topic to null"
             )
         self.side = side
-        self._ad_id_path = spec.request.ad_id
+        self.ad_id_path = spec.request.ad_id
         self._ad_id = getter(spec.request.ad_id)
         parts = {**self._features([])._asdict(), **side.encode([()] * len(side.features), 0)._asdict()}
         names = ("hashes", "words", "ids", "buckets", "floats")
@@ -72,11 +72,11 @@ class StoredRows:
         if not isinstance(document, dict):
             raise ValueError(f"value: expected an object, got {document!r:.60}")  # noqa: TRY004  as the others
         named = self._ad_id(document)
-        if named is None and _put(document, nested(self._ad_id_path, ad_id)):
+        if named is None and _put(document, nested(self.ad_id_path, ad_id)):
             return document
         if named != ad_id:
             got = "nothing" if named is None else f"{named!r:.60}"
-            raise ValueError(f"{self._ad_id_path}: expected the record's key {ad_id!r:.60}, got {got}")
+            raise ValueError(f"{self.ad_id_path}: expected the record's key {ad_id!r:.60}, got {got}")
         return document
 
     def encode(self, documents: Sequence[Mapping[str, Any]]) -> Rows:
@@ -91,12 +91,18 @@ class StoredRows:
         rows["ids"], rows["words"] = encoded.ids, encoded.words
         return rows
 
-    def merged(self, rows: Rows, values: FeatureValues, given: Mask) -> Rows:
-        """The rows with the features `values` where `given`, bool [n, features], structured [n]."""
+    def merged(self, rows: Rows, values: FeatureValues, given: Mask) -> FeatureValues:
+        """The features of `values` where `given`, bool [n, features], otherwise those of the rows."""
         hashes = np.where(given[:, self._of_hashes], values.hashes, rows["hashes"])
         buckets = np.where(given[:, self._of_buckets], values.buckets, rows["buckets"])
         floats = np.where(given[:, self._of_floats], values.floats, rows["floats"])
-        return self.rows(FeatureValues(hashes, buckets, floats))
+        return FeatureValues(hashes, buckets, floats)
+
+    def side_rows(self, rows: Rows) -> SideRows:
+        """The encoded candidates in these rows."""
+        nothing = np.empty((len(rows), 0))
+        ids, floats, words = (rows[name].copy() for name in ("ids", "floats", "words"))
+        return SideRows(ids, floats, words, nothing, nothing.astype(np.object_))
 
     def _features(self, documents: Sequence[Mapping[str, Any]]) -> FeatureValues:
         values = [[get(document) for document in documents] for get in self.side.getters]
