@@ -1,0 +1,175 @@
+"""The index of a table: from the digest of an ad id to its slot. Pure: it works on arrays that others map."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.tables.layout import FIRST_SLOT, WAYS
+from streamer.types import U64
+
+EMPTY: Final = 0
+TOMBSTONE: Final = 1
+
+Places = npt.NDArray[np.int64]
+
+_LOW: Final = np.uint64(2**32 - 1)
+_HIGH: Final = np.uint64(2**64 - 2**32)
+_SLOT: Final = 2**32 - 1
+
+
+def slots_of(entries: U64) -> Places:
+    """The slots that entries name."""
+    return (entries & _LOW).view(np.int64)
+
+
+def entries_of(digests: U64, slots: Places) -> U64:
+    """Entries for the slots of n ads, from their digests, uint64 [n, 2]."""
+    return (digests[:, 0] & _HIGH) | slots.view(np.uint64)
+
+
+class Index:
+    """Buckets of eight entries; an ad that finds its bucket full goes to the next one that has space.
+
+    An entry is one uint64: the upper half of the digest's first word, and the slot. One store replaces it, so a process
+    that is killed leaves the old or the new one.
+
+    Invariants:
+    1. An ad is in its own bucket (the low bits of the digest's second word), or in a later one that follows only
+       buckets without an empty entry. So a search ends at the first bucket that has one.
+    2. A slot belongs to an ad only if the digest in the slot is that of the ad.
+    """
+
+    def __init__(self, entries: U64, digests: U64) -> None:
+        """`entries`: uint64 [buckets, 8]. `digests`: those in the slots, uint64 [slots, 2]."""
+        self._entries = entries
+        self._flat = entries.reshape(-1)
+        self._digests = digests
+        self._mask = len(entries) - 1
+        self._home_mask = np.uint64(self._mask)
+
+    def candidates(self, digests: U64) -> Places:
+        """The slots, int64 [n], in which n ads are if their own buckets contain them; slot 0 if no entry fits.
+
+        The caller must compare the digests in the slots, and ask `doubtful` about those that differ.
+        """
+        entries = self._entries.take(self._homes(digests), axis=0)
+        entries ^= (digests[:, 0] & _HIGH)[:, None]
+        # Equal upper halves leave the slot alone, which is then the smallest.
+        slots: U64 = entries.min(axis=1)
+        if slots.max(initial=0) > _LOW:
+            slots *= slots <= _LOW
+        return slots.view(np.int64)
+
+    def doubtful(self, digests: U64) -> Places:
+        """Which of n ads, not found by `candidates`, can be elsewhere: [k]. The others are not in the table."""
+        entries = self._entries.take(self._homes(digests), axis=0)
+        may_be_later = (entries != EMPTY).all(axis=1)
+        has_equal_half = ((entries & _HIGH) == (digests[:, 0] & _HIGH)[:, None]).any(axis=1)
+        return np.flatnonzero(may_be_later | has_equal_half)
+
+    def search(self, first: int, second: int) -> int:
+        """The place of an ad's entry in the flat index, by the two words of its digest; -1: not in the table."""
+        half = first >> 32
+        bucket = second & self._mask
+        for _ in range(len(self._entries)):
+            entries = self._entries[bucket].tolist()
+            for way, entry in enumerate(entries):
+                if entry >> 32 == half and entry > TOMBSTONE:
+                    digest = self._digests[entry & _SLOT]
+                    if digest[0] == first and digest[1] == second:
+                        return bucket * WAYS + way
+            if EMPTY in entries:
+                break
+            bucket = (bucket + 1) & self._mask
+        return -1
+
+    def find(self, digests: U64) -> Places:
+        """The places of n ads' entries in the flat index, int64 [n]; -1 for an ad that is not in the table."""
+        homes = self._homes(digests)
+        differences = self._entries.take(homes, axis=0) ^ (digests[:, 0] & _HIGH)[:, None]
+        places: Places = homes * WAYS + differences.argmin(axis=1)
+        found = self._digests[slots_of(self._flat.take(places))]
+        missing = np.flatnonzero((found != digests).any(axis=1))
+        places[missing] = -1
+        for at in missing[self.doubtful(digests[missing])].tolist():
+            places[at] = self.search(*digests[at].tolist())
+        return places
+
+    def places_for(self, digests: U64) -> tuple[Places, set[int]]:
+        """Free places in the flat index for n new ads, int64 [n], and the buckets that are full with them.
+
+        Different ads get different places. Nothing is changed: the caller stores the entries.
+        """
+        homes = self._homes(digests)
+        order = homes.argsort(kind="stable")
+        homes = homes[order]
+        # The k-th ad of a bucket gets the k-th free entry.
+        nth = np.arange(len(homes)) - np.searchsorted(homes, homes)
+        free = self._entries.take(homes, axis=0) <= TOMBSTONE
+        ways = (~free).argsort(axis=1, kind="stable")
+        fits = nth < free.sum(axis=1)
+        sorted_places = homes * WAYS + ways[np.arange(len(homes)), np.minimum(nth, WAYS - 1)]
+        passed: set[int] = set()
+        if not fits.all():
+            taken = set(sorted_places[fits].tolist())
+            for at in np.flatnonzero(~fits).tolist():
+                sorted_places[at] = self._next_free(int(homes[at]), taken, passed)
+        places = np.empty_like(sorted_places)
+        places[order] = sorted_places
+        return places, passed
+
+    def _next_free(self, bucket: int, taken: set[int], passed: set[int]) -> int:
+        for _ in range(len(self._entries)):
+            for way, entry in enumerate(self._entries[bucket].tolist()):
+                place = bucket * WAYS + way
+                if entry <= TOMBSTONE and place not in taken:
+                    taken.add(place)
+                    return place
+            passed.add(bucket)
+            bucket = (bucket + 1) & self._mask
+        raise AssertionError("the index has more entries than the table has slots")
+
+    def erased(self, places: Places, passed: set[int]) -> U64:
+        """What replaces the entries of n deleted ads: empty, or a tombstone where others have passed the bucket."""
+        buckets = places >> 3
+        can_be_empty = (self._entries.take(buckets, axis=0) == EMPTY).any(axis=1)
+        if passed:
+            can_be_empty &= ~np.isin(buckets, list(passed))
+        return np.where(can_be_empty, np.uint64(EMPTY), np.uint64(TOMBSTONE))
+
+    def clear_tombstones(self, bucket: int) -> None:
+        """Empties the tombstones of a bucket if no ad has passed it; otherwise absent ads would take ever longer."""
+        following = bucket
+        for _ in range(len(self._entries) - 1):
+            following = (following + 1) & self._mask
+            entries = self._entries[following].tolist()
+            for entry in entries:
+                if entry > TOMBSTONE:
+                    home = int(self._digests[entry & _SLOT, 1]) & self._mask
+                    if (bucket - home) & self._mask < (following - home) & self._mask:
+                        return
+            if EMPTY in entries:
+                break
+        own = self._entries[bucket]
+        own[own == TOMBSTONE] = EMPTY
+
+    def store(self, places: Places, entries: U64) -> None:
+        """Stores entries at their places in the flat index."""
+        self._flat[places] = entries
+
+    def slots_at(self, places: Places) -> Places:
+        """The slots of the entries at places of the flat index."""
+        return slots_of(self._flat[places])
+
+    def used_slots(self, start: int, stop: int) -> Places:
+        """The slots that the entries from `start` to `stop` of the flat index name."""
+        slots = slots_of(self._flat[start:stop])
+        return slots[slots >= FIRST_SLOT]
+
+    def __len__(self) -> int:
+        """The number of entries, with empty ones."""
+        return len(self._flat)
+
+    def _homes(self, digests: U64) -> Places:
+        return (digests[:, 1] & self._home_mask).view(np.int64)

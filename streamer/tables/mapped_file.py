@@ -1,0 +1,197 @@
+"""A table's file, mapped into memory."""
+
+import mmap
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Self
+
+import numpy as np
+
+from streamer.tables import layout
+from streamer.tables.index import Index
+from streamer.tables.layout import Geometry, Identity, Word
+
+_STEP = 2**20
+_MADV_POPULATE_READ = 22  # Linux 5.14; the module mmap has no name for it
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What a table says about itself.
+
+    Attributes:
+        is_ready: the first load is complete.
+        is_retired: its topic is no longer the right one: open the table of the topic's new id.
+        positions: the next offset by partition; empty in a new table.
+        loaded_share: of the first load, from 0 to 1.
+        count: ads.
+        used_bytes: memory on this machine, with the index.
+        written_at: wall clock of the last batch, in seconds.
+    """
+
+    is_ready: bool
+    is_retired: bool
+    positions: tuple[int, ...]
+    loaded_share: float
+    count: int
+    used_bytes: int
+    written_at: float
+
+
+class MappedFile:
+    """The parts of a table's file as arrays; all processes that map it see one memory.
+
+    A page must be allocated before it is used: in a full tmpfs a store to a missing page ends the process (SIGBUS).
+
+    Attributes:
+        words: the words of the header, see `Word`.
+        slots: the slots as bytes, void [slots].
+        digests: those in the slots, uint64 [slots, 2].
+        index: the index over both.
+    """
+
+    def __init__(self, path: Path, fd: int, identity: Identity, geometry: Geometry, *, can_write: bool) -> None:
+        """Takes over the file descriptor."""
+        self.path = path
+        self.identity = identity
+        self.geometry = geometry
+        self._fd = fd
+        protection = mmap.PROT_READ | mmap.PROT_WRITE if can_write else mmap.PROT_READ
+        self._memory = mmap.mmap(fd, geometry.file_bytes, prot=protection)
+        header = memoryview(self._memory)[layout.WORDS_AT : layout.BANKS_AT]
+        self.words = header.cast("Q")
+        banks = np.frombuffer(self._memory, np.int64, 4 * layout.MAX_PARTITIONS, layout.BANKS_AT)
+        self._banks = banks.reshape(4, layout.MAX_PARTITIONS)
+        at, size = geometry.slots_at, geometry.slot_bytes
+        self.slots = np.frombuffer(self._memory, np.dtype((np.void, size)), geometry.slots, at)
+        self.digests = np.ndarray((geometry.slots, 2), np.uint64, self._memory, at, (size, 8))
+        entries = np.frombuffer(self._memory, np.uint64, geometry.buckets * layout.WAYS, layout.INDEX_AT)
+        self.index = Index(entries.reshape(-1, layout.WAYS), self.digests)
+        self._mapped = 0
+        self._fence = Lock()
+
+    @classmethod
+    def create(cls, path: Path, identity: Identity, geometry: Geometry) -> Self:
+        """A new file, replacing one at this path; only its header is allocated.
+
+        Raises:
+            OSError: no space.
+        """
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, geometry.file_bytes)
+            os.posix_fallocate(fd, 0, layout.INDEX_AT)
+            os.pwrite(fd, layout.pack(identity, geometry), 0)
+            return cls(path, fd, identity, geometry, can_write=True)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    @classmethod
+    def open(cls, path: Path, *, can_write: bool = False) -> Self | None:
+        """The file at a path, or None if there is none, or it is damaged or of another format.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        try:
+            fd = os.open(path, (os.O_RDWR if can_write else os.O_RDONLY) | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            found = layout.unpack(os.pread(fd, layout.PAGE, 0))
+            if found is not None and os.fstat(fd).st_size == found[1].file_bytes:
+                return cls(path, fd, *found, can_write=can_write)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return None
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the file at a path is still this one."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), path.stat())
+        except FileNotFoundError:
+            return False
+
+    def allocate(self, start: int, end: int) -> None:
+        """Makes the pages of these bytes real.
+
+        Raises:
+            OSError: no space.
+        """
+        os.posix_fallocate(self._fd, start, end - start)
+
+    def warm(self, step: int = _STEP) -> bool:
+        """Maps the next allocated pages, so that a lookup has no page faults. False: all are mapped."""
+        end = self.geometry.end_of(self.words[Word.ALLOCATED]) // layout.PAGE * layout.PAGE
+        if self._mapped >= end:
+            return False
+        size = min(step, end - self._mapped)
+        with suppress(OSError):  # an older kernel maps them at the first access
+            self._memory.madvise(_MADV_POPULATE_READ, self._mapped, size)
+        self._mapped += size
+        return True
+
+    def fence(self) -> None:
+        """Orders the loads and stores before it and after it, as processors other than x86 need."""
+        with self._fence:
+            pass
+
+    def positions(self) -> tuple[int, tuple[int, ...]]:
+        """An epoch, and the positions that belong to it."""
+        while True:
+            epoch = self.words[Word.EPOCH]
+            self.fence()
+            bank = layout.bank_of(epoch)
+            positions = tuple(self._banks[bank, : self.words[Word.PARTITIONS + bank]].tolist())
+            self.fence()
+            # The bank changes only in the next epoch.
+            if self.words[Word.EPOCH] >> 1 == epoch >> 1:
+                return epoch, positions
+
+    def prepare_positions(self, positions: Sequence[int]) -> None:
+        """Stores the positions of the next epoch."""
+        bank = layout.bank_of(self.words[Word.EPOCH]) ^ 1
+        self._banks[bank, : len(positions)] = positions
+        self.words[Word.PARTITIONS + bank] = len(positions)
+
+    def set_targets(self, starts: Sequence[int], targets: Sequence[int]) -> None:
+        """Stores between which offsets the first load reads each partition."""
+        self._banks[2, : len(starts)] = starts
+        self._banks[3, : len(targets)] = targets
+        self.words[Word.TARGETS] = len(targets)
+
+    def state(self) -> TableState:
+        """What the header says now."""
+        words, (_, positions) = self.words, self.positions()
+        return TableState(
+            is_ready=bool(words[Word.READY]),
+            is_retired=bool(words[Word.RETIRED]),
+            positions=positions,
+            loaded_share=1.0 if words[Word.READY] else self._loaded_share(positions),
+            count=words[Word.COUNT],
+            used_bytes=self.geometry.end_of(words[Word.ALLOCATED]),
+            written_at=words[Word.WRITTEN_MS] / 1000,
+        )
+
+    def _loaded_share(self, positions: Sequence[int]) -> float:
+        count = min(self.words[Word.TARGETS], len(positions))
+        starts, targets = self._banks[2:, :count]
+        total = int((targets - starts).sum())
+        done = int((np.minimum(np.array(positions[:count], dtype=np.int64), targets) - starts).sum())
+        return done / total if total > 0 else 0.0
+
+    def close(self) -> None:
+        """Unmaps the file; nothing of it may be used after."""
+        self.words.release()
+        del self.words, self._banks, self.slots, self.digests, self.index
+        os.close(self._fd)
+        with suppress(BufferError):  # a caller has an array of it, which unmaps it at its end
+            self._memory.close()

@@ -1,0 +1,127 @@
+"""Looks up ads in a table that another process may be writing."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.ads import FoundAds, TablePosition
+from streamer.tables.digests import digests_of
+from streamer.tables.layout import Word
+from streamer.tables.mapped_file import MappedFile, TableState
+from streamer.types import U64
+
+QUARANTINE_S = 0.5
+"""How long a slot that its ad has left is not used again."""
+_ATTEMPTS = 3
+_REFRESH_BYTES = 8 * 2**20
+
+
+class Reader:
+    """An `AdTable` of the pages that a writer, of this or another process, changes.
+
+    A lookup reads the epoch, then entries and rows, then the epoch again. If it is the same and even, no batch was
+    switched meanwhile, so all rows belong to its positions. Otherwise it reads again, a few times. If the writer has
+    died in the middle of a batch, or works without a pause, some rows may then be newer than the positions.
+
+    Invariants:
+    1. A row is returned only for the ad whose digest is in the row's slot, and never while it is written: a slot that
+       an ad leaves is not used again for `QUARANTINE_S`, and a lookup that took longer reads again.
+    2. An ad that is in the table before a lookup and after it is found.
+    """
+
+    def __init__(
+        self,
+        table: MappedFile,
+        dtype: np.dtype[np.void],
+        users: int,
+        clock: Callable[[], float],
+        replacement: Callable[[MappedFile], MappedFile | None],
+    ) -> None:
+        """`users`: the lock that keeps the folder. `replacement`: the table to use instead of another, if any."""
+        self._table = table
+        self._dtype = table.geometry.slot_dtype(dtype)
+        self._users = users
+        self._clock = clock
+        self._replacement = replacement
+        self._position = TablePosition(table.identity.topic, ())
+        self._position_epoch = -1
+        self._is_closed = False
+
+    @property
+    def state(self) -> TableState:
+        """What the table says about itself now."""
+        return self._table.state()
+
+    def warm(self) -> Iterator[None]:
+        """Maps the pages of the table, a step at a time, each under 1 ms."""
+        while self._table.warm():
+            yield
+
+    def refresh(self) -> bool:
+        """Maps new pages, and opens the table that has replaced this one. True: it was replaced."""
+        new = self._replacement(self._table)
+        if new is not None:
+            self._table.close()
+            self._table = new
+            self._dtype = new.geometry.slot_dtype(self._dtype["row"])
+            self._position_epoch = -1
+        self._table.warm(_REFRESH_BYTES)
+        return new is not None
+
+    def lookup(self, ad_ids: Sequence[str]) -> FoundAds:
+        """The rows of these ads; copies. While the table is loading it may miss some."""
+        if not ad_ids:
+            return FoundAds(np.empty(0, self._dtype)["row"], np.empty(0, np.bool_), self._position_at_least(0))
+        digests = digests_of(ad_ids)
+        words = self._table.words
+        attempts = 0
+        while True:
+            started, was_ready, epoch = self._clock(), words[Word.READY], words[Word.EPOCH]
+            self._table.fence()
+            position = self._position_at_least(epoch)
+            rows, known = self._read(digests)
+            self._table.fence()
+            if words[Word.EPOCH] == epoch and not epoch & 1:
+                break
+            attempts += 1
+            if attempts >= _ATTEMPTS:
+                if not was_ready:  # slots are used again at once
+                    known[:] = False
+                    break
+                if self._clock() - started < QUARANTINE_S:
+                    break
+        return FoundAds(rows, known, position)
+
+    def close(self) -> None:
+        """Unmaps the table."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._table.close()
+            os.close(self._users)
+
+    def _read(self, digests: U64) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
+        table = self._table
+        found = np.empty(len(digests), self._dtype)
+        slots = table.index.candidates(digests)
+        # Another mode than clip would copy the rows once more.
+        table.slots.take(slots, out=found.view(table.slots.dtype), mode="clip")
+        digest = found["digest"]
+        known = (digest[:, 0] == digests[:, 0]) & (digest[:, 1] == digests[:, 1])
+        if not known.all():
+            missing = np.flatnonzero(~known)
+            for at in missing[table.index.doubtful(digests[missing])].tolist():
+                place = table.index.search(*digests[at].tolist())
+                if place >= 0:
+                    found[at : at + 1].view(table.slots.dtype)[:] = table.slots[table.index.slots_at(np.array([place]))]
+                    known[at] = (found["digest"][at] == digests[at]).all()
+        return found["row"], known
+
+    def _position_at_least(self, epoch: int) -> TablePosition:
+        """The positions of this epoch, or of a later one that has begun meanwhile."""
+        if self._position_epoch >> 1 < epoch >> 1 or self._position_epoch < 0:
+            found, offsets = self._table.positions()
+            self._position_epoch = found
+            self._position = TablePosition(self._table.identity.topic, offsets)
+        return self._position
