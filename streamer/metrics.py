@@ -13,6 +13,7 @@ from prometheus_client.utils import floatToGoString
 from streamer.types import DeadLetterStage, StageTimes, Status
 
 _SECONDS: Final = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
+_SLICES: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01)
 _ROWS: Final = (1, 50, 100, 200, 300, 600, 900, 1200, 2400, 4800)
 READY: Final = ("streamer_ready", "1 while /readyz answers 200")
 """Name and meaning of the gauge that the owner of the operations port sets."""
@@ -79,6 +80,40 @@ class _StageHistograms:
         yield family
 
 
+class TableMetrics:
+    """Counters, gauges and histograms of the tables of ads, made by the methods of `Metrics`."""
+
+    def __init__(
+        self,
+        counter: Callable[..., Counter],
+        gauge: Callable[..., Gauge],
+        histogram: Callable[..., Histogram],
+    ) -> None:
+        self.ads = gauge("table_ads", "ads in the table", "spec")
+        self.bytes = gauge("table_bytes", "memory of the table, for all processes of the machine", "spec")
+        self.loaded = gauge(
+            "table_loaded_share", "share of the first load that is read; 1: the table is loaded", "spec"
+        )
+        self.age = gauge("table_age_seconds", "time since the table was last known to be current or changed", "spec")
+        self.writes = gauge("table_writer", "1 while this process writes the table", "spec")
+        self.lag = gauge("table_lag_records", "records that the writer has not read yet", "spec")
+        self.lag_seconds = gauge("table_lag_seconds", "time since the writer has read the topic to its end", "spec")
+        self.changes = counter(
+            "table_changes", "records of ads by outcome", "outcome", values=("stored", "deleted", "rejected")
+        )
+        self.reloads = counter(
+            "table_reloads", "tables loaded again", "reason", values=("recreated", "deleted", "truncated")
+        )
+        self.slices = histogram("table_slice_seconds", "CPU time of a slice of changes", _SLICES)
+        self.fetch_failures = counter("table_fetch_failures", "failed fetches of ads; retried")
+        self.unreadable = gauge("table_unreadable_partitions", "1: cannot be read now", "partition")
+
+    def closed(self, spec: str) -> None:
+        """This process uses the table of this spec no more."""
+        for gauge in (self.ads, self.bytes, self.loaded, self.age, self.writes, self.lag, self.lag_seconds):
+            gauge.remove(spec)
+
+
 class Metrics:
     """Counters, gauges and histograms of one worker, in their own registry."""
 
@@ -143,6 +178,7 @@ class Metrics:
         )
         self.shadow = self._counter("shadow_requests", "requests offered to the shadow version", "outcome")
         self.feature_log = self._counter("feature_log_requests", "requests sampled for the feature log", "outcome")
+        self.tables = TableMetrics(self._counter, self._gauge, self._histogram)
         self._http = self._counter(
             "http_requests", "requests over HTTP by status code", "code", values=("200", "400", "503", "504")
         )

@@ -21,7 +21,7 @@ Texts = npt.NDArray[np.object_]  # bytes objects
 Tensor = npt.NDArray[np.generic]
 
 Status = Literal["ok", "partial", "fallback", "expired", "invalid"]
-DeadLetterStage = Literal["read", "decode", "encode", "pipeline", "publish", "crash"]
+DeadLetterStage = Literal["read", "decode", "encode", "pipeline", "publish", "crash", "table"]
 """The stages that dead-letter a record."""
 Cause = Literal["overload", "defect"]
 """Why the scorer did not score a request: a bound or the lack of time for a call, or an internal error."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from streamer.commands.local_files import check_files
 from streamer.commands.options import Config
+from streamer.diagnosis.kafka import compaction
 from streamer.errors import ConfigError, PredictError, StreamerError, UnreachableError
 from streamer.settings import Settings, load_settings
 from streamer.settings.names import printable
@@ -96,10 +97,15 @@ async def _proxies(settings: Settings) -> list[str]:
 
 
 async def _topics(settings: Settings) -> list[str]:
-    from streamer.kafka import topics  # noqa: PLC0415
+    from streamer.kafka import facts, topics  # noqa: PLC0415
 
     await topics.check_topics(settings, topics.required_topics(settings))
-    return [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
+    lines = [f"brokers at {settings.kafka.bootstrap_servers}: all topics are there"]
+    if (ads := settings.ads.topic) is not None:
+        found = (await facts.topic_facts(settings, [ads])).topics[ads]
+        findings = () if found is None else compaction(ads, found)
+        lines += [f"{f.severity}: {f.subject}: {f.reason}; {f.remedy}" for f in findings]
+    return lines
 
 
 async def _rights(settings: Settings) -> list[str]:

@@ -37,7 +37,22 @@ def kafka_findings(settings: Settings, facts: KafkaFacts, workers: int) -> Itera
             yield Finding("warning", f"topic {sink.topic}", reason, f"give it {requests.partitions} partitions")
     if dead is not None:
         yield from _retention(f"topic {sink.dead_letter_topic}", dead, _DAY_MS, "a person who looks at dead letters")
+    if settings.ads.topic is not None and (ads := topics.get(settings.ads.topic)) is not None:
+        yield from compaction(settings.ads.topic, ads)
     yield from _clocks(settings, facts)
+
+
+def compaction(name: str, topic: TopicFacts) -> Iterator[Finding]:
+    """The finding that a topic of ads loses ads that do not change."""
+    policy = topic.config.get("cleanup.policy", "compact")
+    if policy == "compact":
+        return
+    if "compact" in policy:
+        reason = f"cleanup.policy is {policy}: ads that do not change for retention.ms are missing after the next load"
+        yield Finding("warning", f"topic {name}", reason, "set cleanup.policy=compact")
+    else:
+        reason = f"cleanup.policy is {policy}: the topic loses ads, or keeps each of their changes for ever"
+        yield Finding("error", f"topic {name}", reason, "set cleanup.policy=compact")
 
 
 def _requests(settings: Settings, topic: TopicFacts, workers: int, members: int | None) -> Iterator[Finding]:

@@ -51,6 +51,9 @@ _FETCH_BYTES = 2**20
 # The reply to a fetch is parsed in the event loop, before live records.
 _BACKLOG_FETCH_BYTES = 2**18
 
+# As above. About 1,000 ads, more than one slice of their encoding.
+_ADS_FETCH_BYTES = 2**18
+
 _Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient, AIOKafkaClient)
 
 
@@ -140,6 +143,21 @@ def backlog_consumer(settings: Settings) -> AIOKafkaConsumer:
         fetch_max_wait_ms=source.fetch_max_wait_ms,
         max_partition_fetch_bytes=min(source.max_partition_fetch_bytes, _BACKLOG_FETCH_BYTES),
         fetch_max_bytes=_FETCH_BYTES,
+        isolation_level="read_committed",
+    )
+
+
+def ads_consumer(settings: Settings) -> AIOKafkaConsumer:
+    """The consumer of the topic of ads, without a group: each machine reads all of it."""
+    return AIOKafkaConsumer(
+        **client_options(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        # A position that the log lacks means another table; aiokafka would pass over records in silence.
+        auto_offset_reset="none",
+        # It keeps at most one reply of each broker unread.
+        fetch_max_bytes=_ADS_FETCH_BYTES,
+        max_partition_fetch_bytes=_ADS_FETCH_BYTES,
         isolation_level="read_committed",
     )
 

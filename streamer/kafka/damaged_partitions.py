@@ -2,17 +2,24 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import ConsumerRecord, TopicPartition
+from prometheus_client import Counter, Gauge
 from structlog.typing import FilteringBoundLogger
 
 from streamer.kafka.record_batches import DamagedLog
-from streamer.metrics import Metrics
 from streamer.types import Partition
 
 _RETRY_S = 1.0
 _MAX_RETRY_S = 30.0
+
+
+class FetchMetrics(Protocol):
+    """The metrics of one reader."""
+
+    unreadable: Gauge
+    fetch_failures: Counter
 
 
 @dataclass(slots=True)
@@ -22,7 +29,7 @@ class DamagedPartitions:
     Each is tried again after 1 s, then after twice the time, at most 30 s.
     """
 
-    metrics: Metrics
+    metrics: FetchMetrics
     log: FilteringBoundLogger
     clock: Callable[[], float]
     # The time of the next try and the pause before it, in seconds.

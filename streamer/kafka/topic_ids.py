@@ -3,7 +3,8 @@
 aiokafka 0.14 has v0 to v5, which contain no ids. Brokers have v10 since Kafka 2.8.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from aiokafka.errors import KafkaError, for_code
@@ -78,6 +79,37 @@ class _DescribeTopic(Request[_RequestV10]):  # type: ignore[misc]
         return version([(0, 0, self._topic, {})], False, False, False, {})
 
 
+class TopicNow(NamedTuple):
+    """A topic as the brokers describe it now.
+
+    Attributes:
+        id: 32 hexadecimal digits; empty if the brokers are older than topic ids.
+        partitions: their numbers, with whether a broker leads each.
+    """
+
+    id: str
+    partitions: Mapping[int, bool]
+
+
+async def topic_now(consumer: Any, topic: str, try_s: float) -> TopicNow:
+    """Id, partitions and leaders of a topic.
+
+    `try_s`: the time for each broker's answer, in seconds.
+
+    Raises:
+        KafkaError: no broker answers, or the topic does not exist now.
+    """
+    client = consumer._client  # noqa: SLF001  aiokafka has no method for this
+    try:
+        _, _, high, low, _, partitions, *_ = await _described(client, topic, try_s)
+    except NotImplementedError:
+        # Brokers before Kafka 2.8: what the client knows, at most `metadata_max_age_ms` old.
+        return TopicNow("", dict.fromkeys(await client._wait_on_metadata(topic), True))  # noqa: SLF001
+    known = high or low
+    leads = {number: leader >= 0 for _, number, leader, *_ in partitions}
+    return TopicNow(f"{high % 2**64:016x}{low % 2**64:016x}" if known else "", leads)
+
+
 async def topic_fingerprint(consumer: Any, topic: str, try_s: float) -> int:
     """32 bits of a topic's id; 0 if the brokers are older than topic ids.
 
@@ -88,11 +120,17 @@ async def topic_fingerprint(consumer: Any, topic: str, try_s: float) -> int:
     """
     client = consumer._client  # noqa: SLF001  aiokafka has no method for this
     try:
-        response = await ask_any(client, _DescribeTopic(topic), try_s)
+        _, _, high, low, *_ = await _described(client, topic, try_s)
     except NotImplementedError:
         return 0
-    for code, _, high, low, *_ in response.topics:
-        if code:
-            raise for_code(code)(topic)
-        return crc32(f"{high} {low}".encode()) or 1 if high or low else 0
+    return crc32(f"{high} {low}".encode()) or 1 if high or low else 0
+
+
+async def _described(client: Any, topic: str, try_s: float) -> Any:
+    """The topic's fields in the response of any broker."""
+    response = await ask_any(client, _DescribeTopic(topic), try_s)
+    for found in response.topics:
+        if found[0]:
+            raise for_code(found[0])(topic)
+        return found
     raise KafkaError(f"the broker describes no topic {topic}")

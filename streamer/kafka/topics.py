@@ -6,13 +6,27 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
+from structlog.typing import FilteringBoundLogger
 
+from streamer.diagnosis.kafka import compaction
 from streamer.errors import ConfigError
 from streamer.kafka import clients
+from streamer.kafka.facts import topic_facts
 from streamer.kafka.security import connection_error, user_suffix
 from streamer.settings import Settings
 
 _POLL_MS = 200
+
+
+_ADS_CONFIG: Mapping[str, str] = {
+    "cleanup.policy": "compact",
+    # The default, 0.5, lets half of the log be older changes, which each first load would read, too.
+    "min.cleanable.dirty.ratio": "0.1",
+    # Only closed segments are compacted. The default is 7 days: a week of changes.
+    "segment.ms": str(600_000),
+    # A table that is older than an hour is loaded again, so every reader of the log sees each deletion.
+    "delete.retention.ms": str(86_400_000),
+}
 
 
 def required_topics(settings: Settings) -> Mapping[str, Mapping[str, str]]:
@@ -26,7 +40,10 @@ def required_topics(settings: Settings) -> Mapping[str, Mapping[str, str]]:
     if settings.feature_log.share:
         retention_ms[settings.sink.feature_log_topic] = topics.feature_log_retention_ms
     largest = str(settings.sink.max_request_bytes)
-    return {name: {"retention.ms": str(ms), "max.message.bytes": largest} for name, ms in retention_ms.items()}
+    configs = {name: {"retention.ms": str(ms)} for name, ms in retention_ms.items()}
+    if settings.ads.topic is not None:
+        configs[settings.ads.topic] = dict(_ADS_CONFIG)
+    return {name: {**config, "max.message.bytes": largest} for name, config in configs.items()}
 
 
 async def create_topics(settings: Settings) -> list[tuple[str, bool]]:
@@ -80,6 +97,16 @@ async def check_topics(settings: Settings, names: Iterable[str]) -> None:
     missing = [name for name, code in found.items() if code]
     if missing:
         raise ConfigError(f"no topic {', '.join(missing)}; `streamer topics create` creates missing topics")
+
+
+async def check_ads(settings: Settings, log: FilteringBoundLogger) -> None:
+    """Checks that the topic of ads is there, and warns if it loses ads. Raises as `check_topics`."""
+    topic = settings.ads.topic
+    assert topic is not None, "only with a topic of ads"
+    await check_topics(settings, [topic])
+    found = (await topic_facts(settings, [topic])).topics[topic]
+    for finding in () if found is None else compaction(topic, found):
+        log.warning(finding.subject, reason=finding.reason, remedy=finding.remedy)
 
 
 async def partitions_of(settings: Settings, topic: str) -> frozenset[int]:

@@ -15,6 +15,8 @@ from streamer.ops.metric_history import MetricHistory, Window
 _RELOAD_S = 2
 # A larger lag exceeds every usual budget: such requests expire.
 _MAX_LAG_S = 1.0
+# The writer of a table confirms every few seconds that it is current.
+_MAX_AGE_S = 60.0
 # A smaller share of imperfect answers is not a problem.
 _MAX_BAD_SHARE = 0.01
 _STYLE = (
@@ -154,6 +156,19 @@ def _models(window: Window) -> Rows:
         yield f"requests to the shadow version: {outcome}", _number(count, bad=outcome == "failed")
 
 
+def _tables(window: Window) -> Rows:
+    for spec in window.label_values("streamer_table_ads", "spec"):
+        loaded = window.value("streamer_table_loaded_share", spec=spec) or 0.0
+        age_s = window.value("streamer_table_age_seconds", spec=spec) or 0.0
+        yield f"spec {spec}: ads", _number(window.value("streamer_table_ads", spec=spec))
+        yield f"spec {spec}: memory of the machine", _bytes(window.value("streamer_table_bytes", spec=spec))
+        yield f"spec {spec}: loaded", (f"{loaded:.0%}", loaded < 1)
+        yield f"spec {spec}: last written", (f"{age_s:.0f} s ago", age_s > _MAX_AGE_S)
+        yield f"spec {spec}: changes to read", _number(window.value("streamer_table_lag_records", spec=spec))
+    for outcome, count in window.increases("streamer_table_changes_total", "outcome").items():
+        yield f"changed ads: {outcome}", _number(count, bad=outcome == "rejected")
+
+
 def _batches(window: Window) -> Rows:
     yield "concurrency limit (calls)", _number(window.value("streamer_batching_concurrency_limit"))
     yield "queued rows", _number(window.value("streamer_batching_queued_rows"))
@@ -190,6 +205,7 @@ _SECTIONS: Mapping[str, Callable[[Window], Rows]] = {
     "Does it answer in time?": _answers,
     "Where does the time go?": _times,
     "Is the model server healthy?": _models,
+    "Are the ads current?": _tables,
     "Do batches fill, does the cache pay?": _batches,
     "Does something fail?": _failures,
     "How is the process?": _process,

@@ -40,6 +40,8 @@ def _topics(settings: "Settings") -> Iterator[str]:
         "sink.shadow_topic": sink.shadow_topic,
         "sink.feature_log_topic": sink.feature_log_topic,
     }
+    if settings.ads.topic is not None:
+        topics["ads.topic"] = settings.ads.topic
     for name, topic in topics.items():
         if not _TOPIC.fullmatch(topic):
             yield f"{name}: {topic!r} is no topic name: 1 to 249 letters, digits, '.', '_' and '-' are allowed"

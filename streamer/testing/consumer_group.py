@@ -157,6 +157,9 @@ class FakeConsumer:
     def highwater(self, top: TopicPartition) -> int | None:
         return self._high.get(top)
 
+    # Its transactions end at once.
+    last_stable_offset = highwater
+
     def pause(self, *tops: TopicPartition) -> None:
         self._check(tops)
         self._paused.update(tops)

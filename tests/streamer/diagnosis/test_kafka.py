@@ -36,6 +36,15 @@ def test_unreadable_configurations_are_advice_and_no_guess() -> None:
     assert found(replace(GOOD, topics=topics)) == [("advice", f"topic {name}") for name in topics]
 
 
+@pytest.mark.parametrize(
+    ("policy", "severity"), [("compact", []), ("compact,delete", ["warning"]), ("delete", ["error"])]
+)
+def test_a_topic_of_ads_that_loses_ads_is_named(policy: str, severity: list[str]) -> None:
+    facts = with_topic("ads", cleanup_policy=policy)
+    expected = [(each, "topic ads") for each in severity]
+    assert found(facts, {"ads": {"topic": "ads"}}) == expected
+
+
 @pytest.mark.parametrize("name", GOOD.topics)
 def test_a_missing_topic_is_an_error(name: str) -> None:
     assert found(replace(GOOD, topics={**GOOD.topics, name: None})) == [("error", f"topic {name}")]
