@@ -59,6 +59,14 @@ class PredictError(StreamerError):
         return PredictError(self.code, f"{self.detail}, after {rejection}")
 
 
+class TableLoadingError(PredictError):
+    """The table of a version's spec is not loaded yet. Next: another version serves; ask again later."""
+
+    def __init__(self, progress: str, *, has_no_space: bool = False) -> None:
+        super().__init__("UNAVAILABLE", progress)
+        self.has_no_space = has_no_space
+
+
 class VersionGoneError(PredictError):
     """The model server no longer has the serving version. Next: switch to another one at once."""
 

@@ -15,7 +15,7 @@ from streamer.rollout.described import described
 from streamer.rollout.effects import DropsVersions, Effects
 from streamer.rollout.machine import step
 from streamer.rollout.orders import ModelOrders
-from streamer.rollout.preparation import Preparation, Preparer, is_own_fault
+from streamer.rollout.preparation import Preparation, Preparer, gives_way, is_passed_over, lacks_space
 from streamer.rollout.state import State
 from streamer.rollout.transitions import TransitionError
 from streamer.rollout.version_guard import VersionGuard
@@ -236,7 +236,7 @@ class ModelController:
                 try:
                     renewed = await self._preparation.renewed(before.version, self.clock(), alone=alone)
                 except (PredictError, SpecError) as error:
-                    if is_own_fault(error) and not alone:
+                    if gives_way(error) and not alone:
                         self._enter(events.Failed(number, is_own_fault=True))
                         self._enter(events.Available(self._state.available - {number}, self._state.incomplete))
                         self._effects.drop(before.version)
@@ -260,17 +260,17 @@ class ModelController:
     async def _carry_out(self, cause: events.Cause) -> None:
         """Enters an event, prepares the versions that it needs, and enters the outcomes.
 
-        After a bad version the next best one follows, so that one bad version causes no outage. One whose calls hang
-        counts as bad only then. An order names its version: it fails with it.
+        After a bad version the next best one follows, so that one bad version causes no outage. One whose calls hang,
+        or whose ads are not loaded, counts as bad only then. An order names its version: it fails with it.
         """
         needed, bad = self._enter(cause), set[int]()
         while needed is not None and needed.version not in bad:
             try:
                 prepared = await self._preparation.prepare(needed.version)
             except (PredictError, SpecError) as error:
-                is_hung = isinstance(error, PredictError) and error.code == "DEADLINE_EXCEEDED"
-                is_bad = is_own_fault(error) or (is_hung and self._state.has_alternative(self.clock()))
-                self._enter(events.Failed(needed.version, is_bad))
+                is_bad = is_passed_over(error, has_alternative=self._state.has_alternative(self.clock()))
+                needs_space = lacks_space(error, self._state.previous, self._prepared)
+                self._enter(events.Failed(needed.version, is_bad, needs_space))
                 if isinstance(cause, events.Order) or not is_bad:
                     raise
                 bad.add(needed.version)

@@ -118,10 +118,14 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A version could not be prepared; if by its own fault, it waits for `RETRY_S`."""
+    """A version could not be prepared; if by its own fault, it waits for `RETRY_S`.
+
+    `lacks_space`: it needs the memory of the previous version's table of ads.
+    """
 
     version: int
     is_own_fault: bool
+    lacks_space: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,17 @@ class _Change:
             case events.RollBack(reason):
                 self._set(epoch=state.epoch + 1)
                 self._roll_back(reason)
-            case events.Failed(version, True):
-                self._set(failed_until={**state.failed_until, version: self._now + RETRY_S})
+            case events.Failed():
+                self._fail(event)
             case events.JudgedBad(version, reason) if version == state.latest:
                 self._judged_bad(version, reason)
+
+    def _fail(self, event: events.Failed) -> None:
+        if event.is_own_fault:
+            self._set(failed_until={**self.state.failed_until, event.version: self._now + RETRY_S})
+        if event.lacks_space and self.state.previous is not None:
+            self._log("warning", "previous version given up, a new table of ads needs its memory", self.state.previous)
+            self._set(previous=None)
 
     # Changes of roles
 

@@ -1,12 +1,12 @@
 """Prepares the versions of one model; a failure rejects the version, whatever it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from streamer.errors import PredictError, SpecError
+from streamer.errors import PredictError, SpecError, TableLoadingError
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.rollout.machine import RETRY_S
@@ -31,6 +31,24 @@ def is_own_fault(error: PredictError | SpecError) -> bool:
     return not (isinstance(error, PredictError) and error.code in _SERVERS_FAULT)
 
 
+def gives_way(error: PredictError | SpecError) -> bool:
+    """Whether another version, if there is one, serves meanwhile: loading a table can take a minute."""
+    return is_own_fault(error) or isinstance(error, TableLoadingError)
+
+
+def is_passed_over(error: PredictError | SpecError, *, has_alternative: bool) -> bool:
+    """Whether a version waits for `RETRY_S`; one whose calls hang, or whose table loads, only for an alternative."""
+    is_hung = isinstance(error, PredictError) and error.code == "DEADLINE_EXCEEDED"
+    return is_own_fault(error) or (has_alternative and (is_hung or gives_way(error)))
+
+
+def lacks_space(error: PredictError | SpecError, previous: int | None, prepared: Mapping[int, PreparedVersion]) -> bool:
+    """Whether a table of ads has no space, and the previous version alone uses another one."""
+    is_full = isinstance(error, TableLoadingError) and error.has_no_space
+    others = {each.encoder.spec.hash for number, each in prepared.items() if number != previous}
+    return is_full and previous is not None and prepared[previous].encoder.spec.hash not in others
+
+
 @dataclass(slots=True)
 class Preparation:
     """Prepares the versions of one model, and finds out which of them are bad or were replaced.
@@ -40,6 +58,7 @@ class Preparation:
 
     Attributes:
         failures: the reason for each version that the servers have and that cannot be prepared by its own fault.
+        loading: the version that waits for its table of ads.
         unknown: versions that were replaced by an object that is not prepared, and when that is tried again.
     """
 
@@ -49,6 +68,7 @@ class Preparation:
     log: FilteringBoundLogger
     failures: dict[int, str] = field(default_factory=dict)
     unknown: dict[int, float] = field(default_factory=dict)
+    loading: int | None = None
     _check_at: float = 0.0
 
     async def prepare(self, number: int) -> PreparedVersion:
@@ -60,6 +80,11 @@ class Preparation:
         version = ModelVersion(self.name, number)
         try:
             prepared = await self.preparer.prepare(version)
+        except TableLoadingError as error:
+            if self.loading != number:
+                self.log.info("version waits for its ads", model=str(version), progress=str(error))
+            self.loading = number
+            raise
         except (PredictError, SpecError) as error:
             self.log.error("version not prepared", model=str(version), error=str(error))  # noqa: TRY400  it is raised
             self._failed(number, error)
@@ -72,6 +97,7 @@ class Preparation:
             self._failed(number, failure)
             raise failure from error
         self._forget(number)
+        self.loading = None
         return prepared
 
     async def renewed(self, version: ModelVersion, now: float, *, alone: bool) -> PreparedVersion | None:
@@ -98,7 +124,7 @@ class Preparation:
         except (PredictError, SpecError) as error:
             self.suspect()
             # By a server's fault it is tried again at once; until then no rows of the old spec go to the new object.
-            self.unknown[version.version] = now + RETRY_S if is_own_fault(error) and not alone else now
+            self.unknown[version.version] = now + RETRY_S if gives_way(error) and not alone else now
             raise
 
     def suspect(self) -> None:
