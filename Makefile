@@ -11,6 +11,8 @@ export MALLOC_TRIM_THRESHOLD_ ?= 134217728
 RATE ?=
 SECONDS_ := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),30)
 CANDIDATES ?= 300
+# Form of the candidates in the demo's requests: rows, columns, or id (their features are in a topic).
+CANDIDATES_BY ?= rows
 # Of the calls to the model server: grpc (default) or rest.
 PROTOCOL ?=
 TIMES ?=
@@ -26,7 +28,7 @@ BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--sec
 .PHONY: help demo train-demo test test-all lint bench bench-all chaos chaos-all quality plots drawings hooks clean setup
 
 help:
-	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES= PROTOCOL=)"
+	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES= CANDIDATES_BY= PROTOCOL=)"
 	@echo "make train-demo  from logs to a published model that scores: Spark, distributed training, gate"
 	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
 	@echo "make test-all  all tests, with the slow ones"
@@ -58,7 +60,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python -m sandbox.demos.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES) $(if $(PROTOCOL),--protocol $(PROTOCOL))
+	@$(BIN)/python -m sandbox.demos.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES) --candidates-by $(CANDIDATES_BY) $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
 train-demo: $(READY)
 	@$(BIN)/python -m sandbox.demos.train_demo

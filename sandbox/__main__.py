@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -46,21 +47,41 @@ def train(
     raise typer.Exit(status)
 
 
+class By(StrEnum):
+    """The forms of candidates, as `CandidatesBy`."""
+
+    ROWS = "rows"
+    COLUMNS = "columns"
+    ID = "id"
+
+
 @app.command()
 def traffic(
+    *,
     bootstrap_servers: Annotated[str, typer.Option(help="Addresses of Kafka.")] = "localhost:9092",
     topic: Annotated[str, typer.Option(help="Topic of the requests.")] = "bid-requests",
     rate: Annotated[float, typer.Option(help="Requests per second.")] = 50.0,
     seconds: Annotated[float, typer.Option(help="Duration; 0: until SIGTERM.")] = 0.0,
     candidates: Annotated[int, typer.Option(help="Candidates per request.")] = 300,
+    candidates_by: Annotated[
+        By, typer.Option(help="Form of the candidates; id: their features are in --ads-topic.", envvar="CANDIDATES_BY")
+    ] = By.ROWS,
+    ads_topic: Annotated[str, typer.Option(help="Compacted topic of the ads, for --candidates-by id.")] = "ads",
+    ad_changes: Annotated[float, typer.Option(help="Ads that change per second, for --candidates-by id.")] = 50.0,
 ) -> None:
-    """Send bid requests when they are due (open loop), without reading the answers."""
+    """Send bid requests when they are due (open loop), without reading the answers.
+
+    With --candidates-by id, it produces the ads first, and changes of them while it sends.
+    """
+    from sandbox.traffic.ad_publisher import AdPublisher  # noqa: PLC0415
     from sandbox.traffic.sender import Sender  # noqa: PLC0415
     from sandbox.traffic.sent_requests import SentRequests  # noqa: PLC0415
+    from sandbox.world.ad_changes import AdChanges  # noqa: PLC0415
     from sandbox.world.bid_requests import RequestFactory  # noqa: PLC0415
     from sandbox.world.world import World  # noqa: PLC0415
 
-    factory = RequestFactory(World(seed=_SEED), candidates=candidates)
+    world = World(seed=_SEED)
+    factory = RequestFactory(world, candidates=candidates, layout=candidates_by.value)
     sender = Sender(bootstrap_servers, topic, factory, rate=rate, seconds=seconds, sent_requests=SentRequests())
 
     def stop(_: int, __: FrameType | None) -> None:
@@ -68,11 +89,16 @@ def traffic(
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    _console.print(f"sending {rate:g} requests/s to {topic} at {bootstrap_servers}", markup=False)
-    sender.start()
-    while not sender.join(10.0):
-        report = sender.report()
-        _console.print(f"{report.sent} sent, {report.undelivered} undelivered {report.errors or ''}", markup=False)
+    with ExitStack() as stack:
+        if candidates_by is By.ID:
+            ads = AdPublisher(bootstrap_servers, ads_topic, AdChanges(world), rate=ad_changes)
+            _console.print(f"{ads.publish_catalogue()} ads in {ads_topic}", markup=False)
+            stack.enter_context(ads)
+        _console.print(f"sending {rate:g} requests/s to {topic} at {bootstrap_servers}", markup=False)
+        sender.start()
+        while not sender.join(10.0):
+            report = sender.report()
+            _console.print(f"{report.sent} sent, {report.undelivered} undelivered {report.errors or ''}", markup=False)
 
 
 class Dataset(StrEnum):

@@ -4,14 +4,17 @@ import argparse
 import json
 import signal
 import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from sandbox.broker.broker import Broker
-from sandbox.demos.load import OFFERED_AGAIN, SAME_CANDIDATES, TOPICS, find_budget, saturated_rate, send
+from sandbox.demos.by_id import ADS_TOPIC, figures, published_ads, recomputed
+from sandbox.demos.load import OFFERED_AGAIN, SAME_CANDIDATES, TOPICS, Load, find_budget, saturated_rate, send
 from sandbox.demos.model import logistic_regression, train
 from sandbox.demos.report import DemoReport, make_report, plot
 from sandbox.errors import SandboxError
@@ -19,10 +22,12 @@ from sandbox.host.priority import real_time_priority
 from sandbox.processes.model_server import ONE_THREAD_PER_CALL
 from sandbox.processes.progress import step
 from sandbox.processes.server_program import server_program
-from sandbox.processes.system import Protocol, running_broker, running_system
+from sandbox.processes.system import MODEL, Protocol, System, running_broker, running_system
 from sandbox.traffic.report import TrafficReport
+from sandbox.world.bid_requests import CandidatesBy
 from sandbox.world.world import World
 from streamer.settings import Settings
+from streamer.settings.sections import PredictorSettings
 
 LOG_REQUESTS, LOG_SHOWN = 50_000, 4
 _SHARE = 0.3
@@ -39,6 +44,9 @@ def main() -> int:
     parser.add_argument("--rate", type=float, help="requests per second (default: 30 %% of the measured capacity)")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--candidates", type=int, default=300)
+    parser.add_argument(
+        "--candidates-by", choices=get_args(CandidatesBy), default="rows", help="id: their features are in a topic"
+    )
     parser.add_argument("--protocol", choices=get_args(Protocol), default="grpc", help="of calls to the model server")
     parser.add_argument("--out", type=Path, default=Path("build/demo"))
     arguments = parser.parse_args()
@@ -55,14 +63,24 @@ def main() -> int:
     return 0 if report.healthy else 1
 
 
-def run(
-    console: Console, *, rate: float | None, seconds: float, candidates: int, protocol: Protocol, out: Path
-) -> DemoReport:
-    """Runs all steps and writes `report.json` and `report.png` to `out`.
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """The command line, without the output folder."""
+
+    rate: float | None
+    seconds: float
+    candidates: int
+    candidates_by: CandidatesBy
+    protocol: Protocol
+
+
+def run(console: Console, *, out: Path, **options: Any) -> DemoReport:
+    """Runs all steps with the options of the command line; writes `report.json` and `report.png` to `out`.
 
     Raises:
         SandboxError: a step failed.
     """
+    chosen = _Options(**options)
     model_server = server_program().version  # a wrong MODEL_SERVER fails before the training
     out.mkdir(parents=True, exist_ok=True)
     with running_broker(console) as broker:
@@ -71,66 +89,92 @@ def run(
             log = world.draw_log(out / "clicks.jsonl", LOG_REQUESTS, LOG_SHOWN)
         console.print(f"  {log.clicked.mean():.1%} clicked; AUC of the true probabilities: {log.bayes_auc:.4f}")
         train(console, log.path, out)
-        traffic, cache_hit_ratio, settings = _score(
-            console, broker, world, out, rate=rate, seconds=seconds, candidates=candidates, protocol=protocol
-        )
+        scored = _score(console, broker, world, out, chosen)
         with step(console, "quality: served scores, true probabilities, logistic regression"):
             report = make_report(
-                traffic,
+                scored.traffic,
                 world=world,
                 baseline=logistic_regression(log.path),
                 broker=broker.kind,
-                protocol=protocol,
+                protocol=chosen.protocol,
                 model_server=model_server,
-                seconds=seconds,
-                cache_hit_ratio=cache_hit_ratio,
-                settings=settings,
+                seconds=chosen.seconds,
+                cache_hit_ratio=scored.cache_hit_ratio,
+                ads=scored.ads,
+                settings=scored.settings,
             )
     (out / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    plot(traffic, out / "report.png")
+    plot(scored.traffic, out / "report.png")
     show(console, report, out)
     return report
 
 
-def _score(
-    console: Console,
-    broker: Broker,
-    world: World,
-    out: Path,
-    *,
-    rate: float | None,
-    seconds: float,
-    candidates: int,
-    protocol: Protocol,
-) -> tuple[TrafficReport, float, dict[str, object]]:
-    """Runs the system under traffic; returns the report, the hit ratio and the settings."""
-    with running_system(
-        console, out, TOPICS, broker=broker, server_flags=ONE_THREAD_PER_CALL, protocol=protocol
-    ) as system:
-        bootstrap, scorer = broker.bootstrap_servers, system.scorer
-        with step(console, "capacity: requests per second that this machine can score"):
-            saturated = saturated_rate(world, bootstrap, candidates)
-        if rate is None:
-            rate = min(max(saturated * _SHARE, _RATES[0]), _RATES[1])
-        console.print(f"  {saturated:.0f} requests/s; sending {rate:.0f}/s with {candidates} candidates each")
-        with real_time_priority(scorer.pid, system.server.pid) as prioritised:
-            if prioritised:
-                console.print(
-                    "  scorer and model server have priority over broker, bidder and ranker, which run"
-                    " on other machines in production"
-                )
-            with step(console, "budget: the time within which it answers at that rate"):
-                budget_ms, share = find_budget(world, bootstrap, rate, candidates)
-            console.print(f"  {share:.0%} of the requests are scored within {budget_ms:.0f} ms, the budget from now on")
-            before = {name: scorer.metric(f"streamer_cache_{name}_total") for name in ("hits", "misses")}
-            traffic = send(
-                console, world, bootstrap, rate=rate, seconds=seconds, candidates=candidates, budget_ms=budget_ms
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """The traffic of the demo; `ads`: changes and comparison if it names ads by id, else empty."""
+
+    traffic: TrafficReport
+    cache_hit_ratio: float
+    ads: dict[str, object]
+    settings: dict[str, object]
+
+
+def _score(console: Console, broker: Broker, world: World, out: Path, options: _Options) -> _Scored:
+    """Runs the system under traffic."""
+    with ExitStack() as stack:
+        history = None
+        if options.candidates_by == "id":
+            history = stack.enter_context(published_ads(console, broker, world))
+        system = stack.enter_context(
+            running_system(
+                console,
+                out,
+                TOPICS,
+                broker=broker,
+                settings={} if history is None else {"ads.topic": ADS_TOPIC},
+                server_flags=ONE_THREAD_PER_CALL,
+                protocol=options.protocol,
             )
-            hits, misses = (scorer.metric(f"streamer_cache_{name}_total") - before[name] for name in ("hits", "misses"))
+        )
+        load = Load(world, broker.bootstrap_servers, options.candidates, options.candidates_by, history)
+        changes = {} if history is None else history.kinds
+        traffic, cache_hit_ratio, settings = _traffic(console, system, load, options)
+        ads: dict[str, object] = {}
+        if history is not None:
+            predictor = PredictorSettings(
+                addresses=system.settings["predictor.addresses"], models=(MODEL,), protocol=options.protocol
+            )
+            ads = figures(history, changes, recomputed(console, world, traffic, history, predictor))
+    return _Scored(traffic, cache_hit_ratio, ads, settings)
+
+
+def _traffic(
+    console: Console, system: System, load: Load, options: _Options
+) -> tuple[TrafficReport, float, dict[str, object]]:
+    """Sends the traffic; returns the report, the hit ratio and the settings."""
+    scorer, rate, candidates = system.scorer, options.rate, options.candidates
+    with step(console, "capacity: requests per second that this machine can score"):
+        saturated = saturated_rate(load)
+    if rate is None:
+        rate = min(max(saturated * _SHARE, _RATES[0]), _RATES[1])
+    console.print(f"  {saturated:.0f} requests/s; sending {rate:.0f}/s with {candidates} candidates each")
+    with real_time_priority(scorer.pid, system.server.pid) as prioritised:
+        if prioritised:
+            console.print(
+                "  scorer and model server have priority over broker, bidder and ranker, which run"
+                " on other machines in production"
+            )
+        with step(console, "budget: the time within which it answers at that rate"):
+            budget_ms, share = find_budget(load, rate)
+        console.print(f"  {share:.0%} of the requests are scored within {budget_ms:.0f} ms, the budget from now on")
+        before = {name: scorer.metric(f"streamer_cache_{name}_total") for name in ("hits", "misses")}
+        traffic = send(console, load, rate=rate, seconds=options.seconds, budget_ms=budget_ms)
+        hits, misses = (scorer.metric(f"streamer_cache_{name}_total") - before[name] for name in ("hits", "misses"))
     settings: dict[str, object] = {
         "rate": round(rate, 1),
-        "seconds": seconds,
+        "seconds": options.seconds,
         "candidates": candidates,
+        "candidates_by": options.candidates_by,
         "budget_ms": budget_ms,
         "offered_again": OFFERED_AGAIN,
         "same_candidates": SAME_CANDIDATES,

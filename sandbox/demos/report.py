@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,8 @@ _STAGES = ("decode", "encode", "queue", "predict")
 class DemoReport:
     """The figures of a run, with the names of `build/demo/report.json`.
 
-    Times are in milliseconds.
+    Times are in milliseconds. `ads`: changes of the topic of ads during the traffic, and scores that were computed
+    again; empty unless requests name ads by id. `wrong` includes answers whose scores differ.
     """
 
     broker: str
@@ -41,6 +43,7 @@ class DemoReport:
     model: Mapping[str, object]
     auc: Mapping[str, float]
     status: Mapping[str, int]
+    ads: Mapping[str, Any]
     settings: Mapping[str, object]
 
     @property
@@ -75,10 +78,28 @@ class DemoReport:
             ("end to end (sent to ranker)", times["end to end"]),
             ("rows per batch", f"p50 {self.batch_rows['p50']:.0f}   p99 {self.batch_rows['p99']:.0f}"),
             ("score cache hits", f"{self.cache_hit_ratio:.1%} of candidates"),
+            *self._ads(),
             (
                 "AUC",
                 f"served {self.auc['served']:.4f}, true probabilities {self.auc['bayes']:.4f}, "
                 f"logistic regression {self.auc['logistic_regression']:.4f}",
+            ),
+        ]
+
+    def _ads(self) -> list[tuple[str, str]]:
+        if not self.ads:
+            return []
+        changes, again = self.ads["changes"], self.ads["computed_again"]
+        return [
+            ("ads", ", ".join(f"{count:,} {kind}" for kind, count in changes.items()) + " during the traffic"),
+            (
+                "scores computed again",
+                f"{again['answers']} answers, {again['wrong']} wrong, difference at most {again['max_difference']:.1e}",
+            ),
+            (
+                "",
+                f"{again['candidates']:,} candidates, {again['changed']:,} of them changed before, "
+                f"{again['unknown']:,} unknown; at most {again['behind']} records behind",
             ),
         ]
 
@@ -93,6 +114,7 @@ def make_report(
     protocol: str,
     seconds: float,
     cache_hit_ratio: float,
+    ads: Mapping[str, Any],
     settings: Mapping[str, object],
 ) -> DemoReport:
     """Computes the figures; draws clicks for a sample of answers to measure their quality."""
@@ -109,7 +131,7 @@ def make_report(
         answered=traffic.answered,
         lost=traffic.lost,
         duplicates=traffic.duplicates,
-        wrong=traffic.unknown + sum(traffic.wrong.values()),
+        wrong=traffic.unknown + sum(traffic.wrong.values()) + (ads["computed_again"]["wrong"] if ads else 0),
         dead_lettered=traffic.dead_letters or 0,
         candidates_per_second=round(candidates / seconds, 1),
         scoring_ms=percentiles(times.stage_ms["total"]),
@@ -123,6 +145,7 @@ def make_report(
             "logistic_regression": round(found.baseline, 4),
         },
         status=traffic.statuses,
+        ads=ads,
         settings=settings,
     )
 

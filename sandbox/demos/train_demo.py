@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.demos.load import TOPICS, find_budget, send
+from sandbox.demos.load import TOPICS, Load, find_budget, send
 from sandbox.demos.model import MODEL_CONFIG, SPEC, DemoError
 from sandbox.errors import SandboxError
 from sandbox.host.parent import parent_bound_command
@@ -92,10 +92,10 @@ def _serve(console: Console, world: World, seconds: float, out: Path) -> Traffic
     """Sends traffic through Kafka, which the published version scores."""
     console.print("5/6 broker, model server and scorer:", style="bold")
     with running_system(console, out, TOPICS) as system:
-        bootstrap = system.broker.bootstrap_servers
-        budget_ms, _ = find_budget(world, bootstrap, _RATE, _CANDIDATES)
+        load = Load(world, system.broker.bootstrap_servers, _CANDIDATES)
+        budget_ms, _ = find_budget(load, _RATE)
         console.print("6/6 the published version scores through Kafka:", style="bold")
-        return send(console, world, bootstrap, rate=_RATE, seconds=seconds, candidates=_CANDIDATES, budget_ms=budget_ms)
+        return send(console, load, rate=_RATE, seconds=seconds, budget_ms=budget_ms)
 
 
 def _prepare_config(topics: TopicFiles, path: Path) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from sandbox.traffic.ad_history import AdHistory
 from sandbox.traffic.sent_requests import AlreadyAnswered, SentRequest, SentRequests
 from sandbox.world.contexts import Contexts
 from sandbox.world.population import F64, Ints
@@ -23,6 +24,7 @@ Fault = Literal[
     "wrong_order",  # the ad ids of the request in another order
     "not_a_probability",  # a ctr that is null, not a number, or not in [0, 1]
     "bad_source",  # a source that is not in SOURCES, or a prior in an answer with status `ok`
+    "bad_position",  # of the topic of ads: none, or one that is not its own
 ]
 Verdict = Literal["right", "unknown", "duplicate"] | Fault
 FAULTS: tuple[str, ...] = get_args(Fault)
@@ -35,13 +37,31 @@ _FIXED = ("received_at", "latency_ms", "batch_rows", "status", "version", "parti
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredById:
+    """How a request that names n ads by id was scored.
+
+    Attributes:
+        version: of the model; 0 if the answer has none.
+        positions: of the topic of ads, one by partition; behind: records of the topic after them, at the receipt.
+        is_scored: bool [n], False for a prior.
+    """
+
+    request_id: str
+    version: int
+    positions: tuple[int, ...]
+    behind: int
+    is_scored: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One scored request: n candidates with their served scores, float64 [n]."""
+    """One scored request: n candidates with their served scores, float64 [n]; `by_id` if it names ids only."""
 
     user: int
     contexts: Contexts
     ads: Ints
     ctr: F64
+    by_id: ScoredById | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +95,7 @@ class Checker:
     - Every answer gets exactly one verdict.
     - Each request gets at most one verdict that is neither `unknown` nor `duplicate`.
     - An answer with a fault still answers its request.
+    - With `history`, requests name ads by id only, and each answer with scores has a position of that topic.
     - Memory is bounded: it keeps the times of the latest `capacity` answers and a uniform sample of `samples` scored
       requests.
     """
@@ -87,8 +108,9 @@ class Checker:
         samples: int = 2_000,
         capacity: int = 400_000,
         seed: int = 0,
+        history: AdHistory | None = None,
     ) -> None:
-        self.sent_requests, self._ad_ids = sent_requests, ad_ids
+        self.sent_requests, self._ad_ids, self._history = sent_requests, ad_ids, history
         self._samples: list[Sample] = []
         self._sample_size, self._scored = samples, 0
         self._rng = np.random.default_rng(seed)
@@ -181,16 +203,19 @@ class Checker:
         counts = [source.count(name) for name in SOURCES]
         if sum(counts) != n or (status == "ok" and counts[SOURCES.index("prior")]):
             return "bad_source"
+        by_id = None
+        if self._history is not None and (by_id := _scored_by_id(answer, self._history)) is None:
+            return "bad_position"
         self.sources.update(dict(zip(SOURCES, counts, strict=True)))
-        self._keep_sample(sent, scores)
+        self._keep_sample(sent, scores, by_id)
         return None
 
-    def _keep_sample(self, sent: SentRequest, scores: F64) -> None:
+    def _keep_sample(self, sent: SentRequest, scores: F64, by_id: ScoredById | None) -> None:
         """Reservoir sampling (Vitter's algorithm R)."""
         at = self._scored if self._scored < self._sample_size else int(self._rng.integers(0, self._scored + 1))
         self._scored += 1
         if at < self._sample_size:
-            sample = Sample(sent.user, sent.contexts.one(sent.row), sent.ads, scores)
+            sample = Sample(sent.user, sent.contexts.one(sent.row), sent.ads, scores, by_id)
             if at == len(self._samples):
                 self._samples.append(sample)
             else:
@@ -210,6 +235,22 @@ class Checker:
             *stages,
         )
         self._answers += 1
+
+
+def _scored_by_id(answer: dict[str, Any], history: AdHistory) -> ScoredById | None:
+    """None if the answer's position is not one of the topic."""
+    ads, model, ends = answer.get("ads"), answer.get("model"), history.ends
+    found = ads.get("positions") if isinstance(ads, dict) and ads.get("topic") == history.topic else None
+    if not isinstance(found, list) or [type(each) for each in found] != [int] * len(ends) or min(found) < 0:
+        return None
+    version = model.get("version") if isinstance(model, dict) else None
+    return ScoredById(
+        answer["request_id"],
+        version if isinstance(version, int) else 0,
+        tuple(found),
+        sum(ends) - sum(found),
+        np.array([source != "prior" for source in answer["source"]], dtype=np.bool_),
+    )
 
 
 def _number(value: object) -> float:

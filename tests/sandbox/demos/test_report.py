@@ -1,7 +1,8 @@
 """The report of the demo: figures in JSON, the summary, the picture."""
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from sandbox.demos.report import DemoReport, make_report, percentiles, plot
 from sandbox.traffic.quality import Documents
+from sandbox.traffic.recomputed import Recomputed
 from sandbox.traffic.report import TrafficReport, report_of
 from streamer.types import F32
 from tests.sandbox.traffic.answers import CANDIDATES, Bench, answer_to
@@ -18,7 +20,7 @@ from tests.sandbox.world.small import small_world
 NAMES = {
     "broker", "model_server", "protocol", "requests_sent", "answered", "lost", "duplicates", "wrong", "dead_lettered",
     "candidates_per_second", "scoring_ms", "end_to_end_ms", "batch_rows", "cache_hit_ratio", "model",
-    "auc", "status", "settings",
+    "auc", "status", "ads", "settings",
 }  # fmt: skip
 
 
@@ -43,7 +45,10 @@ def traffic() -> TrafficReport:
     return report_of(bench.checker, bench.sent_requests, 0)
 
 
-def report(traffic: TrafficReport) -> DemoReport:
+AGAIN = Recomputed(57, 1_140, 30, 2, 2e-8, 3, 0, ())
+
+
+def report(traffic: TrafficReport, ads: Mapping[str, object] | None = None) -> DemoReport:
     settings = {"budget_ms": 30.0}
     return make_report(
         traffic,
@@ -54,6 +59,7 @@ def report(traffic: TrafficReport) -> DemoReport:
         protocol="rest",
         seconds=3.0,
         cache_hit_ratio=0.05,
+        ads=ads or {},
         settings=settings,
     )
 
@@ -88,6 +94,17 @@ def test_the_summary_has_names_and_values(traffic: TrafficReport) -> None:
     assert lines["requests"] == "60 sent, 59 answered"
     assert lines["budget"] == "30 ms per request"
     assert "ok 57 (96.6%)" in lines["answers"]
+
+
+def test_scores_that_differ_when_they_are_computed_again_are_wrong(traffic: TrafficReport) -> None:
+    changes = {"changed": 9, "deleted": 1, "added": 2}
+    one = report(traffic, {"changes": changes, "computed_again": asdict(AGAIN)})
+    lines = dict(one.summary())
+    assert lines["ads"] == "9 changed, 1 deleted, 2 added during the traffic"
+    assert lines["scores computed again"] == "57 answers, 0 wrong, difference at most 2.0e-08"
+    assert one.wrong == report(traffic).wrong
+    wrong = report(traffic, {"changes": changes, "computed_again": asdict(replace(AGAIN, wrong=4))})
+    assert wrong.wrong == one.wrong + 4
 
 
 def test_percentiles_of_nothing_are_zero() -> None:

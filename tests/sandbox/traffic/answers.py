@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sandbox.traffic.ad_history import AdHistory
 from sandbox.traffic.checker import Checker
 from sandbox.traffic.sent_requests import SentRequests
 from sandbox.world.bid_requests import BidRecord, RequestFactory
@@ -31,9 +32,9 @@ def answer_to(record: BidRecord, **changes: object) -> dict[str, Any]:
 class Bench:
     """A checker that expects answers to the requests of `ask`."""
 
-    def __init__(self, **options: int) -> None:
+    def __init__(self, history: AdHistory | None = None, **options: int) -> None:
         self.sent_requests = SentRequests()
-        self.checker = Checker(self.sent_requests, small_world().ads.ids, **options)
+        self.checker = Checker(self.sent_requests, small_world().ads.ids, history=history, **options)
         self._factory = RequestFactory(small_world(), candidates=CANDIDATES)
 
     def ask(self, at: float = 0.0) -> BidRecord:

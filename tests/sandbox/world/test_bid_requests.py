@@ -1,14 +1,16 @@
 """Bid requests of a world."""
 
+from typing import get_args
+
 import orjson
 import pytest
 
-from sandbox.world.bid_requests import CandidateLayout, RequestFactory
+from sandbox.world.bid_requests import CandidatesBy, RequestFactory
 from tests.sandbox.world.small import small_world
 
 
-@pytest.mark.parametrize("layout", ["rows", "columns"])
-def test_a_request_has_the_form_of_a_bidder(layout: CandidateLayout) -> None:
+@pytest.mark.parametrize("layout", get_args(CandidatesBy))
+def test_a_request_has_the_form_of_a_bidder(layout: CandidatesBy) -> None:
     world = small_world()
     factory = RequestFactory(
         world, candidates=50, layout=layout, deadline_ms=25.5, model="wdl", headers=True, prefix='run "1"'
@@ -25,7 +27,8 @@ def test_a_request_has_the_form_of_a_bidder(layout: CandidateLayout) -> None:
     if layout == "rows":
         assert document["candidates"] == ads
     else:
-        assert document["candidates"] == {key: [ad[key] for ad in ads] for key in ads[0]}
+        keys = ["ad_id"] if layout == "id" else list(ads[0])
+        assert document["candidates"] == {key: [ad[key] for ad in ads] for key in keys}
     assert record.headers == [("request_id", record.request_id.encode()), ("deadline_ms", b"25.5")]
 
 
