@@ -118,7 +118,7 @@ class Assembly:
     def scores(self, dispatcher: Dispatcher, cache: ScoreCache | None) -> Scores:
         """The scores of requests: cached ones, and those of the dispatcher."""
         hit_ratio = HitRatio(self.settings.cache.min_hit_ratio)
-        return Scores(cache, dispatcher, self.metrics, self.clock, hit_ratio)
+        return Scores(cache, dispatcher, self.metrics, self.clock, hit_ratio, self.settings.ads.unknown == "prior")
 
     def scorer(
         self,
@@ -145,13 +145,14 @@ class Assembly:
             models,
             self.scores(dispatcher, cache),
             answers,
-            Shadow(shadow, models.shadow_for, servers.score_shadow, publish_shadow),
+            Shadow(shadow, models.shadow_for, servers.score_shadow, publish_shadow, settings.ads.unknown == "prior"),
             FeatureLog(feature_log, publish_rows, settings.feature_log.share),
             metrics,
             log,
             self.clock,
             settings.sink.answers,
             settings.source.max_budget_ms,
+            settings.ads.unknown,
         )
         return Scorer(models, dispatcher, pipeline, (shadow, feature_log))
 

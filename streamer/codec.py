@@ -35,6 +35,7 @@ class Codec:
 
     One pass parses the top-level keys in `document_keys`; those in `containers` must be objects. Candidates stay raw
     bytes, because the encoder memoises rows by these bytes. Only columns in `candidate_keys` are read.
+    `by_id`: a table has the values of ads, and requests name them by id.
     `deadline_margin_ms` is subtracted from a deadline in the document, not from one in the headers.
     """
 
@@ -47,6 +48,7 @@ class Codec:
         deadline_margin_ms: float = 0.0,
         *,
         candidate_keys: frozenset[str] | None = None,
+        by_id: bool = False,
     ) -> None:
         self._margin_ms = deadline_margin_ms
         self._settings = settings
@@ -60,7 +62,7 @@ class Codec:
         self._ad_ids = column_getter(paths.ad_id)
         top, *deeper = parse_path(paths.candidates)
         self._cut = top if not deeper else None
-        self._columns = ColumnRows(paths.ad_id, candidate_keys)
+        self._columns = ColumnRows(paths.ad_id, candidate_keys, by_id=by_id)
         own = {parse_path(p)[0] for p in (paths.request_id, paths.deadline_ms, paths.model)}
         keys = sorted((document_keys | own | {top}) - {self._cut})
         self._keys = {f"f{i}": key for i, key in enumerate(keys)}
@@ -253,6 +255,8 @@ def encode_scores(message: ScoreMessage) -> bytes:
     answer: dict[str, object] = {"request_id": message.request_id, "status": message.status}
     if message.model is not None:
         answer["model"] = {"name": message.model.name, "version": message.model.version}
+    if message.position is not None:
+        answer["ads"] = {"topic": message.position.topic, "positions": message.position.offsets}
     if message.reason is not None:
         answer["reason"] = message.reason
     if message.ad_ids is not None and message.ctr is not None and message.sources is not None:

@@ -148,6 +148,7 @@ class Metrics:
         self.send_failures = self._counter("sink_send_failures", "failed sends of answers or dead letters; retried")
         self.candidates = self._counter("codec_candidates", "candidates of the requests")
         self.consent_denied = self._counter("features_consent_denied_requests", "requests without consent of the user")
+        self.unknown_ads = self._counter("unknown_ads", "candidates whose ad the table of ads does not contain")
         self._out_of_range = self._counter(
             "features_out_of_range", "numbers that do not fit and count as missing", "feature"
         )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from streamer import slices
+from streamer import slices, unknown_ads
 from streamer.codec import REQUEST_ID_HEADER, encode_answer, header_milliseconds, header_text, unknown_model
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
@@ -15,7 +15,7 @@ from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.rollout.registry import ModelRegistry
 from streamer.scoring.scores import Scores
-from streamer.settings.sections import AnswerForm
+from streamer.settings.sections import AnswerForm, UnknownAds
 from streamer.side_outputs.feature_log import FeatureLog
 from streamer.side_outputs.shadow import Shadow
 from streamer.types import (
@@ -95,6 +95,7 @@ class Pipeline:
     clock: Callable[[], float]
     answer_form: AnswerForm
     max_budget_ms: float
+    unknown_ads: UnknownAds = "default"
     large: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a large request has its turn."""
 
@@ -196,17 +197,18 @@ class Pipeline:
         return ScoreMessage(flight.request.request_id, "expired", origin, times=self._times(flight), cause=cause)
 
     async def _encode(self, flight: InFlight) -> Result | None:
-        start, record, encoder = self.clock(), flight.record, flight.prepared.encoder
+        start, record, prepared = self.clock(), flight.record, flight.prepared
         self.metrics.candidates.inc(flight.request.size)
         try:
-            if not slices.are_needed(encoder, flight.request):
-                flight.encoded = encoder.encode(flight.request)
+            if not slices.are_needed(prepared.encoder, flight.request):
+                flight.encoded = prepared.encoder.encode(flight.request)
             elif (expired := await self._encode_in_slices(flight)) is not None:
                 return expired
+            unknown_ads.check(flight.encoded, self.unknown_ads, prepared.codec.paths, self.metrics.unknown_ads.inc)
         except InvalidRequestError as error:
             return self._rejected(flight, "encode", str(error))
-        if encoder.out_of_range:
-            self.metrics.count_out_of_range(encoder.out_of_range)
+        if prepared.encoder.out_of_range:
+            self.metrics.count_out_of_range(prepared.encoder.out_of_range)
         flight.consent_denied = flight.encoded.consent_denied
         if flight.consent_denied:
             self.metrics.consent_denied.inc()
@@ -254,6 +256,7 @@ class Pipeline:
             reason=scored.reason,
             times=self._times(flight, queue=scored.queue_s * 1e3, predict=scored.predict_s * 1e3),
             batch_rows=scored.batch_rows,
+            position=encoded.position,
             cause=OVERLOAD if scored.overloaded and status == "fallback" else None,
         )
 

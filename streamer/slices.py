@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from streamer.ads import FoundAds
 from streamer.errors import InvalidRequestError
 from streamer.features import Encoder
 from streamer.types import BidRequest, EncodedRequest
@@ -50,19 +51,24 @@ def encode(encoder: Encoder, request: BidRequest) -> Iterator[EncodedRequest | N
 
 def _encode_columns(encoder: Encoder, request: BidRequest) -> Iterator[EncodedRequest | None]:
     parts: list[EncodedRequest] = []
+    # All at once: the table can change between two slices, and an answer has one position.
+    found = encoder.look_up(request.columns or {}, request.size)
     for start in range(0, request.size, COLUMN_ROWS):
         size = min(COLUMN_ROWS, request.size - start)
-        columns = _slice(request.columns or {}, slice(start, start + size), request.size)
+        rows = slice(start, start + size)
+        columns = _slice(request.columns or {}, rows, request.size)
+        ads = None if found is None else FoundAds(found.rows[rows], found.known[rows], found.position)
         try:
             before = encoder.out_of_range.copy()
-            parts.append(encoder.encode(replace(request, columns=columns, size=size)))
+            parts.append(encoder.encode(replace(request, columns=columns, size=size), ads))
             if start:
                 _uncount(encoder, before)
         except InvalidRequestError:
             encoder.encode(request)  # raises it with the whole request's size and the candidate's position
             raise
         yield None
-    yield _joined(parts)
+    unknown = None if found is None or found.known.all() else ~found.known
+    yield replace(_joined(parts), unknown=unknown)
 
 
 def _uncount(encoder: Encoder, before: Mapping[str, int]) -> None:

@@ -9,14 +9,13 @@ import numpy as np
 import xxhash
 
 from streamer.ads import AdTable, FoundAds, Mask, Rows, TablePosition
-from streamer.errors import InvalidRequestError
 from streamer.features.candidate_columns import CandidateColumns
 from streamer.features.candidate_rows import CandidateRows
 from streamer.features.paths import nested
 from streamer.features.row_memo import RowForm, RowMemo, first_places
 from streamer.features.side import FeatureValues, SideRows
 from streamer.features.stored_rows import StoredRows
-from streamer.types import BidRequest, EncodedRequest, ReadRow, RequestPaths
+from streamer.types import BidRequest, ReadRow
 
 _Column = Sequence[object]
 _SEED = secrets.randbits(64)
@@ -137,12 +136,3 @@ class CandidatesById:
         mask = np.repeat([self._is_id], n, axis=0)
         features = self._form.merged(self._default.repeat(n), self._side.feature_values(values, n), mask)
         return self._form.rows(features)
-
-
-def unknown_ad(encoded: EncodedRequest, paths: RequestPaths) -> InvalidRequestError | None:
-    """The error that the table does not contain an ad of a request; None if it contains all."""
-    if encoded.unknown is None or encoded.position is None:
-        return None
-    i = int(encoded.unknown.argmax())
-    reason = f"{encoded.ad_ids[i]!r:.60} is not in the table of topic {encoded.position.topic!r}"
-    return InvalidRequestError(f"{paths.candidates}[{i}].{paths.ad_id}", reason)

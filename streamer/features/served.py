@@ -41,11 +41,14 @@ class ServedRows:
 
 def encode_served(request_id: str, spec_hash: str, version: ModelVersion, encoded: EncodedRequest) -> bytes:
     """Writes a line: JSON with the bytes of each matrix in base64, little-endian and row by row."""
+    position = encoded.position
+    ads = {} if position is None else {"ads": {"topic": position.topic, "positions": position.offsets}}
     return orjson.dumps(
         {
             "request_id": request_id,
             "spec_hash": spec_hash,
             "model": {"name": version.name, "version": version.version},
+            **ads,
             "ad_id": encoded.ad_ids,
             **{name: b64encode(getattr(encoded, name).tobytes()).decode() for name in _MATRICES},
         }

@@ -1,6 +1,6 @@
 """Writes binary answers."""
 
-from streamer.formats.ctr_pb2 import Milliseconds, Model, Origin, Scores
+from streamer.formats.ctr_pb2 import AdsPosition, Milliseconds, Model, Origin, Scores
 from streamer.types import ScoreMessage
 
 
@@ -23,6 +23,8 @@ def encode_binary(message: ScoreMessage) -> bytes:
     )
     if message.model is not None:
         scores.model.CopyFrom(Model(name=message.model.name, version=message.model.version))
+    if message.position is not None:
+        scores.ads.CopyFrom(AdsPosition(topic=message.position.topic, positions=message.position.offsets))
     if message.ad_ids is not None and message.ctr is not None and message.sources is not None:
         scores.ad_id.extend(message.ad_ids)
         scores.ctr.extend(message.ctr.tolist())

@@ -29,10 +29,15 @@ class ColumnRows:
     is at most `max_bytes`; then all is dropped.
     """
 
-    def __init__(self, ad_id: str, keys: frozenset[str] | None = None, max_bytes: int = _MAX_BYTES) -> None:
-        """`ad_id`: the path of the ad id; `keys`: those of the columns that are read; None: all."""
+    def __init__(
+        self, ad_id: str, keys: frozenset[str] | None = None, max_bytes: int = _MAX_BYTES, *, by_id: bool = False
+    ) -> None:
+        """`ad_id`: the path of the ad id; `keys`: those of the columns that are read; None: all.
+
+        `by_id`: a table has most values, so that reading the others costs less than rows.
+        """
         self._ad_id, *inner = parse_path(ad_id)
-        self._is_flat = not inner
+        self._makes_rows = not inner and not by_id
         self._keys = None if keys is None else keys | {self._ad_id}
         self._max_bytes = max_bytes
         self._shapes: dict[tuple[str, ...], _Shape] = {}
@@ -50,7 +55,7 @@ class ColumnRows:
         """
         keys = self._keys
         texts = {key: bytes(text) for key, text in columns.items() if keys is None or key in keys}
-        if self._is_flat and self._ad_id in texts and (found := self._rows(texts)) is not None:
+        if self._makes_rows and self._ad_id in texts and (found := self._rows(texts)) is not None:
             return found
         values: dict[str, object] = {}
         for key, text in texts.items():

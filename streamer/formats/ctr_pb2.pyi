@@ -61,7 +61,7 @@ class Column(_message.Message):
     def __init__(self, path: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., numbers: _Optional[_Iterable[float]] = ..., lists: _Optional[_Iterable[_Union[Texts, _Mapping]]] = ...) -> None: ...
 
 class Scores(_message.Message):
-    __slots__ = ("request_id", "status", "model", "reason", "ad_id", "ctr", "source", "ms", "batch_rows", "origin")
+    __slots__ = ("request_id", "status", "model", "reason", "ad_id", "ctr", "source", "ms", "batch_rows", "origin", "ads")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class Scores(_message.Message):
     MS_FIELD_NUMBER: _ClassVar[int]
     BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    ADS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     status: str
     model: Model
@@ -82,7 +83,16 @@ class Scores(_message.Message):
     ms: Milliseconds
     batch_rows: int
     origin: Origin
-    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., reason: _Optional[str] = ..., ad_id: _Optional[_Iterable[str]] = ..., ctr: _Optional[_Iterable[float]] = ..., source: _Optional[_Iterable[_Union[Source, str]]] = ..., ms: _Optional[_Union[Milliseconds, _Mapping]] = ..., batch_rows: _Optional[int] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ...) -> None: ...
+    ads: AdsPosition
+    def __init__(self, request_id: _Optional[str] = ..., status: _Optional[str] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., reason: _Optional[str] = ..., ad_id: _Optional[_Iterable[str]] = ..., ctr: _Optional[_Iterable[float]] = ..., source: _Optional[_Iterable[_Union[Source, str]]] = ..., ms: _Optional[_Union[Milliseconds, _Mapping]] = ..., batch_rows: _Optional[int] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ..., ads: _Optional[_Union[AdsPosition, _Mapping]] = ...) -> None: ...
+
+class AdsPosition(_message.Message):
+    __slots__ = ("topic", "positions")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, topic: _Optional[str] = ..., positions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version")

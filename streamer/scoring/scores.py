@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import xxhash
 
+from streamer import unknown_ads
 from streamer.deadline import Deadline
 from streamer.metrics import Metrics
 from streamer.scoring.batching import Ticket, request_key
@@ -95,6 +96,8 @@ class Scores:
     metrics: Metrics
     clock: Callable[[], float]
     hit_ratio: HitRatio
+    unknown_get_priors: bool = False
+    """Whether the model scores no ad that the table does not contain."""
     _priors: dict[str, Priors] = field(default_factory=lambda: defaultdict(Priors))
     _generations: dict[str, int] = field(default_factory=dict)
     _leaders: dict[int, asyncio.Future[None]] = field(default_factory=dict)
@@ -118,12 +121,16 @@ class Scores:
         ctr, sources = np.zeros(n, dtype=np.float32), np.empty(n, dtype=np.int8)
         sources.fill(FROM_PRIOR)
         scored = ScoredRequest(version, encoded, deadline, ctr, sources)
-        if self.cache is not None and self.hit_ratio.uses_cache(encoded):
-            await self._score_cached(scored, self.cache)
+        skipped = encoded.unknown if self.unknown_get_priors else None
+        rows = np.arange(n) if skipped is None else np.flatnonzero(~skipped)
+        if not len(rows):
+            pass
+        elif self.cache is not None and self.hit_ratio.uses_cache(encoded):
+            await self._score_cached(scored, self.cache, rows)
         else:
             if self.cache is not None:
-                self.metrics.cache_bypassed.inc(n)
-            await self._call_model(scored, np.arange(n))
+                self.metrics.cache_bypassed.inc(len(rows))
+            await self._call_model(scored, rows)
         priors = self._priors_of(version)
         if scored.is_from_model:
             priors.learn(encoded.ad_keys, ctr)
@@ -136,6 +143,8 @@ class Scores:
             ctr[unknown] = priors.lookup(encoded.ad_keys[unknown], default_prior)
         else:
             scored.reason, scored.gone, scored.overloaded = None, False, False
+        if skipped is not None:
+            scored.reason = "; ".join(filter(None, (unknown_ads.reason(encoded), scored.reason)))
         return scored
 
     def _priors_of(self, version: ModelVersion) -> Priors:
@@ -145,10 +154,10 @@ class Scores:
             self._priors.pop(version.name, None)
         return self._priors[version.name]
 
-    async def _score_cached(self, scored: ScoredRequest, cache: ScoreCache) -> None:
+    async def _score_cached(self, scored: ScoredRequest, cache: ScoreCache, rows: Positions) -> None:
         """Takes cached scores, leads the rows without a leader, and follows the leaders of the rest."""
-        size = scored.encoded.size
-        rows, leaders = self._look_up(scored, cache, np.arange(size), scored.encoded.keys)
+        size, keys = len(rows), scored.encoded.keys
+        rows, leaders = self._look_up(scored, cache, rows, keys if size == scored.encoded.size else keys[rows])
         self.hit_ratio.observe(size - len(rows), size)
         self.metrics.cache_hits.inc(size - len(rows))
         self.metrics.cache_misses.inc(len(rows))

@@ -51,7 +51,8 @@ async def verify(servers: DescribesVersions, settings: Settings, version: ModelV
         except SpecError as error:
             raise SpecError("\n".join(f"{path or version}: {line}" for line in str(error).splitlines())) from error
     keys, containers, margin_ms = spec.document_keys, spec.containers, spec.deadline_margin_ms
-    codec = Codec(settings.codec, spec.request, keys, containers, margin_ms, candidate_keys=spec.candidate_keys)
+    candidate_keys, by_id = spec.candidate_keys, settings.ads.topic is not None
+    codec = Codec(settings.codec, spec.request, keys, containers, margin_ms, candidate_keys=candidate_keys, by_id=by_id)
     return PreparedVersion(version, codec, encoder)
 
 

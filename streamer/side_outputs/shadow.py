@@ -37,6 +37,7 @@ class Shadow:
     shadow_of: ShadowOf
     score: Score
     publish: Publish
+    unknown_get_priors: bool = False
 
     def offer(self, record: Record, answered_by: ModelVersion | None) -> None:
         """Queues a record that was answered, if a shadow version scores its user."""
@@ -54,6 +55,8 @@ class Shadow:
         timeout_s = self.output.limits.timeout_ms / 1e3
         ctr = await self.score(prepared.version, BatchInputs.whole(encoded), timeout_s)
         unknown = np.isnan(ctr)
+        if self.unknown_get_priors and encoded.unknown is not None:
+            unknown |= encoded.unknown
         message = ScoreMessage(
             request.request_id,
             "partial" if unknown.any() else "ok",
@@ -63,6 +66,7 @@ class Shadow:
             ctr=np.where(unknown, np.float32(prepared.prior), ctr),
             sources=np.where(unknown, FROM_PRIOR, FROM_MODEL).astype(np.int8),
             batch_rows=encoded.size,
+            position=encoded.position,
         )
         answer, headers = encode_answer(message, record.headers, "json")
         await self.publish(record.key, answer, headers)

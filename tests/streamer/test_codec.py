@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.ads import TablePosition
 from streamer.codec import Codec, encode_scores, header_milliseconds
 from streamer.errors import InvalidRequestError
 from streamer.features import Cross, Encoder, FeatureSpec
@@ -386,11 +387,13 @@ def test_an_answer() -> None:
         sources=np.array([0, 1, 2], dtype=np.int8),
         times=StageTimes(decode=0.12345, total=2.0),
         batch_rows=600,
+        position=TablePosition("ads", (7, 0)),
     )
     assert found == {
         "request_id": "r1",
         "status": "ok",
         "model": {"name": "ctr", "version": 7},
+        "ads": {"topic": "ads", "positions": [7, 0]},
         "ad_id": ["a", "b", "a"],
         "ctr": [pytest.approx(0.1), 0.0, 1.0],
         "source": ["model", "cache", "prior"],
@@ -411,4 +414,4 @@ def test_scores_come_back_exactly(scores: list[float]) -> None:
 def test_an_answer_without_scores(status: str) -> None:
     found = answer(status=status, reason="user: wrong")
     assert found["reason"] == "user: wrong"
-    assert not {"ad_id", "ctr", "source", "model", "batch_rows"} & found.keys()
+    assert not {"ad_id", "ads", "ctr", "source", "model", "batch_rows"} & found.keys()

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from streamer.errors import InvalidRequestError
 from streamer.features import Cross, Encoder, FeatureSpec
-from streamer.features.candidates_by_id import unknown_ad
 from streamer.features.paths import nested
 from streamer.testing.ad_table import FakeAds
 from streamer.types import BidRequest, EncodedRequest
@@ -198,15 +197,6 @@ def test_mixed_forms_are_rejected_by_the_field(request_: BidRequest, field: str)
     with pytest.raises(InvalidRequestError) as error:
         encoder.with_ads(_table(encoder, {})).encode(request_)
     assert error.value.field == field
-
-
-def test_the_error_of_an_unknown_ad_names_its_field_and_the_topic() -> None:
-    encoder = Encoder(small_spec())
-    by_id, paths = encoder.with_ads(_table(encoder, {"a": {}})), encoder.spec.request
-    error = unknown_ad(by_id.encode(by_columns({}, [{"ad_id": "a"}, {"ad_id": "b"}])), paths)
-    assert str(error) == "candidates[1].ad_id: 'b' is not in the table of topic 'ads'"
-    assert unknown_ad(by_id.encode(by_columns({}, [{"ad_id": "a"}])), paths) is None
-    assert unknown_ad(encoder.encode(by_columns({}, [{"ad_id": "b"}])), paths) is None
 
 
 @settings(max_examples=30, deadline=None)

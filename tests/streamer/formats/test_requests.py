@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamer
+from streamer.ads import TablePosition
 from streamer.codec import Codec, encode_answer, encode_scores
 from streamer.errors import InvalidRequestError
 from streamer.features import Encoder
@@ -221,6 +222,7 @@ def answer() -> ScoreMessage:
         reason="timeout",
         times=StageTimes(decode=0.12345, total=2.0),
         batch_rows=600,
+        position=TablePosition("ads", (7, 2**40)),
     )
 
 
@@ -238,6 +240,7 @@ def test_an_answer_has_the_same_fields_in_binary() -> None:
     assert [SOURCES[source] for source in found.source] == expected["source"]
     assert {stage: getattr(found.ms, stage) for stage in expected["ms"]} == expected["ms"]
     assert found.batch_rows == expected["batch_rows"]
+    assert (found.ads.topic, list(found.ads.positions)) == (expected["ads"]["topic"], expected["ads"]["positions"])
     assert {name: getattr(found.origin, name) for name in expected["origin"]} == expected["origin"]
 
 
