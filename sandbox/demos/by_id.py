@@ -1,4 +1,4 @@
-"""The demo with ads by id: their topic, its changes during the run, and the scores computed again."""
+"""The demo with ads by id: their topic, its changes, and scores computed again."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ _RESCORED = 200
 
 @contextmanager
 def published_ads(console: Console, broker: Broker, world: World) -> Iterator[AdHistory]:
-    """Creates the topic of ads with the world's catalogue; ads change until the end of the block.
+    """Creates the topic with the world's ads, which change until the end of the block.
 
     Raises:
         BrokerError, AdsError: the topic cannot be created, or a record cannot be stored.
@@ -43,7 +43,7 @@ def published_ads(console: Console, broker: Broker, world: World) -> Iterator[Ad
 def recomputed(
     console: Console, world: World, traffic: TrafficReport, history: AdHistory, server: PredictorSettings
 ) -> Recomputed:
-    """Computes the scores of some answers again, from the ads as they were at the answer's position.
+    """Computes scores of some answers again, from the ads at the answer's position.
 
     Raises:
         DemoError: the model server does not answer.

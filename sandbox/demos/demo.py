@@ -75,7 +75,9 @@ class _Options:
 
 
 def run(console: Console, *, out: Path, **options: Any) -> DemoReport:
-    """Runs all steps with the options of the command line; writes `report.json` and `report.png` to `out`.
+    """Runs all steps with the options of the command line.
+
+    Writes `report.json` and `report.png` to `out`.
 
     Raises:
         SandboxError: a step failed.

@@ -1,4 +1,4 @@
-"""The topic of ads as its producer wrote it: the value of each ad at each position. Thread-safe."""
+"""The topic of ads as its producer wrote it. Thread-safe."""
 
 import threading
 from bisect import bisect_left

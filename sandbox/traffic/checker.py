@@ -55,7 +55,10 @@ class ScoredById:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One scored request: n candidates with their served scores, float64 [n]; `by_id` if it names ids only."""
+    """One scored request: n candidates with their served scores, float64 [n].
+
+    `by_id`: None unless it names ids only.
+    """
 
     user: int
     contexts: Contexts
