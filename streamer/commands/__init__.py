@@ -10,7 +10,7 @@ import sys
 import typer
 
 from streamer import logs  # noqa: F401  before other imports of structlog
-from streamer.commands import check_config, dlq, doctor, explain, model, run, serve_http, spec, topics
+from streamer.commands import check_config, dlq, doctor, explain, model, run, serve_http, spec, table, topics
 from streamer.errors import ConfigError, StreamerError
 from streamer.settings.names import printable
 from streamer.settings.table import settings_table
@@ -30,6 +30,7 @@ app.command("explain")(explain.explain)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(model.app, name="model")
 app.add_typer(spec.app, name="spec")
+app.add_typer(table.app, name="table")
 app.add_typer(topics.app, name="topics")
 
 

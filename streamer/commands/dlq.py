@@ -56,7 +56,7 @@ def show_all(
         letter, origin = stored.letter, stored.letter.origin
         size = stored.value_bytes if stored.value_bytes is not None else len(letter.value or b"")
         came_from = f"{origin.topic}/{origin.partition}@{origin.offset}"
-        cells = (stored.position, _time(stored.at_ms), came_from, letter.stage, letter.reason, str(size))
+        cells = (stored.position, utc_time(stored.at_ms), came_from, letter.stage, letter.reason, str(size))
         table.add_row(*map(printable, cells))
     console = Console(highlight=False, markup=False)
     console.print(table)
@@ -107,7 +107,7 @@ def replay(
 def described(stored: StoredDeadLetter) -> list[str]:
     """One dead letter for people; no text of its record can control the terminal."""
     letter, origin = stored.letter, stored.letter.origin
-    times = f"produced: {_time(letter.timestamp_ms)}, dead-lettered: {_time(stored.at_ms)}"
+    times = f"produced: {utc_time(letter.timestamp_ms)}, dead-lettered: {utc_time(stored.at_ms)}"
     if letter.stage == UNREADABLE_STAGE:
         value = "key, headers and value: could not be read"
     elif stored.value_bytes is not None:
@@ -188,11 +188,12 @@ def _since_ms(text: str | None) -> int:
         parsed = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"--since {text!r}: expected 90s, 15m, 2h, 7d, or an ISO time") from None
-    # UTC by default, because `_time` shows UTC.
+    # UTC by default, because `utc_time` shows UTC.
     return int(1e3 * (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
 
 
-def _time(milliseconds: int) -> str:
+def utc_time(milliseconds: int) -> str:
+    """A record's timestamp for people, in UTC."""
     try:
         return datetime.fromtimestamp(milliseconds / 1e3, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (ValueError, OverflowError, OSError):  # brokers accept microseconds and nanoseconds, too

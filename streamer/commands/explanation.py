@@ -1,7 +1,7 @@
 """What `streamer explain` shows of one request: as values, for a table and for JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal
@@ -16,7 +16,7 @@ from streamer.features.raw_kinds import RawFeature, Text
 from streamer.features.spec import AnyFeature, Group
 from streamer.types import F32, F64, I32, BidRequest, EncodedRequest, ModelVersion, Origin
 
-State = Literal["given", "missing", "denied", "cross"]
+State = Literal["given", "table", "missing", "denied", "cross"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class FeatureLine:
     """One feature of the request, or of its first candidate.
 
     Attributes:
-        value: as in the request; None also if the feature has no value of its own (a cross).
-        state: `denied` if the user's consent is.
+        value: as in the request, or as in the ad's topic; None also if the feature has no value of its own (a cross).
+        state: `table`: the value is that of the ad's topic; `denied` if the user's consent is.
         rows: of the fused table; None for other features.
         number: as the model gets it; None for other features.
         items: texts or ids as the model gets them; none if it gets them in an Example; None for other features.
@@ -53,6 +53,7 @@ class Explanation:
         origin: of a record of a topic.
         times: milliseconds by stage.
         calls: to the model server, if no other request shares them.
+        answered: the scores of the answer to compare with, of all candidates.
     """
 
     request_id: str
@@ -67,6 +68,7 @@ class Explanation:
     available: tuple[int, ...] = ()
     ctr: list[float] | None = None
     origin: Origin | None = None
+    answered: Sequence[float] | None = None
 
     def as_json(self, shown: int) -> str:
         """One object, with the first `shown` candidates; a field without a value is null."""
@@ -100,13 +102,22 @@ class Explanation:
                     "ad_id": encoded.ad_ids[i],
                     "cache_key": self.cache_key(i),
                     "ctr": self.ctr[i] if self.ctr is not None and isfinite(self.ctr[i]) else None,
+                    **({} if self.answered is None else {"answered_ctr": self.answered[i]}),
                 }
                 for i in range(min(shown, encoded.size))
             ],
+            "ads": self._ads(),
             "calls": self.calls,
             "ms": {stage: self.times.get(stage) for stage in ("decode", "encode", "predict")},
         }
         return json.dumps(document, allow_nan=False)
+
+    def _ads(self) -> dict[str, object] | None:
+        position, unknown = self.encoded.position, self.encoded.unknown
+        if position is None:
+            return None
+        missing = [] if unknown is None else [self.encoded.ad_ids[i] for i in unknown.nonzero()[0].tolist()]
+        return {"topic": position.topic, "positions": list(position.offsets), "unknown": missing}
 
     def cache_key(self, candidate: int) -> str:
         """The key of a candidate's score, without the version."""
@@ -125,8 +136,13 @@ def _place(origin: Origin | None) -> dict[str, object] | None:
     return {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
 
 
-def feature_lines(layout: Layout, request: BidRequest, encoded: EncodedRequest) -> list[FeatureLine]:
-    """The request's features, then the first candidate's, then their crosses, then raw features."""
+def feature_lines(
+    layout: Layout, request: BidRequest, encoded: EncodedRequest, ad: Mapping[str, object] | None = None
+) -> list[FeatureLine]:
+    """The request's features, then the first candidate's, then their crosses, then raw features.
+
+    `ad`: the first candidate's ad in its topic, whose values replace those that the request does not have.
+    """
 
     def given(feature: AnyFeature) -> tuple[object, State]:
         if isinstance(feature, Cross):
@@ -135,6 +151,9 @@ def feature_lines(layout: Layout, request: BidRequest, encoded: EncodedRequest) 
             return None, "denied"
         is_candidates = feature.side == "candidate"
         value = _of_first_candidate(request, feature.path) if is_candidates else getter(feature.path)(request.fields)
+        if is_candidates and ad is not None and not _is_given(value):
+            value = getter(feature.path)(ad)
+            return value, "missing" if _is_missing(feature, value) else "table"
         return value, "missing" if _is_missing(feature, value) else "given"
 
     parts: tuple[tuple[Group, I32, F32 | None, F64 | None], ...] = (
@@ -194,3 +213,8 @@ def _is_missing(feature: AnyFeature, value: object) -> bool:
     has_list = isinstance(feature, MultiValued) or (isinstance(feature, RawFeature) and bool(feature.max_values))
     items = value if isinstance(value, list) and has_list else [value]
     return all(canonical(item) is None for item in items)
+
+
+def _is_given(value: object) -> bool:
+    """Whether a value of the request replaces that of the ad, as in `CandidatesById`."""
+    return value == value and value not in (None, "", [])  # noqa: PLR0124  NaN

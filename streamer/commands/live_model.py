@@ -35,11 +35,15 @@ def proxied(settings: Settings) -> list[str]:
     return [f"model server {address}: calls go through the proxy of {name}" for address, name in found if name]
 
 
-async def served(servers: Control, settings: Settings, name: str) -> tuple[PreparedVersion, list[int]]:
+async def served(
+    servers: Control, settings: Settings, name: str, asked: ModelVersion | None = None
+) -> tuple[PreparedVersion, list[int]]:
     """The labelled or newest version of a model, and all AVAILABLE versions, sorted.
 
+    `asked`: the version to take instead, if it is one of this model.
+
     Raises:
-        ConfigError: no version is AVAILABLE.
+        ConfigError: no version is AVAILABLE, or not the one asked for.
         SpecError, BadReplyError: its spec or its signature is wrong.
         PredictError: the model server does not answer, or its answer is an error.
     """
@@ -47,6 +51,11 @@ async def served(servers: Control, settings: Settings, name: str) -> tuple[Prepa
     available = sorted(found.somewhere)
     if not available:
         raise ConfigError(f"predictor.models: no version of {name!r} is AVAILABLE")
+    if asked is not None and asked.name == name:
+        if asked.version not in available:
+            shown = ", ".join(map(str, available))
+            raise ConfigError(f"version {asked.version} of {name!r} is not AVAILABLE now; {shown} are")
+        return await verify(servers, settings, ModelVersion(name, asked.version)), available
     label = settings.predictor.labels.get(name)
     newest = max(found.everywhere, default=available[-1])
     version = newest if label is None else await servers.labelled(name, label)

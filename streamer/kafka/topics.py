@@ -125,15 +125,7 @@ async def records_of(settings: Settings, topic: str) -> AsyncIterator[ConsumerRe
         ConfigError: a broker rejects the connection, the topic does not exist, or the brokers stop answering.
     """
     await check_topics(settings, [topic])
-    reader = AIOKafkaConsumer(
-        topic,
-        **clients.client_options(settings),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
-    async with clients.started(reader, settings):
+    async with clients.started(_reader(settings, topic), settings) as reader:
         partitions = sorted(reader.assignment())
         ends = await reader.end_offsets(partitions)
         timeout_s = settings.kafka.request_timeout_ms / 1e3
@@ -147,3 +139,29 @@ async def records_of(settings: Settings, topic: str) -> AsyncIterator[ConsumerRe
                         yield record
                 if time.monotonic() - received_at > timeout_s:
                     raise ConfigError(f"{topic}: the brokers have not answered for {timeout_s:g} s")
+
+
+async def ends_of(settings: Settings, topic: str) -> list[int]:
+    """The next offset of each partition for readers of committed records.
+
+    Raises as `records_of`.
+    """
+    await check_topics(settings, [topic])
+    async with clients.started(_reader(settings, topic), settings) as reader:
+        try:
+            ends = await reader.end_offsets(sorted(reader.assignment()))
+        except KafkaError as error:
+            raise ConfigError(f"{topic}: {error!r}") from error
+    return [ends[top] for top in sorted(ends)]
+
+
+def _reader(settings: Settings, topic: str) -> AIOKafkaConsumer:
+    """A consumer of all partitions, without a group."""
+    return AIOKafkaConsumer(
+        topic,
+        **clients.client_options(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )

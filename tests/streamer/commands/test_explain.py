@@ -132,6 +132,7 @@ def test_the_object_of_a_request_without_a_model(spec: Path) -> None:
         "out_of_range": {},
         "candidate_count": 7,
         "calls": 1,
+        "ads": None,
     }
 
 
