@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from streamer import unknown_ads
 from streamer.codec import Codec, unknown_model
 from streamer.commands.ads_topic import ads_topic
 from streamer.commands.explained_ads import At, read_ads
@@ -19,7 +20,6 @@ from streamer.commands.explanation import Explanation, FeatureLine, feature_line
 from streamer.commands.options import Config
 from streamer.errors import ConfigError, InvalidRequestError
 from streamer.features import Encoder, FeatureSpec
-from streamer.features.candidates_by_id import unknown_ad
 from streamer.formats.content_type import CONTENT_TYPE_HEADER, JSON_TYPE
 from streamer.settings import Settings, load_settings
 from streamer.settings.names import printable
@@ -112,6 +112,7 @@ async def _explained(
             of_file.containers,
             of_file.deadline_margin_ms,
             candidate_keys=of_file.candidate_keys,
+            by_id=settings.ads.topic is not None,
         )
         return await _encoded(settings, codec, Encoder(of_file), taken, at)
     # Imported here, so that --help does not wait for gRPC.
@@ -170,10 +171,9 @@ async def _encoded(settings: Settings, codec: Codec, encoder: Encoder, taken: _T
         start = time.perf_counter()
         encoded = encoder.encode(decoded)
         encoded_s = time.perf_counter() - start
+        unknown_ads.check(encoded, settings.ads.unknown, codec.paths, lambda _: None)
     except InvalidRequestError as error:
         raise _RejectedError(decoded.request_id, str(error)) from error
-    if settings.ads.unknown == "invalid" and (unknown := unknown_ad(encoded, codec.paths)) is not None:
-        raise _RejectedError(decoded.request_id, str(unknown))
     if at is not None and at.ctr is not None and len(at.ctr) != encoded.size:
         raise ConfigError(f"--at: the answer has {len(at.ctr)} scores, the request {encoded.size} candidates")
     own, first = decoded.deadline_ms, None if ads is None else ads.documents[encoded.ad_ids[0]]
