@@ -67,6 +67,9 @@ class TopicsSource(Value):
     Attributes:
         bid_requests: the requests; they are encoded here in the same way as by the scorer.
         feature_log: used instead of `bid_requests`: the rows that the scorer encoded and logged.
+        ads: all changes of the topic of ads, for requests that name ads by id; a compacted topic forgets them. Values
+            that a request does not give are those of the ad at the request.
+        answers: the scorer's answers. They say which changes a request saw; without them its time decides, about.
         user_id: path of the user's id in a request, such as `user.id`, for measures by user; without it users are not
             known. A feature log has no users.
         click_window_s: a click counts up to this time after its impression. An impression whose window is still open
@@ -80,6 +83,8 @@ class TopicsSource(Value):
     kind: Literal["topics"]
     bid_requests: Globs | None = None
     feature_log: Globs | None = None
+    ads: Globs | None = None
+    answers: Globs | None = None
     impressions: Globs
     clicks: Globs
     user_id: str | None = None
@@ -90,6 +95,10 @@ class TopicsSource(Value):
     def _requests_or_rows(self) -> Self:
         if (self.bid_requests is None) is (self.feature_log is None):
             raise ValueError("source: one of bid_requests and feature_log is needed")
+        if self.ads is not None and self.feature_log is not None:
+            raise ValueError("source.ads: a feature log has the ads as they were; remove it")
+        if self.answers is not None and self.ads is None:
+            raise ValueError("source.answers: they are only needed with source.ads")
         if self.user_id is not None:
             if self.feature_log is not None:
                 raise ValueError("source.user_id: a feature log has no users; remove it")

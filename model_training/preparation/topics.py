@@ -14,6 +14,9 @@ import orjson
 from pyspark.sql import functions as f
 
 from model_training.config.preparation import TopicsSource
+from model_training.preparation.ad_history import AD_ID as _AD
+from model_training.preparation.ad_history import FAULT, SENT_MS, STORED, AdHistory, answered_positions, is_given
+from model_training.preparation.ad_history import REQUEST_ID as _REQUEST_ID
 from model_training.preparation.log_files import last_modified_ms
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Reader, Rows, Served, Values, data_errors
 from streamer.features import Cross, FeatureSpec, Layout
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-_AD, _REQUEST_ID, _REQUEST = "ad_id", "request_id", "request"
+_REQUEST = "request"
 _RANK, _DISTINCT, _IS_AMBIGUOUS = "rank", "distinct", "is_ambiguous"
 _NOT_A_CANDIDATE = "the ad shown is not among the request's candidates"
 _UNKNOWN = "impression of an unknown request"
@@ -39,11 +42,13 @@ _SHOWN = [_REQUEST_ID, _AD]
 class RequestReader:
     """Reads the values of user, context and the shown candidate from the JSON of requests.
 
-    Candidates may be objects or columns, as in the scorer.
+    Candidates may be objects or columns, as in the scorer. With `has_ads` a value that the request does not give is
+    that of the stored ad.
     """
 
     spec_json: str
     user_path: str | None = None
+    has_ads: bool = False
 
     def __call__(self, batch: "pa.RecordBatch") -> Values:
         spec = FeatureSpec.from_json(self.spec_json)
@@ -62,8 +67,11 @@ class RequestReader:
         users: list[object] = []
         requests: list[object] = []
         reasons: list[str | None] = []
-        for text, ad in zip(batch.column(_REQUEST).to_pylist(), batch.column(_AD).to_pylist(), strict=True):
-            document = _parsed(text)
+        texts, shown = (batch.column(name).to_pylist() for name in (_REQUEST, _AD))
+        nothing = [None] * batch.num_rows
+        stored, faults = (batch.column(name).to_pylist() if self.has_ads else nothing for name in (STORED, FAULT))
+        for text, ad, stored_ad, fault in zip(texts, shown, stored, faults, strict=True):
+            document, ad_document = _parsed(text), _parsed(stored_ad)
             denied.append(consent.denies(document))
             users.append(None if user_id is None else user_id(document))
             requests.append(request_id(document))
@@ -71,17 +79,21 @@ class RequestReader:
             by_column = isinstance(candidates, dict)
             known = ad_ids(candidates) if by_column else [ad_id(c) for c in _as_list(candidates)]
             at = known.index(ad) if isinstance(known, list) and ad in known else None
-            reasons.append(_NOT_A_CANDIDATE if at is None else None)
+            reason = _NOT_A_CANDIDATE if at is None else None
             for values, (of_candidate, get, get_column) in zip(columns, plan, strict=True):
                 if at is None:
-                    values.append(None)
+                    value = None
                 elif not of_candidate:
-                    values.append(get(document))
+                    value = get(document)
                 elif by_column:
                     column = get_column(candidates)
-                    values.append(column[at] if isinstance(column, list) and at < len(column) else None)
+                    value = column[at] if isinstance(column, list) and at < len(column) else None
                 else:
-                    values.append(get(_as_list(candidates)[at]))
+                    value = get(_as_list(candidates)[at])
+                if of_candidate and at is not None and not is_given(value):
+                    value, reason = (value if ad_document is None else get(ad_document)), fault
+                values.append(value)
+            reasons.append(reason)
         names = [feature.name for feature in features]
         return Values(dict(zip(names, columns, strict=True)), reasons, denied, users, requests)
 
@@ -122,6 +134,8 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
     with data_errors("topics"):
         bids = _requests(spark, source, spec)
         shown, clicks = (_events(spark, paths) for paths in (source.impressions, source.clicks))
+        ads = None if source.ads is None else AdHistory(spark, source.ads, spec)
+        answers = None if source.answers is None else answered_positions(spark, source.answers)
     requests = bids.where(f.col(_REQUEST_ID).isNotNull()).groupBy(_REQUEST_ID)
     requests = requests.agg(
         f.min_by(_REQUEST, _RANK).alias(_REQUEST), (f.min(_DISTINCT) != f.max(_DISTINCT)).alias(_IS_AMBIGUOUS)
@@ -145,6 +159,9 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
         .when(f.col(TIME_MS) + window_ms > ends_ms, _OPEN)
     )
     rows = first.join(requests, _REQUEST_ID, "left").join(valid, _SHOWN, "left")
+    of_ads = [] if ads is None else [STORED, FAULT]
+    if ads is not None:
+        rows = rows.join(ads.ads_of(_asked(rows) if answers is None else _answered(first, answers)), _SHOWN, "left")
     rows = rows.select(
         f.concat_ws("\t", _REQUEST_ID, _AD).alias(KEY),
         TIME_MS,
@@ -152,11 +169,12 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
         reason.alias(REASON),
         _REQUEST,
         _AD,
+        *of_ads,
     )
     unreadable = shown.where(~_is_complete()).select(
         *(f.lit(None).cast(kind).alias(name) for name, kind in ((KEY, "string"), (TIME_MS, "bigint"), (LABEL, "int"))),
         f.lit("impression without request_id, ad_id or timestamp_ms").alias(REASON),
-        *(f.lit(None).cast("string").alias(name) for name in (_REQUEST, _AD)),
+        *(f.lit(None).cast("string").alias(name) for name in (_REQUEST, _AD, *of_ads)),
     )
     counts = matched.agg(
         _count(is_late).alias("clicks after the end of the log"),
@@ -166,7 +184,7 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
         (_count(in_time) - f.count_distinct(f.when(in_time, f.struct(*_SHOWN)))).alias("repeated clicks"),
     )
     text, is_encoded = spec.to_json(), source.feature_log is not None
-    reader: Reader = ServedReader(text) if is_encoded else RequestReader(text, source.user_id)
+    reader: Reader = ServedReader(text) if is_encoded else RequestReader(text, source.user_id, ads is not None)
     return Rows(
         rows.union(unreadable),
         reader,
@@ -176,9 +194,21 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
             "repeated impressions": good.count() - first.count(),
             "repeated requests": bids.where(f.col(_REQUEST_ID).isNotNull()).count() - requests.count(),
             "requests without an id": bids.where(f.col(_REQUEST_ID).isNull()).count(),
+            **({} if ads is None else {"changes of ads that are no ads": ads.bad_changes()}),
         },
         frozenset((_OPEN, _UNKNOWN, OF_ANOTHER_SPEC) if is_encoded else (_OPEN,)),
     )
+
+
+def _answered(shown: "DataFrame", answers: "DataFrame") -> "DataFrame":
+    """Shown ads with the positions of their requests' answers."""
+    return shown.select(*_SHOWN).join(answers, _REQUEST_ID, "left")
+
+
+def _asked(rows: "DataFrame") -> "DataFrame":
+    """Shown ads with the times of their requests, or of their impressions where a request does not give it."""
+    sent_ms = f.get_json_object(_REQUEST, "$.timestamp_ms").cast("bigint")
+    return rows.select(*_SHOWN, f.coalesce(sent_ms, TIME_MS).alias(SENT_MS))
 
 
 def _log_end(times: "DataFrame", step_ms: int) -> int | None:

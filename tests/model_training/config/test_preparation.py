@@ -66,6 +66,15 @@ def test_times_split_a_log_as_shares_do(tmp_path: Path) -> None:
             {"source": EVENTS | {"bid_requests": ["b"], "feature_log": ["f"]}},
             "source: one of bid_requests and feature_log is needed",
         ),
+        (
+            {"source": EVENTS | {"feature_log": ["f"], "ads": ["a"]}},
+            r"source\.ads: a feature log has the ads as they were",
+        ),
+        (
+            {"source": EVENTS | {"bid_requests": ["b"], "answers": ["a"]}},
+            r"source\.answers: .* only .* with source\.ads",
+        ),
+        ({"source": EVENTS | {"bid_requests": ["b"], "ads": []}}, r"source\.ads: "),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, content: dict[str, object], message: str) -> None:
