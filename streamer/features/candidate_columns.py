@@ -6,7 +6,6 @@ from itertools import repeat
 from typing import Any
 
 import msgspec
-import numpy as np
 import xxhash
 
 from streamer.errors import InvalidRequestError
@@ -95,8 +94,7 @@ class CandidateColumns:
         _, floats, sums = side.encode_numbers(numeric, n)
         sums += hashed.words[:, -2:]
         hashed.words[:, -2:] = mix64(sums)
-        nothing = np.empty((n, 0))
-        return SideRows(hashed.ids, floats, hashed.words, nothing, nothing.astype(np.object_))
+        return SideRows.plain(hashed.ids, floats, hashed.words)
 
     def _hashed(
         self,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-from streamer.ads import AdTable, FoundAds, Mask, Rows, TablePosition
+from streamer.ads import AdTable, FoundAds, Mask, TablePosition
 from streamer.features.candidate_columns import CandidateColumns
 from streamer.features.candidate_rows import CandidateRows
 from streamer.features.paths import nested
@@ -31,11 +31,11 @@ class EncodedAds(NamedTuple):
     position: TablePosition
 
 
-class _Given(NamedTuple):
-    """The values in a request: `features` of n rows where `mask`, bool [n, features]."""
+class _Values(NamedTuple):
+    """The values in a request, for n candidates: the features where `given`, bool [n, features]."""
 
     features: FeatureValues
-    mask: Mask
+    given: Mask
 
 
 class CandidatesById:
@@ -58,10 +58,12 @@ class CandidatesById:
         self._table = table
         self._side = form.side
         path = form.ad_id_path
-        self._is_id = [get(nested(path, "an id")) is not None for get in form.side.getters]
+        is_id = [get(nested(path, "an id")) is not None for get in form.side.getters]
+        self._is_id = np.array(is_id, dtype=np.bool_)
         self._default = form.encode([{}])
-        parts = form.side.feature_values([None] * len(self._is_id), 0)._asdict()
-        self._bytes = RowForm({**parts, "given": np.empty((0, len(self._is_id)), dtype=np.bool_)})
+        self._own = np.flatnonzero(~self._is_id).tolist()
+        nothing = self._of_columns([None] * len(is_id), 0, with_ids=False)
+        self._bytes = RowForm({**nothing.features._asdict(), "given": nothing.given})
 
     def encode(self, request: BidRequest, found: FoundAds | None = None) -> EncodedAds:
         """The encoded candidates of a request. `found`: their ads, if they have been looked up.
@@ -69,23 +71,23 @@ class CandidatesById:
         Raises:
             InvalidRequestError: as `CandidateRows.encode` and `CandidateColumns.encode`.
         """
-        given: _Given | None
+        columns: Sequence[_Column | None] = ()
+        values: _Values | None = None
         if request.rows is not None:
-            ad_ids, given = self._given_rows(request.rows, request.read_row)
+            ad_ids, values = self._of_rows(request.rows, request.read_row)
         else:
             ad_ids, columns = self._columns.read(request.columns, request.size)
-            values, mask = self._values(columns, request.size)
-            given = _Given(self._side.feature_values(values, request.size), mask) if any(values) else None
         rows, known, position = self._table.lookup(ad_ids) if found is None else found
-        unknown = None
-        if not known.all():
-            unknown = ~known
+        unknown = None if known.all() else ~known
+        if unknown is not None:
             rows = rows.copy()
-            rows[unknown] = self._default_rows([ad_ids[i] for i in np.flatnonzero(unknown).tolist()])
-        if given is not None and given.mask.any():
-            encoded = self._side.encode_features(self._form.merged(rows, given.features, given.mask))
-        else:
-            encoded = self._form.side_rows(rows)
+            rows[unknown] = self._default
+        if columns and (unknown is not None or any(columns[i] for i in self._own)):
+            values = self._of_columns(columns, request.size, with_ids=unknown is not None)
+        if values is None:
+            return EncodedAds(ad_ids, self._form.side_rows(rows), unknown, position)
+        given = values.given if unknown is None else values.given | (unknown[:, None] & self._is_id)
+        encoded = self._form.merged(rows, values.features, given) if given.any() else self._form.side_rows(rows)
         return EncodedAds(ad_ids, encoded, unknown, position)
 
     def look_up(self, columns: object, n: int) -> FoundAds:
@@ -103,36 +105,32 @@ class CandidatesById:
         digests = list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
         return [rows[i] for i in first_places(digests, list(map(self._memo.known.get, digests))).values()]
 
-    def _given_rows(self, rows: Sequence[bytes], read_row: ReadRow | None) -> tuple[Sequence[str], _Given]:
+    def _of_rows(self, rows: Sequence[bytes], read_row: ReadRow | None) -> tuple[Sequence[str], _Values]:
+        """The ad ids and the values of candidates in rows."""
         digests = list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
         found: list[Any] = list(map(self._memo.known.get, digests))
         if first := first_places(digests, found):
             documents, ad_ids = self._rows.read(rows, first.values(), read_row)
-            values, mask = self._values([[get(d) for d in documents] for get in self._side.getters], len(documents))
-            features = self._side.feature_values(values, len(documents))
-            parts = self._bytes.rows({**features._asdict(), "given": mask})
+            columns = [[get(document) for document in documents] for get in self._side.getters]
+            new_values = self._of_columns(columns, len(documents), with_ids=True)
+            parts = self._bytes.rows({**new_values.features._asdict(), "given": new_values.given})
             new = dict(zip(first, zip(parts, ad_ids, strict=True), strict=True))
             self._memo.add(new)
             found = [new[digest] if row is None else row for digest, row in zip(digests, found, strict=True)]
         table = self._bytes.table([row[0] for row in found])
         features = FeatureValues(table["hashes"], table["buckets"], table["floats"])
-        return [row[1] for row in found], _Given(features, table["given"])
+        return [row[1] for row in found], _Values(features, table["given"])
 
-    def _values(self, columns: Sequence[_Column | None], n: int) -> tuple[list[_Column | None], Mask]:
-        """The columns with values, and where they are, bool [n, features]. The ad id is no value: it is the row's."""
-        mask = np.zeros((n, len(columns)), dtype=np.bool_)
-        present: list[_Column | None] = [None] * len(columns)
+    def _of_columns(self, columns: Sequence[_Column | None], n: int, *, with_ids: bool) -> _Values:
+        """The values of n candidates. `with_ids`: also those of ad ids, which are not given: they are the row's."""
+        given = np.zeros((n, len(columns)), dtype=np.bool_)
+        used: list[_Column | None] = [None] * len(columns)
         for i, column in enumerate(columns):
-            if column is not None and not self._is_id[i]:
-                mask[:, i] = [value == value and value not in _NOT_GIVEN for value in column]  # noqa: PLR0124  NaN
-                present[i] = column if mask[:, i].any() else None
-        return present, mask
-
-    def _default_rows(self, ad_ids: Sequence[str]) -> Rows:
-        """The rows of candidates with these ids and no other value, structured [len(ad_ids)]."""
-        n, getters = len(ad_ids), self._side.getters
-        documents = [nested(self._form.ad_id_path, ad_id) for ad_id in ad_ids]
-        values = [list(map(get, documents)) if is_id else None for get, is_id in zip(getters, self._is_id, strict=True)]
-        mask = np.repeat([self._is_id], n, axis=0)
-        features = self._form.merged(self._default.repeat(n), self._side.feature_values(values, n), mask)
-        return self._form.rows(features)
+            if column is None:
+                continue
+            if self._is_id[i]:
+                used[i] = column if with_ids else None
+            else:
+                given[:, i] = [value == value and value not in _NOT_GIVEN for value in column]  # noqa: PLR0124  NaN
+                used[i] = column if given[:, i].any() else None
+        return _Values(self._side.feature_values(used, n), given)

@@ -47,6 +47,12 @@ class SideRows(NamedTuple):
         """This end's part of each pair cross, uint64 [n, pair columns]."""
         return self.words[:, :-2]
 
+    @classmethod
+    def plain(cls, ids: I32, floats: F32, words: U64) -> "SideRows":
+        """Rows for a model of this project."""
+        nothing = np.empty((len(ids), 0))
+        return cls(ids, floats, words, nothing, nothing.astype(np.object_))
+
     def repeated(self, counts: Sequence[int]) -> "SideRows":
         """Row i repeated counts[i] times; sum(counts) rows."""
         return SideRows._make(part.repeat(counts, axis=0) for part in self)
@@ -183,8 +189,11 @@ class SideEncoder:
         """The rows of n rows' features: the result of `encode` for the same values."""
         hashed = self._hashed_rows(values.hashes, values.buckets.T.tolist())
         hashed.words[:, -2:] = mix64(hashed.words[:, -2:] + self._float_sums(values.floats))
-        nothing = np.empty((len(hashed.ids), 0))
-        return SideRows(hashed.ids, values.floats, hashed.words, nothing, nothing.astype(np.object_))
+        return SideRows.plain(hashed.ids, values.floats, hashed.words)
+
+    def keys(self, hashes: U64, floats: F32) -> U64:
+        """The keys of n rows with these features, uint64 [n, 2]: the last two words of `SideRows`."""
+        return mix64(self._sums(hashes, 0) + self._float_sums(floats))
 
     def _hashes(
         self,

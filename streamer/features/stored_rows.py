@@ -48,6 +48,7 @@ class StoredRows:
         first_number = first_bucket + len(plan.bucketised)
         widths = [len(plan.columns[feature.name]) for feature in side.features[:first_number]]
         numbers = np.arange(first_number, len(side.features))
+        self._first_number = first_number
         # The feature of each hash column, bucket and float.
         self._of_hashes = np.repeat(np.arange(first_number), widths)
         self._of_buckets = np.arange(first_bucket, first_number)
@@ -81,28 +82,27 @@ class StoredRows:
 
     def encode(self, documents: Sequence[Mapping[str, Any]]) -> Rows:
         """The rows of n candidates, structured [n]; values that cannot be used become defaults."""
-        return self.rows(self._features(documents))
-
-    def rows(self, values: FeatureValues) -> Rows:
-        """The rows of n candidates with these features, structured [n]."""
+        values = self._features(documents)
         encoded = self.side.encode_features(values)
-        rows = np.zeros(len(encoded.ids), self.dtype)
+        rows = np.zeros(len(documents), self.dtype)
         rows["hashes"], rows["buckets"], rows["floats"] = values
         rows["ids"], rows["words"] = encoded.ids, encoded.words
         return rows
 
-    def merged(self, rows: Rows, values: FeatureValues, given: Mask) -> FeatureValues:
-        """The features of `values` where `given`, bool [n, features], otherwise those of the rows."""
-        hashes = np.where(given[:, self._of_hashes], values.hashes, rows["hashes"])
-        buckets = np.where(given[:, self._of_buckets], values.buckets, rows["buckets"])
-        floats = np.where(given[:, self._of_floats], values.floats, rows["floats"])
-        return FeatureValues(hashes, buckets, floats)
-
     def side_rows(self, rows: Rows) -> SideRows:
         """The encoded candidates in these rows."""
-        nothing = np.empty((len(rows), 0))
-        ids, floats, words = (rows[name].copy() for name in ("ids", "floats", "words"))
-        return SideRows(ids, floats, words, nothing, nothing.astype(np.object_))
+        return SideRows.plain(rows["ids"].copy(), rows["floats"].copy(), rows["words"].copy())
+
+    def merged(self, rows: Rows, values: FeatureValues, given: Mask) -> SideRows:
+        """The encoded candidates with the features of `values` where `given`, bool [n, features]."""
+        floats = np.where(given[:, self._of_floats], values.floats, rows["floats"])
+        if not given[:, : self._first_number].any():  # the most frequent case: a price of this request
+            words = rows["words"].copy()
+            words[:, -2:] = self.side.keys(rows["hashes"], floats)
+            return SideRows.plain(rows["ids"].copy(), floats, words)
+        hashes = np.where(given[:, self._of_hashes], values.hashes, rows["hashes"])
+        buckets = np.where(given[:, self._of_buckets], values.buckets, rows["buckets"])
+        return self.side.encode_features(FeatureValues(hashes, buckets, floats))
 
     def _features(self, documents: Sequence[Mapping[str, Any]]) -> FeatureValues:
         values = [[get(document) for document in documents] for get in self.side.getters]
