@@ -9,7 +9,7 @@ from streamer.types import U64
 
 
 def digests_of(ad_ids: Sequence[str]) -> U64:
-    """XXH3 (128 bits) of the UTF-8 bytes of n ids, uint64 [n, 2].
+    """XXH3 (128 bits) of the UTF-8 bytes of n ids, uint64 [2, n]: the first words, then the second words.
 
     Two of a million ids share a digest with a probability of 10^-27.
     """
@@ -17,4 +17,4 @@ def digests_of(ad_ids: Sequence[str]) -> U64:
         found = b"".join(map(xxhash.xxh3_128_digest, map(str.encode, ad_ids)))
     except UnicodeEncodeError:  # a lone surrogate
         found = b"".join(xxhash.xxh3_128_digest(ad_id.encode("utf-8", "surrogatepass")) for ad_id in ad_ids)
-    return np.frombuffer(found, dtype=np.uint64).reshape(-1, 2)
+    return np.ascontiguousarray(np.frombuffer(found, dtype=np.uint64).reshape(-1, 2).T)

@@ -102,20 +102,19 @@ class Reader:
             os.close(self._users)
 
     def _read(self, digests: U64) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
-        table = self._table
-        found = np.empty(len(digests), self._dtype)
-        slots = table.index.candidates(digests)
+        index, slots = self._table.index, self._table.slots
+        found = np.empty(digests.shape[1], self._dtype)
         # Another mode than clip would copy the rows once more.
-        table.slots.take(slots, out=found.view(table.slots.dtype), mode="clip")
+        slots.take(index.candidates(digests), out=found.view(slots.dtype), mode="clip")
         digest = found["digest"]
-        known = (digest[:, 0] == digests[:, 0]) & (digest[:, 1] == digests[:, 1])
+        known = (digest[:, 0] == digests[0]) & (digest[:, 1] == digests[1])
         if not known.all():
             missing = np.flatnonzero(~known)
-            for at in missing[table.index.doubtful(digests[missing])].tolist():
-                place = table.index.search(*digests[at].tolist())
+            for at in missing[index.doubtful(digests[:, missing])].tolist():
+                place = index.search(*digests[:, at].tolist())
                 if place >= 0:
-                    found[at : at + 1].view(table.slots.dtype)[:] = table.slots[table.index.slots_at(np.array([place]))]
-                    known[at] = (found["digest"][at] == digests[at]).all()
+                    found.view(slots.dtype)[at] = slots[index.slots_at(np.array([place]))[0]]
+                    known[at] = (digest[at] == digests[:, at]).all()
         return found["row"], known
 
     def _position_at_least(self, epoch: int) -> TablePosition:

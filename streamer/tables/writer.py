@@ -11,7 +11,7 @@ from streamer.errors import ConfigError
 from streamer.tables import folder
 from streamer.tables.digests import digests_of
 from streamer.tables.free_slots import FreeSlots
-from streamer.tables.index import Places, entries_of
+from streamer.tables.index import TOMBSTONE, Places, entries_of
 from streamer.tables.layout import FIRST_SLOT, INDEX_AT, MAX_PARTITIONS, Word
 from streamer.tables.mapped_file import MappedFile, TableState
 from streamer.tables.reader import QUARANTINE_S
@@ -52,10 +52,8 @@ class Writer:
         self._clock = clock
         self._wall = wall
         self._free = FreeSlots(FIRST_SLOT)
-        slots = table.geometry.slots
-        self._reserved = max(slots // _RESERVED_SHARE, min(_MAX_CHANGES, slots // 4))
         self._is_recovered = self._is_closed = False
-        self.max_changes = min(_MAX_CHANGES, self._reserved)
+        self.max_changes = min(_MAX_CHANGES, table.geometry.slots // 4)
         self.full_reason = ""
 
     @property
@@ -113,7 +111,7 @@ class Writer:
         """
         self._check(ids, rows, deleted, positions)
         table, index = self._table, self._table.index
-        digests = digests_of([*ids, *deleted]) if ids or deleted else np.empty((0, 2), np.uint64)
+        digests = digests_of([*ids, *deleted])
         places = index.find(digests)
         is_known = places >= 0
         changed, new = np.flatnonzero(is_known[: len(ids)]), np.flatnonzero(~is_known[: len(ids)])
@@ -122,20 +120,19 @@ class Writer:
         slots = self._take(len(stored))
         if slots is None:
             return None
-        self._write(slots, digests[stored], rows[stored])
+        self._write(slots, digests[:, stored], rows[stored])
         removed = places[len(ids) :][is_known[len(ids) :]]
         former = index.slots_at(np.concatenate((places[changed], removed)))
-        new_places, passed = index.places_for(digests[new[:accepted]])
-        stored_places = np.concatenate((places[changed], new_places))
+        new_places, passed = index.places_for(digests[:, new[:accepted]])
+        erased = index.erased(removed, passed)
         self._switch(
-            np.concatenate((stored_places, removed)),
-            np.concatenate((entries_of(digests[stored], slots), index.erased(removed, passed))),
+            np.concatenate((places[changed], new_places, removed)),
+            np.concatenate((entries_of(digests[:, stored], slots), erased)),
             positions,
         )
         table.words[Word.COUNT] += accepted - len(removed)
         self._free.give(former, self._usable_at())
-        for bucket in {place >> 3 for place in removed.tolist()}:
-            index.clear_tombstones(bucket)
+        index.clear_tombstones(removed[erased == TOMBSTONE])
         rejected: list[int] = new[accepted:].tolist()
         return rejected
 
@@ -161,13 +158,14 @@ class Writer:
             for start in range(INDEX_AT, table.geometry.slots_at, _STEP):
                 table.allocate(start, min(start + _STEP, table.geometry.slots_at))
                 yield
-            while self._allocated < self._reserved + FIRST_SLOT:
+            while self._allocated < FIRST_SLOT + self.max_changes:
                 self._grow()
                 yield
         except OSError as error:
-            size = table.geometry.end_of(self._reserved) // 2**20 + 1
+            size = table.geometry.slots_at // 2**20 + 2
             table.path.unlink(missing_ok=True)
-            msg = f"ads.directory: {self._directory}: {error.strerror}; an empty table takes {size} MB: give it more"
+            reason = f"{error.strerror} for an empty table of {size} MB"
+            msg = f"ads.directory: {self._directory}: {reason}; lower ads.max_bytes"
             raise ConfigError(msg) from error
         path = table.path.with_name(folder.TABLE)
         table.path.rename(path)
@@ -189,7 +187,8 @@ class Writer:
 
     def _make_space(self, count: int) -> int:
         """Allocates slots for new ads; how many of them fit beside the reserved ones."""
-        used = FIRST_SLOT + self._table.words[Word.COUNT] + self._reserved
+        ads = self._table.words[Word.COUNT]
+        used = FIRST_SLOT + ads + max(self.max_changes, ads // _RESERVED_SHARE)
         self.full_reason = ""
         try:
             while self._allocated < min(used + count, self._table.geometry.slots):
@@ -217,7 +216,7 @@ class Writer:
 
     def _write(self, slots: Places, digests: U64, rows: Rows) -> None:
         written = np.zeros(len(slots), self._dtype)
-        written["digest"] = digests
+        written["digest"] = digests.T
         written["row"] = rows
         self._table.slots[slots] = written.view(self._table.slots.dtype)
 

@@ -16,7 +16,7 @@ _BATCHES = st.lists(st.tuples(st.sets(_DIGEST, max_size=6), st.sets(_DIGEST, max
 
 
 def _array(digests: list[tuple[int, int]]) -> U64:
-    return np.array(digests, dtype=np.uint64).reshape(-1, 2)
+    return np.ascontiguousarray(np.array(digests, dtype=np.uint64).reshape(-1, 2).T)
 
 
 @settings(max_examples=25, deadline=None)
@@ -31,15 +31,14 @@ def test_an_index_behaves_like_a_dict(batches: list[tuple[set[tuple[int, int]], 
         new = sorted(added - set(model))[: 16 - len(model)]
         slots = np.arange(next_slot, next_slot + len(new))
         next_slot += len(new)
-        in_slots[slots] = _array(new)
+        in_slots[slots] = _array(new).T
         gone = sorted(removed & set(model))
         at = index.find(_array(gone))
         places, passed = index.places_for(_array(new))
         index.store(
             np.concatenate((places, at)), np.concatenate((entries_of(_array(new), slots), index.erased(at, passed)))
         )
-        for place in at.tolist():
-            index.clear_tombstones(place // 8)
+        index.clear_tombstones(at)
         model |= dict(zip(new, slots.tolist(), strict=True))
         for digest in gone:
             del model[digest]
@@ -57,5 +56,19 @@ def test_an_index_behaves_like_a_dict(batches: list[tuple[set[tuple[int, int]], 
     at = index.find(_array(sorted(model)))
     for place in at.tolist():
         index.store(np.array([place]), index.erased(np.array([place]), set()))
-        index.clear_tombstones(place // 8)
+        index.clear_tombstones(np.array([place]))
     assert (index.find(_array(every)) < 0).all()
+
+
+def test_an_ad_that_passes_a_bucket_is_found_after_a_delete_in_the_same_batch() -> None:
+    in_slots = np.zeros((20, 2), np.uint64)
+    index = Index(np.zeros((_BUCKETS, 8), np.uint64), in_slots)
+    first, later = _array([(number << 32, 4) for number in range(1, 8)]), _array([(8 << 32, 4), (9 << 32, 4)])
+    for digests, slots in ((first, np.arange(2, 9)), (later, np.arange(9, 11))):
+        in_slots[slots] = digests.T
+        at = index.find(first[:, :1]) if digests is later else np.empty(0, np.int64)
+        places, passed = index.places_for(digests)
+        entries = np.concatenate((entries_of(digests, slots), index.erased(at, passed)))
+        index.store(np.concatenate((places, at)), entries)
+    assert index.slots_at(index.find(later)).tolist() == [9, 10]
+    assert index.find(first[:, :1]).tolist() == [-1]
