@@ -1,5 +1,6 @@
 """Connects the stages. The service, the tests and the benchmarks build their parts here."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -7,14 +8,17 @@ from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from streamer.ads import RowForm
 from streamer.errors import ConfigError
 from streamer.http.endpoint import Endpoint
 from streamer.http.exchange import Exchange
 from streamer.kafka import clients, groups
+from streamer.kafka.ads_log import AdsLog
 from streamer.kafka.backlog import Backlog
 from streamer.kafka.backpressure import Backpressure
 from streamer.kafka.delivery import Delivery
 from streamer.kafka.lag import Lag
+from streamer.kafka.late_sink import LateSink
 from streamer.kafka.offsets import OffsetTracker
 from streamer.kafka.opening import CommitsOf, TopicNow, no_topic_id
 from streamer.kafka.partition_transactions import TransactionContext
@@ -23,6 +27,7 @@ from streamer.kafka.receipt import WALL_CLOCK, Receipt
 from streamer.kafka.sink import Sink
 from streamer.kafka.source import Source
 from streamer.kafka.split_offsets import SplitOffsets
+from streamer.kafka.topic_ids import topic_now
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
 from streamer.pipeline import Answers, Pipeline, Records
@@ -43,8 +48,15 @@ from streamer.side_outputs.feature_log import Publish as PublishRows
 from streamer.side_outputs.shadow import Publish as PublishShadow
 from streamer.side_outputs.shadow import Shadow
 from streamer.side_outputs.side_output import SideOutput
-from streamer.tasks import Spawn
+from streamer.tables.ad_tables import AdTables
+from streamer.tables.follower import Follower, SendLetter
+from streamer.tables.store import AdStore
+from streamer.tables.table import Table
+from streamer.tasks import Spawn, TaskOwner
 from streamer.types import F32, BatchInputs, DeadLetter, ModelVersion, Partition, Record, ScoreMessage
+
+# A version that an operator wants may be asked for by hand, again and again, until its table is loaded.
+_TABLE_KEPT_S = 60.0
 
 
 class ControlServers(ModelServers, DescribesVersions, Protocol):
@@ -100,11 +112,36 @@ class Assembly:
         except (MemoryError, ValueError) as error:
             raise ConfigError(f"cache.max_bytes: {error}") from error
 
-    def models(self, servers: ControlServers, cache: ScoreCache | None) -> ModelRegistry:
+    def ad_tables(self) -> AdTables | None:
+        """The tables of ads, not running; None without `ads.topic`."""
+        settings, topic = self.settings, self.settings.ads.topic
+        if topic is None:
+            return None
+        tasks = TaskOwner()
+        producer = partial(clients.producer, settings)
+        letters = LateSink(Sink(producer, settings.sink, self.metrics, self.log, tasks.spawn))
+        kept_s = max(_TABLE_KEPT_S, 3 * settings.predictor.poll_interval_ms / 1e3)
+        new_table = partial(self._table, topic, letters.dead_letter)
+        return AdTables(topic, new_table, letters.stop, self.log, self.clock, kept_s=kept_s, tasks=tasks)
+
+    def _table(self, topic: str, send: SendLetter, form: RowForm, spec: str) -> Table:
+        settings, metrics, clock = self.settings, self.metrics.tables, self.clock
+        log = self.log.bind(topic=topic, spec_hash=spec)
+        ads = AdsLog(topic, partial(clients.ads_consumer, settings), topic_now, metrics, log, clock)
+        follower = Follower(topic, form, ads, send, spec, metrics, log, clock, time.thread_time)
+
+        def new_store(topic_id: str) -> AdStore:
+            return AdStore(settings.ads.directory, form, topic, topic_id, settings.ads.max_bytes)
+
+        return Table(ads, new_store, follower, spec, metrics, log, clock, WALL_CLOCK)
+
+    def models(
+        self, servers: ControlServers, cache: ScoreCache | None, tables: AdTables | None = None
+    ) -> ModelRegistry:
         """The models of the settings. `servers`: a `Predictor.control`, or a fake."""
         settings, metrics, log, clock = self.settings, self.metrics, self.log, self.clock
         models = [
-            ModelController(name, servers, Preparer(servers, settings), settings, cache, metrics, log, clock)
+            ModelController(name, servers, Preparer(servers, settings, tables), settings, cache, metrics, log, clock)
             for name in settings.predictor.models
         ]
         return ModelRegistry(models, poll_s=settings.predictor.poll_interval_ms / 1e3, log=log)

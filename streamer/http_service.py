@@ -7,9 +7,10 @@ from structlog.typing import FilteringBoundLogger
 
 from streamer.assembly import Assembly, Scorer
 from streamer.deadline import Deadline
-from streamer.errors import PredictError
+from streamer.errors import PredictError, UnreachableError
 from streamer.http.endpoint import Endpoint
 from streamer.http.exchange import Exchange
+from streamer.kafka.topics import check_ads
 from streamer.lifecycle import Lifecycle
 from streamer.metrics import Metrics
 from streamer.settings import Settings
@@ -32,6 +33,7 @@ class HttpService:
         self.settings = settings
         self.metrics = Metrics()
         self.life = Lifecycle(settings, self.metrics, log)
+        self._log = log
         self._clock = self.life.clock
         self._tasks = TaskOwner()
         self.assembly = Assembly(settings, self.metrics, log, self._clock, self._tasks.spawn)
@@ -49,7 +51,11 @@ class HttpService:
         assembly = self.assembly
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
-        models = assembly.models(predictor.control, cache)
+        tables = assembly.ad_tables()
+        if tables is not None:
+            await self.life.until_done("brokers", lambda: check_ads(self.settings, self._log), UnreachableError)
+            await stack.enter_async_context(tables.running())
+        models = assembly.models(predictor.control, cache, tables)
         await self.life.until_done("model server", models.refresh, PredictError)
         if self.life.stopping.is_set():
             return True

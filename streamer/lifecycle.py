@@ -11,7 +11,7 @@ from typing import Literal
 
 from structlog.typing import FilteringBoundLogger
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, TableLoadingError
 from streamer.kafka import clients
 from streamer.metrics import Metrics
 from streamer.ops.http_server import HttpServer
@@ -28,6 +28,7 @@ _TRANSITIONS: Mapping[State, frozenset[State]] = {
     "STOPPED": frozenset(),
 }
 _START_RETRY_S = 1.0
+_LOADING_RETRY_S = 0.1  # beside the wait in each attempt
 _AT_LEAST_S = 0.5
 
 
@@ -112,6 +113,9 @@ class Lifecycle:
         while not self.stopping.is_set():
             try:
                 await self._unless_stopped(attempt())
+            except TableLoadingError as error:
+                self._why_not = error.detail
+                await set_within(self.stopping, _LOADING_RETRY_S)
             except Exception as error:
                 # Only a rejection is final: its exit status makes a supervisor drain all workers.
                 if not (isinstance(error, not_yet) or getattr(error, "retriable", False)):

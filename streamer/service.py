@@ -80,7 +80,11 @@ class Service:
         settings, assembly = self.settings, self.assembly
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
-        models = assembly.models(predictor.control, cache)
+        tables = assembly.ad_tables()
+        if tables is not None:
+            await self.life.until_done("brokers", lambda: topics.check_ads(settings, self._log), UnreachableError)
+            await stack.enter_async_context(tables.running())
+        models = assembly.models(predictor.control, cache, tables)
         await self.life.until_done("model server", models.refresh, PredictError)
         self.life.models = models
         required = topics.required_topics(settings)

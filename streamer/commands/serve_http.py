@@ -19,12 +19,13 @@ def serve_http(
 ) -> None:
     """Answer `POST /v1/score`: a bid request as JSON, its answer as on the topic of answers.
 
-    It needs model servers and no Kafka. SIGTERM drains and exits with 0; a second signal exits at once.
+    It needs model servers, and Kafka only with `ads.topic`. SIGTERM drains and exits with 0; a second signal exits at
+    once.
     """
     if port is not None:
         os.environ["STREAMER_HTTP__PORT"] = str(port)
     settings = load_settings(config)
-    check_files(settings, kafka=False)
+    check_files(settings, kafka=settings.ads.topic is not None)
     log = logger(settings)
     from streamer.http_service import HttpService  # noqa: PLC0415
 

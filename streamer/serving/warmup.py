@@ -3,11 +3,13 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import orjson
 
+from streamer.ads import AdTable, RowForm
 from streamer.codec import size_in_memory
-from streamer.errors import InvalidRequestError
+from streamer.errors import InvalidRequestError, TableLoadingError
 from streamer.features.paths import nested
 from streamer.prepared_version import PreparedVersion
 from streamer.serving.identity import Identities
@@ -20,15 +22,27 @@ _SHOWN_ROWS = 16
 _MAX_REMEMBERED_BYTES = 4 * 2**20
 
 
+class OpensTables(Protocol):
+    """The tables of ads, by the form of their rows."""
+
+    def open(self, form: RowForm, spec_hash: str) -> AdTable:
+        """Raises TableLoadingError: it is not loaded yet, and goes on loading."""
+        ...
+
+
 class Preparer:
-    """Prepares the versions of one model: each one is verified, and has scored a request.
+    """Prepares the versions of one model: each one is verified, has its table of ads, and has scored a request.
 
     Recent requests are kept raw, because each spec reads them in its own way.
     """
 
-    def __init__(self, servers: DescribesVersions, settings: Settings) -> None:
+    def __init__(self, servers: DescribesVersions, settings: Settings, tables: OpensTables | None = None) -> None:
+        """`tables`: None if requests contain all features of their ads."""
         self._servers = servers
         self._settings = settings
+        self._tables = tables
+        # The last version that had to wait, with its form.
+        self._loading: tuple[int, RowForm, str] | None = None
         self._identities = Identities(servers)
         self._recent: deque[tuple[bytes, Sequence[Header]]] = deque()
         self.remembered_bytes = 0
@@ -46,12 +60,34 @@ class Preparer:
 
         Raises:
             SpecError, BadReplyError, PredictError: as `verify`, or the version cannot score.
+            TableLoadingError: the table of its spec is not loaded yet.
         """
-        prepared = await verify(self._servers, self._settings, version)
+        prepared = await self._with_ads(version)
         await self._servers.warm(prepared.version, _encoded(prepared, list(self._recent)))
         has_spec = version.name not in self._settings.predictor.spec_files
         version = await self._identities.record(prepared.version, blank_rows(prepared, _SHOWN_ROWS), has_spec=has_spec)
         return replace(prepared, version=version)
+
+    async def _with_ads(self, version: ModelVersion) -> PreparedVersion:
+        """Verifies a version, and gives it the table of its spec."""
+        if self._tables is None:
+            return await verify(self._servers, self._settings, version)
+        loading, self._loading = self._loading, None
+        if loading is not None and loading[0] == version.version:
+            # Asked for at every poll: until the table is loaded, the servers and the encoder have no work.
+            self._open(*loading)
+        prepared = await verify(self._servers, self._settings, version)
+        encoder = prepared.encoder
+        table = self._open(version.version, encoder.row_form(), encoder.spec.hash)
+        return prepared.with_ads(table)
+
+    def _open(self, version: int, form: RowForm, spec_hash: str) -> AdTable:
+        assert self._tables is not None
+        try:
+            return self._tables.open(form, spec_hash)
+        except TableLoadingError:
+            self._loading = version, form, spec_hash
+            raise
 
     async def difference(self, version: ModelVersion) -> str | None:
         """Why this number names another object now than when it was prepared.

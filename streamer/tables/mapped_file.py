@@ -27,7 +27,7 @@ class TableState:
         is_ready: the first load is complete.
         is_retired: its topic is no longer the right one: open the table of the topic's new id.
         positions: the next offset by partition; empty in a new table.
-        loaded_share: of the first load, from 0 to 1.
+        loaded_share: of the first load, from 0 to 1; exactly 1 if all of it is read.
         count: ads.
         used_bytes: memory on this machine, with the index.
         written_at: wall clock of the last batch, in seconds.
@@ -186,7 +186,7 @@ class MappedFile:
         starts, targets = self._banks[2:, :count]
         total = int((targets - starts).sum())
         done = int((np.minimum(np.array(positions[:count], dtype=np.int64), targets) - starts).sum())
-        return done / total if total > 0 else 0.0
+        return done / total if total > 0 else float(count > 0)
 
     def close(self) -> None:
         """Unmaps the file; nothing of it may be used after."""

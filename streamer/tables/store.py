@@ -129,9 +129,7 @@ class AdStore:
         table = self._current(can_write=True)
         if table is None:
             return None
-        if self._is_old(table):
-            table.words[Word.READY] = 0
-        elif table.geometry == self._geometry:
+        if table.geometry == self._geometry and not self._is_old(table) and not table.words[Word.RETIRED]:
             return table
         table.close()
         return None

@@ -15,7 +15,7 @@ from aiokafka.structs import OffsetAndTimestamp
 from streamer.kafka.record_batches import DamagedLog
 from streamer.types import Partition
 
-_record = partial(ConsumerRecord, timestamp_type=0, key=None, checksum=None, serialized_key_size=-1)
+_record = partial(ConsumerRecord, timestamp_type=0, checksum=None, serialized_key_size=-1)
 
 
 class FakeGroup:
@@ -38,14 +38,18 @@ class FakeGroup:
         self.members: list[FakeConsumer] = []
 
     def produce(
-        self, number: int, value: bytes, timestamp_ms: int = 0, headers: Sequence[tuple[str, bytes | None]] = ()
+        self,
+        number: int,
+        value: bytes | None,
+        timestamp_ms: int = 0,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+        key: bytes | None = None,
     ) -> None:
         """Appends a record to a partition; `timestamp_ms` is -1 if its producer set none."""
-        top = self.tops[number]
+        top, size = self.tops[number], -1 if value is None else len(value)
         log = self.logs[top]
-        log.append(
-            _record(*top, len(log), timestamp_ms, value=value, headers=headers, serialized_value_size=len(value))
-        )
+        found = {"key": key, "value": value, "headers": headers, "serialized_value_size": size}
+        log.append(_record(*top, len(log), timestamp_ms, **found))
         self.appended.set()
 
     def end_transaction(self, number: int) -> None:

@@ -391,10 +391,37 @@ def test_a_table_that_nobody_wrote_for_an_hour_is_read_again(tmp_path: Path) -> 
     assert store.open_reader() is None
     writer = writer_of(store)
     assert (writer.state.is_ready, writer.state.count) == (False, 0)
-    assert reader.refresh(), "the former table is not ready any more"
+    assert not reader.refresh()
+    assert versions_in(reader, ["a"]) == [1], "the former rows are better than none"
+    writer.mark_ready()
+    assert reader.refresh()
+    assert versions_in(reader, ["a"]) == [None]
     wall.now += MAX_AGE_S - 1
     writer.close()
     assert writer_of(store).state.positions == (0,)
+
+
+def test_a_retired_table_is_replaced_by_its_next_writer_and_read_until_then(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    writer = writer_of(store)
+    put(writer, {"a": 1})
+    writer.mark_ready()
+    reader = reader_of(store)
+    writer.retire()
+    writer.close()
+    writer = writer_of(store)
+    assert (writer.state.is_ready, writer.state.is_retired, writer.state.count) == (False, False, 0)
+    assert not reader.refresh()
+    assert versions_in(reader, ["a"]) == [1]
+    writer.mark_ready()
+    assert reader.refresh()
+
+
+def test_a_load_of_nothing_is_complete(tmp_path: Path) -> None:
+    writer = opened(store_in(tmp_path))
+    assert writer.state.loaded_share == 0.0
+    writer.begin_load([3, 0], [3, 0])
+    assert writer.state.loaded_share == 1.0
 
 
 def test_tables_that_nobody_uses_are_removed(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""Turns records of the topic into changes of a table. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from streamer.ads import AdRecord, RowForm, Rows
+
+Candidate = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The changes of a batch.
+
+    1. An ad occurs once, with its last good record: after a bad one the former row stays.
+    2. Every record is in exactly one of: `records`, superseded by a later record of its ad, `bad`.
+
+    Attributes:
+        documents: the candidate of each changed ad; None: the ad is deleted.
+        records: the record of each of these ads.
+        bad: the other records that change nothing, with the reasons.
+    """
+
+    documents: dict[str, Candidate | None] = field(default_factory=dict)
+    records: dict[str, AdRecord] = field(default_factory=dict)
+    bad: list[tuple[AdRecord, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, records: Iterable[AdRecord], form: RowForm) -> "Changes":
+        """Reads the records in their order."""
+        changes = cls()
+        for record in records:
+            try:
+                ad_id = _ad_id(record)
+                document = None if record.value is None else form.document(record.key, record.value)
+            except ValueError as error:
+                changes.bad.append((record, str(error)))
+            else:
+                changes.documents[ad_id], changes.records[ad_id] = document, record
+        return changes
+
+    @property
+    def deleted(self) -> list[str]:
+        """The ids of deleted ads."""
+        return [ad_id for ad_id, document in self.documents.items() if document is None]
+
+    def encoded(self, form: RowForm) -> tuple[list[str], Rows]:
+        """The ids of the n other ads, and their rows, structured [n]. An ad that cannot be encoded becomes bad."""
+        changed = {ad_id: document for ad_id, document in self.documents.items() if document is not None}
+        try:
+            return list(changed), form.encode(list(changed.values()))
+        except Exception:  # noqa: BLE001  a defect that one ad triggers must not stop the table
+            return self._one_by_one(changed, form)
+
+    def _one_by_one(self, changed: Mapping[str, Candidate], form: RowForm) -> tuple[list[str], Rows]:
+        rows: dict[str, Rows] = {}
+        for ad_id, document in changed.items():
+            try:
+                rows[ad_id] = form.encode([document])
+            except Exception as error:  # noqa: BLE001
+                self.bad.append((self.records.pop(ad_id), f"internal error: {error!r:.200}"))
+                del self.documents[ad_id]
+        return list(rows), np.concatenate([np.empty(0, form.dtype), *rows.values()])
+
+
+def _ad_id(record: AdRecord) -> str:
+    """The ad of a record. Raises ValueError with the reason that there is none."""
+    if record.unreadable is not None:
+        raise ValueError(record.unreadable)
+    if not record.key:
+        raise ValueError("the record has no key; expected the ad id")
+    try:
+        return record.key.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"key: not UTF-8: {error.reason} at byte {error.start}") from error

@@ -1,0 +1,182 @@
+"""Follows the topic: applies its changes to a table while this process has the lock."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from structlog.typing import FilteringBoundLogger
+
+from streamer.ads import AdRecord, AdsBatch, AdsLog, LogBounds, LostPosition, RowForm
+from streamer.errors import UnreachableError
+from streamer.metrics import TableMetrics
+from streamer.tables.changes import Changes
+from streamer.tables.pace import Pace
+from streamer.tables.writer import Writer
+from streamer.types import DeadLetter, Origin
+
+_RETRY_S = 1.0
+# After an outage of this length the lock is free for a process that reaches the brokers, and for a new store.
+_GIVE_UP_S = 600.0
+# A full table waits until its old rows leave their quarantine.
+_FULL_S = 0.1
+# While nothing changes, the store learns in these intervals that it is current.
+_CONFIRM_S = 5.0
+_CURRENT_S = 10.0
+_PROGRESS_S = 10.0
+
+SendLetter = Callable[[DeadLetter], Awaitable[None]]
+
+
+@dataclass(slots=True, eq=False)
+class Follower:
+    """Applies the changes of the topic to a store.
+
+    1. Between two awaits at most one slice of about 1 ms is encoded and applied. The topic is not read meanwhile.
+    2. A change is applied with the positions behind it, and after the dead letters of its batch are acknowledged.
+    3. A bad record changes nothing: the former row of its ad stays.
+
+    Attributes:
+        spec: names the table in metrics.
+        clock: monotonic seconds.
+        cpu_clock: seconds of CPU that this thread has used: another process that takes the core makes no slice longer.
+        on_turn: called between slices.
+        is_current: whether it has read what the topic had when it began.
+        failure: why the topic cannot be read now; None if it can.
+    """
+
+    topic: str
+    form: RowForm
+    ads: AdsLog
+    send: SendLetter
+    spec: str
+    metrics: TableMetrics
+    log: FilteringBoundLogger
+    clock: Callable[[], float]
+    cpu_clock: Callable[[], float]
+    on_turn: Callable[[], None] = lambda: None
+    is_current: bool = False
+    failure: str | None = None
+    _pace: Pace = field(default_factory=Pace)
+    # The known end of each partition, and the last time that it was read to it, monotonic seconds.
+    _ends: dict[int, int] = field(default_factory=dict)
+    _at_end: dict[int, float] = field(default_factory=dict)
+    _read_at: float = 0.0
+    _applied_at: float = 0.0
+    _progress_at: float = 0.0
+
+    async def run(self, writer: Writer, topic_id: str) -> LostPosition | None:
+        """Follows the topic until its positions are lost, or for long no broker has answered (None)."""
+        for _ in writer.recover():
+            await asyncio.sleep(0)
+        self.log.info("writes the table of ads", ads=writer.state.count, positions=list(writer.state.positions))
+        try:
+            self._read_at = self.clock()
+            while self.clock() < self._read_at + _GIVE_UP_S:
+                try:
+                    bounds = await self.ads.open(dict(enumerate(writer.state.positions)), topic_id)
+                    lost = bounds if isinstance(bounds, LostPosition) else await self._follow(writer, bounds)
+                except UnreachableError as error:
+                    self.failure = str(error)
+                    self.log.warning("topic of ads cannot be read, retried", error=self.failure)
+                    await self._pause(_RETRY_S)
+                else:
+                    return lost
+        finally:
+            self.is_current, self.failure = False, None
+            for gauge in (self.metrics.lag, self.metrics.lag_seconds):
+                gauge.remove(self.spec)  # another process may know them
+            await self.ads.close()
+        return None
+
+    async def _follow(self, writer: Writer, bounds: LogBounds) -> LostPosition:
+        self._ends, self._at_end = dict(bounds.ends), dict.fromkeys(bounds.starts, self.clock())
+        if not writer.state.positions:
+            self._begin(writer, bounds)
+        while True:
+            batch = await self.ads.read(min(self._pace.rows, writer.max_changes))
+            if isinstance(batch, LostPosition):
+                return batch
+            self._read_at, self.failure = self.clock(), self.ads.outage()
+            await self._apply(writer, batch)
+            self._measure(batch)
+            self.is_current |= all(batch.offsets[number] >= end for number, end in bounds.ends.items())
+            if not writer.state.is_ready:
+                self._load(writer)
+            await self._pause(self._pace.pause_s)
+
+    def _begin(self, writer: Writer, bounds: LogBounds) -> None:
+        starts = _by_number(bounds.starts)
+        targets = [max(start, bounds.ends.get(number, start)) for number, start in enumerate(starts)]
+        writer.begin_load(starts, targets)
+        self.log.info("table of ads loads", offsets=sum(targets) - sum(starts), partitions=len(starts))
+        self._progress_at = self.clock() + _PROGRESS_S
+
+    def _load(self, writer: Writer) -> None:
+        """Ends the first load, or tells of its progress."""
+        state, now = writer.state, self.clock()
+        if state.loaded_share >= 1:
+            writer.mark_ready()
+            self.log.info("table of ads is loaded", ads=state.count, bytes=state.used_bytes)
+        elif now >= self._progress_at:
+            self._progress_at = now + _PROGRESS_S
+            self.log.info("table of ads loads", share=round(state.loaded_share, 3), ads=state.count)
+
+    async def _apply(self, writer: Writer, batch: AdsBatch) -> None:
+        positions = _by_number(batch.offsets)
+        is_due = self._behind_s() < _CURRENT_S and self.clock() - self._applied_at >= _CONFIRM_S
+        if positions == list(writer.state.positions) and not is_due:
+            return
+        began = self.cpu_clock()
+        changes = Changes.of(batch.records, self.form)
+        ids, rows = changes.encoded(self.form)
+        seconds = self.cpu_clock() - began
+        await self._reject(changes.bad)
+        deleted = changes.deleted
+        began = self.cpu_clock()
+        while (rejected := writer.apply(ids, rows, deleted, positions)) is None:
+            await self._pause(_FULL_S)
+        seconds += self.cpu_clock() - began
+        self._applied_at = self.clock()
+        if batch.records:
+            self._pace.took(len(batch.records), seconds)
+            self.metrics.changes.labels("stored").inc(len(ids) - len(rejected))
+            self.metrics.changes.labels("deleted").inc(len(deleted))
+            self.metrics.slices.observe(seconds)
+        await self._reject([(changes.records[ids[place]], writer.full_reason) for place in rejected])
+
+    async def _reject(self, bad: Iterable[tuple[AdRecord, str]]) -> None:
+        letters = [self._letter(record, reason) for record, reason in bad]
+        self.metrics.changes.labels("rejected").inc(len(letters))
+        await asyncio.gather(*map(self.send, letters))
+
+    def _letter(self, record: AdRecord, reason: str) -> DeadLetter:
+        origin = Origin(self.topic, record.partition, record.offset)
+        stage = "table" if record.unreadable is None else "read"
+        return DeadLetter(record.key, record.value, record.headers, origin, record.timestamp_ms, stage, reason)
+
+    def _measure(self, batch: AdsBatch) -> None:
+        now = self.clock()
+        self._ends.update(batch.ends)
+        for number, position in batch.offsets.items():
+            # An end that no new reply confirms may have moved.
+            is_at_end = number in batch.ends and position >= batch.ends[number]
+            self._at_end[number] = now if is_at_end else self._at_end.get(number, now)
+        behind = (end - batch.offsets.get(number, end) for number, end in self._ends.items())
+        self.metrics.lag.labels(self.spec).set(sum(max(0, records) for records in behind))
+        self.metrics.lag_seconds.labels(self.spec).set(self._behind_s())
+
+    def _behind_s(self) -> float:
+        """The time since the last partition was read to its end, in seconds."""
+        now = self.clock()
+        return now - min(self._at_end.values(), default=now)
+
+    async def _pause(self, seconds: float) -> None:
+        due = self.clock() + seconds
+        await asyncio.sleep(seconds)
+        self._pace.resumed(self.clock() - due)
+        self.on_turn()
+
+
+def _by_number(of_partitions: Mapping[int, int]) -> list[int]:
+    """The values of the partitions 0, 1, …"""
+    return [value for _, value in sorted(of_partitions.items())]

@@ -1,0 +1,197 @@
+"""The table of one feature spec: it is read here, and written while this process has the lock."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from streamer.ads import AdsLog, FoundAds, LostPosition
+from streamer.errors import ConfigError
+from streamer.metrics import TableMetrics
+from streamer.tables.follower import Follower
+from streamer.tables.reader import Reader
+from streamer.tables.store import AdStore
+from streamer.tables.writer import Writer
+
+_POLL_S = 0.2
+_RETRY_S = 1.0
+# Rows of a process that has not written for longer may be of deleted ads; a writer replaces such a store.
+_MAX_AGE_S = 3600.0
+# A topic that is created again is filled again. Until then the former rows are better than none.
+_SAME_SHARE = 0.9
+_REFILL_S = 600.0
+
+
+@dataclass(slots=True, eq=False)
+class Table:
+    """Follows the store of one spec, which one process of the machine writes.
+
+    1. `lookup` has the rows of all ads from the moment that `is_loaded` is true.
+    2. While another store is loaded because the topic was created again, the former one is read.
+    3. This process has the lock only while it follows the topic.
+
+    Attributes:
+        new_store: the store of a topic's id.
+        spec: names the table in metrics.
+        is_loaded: whether the table was read to the end of the topic; it stays true.
+        asked_at: when a version last asked for it, monotonic seconds.
+        is_unused: no version needs it any more: its end removes the store, unless another process uses it.
+    """
+
+    ads: AdsLog
+    new_store: Callable[[str], AdStore]
+    follower: Follower
+    spec: str
+    metrics: TableMetrics
+    log: FilteringBoundLogger
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    is_loaded: bool = False
+    asked_at: float = 0.0
+    is_unused: bool = False
+    _waits: str | None = None
+    _topic_id: str | None = None
+    _store: AdStore | None = None
+    _reader: Reader | None = None
+    _writes: bool = False
+    # The store of the topic's former id, and when the present one began.
+    _former: tuple[AdStore, Reader] | None = None
+    _began_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.follower.on_turn = self.watch
+
+    async def run(self) -> None:
+        """Follows the topic; until cancelled."""
+        try:
+            while True:
+                try:
+                    self._use(await self.ads.topic_id())
+                    self._waits = None
+                    await self._follow()
+                except ConfigError as error:
+                    self._waits = str(error)
+                    self.log.warning("table of ads waits", error=str(error))
+                except Exception as error:
+                    # A defect here must not stop the scores of the versions that serve.
+                    self._waits = f"internal error: {error!r:.200}"
+                    self.log.exception("table of ads failed, retried")
+                await asyncio.sleep(_RETRY_S)
+        finally:
+            self._close()
+
+    def lookup(self, ad_ids: Sequence[str]) -> FoundAds:
+        """The rows of these ads. It never waits. Only for a loaded table."""
+        reader = self._reader if self._former is None else self._former[1]
+        assert reader is not None, "loaded"
+        return reader.lookup(ad_ids)
+
+    def progress(self) -> str:
+        """How far the topic is read, for a person."""
+        if (failure := self._waits or self.follower.failure) is not None:
+            return failure
+        share = 0.0 if self._reader is None else self._reader.state.loaded_share
+        return f"reading topic {self.follower.topic}: {share:.0%}"
+
+    def watch(self) -> None:
+        """Maps what is new in the store. Costs at most 1 ms."""
+        assert self._store is not None, "followed"
+        if self._reader is None:
+            self._reader = self._store.open_reader()
+            if self._reader is None:
+                return
+        elif self._reader.refresh():
+            self.log.info("table of ads was replaced")
+        state = self._reader.state
+        age_s = max(0.0, self.wall_clock() - state.written_at)
+        for gauge, value in (
+            (self.metrics.ads, state.count),
+            (self.metrics.bytes, state.used_bytes),
+            (self.metrics.loaded, state.loaded_share),
+            (self.metrics.age, age_s),
+            (self.metrics.writes, self._writes),
+        ):
+            gauge.labels(self.spec).set(value)
+        if self._former is not None:
+            self._leave_former(state.count, is_ready=state.is_ready)
+        elif not self.is_loaded and state.is_ready and self._is_read(age_s):
+            self.is_loaded = True
+            self.log.info("table of ads is ready", ads=state.count, bytes=state.used_bytes, writes=self._writes)
+
+    def _is_read(self, age_s: float) -> bool:
+        """Whether the rows are those of the end of the topic, as far as this process can know."""
+        if self._writes:
+            return self.follower.is_current
+        return age_s < _MAX_AGE_S
+
+    async def _follow(self) -> None:
+        """Reads, and writes if possible, until the topic may have another id."""
+        store, topic_id = self._store, self._topic_id
+        assert store is not None, "the id is known"
+        assert topic_id is not None
+        is_confirmed = True
+        while True:
+            if self._reader is None and (reader := store.open_reader()) is not None:
+                self._reader = reader
+                for _ in reader.warm():
+                    await asyncio.sleep(0)
+            if self._reader is not None and self._reader.state.is_retired and not is_confirmed:
+                return
+            is_confirmed = False
+            writer = store.open_writer()
+            if writer is not None:
+                try:
+                    self._writes = True
+                    lost = await self.follower.run(writer, topic_id)
+                    if lost is not None:
+                        self._retire(writer, lost)
+                        return
+                finally:
+                    self._writes = False
+                    writer.close()
+            self.watch()
+            await asyncio.sleep(_POLL_S)
+
+    def _retire(self, writer: Writer, lost: LostPosition) -> None:
+        self.metrics.reloads.labels(lost.reason).inc()
+        self.log.error("table of ads is loaded again", reason=lost.reason, detail=lost.detail)
+        writer.retire()
+
+    def _use(self, topic_id: str) -> None:
+        """Follows the store of this topic from now on."""
+        if topic_id == self._topic_id:
+            return
+        store, reader = self._store, self._reader
+        if store is not None:
+            if reader is not None and self.is_loaded and self._former is None:
+                self._former = store, reader
+            else:
+                _discard(store, reader)
+        self._topic_id, self._store, self._reader = topic_id, self.new_store(topic_id), None
+        self._began_at = self.clock()
+
+    def _leave_former(self, ads: int, *, is_ready: bool) -> None:
+        assert self._former is not None
+        before = self._former[1].state.count
+        if is_ready and (ads >= _SAME_SHARE * before or self.clock() - self._began_at >= _REFILL_S):
+            self.log.info("table of ads is ready", ads=ads, ads_before=before, writes=self._writes)
+            _discard(*self._former)
+            self._former = None
+
+    def _close(self) -> None:
+        former, store = self._former, self._store
+        if former is not None:
+            _discard(*former)
+        if self._reader is not None:
+            self._reader.close()
+        if store is not None and self.is_unused:
+            store.discard()
+        self.metrics.closed(self.spec)
+        self._former = self._store = self._reader = None
+
+
+def _discard(store: AdStore, reader: Reader | None) -> None:
+    if reader is not None:
+        reader.close()
+    store.discard()

@@ -1,0 +1,78 @@
+"""Records of the topic become changes: the last good record of an ad counts, a bad one changes nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.ads import AdRecord, Rows
+from streamer.tables.changes import Changes
+from tests.streamer.tables.machine import PriceForm
+
+FORM = PriceForm()
+
+
+def record(key: bytes | None, value: bytes | None, offset: int = 0, unreadable: str | None = None) -> AdRecord:
+    return AdRecord(0, offset, 0, key, value, (), unreadable)
+
+
+RECORDS = st.lists(
+    st.tuples(
+        st.sampled_from([b"a", b"b", b"c"]), st.sampled_from([b'{"price": 1}', b'{"price": 2}', None, b"[", b"7"])
+    )
+)
+
+
+@given(RECORDS)
+def test_a_batch_has_the_outcome_of_its_records_one_by_one(parts: list[tuple[bytes, bytes | None]]) -> None:
+    records = [record(*part, offset) for offset, part in enumerate(parts)]
+    batch = Changes.of(records, FORM)
+    alone: dict[str, Mapping[str, Any] | None] = {}
+    bad = []
+    for each in records:
+        changes = Changes.of([each], FORM)
+        alone |= changes.documents
+        bad += changes.bad
+    assert batch.documents == alone
+    assert batch.bad == bad
+    ids, rows = batch.encoded(FORM)
+    assert {ad_id: {"price": price} for ad_id, price in zip(ids, rows["price"], strict=True)} == {
+        ad_id: document for ad_id, document in alone.items() if document is not None
+    }
+    assert sorted(batch.deleted) == sorted(ad_id for ad_id, document in alone.items() if document is None)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (record(None, b"{}"), "the record has no key; expected the ad id"),
+        (record(b"", None), "the record has no key; expected the ad id"),
+        (record(b"\xff", None), "key: not UTF-8: invalid start byte at byte 0"),
+        (record(b"a", b"{"), "value: no JSON"),
+        (record(None, None, unreadable="a field of 9 bytes, 3 are left"), "a field of 9 bytes, 3 are left"),
+    ],
+)
+def test_the_reason_names_what_is_wrong(bad: AdRecord, reason: str) -> None:
+    assert Changes.of([bad], FORM).bad == [(bad, reason)]
+
+
+class Broken(PriceForm):
+    """A form with a defect that one ad triggers."""
+
+    def encode(self, documents: Sequence[Mapping[str, Any]]) -> Rows:
+        if any(document["price"] == 13 for document in documents):
+            raise ZeroDivisionError("13")
+        return super().encode(documents)
+
+
+def test_a_defect_that_one_ad_triggers_rejects_that_ad() -> None:
+    prices = {"a": 1, "b": 13, "c": 3}
+    records = [record(ad_id.encode(), orjson.dumps({"price": price})) for ad_id, price in prices.items()]
+    changes = Changes.of(records, Broken())
+    ids, rows = changes.encoded(Broken())
+    assert ids == ["a", "c"]
+    assert rows["price"].tolist() == [1, 3]
+    assert changes.bad == [(records[1], "internal error: ZeroDivisionError('13')")]
