@@ -2,17 +2,21 @@
 
 import json
 import re
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from sandbox.broker.kafka import KafkaBroker
 from streamer.commands import app
 from streamer.errors import ConfigError, StreamerError
+from tests.end_to_end.conftest import System
 from tests.kafka_fixtures import FreshTopic
 from tests.streamer.specs import SMALL
 
@@ -80,3 +84,48 @@ def test_a_topic_that_is_not_compacted_is_a_finding(
     missing = CliRunner().invoke(app, ["table", "count"]).exception
     assert isinstance(missing, ConfigError)
     assert "no topic there-is-no-such-topic" in str(missing)
+
+
+@pytest.mark.slow
+def test_a_score_is_explained_by_the_ads_of_its_position(
+    system: System, kafka: KafkaBroker, fresh_topic: FreshTopic, tmp_path: Path
+) -> None:
+    """Also after the ads have changed; and the tables of this machine are shown."""
+    topic = fresh_topic(2, {"cleanup.policy": "compact"}, prefix="ads")
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "partitioner": "murmur2_random"})
+
+    def produce(ads: Mapping[str, float]) -> None:
+        for ad_id, bid in ads.items():
+            producer.produce(topic, key=ad_id, value=json.dumps({"bid": bid, "size": bid}))
+        assert producer.flush(300) == 0
+
+    produce({"a1": 1.0, "a2": 2.0})
+    asked, answered = tmp_path / "request.json", tmp_path / "answer.json"
+    by_id = {"user": {"id": "u1", "age": 31}, "context": {"hour": 7}, "candidates": {"ad_id": ["a1", "a2", "a3"]}}
+
+    def streamer(*arguments: str) -> Any:
+        command = [sys.executable, "-m", "streamer", *arguments, "--json"]
+        found = subprocess.run(command, env=scorer.environment, capture_output=True, text=True, timeout=300, check=True)
+        return json.loads(found.stdout)
+
+    def explained(number: int) -> list[tuple[float, float]]:
+        """Scores computed again, and those of the answer."""
+        asked.write_text(json.dumps({"request_id": f"r{number}", **by_id}))
+        answered.write_text(json.dumps(answers[number]))
+        found = streamer("explain", str(asked), "--at", str(answered))
+        assert found["ads"]["unknown"] == ["a3"]
+        return [(each["ctr"], each["answered_ctr"]) for each in found["candidates"]]
+
+    answers: list[dict[str, Any]] = []
+    with system.scorer(ads__topic=topic, ads__directory=str(tmp_path / "tables")) as scorer:
+        while sum(answers[-1]["ads"]["positions"] if answers else [0]) < 4:
+            if len(answers) == 1:
+                produce({"a1": 30.0, "a2": 40.0})
+            system.send([json.dumps({"request_id": f"r{len(answers)}", **by_id}).encode()])
+            answers.append(system.answers(len(answers) + 1)[f"r{len(answers)}"])
+        assert answers[0]["ctr"][:2] != answers[-1]["ctr"][:2]
+        for number in (0, len(answers) - 1):
+            assert all(again == pytest.approx(before, abs=1e-6) for again, before in explained(number))
+        (table,) = streamer("table", "lag")["tables"]
+        assert (table["state"], table["ads"], table["behind"]) == ("ready", 2, 0)
+        assert table["positions"] == answers[-1]["ads"]["positions"]
