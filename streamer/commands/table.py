@@ -69,7 +69,8 @@ def show(
         deleted = "" if state.record is None else f"; {_place(state.record)} deleted it"
         if as_json:
             typer.echo(json.dumps(_shown(ad_id, state, [], None)))
-        raise StreamerError(f"ad {ad_id!r} is not in topic {ads_topic(settings)!r}{deleted}")
+        bad = "" if state.bad is None else f"; {state.bad}"
+        raise StreamerError(f"ad {ad_id!r} is not in topic {ads_topic(settings)!r}{deleted}{bad}")
     lines = [] if isinstance(encoder, ConfigError) else _features(encoder, state.document)
     if as_json:
         typer.echo(json.dumps(_shown(ad_id, state, lines, None if isinstance(encoder, ConfigError) else encoder)))
@@ -78,8 +79,8 @@ def show(
     console = Console(highlight=False, markup=False)
     console.print(printable(f"ad {ad_id}: {_place(state.record)}, {utc_time(state.record.timestamp_ms)}"))
     console.print(printable(json.dumps(state.document, indent=2, ensure_ascii=False), keep_lines=True), soft_wrap=True)
-    if state.why_unknown is not None:
-        console.print(printable(f"warning: {state.why_unknown}"), soft_wrap=True)
+    for warning in filter(None, (state.why_unknown, state.bad)):
+        console.print(printable(f"warning: {warning}"), soft_wrap=True)
     if isinstance(encoder, ConfigError):
         console.print(printable(f"no model's spec ({encoder}); --spec names a file"), soft_wrap=True)
     else:
@@ -170,7 +171,7 @@ def _shown(ad_id: str, state: AdState, lines: list[FeatureLine], encoder: Encode
         "partition": None if record is None else record.partition,
         "offset": None if record is None else record.offset,
         "timestamp_ms": None if record is None else record.timestamp_ms,
-        "warning": state.why_unknown,
+        "warnings": [warning for warning in (state.why_unknown, state.bad) if warning is not None],
         "spec": None if spec is None else {"name": spec.name, "hash": spec.hash},
         "features": [{"name": line.name, "rows": line.rows, "number": line.number} for line in lines],
     }

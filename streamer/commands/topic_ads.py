@@ -33,11 +33,13 @@ class AdState(NamedTuple):
         record: its last valid record; None: the topic does not have the ad.
         document: its features; None: deleted, or not in the topic.
         why_unknown: why its features at the position cannot be known; None if they are known.
+        bad: a bad record after `record`, with the reason: tables keep the former row.
     """
 
     record: AdRecord | None
     document: Mapping[str, Any] | None
     why_unknown: str | None = None
+    bad: str | None = None
 
 
 class AdsAt:
@@ -54,7 +56,7 @@ class AdsAt:
     def __init__(self, ad_ids: Collection[str], document: Document, offsets: Sequence[int] | None) -> None:
         self._ad_ids, self._document, self._offsets = frozenset(ad_ids), document, offsets
         self._valid: dict[str, dict[int, tuple[AdRecord, Mapping[str, Any] | None]]] = {}
-        self._bad: dict[str, AdRecord] = {}
+        self._bad: dict[str, dict[int, str]] = {}
         self._later: dict[str, AdRecord] = {}
         self._seen: dict[int, int] = {}
 
@@ -68,32 +70,30 @@ class AdsAt:
             return
         if is_later:
             self._later.setdefault(ad_id, record)
-        elif why_bad(record, self._document) is not None:
-            self._bad[ad_id] = record
+        elif (reason := why_bad(record, self._document)) is not None:
+            bad = f"its record {record.partition}:{record.offset} is bad ({reason}); tables keep the former one"
+            self._bad.setdefault(ad_id, {})[record.partition] = bad
         else:
             document = None if record.value is None else self._document(record.key, record.value)
             self._valid.setdefault(ad_id, {})[record.partition] = record, document
+            self._bad.get(ad_id, {}).pop(record.partition, None)
 
     def state(self, ad_id: str) -> AdState:
         """The state of one of the ads."""
-        found = self._valid.get(ad_id, {})
+        found, bad = self._valid.get(ad_id, {}), next(iter(self._bad.get(ad_id, {}).values()), None)
+        gap = None if self._offsets is None else self._gap()
         if len(found) > 1:
             places = ", ".join(f"{record.partition}:{record.offset}" for record, _ in found.values())
             record, document = max(found.values(), key=lambda each: each[0].timestamp_ms)
-            return AdState(record, document, f"it has records in several partitions ({places})")
+            return AdState(record, document, f"it has records in several partitions ({places})", bad)
         if not found:
-            if self._offsets is not None and (gap := self._gap()) is not None:
+            if gap is not None:
                 later = self._later.get(ad_id)
                 left = "it has no record" if later is None else f"its first record is {later.partition}:{later.offset}"
-                return AdState(None, None, f"{left}, and {gap}")
-            return AdState(None, None)
+                return AdState(None, None, f"{left}, and {gap}", bad)
+            return AdState(None, None, None, bad)
         ((record, document),) = found.values()
-        bad = self._bad.get(ad_id)
-        if bad is not None and bad.offset > record.offset and self._offsets is not None and self._gap() is not None:
-            return AdState(
-                record, document, f"its record {bad.partition}:{bad.offset} is bad; a table keeps the former one"
-            )
-        return AdState(record, document)
+        return AdState(record, document, None if gap is None else bad, bad)
 
     def _end(self, partition: int) -> int:
         assert self._offsets is not None

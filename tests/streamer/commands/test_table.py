@@ -49,12 +49,13 @@ def state_at(found: Sequence[AdRecord], ad_id: str, offsets: Sequence[int] | Non
     return state.document, state.why_unknown
 
 
+BAD = "its record 0:2 is bad (value: expected an object, got []); tables keep the former one"
 HISTORY = records(
     [
         (0, b"a", b'{"bid":1}'),
         (1, b"b", b'{"bid":2}'),
         (0, b"a", b'{"bid":3}'),
-        (0, b"a", b"nonsense"),
+        (0, b"a", b"[]"),
         (0, b"a", None),
         (0, b"a", b'{"bid":4}'),
     ]
@@ -78,7 +79,7 @@ def test_an_ad_is_as_the_table_had_it_at_the_position(offsets: Sequence[int] | N
             (3, 0),
             "its first record is 0:4, and 2 of the 3 records before the position are gone from partition 0",
         ),
-        ([2, 3, 5], (3, 0), "its record 0:2 is bad; a table keeps the former one"),
+        ([2, 3, 5], (3, 0), BAD),
         ([2, 5], (2, 0), None),
     ],
 )
@@ -172,7 +173,7 @@ def test_an_ad_is_shown_with_its_place_and_rows(topic: list[Content], spec: str)
     assert '"campaign": "c7"' in shown
     status, shown = run("show", "ads", "a", "--spec", spec, "--json")
     found = json.loads(shown)
-    assert (found["partition"], found["offset"], found["warning"]) == (1, 1, None)
+    assert (found["partition"], found["offset"], found["warnings"]) == (1, 1, [])
     assert found["value"] == {"ad_id": "a", "campaign": "c7", "bid": 2.5}
     features = {line["name"]: line for line in found["features"]}
     assert features["bid"]["number"] == 3.0
@@ -187,6 +188,14 @@ def test_an_ad_that_the_topic_does_not_have(topic: list[Content], spec: str) -> 
     assert (status, shown) == (1, "ad 'a' is not in topic 'ads'; partition 1, offset 1 deleted it")
     status, shown = run("show", "ads", "a", "--spec", spec, "--json")
     assert json.loads(shown.splitlines()[0])["value"] is None
+
+
+def test_a_bad_record_after_the_ads_own_is_a_warning(topic: list[Content], spec: str) -> None:
+    topic += [(1, b"a", b'{"bid":1}'), (1, b"a", b"[]"), (0, b"b", b"[]")]
+    bad = "its record 1:1 is bad (value: expected an object, got []); tables keep the former one"
+    assert f"\nwarning: {bad}\n" in run("show", "ads", "a", "--spec", spec)[1]
+    status, shown = run("show", "ads", "b", "--spec", spec)
+    assert (status, shown.count("its record 0:0 is bad")) == (1, 1), shown
 
 
 def test_records_are_counted_by_partition(topic: list[Content]) -> None:
