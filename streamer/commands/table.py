@@ -98,8 +98,9 @@ def count(table: TableName = Name.ADS, *, as_json: AsJson = False, config: Confi
         typer.echo(json.dumps({"topic": ads_topic(settings), "partitions": counts, **total}))
         return
     shown = Table("partition", *total, box=None)
-    for each in (*counts, {"partition": "all", **total}):
-        shown.add_row(*(f"{value:,}" if isinstance(value, int) else value for value in each.values()))
+    for each in counts:
+        shown.add_row(str(each["partition"]), *(f"{each[name]:,}" for name in total))
+    shown.add_row("all", *(f"{value:,}" for value in total.values()))
     Console(highlight=False).print(shown)
 
 
