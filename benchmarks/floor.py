@@ -1,5 +1,6 @@
 """A minimal program with the best known method for each step: the floor of the cost.
 
+With a topic of ads it reads their rows at its start, and requests name ads by id.
 It has no deadlines, score cache, priors, commits, metrics, handling of bad input, checksums of fetches or shutdown.
 """
 
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import grpc.aio
 import msgspec
@@ -22,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 from xxhash import xxh3_64_intdigest
 
+from benchmarks.read_ads import ads_of
 from sandbox.host.loopback import DIRECT
 from streamer.features import FeatureSpec, Layout
 from streamer.features.document import DocumentEncoder
@@ -64,11 +66,13 @@ class Chunk:
 class FloorEncoder:
     """Builds one `score` call for several requests.
 
-    Candidates' rows are memoised by a hash of a row's bytes, or by the values of a candidate's columns. One gather
-    takes the rows of all requests, and one operation crosses them with their requests.
+    Candidates' rows are memoised by a hash of a row's bytes, or by the values of a candidate's columns; with a table
+    they are all encoded before, by ad id. One gather takes the rows of all requests, and one operation crosses them
+    with their requests.
     """
 
-    def __init__(self, spec: FeatureSpec) -> None:
+    def __init__(self, spec: FeatureSpec, ads: Mapping[str, Mapping[str, object]] | None = None) -> None:
+        """`ads`: all ads by id, for requests that name ids only."""
         layout = Layout(spec)
         hasher, ignored = TextHasher(), Counter[str]()
         request, self._candidate = (
@@ -78,9 +82,12 @@ class FloorEncoder:
         self._slots: dict[Hashable, int] = {}
         self._ad_ids: list[str] = []
         empty = self._candidate.encode_documents([])
+        self._by_id, self._size = ads is not None, max(_MEMOISED, len(ads or ()))
         self._ids, self._floats, self._halves = (
-            np.zeros((_MEMOISED, part.shape[1]), part.dtype) for part in (empty.ids, empty.floats, empty.words[_PAIRS])
+            np.zeros((self._size, part.shape[1]), part.dtype) for part in (empty.ids, empty.floats, empty.words[_PAIRS])
         )
+        if ads:
+            self._slots_by(list(ads), list(ads.values()), lambda document: document)
         pairs = [(at, cross) for at, cross in layout.crosses("pair") for _ in range(at.width)]
         self._modulus = np.array([cross.buckets for _, cross in pairs], dtype=np.uint64)
         self._base = np.array([at.offset for at, _ in pairs], dtype=np.int32)
@@ -88,7 +95,7 @@ class FloorEncoder:
 
     def encode(self, documents: Sequence[Document]) -> Chunk:
         """The call that scores these requests."""
-        if len(self._ad_ids) + sum(_count(document.candidates) for document in documents) > _MEMOISED:
+        if not self._by_id and len(self._ad_ids) + sum(_count(d.candidates) for d in documents) > self._size:
             self._slots.clear()
             self._ad_ids.clear()
         found = [self._slots_of(document.candidates) for document in documents]
@@ -105,7 +112,13 @@ class FloorEncoder:
         _put(message, "candidate_floats", self._floats.take(index, axis=0))
         _put(message, "pair_ids", pair_ids)
         _put(message, "row_to_request", owners)
-        return Chunk(documents, [itemgetter(*slots)(self._ad_ids) for slots in found], message)
+        ad_ids = [self._ad_ids_of(d, slots) for d, slots in zip(documents, found, strict=True)]
+        return Chunk(documents, ad_ids, message)
+
+    def _ad_ids_of(self, document: Document, slots: Sequence[int]) -> Sequence[str]:
+        if isinstance(document.candidates, dict):
+            return cast("list[str]", document.candidates["ad_id"])
+        return cast("Sequence[str]", itemgetter(*slots)(self._ad_ids))
 
     def _slots_of(self, candidates: list[msgspec.Raw] | dict[str, list[object]]) -> Sequence[int]:
         """The slot of each candidate; an unknown one is encoded first."""
@@ -113,6 +126,8 @@ class FloorEncoder:
             return self._slots_by(
                 list(map(xxh3_64_intdigest, candidates)), candidates, lambda raw: orjson.loads(bytes(raw))
             )
+        if self._by_id:
+            return list(map(self._slots.__getitem__, candidates["ad_id"]))
         names, values = tuple(candidates), list(zip(*candidates.values(), strict=True))
         return self._slots_by(values, values, lambda of_ad: dict(zip(names, of_ad, strict=True)))
 
@@ -201,7 +216,8 @@ async def main(arguments: argparse.Namespace) -> None:
     )
     wanted = predict_pb2.PredictRequest()
     wanted.model_spec.name, wanted.model_spec.signature_name = "ctr", "feature_spec"
-    encoder = FloorEncoder(FeatureSpec.from_json((await call(wanted)).outputs["spec"].string_val[0]))
+    spec = FeatureSpec.from_json((await call(wanted)).outputs["spec"].string_val[0])
+    encoder = FloorEncoder(spec, await ads_of(arguments))
     consumer = AIOKafkaConsumer(
         arguments.input,
         bootstrap_servers=arguments.bootstrap,
@@ -242,7 +258,7 @@ async def main(arguments: argparse.Namespace) -> None:
                 await producer.send_batch(batch, arguments.output, partition=to)
 
     while True:
-        received = await consumer.getmany(timeout_ms=100, max_records=CHUNK)
+        received = await consumer.getmany(timeout_ms=100, max_records=arguments.chunk)
         at = time.monotonic()
         records = [record for of_partition in received.values() for record in of_partition]
         if records:
@@ -257,4 +273,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     for name in ("bootstrap", "model-server", "input", "output", "group"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--ads", help="topic of ads; requests then name ads by id")
+    parser.add_argument("--chunk", type=int, default=CHUNK, help="most requests in a call")
     uvloop.run(main(parser.parse_args()))

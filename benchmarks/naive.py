@@ -1,6 +1,6 @@
 """A straightforward first version: one record at a time, flat rows, a commit per record.
 
-Candidates in columns become a list of objects first.
+Candidates in columns become a list of objects first. With a topic of ads it keeps their objects in a dict.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import tensorflow as tf
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from benchmarks.read_ads import ads_of
 from sandbox.host.loopback import DIRECT
 from streamer.features import Encoder, FeatureSpec
 
@@ -22,6 +23,7 @@ async def main(arguments: argparse.Namespace) -> None:
     wanted = predict_pb2.PredictRequest()
     wanted.model_spec.name, wanted.model_spec.signature_name = "ctr", "feature_spec"
     encoder = Encoder(FeatureSpec.from_json((await stub.Predict(wanted)).outputs["spec"].string_val[0]))
+    ads = await ads_of(arguments)
     consumer = AIOKafkaConsumer(
         arguments.input,
         bootstrap_servers=arguments.bootstrap,
@@ -35,7 +37,9 @@ async def main(arguments: argparse.Namespace) -> None:
     async for record in consumer:
         document = orjson.loads(record.value)
         candidates = document["candidates"]
-        if isinstance(candidates, dict):
+        if ads is not None:
+            candidates = [ads[ad_id] for ad_id in candidates["ad_id"]]
+        elif isinstance(candidates, dict):
             candidates = [
                 dict(zip(candidates, values, strict=True)) for values in zip(*candidates.values(), strict=True)
             ]
@@ -60,4 +64,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     for name in ("bootstrap", "model-server", "input", "output", "group"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--ads", help="topic of ads; requests then name ads by id")
     asyncio.run(main(parser.parse_args()))
