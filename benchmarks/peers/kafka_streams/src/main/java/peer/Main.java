@@ -10,9 +10,14 @@ import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.kstream.KStream;
 import peer.protos.PredictionServiceGrpc;
 
-/** Kafka Streams: one topology without state, `threads` stream threads, one blocking call for each record. */
+/**
+ * Kafka Streams: one topology, `threads` stream threads, one blocking call for each record.
+ *
+ * <p>With `ads` it keeps that topic in a GlobalKTable, and requests name ads by id.
+ */
 public final class Main {
   public static void main(String[] arguments) throws Exception {
     Map<String, String> options = new HashMap<>();
@@ -23,7 +28,13 @@ public final class Main {
     var channel = ManagedChannelBuilder.forTarget(options.get("model-server")).proxyDetector(address -> null);
     var scoring = new Scoring(PredictionServiceGrpc.newBlockingStub(channel.usePlaintext().build()));
     var builder = new StreamsBuilder();
-    builder.<byte[], byte[]>stream(options.get("input")).mapValues(scoring::answer).to(options.get("output"));
+    KStream<byte[], byte[]> requests = builder.stream(options.get("input"));
+    if (options.containsKey("ads")) {
+      builder.globalTable(options.get("ads"), Ads.table());
+      requests.processValues(() -> new Ads(scoring)).to(options.get("output"));
+    } else {
+      requests.mapValues(value -> scoring.answer(value, null)).to(options.get("output"));
+    }
 
     var settings = new Properties();
     settings.put(StreamsConfig.APPLICATION_ID_CONFIG, options.get("group"));

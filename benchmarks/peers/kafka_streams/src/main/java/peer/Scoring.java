@@ -3,6 +3,8 @@ package peer;
 import com.fasterxml.jackson.core.JsonGenerator;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.UnsafeByteOperations;
 import java.io.ByteArrayOutputStream;
@@ -11,6 +13,7 @@ import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Iterator;
+import java.util.function.Function;
 import peer.protos.DataType;
 import peer.protos.ModelSpec;
 import peer.protos.PredictRequest;
@@ -20,7 +23,7 @@ import peer.protos.TensorShapeProto;
 
 /** Scores requests: JSON in, one Predict call, JSON out. Threads may share it. */
 final class Scoring {
-  private static final ObjectMapper JSON = new ObjectMapper();
+  static final ObjectMapper JSON = new ObjectMapper();
 
   private final PredictionServiceBlockingStub stub;
   private final Encoder encoder;
@@ -32,10 +35,15 @@ final class Scoring {
     encoder = new Encoder(JSON.readTree(reply.getOutputsOrThrow("spec").getStringVal(0).toByteArray()));
   }
 
-  /** The answer to a request. */
-  byte[] answer(byte[] value) {
+  /** The answer to a request; with `ads` it names ads by id, and this function has their features. */
+  byte[] answer(byte[] value, Function<String, JsonNode> ads) {
     try {
       JsonNode document = JSON.readTree(value);
+      if (ads != null) {
+        ArrayNode candidates = JSON.createArrayNode();
+        document.get("candidates").get("ad_id").forEach(id -> candidates.add(ads.apply(id.textValue())));
+        ((ObjectNode) document).set("candidates", candidates);
+      }
       return answer(document, scores(encoder.encode(document)));
     } catch (IOException error) {
       throw new UncheckedIOException(error);
