@@ -17,6 +17,7 @@ from benchmarks import (
     delivery,
     distributed,
     fairness,
+    first_load,
     http_endpoint,
     input_pipeline,
     latency,
@@ -30,6 +31,7 @@ from benchmarks import (
     stages,
     sweep,
     switch,
+    tables_by_id,
     throughput,
     workers,
 )
@@ -59,6 +61,8 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "input_pipeline": input_pipeline.run,
     "fairness": fairness.run,
     "peers": peers.run,
+    "tables": tables_by_id.run,
+    "catalogue": first_load.run,
     "distributed": distributed.run,
     "simulate": simulate.run,
 }

@@ -22,7 +22,7 @@ from sandbox.host.ports import free_ports
 from sandbox.processes.model_server import ONE_THREAD_PER_CALL, ModelServerProcess
 from sandbox.traffic.sender import RequestSource, Sender
 from sandbox.traffic.sent_requests import SentRequests
-from sandbox.world.bid_requests import CandidateLayout, RequestFactory
+from sandbox.world.bid_requests import CandidatesBy, RequestFactory
 from sandbox.world.world import World
 from streamer.settings.sections import BatchingSettings
 
@@ -188,11 +188,13 @@ class Bench:
         """Size of the backlog of a program whose rate is unknown."""
         return round(_BACKLOG_PER_SECOND * self.options.seconds)
 
-    def backlog(self, size: int, partitions: int = 1, layout: CandidateLayout = "rows") -> str:
-        """A topic with `size` requests; all such topics start with the same requests."""
-        topic = f"backlog-{size}-{partitions}-{layout}"
+    def backlog(
+        self, size: int, partitions: int = 1, layout: CandidatesBy = "rows", candidates: int | None = None
+    ) -> str:
+        """A topic with `size` requests; all such topics with as many candidates start with the same requests."""
+        candidates = candidates or self.options.candidates
+        topic = f"backlog-{size}-{partitions}-{layout}-{candidates}"
         if topic not in self._backlogs:
-            candidates = self.options.candidates
             factory = RequestFactory(self.world, candidates=candidates, seed=3, layout=layout, prefix="backlog")
             self.fill_new(topic, factory, size, partitions)
             self._backlogs.add(topic)

@@ -87,6 +87,28 @@ TABLE: tuple[Line, ...] = (
     Line("capacity with over without score cache, Zipf traffic", _ratio("cache", "zipf_on_over_off", ">=", 1.3)),
     Line("the same, traffic without repeats", _ratio("cache", "distinct_on_over_off", ">=", 0.95)),
     Line("CPU per request, two workers over one", _ratio("workers", "cpu_of_two_over_one", "<=", 1.05)),
+    Line("capacity by ad ids over rows", _ratio("tables", "ids_over_rows", ">=", 1.5)),
+    Line("capacity by ids over the best peer with a table", _ratio("tables", "scorer_over_best_peer", ">=", 3.0)),
+    Line("CPU per request, naive, rows, over scorer, ids", _ratio("tables", "naive_rows_cpu_over_scorer", ">=", 6.5)),
+    Line(
+        "capacity with 100 candidates by id, or over the floor's",
+        Limit("tables", "hundred_scorer_rate", "requests/s", ">=", 1308),
+        _ratio("tables", "hundred_over_floor", ">=", 0.9),
+    ),
+    Line("scoring p99 while 1,000 ads/s change over without", _ratio("tables", "changing_p99_over_quiet", "<=", 1.2)),
+    Line("CPU of a lookup of 300 ads of a million", Limit("tables", "lookup", "ms", "<=", 0.1)),
+    Line(
+        "memory of a table of a million ads, in four processes together",
+        Limit("tables", "memory_of_four_processes", "MB", "<=", 1000),
+    ),
+    Line("another process opens that table", Limit("tables", "opening", "s", "<=", 2)),
+    Line(
+        "the first load of a million ads, until four workers are ready", Limit("catalogue", "first_load", "s", "<=", 60)
+    ),
+    Line(
+        "start of a worker with that table, beyond one without ads",
+        Limit("catalogue", "table_adds_to_start", "s", "<=", 2),
+    ),
     *(
         Line(
             f"rows/s and core, bfloat16 over float32, {rows} rows, where the CPU has it",

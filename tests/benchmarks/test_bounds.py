@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import latency, memory, stages, throughput
+from benchmarks import changing_ads, latency, memory, stages, table_memory, tables_by_id, throughput
 from benchmarks.__main__ import SCENARIOS
 from benchmarks.bounds import TABLE, Limit, Line, bound_of, verdicts
 from benchmarks.latency import PRIORITIES, PROGRAMS, Turn
@@ -61,11 +61,23 @@ def test_every_figure_of_the_table_is_one_of_its_scenario() -> None:
     runs = {"scorer": [run_of(1.0, 500.0)], "floor": [run_of(0.9, 520.0)], "naive": [run_of(5.0, 100.0)]}
     times = {"p50": 3.0, "p99": 8.0, "p999": 9.0}
     turns = {(how, name): [Turn(times, times, {"program": 2.0}, 0)] for how in PRIORITIES for name in PROGRAMS}
+    by_id = {
+        **{name: [run_of(0.7, 900.0)] for name in tables_by_id.PROGRAMS},
+        "scorer_rows": [run_of(1.0, 500.0)],
+        "naive": [run_of(4.0, 120.0)],
+        "naive_rows": [run_of(5.0, 100.0)],
+        "kafka_streams": [run_of(3.0, 250.0)],
+    }
     figures = {
         "throughput": [f for layout in throughput.LAYOUTS for f in throughput.figures_of(layout, runs)],
         "latency": latency.figures_of(turns),
         "memory": memory.figures_of([100.0] * 20),
         "peers": peers.figures_of(runs | {"faust": [run_of(4.0, 200.0)]}),
+        "tables": [
+            *tables_by_id.figures_of(by_id),
+            *table_memory.figures_of(table_memory.Measured(1000, 376, 475_000, 0.09, [0.2, 0.5], 475_000)),
+            *changing_ads.figures_of({kind: [changing_ads.Turn(3.0, 8.0, 990.0, 0)] for kind in changing_ads.KINDS}),
+        ],
     }
     figures["throughput"].append(Figure("scorer_resident", 100.0, "MB", *bound_of("throughput", "scorer_resident")))
     values = {name: {f.name: f.value for f in of} for name, of in figures.items()}
@@ -73,6 +85,8 @@ def test_every_figure_of_the_table_is_one_of_its_scenario() -> None:
     assert [v.label for v in found if not v.holds] == []
     assert {v.scenario for v in found} == figures.keys()
     assert values["throughput"]["rows_naive_cpu_over_scorer"] == 5.0
+    assert values["tables"]["scorer_over_best_peer"] == pytest.approx(3.6)
+    assert values["tables"]["opening"] == 0.5
     assert values["throughput"]["columns_scorer_model_server_cpu"] == 1.5
 
 

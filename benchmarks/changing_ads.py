@@ -1,0 +1,94 @@
+"""Latency of scoring while ads change, beside that without changes: one scorer, open loop, in turns."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from benchmarks import ads
+from benchmarks.bench import Bench
+from benchmarks.bounds import bound_of
+from benchmarks.figures import faults, percentile
+from benchmarks.report import Figure
+from sandbox.broker.topics import Topics
+from sandbox.host.priority import real_time_priority
+from sandbox.processes.scorer import ScorerProcess
+from sandbox.traffic.ad_publisher import AdPublisher
+from sandbox.traffic.run import run_traffic
+from sandbox.world.ad_changes import AdChanges
+from sandbox.world.bid_requests import RequestFactory
+
+TOPIC = "ads-changing"
+SHARE = 0.3
+"""Of the saturation."""
+CHANGES_PER_S = 1000.0
+KINDS = ("quiet", "changing")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One round's traffic.
+
+    Attributes:
+        p50, p99: of scoring, in ms.
+        changes: that the scorer has applied per second of traffic.
+        faults: lost, wrong and duplicate answers.
+    """
+
+    p50: float
+    p99: float
+    changes: float
+    faults: int
+
+
+def measure(bench: Bench, rate: float) -> Mapping[str, Sequence[Turn]]:
+    """Traffic of `rate` requests/s by id. Scorer and model server have priority, as if the others ran elsewhere."""
+    ads.fill_topic(bench, TOPIC, zip(bench.world.ads.ids, bench.world.ads.json, strict=True))
+    topics = bench.topics("changing")
+    turns: dict[str, list[Turn]] = {kind: [] for kind in KINDS}
+    with ads.by_id(TOPIC) as overridden:
+        settings = bench.settings(topics, [bench.server.address], overridden)
+        with ScorerProcess(settings, bench.work / "changing.log") as scorer:
+            _turn(bench, topics, scorer, rate, "warm-up")
+            for number in range(bench.options.rounds):
+                for kind in KINDS if number % 2 == 0 else reversed(KINDS):
+                    found = _turn(bench, topics, scorer, rate, f"{kind}-{number}")
+                    turns[kind].append(found)
+                    bench.console.print(
+                        f"round {number + 1}, {kind}: scoring p50 {found.p50:.1f}, p99 {found.p99:.1f} ms, "
+                        f"{found.changes:.0f} changes/s"
+                    )
+    return turns
+
+
+def _turn(bench: Bench, topics: Topics, scorer: ScorerProcess, rate: float, name: str) -> Turn:
+    world, seconds = bench.world, bench.options.seconds
+    seed = sum(name.encode())
+    factory = RequestFactory(world, candidates=bench.options.candidates, seed=seed, layout="id", prefix=name)
+    publisher = AdPublisher(bench.bootstrap, TOPIC, AdChanges(world, seed=seed), rate=CHANGES_PER_S)
+    before = _changes(scorer)
+    with real_time_priority(scorer.pid, bench.server.pid), publisher if name.startswith("changing") else nullcontext():
+        report = run_traffic(bench.bootstrap, topics, factory, rate=rate, seconds=seconds)
+    times = report.times.stage_ms["total"]
+    changes = (_changes(scorer) - before) / seconds
+    return Turn(percentile(times, 50), percentile(times, 99), changes, faults(report))
+
+
+def _changes(scorer: ScorerProcess) -> float:
+    return sum(scorer.metric("streamer_table_changes_total", outcome=outcome) for outcome in ("stored", "deleted"))
+
+
+def figures_of(turns: Mapping[str, Sequence[Turn]]) -> list[Figure]:
+    """Medians of the rounds; the ratio is that of the medians."""
+
+    def median(kind: str, figure: str) -> float:
+        return float(statistics.median(getattr(turn, figure) for turn in turns[kind]))
+
+    name = "changing_p99_over_quiet"
+    ratio = median("changing", "p99") / median("quiet", "p99")
+    return [
+        Figure(name, ratio, "ratio", *bound_of("tables", name)),
+        *(Figure(f"{kind}_scoring_{q}", median(kind, q), "ms") for kind in KINDS for q in ("p50", "p99")),
+        Figure("changes_per_second", median("changing", "changes"), "ads/s"),
+        Figure("faults", sum(turn.faults for of in turns.values() for turn in of), "requests", "<=", 0),
+    ]
