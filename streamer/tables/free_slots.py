@@ -41,7 +41,3 @@ class FreeSlots:
         parts.append(np.arange(self._fresh, self._fresh + missing, dtype=np.int64))
         self._fresh += missing
         return np.concatenate(parts)
-
-    def usable(self, end: int, now: float) -> int:
-        """How many `take` can take now."""
-        return end - self._fresh + sum(len(slots) for usable_at, slots in self._left if usable_at <= now)

@@ -31,7 +31,7 @@ def _run(*arguments: object) -> Any:
     return json.loads(ran.stdout)
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(150, marks=pytest.mark.slow)])
 def test_readers_never_see_a_wrong_row_while_writers_are_killed(kills: int, shared_memory: Path) -> None:
     found = _run("kill", shared_memory, kills)
     assert found["codes"] == [0, 0]

@@ -65,7 +65,7 @@ _BATCHES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(batches=_BATCHES, is_ready=st.booleans())
 def test_a_table_behaves_like_a_dict(
     batches: list[tuple[set[str], set[str], bool]], is_ready: bool, tmp_path_factory: pytest.TempPathFactory
