@@ -9,8 +9,9 @@ from streamer.types import U64
 
 
 def digests_of(ad_ids: Sequence[str]) -> U64:
-    """XXH3 (128 bits) of the UTF-8 bytes of n ids, uint64 [2, n]: the first words, then the second words.
+    """The first and the second words of the digests of n ids, uint64 [2, n].
 
+    A digest is the XXH3 (128 bits) of the UTF-8 bytes.
     Two of a million ids share a digest with a probability of 10^-27.
     """
     try:

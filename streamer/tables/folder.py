@@ -18,7 +18,9 @@ _ATTEMPTS = 10
 
 
 def enter(folder: Path, *, create: bool) -> int | None:
-    """A lock, as a file descriptor, that keeps a folder from removal. None: there is none, or it is being removed.
+    """A lock, as a file descriptor, that keeps a folder from removal.
+
+    None: there is no folder, or another process is removing it.
 
     Raises:
         ConfigError: it cannot be made or used, or another user could change it.
@@ -58,12 +60,12 @@ def _check(folder: Path) -> None:
 
 
 def lock_writer(folder: Path) -> int | None:
-    """The lock of a folder's only writer, as a file descriptor. None: another one has it. The folder is entered."""
+    """The lock of an entered folder's only writer, as a file descriptor. None: another has it."""
     return _locked(folder / _WRITER, fcntl.LOCK_EX)
 
 
 def has_writer(folder: Path) -> bool:
-    """Whether a writer has its lock now. The folder is entered."""
+    """Whether an entered folder has a writer now."""
     fd = _locked(folder / _WRITER, fcntl.LOCK_SH)
     if fd is not None:
         os.close(fd)
@@ -71,7 +73,7 @@ def has_writer(folder: Path) -> bool:
 
 
 def remove_if_unused(folder: Path, written_before: float | None = None) -> bool:
-    """Removes a folder that no process has entered; with `written_before`, only if last written before it."""
+    """Removes a folder that no process has entered, if it was last written before a time."""
     try:
         fd = _locked(folder / _USERS, fcntl.LOCK_EX)
     except OSError:  # of another user, or gone
@@ -94,7 +96,7 @@ def remove_if_unused(folder: Path, written_before: float | None = None) -> bool:
 
 
 def written_at(folder: Path) -> float:
-    """When a folder's table was last written, in wall clock seconds; without a table, when it was made."""
+    """When a folder's table was last written, or a folder without one was made: wall clock."""
     table = MappedFile.open(folder / TABLE)
     if table is None:
         return folder.stat().st_mtime

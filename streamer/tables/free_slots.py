@@ -24,7 +24,7 @@ class FreeSlots:
             self._left.append((usable_at, slots))
 
     def take(self, count: int, end: int, now: float) -> Places | None:
-        """Takes slots, int64 [count]; fresh ones only below `end`. None: not so many can be used now."""
+        """Takes slots, int64 [count], fresh ones below `end`. None: too few can be used now."""
         parts: list[Places] = []
         missing = count
         for usable_at, slots in self._left:

@@ -1,4 +1,4 @@
-"""The index of a table: from the digest of an ad id to its slot. Pure: it works on arrays that others map."""
+"""The index of a table: from the digest of an ad id to its slot. Pure."""
 
 from typing import Final
 
@@ -31,8 +31,9 @@ def entries_of(digests: U64, slots: Places) -> U64:
 
 
 class Index:
-    """Buckets of eight entries; an ad that finds its bucket full goes to the next one that has space.
+    """Buckets of eight entries, in arrays that others map.
 
+    An ad that finds its bucket full goes to the next one that has space.
     An entry is one uint64: the upper half of the digest's first word, and the slot. One store replaces it, so a process
     that is killed leaves the old or the new one.
 
@@ -51,9 +52,10 @@ class Index:
         self._home_mask = np.uint64(self._mask)
 
     def candidates(self, digests: U64) -> Places:
-        """The slots, int64 [n], in which n ads are if their own buckets contain them; slot 0 if no entry fits.
+        """The slots in which n ads are if their own buckets contain them, int64 [n].
 
-        The caller must compare the digests in the slots, and ask `doubtful` about those that differ.
+        Slot 0 if no entry fits. The caller must compare the digests in the slots, and ask `doubtful` about those that
+        differ.
         """
         # Equal upper halves leave the slot alone, which is then the smallest.
         slots: U64 = self._differences(digests).min(axis=0)
@@ -62,14 +64,14 @@ class Index:
         return slots.view(np.int64)
 
     def doubtful(self, digests: U64) -> Places:
-        """Which of n ads, not found by `candidates`, can be elsewhere: [k]. The others are not in the table."""
+        """Which of n ads, not found by `candidates`, can be in the table nevertheless: [k]."""
         differences = self._differences(digests)
         may_be_later = (differences != (digests[0] & _HIGH)).all(axis=0)  # no entry is 0
         has_equal_half = differences.min(axis=0) <= _LOW
         return np.flatnonzero(may_be_later | has_equal_half)
 
     def search(self, first: int, second: int) -> int:
-        """The place of an ad's entry in the flat index, by the two words of its digest; -1: not in the table."""
+        """The place of an ad's entry in the flat index, by its digest; -1: not in the table."""
         half = first >> 32
         bucket = second & self._mask
         for _ in range(len(self._entries)):
@@ -85,7 +87,7 @@ class Index:
         return -1
 
     def find(self, digests: U64) -> Places:
-        """The places of n ads' entries in the flat index, int64 [n]; -1 for an ad that is not in the table."""
+        """The places of n ads' entries in the flat index, int64 [n]; -1: not in the table."""
         ways = (self._differences(digests) <= _LOW).argmax(axis=0)
         places: Places = self._homes(digests) * WAYS + ways
         found = self._digests[self.slots_at(places)]
@@ -96,30 +98,32 @@ class Index:
                 places[at] = self.search(*digests[:, at].tolist())
         return places
 
-    def places_for(self, digests: U64) -> tuple[Places, set[int]]:
-        """Free places in the flat index for n new ads, int64 [n], and the buckets that are full with them.
+    def places_for(self, digests: U64) -> tuple[Places, Places, set[int]]:
+        """Free places in the flat index for n new ads, and the buckets that are full with them.
 
-        Different ads get different places. Nothing is changed: the caller stores the entries.
+        Nothing is changed: the caller stores the entries, in this order. Then an ad that passes a bucket is stored
+        after those that fill it, so that each is found as soon as it is stored.
+
+        Returns:
+            The ads in the order in which their entries must be stored, int64 [n]; a place for each of these, int64
+            [n]; the full buckets that ads have passed.
         """
         passed: set[int] = set()
         homes = self._homes(digests)
-        if not len(homes):
-            return homes, passed
-        order = homes.argsort(kind="stable")
+        order: Places = homes.argsort(kind="stable")
         homes = homes[order]
         # The k-th ad of a bucket gets the k-th free entry.
         nth = np.arange(len(homes)) - np.searchsorted(homes, homes)
         free = self._entries.take(homes, axis=0) <= TOMBSTONE
         ways = (~free).argsort(axis=1, kind="stable")
         fits = nth < free.sum(axis=1)
-        sorted_places = homes * WAYS + ways[np.arange(len(homes)), np.minimum(nth, WAYS - 1)]
+        places: Places = homes * WAYS + ways[np.arange(len(homes)), np.minimum(nth, WAYS - 1)]
         if not fits.all():
-            taken = set(sorted_places[fits].tolist())
-            for at in np.flatnonzero(~fits).tolist():
-                sorted_places[at] = self._next_free(int(homes[at]), taken, passed)
-        places = np.empty_like(sorted_places)
-        places[order] = sorted_places
-        return places, passed
+            taken = set(places[fits].tolist())
+            later = [self._next_free(home, taken, passed) for home in homes[~fits].tolist()]
+            order = np.concatenate((order[fits], order[~fits]))
+            places = np.concatenate((places[fits], np.array(later, dtype=np.int64)))
+        return order, places, passed
 
     def _next_free(self, bucket: int, taken: set[int], passed: set[int]) -> int:
         for _ in range(len(self._entries)):
@@ -133,9 +137,7 @@ class Index:
         raise AssertionError("the index has more entries than the table has slots")
 
     def erased(self, places: Places, passed: set[int]) -> U64:
-        """What replaces the entries of n deleted ads: empty, or a tombstone where others have passed the bucket."""
-        if not len(places):
-            return np.empty(0, np.uint64)
+        """What replaces the entries of n deleted ads; a tombstone where ads may have passed."""
         buckets = places >> 3
         can_be_empty = (self._entries.take(buckets, axis=0) == EMPTY).any(axis=1)
         if passed:
@@ -187,7 +189,7 @@ class Index:
         return homes
 
     def _differences(self, digests: U64) -> U64:
-        """The own bucket's entries of n ads with the upper halves of their digests taken out, [8, n]."""
+        """The entries of n ads' own buckets, xor the upper halves of their digests, [8, n]."""
         entries = self._entries.take(self._homes(digests), axis=0)
         # numpy reduces the first axis several times faster than the last one.
         differences: U64 = np.bitwise_xor(entries.T, digests[0] & _HIGH, order="C")

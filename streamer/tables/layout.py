@@ -1,4 +1,4 @@
-"""The form of a table's file: where header, index and slots are, and what each word of the header means. Pure."""
+"""The form of a table's file: where its parts are, and what the header means. Pure."""
 
 import json
 import struct
@@ -64,7 +64,7 @@ class Geometry:
 
     @classmethod
     def fit(cls, row_bytes: int, max_bytes: int) -> Self:
-        """The most slots that fit into a file of `max_bytes`, with an index that is at most half full.
+        """The most slots that fit into `max_bytes` with an index that is at most half full.
 
         Raises:
             ConfigError: the file is too small for 64 rows.

@@ -76,12 +76,11 @@ class MappedFile:
 
     @classmethod
     def create(cls, path: Path, identity: Identity, geometry: Geometry) -> Self:
-        """A new file, replacing one at this path; only its header is allocated.
+        """A new file; only its header is allocated.
 
         Raises:
             OSError: no space.
         """
-        path.unlink(missing_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(fd, geometry.file_bytes)

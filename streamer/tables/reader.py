@@ -39,7 +39,7 @@ class Reader:
         clock: Callable[[], float],
         replacement: Callable[[MappedFile], MappedFile | None],
     ) -> None:
-        """`users`: the lock that keeps the folder. `replacement`: the table to use instead of another, if any."""
+        """`users`: the lock of the folder. `replacement`: the table to use instead of another."""
         self._table = table
         self._dtype = table.geometry.slot_dtype(dtype)
         self._users = users
@@ -72,10 +72,12 @@ class Reader:
 
     def lookup(self, ad_ids: Sequence[str]) -> FoundAds:
         """The rows of these ads; copies. While the table is loading it may miss some."""
-        if not ad_ids:
-            return FoundAds(np.empty(0, self._dtype)["row"], np.empty(0, np.bool_), self._position_at_least(0))
-        digests = digests_of(ad_ids)
         words = self._table.words
+        if not ad_ids:
+            return FoundAds(
+                np.empty(0, self._dtype)["row"], np.empty(0, np.bool_), self._position_at_least(words[Word.EPOCH])
+            )
+        digests = digests_of(ad_ids)
         attempts = 0
         while True:
             started, was_ready, epoch = self._clock(), words[Word.READY], words[Word.EPOCH]

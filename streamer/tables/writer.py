@@ -87,14 +87,16 @@ class Writer:
         self._is_recovered = True
 
     def begin_load(self, starts: Sequence[int], targets: Sequence[int]) -> None:
-        """The first load reads each partition from one offset to another. For a table whose positions are empty."""
+        """Begins the first load of a new table, which reads each partition up to its target."""
+        nothing = np.empty(0, self._row_dtype)
+        self._check([], nothing, [], starts)
         self._table.set_targets(starts, targets)
-        self.apply([], np.empty(0, self._row_dtype), [], starts)
+        self.apply([], nothing, [], starts)
 
     def apply(
         self, ids: Sequence[str], rows: Rows, deleted: Sequence[str], positions: Sequence[int]
     ) -> list[int] | None:
-        """Applies one batch of changes, which lookups see at once, with the next offset of each partition.
+        """Applies one batch of changes, which lookups see at once.
 
         Args:
             ids: n ads, each once.
@@ -116,14 +118,15 @@ class Writer:
         is_known = places >= 0
         changed, new = np.flatnonzero(is_known[: len(ids)]), np.flatnonzero(~is_known[: len(ids)])
         accepted = self._make_space(len(new))
-        stored = np.concatenate((changed, new[:accepted]))
+        rejected: list[int] = new[accepted:].tolist()
+        order, new_places, passed = index.places_for(digests[:, new[:accepted]])
+        stored = np.concatenate((changed, new[order]))
         slots = self._take(len(stored))
         if slots is None:
             return None
         self._write(slots, digests[:, stored], rows[stored])
         removed = places[len(ids) :][is_known[len(ids) :]]
         former = index.slots_at(np.concatenate((places[changed], removed)))
-        new_places, passed = index.places_for(digests[:, new[:accepted]])
         erased = index.erased(removed, passed)
         self._switch(
             np.concatenate((places[changed], new_places, removed)),
@@ -133,7 +136,6 @@ class Writer:
         table.words[Word.COUNT] += accepted - len(removed)
         self._free.give(former, self._usable_at())
         index.clear_tombstones(removed[erased == TOMBSTONE])
-        rejected: list[int] = new[accepted:].tolist()
         return rejected
 
     def mark_ready(self) -> None:
@@ -211,7 +213,7 @@ class Writer:
         return slots
 
     def _usable_at(self) -> float:
-        """When a slot that is left now can be used again; lookups before the end of the first load do not count."""
+        """When a slot that is left now can be used again: at once while nobody looks up."""
         return self._clock() + QUARANTINE_S if self._table.words[Word.READY] else 0.0
 
     def _write(self, slots: Places, digests: U64, rows: Rows) -> None:

@@ -34,10 +34,12 @@ def test_an_index_behaves_like_a_dict(batches: list[tuple[set[tuple[int, int]], 
         in_slots[slots] = _array(new).T
         gone = sorted(removed & set(model))
         at = index.find(_array(gone))
-        places, passed = index.places_for(_array(new))
-        index.store(
-            np.concatenate((places, at)), np.concatenate((entries_of(_array(new), slots), index.erased(at, passed)))
-        )
+        order, places, passed = index.places_for(_array(new))
+        entries, erased = entries_of(_array(new), slots)[order], index.erased(at, passed)
+        for number in range(len(new)):  # a kill may end a batch after each entry
+            index.store(places[number : number + 1], entries[number : number + 1])
+            assert index.search(*new[order[number]]) == places[number]
+        index.store(at, erased)
         index.clear_tombstones(at)
         model |= dict(zip(new, slots.tolist(), strict=True))
         for digest in gone:
@@ -67,8 +69,8 @@ def test_an_ad_that_passes_a_bucket_is_found_after_a_delete_in_the_same_batch() 
     for digests, slots in ((first, np.arange(2, 9)), (later, np.arange(9, 11))):
         in_slots[slots] = digests.T
         at = index.find(first[:, :1]) if digests is later else np.empty(0, np.int64)
-        places, passed = index.places_for(digests)
-        entries = np.concatenate((entries_of(digests, slots), index.erased(at, passed)))
+        order, places, passed = index.places_for(digests)
+        entries = np.concatenate((entries_of(digests, slots)[order], index.erased(at, passed)))
         index.store(np.concatenate((places, at)), entries)
     assert index.slots_at(index.find(later)).tolist() == [9, 10]
     assert index.find(first[:, :1]).tolist() == [-1]

@@ -41,6 +41,7 @@ def test_a_lookup_returns_the_rows_of_known_ads_and_the_positions(tmp_path: Path
     assert reader.lookup(["a"]).position.topic == TOPIC
     assert reader.lookup([]).position.offsets == (7, 9)
     writer.apply(["a"], rows_of({"a": 3}), ["b", "never"], [8, 9])
+    assert reader.lookup([]).position.offsets == (8, 9)
     found = reader.lookup(["a", "b"])
     assert found.position.offsets == (8, 9)
     assert found.known.tolist() == [True, False]
@@ -307,6 +308,13 @@ def test_loading_is_visible_to_readers(tmp_path: Path) -> None:
     writer.retire()
     states.append(reader.state)
     assert [(state.is_ready, state.is_retired) for state in states] == [(False, False), (True, False), (True, True)]
+
+
+def test_an_empty_topic_is_loaded_at_once(tmp_path: Path) -> None:
+    writer = opened(store_in(tmp_path))
+    assert writer.state.loaded_share == 0.0
+    writer.begin_load([5, 0], [5, 0])
+    assert writer.state.loaded_share == 1.0
 
 
 def test_a_load_goes_on_with_the_next_writer(tmp_path: Path) -> None:
