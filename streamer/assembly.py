@@ -41,7 +41,7 @@ from streamer.scoring.scores import HitRatio, Scores
 from streamer.serving.predictor import Predictor
 from streamer.serving.replicas import Replicas
 from streamer.serving.verification import DescribesVersions
-from streamer.serving.warmup import Preparer
+from streamer.serving.warmup import OpensTables, Preparer
 from streamer.settings import Settings
 from streamer.side_outputs.feature_log import FeatureLog
 from streamer.side_outputs.feature_log import Publish as PublishRows
@@ -136,7 +136,7 @@ class Assembly:
         return Table(ads, new_store, follower, spec, metrics, log, clock, WALL_CLOCK)
 
     def models(
-        self, servers: ControlServers, cache: ScoreCache | None, tables: AdTables | None = None
+        self, servers: ControlServers, cache: ScoreCache | None, tables: OpensTables | None = None
     ) -> ModelRegistry:
         """The models of the settings. `servers`: a `Predictor.control`, or a fake."""
         settings, metrics, log, clock = self.settings, self.metrics, self.log, self.clock

@@ -12,6 +12,7 @@ from streamer.assembly import Assembly
 from streamer.deadline import Deadline
 from streamer.features import FeatureSpec
 from streamer.metrics import Metrics
+from streamer.serving.warmup import OpensTables
 from streamer.settings import Settings
 from streamer.testing.model_servers import Loaded, VirtualServers, version_of
 from streamer.types import DeadLetter, Header, Origin, Record
@@ -36,7 +37,13 @@ class Worker:
     """A worker without source, sink and signals; only the model servers are fakes."""
 
     def __init__(
-        self, servers: VirtualServers, *, ramp_s: float = 0.2, cache: bool = True, label: str | None = None
+        self,
+        servers: VirtualServers,
+        *,
+        ramp_s: float = 0.2,
+        cache: bool = True,
+        label: str | None = None,
+        tables: OpensTables | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.servers = servers
@@ -51,7 +58,7 @@ class Worker:
         )
         assembly = Assembly(settings, Metrics(), structlog.get_logger(), self.loop.time, self.spawn)
         kept = assembly.cache()
-        self.models = assembly.models(servers, kept)
+        self.models = assembly.models(servers, kept, tables)
         self.model = self.models.default
         scorer = assembly.scorer(
             self, servers, self, models=self.models, cache=kept, publish_shadow=_publish, publish_rows=_publish

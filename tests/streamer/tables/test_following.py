@@ -422,11 +422,15 @@ def test_an_error_in_the_block_of_the_tables_leaves_it_as_it_is(run: Run) -> Non
 
     async def block(machine: Machine) -> None:
         process = Process(machine)
-        with pytest.raises(ConfigError, match="no topic"):
+
+        async def start() -> None:
             async with process.tables.running() as tables:
                 with suppress(TableLoadingError):
                     tables.open(process.form, "spec")
                 await asyncio.sleep(1.0)
                 raise ConfigError("no topic")
+
+        with pytest.raises(ConfigError, match="no topic"):
+            await start()
 
     run(block)
