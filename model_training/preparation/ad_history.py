@@ -159,9 +159,10 @@ def _is_bad(form: StoredRows, key: str | None, text: str | None) -> bool:
 
 
 def answered_positions(spark: "SparkSession", paths: Sequence[str]) -> "DataFrame":
-    """`REQUEST_ID` and `POSITIONS` of the answers; of several, those of the answer that has read least.
+    """`REQUEST_ID` and `POSITIONS` of the answers.
 
-    An answer with scores and without positions is that of a scorer that had no topic of ads: it has read nothing.
+    Of several answers of a request, the one that has read least counts. An answer with scores and without positions is
+    that of a scorer that had no topic of ads: it has read nothing.
     """
     text = {name: f.get_json_object(_LINE, f"$.{name}") for name in (REQUEST_ID, "status", "ads.positions")}
     positions = f.from_json(text["ads.positions"], "array<bigint>")

@@ -206,7 +206,7 @@ def _answered(shown: "DataFrame", answers: "DataFrame") -> "DataFrame":
 
 
 def _asked(rows: "DataFrame") -> "DataFrame":
-    """Shown ads with the times of their requests, or of their impressions where a request does not give it."""
+    """Shown ads with the times of their requests, or else of their impressions."""
     sent_ms = f.get_json_object(_REQUEST, "$.timestamp_ms").cast("bigint")
     return rows.select(*_SHOWN, f.coalesce(sent_ms, TIME_MS).alias(SENT_MS))
 

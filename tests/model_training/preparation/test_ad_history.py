@@ -1,5 +1,6 @@
 """The ads of training rows are those of their requests: as they were then, not as they are now."""
 
+import random
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -129,12 +130,14 @@ def write(path: Path, lines: Sequence[object]) -> list[str]:
     return [str(path)]
 
 
-def topics(folder: Path, requests: Sequence[dict[str, Any]], positions: Sequence[Sequence[int] | None]) -> Any:
+def topics(
+    folder: Path, requests: Sequence[dict[str, Any]], positions: Sequence[Sequence[int] | None], shown_ms: int = 0
+) -> Any:
     """The source of requests, whose first ads are shown, and of their answers."""
     ids = [{"request_id": request["request_id"]} for request in requests]
     firsts = [request["candidates"] for request in requests]
     shown = [each["ad_id"][0] if isinstance(each, dict) else each[0]["ad_id"] for each in firsts]
-    events = [{**each, "ad_id": first, "timestamp_ms": 0} for each, first in zip(ids, shown, strict=True)]
+    events = [{**each, "ad_id": first, "timestamp_ms": shown_ms} for each, first in zip(ids, shown, strict=True)]
     without = {"status": "ok"}  # a scorer without a topic of ads
     answers = [
         each if at is None else {**each, **({"ads": {"topic": "ads", "positions": at}} if at else without)}
@@ -263,6 +266,58 @@ def test_without_answers_an_ad_is_that_of_the_time_of_the_request(spark: "SparkS
     rows = [(f"{i}", ad_id, time) for i, (ad_id, time, _) in enumerate(AT_TIMES)]
     frame = spark.createDataFrame(rows, "request_id string, ad_id string, sent_ms bigint")
     assert outcomes(history, frame) == [outcome for *_, outcome in AT_TIMES]
+
+
+@pytest.mark.slow
+def test_a_request_without_a_time_has_that_of_its_impression(spark: "SparkSession", tmp_path: Path) -> None:
+    requests = [{**request(0, "changed"), "timestamp_ms": 2000}, request(1, "changed")]
+    source = topics(tmp_path, requests, [None, None], shown_ms=9000).model_copy(update={"answers": None})
+    frame = read_topics(spark, source, SPEC).frame
+    bids = {row[KEY]: orjson.loads(row[STORED])["price"]["bid"] for row in frame.collect()}
+    assert bids == {"0\tchanged": 3, "1\tchanged": 9}
+
+
+def compacted(records: Sequence[dict[str, Any]], end: int, rng: random.Random) -> list[dict[str, Any]]:
+    """A partition after compaction up to an offset: an ad's last record remains, also of some deleted ads."""
+    last = {each["key"]: each["offset"] for each in records if each["offset"] < end}
+    return [
+        each
+        for each in records
+        if each["offset"] >= end
+        or (each["offset"] == last[each["key"]] and (each["value"] is not None or rng.random() < 0.5))
+    ]
+
+
+@pytest.mark.slow
+def test_an_ad_is_that_of_the_whole_topic_or_has_a_fault(spark: "SparkSession", tmp_path: Path) -> None:
+    rng = random.Random(5)
+    partitions: list[list[dict[str, Any]]] = [
+        [
+            change(
+                f"{partition} {rng.choice(['hot', rng.randrange(60)])}", rng.choice([None, *[ad(i)] * 5]), partition, i
+            )
+            for i in range(120)
+        ]
+        for partition in range(3)
+    ]
+    # The reader of partition 1 began after a compaction, that of partition 2 was down while a part was compacted.
+    whole, later, torn = partitions
+    lost = [each for each in torn if not 60 <= each["offset"] < 80]
+    log = write(tmp_path / "ads", [*whole, *compacted(later, 70, rng), *lost])
+    names = sorted({each["key"] for part in partitions for each in part})
+    cases = [(f"{i}", rng.choice(names), [rng.randrange(121) for _ in range(3)]) for i in range(600)]
+    frame = spark.createDataFrame(cases, "request_id string, ad_id string, positions array<bigint>")
+    found = outcomes(AdHistory(spark, log, SPEC), frame)
+    known = [0, 0, 0]
+    for (_, name, positions), outcome in zip(cases, found, strict=True):
+        at = int(name[0])
+        before = [each["value"] for each in partitions[at][: positions[at]] if each["key"] == name]
+        if outcome != LOST:
+            known[at] += 1
+            assert outcome == (before[-1]["price"]["bid"] if before and before[-1] else None), (name, positions)
+    asked = [sum(name[0] == f"{at}" for _, name, _ in cases) for at in range(3)]
+    assert known[0] == asked[0]
+    assert all(3 * known[at] > asked[at] for at in (1, 2)), (known, asked)
 
 
 @pytest.mark.parametrize(
