@@ -110,6 +110,8 @@ class Index:
         """
         passed: set[int] = set()
         homes = self._homes(digests)
+        if not len(homes):  # most batches
+            return homes, homes, passed
         order: Places = homes.argsort(kind="stable")
         homes = homes[order]
         # The k-th ad of a bucket gets the k-th free entry.

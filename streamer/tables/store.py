@@ -139,7 +139,7 @@ class AdStore:
         return abs(self._wall() - table.words[Word.WRITTEN_MS] / 1000) > MAX_AGE_S
 
     def _replacement(self, table: MappedFile) -> MappedFile | None:
-        """The table that has replaced another; while it loads, only if the other one is not ready either."""
+        """The table that has replaced another; a loading one does not replace a ready one."""
         path = self._folder / folder.TABLE
         if table.is_at(path):
             return None
