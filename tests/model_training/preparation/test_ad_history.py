@@ -161,7 +161,7 @@ def topics(
     return PrepareConfig.from_yaml(write_config(folder, source)).source
 
 
-FORMS = 6
+FORMS = 7
 
 
 def request(i: int, ad_id: str) -> dict[str, Any]:
@@ -174,6 +174,7 @@ def request(i: int, ad_id: str) -> dict[str, Any]:
         [{"ad_id": ad_id, "sizes": [{"w": i}], "quality": None, "price": {"bid": ""}}, {"ad_id": "base"}],
         {"ad_id": [ad_id, "base"], "quality": [0, 2], "sizes": [[], [{"w": 7}]]},
         [{"ad_id": ad_id, "price": {"bid": "no number"}, "sizes": [{"w": None}]}, {"ad_id": "base", "quality": False}],
+        {"ad_id": [ad_id, "base"], "price": {"bid": [0, 1]}, "quality": [0, 1], "sizes": [[{"w": 1}], []]},
     ]
     return {**context, "candidates": forms[i % FORMS]}
 
@@ -208,24 +209,36 @@ def encoded_rows(batches: Sequence[pa.RecordBatch], reader: Reader) -> dict[str,
     return {row[KEY]: row for part in encoded_batches(iter(batches), reader, SPEC) for row in part.to_pylist()}
 
 
-@pytest.mark.parametrize(("ad_id", "stored"), [("changed", ad(9)), ("base", ad(14)), ("nobody", None)])
-def test_a_row_is_that_of_the_feature_log(ad_id: str, stored: object) -> None:
+def joined(ad_id: str, stored: object, fault: str | None = None) -> dict[str, dict[str, Any]]:
+    """The encoded rows of an ad that is shown after requests in all forms."""
     requests = [request(i, ad_id) for i in range(FORMS)]
-    n, text = FORMS, None if stored is None else orjson.dumps(stored).decode()
+    text = None if stored is None else orjson.dumps(stored).decode()
     columns = {
         KEY: [each["request_id"] for each in requests],
-        TIME_MS: [0] * n,
-        LABEL: pa.array([0] * n, pa.int32()),
-        REASON: pa.nulls(n, pa.string()),
+        TIME_MS: [0] * FORMS,
+        LABEL: pa.array([0] * FORMS, pa.int32()),
+        REASON: pa.nulls(FORMS, pa.string()),
         "request": list(map(orjson.dumps, requests)),
-        "ad_id": [ad_id] * n,
-        STORED: pa.array([text] * n, pa.string()),
-        FAULT: pa.nulls(n, pa.string()),
+        "ad_id": [ad_id] * FORMS,
+        STORED: pa.array([text] * FORMS, pa.string()),
+        FAULT: pa.array([fault] * FORMS, pa.string()),
     }
-    rows = encoded_rows([pa.RecordBatch.from_pydict(columns)], RequestReader(SPEC.to_json(), has_ads=True))
-    for each in requests:
-        row = rows[each["request_id"]]
-        assert (row["ids"], row["floats"]) == served(each, [12, 13]), each
+    return encoded_rows([pa.RecordBatch.from_pydict(columns)], RequestReader(SPEC.to_json(), has_ads=True))
+
+
+@pytest.mark.parametrize(("ad_id", "stored"), [("changed", ad(9)), ("base", ad(14)), ("nobody", None)])
+def test_a_row_is_that_of_the_feature_log(ad_id: str, stored: object) -> None:
+    rows = joined(ad_id, stored)
+    for i in range(FORMS):
+        row, expected = rows[f"{i}"], served(request(i, ad_id), [12, 13])
+        assert (row["ids"], row["floats"]) == expected, request(i, ad_id)
+
+
+def test_a_row_without_its_ad_stays_if_the_request_has_all_values() -> None:
+    rows = joined("changed", None, LOST)
+    reasons = [rows[f"{i}"]["reason"] for i in range(FORMS)]
+    assert reasons == [LOST] * (FORMS - 1) + [None]
+    assert (rows[f"{FORMS - 1}"]["ids"], rows[f"{FORMS - 1}"]["floats"]) == served(request(FORMS - 1, "changed"), [])
 
 
 @pytest.mark.slow
@@ -238,7 +251,7 @@ def test_rows_of_topics_are_those_of_the_feature_log(spark: "SparkSession", tmp_
     assert len(rows) == len(asked)
     for each, (ad_id, positions, outcome) in zip(requests, asked, strict=True):
         row = rows[f"{each['request_id']}\t{ad_id}"]
-        if isinstance(outcome, str):
+        if isinstance(outcome, str) and int(each["request_id"]) % FORMS != FORMS - 1:
             assert row["reason"] == outcome
         else:
             assert (row["ids"], row["floats"]) == served(each, positions or ()), (each, positions)
