@@ -336,10 +336,13 @@ def test_an_ad_is_that_of_the_whole_topic_or_has_a_fault(spark: "SparkSession", 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([{"key": "a", "payload": "{}", "partition": 0, "offset": 1, "timestamp": 2}], "ads: 1 lines are no changes"),
         (
-            [change("a", {}, 0, 1), {**change("a", {}, 0, 1), "offset": None}],
-            "ads: 1 lines are no changes of ads, such",
+            [
+                {"key": "a", "payload": "{}", "partition": 0, "offset": 0, "timestamp": 2},
+                change("a", {}, 0, 1),
+                {"key": "a"},
+            ],
+            "ads: 2 lines are no changes of ads, such as",
         ),
         ([change("a", {}, 0, 1), change("b", {}, 0, 1)], "ads: partition 0 has two records of offset 1"),
     ],
