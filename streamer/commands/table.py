@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from streamer.ads import AdRecord
 from streamer.commands.ads_check import AdsCheck, AdsCount
@@ -76,6 +74,8 @@ def show(
         typer.echo(json.dumps(_shown(ad_id, state, lines, None if isinstance(encoder, ConfigError) else encoder)))
         return
     assert state.record is not None, "a document comes from a record"
+    from rich.console import Console  # noqa: PLC0415
+
     console = Console(highlight=False, markup=False)
     console.print(printable(f"ad {ad_id}: {_place(state.record)}, {utc_time(state.record.timestamp_ms)}"))
     console.print(printable(json.dumps(state.document, indent=2, ensure_ascii=False), keep_lines=True), soft_wrap=True)
@@ -97,6 +97,9 @@ def count(table: TableName = Name.ADS, *, as_json: AsJson = False, config: Confi
     if as_json:
         typer.echo(json.dumps({"topic": ads_topic(settings), "partitions": counts, **total}))
         return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     shown = Table("partition", *total, box=None)
     for each in counts:
         shown.add_row(str(each["partition"]), *(f"{each[name]:,}" for name in total))
@@ -123,6 +126,8 @@ def check(
     if as_json:
         typer.echo(json.dumps(found.as_json(ads_topic(settings), of_topic)))
     else:
+        from rich.console import Console  # noqa: PLC0415
+
         console = Console(highlight=False, markup=False, soft_wrap=True)
         for line in lines:
             console.print(printable(line))
@@ -140,6 +145,9 @@ def lag(table: TableName = Name.ADS, *, as_json: AsJson = False, config: Config 
     if as_json:
         typer.echo(json.dumps({"topic": ads_topic(settings), "tables": tables}))
         return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     shown = Table("table", "state", "ads", "bytes", "records behind", "last write", box=None)
     for each in tables:
         behind, ago = each["behind"], each["seconds_since_write"]
