@@ -49,7 +49,8 @@ class At:
             model = answer.get("model")
             version = None if model is None else ModelVersion(str(model["name"]), int(model["version"]))
             offsets = tuple(map(int, ads["positions"]))
-            return At(offsets, str(ads["topic"]), str(answer["request_id"]), version, answer.get("ctr"))
+            ctr = None if answer.get("ctr") is None else list(map(float, answer["ctr"]))
+            return At(offsets, str(ads["topic"]), str(answer["request_id"]), version, ctr)
         except OSError as error:
             raise ConfigError(f"--at {text}: expected offsets such as 12,40, or a file: {error.strerror}") from error
         except (ValueError, TypeError, LookupError, AttributeError) as error:
