@@ -73,7 +73,12 @@ class AdPublisher:
 
     def _run(self) -> None:
         dues = arrival_times(self._rate, 0.0, "poisson", np.random.default_rng(0))
-        run_schedule(dues, lambda _: self._produce(self._changes.next()), clock=time.monotonic, wait=self._stop.wait)
+        try:
+            run_schedule(
+                dues, lambda _: self._produce(self._changes.next()), clock=time.monotonic, wait=self._stop.wait
+            )
+        except Exception as error:  # noqa: BLE001 - the end of the block raises it
+            self._failure = self._failure or str(error)
 
     def _produce(self, change: AdChange) -> None:
         def stored(error: KafkaError | None, message: Message) -> None:

@@ -133,7 +133,7 @@ async def _explained(
         ctr = await predictor.score(serving.version, BatchInputs.whole(found.encoded), timeout_s)
         times = {**found.times, "predict": (time.perf_counter() - start) * 1e3}
         if settings.ads.unknown == "prior" and found.encoded.unknown is not None:
-            ctr[found.encoded.unknown] = np.nan
+            ctr = np.where(found.encoded.unknown, np.float32(np.nan), ctr)
     return replace(found, version=serving.version, available=tuple(available), ctr=ctr.tolist(), times=times)
 
 
@@ -168,6 +168,7 @@ async def _encoded(settings: Settings, codec: Codec, encoder: Encoder, taken: _T
         if settings.ads.topic is not None:
             ads = await read_ads(settings, encoder.row_form(), encoder.encode(decoded).ad_ids, at)
             encoder = encoder.with_ads(ads)
+            encoder.out_of_range.clear()  # the ids alone have counted the request's numbers
         start = time.perf_counter()
         encoded = encoder.encode(decoded)
         encoded_s = time.perf_counter() - start

@@ -98,6 +98,13 @@ def test_values_of_the_request_win(log: Log, spec: str) -> None:
     assert states["campaign"] == ("table", "c1")
 
 
+def test_numbers_out_of_range_are_counted_once(log: Log, spec: str) -> None:
+    wide = json.loads(document([{"ad_id": "a", "bid": "1e999"}, {"ad_id": "b"}]))
+    wide["context"] = {"pace": "1e999"}
+    found = explained(spec, json.dumps(wide).encode(), "--at", "1,1")
+    assert found["out_of_range"] == {"pace": 1, "bid": 1, "band": 1}
+
+
 def test_an_ad_that_the_topic_did_not_have_is_named(log: Log, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = explained(spec, BY_ID, "--at", "0,1")
     assert found["ads"]["unknown"] == ["a"]
