@@ -17,9 +17,7 @@ U64 = npt.NDArray[np.uint64]
 I8 = npt.NDArray[np.int8]
 ReadRow = Callable[[bytes], object]
 Texts = npt.NDArray[np.object_]  # bytes objects
-
 Tensor = npt.NDArray[np.generic]
-
 Status = Literal["ok", "partial", "fallback", "expired", "invalid"]
 DeadLetterStage = Literal["read", "decode", "encode", "pipeline", "publish", "crash", "table"]
 """The stages that dead-letter a record."""
@@ -174,8 +172,7 @@ class EncodedRequest:
             request, then what float64 cannot hold of integers; otherwise None.
         request_texts, candidate_texts: the same for texts and parts of Examples, bytes [1, …] and [n, …].
         consent_denied: whether the request denies the use of its user's data; then no user feature has a value.
-        unknown: bool [n], the ads that the table does not contain; None if it contains all, or there is no table.
-        position: that of the table.
+        unknown, position: of the table of ads: bool [n], the ads that it does not contain (None: it contains all).
     """
 
     ad_ids: Sequence[str]
@@ -208,8 +205,7 @@ class BatchInputs:
         request_ids, request_floats: [r, …], one row per request.
         candidate_ids, candidate_floats, pair_ids: [n, …], one row per candidate.
         row_to_request: int32 [n], the request row of each candidate, less than r.
-        request_numbers, candidate_numbers, request_texts, candidate_texts: [r, …] and [n, …] for a foreign model,
-            otherwise None.
+        request_numbers, candidate_numbers, request_texts, candidate_texts: [r, …] and [n, …]; only foreign models.
     """
 
     request_ids: I32
@@ -292,10 +288,7 @@ class ScoreMessage:
 class DeadLetter:
     """A record without an answer: its request id is unreadable, or its answer unpublishable.
 
-    Attributes:
-        stage: the stage that failed.
-        reason: a sentence that names the field.
-        timestamp_ms: the record's own timestamp, milliseconds since the epoch.
+    `stage` has failed; `reason` names the field; `timestamp_ms`: the record's own, milliseconds since the epoch.
     """
 
     key: bytes | None

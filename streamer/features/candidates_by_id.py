@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-from streamer.ads import AdTable, FoundAds, Mask, TablePosition
+from streamer.ads import AdTable, FoundAds, Mask, Rows, TablePosition
 from streamer.features.candidate_columns import CandidateColumns
 from streamer.features.candidate_rows import CandidateRows
 from streamer.features.paths import nested
@@ -32,18 +32,22 @@ class EncodedAds(NamedTuple):
 
 
 class _Values(NamedTuple):
-    """The values in a request, for n candidates: the features where `given`, bool [n, features]."""
+    """The values in a request, for n candidates: the features where `given`, bool [n, features].
+
+    `rows`: the rows of these values alone, if they are memoised.
+    """
 
     features: FeatureValues
     given: Mask
+    rows: Rows | None = None
 
 
 class CandidatesById:
-    """Takes the rows of ads from a table; a value in the request replaces the ad's value of that feature.
+    """Takes the rows of ads from a table; values in the request replace the ads' values.
 
-    A null, an empty text, NaN and an empty list are no values. The row of an ad that the table does not contain is that
-    of a candidate with its id and the request's values only. The values of candidates in rows are memoised by a hash of
-    their bytes, as in `CandidateRows`.
+    They do so feature by feature. A null, an empty text, NaN and an empty list are no values. The row of an ad that the
+    table does not contain is that of a candidate with its id and the request's values only. The values of candidates in
+    rows are memoised by a hash of their bytes, as in `CandidateRows`.
 
     Invariant: the encoding is that of the candidate with the request's values and, for the others, the ad's.
     """
@@ -63,7 +67,7 @@ class CandidatesById:
         self._default = form.encode([{}])
         self._own = np.flatnonzero(~self._is_id).tolist()
         nothing = self._of_columns([None] * len(is_id), 0, with_ids=False)
-        self._bytes = RowForm({**nothing.features._asdict(), "given": nothing.given})
+        self._bytes = RowForm(self._parts(nothing))
 
     def encode(self, request: BidRequest, found: FoundAds | None = None) -> EncodedAds:
         """The encoded candidates of a request. `found`: their ads, if they have been looked up.
@@ -84,11 +88,16 @@ class CandidatesById:
             rows[unknown] = self._default
         if columns and (unknown is not None or any(columns[i] for i in self._own)):
             values = self._of_columns(columns, request.size, with_ids=unknown is not None)
+        return EncodedAds(ad_ids, self._merged(rows, values, unknown), unknown, position)
+
+    def _merged(self, rows: Rows, values: _Values | None, unknown: Mask | None) -> SideRows:
+        """The encoded candidates: the request's values, and otherwise those of the rows."""
         if values is None:
-            return EncodedAds(ad_ids, self._form.side_rows(rows), unknown, position)
+            return self._form.side_rows(rows)
+        if values.rows is not None and values.given[:, self._own].all():
+            return self._form.side_rows(values.rows)
         given = values.given if unknown is None else values.given | (unknown[:, None] & self._is_id)
-        encoded = self._form.merged(rows, values.features, given) if given.any() else self._form.side_rows(rows)
-        return EncodedAds(ad_ids, encoded, unknown, position)
+        return self._form.merged(rows, values.features, given) if given.any() else self._form.side_rows(rows)
 
     def look_up(self, columns: object, n: int) -> FoundAds:
         """The ads of n candidates in columns.
@@ -112,17 +121,25 @@ class CandidatesById:
         if first := first_places(digests, found):
             documents, ad_ids = self._rows.read(rows, first.values(), read_row)
             columns = [[get(document) for document in documents] for get in self._side.getters]
-            new_values = self._of_columns(columns, len(documents), with_ids=True)
-            parts = self._bytes.rows({**new_values.features._asdict(), "given": new_values.given})
-            new = dict(zip(first, zip(parts, ad_ids, strict=True), strict=True))
+            parts = self._parts(self._of_columns(columns, len(documents), with_ids=True))
+            new = dict(zip(first, zip(self._bytes.rows(parts), ad_ids, strict=True), strict=True))
             self._memo.add(new)
             found = [new[digest] if row is None else row for digest, row in zip(digests, found, strict=True)]
         table = self._bytes.table([row[0] for row in found])
         features = FeatureValues(table["hashes"], table["buckets"], table["floats"])
-        return [row[1] for row in found], _Values(features, table["given"])
+        return [row[1] for row in found], _Values(features, table["given"], table)
+
+    def _parts(self, values: _Values) -> dict[str, Any]:
+        """What is memoised of candidates in rows: their values, and their rows without a table."""
+        encoded = self._side.encode_features(values.features)
+        own = {"ids": encoded.ids, "words": encoded.words, "given": values.given}
+        return {**values.features._asdict(), **own}
 
     def _of_columns(self, columns: Sequence[_Column | None], n: int, *, with_ids: bool) -> _Values:
-        """The values of n candidates. `with_ids`: also those of ad ids, which are not given: they are the row's."""
+        """The values of n candidates.
+
+        Those of ad ids are not given: they are the row's. `with_ids`: whether they are needed, for unknown ads.
+        """
         given = np.zeros((n, len(columns)), dtype=np.bool_)
         used: list[_Column | None] = [None] * len(columns)
         for i, column in enumerate(columns):

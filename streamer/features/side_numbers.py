@@ -17,7 +17,10 @@ STEPS = 32
 
 
 class SideNumbers:
-    """Turns columns of raw values into numbers; an infinite one counts as missing, and in `out_of_range`."""
+    """Turns columns of raw values into numbers.
+
+    An infinite number counts as missing, and in `out_of_range` by the name of its feature.
+    """
 
     def __init__(self, plan: SidePlan, out_of_range: Counter[str]) -> None:
         self._plan = plan
@@ -30,7 +33,7 @@ class SideNumbers:
         self._replacements = np.array([replacement(f) for f in plan.numeric])
 
     def raw(self, values: Sequence[Sequence[object] | None], n: int) -> F64:
-        """The numbers as in the documents, float64 [n, numbers]; NaN is a missing one, as in an absent column."""
+        """The numbers as in the documents, float64 [n, numbers]; NaN: missing, as in an absent column."""
         if not values:
             return np.empty((n, 0))
         raw = np.array([np.full(n, np.nan) if column is None else to_floats(column) for column in values]).T
@@ -48,7 +51,7 @@ class SideNumbers:
         return floats
 
     def exact(self, values: Sequence[Sequence[object]], raw: F64) -> tuple[F64, F64]:
-        """The numbers for a foreign model, float64 [n, numbers], and what float64 cannot hold of integers."""
+        """The numbers for a foreign model, and what float64 cannot hold of integers: float64 [n, numbers]."""
         numbers = np.where(np.isnan(raw), self._replacements, raw)
         rests = np.zeros_like(numbers)
         for row, column in np.argwhere(np.abs(raw) >= 2.0**53).tolist():

@@ -12,6 +12,7 @@ from streamer.formats.candidates import Candidates
 _MAX_BYTES = 8 * 2**20
 _MAX_SHAPES = 16
 _MAX_REMEMBERED = 500  # ads of one request: about 1 ms
+_FEWEST_BY_ID = 5
 _ENTRY_BYTES = 200  # of an ad: its entry, its row's object, and the object of its id
 _TOKEN_BYTES = 100  # of a text: its entry and its object
 _POINTER_BYTES = 8
@@ -34,10 +35,11 @@ class ColumnRows:
     ) -> None:
         """`ad_id`: the path of the ad id; `keys`: those of the columns that are read; None: all.
 
-        `by_id`: a table has most values, so that reading the others costs less than rows.
+        `by_id`: a table has the values of ads, and few columns are read at once: they differ in each request.
         """
         self._ad_id, *inner = parse_path(ad_id)
-        self._makes_rows = not inner and not by_id
+        self._is_flat = not inner
+        self._fewest = _FEWEST_BY_ID if by_id else 0
         self._keys = None if keys is None else keys | {self._ad_id}
         self._max_bytes = max_bytes
         self._shapes: dict[tuple[str, ...], _Shape] = {}
@@ -55,7 +57,12 @@ class ColumnRows:
         """
         keys = self._keys
         texts = {key: bytes(text) for key, text in columns.items() if keys is None or key in keys}
-        if self._makes_rows and self._ad_id in texts and (found := self._rows(texts)) is not None:
+        if (
+            self._is_flat
+            and len(texts) >= self._fewest
+            and self._ad_id in texts
+            and (found := self._rows(texts)) is not None
+        ):
             return found
         values: dict[str, object] = {}
         for key, text in texts.items():

@@ -18,7 +18,7 @@ from tests.streamer.features.test_encoder import Document, by_columns, by_rows, 
 from tests.streamer.specs import candidates, requests, scalars, small_spec, values
 
 _FORMS = (by_rows, by_columns)
-_IDS = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6)
+_IDS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=4)
 _OWN = st.sampled_from(["user", "context", "candidate"])
 _PATHS = {"user": "user.{}", "context": "{}", "candidate": "{}"}
 
@@ -81,13 +81,13 @@ def _is_given(value: object) -> bool:
     return value is not None and value not in ("", [])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), spec=_specs(), form=st.sampled_from(_FORMS))
 def test_values_of_the_request_replace_those_of_the_table(data: st.DataObject, spec: FeatureSpec, form: Any) -> None:
     scalar = [f for f in spec.features if not isinstance(f, Cross)]
     paths = [f.path for f in scalar if f.side == "candidate" and f.path != "ad_id"]
-    some = st.dictionaries(st.sampled_from(paths), values)
-    stored = data.draw(st.dictionaries(st.sampled_from("abcdef"), some))
+    some = st.dictionaries(st.sampled_from(paths), st.one_of(values, st.sampled_from([0, 0.3, 40, "1", "s"])))
+    stored = data.draw(st.dictionaries(st.sampled_from("abcd"), some, min_size=3))
     ids, fields = data.draw(_IDS), data.draw(requests)
     own = [data.draw(st.one_of(st.just({}), some)) for _ in ids]
     encoder = Encoder(spec)
@@ -112,6 +112,45 @@ def test_values_of_the_request_replace_those_of_the_table(data: st.DataObject, s
     assert (found.unknown is None) == (not any(unknown))
     assert found.unknown is None or found.unknown.tolist() == unknown
     assert found.position == table.position
+
+
+_EACH_KIND: dict[str, tuple[dict[str, object], object, object]] = {
+    "text": ({"kind": "categorical", "buckets": 97}, "a", "b"),
+    "word": ({"kind": "categorical", "vocabulary": ["s", "m"]}, "s", "m"),
+    "list": ({"kind": "multi_valued", "buckets": 97, "max_values": 2}, ["x", "y"], ["z"]),
+    "band": ({"kind": "bucketised", "boundaries": [1, 2, 3]}, 0.5, 2.5),
+    "price": ({"kind": "numeric", "missing_indicator": True}, 0.5, 2.5),
+    "clicks": ({"kind": "numeric", "missing_indicator": True, "log": True}, None, 7),
+    "rate": ({"kind": "numeric"}, None, 0.25),
+}
+"""A feature of each kind, its value of the table and its value of a request."""
+
+
+@pytest.mark.parametrize("form", _FORMS)
+def test_any_features_can_be_given(form: Any) -> None:
+    """One candidate for each set of features: those that the request gives."""
+    parents = [["text", "word"], ["list", "band"], ["text", "hour"]]
+    crosses = [
+        {"name": f"c{i}", "kind": "cross", "of": of, "buckets": 101, "wide": True} for i, of in enumerate(parents)
+    ]
+    own = [{"name": k, "path": k, "side": "candidate", "deep": True, **of} for k, (of, *_) in _EACH_KIND.items()]
+    hour = {"name": "hour", "path": "hour", "side": "context", "kind": "categorical", "buckets": 24, "wide": True}
+    spec = FeatureSpec.from_mapping({"name": "s", "embedding_dim": 2, "features": [*own, hour, *crosses]})
+    encoder = Encoder(spec)
+    by_id = encoder.with_ads(_table(encoder, {"a": {key: stored for key, (_, stored, _) in _EACH_KIND.items()}}))
+    sets = [{key for i, key in enumerate(_EACH_KIND) if n >> i & 1} for n in range(2 ** len(_EACH_KIND))]
+    asked = [{"ad_id": "a", **{key: _EACH_KIND[key][2] for key in keys}} for keys in sets]
+    merged = [
+        {"ad_id": "a", **{key: values[2 if key in keys else 1] for key, values in _EACH_KIND.items()}} for keys in sets
+    ]
+    found, expected = by_id.encode(form({"hour": 7}, asked)), encoder.encode(by_rows({"hour": 7}, merged))
+    assert _same(found, expected)
+    assert len(set(map(tuple, expected.keys.tolist()))) == len(sets), "each value matters"
+    for one in range(len(sets)):  # numbers alone, and all features, are cases of their own
+        alone = by_id.encode(form({"hour": 7}, asked[one : one + 1]))
+        assert np.array_equal(alone.keys, expected.keys[one : one + 1])
+        assert np.array_equal(alone.candidate_ids, expected.candidate_ids[one : one + 1])
+        assert np.array_equal(alone.candidate_floats, expected.candidate_floats[one : one + 1])
 
 
 @settings(max_examples=25, deadline=None)

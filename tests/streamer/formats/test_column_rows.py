@@ -85,3 +85,10 @@ def test_a_column_that_is_not_json_is_named() -> None:
     columns = msgspec.json.decode(b'{"ad_id": ["a"], "x": ["\xff"], "y": [1, 2]}', type=dict[str, msgspec.Raw])
     with pytest.raises(ValueError, match="x: not valid JSON"):
         ColumnRows("ad_id").candidates(columns)
+
+
+def test_by_id_few_columns_are_values() -> None:
+    columns: dict[str, object] = {key: ["x", "y"] for key in ("ad_id", "a", "b", "c")}
+    rows = ColumnRows("ad_id", by_id=True)
+    assert rows.candidates(raw(columns)).columns == columns
+    assert rows.candidates(raw({**columns, "d": [1, 2]})).rows is not None
