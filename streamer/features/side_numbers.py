@@ -33,7 +33,7 @@ class SideNumbers:
         self._replacements = np.array([replacement(f) for f in plan.numeric])
 
     def raw(self, values: Sequence[Sequence[object] | None], n: int) -> F64:
-        """The numbers as in the documents, float64 [n, numbers]; NaN: missing, as in an absent column."""
+        """The numbers as in the documents, float64 [n, numbers]; NaN: missing, or an absent column."""
         if not values:
             return np.empty((n, 0))
         raw = np.array([np.full(n, np.nan) if column is None else to_floats(column) for column in values]).T
@@ -51,7 +51,10 @@ class SideNumbers:
         return floats
 
     def exact(self, values: Sequence[Sequence[object]], raw: F64) -> tuple[F64, F64]:
-        """The numbers for a foreign model, and what float64 cannot hold of integers: float64 [n, numbers]."""
+        """The numbers for a foreign model, and what float64 cannot hold of integers.
+
+        Both are float64 [n, numbers].
+        """
         numbers = np.where(np.isnan(raw), self._replacements, raw)
         rests = np.zeros_like(numbers)
         for row, column in np.argwhere(np.abs(raw) >= 2.0**53).tolist():
@@ -78,8 +81,8 @@ class SideNumbers:
 
 
 def steps(floats: F32) -> F64:
-    """The floats in steps of a key, float64 [n, floats]: with a large `clip` a step exceeds int64."""
-    # Adding 0 turns -0 into 0.
+    """The floats in steps of a key, float64 [n, floats]."""
+    # As float64: with a large `clip` a step exceeds int64. Adding 0 turns -0 into 0.
     found: F64 = (np.rint(floats * np.float32(STEPS)) + np.float32(0)).astype(np.float64)
     return found
 

@@ -1,4 +1,4 @@
-"""The form of an encoded ad in a table: finished rows, and the values to encode them again from."""
+"""The form of an encoded ad in a table: its finished row, and the values that it follows from."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,10 +18,11 @@ _FORMAT = 1
 
 
 class StoredRows:
-    """Implements `streamer.ads.RowForm`. Not thread-safe: it shares the hashes of texts with its encoder.
+    """Implements `streamer.ads.RowForm`.
 
     A request by ids takes `ids`, `floats` and `words` of a row as they are. `hashes`, `buckets` and `floats` are the
-    features: a request's own values replace some of them, and the rest follows from all of them.
+    features: a request's own values replace some of them, and the rest follows from all of them. It is not thread-safe,
+    because it shares the hashes of texts with its encoder.
 
     Attributes:
         dtype: with the fields of `FeatureValues` and `SideRows` in a row.
