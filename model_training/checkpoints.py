@@ -37,9 +37,9 @@ class Position:
 
 @contextmanager
 def claimed(directory: Path, identity: RunIdentity) -> Iterator[str | None]:
-    """Takes a folder for a run while it is in progress; yields the checkpoint from which the run continues, or None.
+    """Takes a folder for a run while it is in progress; yields the run's last checkpoint.
 
-    The folder is new, or of the same run, or its run has stored nothing to continue from.
+    None if there is no checkpoint yet. The folder is new, or of the same run, or its run has stored nothing.
 
     Invariants: (1) no other run or process takes the folder meanwhile; (2) the record of a folder's run is replaced
     only while nothing of that run is stored and no process has the folder. By URL, and where the file system has no
@@ -54,29 +54,29 @@ def claimed(directory: Path, identity: RunIdentity) -> Iterator[str | None]:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             is_locked = _lock(directory, stack)
-            last = _check(directory, identity, may_replace=is_locked)
-            if read_identity(directory) != identity.content:
+            last, is_new = _check(directory, identity, may_replace=is_locked)
+            if is_new:
                 write_identity(directory, identity)
         except OSError as error:
             raise ConfigError(f"{directory}: cannot be written: {in_a_line(error)}") from error
         yield last
 
 
-def _check(directory: Path, identity: RunIdentity, *, may_replace: bool) -> str | None:
-    """The last checkpoint of a folder that the run may take."""
+def _check(directory: Path, identity: RunIdentity, *, may_replace: bool) -> tuple[str | None, bool]:
+    """The last checkpoint of a folder that a run may take, and whether to write its record."""
     found, last = read_identity(directory), tf.train.latest_checkpoint(str(directory))
     if found is None and last is not None:
         raise ConfigError(
             f"{directory}: holds checkpoints, but no {IDENTITY} that says of which run: use another folder"
         )
-    is_stored = last is not None or (directory / STANDING).exists()
-    if found is not None and (is_stored or not may_replace):
+    is_new = found is None or (may_replace and last is None and not (directory / STANDING).exists())
+    if found is not None and not is_new:
         identity.check(found, directory)
-    return last  # type: ignore[no-any-return]
+    return last, is_new
 
 
 def _lock(directory: Path, stack: ExitStack) -> bool:
-    """Locks a folder until `stack` is closed or the process ends; False if its file system has no locks."""
+    """Locks a folder until `stack` is closed; False if its file system has no locks."""
     if isinstance(directory, UrlPath):
         return False
     file = stack.enter_context((directory / _LOCK).open("ab"))

@@ -30,11 +30,11 @@ class ExportError(TrainingError):
 
 
 class BrokenVersionError(ExportError):
-    """An exported version is damaged, or fails on rows of its own spec. Next: use another version."""
+    """A version is damaged, or fails on rows of its own spec. Next: use another version."""
 
 
 class NoExpressionError(ConfigError):
-    """The log of prepared data has no values for a feature of a spec. Next: leave out the version that needs it."""
+    """A log has no values for a feature. Next: leave out the version that needs it."""
 
 
 class PeerError(TrainingError):
@@ -44,6 +44,6 @@ class PeerError(TrainingError):
 
 
 def in_a_line(error: BaseException) -> str:
-    """The message of a system or TensorFlow error, without line breaks, stacks and names of operations."""
+    """The message of a system or TensorFlow error in one line, without stacks and operations."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else getattr(error, "message", str(error))
     return " ".join(_OPERATION.sub("", str(reason)).split())

@@ -1,7 +1,7 @@
-"""The versions with which a candidate is compared, each on the rows in the encoding of its own spec."""
+"""The versions with which a candidate is compared, on rows that each one's spec encodes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ class Bar:
     best: "Best | None" = None
     servable: "Servable | None" = None
     is_compared: bool = False
-    skipped: tuple[str, ...] = field(default=())
+    skipped: tuple[str, ...] = ()
 
 
 class Comparison:
@@ -83,7 +83,7 @@ class Comparison:
         version.scores(rows.ids, rows.floats)
 
     def served(self, base_path: Path, *, force: bool = False) -> "Served":
-        """The newest version of a folder that works on the rows; names newer ones that are broken or fail.
+        """The newest version of a folder that works on the rows; names newer ones that fail.
 
         Args:
             force: leave out a newest version whose rows cannot be encoded.

@@ -64,7 +64,7 @@ def export_described(
     tables: "StoredTables | None" = None,
     calibration: "Calibration | None" = None,
 ) -> Path:
-    """Exports a version with the record of how it was made, prints its size, and returns its folder.
+    """Exports a version with the record of its run, prints its size, and returns its folder.
 
     Args:
         started: the start of the run, in UTC.

@@ -91,7 +91,7 @@ class Servable:
             BrokenVersionError: the signature fails; or a score is not in [0, 1], or not a number.
             ExportError: the signature fails now, for example because there is too little memory.
         """
-        return self._scores(self._flat, ids, floats)
+        return self._scores(self._default, ids, floats)
 
     def float32_scores(self, ids: I32, floats: F32) -> F32:
         """The scores if all of the model computed in float32, for a version with another `compute`.
@@ -99,7 +99,8 @@ class Servable:
         Raises:
             BrokenVersionError, ExportError: as `scores` does.
         """
-        return self._scores(lambda *rows: self._call("function float32", self._loaded.float32, *rows), ids, floats)
+        function = self._loaded.float32
+        return self._scores(lambda *rows: self._flat("function float32", function, *rows), ids, floats)
 
     @property
     def is_calibrated(self) -> bool:
@@ -113,7 +114,7 @@ class Servable:
             BrokenVersionError, ExportError: as `scores` does.
         """
         function = self._loaded.uncalibrated
-        return self._scores(lambda *rows: self._call("function uncalibrated", function, *rows), ids, floats)
+        return self._scores(lambda *rows: self._flat("function uncalibrated", function, *rows), ids, floats)
 
     def check_warmup(self) -> None:
         """Requires warm-up requests: without them, the first calls of users are slow.
@@ -133,7 +134,7 @@ class Servable:
         layout = Layout(self.spec)
         one_each = np.arange(len(ids), dtype=np.int32)
         by_score = self._score(factored(layout, (ids, floats), (ids, floats), one_each))
-        apart = float(np.abs(by_score - self._flat(ids, floats)).max(initial=0.0))
+        apart = float(np.abs(by_score - self._default(ids, floats)).max(initial=0.0))
         if not apart <= _AGREEMENT[self.compute]:
             raise ExportError(f"{self.path}: signatures score and serving_default differ by {apart:g}")
 
@@ -164,15 +165,15 @@ class Servable:
             raise BrokenVersionError(f"{self.path}: a score is not in [0, 1]")
         return ctr
 
-    def _flat(self, ids: I32, floats: F32) -> F32:
-        return self._call("signature serving_default", self._loaded.signatures["serving_default"], ids, floats)
+    def _default(self, ids: I32, floats: F32) -> F32:
+        return self._flat("signature serving_default", self._loaded.signatures["serving_default"], ids, floats)
+
+    def _flat(self, what: str, function: Any, ids: I32, floats: F32) -> F32:
+        return self._called(what, function, {"ids": ids, "floats": floats}, len(ids))
 
     def _score(self, inputs: dict[str, Any]) -> F32:
         rows = len(inputs["row_to_request"])
         return self._called("signature score", self._loaded.signatures["score"], inputs, rows)
-
-    def _call(self, what: str, function: Any, ids: I32, floats: F32) -> F32:
-        return self._called(what, function, {"ids": ids, "floats": floats}, len(ids))
 
     def _called(self, what: str, function: Any, inputs: dict[str, Any], rows: int) -> F32:
         try:

@@ -37,7 +37,7 @@ def name_of(variable: tf.Variable) -> str:
 
 
 def keys_by_name(reader: Any) -> dict[str, str]:
-    """The keys of a checkpoint with an object graph by the variables' names; `reader` reads the checkpoint."""
+    """The keys of a checkpoint that has an object graph, by the names of the variables."""
     graph = TrackableObjectGraph.FromString(reader.get_tensor(OBJECT_GRAPH))
     return {each.full_name: each.checkpoint_key for node in graph.nodes for each in node.attributes if each.full_name}
 

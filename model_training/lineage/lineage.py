@@ -93,7 +93,7 @@ class Processes:
 
 @dataclass(frozen=True, slots=True)
 class BeginsWith:
-    """The model of a warm start; the checksum is that of the file that lists the checksums of its variables."""
+    """The model of a warm start, and the checksum of the file that lists those of its variables."""
 
     path: str
     sha256: str

@@ -39,8 +39,8 @@ def evaluate(
         best: the best version of the window, if it is not `served`.
 
     Raises:
-        ExportError: the candidate has no warm-up, or its signatures disagree.
-        DataError: a score is not a probability, or clicks or non-clicks are missing.
+        ExportError: the candidate has no warm-up, its signatures disagree, or a version fails on the examples.
+        DataError: clicks or non-clicks are missing.
     """
     own = examples[candidate.spec.hash]
     candidate.check_warmup()

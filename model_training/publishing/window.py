@@ -17,7 +17,9 @@ from model_training.urls import UrlPath, copy_tree
 
 
 def candidates(newest: Path, days: float, now: datetime) -> Iterator[tuple[Best, Path]]:
-    """The versions that may be the best one of the window, and their folders; the first choice first.
+    """The versions that may be the best one of the window, and their folders.
+
+    In the order of choice:
 
     1. The version that the card of the newest one names, unless it was published more than `days` before `now`.
     2. The versions of these days that were not forced, the newest first.
@@ -92,7 +94,7 @@ def keep_best(base_path: Path, best: int, keep: int, *, keeps_former: bool = Fal
 
 
 def _passed_at(version: Path, days: float, now: datetime) -> str | None:
-    """When a version passed the gate; None if it was forced, is older than `days`, or nothing is known of it."""
+    """When a version passed the gate; None if it is older than `days`, forced, or has no card."""
     card = read_card(version)
     if card is None or card.published_at is None or card.forced:
         return None

@@ -154,7 +154,11 @@ def test_a_second_run_cannot_take_the_folder_of_a_run_in_progress(
                 claim(run, second)
         _save(run)
     assert read_identity(run) == own.content
+    # The record of a run that has stored something never changes, also where a key is not compared.
+    record = json.dumps({**own.content, "negative_sampling_rate": 0.5}).encode()
+    (run / "run.json").write_bytes(record)
     assert claim(run, own) == str(run / "ckpt-1")
+    assert (run / "run.json").read_bytes() == record
 
 
 @pytest.mark.slow
