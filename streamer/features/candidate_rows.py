@@ -1,9 +1,9 @@
 """Encodes candidates given as rows: a JSON object each."""
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import orjson
@@ -18,6 +18,33 @@ from streamer.types import ReadRow, RequestPaths
 _SEED = secrets.randbits(64)
 _Row = tuple[bytes, str, tuple[bytes, ...]]
 """A candidate's encoded row, its ad id and its texts."""
+
+
+class DigestedRows(Sequence[bytes]):
+    """The rows of candidates whose digests are known; `row` makes one that is read."""
+
+    def __init__(self, digests: Sequence[bytes], row: Callable[[int], bytes]) -> None:
+        self.digests = digests
+        self._row = row
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, int):
+            return self._row(range(len(self))[index])
+        return [self._row(i) for i in range(len(self))[index]]
+
+
+def digests_of(rows: Sequence[bytes]) -> Sequence[bytes]:
+    """The keys of rows in the memo: valid in this process."""
+    if isinstance(rows, DigestedRows):
+        return rows.digests
+    return list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
 
 
 class CandidateRows:
@@ -42,7 +69,7 @@ class CandidateRows:
         Raises:
             InvalidRequestError: a candidate cannot be read or is not an object, or its ad id is not a non-empty string.
         """
-        digests = list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
+        digests = digests_of(rows)
         found: list[Any] = list(map(self._memo.known.get, digests))
         if first := first_places(digests, found):
             new = self._encode_new(rows, first, read_row)
@@ -60,7 +87,7 @@ class CandidateRows:
         """The distinct rows that are not memoised; none if so many cannot be memoised."""
         if not self._memo.has_room_for(len(rows)):
             return ()
-        digests = list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
+        digests = digests_of(rows)
         return [rows[i] for i in first_places(digests, list(map(self._memo.known.get, digests))).values()]
 
     def _encode_new(

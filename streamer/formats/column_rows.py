@@ -6,6 +6,7 @@ import msgspec
 import orjson
 import xxhash
 
+from streamer.features.candidate_rows import DigestedRows, digests_of
 from streamer.features.paths import parse_path
 from streamer.formats.candidates import Candidates
 
@@ -13,18 +14,20 @@ _MAX_BYTES = 8 * 2**20
 _MAX_SHAPES = 16
 _MAX_REMEMBERED = 500  # ads of one request: about 1 ms
 _FEWEST_BY_ID = 5
-_ENTRY_BYTES = 200  # of an ad: its entry, its row's object, and the object of its id
+_ENTRY_BYTES = 250  # of an ad: its entry, its row's digest, and the object of its id
 _TOKEN_BYTES = 100  # of a text: its entry and its object
 _POINTER_BYTES = 8
 
 _Entry = tuple[bytes, ...]
+"""The digest of an ad's row, then the texts of its values."""
 
 
 class ColumnRows:
     """The rows of columns: the texts of an ad's values, joined by commas.
 
-    It remembers the row and the texts of each ad, for each order of columns. If the texts of a request's ads, joined,
-    are exactly its columns, its rows are the remembered ones. Otherwise the columns are split at their commas.
+    It remembers the digest of the row and the texts of each ad, for each order of columns. If the texts of a request's
+    ads, joined, are exactly its columns, its rows have the remembered digests. Otherwise the columns are split at their
+    commas.
 
     Invariants: (1) the object of row i has exactly the values i of the columns; (2) `used_bytes`, of what it remembers,
     is at most `max_bytes`; then all is dropped.
@@ -84,9 +87,9 @@ class ColumnRows:
         entries = list(map(shape.known.get, ads))
         known = [entry for entry in entries if entry is not None]
         if len(known) == len(ads):
-            rows, *expected = zip(*known, strict=True)
-            if all(b"[%b]" % b",".join(column) == text for column, text in zip(expected, texts, strict=True)):
-                return Candidates(rows, shape.read)
+            digests, *expected = zip(*known, strict=True)
+            if list(map(_column, expected)) == texts:
+                return Candidates(DigestedRows(digests, lambda i: shape.row(known[i][1:])), shape.read)
         split = self._split(shape, texts, ads, entries)
         return None if split is None else Candidates(split, shape.read)
 
@@ -98,28 +101,29 @@ class ColumnRows:
         n = len(ads)
         if any(len(column) != n or text[:1] != b"[" for column, text in zip(columns, texts, strict=True)):
             return None
-        if None in entries and _length(b"[%b]" % b",".join(ads)) != n:
+        if None in entries and _length(_column(ads)) != n:
             return None
         values = list(zip(*columns, strict=True))
-        rows = [shape.prefix + b",".join(row) for row in values]
-        changed = [i for i, entry in enumerate(entries) if entry is not None and entry[0] != rows[i]]
+        rows = list(map(shape.row, values))
+        digests = digests_of(rows)
+        changed = [i for i, entry in enumerate(entries) if entry is not None and entry[0] != digests[i]]
         if len(changed) > n // 2:  # a value that differs in each request: to encode columns costs less than new rows
             return None
         unknown = [i for i, entry in enumerate(entries) if entry is None]
         for i in (changed + unknown)[:_MAX_REMEMBERED]:
-            self._remember(shape.known, ads[i], rows[i], values[i])
-        return rows
+            self._remember(shape.known, ads[i], digests[i], values[i])
+        return DigestedRows(digests, rows.__getitem__)
 
-    def _remember(self, known: dict[bytes, _Entry], ad: bytes, row: bytes, values: Sequence[bytes]) -> None:
+    def _remember(self, known: dict[bytes, _Entry], ad: bytes, digest: bytes, values: Sequence[bytes]) -> None:
         texts = self._texts
         if ad not in known:
             self.used_bytes += _ENTRY_BYTES + len(ad)
-        self.used_bytes += len(row) + _POINTER_BYTES * len(values)
+        self.used_bytes += _POINTER_BYTES * len(values)
         before = len(texts)
         # The texts of equal values are one object: 300 ads then read little memory.
-        known[ad] = (row, *[texts.setdefault(value, value) for value in values])
+        known[ad] = (digest, *[texts.setdefault(value, value) for value in values])
         if len(texts) > before:
-            self.used_bytes += (len(texts) - before) * _TOKEN_BYTES + len(row)
+            self.used_bytes += (len(texts) - before) * _TOKEN_BYTES + sum(map(len, values))
         if self.used_bytes > self._max_bytes:
             self._forget()
 
@@ -128,12 +132,16 @@ class ColumnRows:
 
 
 class _Shape:
-    """An order of columns, and the known ads with such columns: row, then texts."""
+    """An order of columns, and the known ads with such columns."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
         self.known: dict[bytes, _Entry] = {}
-        self.prefix = b"\1" + xxhash.xxh3_128_digest(repr(names).encode(errors="surrogatepass"))
+        self._prefix = b"\1" + xxhash.xxh3_128_digest(repr(names).encode(errors="surrogatepass"))
+
+    def row(self, values: Sequence[bytes]) -> bytes:
+        """The row of values."""
+        return self._prefix + b",".join(values)
 
     def read(self, row: bytes) -> object:
         """The candidate of a row.
@@ -142,12 +150,16 @@ class _Shape:
             ValueError: a part of the row is no JSON value; otherwise it has one value for each column.
         """
         try:
-            values = orjson.loads(b"[%b]" % row[len(self.prefix) :])
+            values = orjson.loads(b"[%b]" % row[len(self._prefix) :])
         except orjson.JSONDecodeError:
             values = ()
         if len(values) != len(self._names):
             raise ValueError("expected columns with one valid value for each ad id")
         return dict(zip(self._names, values, strict=True))
+
+
+def _column(texts: Sequence[bytes]) -> bytes:
+    return b"[%b]" % b",".join(texts)
 
 
 def _length(column: bytes) -> int:

@@ -78,7 +78,6 @@ def test_every_figure_of_the_table_is_one_of_its_scenario() -> None:
             *table_memory.figures_of(table_memory.Measured(1000, 376, 475_000, 0.09, [0.2, 0.5], 475_000)),
             *changing_ads.figures_of({kind: [changing_ads.Turn(3.0, 8.0, 990.0, 0)] for kind in changing_ads.KINDS}),
         ],
-        "peers": peers.figures_of(runs | {"faust": [run_of(4.0, 200.0)]}),
     }
     figures["throughput"].append(Figure("scorer_resident", 100.0, "MB", *bound_of("throughput", "scorer_resident")))
     values = {name: {f.name: f.value for f in of} for name, of in figures.items()}
