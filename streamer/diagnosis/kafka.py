@@ -51,7 +51,7 @@ def compaction(name: str, topic: TopicFacts) -> Iterator[Finding]:
         reason = f"cleanup.policy is {policy}: ads that do not change for retention.ms are missing after the next load"
         yield Finding("warning", f"topic {name}", reason, "set cleanup.policy=compact")
     else:
-        reason = f"cleanup.policy is {policy}: the topic loses ads, or keeps each of their changes for ever"
+        reason = f"cleanup.policy is {policy}: the topic loses ads, or keeps all of their changes"
         yield Finding("error", f"topic {name}", reason, "set cleanup.policy=compact")
 
 
