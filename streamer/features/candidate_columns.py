@@ -12,7 +12,7 @@ from streamer.errors import InvalidRequestError
 from streamer.features.candidate_rows import bad_ad_id
 from streamer.features.hashing import mix64
 from streamer.features.paths import column_getter
-from streamer.features.row_memo import RowForm, RowMemo, first_places
+from streamer.features.row_memo import RowBytes, RowMemo, first_places
 from streamer.features.side import HashedRows, SideEncoder, SideRows
 from streamer.types import RequestPaths
 
@@ -36,7 +36,7 @@ class CandidateColumns:
         self._ad_ids = column_getter(paths.ad_id)
         self._columns = tuple((f.path, column_getter(f.path)) for f in side.features)
         categorical, multi, bucketised, *_ = side.by_kind([()] * len(side.features))
-        self._form = RowForm(side.encode_hashed(categorical, multi, side.buckets(bucketised), 0)._asdict())
+        self._form = RowBytes(side.encode_hashed(categorical, multi, side.buckets(bucketised), 0)._asdict())
 
     def encode(self, columns: object, n: int) -> tuple[Sequence[str], SideRows]:
         """The ad ids and the encoded rows of n candidates.

@@ -11,7 +11,7 @@ import xxhash
 
 from streamer.errors import InvalidRequestError
 from streamer.features.paths import getter
-from streamer.features.row_memo import RowForm, RowMemo, first_places
+from streamer.features.row_memo import RowBytes, RowMemo, first_places
 from streamer.features.side import SideEncoder, SideRows
 from streamer.types import ReadRow, RequestPaths
 
@@ -61,7 +61,7 @@ class CandidateRows:
         self._ad_id = getter(paths.ad_id)
         parts = side.encode_documents([])._asdict()
         self._has_texts = bool(parts.pop("texts").shape[1])
-        self._form = RowForm(parts)
+        self._form = RowBytes(parts)
 
     def encode(self, rows: Sequence[bytes], read_row: ReadRow | None) -> tuple[Sequence[str], SideRows]:
         """The ad ids and the encoded rows of n candidates; `read_row` reads a row that is not JSON.

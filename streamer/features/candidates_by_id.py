@@ -1,24 +1,20 @@
 """Encodes candidates by the rows of their ads in a table."""
 
-import secrets
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
-import xxhash
 
 from streamer.ads import AdTable, FoundAds, Mask, Rows, TablePosition
 from streamer.features.candidate_columns import CandidateColumns
-from streamer.features.candidate_rows import CandidateRows
+from streamer.features.candidate_rows import CandidateRows, digests_of
 from streamer.features.paths import nested
-from streamer.features.row_memo import RowForm, RowMemo, first_places
+from streamer.features.row_memo import RowBytes, RowMemo, first_places
 from streamer.features.side import FeatureValues, SideRows
 from streamer.features.stored_rows import StoredRows
 from streamer.types import BidRequest, ReadRow
 
 _Column = Sequence[object]
-_SEED = secrets.randbits(64)
 _NOT_GIVEN: tuple[object, ...] = (None, "", [])
 
 
@@ -67,7 +63,7 @@ class CandidatesById:
         self._default = form.encode([{}])
         self._own = np.flatnonzero(~self._is_id).tolist()
         nothing = self._of_columns([None] * len(is_id), 0, with_ids=False)
-        self._bytes = RowForm(self._parts(nothing))
+        self._bytes = RowBytes(self._parts(nothing))
 
     def encode(self, request: BidRequest, found: FoundAds | None = None) -> EncodedAds:
         """The encoded candidates of a request. `found`: their ads, if they have been looked up.
@@ -111,12 +107,12 @@ class CandidatesById:
         """The distinct rows that are not memoised; none if so many cannot be memoised."""
         if not self._memo.has_room_for(len(rows)):
             return ()
-        digests = list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
+        digests = digests_of(rows)
         return [rows[i] for i in first_places(digests, list(map(self._memo.known.get, digests))).values()]
 
     def _of_rows(self, rows: Sequence[bytes], read_row: ReadRow | None) -> tuple[Sequence[str], _Values]:
         """The ad ids and the values of candidates in rows."""
-        digests = list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
+        digests = digests_of(rows)
         found: list[Any] = list(map(self._memo.known.get, digests))
         if first := first_places(digests, found):
             documents, ad_ids = self._rows.read(rows, first.values(), read_row)

@@ -66,7 +66,7 @@ class Encoder:
         """
         other = copy(self)
         other._by_id = CandidatesById(  # noqa: SLF001  of its own class
-            self.row_form(), self._rows, self._columns, self._memo, table
+            self.row_form(), self._rows, self._columns, self._memo.empty(), table
         )
         return other
 

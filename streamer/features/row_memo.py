@@ -12,7 +12,7 @@ _ENTRY_BYTES = 128  # of a dict entry
 _TEXT_BYTES = 80  # of a text without characters
 
 
-class RowForm:
+class RowBytes:
     """The form of an encoded row in memory: the bytes of its part of each matrix."""
 
     def __init__(self, parts: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -46,6 +46,10 @@ class RowMemo:
         self._max_bytes = max_bytes
         self.known: dict[bytes, Any] = {}
         self.used_bytes = 0
+
+    def empty(self) -> "RowMemo":
+        """A memo with the same bounds: one holds rows of one form."""
+        return RowMemo(self._capacity, self._max_bytes)
 
     def has_room_for(self, count: int) -> bool:
         """Whether it can hold `count` rows at once, if their bytes fit."""

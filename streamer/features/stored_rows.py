@@ -1,4 +1,4 @@
-"""The form of an encoded ad in a table: its finished row, and the values that it follows from."""
+"""The form of an encoded ad in a table: its row, and the values that the row follows from."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

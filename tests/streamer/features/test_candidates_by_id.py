@@ -153,7 +153,7 @@ def test_any_features_can_be_given(form: Any) -> None:
         assert np.array_equal(alone.candidate_floats, expected.candidate_floats[one : one + 1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(fields=requests, some=st.lists(candidates, min_size=1, max_size=6, unique_by=lambda ad: ad["ad_id"]))
 def test_ids_have_the_encoding_of_their_ads(fields: Document, some: list[Document]) -> None:
     encoder = Encoder(small_spec())
@@ -165,7 +165,7 @@ def test_ids_have_the_encoding_of_their_ads(fields: Document, some: list[Documen
         assert found.unknown is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(fields=requests, some=st.lists(candidates, min_size=1, max_size=6))
 def test_an_unknown_ad_has_its_own_values_only(fields: Document, some: list[Document]) -> None:
     encoder = Encoder(small_spec())
