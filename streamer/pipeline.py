@@ -95,7 +95,7 @@ class Pipeline:
     clock: Callable[[], float]
     answer_form: AnswerForm
     max_budget_ms: float
-    unknown_ads: UnknownAds = "default"
+    unknown_ads: UnknownAds
     large: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a large request has its turn."""
 
