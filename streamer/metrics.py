@@ -13,7 +13,7 @@ from prometheus_client.utils import floatToGoString
 from streamer.types import DeadLetterStage, StageTimes, Status
 
 _SECONDS: Final = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
-_SLICES: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01)
+_SLICES: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.02)
 _ROWS: Final = (1, 50, 100, 200, 300, 600, 900, 1200, 2400, 4800)
 READY: Final = ("streamer_ready", "1 while /readyz answers 200")
 """Name and meaning of the gauge that the owner of the operations port sets."""

@@ -51,8 +51,9 @@ _FETCH_BYTES = 2**20
 # The reply to a fetch is parsed in the event loop, before live records.
 _BACKLOG_FETCH_BYTES = 2**18
 
-# As above. About 1,000 ads, more than one slice of their encoding.
+# As above: about 1,000 ads. A broker replies when it has so many, or after 100 ms: few ads in a slice cost more each.
 _ADS_FETCH_BYTES = 2**18
+_ADS_WAIT_MS = 100
 
 _Client = TypeVar("_Client", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient, AIOKafkaClient)
 
@@ -156,6 +157,8 @@ def ads_consumer(settings: Settings) -> AIOKafkaConsumer:
         # A position that the log lacks means another table; aiokafka would pass over records in silence.
         auto_offset_reset="none",
         # It keeps at most one reply of each broker unread.
+        fetch_min_bytes=_ADS_FETCH_BYTES,
+        fetch_max_wait_ms=_ADS_WAIT_MS,
         fetch_max_bytes=_ADS_FETCH_BYTES,
         max_partition_fetch_bytes=_ADS_FETCH_BYTES,
         isolation_level="read_committed",

@@ -87,6 +87,7 @@ class AdTables:
                 reason = f"topic {self._topic}: {MOST} tables are in memory; it waits until no version uses one of them"
                 raise TableLoadingError(reason, has_no_space=True)
             table = self._new_table(form, spec_hash)
+            table.follower.is_alone = self._is_alone
             found = table, self._tasks.spawn(table.run(), "table"), WeakSet()
             self._tables[form.fingerprint] = found
         table, _, users = found
@@ -96,6 +97,9 @@ class AdTables:
         opened = _Opened(table.lookup)
         users.add(opened)
         return opened
+
+    def _is_alone(self) -> bool:
+        return not any(table.is_loaded for table, _, _ in self._tables.values())
 
     async def _close_unused(self) -> None:
         while True:
