@@ -5,7 +5,7 @@ from dataclasses import dataclass
 MAX_SLICE_S = 0.002
 """Longest time that a slice may block the event loop."""
 # Slices vary: those of this length stay below the longest.
-_SLICE_S = 0.0015
+_SLICE_S = 0.0012
 # Small slices cost more per row. While no version is scored, long ones delay nobody.
 _ALONE_S = 0.01
 _MIN_ROWS, _MAX_ROWS = 8, 1024
@@ -18,7 +18,7 @@ _MAX_PAUSE_S = 0.02
 
 @dataclass(slots=True)
 class Pace:
-    """Follows the measured time per row, so that a slice takes about 1.5 ms, or 10 ms while the loop is alone.
+    """Follows the measured time per row, so that a slice takes about 1.2 ms, or 10 ms while the loop is alone.
 
     1. After the first full batch, a slice of rows that cost as much as those before takes at most 2 ms.
     2. While the loop has other work, the table takes at most a fifth of its time, or pauses 20 ms after each batch.

@@ -93,7 +93,7 @@ class Table:
         if (failure := self._waits or self.follower.failure) is not None:
             return failure
         share = 0.0 if self._reader is None else self._reader.state.loaded_share
-        return f"reading topic {self.follower.topic}: {share:.0%}"
+        return f"reading topic {self.follower.topic}: {100 * share:.0f} %"
 
     def watch(self) -> None:
         """Several times a second maps what is new in the store. Costs at most 1 ms."""

@@ -41,7 +41,7 @@ class Tables:
         if len(in_memory) > self.most:
             raise TableLoadingError("2 tables are in memory", has_no_space=True)
         if spec_hash not in self.ready:
-            raise TableLoadingError("reading topic ads: 43%")
+            raise TableLoadingError("reading topic ads: 43 %")
         table = FakeAds(form)
         self.users.setdefault(spec_hash, WeakSet()).add(table)
         return table
@@ -99,7 +99,7 @@ async def test_a_process_that_starts_serves_an_older_version_whose_ads_are_there
 async def test_without_another_version_the_start_waits_and_says_how_far_the_load_is() -> None:
     tables = Tables(set())
     worker = Worker(VirtualServers([loaded(1)]), tables=tables)
-    with pytest.raises(TableLoadingError, match="reading topic ads: 43%"):
+    with pytest.raises(TableLoadingError, match="reading topic ads: 43 %"):
         await worker.models.refresh()
     tables.ready.add(ONE_SPEC.hash)
     await worker.start()
@@ -111,7 +111,7 @@ async def test_an_order_for_a_version_whose_ads_load_fails_and_can_be_repeated()
     tables = Tables({ONE_SPEC.hash})
     worker = Worker(VirtualServers([loaded(1, 2, specs={1: ANOTHER_SPEC})]), tables=tables)
     await worker.start()
-    with pytest.raises(PredictError, match="reading topic ads: 43%"):
+    with pytest.raises(PredictError, match="reading topic ads: 43 %"):
         await worker.model.pin(1)
     assert serving(worker) == 2
     tables.ready.add(ANOTHER_SPEC.hash)

@@ -284,7 +284,7 @@ def test_readyz_says_why_a_table_is_not_loaded(run: Run) -> None:
                 machine.is_away = False
             await asyncio.sleep(0.05 if n < 100 else 0)
         assert any("no broker answers" in text for text in said)
-        assert "reading topic ads: 0%" in said
+        assert "reading topic ads: 0 %" in said
 
     run(waits)
 
@@ -373,7 +373,7 @@ def test_a_second_spec_is_loaded_beside_and_a_third_one_waits_for_memory(run: Ru
         process = await started(machine)
         forms = [PriceForm(letter * 32) for letter in "abc"]
         first = await process.opened(forms[0])
-        with pytest.raises(TableLoadingError, match="reading topic ads: 0%"):
+        with pytest.raises(TableLoadingError, match="reading topic ads: 0 %"):
             process.tables.open(forms[1], "other")
         second = await process.opened(forms[1])
         assert prices(first, "ad7") == prices(second, "ad7") == [7]
