@@ -1,4 +1,4 @@
-"""Ads from a compacted topic: what the encoder, the tables and the stages share. Pure values and Protocols."""
+"""Ads from a compacted topic: the values and Protocols that several packages share. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,9 +103,9 @@ class AdsLog(Protocol):
         ...
 
     async def open(self, offsets: Mapping[int, int], topic_id: str) -> LogBounds | LostPosition:
-        """Connects, and begins at these next offsets; partitions without one are read from their beginning.
+        """Connects, and begins at these next offsets.
 
-        `topic_id`: of the topic that the offsets belong to; empty: unknown.
+        Partitions without one are read from their beginning. `topic_id`: of the topic that the offsets belong to; empty: unknown.
 
         Raises:
             UnreachableError: the topic cannot be read now.

@@ -60,7 +60,7 @@ class PredictError(StreamerError):
 
 
 class TableLoadingError(PredictError):
-    """The table of a version's spec is not loaded yet. Next: another version serves; ask again later."""
+    """A version's table of ads is not loaded yet. Next: another one serves; prepare it later."""
 
     def __init__(self, progress: str, *, has_no_space: bool = False) -> None:
         super().__init__("UNAVAILABLE", progress)

@@ -179,7 +179,10 @@ class AdsLog:
 def _lost(
     offsets: Mapping[int, int], topic_id: str, now: TopicNow, bounds: Mapping[int, tuple[int, int]]
 ) -> LostPosition | None:
-    """Why the log is not that of these positions; `bounds`: first and next offset, of partitions with a leader."""
+    """Why the log is not that of these positions.
+
+    `bounds`: first and next offset of each partition with a leader.
+    """
     if topic_id and now.id and topic_id != now.id:
         return LostPosition("recreated", f"its id was {topic_id}, now {now.id}")
     if missing := offsets.keys() - now.partitions.keys():

@@ -15,7 +15,10 @@ _STOP_S = 2.0
 
 @dataclass(slots=True, eq=False)
 class LateSink:
-    """Most tables of ads have no bad record, and need no producer. As `Sink`, it retries without a limit."""
+    """A sink for tables of ads, most of which have no bad record and need no producer.
+
+    As `Sink`, it retries without a limit.
+    """
 
     sink: Sink
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)

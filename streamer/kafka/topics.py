@@ -100,7 +100,7 @@ async def check_topics(settings: Settings, names: Iterable[str]) -> None:
 
 
 async def check_ads(settings: Settings, log: FilteringBoundLogger) -> None:
-    """Checks that the topic of ads is there, and warns if it loses ads. Raises as `check_topics`."""
+    """Checks that the topic of ads exists, and warns if it loses ads. Raises as `check_topics`."""
     topic = settings.ads.topic
     assert topic is not None, "only with a topic of ads"
     await check_topics(settings, [topic])

@@ -32,12 +32,15 @@ def is_own_fault(error: PredictError | SpecError) -> bool:
 
 
 def gives_way(error: PredictError | SpecError) -> bool:
-    """Whether another version, if there is one, serves meanwhile: loading a table can take a minute."""
+    """Whether another version serves meanwhile, if there is one: a load can take a minute."""
     return is_own_fault(error) or isinstance(error, TableLoadingError)
 
 
 def is_passed_over(error: PredictError | SpecError, *, has_alternative: bool) -> bool:
-    """Whether a version waits for `RETRY_S`; one whose calls hang, or whose table loads, only for an alternative."""
+    """Whether a version waits for `RETRY_S`.
+
+    One whose calls hang, or whose table loads, waits only if there is an alternative.
+    """
     is_hung = isinstance(error, PredictError) and error.code == "DEADLINE_EXCEEDED"
     return is_own_fault(error) or (has_alternative and (is_hung or gives_way(error)))
 

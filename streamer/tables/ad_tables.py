@@ -47,7 +47,10 @@ class AdTables:
         kept_s: float,
         tasks: TaskOwner,
     ) -> None:
-        """`new_table` gets the form and the hash of a spec; `stop_letters` disconnects the sink of dead letters."""
+        """`new_table` gets a form and the hash of its spec.
+
+        `stop_letters` disconnects the sink of dead letters.
+        """
         self._topic = topic
         self._new_table = new_table
         self._stop_letters = stop_letters

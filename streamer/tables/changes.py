@@ -48,7 +48,10 @@ class Changes:
         return [ad_id for ad_id, document in self.documents.items() if document is None]
 
     def encoded(self, form: RowForm) -> tuple[list[str], Rows]:
-        """The ids of the n other ads, and their rows, structured [n]. An ad that cannot be encoded becomes bad."""
+        """The ids of the n other ads, and their rows, structured [n].
+
+        An ad that cannot be encoded becomes bad.
+        """
         changed = {ad_id: document for ad_id, document in self.documents.items() if document is not None}
         try:
             return list(changed), form.encode(list(changed.values()))

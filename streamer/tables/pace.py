@@ -18,7 +18,7 @@ _MAX_PAUSE_S = 0.02
 
 @dataclass(slots=True)
 class Pace:
-    """Follows the measured time per row, so that a slice takes about 1.2 ms, or 10 ms while the loop is alone.
+    """Follows the measured time per row: a slice takes 1.2 ms, or 10 ms while the loop is alone.
 
     1. After the first full batch, a slice of rows that cost as much as those before takes at most 2 ms.
     2. While the loop has other work, the table takes at most a fifth of its time, or pauses 20 ms after each batch.

@@ -1,4 +1,4 @@
-"""The table of one feature spec: it is read here, and written while this process has the lock."""
+"""The table of one feature spec: read here, and written while this process has the lock."""
 
 import asyncio
 from collections.abc import Callable, Sequence
