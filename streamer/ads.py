@@ -105,7 +105,8 @@ class AdsLog(Protocol):
     async def open(self, offsets: Mapping[int, int], topic_id: str) -> LogBounds | LostPosition:
         """Connects, and begins at these next offsets.
 
-        Partitions without one are read from their beginning. `topic_id`: of the topic that the offsets belong to; empty: unknown.
+        Partitions without one are read from their beginning. `topic_id`: of the topic that the offsets belong to;
+        empty: unknown.
 
         Raises:
             UnreachableError: the topic cannot be read now.

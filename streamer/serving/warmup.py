@@ -31,7 +31,7 @@ class OpensTables(Protocol):
 
 
 class Preparer:
-    """Prepares the versions of one model: each is verified, has its ads, and has scored a request.
+    """Prepares the versions of one model: each is verified, has its ads and a scored request.
 
     Recent requests are kept raw, because each spec reads them in its own way.
     """

@@ -1,5 +1,6 @@
 """A supervised scorer whose requests name ads by id: one process writes the table, all answer from it."""
 
+import http.client
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import orjson
 import pytest
 from confluent_kafka import Producer
 
+from sandbox.host.ports import free_ports
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import ANSWER_S, System
@@ -105,6 +107,21 @@ def test_two_workers_and_a_standby_share_a_table_whose_writer_is_killed(
     found = run(scorer, "check-config", "--live")
     assert found.returncode == 0, found.stderr
     assert "cleanup.policy" not in found.stdout
+
+
+def test_requests_over_http_alone_have_the_ads_of_the_topic(system: System, topic: str, directory: Path) -> None:
+    put(system, topic, ADS)
+    (port,) = free_ports(1)
+    settings = {**system.settings, "ads.topic": topic, "ads.directory": str(directory), "ads.max_bytes": 2**24}
+    command = ("-m", "streamer", "serve-http", "--port", str(port))
+    with ScorerProcess(settings, system.folder / "http.log", command=command):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        body = orjson.dumps({"request_id": "r1", "candidates": {"ad_id": ["a1", "none"]}})
+        connection.request("POST", "/v1/score", body, {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+    assert (answer["status"], answer["ad_id"]) == ("ok", ["a1", "none"])
+    assert sum(answer["ads"]["positions"]) == len(ADS)
 
 
 def test_a_scorer_says_that_the_topic_is_missing_or_not_compacted(system: System, fresh_topic: FreshTopic) -> None:
