@@ -23,6 +23,7 @@ SHARE = 0.3
 """Of the saturation."""
 CHANGES_PER_S = 1000.0
 KINDS = ("quiet", "changing")
+_WARM_UP_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,12 @@ def measure(bench: Bench, rate: float) -> Mapping[str, Sequence[Turn]]:
     with ads.by_id(TOPIC) as overridden:
         settings = bench.settings(topics, [bench.server.address], overridden)
         with ScorerProcess(settings, bench.work / "changing.log") as scorer:
-            _turn(bench, topics, scorer, rate, "warm-up")
+            _turn(bench, topics, scorer, rate=rate, name="warm-up", seconds=_WARM_UP_S)
             for number in range(bench.options.rounds):
                 for kind in KINDS if number % 2 == 0 else reversed(KINDS):
-                    found = _turn(bench, topics, scorer, rate, f"{kind}-{number}")
+                    found = _turn(
+                        bench, topics, scorer, rate=rate, name=f"{kind}-{number}", seconds=bench.options.seconds
+                    )
                     turns[kind].append(found)
                     bench.console.print(
                         f"round {number + 1}, {kind}: scoring p50 {found.p50:.1f}, p99 {found.p99:.1f} ms, "
@@ -61,8 +64,8 @@ def measure(bench: Bench, rate: float) -> Mapping[str, Sequence[Turn]]:
     return turns
 
 
-def _turn(bench: Bench, topics: Topics, scorer: ScorerProcess, rate: float, name: str) -> Turn:
-    world, seconds = bench.world, bench.options.seconds
+def _turn(bench: Bench, topics: Topics, scorer: ScorerProcess, *, rate: float, name: str, seconds: float) -> Turn:
+    world = bench.world
     seed = sum(name.encode())
     factory = RequestFactory(world, candidates=bench.options.candidates, seed=seed, layout="id", prefix=name)
     publisher = AdPublisher(bench.bootstrap, TOPIC, AdChanges(world, seed=seed), rate=CHANGES_PER_S)

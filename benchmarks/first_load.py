@@ -18,6 +18,7 @@ from sandbox.processes.scorer import ScorerProcess
 from sandbox.world.world import World
 
 TOPIC = "ads-catalogue"
+_TIMEOUT_S = 900.0
 
 
 def run(bench: Bench) -> None:
@@ -34,7 +35,7 @@ def run(bench: Bench) -> None:
         directory = str(overridden["ads.directory"])
         settings = bench.settings(topics["first"], [server], {**overridden, "supervisor.workers": PROCESSES})
         start = time.monotonic()
-        with ScorerProcess(settings, bench.work / "catalogue.log") as scorer:
+        with ScorerProcess(settings, bench.work / "catalogue.log", start_timeout_s=_TIMEOUT_S) as scorer:
             loaded = time.monotonic() - start
             cpu = cpu_s(psutil.Process(scorer.pid))
             bench.console.print(f"ready after {loaded:.1f} s, {cpu:.1f} s of CPU")

@@ -20,7 +20,7 @@ def section(scenarios: Scenarios, pictures: Mapping[str, str]) -> str:
     """
     measured = {name: values(content) for name, content in scenarios.items()}
     parts = [_machine(scenarios, measured), "\n".join(_bounds(measured))]
-    parts += ["\n".join(part(measured)) for part in (_capacity, _latency, _stages, _peers, _sweep)]
+    parts += ["\n".join(part(measured)) for part in (_capacity, _by_id, _latency, _stages, _peers, _sweep)]
     parts += [f"![{title}](images/{name}.png)" for name, title in pictures.items()]
     return "\n\n".join(part for part in parts if part)
 
@@ -61,22 +61,32 @@ def _capacity(measured: Mapping[str, Values]) -> Iterator[str]:
     found = measured.get("throughput")
     if found is None:
         return
-    others = [name for name in _PROCESSES if f"rows_scorer_{name}_cpu" in found]
+    runs = [(f"{layout}_{name}", f"{name} | {layout}") for layout in _LAYOUTS for name in _PROGRAMS]
+    yield from _programs(found, "candidates", [(at, label) for at, label in runs if f"{at}_rate" in found])
+
+
+def _by_id(measured: Mapping[str, Values]) -> Iterator[str]:
+    found = measured.get("tables")
+    if found is None:
+        return
+    runs = []
+    for at in (name.removesuffix("_rate") for name in found if name.endswith("_rate")):
+        by = "rows" if at.endswith("_rows") else "100 ids" if at.startswith("hundred_") else "ids"
+        name = at.removesuffix("_rows").removeprefix("hundred_").replace("_", " ")
+        runs.append((at, f"{name} | {by}"))
+    yield from _programs(found, "candidates by", runs)
+
+
+def _programs(found: Values, form: str, runs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """The programs of a scenario: the beginning of their figures' names, and the first cells of their lines."""
+    others = [name for name in _PROCESSES if f"{runs[0][0]}_{name}_cpu" in found] if runs else []
     yield from _head(
-        "program", "candidates", "requests/s", "CPU per request, ms", *(f"{_PROCESSES[o]}, ms" for o in others), "MB"
+        "program", form, "requests/s", "CPU per request, ms", *(f"{_PROCESSES[o]}, ms" for o in others), "MB"
     )
-    for layout in _LAYOUTS:
-        for name in _PROGRAMS:
-            at = f"{layout}_{name}"
-            if f"{at}_rate" in found:
-                cpu = [f"{found[f'{at}_{other}_cpu']:.2f}" for other in others]
-                cells = [
-                    f"{found[f'{at}_rate']:.0f}",
-                    f"{found[f'{at}_cpu']:.2f}",
-                    *cpu,
-                    f"{found[f'{at}_resident']:.0f}",
-                ]
-                yield f"| {name} | {layout} | {' | '.join(cells)} |"
+    for at, label in runs:
+        cpu = [f"{found[f'{at}_{other}_cpu']:.2f}" for other in others]
+        cells = [f"{found[f'{at}_rate']:.0f}", f"{found[f'{at}_cpu']:.2f}", *cpu, f"{found[f'{at}_resident']:.0f}"]
+        yield f"| {label} | {' | '.join(cells)} |"
 
 
 def _latency(measured: Mapping[str, Values]) -> Iterator[str]:

@@ -120,12 +120,18 @@ def test_the_tables_of_the_page_have_the_measured_figures(tmp_path: Path) -> Non
     turns = {(how, name): [Turn(times, times, cpu, 0)] for how in PRIORITIES for name in PROGRAMS}
     profile = stages.Profile({"decode": 100.0, "commit": 5.0}, 110.0)
     write("throughput", throughput.figures_of("rows", runs), {}, tmp_path)
+    write("tables", tables_by_id.figures_of(dict.fromkeys(tables_by_id.PROGRAMS, runs["scorer"])), {}, tmp_path)
     write("latency", latency.figures_of(turns), {}, tmp_path)
     write("stages", stages.figures_of("rows", profile) + stages.figures_of("columns", profile), {}, tmp_path)
     contents = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     made = section(contents, {"cpu_by_stage": "CPU by stage"})
     assert "| capacity over naive, rows | 5.00 | ≥ 4.5 × | holds |" in made
     assert "| scorer | rows | 500 | 1.00 | 1.50 | 0.50 | 100 |" in made
+    assert (
+        "| scorer | rows | 500 | 1.00 | 1.50 | 0.50 | 100 |\n| floor | ids | 500 | 1.00 | 1.50 | 0.50 | 100 |" in made
+    )
+    assert "| kafka streams | ids | 500 |" in made
+    assert "| floor | 100 ids | 500 |" in made
     assert "| floor | equals | 3.0, 8.0, 9.0 | 3.0, 8.0, 9.0 | 2.00 | 1.00 | 0.70 | 0.60 |" in made
     assert "| **sum** | 105 | 105 |\n| **whole**, without the sampler | 110 | 110 |" in made
     assert made.endswith("![CPU by stage](images/cpu_by_stage.png)")
