@@ -280,7 +280,7 @@ def test_versions_of_different_specs_are_judged_on_the_same_rows(
     auc = roc_auc_score(rows.labels, Servable.load(served).scores(rows.ids, rows.floats))
 
     def published(*more: object) -> Result:
-        options = ("--to", base, "--prepared", run.folder, "--gate", gate, "--report", report, "--force", *more)
+        options = ("--to", base, "--prepared", run.folder, "--gate", gate, "--report", report, *more)
         return CliRunner().invoke(app, list(map(str, ("publish", candidate, *options))))
 
     log = run.folder.parent / "log.jsonl"
