@@ -100,10 +100,13 @@ async def check_topics(settings: Settings, names: Iterable[str]) -> None:
 
 
 async def check_ads(settings: Settings, log: FilteringBoundLogger) -> None:
-    """Checks that the topic of ads exists, and warns if it loses ads. Raises as `check_topics`."""
+    """Checks that the topics of ads and of bad ads exist, and warns if the first loses ads. Raises as `check_topics`.
+
+    Without a topic for dead letters, a bad ad would stop the table.
+    """
     topic = settings.ads.topic
     assert topic is not None, "only with a topic of ads"
-    await check_topics(settings, [topic])
+    await check_topics(settings, [topic, settings.sink.dead_letter_topic])
     found = (await topic_facts(settings, [topic])).topics[topic]
     for finding in () if found is None else compaction(topic, found):
         log.warning(finding.subject, reason=finding.reason, remedy=finding.remedy)

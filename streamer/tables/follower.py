@@ -46,7 +46,7 @@ class Follower:
         is_alone: whether no version is scored in this process.
         on_turn: called between batches.
         is_current: whether it has read what the topic had when it began.
-        failure: why the topic cannot be read now; None if it can.
+        failure: why the topic cannot be read, or its changes not be applied, now; None if they can.
     """
 
     topic: str
@@ -167,7 +167,12 @@ class Follower:
     async def _reject(self, bad: Iterable[tuple[AdRecord, str]]) -> None:
         letters = [self._letter(record, reason) for record, reason in bad]
         self.metrics.changes.labels("rejected").inc(len(letters))
-        await asyncio.gather(*map(self.send, letters))
+        if letters:
+            self.failure = (
+                f"topic {self.topic}: dead letters that sink.dead_letter_topic has not taken yet: {len(letters)}"
+            )
+            await asyncio.gather(*map(self.send, letters))
+            self.failure = self.ads.outage()
 
     def _letter(self, record: AdRecord, reason: str) -> DeadLetter:
         origin = Origin(self.topic, record.partition, record.offset)

@@ -115,6 +115,19 @@ def test_no_position_passes_a_dead_letter_that_is_not_acknowledged_and_reading_p
     run(follow)
 
 
+def test_readyz_names_dead_letters_that_are_not_acknowledged(run: Run) -> None:
+    async def waits(machine: Machine) -> None:
+        machine.produce(b"bad", b"[", partition=0)
+        process = await started(machine)
+        process.accepts.clear()
+        with pytest.raises(TableLoadingError, match=r"topic ads: dead letters that .* has not taken yet: 1"):
+            await process.opened(within_s=10.0)
+        process.accepts.set()
+        await process.opened()
+
+    run(waits)
+
+
 def test_a_full_table_rejects_new_ads_and_takes_changes_of_known_ones(run: Run) -> None:
     async def follow(machine: Machine) -> None:
         machine.max_bytes, ads = 2**20, [f"ad{n}" for n in range(10_000)]

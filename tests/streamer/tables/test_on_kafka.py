@@ -7,7 +7,7 @@ import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from sandbox.broker.kafka import KafkaBroker
 from streamer.ads import AdTable
 from streamer.assembly import Assembly
-from streamer.errors import TableLoadingError
+from streamer.errors import ConfigError, TableLoadingError
 from streamer.features import Encoder
 from streamer.kafka.topics import check_ads, create_topics
 from streamer.metrics import Metrics
@@ -160,6 +160,11 @@ async def test_ads_are_loaded_followed_deleted_and_rejected(topic: Topic) -> Non
         assert headers["dead_letter.topic"] == topic.name.encode()
         assert b"not valid JSON" in headers["dead_letter.reason"]
         assert metrics.registry.get_sample_value("streamer_table_changes_total", {"outcome": "rejected"}) == 1
+
+
+async def test_a_start_needs_the_topic_of_dead_letters(topic: Topic) -> None:
+    with pytest.raises(ConfigError, match="no topic none-for-bad-ads; `streamer topics create` creates"):
+        await check_ads(replace(topic, dead_letters="none-for-bad-ads").settings, structlog.get_logger())
 
 
 @pytest.mark.slow
