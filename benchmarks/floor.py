@@ -29,6 +29,7 @@ from streamer.features import FeatureSpec, Layout
 from streamer.features.document import DocumentEncoder
 from streamer.features.hashing import PADDING, TextHasher, prepare
 from streamer.features.side import SideEncoder
+from streamer.kafka import aiokafka_frames
 from streamer.serving.protos import predict_pb2, types_pb2
 from streamer.types import F32, I32, U64
 
@@ -217,6 +218,7 @@ async def main(arguments: argparse.Namespace) -> None:
     wanted = predict_pb2.PredictRequest()
     wanted.model_spec.name, wanted.model_spec.signature_name = "ctr", "feature_spec"
     spec = FeatureSpec.from_json((await call(wanted)).outputs["spec"].string_val[0])
+    aiokafka_frames.apply()
     encoder = FloorEncoder(spec, await ads_of(arguments))
     consumer = AIOKafkaConsumer(
         arguments.input,
@@ -226,7 +228,7 @@ async def main(arguments: argparse.Namespace) -> None:
         enable_auto_commit=False,
         check_crcs=False,
         fetch_max_wait_ms=100,
-        max_partition_fetch_bytes=4 * 2**20,
+        max_partition_fetch_bytes=2**20,
     )
     producer = AIOKafkaProducer(
         bootstrap_servers=arguments.bootstrap, linger_ms=0, acks="all", max_batch_size=_BATCH_BYTES

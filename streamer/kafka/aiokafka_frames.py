@@ -7,30 +7,35 @@ that is half of the time of reading, and much of a worker's memory.
 import asyncio
 import io
 import struct
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import conn
 from aiokafka.conn import AIOKafkaConnection, AIOKafkaProtocol
 
-_LARGE_BYTES = 2**16
+_LARGE_BYTES = 2**15
+_BUFFER_BYTES = 2**17  # more than the usual record
 _SIZE = struct.Struct(">i")
+_NOTHING = memoryview(b"")
 
 
 class FrameProtocol(asyncio.BufferedProtocol):
-    """Feeds a stream of aiokafka; the rest of a large frame is written to its place at once.
+    """Cuts received bytes into frames; the rest of a large frame is written to its place at once.
 
     It has aiokafka's protocol inside, because event loops ask no subclass of `asyncio.Protocol` for a buffer.
     """
 
     def __init__(self, closed: Any, reader: asyncio.StreamReader, *, loop: asyncio.AbstractEventLoop) -> None:
         self._inner: Any = AIOKafkaProtocol(closed, reader, loop=loop)
-        self._reader = reader
         self._loop = loop
-        self._buffer = memoryview(bytearray(_LARGE_BYTES))
-        self._rest: memoryview | None = None
-        self._whole: asyncio.Future[None] | None = None
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._begun = b""
+        self._frame = bytearray()
+        self._rest = _NOTHING
+        self._frames = deque[bytes | bytearray]()
         self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
 
     def __getattr__(self, name: str) -> Any:
         # `asyncio.StreamWriter` calls private methods of its protocol.
@@ -43,21 +48,12 @@ class FrameProtocol(asyncio.BufferedProtocol):
             EOFError: the broker has closed the connection.
             OSError: the connection is lost.
         """
-        (size,) = _SIZE.unpack(await self._reader.readexactly(_SIZE.size))
-        if size <= _LARGE_BYTES:
-            return await self._reader.readexactly(size)
-        frame, start = bytearray(size), await self._reader.read(size)
-        frame[: len(start)] = start
-        if len(start) < size:
+        while not self._frames:
             if self._error is not None:
                 raise self._error
-            self._rest = memoryview(frame)[len(start) :]
-            self._whole = self._loop.create_future()
-            try:
-                await self._whole
-            finally:
-                self._rest = self._whole = None
-        return frame
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        return self._frames.popleft()
 
     def get_buffer(self, _: int) -> memoryview:
         """Where the event loop writes received bytes."""
@@ -65,12 +61,32 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         """The event loop has written bytes."""
-        if not self._rest:
-            self._reader.feed_data(self._buffer[:count])
+        if self._rest:
+            self._rest = self._rest[count:]
+            if not self._rest:
+                self._frames.append(self._frame if len(self._frame) > _LARGE_BYTES else bytes(self._frame))
+                self._frame, self._rest = bytearray(), _NOTHING  # a view would keep the frame in memory
+                self._wake()
             return
-        self._rest = self._rest[count:]
-        if not self._rest and self._whole is not None and not self._whole.done():
-            self._whole.set_result(None)
+        data, at = self._buffer[:count], 0
+        if self._begun:
+            data = memoryview(self._begun + data)
+        while len(data) - at >= _SIZE.size:
+            (size,) = _SIZE.unpack_from(data, at)
+            at += _SIZE.size
+            if size > len(data) - at:
+                self._frame = bytearray(size)
+                self._frame[: len(data) - at] = data[at:]
+                self._rest = memoryview(self._frame)[len(data) - at :]
+                at = len(data)
+            elif size >= 0:
+                self._frames.append(bytes(data[at : at + size]))
+                at += size
+            else:
+                self._end(ValueError(f"a frame of {size} bytes"))
+                return
+        self._begun = bytes(data[at:])
+        self._wake()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open."""
@@ -97,8 +113,11 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def _end(self, error: Exception) -> None:
         self._error = self._error or error
-        if self._whole is not None and not self._whole.done():
-            self._whole.set_exception(error)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class FrameConnection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
@@ -119,7 +138,7 @@ class FrameConnection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has
 class _Frame:
     """A large frame as aiokafka's decoder reads it. A large part, the batches of a partition, is not copied."""
 
-    def __init__(self, frame: bytearray) -> None:
+    def __init__(self, frame: bytes | bytearray) -> None:
         self._frame = memoryview(frame)
         self._at = 0
 
@@ -131,7 +150,7 @@ class _Frame:
 
 def reader_of(frame: bytes | bytearray) -> Any:
     """What aiokafka reads a frame with, in place of `BytesIO`."""
-    return _Frame(frame) if isinstance(frame, bytearray) else io.BytesIO(frame)
+    return _Frame(frame) if len(frame) > _LARGE_BYTES else io.BytesIO(frame)
 
 
 def apply() -> None:
