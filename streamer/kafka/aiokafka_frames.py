@@ -1,7 +1,7 @@
-"""Reads the large replies of brokers into their own memory. Written for the version of `aiokafka_patches`.
+"""Reads large replies of brokers without copies.
 
-aiokafka copies the reply to a fetch three times, through a buffer that it enlarges step by step: with replies of 4 MiB
-that is half of the time of reading, and much of a worker's memory.
+Written for the version of `aiokafka_patches`. aiokafka copies the reply to a fetch three times, through a buffer that
+it enlarges step by step: with replies of 4 MiB that is half of the time of reading, and much of a worker's memory.
 """
 
 import asyncio
@@ -21,9 +21,10 @@ _NOTHING = memoryview(b"")
 
 
 class FrameProtocol(asyncio.BufferedProtocol):
-    """Cuts received bytes into frames; the rest of a large frame is written to its place at once.
+    """Cuts received bytes into frames.
 
-    It has aiokafka's protocol inside, because event loops ask no subclass of `asyncio.Protocol` for a buffer.
+    The rest of a large frame is written to its place at once. It has aiokafka's protocol inside, because event loops
+    ask no subclass of `asyncio.Protocol` for a buffer.
     """
 
     def __init__(self, closed: Any, reader: asyncio.StreamReader, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -136,7 +137,10 @@ class FrameConnection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has
 
 
 class _Frame:
-    """A large frame as aiokafka's decoder reads it. A large part, the batches of a partition, is not copied."""
+    """A large frame as aiokafka's decoder reads it.
+
+    A large part, the batches of a partition, is not copied.
+    """
 
     def __init__(self, frame: bytes | bytearray) -> None:
         self._frame = memoryview(frame)
