@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamer.errors import ConfigError
-from streamer.tables.mapped_file import MappedFile
+from streamer.tables.mapped_file import MappedFile, freed_apart
 
 TABLE = "table"
 NEW_TABLE = "table.new"
@@ -86,13 +86,19 @@ def remove_if_unused(folder: Path, written_before: float | None = None) -> bool:
         if not _is_at(fd, folder / _USERS):
             return False
         for name in _FILES:
-            (folder / name).unlink(missing_ok=True)
+            remove(folder / name)
         folder.rmdir()
     except OSError:  # files that are not ours, or another process has made it again
         return False
     finally:
         os.close(fd)
     return True
+
+
+def remove(path: Path) -> None:
+    """Removes a file of a folder, if there is one; a thread frees its memory."""
+    with freed_apart(path):
+        path.unlink(missing_ok=True)
 
 
 def written_at(folder: Path) -> float:

@@ -15,7 +15,6 @@ from streamer.types import U64
 QUARANTINE_S = 0.5
 """How long a slot that its ad has left is not used again."""
 _ATTEMPTS = 3
-_REFRESH_BYTES = 8 * 2**20
 
 
 class Reader:
@@ -47,6 +46,8 @@ class Reader:
         self._replacement = replacement
         self._position = TablePosition(table.identity.topic, ())
         self._position_epoch = -1
+        # Replaced ones, which `step` unmaps.
+        self._closing: list[Iterator[None]] = []
         self._is_closed = False
 
     @property
@@ -55,19 +56,28 @@ class Reader:
         return self._table.state()
 
     def warm(self) -> Iterator[None]:
-        """Maps the pages of the table, a step at a time, each under 1 ms."""
-        while self._table.warm():
+        """Maps all pages of the table and unmaps replaced ones, a step at a time, each under 1 ms."""
+        while self.step():
             yield
 
+    def step(self) -> bool:
+        """Maps 1 MB of new pages, or unmaps 1 MB of a replaced table. False: nothing is left."""
+        if self._table.warm():
+            return True
+        while self._closing:
+            if next(self._closing[0], "closed") is None:
+                return True
+            del self._closing[0]
+        return False
+
     def refresh(self) -> bool:
-        """Maps new pages, and opens the table that has replaced this one. True: it was replaced."""
+        """Opens the table that has replaced this one; `step` maps its pages. True: it was replaced."""
         new = self._replacement(self._table)
         if new is not None:
-            self._table.close()
+            self._closing.append(self._table.closing())
             self._table = new
             self._dtype = new.geometry.slot_dtype(self._dtype["row"])
             self._position_epoch = -1
-        self._table.warm(_REFRESH_BYTES)
         return new is not None
 
     def lookup(self, ad_ids: Sequence[str]) -> FoundAds:
@@ -98,10 +108,18 @@ class Reader:
 
     def close(self) -> None:
         """Unmaps the table."""
+        for _ in self.closing():
+            pass
+
+    def closing(self) -> Iterator[None]:
+        """As `close`, a step at a time, each under 1 ms."""
         if not self._is_closed:
             self._is_closed = True
-            self._table.close()
-            os.close(self._users)
+            try:
+                for steps in (*self._closing, self._table.closing()):
+                    yield from steps
+            finally:
+                os.close(self._users)
 
     def _read(self, digests: U64) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
         index, slots = self._table.index, self._table.slots

@@ -87,7 +87,7 @@ class AdStore:
             return None
         try:
             remove_unused(self._directory, self._wall)
-            (self._folder / folder.NEW_TABLE).unlink(missing_ok=True)  # its writer was killed
+            folder.remove(self._folder / folder.NEW_TABLE)  # its writer was killed
             table = self._reusable() or MappedFile.create(
                 self._folder / folder.NEW_TABLE, self._identity, self._geometry
             )

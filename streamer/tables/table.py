@@ -1,8 +1,8 @@
 """The table of one feature spec: read here, and written while this process has the lock."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
@@ -58,6 +58,8 @@ class Table:
     # The store of the topic's former id, and when the present one began.
     _former: tuple[AdStore, Reader] | None = None
     _began_at: float = 0.0
+    # Those that are left, a step at a time.
+    _leaving: list[Iterator[None]] = field(default_factory=list)
     _watch_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -68,7 +70,7 @@ class Table:
         try:
             while True:
                 try:
-                    self._use(await self.ads.topic_id())
+                    await self._use(await self.ads.topic_id())
                     self._waits = None
                     await self._follow()
                 except ConfigError as error:
@@ -80,7 +82,7 @@ class Table:
                     self.log.exception("table of ads failed, retried")
                 await asyncio.sleep(_RETRY_S)
         finally:
-            self._close()
+            await self._close()
 
     def lookup(self, ad_ids: Sequence[str]) -> FoundAds:
         """The rows of these ads. It never waits. Only for a loaded table."""
@@ -96,8 +98,9 @@ class Table:
         return f"reading topic {self.follower.topic}: {100 * share:.0f} %"
 
     def watch(self) -> None:
-        """Several times a second maps what is new in the store. Costs at most 1 ms."""
+        """Looks at the store several times a second; each call maps or unmaps at most 1 MB."""
         assert self._store is not None, "followed"
+        self._step()
         if self.clock() < self._watch_at:
             return
         self._watch_at = self.clock() + _POLL_S / 2
@@ -129,6 +132,16 @@ class Table:
             return self.follower.is_current
         return age_s < _MAX_AGE_S
 
+    def _step(self) -> bool:
+        """Maps or unmaps at most 1 MB. False: there is nothing to do."""
+        if self._reader is not None and self._reader.step():
+            return True
+        while self._leaving:
+            if next(self._leaving[0], "left") is None:
+                return True
+            del self._leaving[0]
+        return False
+
     async def _follow(self) -> None:
         """Reads, and writes if possible, until the topic may have another id."""
         store, topic_id = self._store, self._topic_id
@@ -136,10 +149,9 @@ class Table:
         assert topic_id is not None
         is_confirmed = True
         while True:
-            if self._reader is None and (reader := store.open_reader()) is not None:
-                self._reader = reader
-                for _ in reader.warm():
-                    await asyncio.sleep(0)
+            if self._reader is None:
+                self._reader = store.open_reader()
+            await _in_steps(iter(self._step, False))
             if self._reader is not None and self._reader.state.is_retired and not is_confirmed:
                 return
             is_confirmed = False
@@ -153,7 +165,7 @@ class Table:
                         return
                 finally:
                     self._writes = False
-                    writer.close()
+                    await _in_steps(writer.closing())
             self.watch()
             await asyncio.sleep(_POLL_S)
 
@@ -162,7 +174,7 @@ class Table:
         self.log.error("table of ads is loaded again", reason=lost.reason, detail=lost.detail)
         writer.retire()
 
-    def _use(self, topic_id: str) -> None:
+    async def _use(self, topic_id: str) -> None:
         """Follows the store of this topic from now on."""
         if topic_id == self._topic_id:
             return
@@ -171,7 +183,8 @@ class Table:
             if reader is not None and self.is_loaded and self._former is None:
                 self._former = store, reader
             else:
-                _discard(store, reader)
+                self._reader = None
+                await _in_steps(_left(store, reader))
         self._topic_id, self._store, self._reader = topic_id, self.new_store(topic_id), None
         self._began_at = self.clock()
 
@@ -180,22 +193,28 @@ class Table:
         before = self._former[1].state.count
         if is_ready and (ads >= _SAME_SHARE * before or self.clock() - self._began_at >= _REFILL_S):
             self.log.info("table of ads is ready", ads=ads, ads_before=before, writes=self._writes)
-            _discard(*self._former)
+            self._leaving.append(_left(*self._former))
             self._former = None
 
-    def _close(self) -> None:
-        former, store = self._former, self._store
-        if former is not None:
-            _discard(*former)
-        if self._reader is not None:
-            self._reader.close()
-        if store is not None and self.is_unused:
-            store.discard()
+    async def _close(self) -> None:
         self.metrics.closed(self.spec)
+        former, store, reader = self._former, self._store, self._reader
         self._former = self._store = self._reader = None
+        if former is not None:
+            self._leaving.append(_left(*former))
+        if store is not None:
+            self._leaving.append(_left(store, reader, is_removed=self.is_unused))
+        for steps in self._leaving:
+            await _in_steps(steps)
 
 
-def _discard(store: AdStore, reader: Reader | None) -> None:
+def _left(store: AdStore, reader: Reader | None, *, is_removed: bool = True) -> Iterator[None]:
     if reader is not None:
-        reader.close()
-    store.discard()
+        yield from reader.closing()
+    if is_removed:
+        store.discard()
+
+
+async def _in_steps(steps: Iterator[object]) -> None:
+    for _ in steps:
+        await asyncio.sleep(0)

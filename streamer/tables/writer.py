@@ -13,7 +13,7 @@ from streamer.tables.digests import digests_of
 from streamer.tables.free_slots import FreeSlots
 from streamer.tables.index import TOMBSTONE, Places, entries_of
 from streamer.tables.layout import FIRST_SLOT, INDEX_AT, MAX_PARTITIONS, Word
-from streamer.tables.mapped_file import MappedFile, TableState
+from streamer.tables.mapped_file import MappedFile, TableState, freed_apart
 from streamer.tables.reader import QUARANTINE_S
 from streamer.types import U64
 
@@ -147,12 +147,17 @@ class Writer:
         self._table.words[Word.RETIRED] = 1
 
     def close(self) -> None:
-        """Unmaps the table and gives the writer's lock back."""
+        """Gives the writer's lock back and unmaps the table."""
+        for _ in self.closing():
+            pass
+
+    def closing(self) -> Iterator[None]:
+        """As `close`, a step at a time, each under 1 ms."""
         if not self._is_closed:
             self._is_closed = True
-            self._table.close()
             for fd in self._locks:
                 os.close(fd)
+            yield from self._table.closing()
 
     def _complete_new(self) -> Iterator[None]:
         table = self._table
@@ -170,7 +175,8 @@ class Writer:
             msg = f"ads.directory: {self._directory}: {reason}; lower ads.max_bytes"
             raise ConfigError(msg) from error
         path = table.path.with_name(folder.TABLE)
-        table.path.rename(path)
+        with freed_apart(path):
+            table.path.rename(path)
         table.path = path
 
     @property

@@ -1,6 +1,8 @@
 """Writers and readers of one table."""
 
+import os
 import stat
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -558,3 +560,45 @@ def test_a_batch_that_cannot_be_applied_changes_nothing(
     with pytest.raises(ValueError, match="1 ads have 2 rows"):
         writer.apply(["a"], np.zeros(2, CheckedForm().dtype), [], [1])
     assert writer.state.count == 0
+
+
+def test_a_table_is_mapped_and_unmapped_a_megabyte_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_in(tmp_path, max_bytes=2**24)
+    writer = writer_of(store)
+    put(writer, {f"ad{n}": n for n in range(1000)})
+    writer.mark_ready()
+    reader, other = reader_of(store), reader_of(store)
+    steps = writer.state.used_bytes // 2**20 + 1
+    assert len(list(reader.warm())) == steps > 1
+    assert len(list(writer.closing())) == steps
+    assert list(writer.closing()) == []
+    writer = writer_of(store_in(tmp_path, max_bytes=2**23))
+    put(writer, {"a": 2})
+    writer.mark_ready()
+    assert versions_in(reader, ["ad7"]) == [7]
+    assert reader.refresh()
+    closed: list[bool] = []
+    close = os.close
+
+    def closes(fd: int) -> None:
+        if fd in files:
+            closed.append(threading.current_thread() is threading.main_thread())
+        close(fd)
+
+    monkeypatch.setattr(os, "close", closes)
+    files = fds_of_removed(tmp_path)
+    new_steps = writer.state.used_bytes // 2**20 + 1
+    assert len(list(reader.warm())) == new_steps + steps, "maps the new one, and unmaps the former one"
+    assert versions_in(reader, ["a"]) == [2]
+    assert versions_in(other, ["ad7"]) == [7], "another process still reads the former one"
+    assert len(list(other.closing())) == steps
+    for thread in threading.enumerate():
+        if thread.name == "table":
+            thread.join()
+    assert closed == [False, False], "the last one to close a removed file frees its memory, apart from this thread"
+
+
+def fds_of_removed(directory: Path) -> set[int]:
+    """The file descriptors of this process whose files in a directory are removed."""
+    links = {int(fd.name): str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()}
+    return {fd for fd, name in links.items() if name.startswith(str(directory)) and name.endswith("(deleted)")}
