@@ -1,6 +1,6 @@
 """Turns records of the topic into changes of a table. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,20 +53,20 @@ class Changes:
         An ad that cannot be encoded becomes bad.
         """
         changed = {ad_id: document for ad_id, document in self.documents.items() if document is not None}
-        try:
-            return list(changed), form.encode(list(changed.values()))
-        except Exception:  # noqa: BLE001  a defect that one ad triggers must not stop the table
-            return self._one_by_one(changed, form)
+        rows = self._rows(list(changed.items()), form)
+        return [ad_id for ad_id in changed if ad_id in self.documents], rows
 
-    def _one_by_one(self, changed: Mapping[str, Candidate], form: RowForm) -> tuple[list[str], Rows]:
-        rows: dict[str, Rows] = {}
-        for ad_id, document in changed.items():
-            try:
-                rows[ad_id] = form.encode([document])
-            except Exception as error:  # noqa: BLE001
-                self.bad.append((self.records.pop(ad_id), f"internal error: {error!r:.200}"))
-                del self.documents[ad_id]
-        return list(rows), np.concatenate([np.empty(0, form.dtype), *rows.values()])
+    def _rows(self, changed: Sequence[tuple[str, Candidate]], form: RowForm) -> Rows:
+        try:
+            return form.encode([document for _, document in changed])
+        except Exception as error:  # noqa: BLE001  a defect that one ad triggers must not stop the table
+            if len(changed) > 1:  # halves: one by one, a thousand ads would block the event loop
+                middle = len(changed) // 2
+                return np.concatenate([self._rows(changed[:middle], form), self._rows(changed[middle:], form)])
+            ((ad_id, _),) = changed
+            self.bad.append((self.records.pop(ad_id), f"internal error: {error!r:.200}"))
+            del self.documents[ad_id]
+            return np.empty(0, form.dtype)
 
 
 def _ad_id(record: AdRecord) -> str:

@@ -62,7 +62,12 @@ def test_the_reason_names_what_is_wrong(bad: AdRecord, reason: str) -> None:
 class Broken(PriceForm):
     """A form with a defect that one ad triggers."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
     def encode(self, documents: Sequence[Mapping[str, Any]]) -> Rows:
+        self.calls += 1
         if any(document["price"] == 13 for document in documents):
             raise ZeroDivisionError("13")
         return super().encode(documents)
@@ -76,3 +81,13 @@ def test_a_defect_that_one_ad_triggers_rejects_that_ad() -> None:
     assert ids == ["a", "c"]
     assert rows["price"].tolist() == [1, 3]
     assert changes.bad == [(records[1], "internal error: ZeroDivisionError('13')")]
+
+
+def test_a_defect_of_one_ad_among_many_costs_few_calls() -> None:
+    prices = {f"ad{n}": 13 if n == 700 else 1 for n in range(1024)}
+    records = [record(ad_id.encode(), orjson.dumps({"price": price})) for ad_id, price in prices.items()]
+    changes, form = Changes.of(records, Broken()), Broken()
+    ids, rows = changes.encoded(form)
+    assert ids == [ad_id for ad_id in prices if ad_id != "ad700"]
+    assert len(rows) == 1023
+    assert form.calls == 21, "two for each of the ten halvings, not one for each ad"
