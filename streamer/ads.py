@@ -19,6 +19,20 @@ class TablePosition:
     offsets: tuple[int, ...]
 
 
+def ad_id_of(key: bytes | None) -> str:
+    """The ad of a record with this key.
+
+    Raises:
+        ValueError: the key is no ad id.
+    """
+    if not key:
+        raise ValueError("key: expected the ad id, got nothing")
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        raise ValueError("key: expected the ad id in UTF-8") from None
+
+
 class FoundAds(NamedTuple):
     """The rows of n ads in the order of their ids.
 

@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import xxhash
 
-from streamer.ads import Mask, Rows
+from streamer.ads import Mask, Rows, ad_id_of
 from streamer.errors import SpecError
 from streamer.features.paths import getter, nested
 from streamer.features.side import FeatureValues, SideEncoder, SideRows
@@ -61,12 +61,7 @@ class StoredRows:
         Raises:
             ValueError: the key is no ad id, or the value is no object or has another ad id.
         """
-        if not key:
-            raise ValueError("key: expected the ad id, got nothing")
-        try:
-            ad_id = key.decode()
-        except UnicodeDecodeError:
-            raise ValueError("key: expected the ad id in UTF-8") from None
+        ad_id = ad_id_of(key)
         try:
             document = orjson.loads(value)
         except orjson.JSONDecodeError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from streamer.ads import AdRecord, RowForm, Rows
+from streamer.ads import AdRecord, RowForm, Rows, ad_id_of
 
 Candidate = Mapping[str, Any]
 
@@ -33,8 +33,11 @@ class Changes:
         """Reads the records in their order."""
         changes = cls()
         for record in records:
+            if record.unreadable is not None:
+                changes.bad.append((record, record.unreadable))
+                continue
             try:
-                ad_id = _ad_id(record)
+                ad_id = ad_id_of(record.key)
                 document = None if record.value is None else form.document(record.key, record.value)
             except ValueError as error:
                 changes.bad.append((record, str(error)))
@@ -67,15 +70,3 @@ class Changes:
             self.bad.append((self.records.pop(ad_id), f"internal error: {error!r:.200}"))
             del self.documents[ad_id]
             return np.empty(0, form.dtype)
-
-
-def _ad_id(record: AdRecord) -> str:
-    """The ad of a record. Raises ValueError with the reason that there is none."""
-    if record.unreadable is not None:
-        raise ValueError(record.unreadable)
-    if not record.key:
-        raise ValueError("the record has no key; expected the ad id")
-    try:
-        return record.key.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"key: not UTF-8: {error.reason} at byte {error.start}") from error

@@ -48,9 +48,9 @@ def test_a_batch_has_the_outcome_of_its_records_one_by_one(parts: list[tuple[byt
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (record(None, b"{}"), "the record has no key; expected the ad id"),
-        (record(b"", None), "the record has no key; expected the ad id"),
-        (record(b"\xff", None), "key: not UTF-8: invalid start byte at byte 0"),
+        (record(None, b"{}"), "key: expected the ad id, got nothing"),
+        (record(b"", None), "key: expected the ad id, got nothing"),
+        (record(b"\xff", None), "key: expected the ad id in UTF-8"),
         (record(b"a", b"{"), "value: no JSON"),
         (record(None, None, unreadable="a field of 9 bytes, 3 are left"), "a field of 9 bytes, 3 are left"),
     ],

@@ -87,7 +87,7 @@ def test_a_bad_record_is_a_dead_letter_and_the_former_row_stays(run: Run) -> Non
         assert prices(table, "a") == [3]
         assert process.letters == [
             DeadLetter(b"a", b"[", (), Origin("ads", 1, 1), 0, "table", "value: no JSON"),
-            DeadLetter(None, b"{}", (), Origin("ads", 1, 2), 0, "table", "the record has no key; expected the ad id"),
+            DeadLetter(None, b"{}", (), Origin("ads", 1, 2), 0, "table", "key: expected the ad id, got nothing"),
         ]
         assert offsets(table) == (0, 3)
         assert process.count("changes_total", outcome="rejected") == 2
