@@ -119,6 +119,10 @@ class AdStore:
         """Removes the table unless a process uses it."""
         folder.remove_if_unused(self._folder)
 
+    def remove_unused(self) -> None:
+        """Removes the tables of its directory that no process uses and nobody has written for `KEPT_S`."""
+        remove_unused(self._directory, self._wall)
+
     def _current(self, *, can_write: bool = False) -> MappedFile | None:
         table = MappedFile.open(self._folder / folder.TABLE, can_write=can_write)
         if table is not None and (table.identity != self._identity or table.geometry.row_bytes != self._dtype.itemsize):

@@ -16,6 +16,8 @@ from streamer.tables.writer import Writer
 
 _POLL_S = 0.2
 _RETRY_S = 1.0
+# Processes of former specs and topics may end without removing their tables.
+_TIDY_S = 60.0
 # Rows of a process that has not written for longer may be of deleted ads; a writer replaces such a store.
 _MAX_AGE_S = 3600.0
 # A topic that is created again is filled again. Until then the former rows are better than none.
@@ -61,6 +63,7 @@ class Table:
     # Those that are left, a step at a time.
     _leaving: list[Iterator[None]] = field(default_factory=list)
     _watch_at: float = 0.0
+    _tidy_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.follower.on_turn = self.watch
@@ -104,6 +107,9 @@ class Table:
         if self.clock() < self._watch_at:
             return
         self._watch_at = self.clock() + _POLL_S / 2
+        if self.clock() >= self._tidy_at:
+            self._tidy_at = self.clock() + _TIDY_S
+            self._store.remove_unused()
         if self._reader is None:
             self._reader = self._store.open_reader()
             if self._reader is None:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from streamer.errors import ConfigError, TableLoadingError
 from streamer.tables.pace import MAX_SLICE_S
+from streamer.tables.store import KEPT_S as STORE_KEPT_S
 from streamer.testing.virtual_loop import run_virtual
 from streamer.types import DeadLetter, Origin
 from tests.streamer.tables.machine import KEPT_S, Machine, PriceForm, Process, offsets, prices
@@ -448,3 +449,21 @@ def test_an_error_in_the_block_of_the_tables_leaves_it_as_it_is(run: Run) -> Non
             await start()
 
     run(block)
+
+
+def test_a_table_of_a_process_that_has_ended_is_removed_when_nobody_needs_it(run: Run) -> None:
+    async def leftover(machine: Machine) -> None:
+        machine.put("a", 1)
+        former = Process(machine, form=PriceForm("b" * 32))
+        await former.start()
+        await former.opened()
+        process = await started(machine)
+        table = await process.opened()
+        await former.stop()
+        await asyncio.sleep(STORE_KEPT_S - 10)
+        assert len(list(machine.folder.iterdir())) == 2
+        await asyncio.sleep(80)
+        assert len(list(machine.folder.iterdir())) == 1
+        assert prices(table, "a") == [1]
+
+    run(leftover)
