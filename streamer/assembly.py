@@ -122,7 +122,10 @@ class Assembly:
         letters = LateSink(Sink(producer, settings.sink, self.metrics, self.log, tasks.spawn))
         kept_s = max(_TABLE_KEPT_S, 3 * settings.predictor.poll_interval_ms / 1e3)
         new_table = partial(self._table, topic, letters.dead_letter)
-        return AdTables(topic, new_table, letters.stop, self.log, self.clock, kept_s=kept_s, tasks=tasks)
+        # Of each model the table of the version that serves, and that of an incoming or the previous one.
+        most = 2 * len(settings.predictor.models)
+        stop, log = letters.stop, self.log
+        return AdTables(topic, new_table, stop, log, self.clock, most=most, kept_s=kept_s, tasks=tasks)
 
     def _table(self, topic: str, send: SendLetter, form: RowForm, spec: str) -> Table:
         settings, metrics, clock = self.settings, self.metrics.tables, self.clock

@@ -85,7 +85,7 @@ class AdsSettings(Section):
     directory: Path = Path("/dev/shm/ctr-streamer")  # noqa: S108  shared memory is the purpose
     """Where the workers of this machine share the encoded ads: a folder in memory."""
     max_bytes: int = Field(default=2**30, ge=2**20)
-    """Bytes of memory for the ads of one feature spec, shared by this machine's workers. Two specs can be in memory."""
+    """Bytes of memory for the ads of one feature spec, for all workers of this machine; two specs for each model."""
 
 
 class CacheSettings(Section):

@@ -13,8 +13,6 @@ from streamer.errors import TableLoadingError
 from streamer.tables.table import Table
 from streamer.tasks import TaskOwner
 
-MOST = 2
-"""Tables in memory: that of the versions that serve, and that of an incoming one."""
 _CHECK_S = 1.0
 
 
@@ -30,7 +28,7 @@ class _Opened:
 class AdTables:
     """Opens the tables of feature specs, and closes those that no version uses any more.
 
-    1. At most two tables are in memory; a third one waits until one of them is closed.
+    1. At most `most` tables are in memory; a further one waits until one of them is closed.
     2. A table is closed when all objects that `open` has returned for it are gone, and no version has asked for it for
        `kept_s` seconds.
     3. Its tasks end with the block `async with tables.running()`.
@@ -44,6 +42,7 @@ class AdTables:
         log: FilteringBoundLogger,
         clock: Callable[[], float],
         *,
+        most: int,
         kept_s: float,
         tasks: TaskOwner,
     ) -> None:
@@ -56,9 +55,11 @@ class AdTables:
         self._stop_letters = stop_letters
         self._log = log
         self._clock = clock
+        self._most = most
         self._kept_s = kept_s
         self._tasks = tasks
         self._tables: dict[str, tuple[Table, asyncio.Task[None], WeakSet[_Opened]]] = {}
+        self._refused: set[str] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -86,13 +87,18 @@ class AdTables:
         """
         found = self._tables.get(form.fingerprint)
         if found is None:
-            if len(self._tables) >= MOST:
-                reason = f"topic {self._topic}: {MOST} tables are in memory; it waits until no version uses one of them"
+            if len(self._tables) >= self._most:
+                waits = "it waits until no version uses one of them"
+                reason = f"topic {self._topic}: {self._most} tables are in memory; {waits}"
+                if form.fingerprint not in self._refused:
+                    self._refused.add(form.fingerprint)
+                    self._log.warning("table of ads waits", error=reason, spec_hash=spec_hash)
                 raise TableLoadingError(reason, has_no_space=True)
             table = self._new_table(form, spec_hash)
             table.follower.is_alone = self._is_alone
             found = table, self._tasks.spawn(table.run(), "table"), WeakSet()
             self._tables[form.fingerprint] = found
+            self._refused.discard(form.fingerprint)
         table, _, users = found
         table.asked_at = self._clock()
         if not table.is_loaded:

@@ -105,7 +105,7 @@ class Process:
         self.accepts.set()
         clock = self.machine.loop.time
         self.tables = AdTables(
-            "ads", self._table, _nothing, structlog.get_logger(), clock, kept_s=KEPT_S, tasks=TaskOwner()
+            "ads", self._table, _nothing, structlog.get_logger(), clock, most=2, kept_s=KEPT_S, tasks=TaskOwner()
         )
 
     def _table(self, form: Any, spec: str) -> Table:

@@ -6,12 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import structlog
 from aiokafka.errors import KafkaConnectionError
 from structlog.testing import capture_logs
 
+from streamer.assembly import Assembly
 from streamer.errors import ConfigError, TableLoadingError
+from streamer.metrics import Metrics
+from streamer.settings import Settings
 from streamer.tables.pace import MAX_SLICE_S
 from streamer.tables.store import KEPT_S as STORE_KEPT_S
+from streamer.tasks import TaskOwner
 from streamer.testing.virtual_loop import run_virtual
 from streamer.types import DeadLetter, Origin
 from tests.streamer.tables.machine import KEPT_S, Machine, PriceForm, Process, offsets, prices
@@ -391,9 +396,11 @@ def test_a_second_spec_is_loaded_beside_and_a_third_one_waits_for_memory(run: Ru
             process.tables.open(forms[1], "other")
         second = await process.opened(forms[1])
         assert prices(first, "ad7") == prices(second, "ad7") == [7]
-        with pytest.raises(TableLoadingError, match="2 tables are in memory") as failure:
-            process.tables.open(forms[2], "third")
-        assert failure.value.has_no_space
+        with capture_logs() as logs:
+            for _ in range(3):
+                with pytest.raises(TableLoadingError, match="2 tables are in memory"):
+                    process.tables.open(forms[2], "third")
+        assert [(entry["log_level"], entry["spec_hash"]) for entry in logs] == [("warning", "third")]
         del first
         await asyncio.sleep(KEPT_S - 5)
         assert prices(second, "ad7") == [7]
@@ -403,6 +410,25 @@ def test_a_second_spec_is_loaded_beside_and_a_third_one_waits_for_memory(run: Ru
         assert prices(third, "ad7") == [7]
 
     run(specs)
+
+
+def test_a_process_has_room_for_two_tables_of_each_model(run: Run) -> None:
+    async def models(machine: Machine) -> None:
+        settings = Settings.model_validate(
+            {"predictor": {"models": ["one", "two"]}, "ads": {"topic": "ads", "directory": str(machine.folder)}}
+        )
+        log, clock = structlog.get_logger(), machine.loop.time
+        built = Assembly(settings, Metrics(), log, clock, TaskOwner().spawn).ad_tables()
+        assert built is not None
+        said = []
+        async with built.running() as tables:
+            for letter in "abcde":
+                with pytest.raises(TableLoadingError) as failure:
+                    tables.open(PriceForm(letter * 32), letter)
+                said.append(failure.value.has_no_space)
+        assert said == [False] * 4 + [True]
+
+    run(models)
 
 
 def test_versions_of_one_spec_share_a_table_that_stays_while_one_of_them_is_there(run: Run) -> None:
