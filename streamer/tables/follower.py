@@ -13,6 +13,7 @@ from streamer.metrics import TableMetrics
 from streamer.tables.changes import Changes
 from streamer.tables.layout import MAX_PARTITIONS
 from streamer.tables.pace import Pace
+from streamer.tables.store import MAX_AGE_S
 from streamer.tables.writer import Writer
 from streamer.types import DeadLetter, Origin
 
@@ -72,13 +73,16 @@ class Follower:
     _progress_at: float = 0.0
 
     async def run(self, writer: Writer, topic_id: str) -> LostPosition | None:
-        """Follows the topic until its positions are lost, or for long no broker has answered (None)."""
+        """Follows the topic until its positions are lost (not None).
+
+        Or until no broker has answered for long, or the table is so old that a new one is needed.
+        """
         for _ in writer.recover():
             await asyncio.sleep(0)
         self.log.info("writes the table of ads", ads=writer.state.count, positions=list(writer.state.positions))
         try:
             self._read_at = self.clock()
-            while self.clock() < self._read_at + _GIVE_UP_S:
+            while self._silent_s() < _GIVE_UP_S and not _is_old(writer):
                 try:
                     bounds = await self.ads.open(dict(enumerate(writer.state.positions)), topic_id)
                     lost = bounds if isinstance(bounds, LostPosition) else await self._follow(writer, bounds)
@@ -107,7 +111,12 @@ class Follower:
             batch = await self.ads.read(min(self._pace.rows, writer.max_changes))
             if isinstance(batch, LostPosition):
                 return batch
-            self._read_at, self.failure = self.clock(), self.ads.outage()
+            self.failure = self.ads.outage()
+            # A read is empty both at the end of the topic and while no broker answers; only a reply tells ends.
+            if batch.ends:
+                self._read_at = self.clock()
+            elif self._silent_s() >= _GIVE_UP_S:
+                raise UnreachableError(f"topic {self.topic}: no broker has answered for {_GIVE_UP_S:.0f} s")
             await self._apply(writer, batch)
             self._measure(batch)
             self.is_current |= all(batch.offsets[number] >= end for number, end in bounds.ends.items())
@@ -148,6 +157,9 @@ class Follower:
         await asyncio.sleep(0)
         await self._reject(changes.bad)
         deleted = changes.deleted
+        if _is_old(writer):  # the machine was paused, or the dead letters had to wait
+            hours = MAX_AGE_S / 3600
+            raise UnreachableError(f"topic {self.topic}: the table is older than {hours:g} h and is loaded again")
         while (rejected := self._slice(lambda: writer.apply(ids, rows, deleted, positions), slices)) is None:
             await self._pause(_FULL_S)
         self._positions, self._applied_at = positions, self.clock()
@@ -195,11 +207,20 @@ class Follower:
         now = self.clock()
         return now - min(self._at_end.values(), default=now)
 
+    def _silent_s(self) -> float:
+        """The time since a broker has answered, in seconds."""
+        return self.clock() - self._read_at
+
     async def _pause(self, seconds: float) -> None:
         due = self.clock() + seconds
         await asyncio.sleep(seconds)
         self._pace.resumed(self.clock() - due)
         self.on_turn()
+
+
+def _is_old(writer: Writer) -> bool:
+    """Whether the topic may have lost deletions behind the table's positions."""
+    return bool(writer.state.positions) and writer.age_s > MAX_AGE_S
 
 
 def _by_number(of_partitions: Mapping[int, int]) -> list[int]:

@@ -61,6 +61,11 @@ class Writer:
         """What the table says about itself now."""
         return self._table.state()
 
+    @property
+    def age_s(self) -> float:
+        """The time between now and the last batch, in seconds; without one since the epoch."""
+        return abs(self._wall() - self._table.words[Word.WRITTEN_MS] / 1000)
+
     def recover(self) -> Iterator[None]:
         """Prepares the table for `apply`, a step at a time, each under 1 ms.
 

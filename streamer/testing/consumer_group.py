@@ -122,6 +122,8 @@ class FakeConsumer:
         self._polled: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._is_revoking = False
+        self.is_cut_off = False
+        """No broker answers: `getmany` returns nothing and raises nothing, as the real client."""
         self.failures: list[KafkaError] = []
         """Raised by the next calls of `getmany` that find records. These records are lost until a `seek`.
 
@@ -238,7 +240,7 @@ class FakeConsumer:
     def _take(self, most: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
         for top, position in self._positions.items():
-            if self._is_revoking or not most or top in self._paused:
+            if self._is_revoking or self.is_cut_off or not most or top in self._paused:
                 continue
             log, damage = self._group.logs[top], self._group.damaged.get(top)
             if not self._group.firsts[top] <= position <= len(log):

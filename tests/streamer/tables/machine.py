@@ -69,6 +69,7 @@ class Machine:
         self.max_bytes = max_bytes
         self.group = FakeGroup("ads", partitions)
         self.is_away = False
+        self.paused_s = 0.0
 
     def put(self, ad_id: str, price: float | None, partition: int | None = None) -> None:
         """Publishes an ad, or with None its deletion."""
@@ -80,10 +81,10 @@ class Machine:
         self.group.produce(number, value, key=key)
 
     def wall(self) -> float:
-        return EPOCH + self.loop.time()
+        return EPOCH + self.loop.time() + self.paused_s
 
-    async def topic_now(self, _: object, topic: str, try_s: float) -> TopicNow:
-        if self.is_away:
+    async def topic_now(self, consumer: FakeConsumer, topic: str, try_s: float) -> TopicNow:
+        if self.is_away or consumer.is_cut_off:
             raise KafkaConnectionError("no broker answers")
         return TopicNow(f"{self.group.topic_id:032}", {top.partition: True for top in self.group.tops})
 
@@ -123,6 +124,12 @@ class Process:
             raise KafkaConnectionError("away")
         self.consumers.append(FakeConsumer(self.machine.group, is_member=False))
         return self.consumers[-1]
+
+    def cut_off(self, *, is_cut_off: bool = True) -> None:
+        """Its consumers get no answer, and no new one connects."""
+        self.is_cut_off = is_cut_off
+        for consumer in self.consumers:
+            consumer.is_cut_off = is_cut_off
 
     async def _send(self, letter: DeadLetter) -> None:
         await self.accepts.wait()

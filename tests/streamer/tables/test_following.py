@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import structlog
-from aiokafka.errors import KafkaConnectionError
 from structlog.testing import capture_logs
 
 from streamer.assembly import Assembly
@@ -251,15 +250,13 @@ def test_while_no_broker_answers_the_rows_stay_and_their_age_grows(run: Run) -> 
         machine.put("a", 1)
         process = await started(machine)
         table = await process.opened()
-        machine.is_away = True
-        for consumer in process.consumers:
-            consumer.failures = [KafkaConnectionError("away")]
+        process.cut_off()
         machine.put("a", 2)
         await asyncio.sleep(100.0)
         assert prices(table, "a") == [1]
         assert process.count("age_seconds", spec="spec") > 90  # type: ignore[operator]
         assert process.writes
-        machine.is_away = False
+        process.cut_off(is_cut_off=False)
         await asyncio.sleep(2.5)
         assert prices(table, "a") == [2]
         assert process.count("age_seconds", spec="spec") < 5  # type: ignore[operator]
@@ -267,8 +264,11 @@ def test_while_no_broker_answers_the_rows_stay_and_their_age_grows(run: Run) -> 
     run(outage)
 
 
-@pytest.mark.slow
-def test_a_long_outage_gives_the_lock_to_a_process_that_reaches_the_brokers(run: Run) -> None:
+def test_a_long_outage_gives_the_lock_to_a_process_that_reaches_the_brokers(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamer.tables.follower._GIVE_UP_S", 20.0)
+
     async def outage(machine: Machine) -> None:
         machine.put("a", 1)
         cut_off, other = await started(machine), await started(machine)
@@ -276,15 +276,31 @@ def test_a_long_outage_gives_the_lock_to_a_process_that_reaches_the_brokers(run:
         table = await other.opened()
         assert cut_off.writes
 
-        cut_off.is_cut_off = True
-        for consumer in cut_off.consumers:
-            consumer.failures = [KafkaConnectionError("away")]
+        cut_off.cut_off()
         machine.put("a", 2)
-        await asyncio.sleep(610.0)
+        await asyncio.sleep(22.0)
         assert other.writes
         assert prices(table, "a") == [2]
 
     run(outage)
+
+
+def test_a_writer_that_was_paused_for_more_than_an_hour_loads_the_table_again(run: Run) -> None:
+    """The topic has lost the deletion of an ad meanwhile."""
+
+    async def pause(machine: Machine) -> None:
+        for n in range(100):
+            machine.put(f"ad{n}", n, partition=0)
+        process = await started(machine)
+        table = await process.opened()
+        machine.paused_s = 3700.0
+        machine.group.delete_before(0, 1)
+        machine.put("ad1", 7, partition=0)
+        await asyncio.sleep(5.0)
+        assert prices(table, "ad0", "ad1", "ad2") == [None, 7, 2]
+        assert process.writes
+
+    run(pause)
 
 
 def test_readyz_says_why_a_table_is_not_loaded(run: Run) -> None:
