@@ -111,6 +111,7 @@ class AdTables:
         return not any(table.is_loaded for table, _, _ in self._tables.values())
 
     async def _close_unused(self) -> None:
+        """Also tells of the tables, so that the alerts do not depend on their writers."""
         while True:
             await asyncio.sleep(_CHECK_S)
             for fingerprint, (table, task, users) in list(self._tables.items()):
@@ -119,3 +120,5 @@ class AdTables:
                     table.is_unused = True
                     del self._tables[fingerprint]
                     task.cancel()
+                else:
+                    table.tell_age()

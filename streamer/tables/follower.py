@@ -94,6 +94,7 @@ class Follower:
                     return lost
         finally:
             self.is_current, self.failure = False, None
+            self._at_end.clear()
             for gauge in (self.metrics.lag, self.metrics.lag_seconds):
                 gauge.remove(self.spec)  # another process may know them
             await self.ads.close()
@@ -191,6 +192,11 @@ class Follower:
         stage = "table" if record.unreadable is None else "read"
         return DeadLetter(record.key, record.value, record.headers, origin, record.timestamp_ms, stage, reason)
 
+    def tell_lag(self) -> None:
+        """Sets the lag in seconds, also while a batch waits for the acknowledgement of its dead letters."""
+        if self._at_end:
+            self.metrics.lag_seconds.labels(self.spec).set(self._behind_s())
+
     def _measure(self, batch: AdsBatch) -> None:
         now = self.clock()
         self._ends.update(batch.ends)
@@ -200,7 +206,7 @@ class Follower:
             self._at_end[number] = now if is_at_end else self._at_end.get(number, now)
         behind = (end - batch.offsets.get(number, end) for number, end in self._ends.items())
         self.metrics.lag.labels(self.spec).set(sum(max(0, records) for records in behind))
-        self.metrics.lag_seconds.labels(self.spec).set(self._behind_s())
+        self.tell_lag()
 
     def _behind_s(self) -> float:
         """The time since the last partition was read to its end, in seconds."""

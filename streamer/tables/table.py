@@ -132,6 +132,12 @@ class Table:
             self.is_loaded = True
             self.log.info("table of ads is ready", ads=state.count, bytes=state.used_bytes, writes=self._writes)
 
+    def tell_age(self) -> None:
+        """Sets the gauges of age and lag, whatever the writer waits for."""
+        if self._reader is not None:
+            self.metrics.age.labels(self.spec).set(max(0.0, self.wall_clock() - self._reader.state.written_at))
+        self.follower.tell_lag()
+
     def _is_read(self, age_s: float) -> bool:
         """Whether the rows are those of the end of the topic, as far as this process can know."""
         if self._writes:

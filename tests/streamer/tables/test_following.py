@@ -110,6 +110,8 @@ def test_no_position_passes_a_dead_letter_that_is_not_acknowledged_and_reading_p
             machine.put(f"ad{n}", n, partition=0)
         await asyncio.sleep(30.0)
         assert offsets(table) == (0, 0)
+        for gauge in ("age_seconds", "lag_seconds"):
+            assert process.count(gauge, spec="spec") > 25  # type: ignore[operator]
         (reader,) = [consumer for consumer in process.consumers if consumer.is_started]
         assert await reader.position(machine.group.tops[0]) <= 32, "one slice is in memory"
         process.accepts.set()
