@@ -1,9 +1,21 @@
-"""Latency of scoring while ads change, beside that without changes: one scorer, open loop, in turns."""
+"""Latency of scoring while ads change, beside that without changes: one scorer, open loop, in turns.
 
+As a program it changes the ads until its input ends: in the process of sender and ranker it would delay both.
+"""
+
+import argparse
 import statistics
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import cycle, islice
+
+import numpy as np
+from confluent_kafka import Producer
 
 from benchmarks import ads
 from benchmarks.bench import Bench
@@ -11,19 +23,23 @@ from benchmarks.bounds import bound_of
 from benchmarks.figures import faults, percentile
 from benchmarks.report import Figure
 from sandbox.broker.topics import Topics
+from sandbox.host.parent import parent_bound_command
 from sandbox.host.priority import real_time_priority
 from sandbox.processes.scorer import ScorerProcess
-from sandbox.traffic.ad_publisher import AdPublisher
 from sandbox.traffic.run import run_traffic
+from sandbox.traffic.schedule import arrival_times, run_schedule
 from sandbox.world.ad_changes import AdChanges
 from sandbox.world.bid_requests import RequestFactory
+from sandbox.world.world import World
 
 TOPIC = "ads-changing"
 SHARE = 0.3
 """Of the saturation."""
-CHANGES_PER_S = 1000.0
+CHANGES_PER_S = 1000
 KINDS = ("quiet", "changing")
 _WARM_UP_S = 3.0
+_DRAWN = 20_000
+_TICKS_PER_S = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +84,32 @@ def _turn(bench: Bench, topics: Topics, scorer: ScorerProcess, *, rate: float, n
     world = bench.world
     seed = sum(name.encode())
     factory = RequestFactory(world, candidates=bench.options.candidates, seed=seed, layout="id", prefix=name)
-    publisher = AdPublisher(bench.bootstrap, TOPIC, AdChanges(world, seed=seed), rate=CHANGES_PER_S)
-    before = _changes(scorer)
-    with real_time_priority(scorer.pid, bench.server.pid), publisher if name.startswith("changing") else nullcontext():
+    is_changing = name.startswith("changing")
+    with (
+        _changed_ads(bench.bootstrap, world) if is_changing else nullcontext(),
+        real_time_priority(scorer.pid, bench.server.pid),
+    ):
+        before = _changes(scorer)
         report = run_traffic(bench.bootstrap, topics, factory, rate=rate, seconds=seconds)
+        changes = (_changes(scorer) - before) / seconds
     times = report.times.stage_ms["total"]
-    changes = (_changes(scorer) - before) / seconds
     return Turn(percentile(times, 50), percentile(times, 99), changes, faults(report))
 
 
 def _changes(scorer: ScorerProcess) -> float:
     return sum(scorer.metric("streamer_table_changes_total", outcome=outcome) for outcome in ("stored", "deleted"))
+
+
+@contextmanager
+def _changed_ads(bootstrap: str, world: World) -> Iterator[None]:
+    """A process that changes ads, from the first change on."""
+    command = [sys.executable, "-m", "benchmarks.changing_ads", bootstrap, str(world.seed)]
+    with subprocess.Popen(parent_bound_command(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.stdin.close()
 
 
 def figures_of(turns: Mapping[str, Sequence[Turn]]) -> list[Figure]:
@@ -95,3 +126,33 @@ def figures_of(turns: Mapping[str, Sequence[Turn]]) -> list[Figure]:
         Figure("changes_per_second", median("changing", "changes"), "ads/s"),
         Figure("faults", sum(turn.faults for of in turns.values() for turn in of), "requests", "<=", 0),
     ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bootstrap")
+    parser.add_argument("seed", type=int)
+    arguments = parser.parse_args()
+    changes = AdChanges(World(seed=arguments.seed))
+    drawn = cycle([changes.next() for _ in range(_DRAWN)])
+    producer = Producer({"bootstrap.servers": arguments.bootstrap, "partitioner": "murmur2_random"})
+    ended = threading.Event()
+
+    def wait_for_end() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    def send(_: float) -> None:
+        for change in islice(drawn, CHANGES_PER_S // _TICKS_PER_S):
+            producer.produce(TOPIC, change.value, change.key)
+        producer.poll(0)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+    print("ready", flush=True)
+    dues = arrival_times(_TICKS_PER_S, 0.0, "uniform", np.random.default_rng(0))
+    run_schedule(dues, send, clock=time.monotonic, wait=ended.wait)
+    producer.flush(10)
+
+
+if __name__ == "__main__":
+    main()

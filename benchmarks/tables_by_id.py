@@ -45,7 +45,7 @@ PROGRAMS = {
     "floor": Program("floor", "id", 1.25),
     "naive": Program("naive", "id", 0.1),
     "naive_rows": Program("naive", "rows", 0.1),
-    "kafka_streams": Program("kafka_streams", "id", 1.0),
+    "kafka_streams": Program("kafka_streams", "id", 1.5),
     "hundred_scorer": Program("scorer", "id", 1.5, HUNDRED),
     "hundred_floor": Program("floor", "id", 1.5, HUNDRED),
 }
