@@ -191,7 +191,7 @@ class Bench:
     def backlog(
         self, size: int, partitions: int = 1, layout: CandidatesBy = "rows", candidates: int | None = None
     ) -> str:
-        """A topic with `size` requests; all such topics with as many candidates start with the same requests."""
+        """A topic with `size` requests; topics with as many candidates start with the same ones."""
         candidates = candidates or self.options.candidates
         topic = f"backlog-{size}-{partitions}-{layout}-{candidates}"
         if topic not in self._backlogs:

@@ -1,4 +1,4 @@
-"""Latency of scoring while ads change, beside that without changes: one scorer, open loop, in turns.
+"""Latency of scoring with and without changes of ads: one scorer, open loop, in turns.
 
 As a program it changes the ads until its input ends: in the process of sender and ranker it would delay both.
 """
@@ -59,7 +59,7 @@ class Turn:
 
 
 def measure(bench: Bench, rate: float) -> Mapping[str, Sequence[Turn]]:
-    """Traffic of `rate` requests/s by id. Scorer and model server have priority, as if the others ran elsewhere."""
+    """Traffic of `rate` requests/s by id; scorer and model server have priority."""
     ads.fill_topic(bench, TOPIC, zip(bench.world.ads.ids, bench.world.ads.json, strict=True))
     topics = bench.topics("changing")
     turns: dict[str, list[Turn]] = {kind: [] for kind in KINDS}

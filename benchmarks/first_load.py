@@ -1,4 +1,4 @@
-"""A million ads in a real topic: the first load of a scorer with four workers, its memory, and later starts."""
+"""A million ads in a real topic: first load of a scorer with four workers, later starts."""
 
 import statistics
 import time
@@ -22,7 +22,7 @@ _TIMEOUT_S = 900.0
 
 
 def run(bench: Bench) -> None:
-    """Loads the topic, then starts single workers in turns, with the loaded table and without ads."""
+    """Loads the topic, then starts single workers in turns, with its table and without ads."""
     options = bench.options
     server = bench.server.address
     topics = {kind: bench.topics(f"catalogue-{kind}") for kind in ("first", "with", "without")}
@@ -73,7 +73,7 @@ def _start_s(bench: Bench, topics: Topics, overridden: Mapping[str, object], nam
 
 
 def catalogue(world: World, size: int) -> Iterator[tuple[str, bytes]]:
-    """Ads with the features of the world's ads, each with an id, a creative and a product of its own."""
+    """Ads like the world's, each with an id, a creative and a product of its own."""
     documents = [orjson.loads(value) for value in world.ads.json]
     for number in range(size):
         document = documents[number % len(documents)]

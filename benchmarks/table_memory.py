@@ -1,4 +1,4 @@
-"""A table of a million ads: cost of a lookup, memory, and the time in which another process opens it.
+"""A table of a million ads: cost of a lookup, memory, time to open it elsewhere.
 
 As a program it is that other process: it opens the table, prints how long that took, and keeps it until its input ends.
 """

@@ -78,7 +78,7 @@ def _by_id(measured: Mapping[str, Values]) -> Iterator[str]:
 
 
 def _programs(found: Values, form: str, runs: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """The programs of a scenario: the beginning of their figures' names, and the first cells of their lines."""
+    """The programs of a scenario: prefix of their figures, and first cells of their lines."""
     others = [name for name in _PROCESSES if f"{runs[0][0]}_{name}_cpu" in found] if runs else []
     yield from _head(
         "program", form, "requests/s", "CPU per request, ms", *(f"{_PROCESSES[o]}, ms" for o in others), "MB"

@@ -1,4 +1,4 @@
-"""Requests that name ads by id: capacity, CPU, lookups, memory, and latency while ads change."""
+"""Requests by ad id: capacity, CPU, lookups, memory, and latency while ads change."""
 
 import statistics
 import sys
@@ -59,7 +59,7 @@ Runs = Mapping[str, Sequence[Run]]
 
 
 def run(bench: Bench) -> None:
-    """Each program processes its backlog in turns, for some rounds; then tables in this process, and ads that change.
+    """Each program processes its backlog in turns; then tables alone, and ads that change.
 
     Raises:
         AssertionError: the scores of two programs differ by more than 1e-6.
@@ -150,7 +150,7 @@ def check(runs: Runs) -> None:
 
 
 def figures_of(runs: Runs) -> list[Figure]:
-    """Medians of the rounds; a ratio compares runs of the same round. The best peer has the best median.
+    """Medians of the rounds; ratios are of one round. The best peer has the best median.
 
     A program can have runs in the first rounds only.
     """

@@ -98,7 +98,7 @@ def process(bench: Bench, name: str, command: Sequence[str], turn: int, requests
 
 
 def check_scores(runs: Mapping[str, Run]) -> None:
-    """Compares the scores of each program with the scorer's; backlogs differ in length, so only common requests.
+    """Compares the scores of each program with the scorer's, of requests that both have.
 
     Raises:
         AssertionError: a difference above 1e-6, or no common request; it names the program.

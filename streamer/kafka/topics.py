@@ -100,9 +100,12 @@ async def check_topics(settings: Settings, names: Iterable[str]) -> None:
 
 
 async def check_ads(settings: Settings, log: FilteringBoundLogger) -> None:
-    """Checks that the topics of ads and of bad ads exist, and warns if the first loses ads. Raises as `check_topics`.
+    """Checks the topics of ads and of bad ads; warns if the first loses ads.
 
     Without a topic for dead letters, a bad ad would stop the table.
+
+    Raises:
+        UnreachableError, ConfigError: as `check_topics`.
     """
     topic = settings.ads.topic
     assert topic is not None, "only with a topic of ads"

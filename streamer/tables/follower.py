@@ -193,7 +193,7 @@ class Follower:
         return DeadLetter(record.key, record.value, record.headers, origin, record.timestamp_ms, stage, reason)
 
     def tell_lag(self) -> None:
-        """Sets the lag in seconds, also while a batch waits for the acknowledgement of its dead letters."""
+        """Sets the lag in seconds, also while a batch waits for its dead letters."""
         if self._at_end:
             self.metrics.lag_seconds.labels(self.spec).set(self._behind_s())
 

@@ -128,7 +128,7 @@ class MappedFile:
         os.posix_fallocate(self._fd, start, end - start)
 
     def warm(self) -> bool:
-        """Maps the next allocated megabyte, so that a lookup has no page faults. False: all is mapped."""
+        """Maps the next allocated megabyte: lookups have no page faults. False: all is mapped."""
         size = min(_STEP, self._end - self._mapped)
         if size <= 0:
             return False
@@ -212,7 +212,7 @@ class MappedFile:
 
 @contextmanager
 def freed_apart(path: Path) -> Iterator[None]:
-    """The block removes or replaces the file at a path, if there is one; a thread frees its memory."""
+    """The block removes or replaces the file at a path, if any; a thread frees its memory."""
     fd = None
     with suppress(FileNotFoundError):
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -120,7 +120,7 @@ class AdStore:
         folder.remove_if_unused(self._folder)
 
     def remove_unused(self) -> None:
-        """Removes the tables of its directory that no process uses and nobody has written for `KEPT_S`."""
+        """Removes the tables of its directory that no process uses, not written for `KEPT_S`."""
         remove_unused(self._directory, self._wall)
 
     def _current(self, *, can_write: bool = False) -> MappedFile | None:
