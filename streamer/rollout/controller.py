@@ -15,7 +15,7 @@ from streamer.rollout.described import described
 from streamer.rollout.effects import DropsVersions, Effects
 from streamer.rollout.machine import step
 from streamer.rollout.orders import ModelOrders
-from streamer.rollout.preparation import Preparation, Preparer, gives_way, is_passed_over, lacks_space
+from streamer.rollout.preparation import Preparation, Preparer, gives_way, is_passed_over, lacks_space, retry_s
 from streamer.rollout.state import State
 from streamer.rollout.transitions import TransitionError
 from streamer.rollout.version_guard import VersionGuard
@@ -237,7 +237,7 @@ class ModelController:
                     renewed = await self._preparation.renewed(before.version, self.clock(), alone=alone)
                 except (PredictError, SpecError) as error:
                     if gives_way(error) and not alone:
-                        self._enter(events.Failed(number, is_own_fault=True))
+                        self._enter(events.Failed(number, is_own_fault=True, retry_s=retry_s(error)))
                         self._enter(events.Available(self._state.available - {number}, self._state.incomplete))
                         self._effects.drop(before.version)
                     continue
@@ -251,9 +251,9 @@ class ModelController:
         """Carries out an event of a poll. A failure is raised only while no version serves."""
         try:
             await self._carry_out(cause)
-        except PredictError:
+        except PredictError as error:
             if self._state.serving is None:
-                raise
+                raise self._preparation.told(error) from None
         if self._state.serving is None:
             raise self._preparation.no_version(self._labels.failures.get(self._label or ""))
 
@@ -270,7 +270,7 @@ class ModelController:
             except (PredictError, SpecError) as error:
                 is_bad = is_passed_over(error, has_alternative=self._state.has_alternative(self.clock()))
                 needs_space = lacks_space(error, self._state.previous, self._prepared)
-                self._enter(events.Failed(needed.version, is_bad, needs_space))
+                self._enter(events.Failed(needed.version, is_bad, needs_space, retry_s(error)))
                 if isinstance(cause, events.Order) or not is_bad:
                     raise
                 bad.add(needed.version)

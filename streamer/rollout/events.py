@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+RETRY_S = 30.0
+LOADING_RETRY_S = 1.0
+
 # Reports of the servers
 
 
@@ -118,7 +121,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A version could not be prepared; if by its own fault, it waits for `RETRY_S`.
+    """A version could not be prepared; if by its own fault, it waits for `retry_s`.
 
     `lacks_space`: it needs the memory of the previous version's table of ads.
     """
@@ -126,6 +129,7 @@ class Failed:
     version: int
     is_own_fault: bool
     lacks_space: bool = False
+    retry_s: float = RETRY_S
 
 
 @dataclass(frozen=True, slots=True)

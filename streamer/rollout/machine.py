@@ -9,7 +9,6 @@ from streamer.rollout.state import SharedVersion, State
 from streamer.rollout.transitions import TRANSITIONS, Kind, TransitionError
 from streamer.rollout.user_share import UserShare
 
-RETRY_S = 30.0
 _SHADOW_SEED = 1  # a shadow version and a canary have different users
 
 
@@ -77,7 +76,7 @@ class _Change:
 
     def _fail(self, event: events.Failed) -> None:
         if event.is_own_fault:
-            self._set(failed_until={**self.state.failed_until, event.version: self._now + RETRY_S})
+            self._set(failed_until={**self.state.failed_until, event.version: self._now + event.retry_s})
         if event.lacks_space and self.state.previous is not None:
             self._log("warning", "previous version given up, a new table of ads needs its memory", self.state.previous)
             self._set(previous=None)

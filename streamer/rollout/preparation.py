@@ -9,7 +9,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.errors import PredictError, SpecError, TableLoadingError
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
-from streamer.rollout.machine import RETRY_S
+from streamer.rollout.events import LOADING_RETRY_S, RETRY_S
 from streamer.types import Header, ModelVersion
 
 _SERVERS_FAULT = frozenset(
@@ -37,12 +37,17 @@ def gives_way(error: PredictError | SpecError) -> bool:
 
 
 def is_passed_over(error: PredictError | SpecError, *, has_alternative: bool) -> bool:
-    """Whether a version waits for `RETRY_S`.
+    """Whether a version waits for `retry_s` of its error.
 
     One whose calls hang, or whose table loads, waits only if there is an alternative.
     """
     is_hung = isinstance(error, PredictError) and error.code == "DEADLINE_EXCEEDED"
     return is_own_fault(error) or (has_alternative and (is_hung or gives_way(error)))
+
+
+def retry_s(error: PredictError | SpecError) -> float:
+    """How long a version waits that is passed over, in seconds. A table tells at once whether it is loaded."""
+    return LOADING_RETRY_S if isinstance(error, TableLoadingError) else RETRY_S
 
 
 def lacks_space(error: PredictError | SpecError, previous: int | None, prepared: Mapping[int, PreparedVersion]) -> bool:
@@ -61,7 +66,7 @@ class Preparation:
 
     Attributes:
         failures: the reason for each version that the servers have and that cannot be prepared by its own fault.
-        loading: the version that waits for its table of ads.
+        loading: the versions that wait for their tables of ads, with the last answer to each.
         unknown: versions that were replaced by an object that is not prepared, and when that is tried again.
     """
 
@@ -71,7 +76,7 @@ class Preparation:
     log: FilteringBoundLogger
     failures: dict[int, str] = field(default_factory=dict)
     unknown: dict[int, float] = field(default_factory=dict)
-    loading: int | None = None
+    loading: dict[int, TableLoadingError] = field(default_factory=dict)
     _check_at: float = 0.0
 
     async def prepare(self, number: int) -> PreparedVersion:
@@ -84,9 +89,9 @@ class Preparation:
         try:
             prepared = await self.preparer.prepare(version)
         except TableLoadingError as error:
-            if self.loading != number:
+            if number not in self.loading:
                 self.log.info("version waits for its ads", model=str(version), progress=str(error))
-            self.loading = number
+            self.loading[number] = error
             raise
         except (PredictError, SpecError) as error:
             self.log.error("version not prepared", model=str(version), error=str(error))  # noqa: TRY400  it is raised
@@ -100,7 +105,6 @@ class Preparation:
             self._failed(number, failure)
             raise failure from error
         self._forget(number)
-        self.loading = None
         return prepared
 
     async def renewed(self, version: ModelVersion, now: float, *, alone: bool) -> PreparedVersion | None:
@@ -127,7 +131,7 @@ class Preparation:
         except (PredictError, SpecError) as error:
             self.suspect()
             # By a server's fault it is tried again at once; until then no rows of the old spec go to the new object.
-            self.unknown[version.version] = now + RETRY_S if gives_way(error) and not alone else now
+            self.unknown[version.version] = now + retry_s(error) if gives_way(error) and not alone else now
             raise
 
     def suspect(self) -> None:
@@ -146,7 +150,7 @@ class Preparation:
 
     def see(self, available: frozenset[int], now: float) -> frozenset[int]:
         """Forgets what has vanished; returns the versions that must not be used now."""
-        for number in (self.failures.keys() | self.unknown.keys()) - available:
+        for number in (self.failures.keys() | self.unknown.keys() | self.loading.keys()) - available:
             self._forget(number)
         return frozenset(number for number, retry_at in self.unknown.items() if now < retry_at)
 
@@ -156,6 +160,12 @@ class Preparation:
         reasons += [f"version {number}: {reason}" for number, reason in sorted(self.failures.items())]
         return PredictError("UNAVAILABLE", "; ".join(reasons) or f"no version of {self.name!r} is AVAILABLE")
 
+    def told(self, error: PredictError) -> PredictError:
+        """The error to show: the progress of a load, rather than that another version waits for its end."""
+        if not isinstance(error, TableLoadingError) or not error.has_no_space:
+            return error
+        return next((each for each in self.loading.values() if not each.has_no_space), error)
+
     def _failed(self, number: int, error: PredictError | SpecError) -> None:
         if is_own_fault(error):
             self.failures[number] = str(error)
@@ -163,5 +173,6 @@ class Preparation:
 
     def _forget(self, number: int) -> None:
         self.unknown.pop(number, None)
+        self.loading.pop(number, None)
         if self.failures.pop(number, None) is not None:
             self.metrics.bad_version.remove(self.name, str(number))

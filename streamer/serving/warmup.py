@@ -20,6 +20,7 @@ from streamer.types import BadRecord, BatchInputs, BidRequest, Header, ModelVers
 _BLANK_CANDIDATES = 300
 _SHOWN_ROWS = 16
 _MAX_REMEMBERED_BYTES = 4 * 2**20
+_MOST_LOADING = 8
 
 
 class OpensTables(Protocol):
@@ -41,8 +42,8 @@ class Preparer:
         self._servers = servers
         self._settings = settings
         self._tables = tables
-        # The last version that had to wait, with its form.
-        self._loading: tuple[int, RowForm, str] | None = None
+        # The last versions that had to wait, with their forms and the hashes of their specs.
+        self._loading: dict[int, tuple[RowForm, str]] = {}
         self._identities = Identities(servers)
         self._recent: deque[tuple[bytes, Sequence[Header]]] = deque()
         self.remembered_bytes = 0
@@ -72,10 +73,9 @@ class Preparer:
         """Verifies a version, and gives it the table of its spec."""
         if self._tables is None:
             return await verify(self._servers, self._settings, version)
-        loading, self._loading = self._loading, None
-        if loading is not None and loading[0] == version.version:
+        if (loading := self._loading.pop(version.version, None)) is not None:
             # Asked for at every poll: until the table is loaded, the servers and the encoder have no work.
-            self._open(*loading)
+            self._open(version.version, *loading)
         prepared = await verify(self._servers, self._settings, version)
         encoder = prepared.encoder
         table = self._open(version.version, encoder.row_form(), encoder.spec.hash)
@@ -86,7 +86,9 @@ class Preparer:
         try:
             return self._tables.open(form, spec_hash)
         except TableLoadingError:
-            self._loading = version, form, spec_hash
+            self._loading[version] = form, spec_hash
+            if len(self._loading) > _MOST_LOADING:
+                del self._loading[next(iter(self._loading))]
             raise
 
     async def difference(self, version: ModelVersion) -> str | None:

@@ -9,7 +9,6 @@ import pytest
 from streamer.ads import AdTable, RowForm
 from streamer.errors import PredictError, TableLoadingError
 from streamer.features import FeatureSpec
-from streamer.rollout.machine import RETRY_S
 from streamer.testing.ad_table import FakeAds
 from streamer.testing.model_servers import VirtualServers
 from streamer.testing.virtual_loop import virtual
@@ -34,14 +33,17 @@ class Tables:
     most: int = 2
     asked: list[str] = field(default_factory=list)
     users: dict[str, WeakSet[FakeAds]] = field(default_factory=dict)
+    loading: set[str] = field(default_factory=set)
 
     def open(self, form: RowForm, spec_hash: str) -> AdTable:
         self.asked.append(spec_hash)
-        in_memory = {spec for spec, users in self.users.items() if users} | {spec_hash}
+        in_memory = {spec for spec, users in self.users.items() if users} | self.loading | {spec_hash}
         if len(in_memory) > self.most:
             raise TableLoadingError("2 tables are in memory", has_no_space=True)
         if spec_hash not in self.ready:
+            self.loading.add(spec_hash)
             raise TableLoadingError("reading topic ads: 43 %")
+        self.loading.discard(spec_hash)
         table = FakeAds(form)
         self.users.setdefault(spec_hash, WeakSet()).add(table)
         return table
@@ -91,7 +93,7 @@ async def test_a_process_that_starts_serves_an_older_version_whose_ads_are_there
     await worker.start()
     assert serving(worker) == 1
     tables.ready.add(ANOTHER_SPEC.hash)
-    await asyncio.sleep(RETRY_S + 1.0)
+    await asyncio.sleep(2.0)
     assert serving(worker) == 2
 
 
@@ -104,6 +106,22 @@ async def test_without_another_version_the_start_waits_and_says_how_far_the_load
     tables.ready.add(ONE_SPEC.hash)
     await worker.start()
     assert serving(worker) == 1
+
+
+@virtual
+async def test_a_start_with_versions_of_three_specs_says_how_far_the_load_is_of_those_that_have_memory() -> None:
+    tables = Tables(set(), most=2)
+    servers = CountedServers([loaded(1, 2, 3, specs={1: THIRD_SPEC, 2: ANOTHER_SPEC})])
+    worker = Worker(servers, tables=tables)
+    for _ in range(30):
+        with pytest.raises(TableLoadingError, match="reading topic ads: 43 %"):
+            await worker.models.refresh()
+        await asyncio.sleep(0.2)
+    assert servers.specs == 3, "the servers are not asked again meanwhile"
+    tables.ready.add(ONE_SPEC.hash)
+    await asyncio.sleep(1.1)
+    await worker.start()
+    assert serving(worker) == 3
 
 
 @virtual
@@ -160,5 +178,5 @@ async def test_a_version_that_was_replaced_by_one_of_another_spec_gives_way_whil
     await asyncio.sleep(11.0)
     assert serving(worker) == 1
     tables.ready.add(ANOTHER_SPEC.hash)
-    await asyncio.sleep(RETRY_S + 2.0)
+    await asyncio.sleep(2.0)
     assert serving(worker) == 2
