@@ -4,6 +4,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from streamer.errors import ConfigError
@@ -85,9 +86,11 @@ def remove_if_unused(folder: Path, written_before: float | None = None) -> bool:
             return False
         if not _is_at(fd, folder / _USERS):
             return False
-        for name in _FILES:
-            remove(folder / name)
-        folder.rmdir()
+        with ExitStack() as removed:  # memory is freed after the rmdir, which would wait for it
+            for name in _FILES:
+                removed.enter_context(freed_apart(folder / name))
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
     except OSError:  # files that are not ours, or another process has made it again
         return False
     finally:

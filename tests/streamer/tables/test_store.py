@@ -598,6 +598,24 @@ def test_a_table_is_mapped_and_unmapped_a_megabyte_at_a_time(tmp_path: Path, mon
     assert closed == [False, False], "the last one to close a removed file frees its memory, apart from this thread"
 
 
+def test_a_folder_is_removed_before_the_memory_of_its_table_is_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_in(tmp_path)
+    writer_of(store).close()
+    rmdir = os.rmdir
+    open_at: list[int] = []
+
+    def removed(path: Path) -> None:
+        open_at.append(len(fds_of_removed(tmp_path)))
+        rmdir(path)
+
+    monkeypatch.setattr(os, "rmdir", removed)
+    store.discard()
+    assert open_at == [4], "a rmdir waits for files that are being closed"
+    assert list(tmp_path.iterdir()) == []
+
+
 def fds_of_removed(directory: Path) -> set[int]:
     """The file descriptors of this process whose files in a directory are removed."""
     links = {int(fd.name): str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()}
