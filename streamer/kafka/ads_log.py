@@ -117,6 +117,8 @@ class AdsLog:
 
     def outage(self) -> str | None:
         """Why some partitions cannot be read now; None if all can."""
+        if numbers := self._damaged.numbers:
+            return f"topic {self.topic}: damaged, cannot be read: partition {', '.join(map(str, numbers))}"
         return self._outage
 
     async def _look(self) -> LostPosition | None:

@@ -35,6 +35,11 @@ class DamagedPartitions:
     # The time of the next try and the pause before it, in seconds.
     _tries: dict[TopicPartition, tuple[float, float]] = field(default_factory=dict)
 
+    @property
+    def numbers(self) -> list[int]:
+        """The partitions that cannot be read now."""
+        return sorted(top.partition for top in self._tries)
+
     def resume(self, consumer: Any, read: Collection[Partition]) -> None:
         """Resumes the partitions whose next try is due; forgets those that are not `read` any more."""
         if not self._tries:

@@ -250,8 +250,10 @@ async def test_a_damaged_partition_is_named_and_stops_no_other() -> None:
     assert sorted(topic.values) == [b"a", b"c"]  # type: ignore[type-var]
     assert topic.offsets == {0: 1, 1: 1}
     assert topic.count("unreadable_partitions", partition="0") == 1
+    assert topic.log.outage() == "topic t: damaged, cannot be read: partition 0"
     del topic.group.damaged[topic.group.tops[0]]
     await topic.read(A_LOOK_S)
+    assert topic.log.outage() is None
     assert topic.values[-1] == b"b"
 
 
