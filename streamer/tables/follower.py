@@ -101,6 +101,7 @@ class Follower:
         return None
 
     async def _follow(self, writer: Writer, bounds: LogBounds) -> LostPosition:
+        self._check(len(bounds.starts))
         self._ends, self._at_end = dict(bounds.ends), dict.fromkeys(bounds.starts, self.clock())
         if not writer.state.positions:
             self._begin(writer, bounds)
@@ -127,14 +128,16 @@ class Follower:
 
     def _begin(self, writer: Writer, bounds: LogBounds) -> None:
         starts = _by_number(bounds.starts)
-        if len(starts) > MAX_PARTITIONS:
-            raise ConfigError(
-                f"ads.topic: {self.topic} has {len(starts)} partitions, at most {MAX_PARTITIONS} are possible"
-            )
         targets = [max(start, bounds.ends.get(number, start)) for number, start in enumerate(starts)]
         writer.begin_load(starts, targets)
         self.log.info("table of ads loads", offsets=sum(targets) - sum(starts), partitions=len(starts))
         self._progress_at = self.clock() + _PROGRESS_S
+
+    def _check(self, partitions: int) -> None:
+        if partitions > MAX_PARTITIONS:
+            raise ConfigError(
+                f"ads.topic: {self.topic} has {partitions} partitions, at most {MAX_PARTITIONS} are possible"
+            )
 
     def _load(self, writer: Writer) -> None:
         """Ends the first load, or tells of its progress."""
@@ -148,6 +151,7 @@ class Follower:
 
     async def _apply(self, writer: Writer, batch: AdsBatch) -> None:
         positions = _by_number(batch.offsets)
+        self._check(len(positions))
         is_due = self._behind_s() < _CURRENT_S and self.clock() - self._applied_at >= _CONFIRM_S
         if positions == self._positions and not is_due:
             return

@@ -403,6 +403,25 @@ def test_an_added_partition_is_part_of_the_positions(run: Run) -> None:
     run(added)
 
 
+def test_a_topic_with_too_many_partitions_says_so_and_the_rows_stay(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.tables.follower.MAX_PARTITIONS", 2)
+
+    async def added(machine: Machine) -> None:
+        machine.put("a", 1)
+        process = await started(machine)
+        table = await process.opened()
+        machine.group.add_partition()
+        with capture_logs() as logs:
+            await asyncio.sleep(4.0)
+        waits = {entry["error"] for entry in logs if entry["event"] == "table of ads waits"}
+        assert waits == {"ads.topic: ads has 3 partitions, at most 2 are possible"}
+        assert prices(table, "a") == [1]
+        with pytest.raises(TableLoadingError, match="ads has 3 partitions, at most 2"):
+            await process.opened(PriceForm("b" * 32), within_s=5.0)
+
+    run(added)
+
+
 def test_a_second_spec_is_loaded_beside_and_a_third_one_waits_for_memory(run: Run) -> None:
     async def specs(machine: Machine) -> None:
         for n in range(100):
