@@ -46,7 +46,7 @@ def is_passed_over(error: PredictError | SpecError, *, has_alternative: bool) ->
 
 
 def retry_s(error: PredictError | SpecError) -> float:
-    """How long a version waits that is passed over, in seconds. A table tells at once whether it is loaded."""
+    """How long a version that is passed over waits, in seconds."""
     return LOADING_RETRY_S if isinstance(error, TableLoadingError) else RETRY_S
 
 
@@ -161,7 +161,7 @@ class Preparation:
         return PredictError("UNAVAILABLE", "; ".join(reasons) or f"no version of {self.name!r} is AVAILABLE")
 
     def told(self, error: PredictError) -> PredictError:
-        """The error to show: the progress of a load, rather than that another version waits for its end."""
+        """The error to show: the progress of a load before the wait for its end."""
         if not isinstance(error, TableLoadingError) or not error.has_no_space:
             return error
         return next((each for each in self.loading.values() if not each.has_no_space), error)
