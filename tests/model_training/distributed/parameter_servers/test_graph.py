@@ -194,8 +194,13 @@ def test_a_model_in_shards_scores_like_the_whole_one_and_merges_into_it(
 
 @pytest.mark.parametrize(
     "config",
-    [*map(_config, ("wide_deep", "xdeepfm", "logistic_regression")), _config("wide_deep", **_SETTINGS)],
-    ids=["wide_deep", "xdeepfm", "logistic_regression", "settings"],
+    [
+        _config("wide_deep"),
+        _config("logistic_regression"),
+        pytest.param(_config("xdeepfm"), marks=pytest.mark.slow),
+        pytest.param(_config("wide_deep", **_SETTINGS), marks=pytest.mark.slow),
+    ],
+    ids=["wide_deep", "logistic_regression", "xdeepfm", "settings"],
 )
 def test_steps_of_one_worker_equal_those_of_a_single_process(
     config: TrainingConfig, tmp_path: Path, spec: FeatureSpec, examples: Examples
@@ -210,6 +215,7 @@ def test_steps_of_one_worker_equal_those_of_a_single_process(
     _assert_equal(merged, _single_steps(config, spec, examples, *batches))
 
 
+@pytest.mark.slow
 def test_a_step_of_three_workers_equals_that_of_a_single_process_with_one_batch(
     tmp_path: Path, spec: FeatureSpec, examples: Examples
 ) -> None:
