@@ -392,14 +392,13 @@ def test_a_requested_test_split_has_rows(run: Run, spark: "SparkSession", tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("split", "expected"),
     [
         ({"train": 0.9, "validation": 0, "test": 0.1}, {"train": 360, "test": 40}),
-        pytest.param(
-            {"test_from": datetime.fromtimestamp(45 * 3600, UTC)}, {"train": 360, "test": 40}, marks=pytest.mark.slow
-        ),
-        pytest.param({"train": 1, "validation": 0, "test": 0}, {"train": 400}, marks=pytest.mark.slow),
+        ({"test_from": datetime.fromtimestamp(45 * 3600, UTC)}, {"train": 360, "test": 40}),
+        ({"train": 1, "validation": 0, "test": 0}, {"train": 400}),
     ],
 )
 def test_a_split_that_is_not_wanted_leaves_its_rows_to_training(
