@@ -29,7 +29,6 @@ from streamer.features import FeatureSpec, Layout
 from streamer.features.document import DocumentEncoder
 from streamer.features.hashing import PADDING, TextHasher, prepare
 from streamer.features.side import SideEncoder
-from streamer.kafka import aiokafka_frames
 from streamer.serving.protos import predict_pb2, types_pb2
 from streamer.types import F32, I32, U64
 
@@ -218,7 +217,6 @@ async def main(arguments: argparse.Namespace) -> None:
     wanted = predict_pb2.PredictRequest()
     wanted.model_spec.name, wanted.model_spec.signature_name = "ctr", "feature_spec"
     spec = FeatureSpec.from_json((await call(wanted)).outputs["spec"].string_val[0])
-    aiokafka_frames.apply()
     encoder = FloorEncoder(spec, await ads_of(arguments))
     consumer = AIOKafkaConsumer(
         arguments.input,
