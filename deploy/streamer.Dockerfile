@@ -1,15 +1,15 @@
 # The scorer. Build from the root of the repository: docker build -f deploy/streamer.Dockerfile .
 FROM python:3.11.14-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN python -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH
+# The image gets no pip.
+RUN python -m venv --without-pip /opt/venv
 WORKDIR /src
 # The lock file is complete: the installed packages are the tested ones.
 COPY requirements/scorer.txt requirements/scorer.txt
-RUN pip install --no-deps -r requirements/scorer.txt
+RUN pip --python /opt/venv/bin/python install --no-deps -r requirements/scorer.txt
 COPY pyproject.toml README.md ./
 COPY streamer streamer
-RUN pip install --no-deps .
+RUN pip --python /opt/venv/bin/python install --no-deps .
 
 FROM python:3.11.14-slim-bookworm
 RUN groupadd --gid 10001 streamer && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin streamer

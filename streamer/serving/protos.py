@@ -1,33 +1,36 @@
-"""Message classes of TensorFlow Serving's API, imported without the TensorFlow runtime.
+"""Message classes of TensorFlow Serving's API, without TensorFlow.
 
-`tensorflow_serving.apis` imports `tensorflow.core…_pb2` and with it `tensorflow/__init__.py`, which takes 590 MB and
-1.6 s. During the import an empty module with the package's search path replaces `tensorflow`, so that only the `_pb2`
-modules load. It is removed afterwards: a process can still import the runtime, before or after this module.
+The descriptors are those of the packages tensorflow-serving-api and tensorflow, unchanged (`descriptors_pb2.py`). They
+are in a descriptor pool of this module, so that a process can also load these packages, in any order and version.
+The classes of the two are distinct: a message passes from one to the other as bytes.
 """
 
-import importlib.util
-import sys
-from types import ModuleType
+from types import SimpleNamespace
+from typing import Any
+
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper  # as in all generated code
+from google.protobuf.message_factory import GetMessageClass
+
+from streamer.serving.descriptors_pb2 import FILES
+
+_pool = DescriptorPool()
+for _file in FILES:
+    _pool.AddSerializedFile(_file)
 
 
-def _install_placeholder() -> ModuleType | None:
-    if "tensorflow" in sys.modules:
-        return None
-    found = importlib.util.find_spec("tensorflow")
-    if found is None or found.submodule_search_locations is None:
-        raise ImportError("the package tensorflow is not installed; its message classes are needed")
-    placeholder = ModuleType("tensorflow")
-    placeholder.__path__ = list(found.submodule_search_locations)
-    sys.modules["tensorflow"] = placeholder
-    return placeholder
+def _module(file: str) -> Any:
+    """The messages and the enums of a file, under the names that they have in its generated module."""
+    found = _pool.FindFileByName(file)
+    names: dict[str, Any] = {name: GetMessageClass(message) for name, message in found.message_types_by_name.items()}
+    for name, enum in found.enum_types_by_name.items():
+        names[name] = EnumTypeWrapper(enum)
+        names |= names[name].items()
+    return SimpleNamespace(**names)
 
 
-_placeholder = _install_placeholder()
-try:
-    from tensorflow.core.framework import tensor_pb2, types_pb2
-    from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
-finally:
-    if _placeholder is not None:
-        del sys.modules["tensorflow"]
-
-__all__ = ["get_model_metadata_pb2", "get_model_status_pb2", "predict_pb2", "tensor_pb2", "types_pb2"]
+tensor_pb2 = _module("tensorflow/core/framework/tensor.proto")
+types_pb2 = _module("tensorflow/core/framework/types.proto")
+get_model_metadata_pb2 = _module("tensorflow_serving/apis/get_model_metadata.proto")
+get_model_status_pb2 = _module("tensorflow_serving/apis/get_model_status.proto")
+predict_pb2 = _module("tensorflow_serving/apis/predict.proto")

@@ -153,7 +153,8 @@ def test_metadata_and_status_say_the_same_as_over_grpc() -> None:
                 and known["method"].endswith("Metadata")
                 and known["request"].get("modelSpec") == model
             ):
-                over_grpc = json_format.ParseDict(known["response"], get_model_metadata_pb2.GetModelMetadataResponse())
+                over_grpc = get_model_metadata_pb2.GetModelMetadataResponse()
+                json_format.ParseDict(known["response"], over_grpc, descriptor_pool=over_grpc.DESCRIPTOR.file.pool)
                 if over_grpc.model_spec.version.value == messages.read_version(found):
                     for name in ("serving_default", "regress_x_to_y", "only"):
                         assert signature(found, name) == signature(over_grpc, name)
