@@ -3,6 +3,7 @@
     kafka.source -> codec -> features -> scoring (cache, batching, dispatcher) -> serving -> kafka.sink -> commit
 
     types, deadline, errors, access, latency, metrics, logs, tasks, settings/   shared by all packages
+    distribution   version and extras of the installed package
     diagnosis/     bad settings of topics, group and model servers
     codec, salvage, features/, slices, prepared_version    bytes to values, requests to matrices, a version with both
     kafka/         source, sink, offsets, delivery guarantees, dead letters, clients, topics

@@ -9,6 +9,8 @@ import os
 # TensorFlow writes a greeting to standard error unless this is set before it is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from typing import Annotated
+
 import typer
 
 from model_training.commands.collisions import collisions
@@ -23,8 +25,9 @@ from model_training.commands.publish import publish
 from model_training.commands.reproduce import reproduce
 from model_training.commands.show import show
 from model_training.commands.train import train
+from streamer.distribution import NAME, installed_version
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in (
     prepare,
     collisions,
@@ -41,8 +44,19 @@ for command in (
     app.command(cls=Command)(command)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"{NAME} {installed_version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def model_training() -> None:
+def model_training(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Trains and exports click-through-rate models."""
 
 

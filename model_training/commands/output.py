@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import orjson
 import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from model_training.errors import TrainingError
+from model_training.errors import ConfigError, DataError, TrainingError
 from model_training.urls import check_path
+from streamer.distribution import missing_extra
 
 if TYPE_CHECKING:
     from model_training.calibration import Calibration
@@ -24,10 +26,16 @@ if TYPE_CHECKING:
 
 console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object, for programs; all other output goes to standard error.")
+]
 
 
 class Command(TyperCommand):
-    """A command that rejects each URL that it cannot use, before it begins."""
+    """A command whose errors are one line each. It rejects each URL that it cannot use, before it begins.
+
+    With the option `AsJson`, `console` writes to standard error, and only `print_json` to standard output.
+    """
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         """Runs the command; the base class gives this name."""
@@ -36,17 +44,34 @@ class Command(TyperCommand):
                 value = ctx.params.get(parameter.name or "")
                 for each in value if isinstance(value, list | tuple) else [value]:
                     check_path(parameter.opts[0], each)
-        return super().invoke(ctx)
+            console.stderr = bool(ctx.params.get("as_json"))
+            return super().invoke(ctx)
 
 
 @contextmanager
 def fail_clearly() -> Iterator[None]:
-    """Converts a `TrainingError` to one line on standard error and its exit status."""
+    """Converts the errors that a person can repair to one line on standard error and an exit status."""
     try:
         yield
     except TrainingError as error:
-        _errors.print(f"error: {error}", markup=False)
-        raise typer.Exit(error.status) from None
+        _fail(str(error), error.status)
+    except ImportError as error:
+        line = missing_extra(error)
+        if line is None:
+            raise
+        _fail(line, ConfigError.status)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), DataError.status)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    _errors.print(f"error: {message}", markup=False)
+    raise typer.Exit(status) from None
+
+
+def print_json(content: object) -> None:
+    """Prints the object of a command with the option `AsJson`."""
+    typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode())
 
 
 def export_described(

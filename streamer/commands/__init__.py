@@ -6,12 +6,14 @@ small. It may import everything except `testing`.
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
 from streamer import logs  # noqa: F401  before other imports of structlog
 from streamer.commands import check_config, dlq, doctor, explain, model, run, serve_http, spec, table, topics
-from streamer.errors import ConfigError, StreamerError
+from streamer.distribution import NAME, installed_version, missing_extra
+from streamer.errors import ConfigError, SpecError, StreamerError
 from streamer.settings.names import printable
 from streamer.settings.table import settings_table
 
@@ -19,7 +21,6 @@ app = typer.Typer(
     name="streamer",
     help="Scores the candidates of bid requests: reads from Kafka, calls TensorFlow Serving, writes to Kafka.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
@@ -40,13 +41,40 @@ def settings() -> None:
     typer.echo(settings_table(), nl=False)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"{NAME} {installed_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def streamer(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The scorer."""
+
+
 def main() -> None:
-    """Runs a command. Exit status: 0 success, 1 failure, 2 wrong settings or arguments."""
+    """Runs a command. Exit status: 0 success, 1 failure, 2 wrong arguments or a missing extra."""
     try:
         app()
     except StreamerError as error:
-        line = f"streamer: {printable(str(error), keep_lines=True)}"
-        from rich.console import Console  # noqa: PLC0415
+        _fail(str(error), 2 if isinstance(error, ConfigError | SpecError) else 1)
+    except ImportError as error:
+        line = missing_extra(error)
+        if line is None:
+            raise
+        _fail(line, 2)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
 
-        Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+def _fail(message: str, status: int) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    line = f"streamer: {printable(message, keep_lines=True)}"
+    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+    sys.exit(status)
