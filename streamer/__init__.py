@@ -6,6 +6,7 @@
     distribution   version and extras of the installed package
     diagnosis/     bad settings of topics, group and model servers
     codec, salvage, features/, slices, prepared_version    bytes to values, requests to matrices, a version with both
+    spec_sample/   a draft of a feature spec from a sample of requests
     kafka/         source, sink, offsets, delivery guarantees, dead letters, clients, topics
     http/          the endpoint for one request, its source and sink
     scoring/       cache, micro-batches, priors

@@ -32,7 +32,7 @@ AsJson = Annotated[
 
 
 class Command(TyperCommand):
-    """A command whose errors are one line each. It rejects each URL that it cannot use, before it begins.
+    """A command whose errors are one line each; it rejects each URL that it cannot use.
 
     With the option `AsJson`, `console` writes to standard error, and only `print_json` to standard output.
     """
@@ -50,7 +50,7 @@ class Command(TyperCommand):
 
 @contextmanager
 def fail_clearly() -> Iterator[None]:
-    """Converts the errors that a person can repair to one line on standard error and an exit status."""
+    """Converts an error that a person can repair to one line and an exit status."""
     try:
         yield
     except TrainingError as error:

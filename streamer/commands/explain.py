@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from streamer.codec import Codec, unknown_model
 from streamer.commands.ads_topic import ads_topic
 from streamer.commands.explained_ads import At, read_ads
 from streamer.commands.explanation import Explanation, FeatureLine, feature_lines, rejected_json
+from streamer.commands.local_files import opened
 from streamer.commands.options import Config
 from streamer.errors import ConfigError, InvalidRequestError
 from streamer.features import Encoder, FeatureSpec
@@ -139,10 +139,8 @@ async def _explained(
 
 def _content(request: Path | None) -> bytes:
     assert request is not None, "a file or a record is given"
-    try:
-        return sys.stdin.buffer.read() if str(request) == "-" else request.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{request}: cannot be read: {error.strerror}") from error
+    with opened(request) as file:
+        return file.read()
 
 
 async def _record(settings: Settings, place: Origin) -> _Taken:

@@ -1,7 +1,11 @@
-"""Reads the local files that the settings name, before anything else starts."""
+"""Reads local files: those that the settings name, and those of a command's arguments."""
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from typing import BinaryIO
 
 from streamer.errors import ConfigError, StreamerError
 from streamer.settings import Settings
@@ -37,3 +41,20 @@ def _wrong(setting: str, read: Callable[[], object]) -> Iterator[str]:
         read()
     except StreamerError as error:
         yield from (f"{setting}{line}" for line in str(error).splitlines())
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file of a command's arguments, for reading; `-` is standard input.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        if str(path) == "-":
+            yield sys.stdin.buffer
+        else:
+            with path.open("rb") as file:
+                yield file
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error

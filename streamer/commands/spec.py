@@ -1,10 +1,12 @@
-"""`streamer spec init`: writes a spec file for a live model, for a person to complete."""
+"""`streamer spec init`: drafts a spec file from a sample of requests or for a live model."""
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from streamer.commands.local_files import opened
 from streamer.commands.options import Config
 from streamer.errors import ConfigError
 from streamer.settings import Settings, load_settings
@@ -19,20 +21,41 @@ def spec() -> None:
 
 @app.command()
 def init(
-    from_model: Annotated[str, typer.Option(help="Server and model: host:8500/ctr.")],
-    signature: Annotated[str, typer.Option(help="The signature that the scorer will call.")] = "serving_default",
+    from_sample: Annotated[
+        Path | None, typer.Option(help="Requests, one JSON object a line. - reads standard input.")
+    ] = None,
+    from_model: Annotated[str | None, typer.Option(help="Server and model: host:8500/ctr.")] = None,
+    signature: Annotated[
+        str, typer.Option(help="With --from-model: the signature that the scorer will call.")
+    ] = "serving_default",
     config: Config = None,
 ) -> None:
-    """Print a spec file for the newest version of a live model.
+    """Print a spec file, for a person to check: from a sample of requests, or for a live model.
 
-    Places to complete are marked with "complete this". A spec with such a mark is rejected.
+    From a sample, the file loads as it is; its comments say what the sample has at each path, and why a field is left
+    out. For the newest version of a live model, places to complete are marked with "complete this". A spec with such a
+    mark is rejected.
     """
+    if (from_sample is None) == (from_model is None):
+        raise ConfigError("spec init: expected either --from-sample or --from-model")
+    if from_sample is not None:
+        typer.echo(_draft(from_sample), nl=False)
+        return
+    assert from_model is not None, "one of them is given"
     address, _, name = from_model.rpartition("/")
     if not address or not name:
         raise ConfigError(f"--from-model: expected server and model, host:8500/ctr (got {from_model!r:.200})")
     settings = load_settings(config)
     predictor = settings.predictor.model_copy(update={"addresses": (address,), "models": (name,)})
     typer.echo(asyncio.run(_template(settings.model_copy(update={"predictor": predictor}), name, signature)), nl=False)
+
+
+def _draft(path: Path) -> str:
+    from streamer.spec_sample.draft import draft, read_sample  # noqa: PLC0415
+
+    source = "standard input" if str(path) == "-" else str(path)
+    with opened(path) as lines:
+        return draft(read_sample(lines, source), path.name.partition(".")[0], path.name)
 
 
 async def _template(settings: Settings, name: str, signature: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from streamer.features.placeholders import COMPLETE
+from streamer.spec_sample.names import new_name
 from streamer.types import ModelVersion, SignatureInfo, TensorInfo
 
 _KINDS = {"string": "text", "int32": "integer", "int64": "integer", "float32": "numeric", "float64": "numeric"}
@@ -29,13 +30,7 @@ class _Template:
 
     def add_feature(self, wanted: str, comment: str, more: str) -> str:
         """Adds a feature and returns its name in the file, which no other one has."""
-        start = re.sub(r"\W|[^\x00-\x7f]", "_", wanted)
-        name = start = start if re.match(r"[A-Za-z]", start) else f"x{start}"
-        count = 1
-        while name in self.names:
-            count += 1
-            name = f"{start}_{count}"
-        self.names.add(name)
+        name = new_name(self.names, wanted)
         places = f"path: {_mark(f'path of {name}')}, side: {_mark(f'side of {name} (user, context or candidate)')}"
         self.features.append(f"  - {{name: {_text(name)}, {places}, {more}}}  # {comment}")
         return _text(name)

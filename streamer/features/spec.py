@@ -141,8 +141,9 @@ class FeatureSpec(SpecValue):
 
     @property
     def containers(self) -> frozenset[str]:
-        """Top-level keys that must be objects if they are present, because a path leads into them."""
-        return frozenset(steps[0] for steps in self._document_paths() if len(steps) > 1 and isinstance(steps[1], str))
+        """Top-level keys that must be objects if present, because a path leads to a key in them."""
+        paths = (steps for steps in self._document_paths() if len(steps) > 1)
+        return frozenset(steps[0] for steps in paths if isinstance(steps[1], str) and steps[1] != "*")
 
     @property
     def document_keys(self) -> frozenset[str]:

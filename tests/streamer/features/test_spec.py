@@ -175,6 +175,13 @@ def test_the_spec_lists_the_keys_that_the_codec_parses() -> None:
     assert small_spec().document_keys == {"user", "context"}
 
 
+@pytest.mark.parametrize(("path", "containers"), [("a", set()), ("a.b", {"a"}), ("a[0].b", set()), ("a[*].b", set())])
+def test_a_path_through_a_list_needs_no_object(path: str, containers: set[str]) -> None:
+    feature = {"name": "a", "path": path, "side": "user", "kind": "categorical", "buckets": 4, "wide": True}
+    spec = FeatureSpec.from_mapping({"name": "lists", "embedding_dim": 1, "features": [feature]})
+    assert spec.containers == containers
+
+
 @pytest.mark.parametrize("key", ['a"', "a\\", "a\n", "\ud800"])
 def test_a_key_that_the_parser_does_not_take_is_named(key: str) -> None:
     feature = {"name": "x", "path": key, "side": "user", "kind": "numeric", "deep": True}
