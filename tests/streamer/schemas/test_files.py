@@ -1,0 +1,68 @@
+"""The files of the package are current, and the command prints them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+import streamer.schemas
+from streamer.commands import app
+from streamer.errors import ConfigError
+from streamer.schemas.catalogue import NAMES, contract, text_of
+from streamer.settings import Settings
+from tests.docs.worked_examples import ROOT
+
+FOLDER = Path(streamer.schemas.__path__[0])
+SCHEMAS = [name for name in NAMES if name != "asyncapi"]
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["schema", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_files_are_current() -> None:
+    """`streamer schema --to streamer/schemas` writes them."""
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(NAMES)
+    for name in NAMES:
+        assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == text_of(contract(name, Settings())), name
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_each_is_a_schema(name: str) -> None:
+    Draft202012Validator.check_schema(contract(name, Settings()))
+
+
+def test_the_command(tmp_path: Path) -> None:
+    assert run().split() == list(NAMES)
+    assert run("answer") == (FOLDER / "answer.json").read_text(encoding="utf-8")
+    config = tmp_path / "streamer.yaml"
+    config.write_text("{source: {topic: bids}, codec: {max_candidates: 7}}")
+    spec = str(ROOT / "configs/features/openrtb.yaml")
+    run("--to", str(tmp_path / "new/schemas"), "--spec", spec, "--config", str(config))
+    written = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "new/schemas").iterdir()}
+    assert written.keys() == set(NAMES)
+    assert written["asyncapi"]["channels"]["requests"]["address"] == "bids"
+    request = written["request"]["properties"]
+    assert request["tmax"]["exclusiveMinimum"] == 0
+    assert request["imp"]["prefixItems"][0]["properties"]["banner"]["type"] == ["object", "null"]
+    assert request["candidates"]["oneOf"][0]["maxItems"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["answers"], "no contract 'answers'; expected one of request, "),
+        (["answer", "--to", "x"], "--to: writes all contracts; leave out the name"),
+        (["request", "--spec", "there-is-no-such.yaml"], "--spec: there-is-no-such.yaml: cannot be read: "),
+        (["--to", "/dev/null/x"], "--to: /dev/null/x cannot be written: Not a directory"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments: list[str], line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        CliRunner().invoke(app, ["schema", *arguments], catch_exceptions=False)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
