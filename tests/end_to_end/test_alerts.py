@@ -1,7 +1,6 @@
 """Prometheus runs the alert rules over series recorded from a worker that is idle, degraded, and well again."""
 
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request
 from tests.model_training.conftest import SPEC
+from tests.monitoring.programs import program
 
 RULES = Path(__file__).parents[2] / "configs/prometheus/alerts.yml"
 # A scrape a second is told to Prometheus as one every 15 s: the rules wait up to 10 minutes, this test does not.
@@ -56,13 +56,6 @@ class Recording:
             {"series": name, "values": " ".join("_" if value is None else repr(value) for value in values)}
             for name, values in self.series.items()
         ]
-
-
-def promtool() -> str:
-    """The program; this test fails without it, because it has nothing else to check the rules with."""
-    found = shutil.which("promtool")
-    assert found is not None, "promtool is not on the PATH: `apt-get install prometheus`, or a release of Prometheus"
-    return found
 
 
 def send(producer: Producer, system: System, name: str, *, requests: int = 1) -> None:
@@ -158,6 +151,6 @@ def test_alerts_fire_on_a_degraded_worker_and_not_on_an_idle_one(
     whole = {"rule_files": [str(RULES)], "evaluation_interval": f"{STEP_S}s", "tests": [test]}
     file.write_text(yaml.safe_dump(whole))
     result = subprocess.run(
-        [promtool(), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=600
+        [program("promtool"), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=600
     )
     assert result.returncode == 0, result.stdout + result.stderr
