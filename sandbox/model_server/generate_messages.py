@@ -33,7 +33,7 @@ FILES: tuple[bytes, ...] = (
 
 
 def descriptor_files() -> dict[str, bytes]:
-    """The serialised FileDescriptorProto of each file that the messages need, by its name, imported files first."""
+    """The serialised FileDescriptorProto of each needed file by name, imported files first."""
     files: dict[str, bytes] = {}
     with lean_tensorflow():
         for name in _MODULES:

@@ -20,7 +20,7 @@ for _file in FILES:
 
 
 def _module(file: str) -> Any:
-    """The messages and the enums of a file, under the names that they have in its generated module."""
+    """The messages and enums of a file, under the names of its generated module."""
     found = _pool.FindFileByName(file)
     names: dict[str, Any] = {name: GetMessageClass(message) for name, message in found.message_types_by_name.items()}
     for name, enum in found.enum_types_by_name.items():
