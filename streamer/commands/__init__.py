@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from streamer import logs  # noqa: F401  before other imports of structlog
-from streamer.commands import check_config, dlq, doctor, explain, model, run, schema, serve_http, spec, table, topics
+from streamer.commands import (
+    check_config,
+    dlq,
+    doctor,
+    explain,
+    model,
+    run,
+    schema,
+    send,
+    serve_http,
+    spec,
+    table,
+    tail,
+    topics,
+)
 from streamer.distribution import NAME, installed_version, missing_extra
 from streamer.errors import ConfigError, SpecError, StreamerError
 from streamer.settings.names import printable
@@ -29,6 +43,8 @@ app.command("check-config")(check_config.check_config)
 app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
 app.command("schema")(schema.schema)
+app.command("send")(send.send)
+app.command("tail")(tail.tail)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(model.app, name="model")
 app.add_typer(spec.app, name="spec")

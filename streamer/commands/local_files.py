@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
+
+import orjson
 
 from streamer.errors import ConfigError, StreamerError
 from streamer.settings import Settings
@@ -58,3 +60,57 @@ def opened(path: Path) -> Iterator[BinaryIO]:
                 yield file
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+class JsonObject(NamedTuple):
+    """An object of a file: file and line, its bytes, its fields."""
+
+    where: str
+    value: bytes
+    fields: dict[str, Any]
+
+
+def json_lines(path: Path) -> Iterator[JsonObject]:
+    """The objects of a file, one a line; blank lines are skipped. `-` is standard input.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is no object; names file and line.
+    """
+    with opened(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _object(line.strip(), f"{named(path)}:{number}")
+
+
+def json_objects(path: Path) -> list[JsonObject]:
+    """As `json_lines`, or the only object of a file, on however many lines.
+
+    Raises:
+        ConfigError: as `json_lines`, or there is no object.
+    """
+    with opened(path) as file:
+        content = file.read().strip()
+    try:
+        orjson.loads(content)
+    except orjson.JSONDecodeError:
+        lines = enumerate(content.splitlines(), start=1)
+        found = [_object(line.strip(), f"{named(path)}:{number}") for number, line in lines if line.strip()]
+        if not found:
+            raise ConfigError(f"{named(path)}: has no requests: expected one JSON object, or one a line") from None
+        return found
+    return [_object(content, named(path))]
+
+
+def named(path: Path) -> str:
+    """A file of a command's arguments, for a person."""
+    return "standard input" if str(path) == "-" else str(path)
+
+
+def _object(value: bytes, where: str) -> JsonObject:
+    try:
+        fields = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"{where}: record: not valid JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{where}: record: expected an object, got {fields!r:.40}")
+    return JsonObject(where, value, fields)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streamer.commands.local_files import opened
+from streamer.commands.local_files import json_lines, named
 from streamer.commands.options import Config
 from streamer.errors import ConfigError
 from streamer.settings import Settings, load_settings
@@ -53,9 +53,9 @@ def init(
 def _draft(path: Path) -> str:
     from streamer.spec_sample.draft import draft, read_sample  # noqa: PLC0415
 
-    source = "standard input" if str(path) == "-" else str(path)
-    with opened(path) as lines:
-        return draft(read_sample(lines, source), path.name.partition(".")[0], path.name)
+    documents = ((each.where, each.fields) for each in json_lines(path))
+    name = named(path)
+    return draft(read_sample(documents, name), path.name.partition(".")[0], name)
 
 
 async def _template(settings: Settings, name: str, signature: str) -> str:

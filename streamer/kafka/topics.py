@@ -131,7 +131,7 @@ async def records_of(settings: Settings, topic: str) -> AsyncIterator[ConsumerRe
         ConfigError: a broker rejects the connection, the topic does not exist, or the brokers stop answering.
     """
     await check_topics(settings, [topic])
-    async with clients.started(_reader(settings, topic), settings) as reader:
+    async with clients.started(reader_of(settings, topic), settings) as reader:
         partitions = sorted(reader.assignment())
         ends = await reader.end_offsets(partitions)
         timeout_s = settings.kafka.request_timeout_ms / 1e3
@@ -153,7 +153,7 @@ async def ends_of(settings: Settings, topic: str) -> list[int]:
     Raises as `records_of`.
     """
     await check_topics(settings, [topic])
-    async with clients.started(_reader(settings, topic), settings) as reader:
+    async with clients.started(reader_of(settings, topic), settings) as reader:
         try:
             ends = await reader.end_offsets(sorted(reader.assignment()))
         except KafkaError as error:
@@ -161,7 +161,7 @@ async def ends_of(settings: Settings, topic: str) -> list[int]:
     return [ends[top] for top in sorted(ends)]
 
 
-def _reader(settings: Settings, topic: str) -> AIOKafkaConsumer:
+def reader_of(settings: Settings, topic: str) -> AIOKafkaConsumer:
     """A consumer of all partitions, without a group."""
     return AIOKafkaConsumer(
         topic,

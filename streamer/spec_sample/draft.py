@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
-import orjson
 import yaml
 
 from streamer.errors import ConfigError
@@ -52,13 +51,13 @@ class Sample:
                 self.candidate.setdefault(found.path, Observations()).add(found)
 
 
-def read_sample(lines: Iterable[bytes], source: str) -> Sample:
-    """Counts the values of requests, one JSON object a line; blank lines are skipped.
+def read_sample(documents: Iterable[tuple[str, Document]], source: str) -> Sample:
+    """Counts the values of requests, each with its file and line.
 
     Raises:
-        ConfigError: a line is no request, or there is none; names `source`, line and field.
+        ConfigError: a line is no request, or there is none; names file, line and field.
     """
-    parsed = _documents(lines, source)
+    parsed = iter(documents)
     first = list(islice(parsed, _FIRST))
     if not first:
         raise ConfigError(f"{source}: has no requests: expected one JSON object a line")
@@ -89,20 +88,6 @@ def draft(sample: Sample, name: str, source: str) -> str:
         path = sample.form.ad_id or "ad_id"
         features += ["  # no other field tells one ad from another", _line(names, path, "candidate", _AD)]
     return "\n".join([*_head(sample, name, source), "features:", *features, *_rest(left_out), ""])
-
-
-def _documents(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, Document]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{source}:{number}"
-        try:
-            document = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise ConfigError(f"{where}: record: not valid JSON: {error}") from None
-        if not isinstance(document, dict):
-            raise ConfigError(f"{where}: record: expected an object, got {document!r:.40}")
-        yield where, document
 
 
 def _fields(sample: Sample) -> Iterator[tuple[str, str, Observations, int]]:
