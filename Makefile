@@ -1,4 +1,4 @@
-# Public targets: demo train-demo test test-all lint bench bench-all chaos chaos-all quality plots drawings hooks clean. Each runs `setup` first if necessary.
+# Public targets: demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings hooks clean. Each runs `setup` first if necessary.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,19 +19,22 @@ TIMES ?=
 GUARANTEE ?=
 # MODEL_SERVER=PATH, here or in the environment: the program that serves the models in demos, tests and benchmarks. Default:
 # tensorflow_model_server on the PATH, else the stand-in, which MODEL_SERVER=stand-in also selects.
+# Part of compose-test; default: all of them.
+PHASE ?=
 # Names of runs of quality, such as `world/dcn`; default: all unfinished runs.
 PIECE ?=
 # Names of scenarios of benchmarks or chaos (default: the essential ones, or all), and the duration of one measurement.
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo train-demo test test-all lint bench bench-all chaos chaos-all quality plots drawings hooks clean setup
+.PHONY: help demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings hooks clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES= CANDIDATES_BY= PROTOCOL=)"
 	@echo "make train-demo  from logs to a published model that scores: Spark, distributed training, gate"
 	@echo "make test   the tests, on real Kafka, gRPC and TensorFlow"
 	@echo "make test-all  all tests, with the slow ones"
+	@echo "make compose-test  build and run the containers of docker-compose.yml under podman, and check them (PHASE=file, ads or update)"
 	@echo "make lint   formatting, types, forbidden imports"
 	@echo "make bench  capacity on rows and columns, CPU by process, scoring p99, memory; the table of bounds (SCENARIO= SECONDS=)"
 	@echo "make bench-all  all scenarios, such as overload, switch of versions, sweeps, other frameworks; then the pictures (SECONDS=)"
@@ -73,6 +76,9 @@ test: $(READY)
 test-all: $(READY)
 	@$(BIN)/python -m sandbox.broker --fetch-only
 	$(BIN)/pytest
+
+compose-test: $(READY)
+	@$(BIN)/python -m sandbox.containers $(if $(PHASE),--phase $(PHASE))
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ from sandbox.broker.errors import BrokerError
 from sandbox.host.parent import parent_bound_command
 
 LIBS_VARIABLE = "CTR_KAFKA_LIBS"
-_POM = Path(__file__).with_name("pom.xml")
+POM = Path(__file__).with_name("pom.xml")
 _DEFAULT_LIBS = Path(__file__).parents[2] / "build" / "kafka" / "libs"
 # Minutes with an empty Maven repository on a busy machine, seconds with a filled one.
 _FETCH_TIMEOUT_S = 900.0
@@ -29,7 +29,7 @@ _MINIMUM_JAVA = 17
 @functools.cache
 def kafka_version() -> str:
     """The version of Apache Kafka in `pom.xml`, such as "4.4.0"."""
-    found = re.search(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([^<]+)</version>", _POM.read_text("utf-8"))
+    found = re.search(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([^<]+)</version>", POM.read_text("utf-8"))
     assert found is not None, "pom.xml names no version of kafka_2.13"
     return found.group(1)
 
@@ -104,7 +104,7 @@ def prefetch(console: Console | None = None) -> Path:
 
 def _fetch(folder: Path, deadline: float) -> None:
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as scratch:
-        shutil.copy(_POM, scratch)
+        shutil.copy(POM, scratch)
         fetched = Path(scratch) / "libs"
         command = ["mvn", "--batch-mode", "--no-transfer-progress", "dependency:copy-dependencies"]
         command += [f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"]

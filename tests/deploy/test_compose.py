@@ -5,12 +5,14 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from sandbox.broker.jars import kafka_version
 from tests.deploy.compose import COMPOSE_FILE, ROOT, Compose, compose
 
 ONE_SHOT = {"topics", "model"}
@@ -93,10 +95,24 @@ def test_every_image_is_pinned_to_a_patch_version(services: dict[str, Compose]) 
     assert {image for image in images if not PINNED.fullmatch(image)} == set()
 
 
+def test_servers_have_the_tested_versions(services: dict[str, Compose]) -> None:
+    """Those of the broker and of TensorFlow in the tests; TensorFlow Serving has TensorFlow's version."""
+    assert services["kafka"]["image"] == f"apache/kafka:{kafka_version()}"
+    assert services["model-server"]["image"] == f"tensorflow/serving:{version('tensorflow')}"
+
+
+def test_every_service_has_only_the_rights_that_it_needs(services: dict[str, Compose]) -> None:
+    """No process can gain a capability, and a writable root file system has a reason."""
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+    assert {name for name, service in services.items() if not service.get("read_only")} == {"kafka", "grafana"}
+
+
 def test_images_built_here_have_the_projects_version(services: dict[str, Compose]) -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     tags = {service["image"].split(":")[1] for service in services.values() if "build" in service}
-    assert tags == {version}
+    assert tags == {own}
 
 
 def test_services_sharing_an_image_share_its_build(services: dict[str, Compose]) -> None:
