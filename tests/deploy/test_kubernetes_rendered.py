@@ -162,9 +162,8 @@ def test_memory_suffices_for_what_was_measured(
     assert amount(container(scorer)["resources"]["limits"]["memory"]) >= needed
 
 
+@pytest.mark.parametrize("objects", ["production", "ads-by-id"], indirect=True)
 def test_cores_suffice_for_the_workers(objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not of_kind(objects, "ScaledObject"):
-        pytest.skip("the overlay for one machine has fewer cores")
     scorer = named(objects, "StatefulSet", "streamer")
     active = settings_of(objects, tmp_path, monkeypatch).supervisor.active
     assert amount(container(scorer)["resources"]["requests"]["cpu"]) == active
@@ -184,10 +183,9 @@ def test_zones_share_the_production_pods(render: Render) -> None:
     assert found == {"topology.kubernetes.io/zone": "DoNotSchedule", "kubernetes.io/hostname": "ScheduleAnyway"}
 
 
+@pytest.mark.parametrize("objects", ["ads-by-id"], indirect=True)
 def test_two_tables_of_ads_fit_their_volume(objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ads = settings_of(objects, tmp_path, monkeypatch).ads
-    if ads.topic is None:
-        pytest.skip("requests contain all features")
     spec = named(objects, "StatefulSet", "streamer")["spec"]["template"]["spec"]
     (mount,) = [
         mount for mount in container({"spec": {"template": {"spec": spec}}})["volumeMounts"] if mount["name"] == "ads"
