@@ -275,6 +275,8 @@ def test_the_scaler_keeps_within_the_partitions(
     for trigger in spec["triggers"]:
         # Lag by offsets is never 0 on a topic with transactions.
         assert trigger["type"] == "prometheus"
+        # A misspelt key would have no effect: the schema has a map of texts here.
+        assert set(trigger["metadata"]) == {"serverAddress", "query", "threshold", "ignoreNullValues"}
         query = trigger["metadata"]["query"]
         assert query.count("{") == query.count(f'{{namespace="{namespace}", job="streamer"')
         assert trigger["metadata"]["ignoreNullValues"] == "false", "no answer is no reason to remove pods"
