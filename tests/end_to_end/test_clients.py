@@ -1,0 +1,266 @@
+"""The bidders and rankers of `clients/`, in four languages, on a real broker with the real scorer."""
+
+import json
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from sandbox.broker.kafka import KafkaBroker
+from sandbox.processes.model_server import ModelServerProcess
+from sandbox.processes.scorer import ScorerProcess
+from tests.docs.worked_examples import ROOT
+from tests.kafka_fixtures import FreshTopic
+from tests.streamer.schemas.validation import faults
+from tests.toolchains import needs
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+BUILD = ROOT / "build/clients"
+PARTITIONS = 12
+"""No power of two: murmur2 modulo a power of two hides an error in the sign."""
+REQUESTS = 80
+TIMEOUT_S = 600
+_REFERENCE = """
+import org.apache.kafka.common.utils.Utils;
+public class Reference {
+  public static void main(String[] keys) throws Exception {
+    for (String key : keys) {
+      System.out.println(Utils.toPositive(Utils.murmur2(key.getBytes("UTF-8"))) % %d);
+    }
+  }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The programs of a language.
+
+    Attributes:
+        tools: what it needs; build: commands, run in the root of the repository.
+        bidder, ranker: command lines; idle: the argument of a ranker that ends after some seconds without an answer.
+    """
+
+    tools: Sequence[str]
+    build: Sequence[Sequence[str]]
+    bidder: Sequence[str]
+    ranker: Sequence[str]
+    idle: str = "8"
+
+
+_JAVA = ("java", "-cp", f"{BUILD}/java/classes:{BUILD}/java/libs/*")
+CLIENTS = {
+    "python": Client(
+        (),
+        (),
+        (str(ROOT / ".venv/bin/python"), "clients/python/bidder.py"),
+        (str(ROOT / ".venv/bin/python"), "clients/python/ranker.py"),
+    ),
+    "java": Client(
+        ("java", "mvn"),
+        (("mvn", "-q", "-B", "-f", "clients/java/pom.xml", "compile"),),
+        (*_JAVA, "ctr.Bidder"),
+        (*_JAVA, "ctr.Ranker"),
+    ),
+    "go": Client(
+        ("go",),
+        (("go", "build", "-C", "clients/go", "-o", f"{BUILD}/go/", "./..."),),
+        (f"{BUILD}/go/bidder",),
+        (f"{BUILD}/go/ranker",),
+        "8s",
+    ),
+    "node": Client(
+        ("node", "npm"),
+        (
+            ("cp", "-r", "clients/node", f"{BUILD}/"),
+            ("npm", "ci", "--silent", "--prefix", f"{BUILD}/node"),
+        ),
+        ("node", f"{BUILD}/node/bidder.js"),
+        ("node", f"{BUILD}/node/ranker.js"),
+    ),
+}
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module", params=list(CLIENTS))
+def client(request: pytest.FixtureRequest) -> Client:
+    """The programs of one language, built."""
+    found = CLIENTS[request.param]
+    needs(*found.tools)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    for command in found.build:
+        run(command)
+    return found
+
+
+@pytest.fixture(scope="module")
+def partition_of(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], list[int]]:
+    """The partitions of keys by Kafka's own class."""
+    folder = tmp_path_factory.mktemp("reference")
+    (folder / "Reference.java").write_text(_REFERENCE.replace("%d", str(PARTITIONS)))
+    libs = next(iter(sorted(ROOT.glob("build/**/kafka-clients-*.jar"))), None)
+    assert libs is not None
+
+    def partitions(keys: Sequence[str]) -> list[int]:
+        command = ("java", "-cp", f"{libs.parent}/*", str(folder / "Reference.java"), *keys)
+        return [int(line) for line in run(command).split()]
+
+    return partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Topics of one test, and a scorer's settings for them."""
+
+    bootstrap: str
+    requests: str
+    scores: str
+    settings: Mapping[str, object]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "KAFKA_BROKERS": self.bootstrap,
+            "REQUEST_TOPIC": self.requests,
+            "ANSWER_TOPIC": self.scores,
+            # On a busy machine answers must not become `expired`.
+            "DEADLINE_MS": "60000",
+            "GROUP": f"rankers-of-{self.scores}",
+            "START_AT": "earliest",
+        }
+
+    def read(self, topic: str, n: int) -> list[Any]:
+        """The first n messages of all partitions."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "enable.auto.commit": False})
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+        found: list[Any] = []
+        try:
+            while len(found) < n:
+                messages = consumer.consume(n - len(found), timeout=60)
+                assert messages, f"{len(found)} of {n} messages"
+                found += messages
+        finally:
+            consumer.close()
+        return found
+
+
+@pytest.fixture
+def topics(kafka: KafkaBroker, fresh_topic: FreshTopic, simulated_server: ModelServerProcess) -> Topics:
+    requests, scores, dead = (fresh_topic(PARTITIONS, prefix=prefix) for prefix in ("requests", "scores", "dead"))
+    settings = {
+        "kafka.bootstrap_servers": kafka.bootstrap_servers,
+        "kafka.group_id": f"group-of-{requests}",
+        "predictor.addresses": [simulated_server.address],
+        "source.topic": requests,
+        "source.max_budget_ms": 600_000,
+        "sink.topic": scores,
+        "sink.dead_letter_topic": dead,
+    }
+    return Topics(kafka.bootstrap_servers, requests, scores, settings)
+
+
+def lines(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def publish_again(topics: Topics, answers: Sequence[Any]) -> None:
+    """What a ranker sees after a crash of the scorer, and answers with the other statuses."""
+    first = orjson.loads(answers[0].value())
+    origin = first["origin"]
+
+    def other(number: int, status: str, **changes: object) -> bytes:
+        changed = {**first, "request_id": status, "status": status, "origin": {**origin, "offset": 10**6 + number}}
+        for name, value in changes.items():
+            changed.pop(name)
+            if value is not None:
+                changed[name] = value
+        assert faults("answer", changed) == []
+        return orjson.dumps(changed)
+
+    scoreless = dict.fromkeys(("model", "ad_id", "ctr", "source"))
+    plain = Producer({"bootstrap.servers": topics.bootstrap})
+    for answer in answers[:3]:
+        plain.produce(
+            topics.scores, answer.value(), answer.key(), partition=answer.partition(), headers=answer.headers()
+        )
+    for number, value in enumerate(
+        (
+            other(1, "partial", ctr=[0.1, 0.9, 0.2], source=["model", "prior", "cache"]),
+            other(2, "fallback", source=["prior"] * 3),
+            other(3, "expired", **scoreless),
+            orjson.dumps({**orjson.loads(other(4, "expired", **scoreless)), "status": "invalid", "reason": "user: …"}),
+            orjson.dumps({**orjson.loads(other(5, "expired", **scoreless)), "status": "of a later version"}),
+        )
+    ):
+        late = [("deadline_ms", b"30"), ("sent_at_ms", b"1767225600000")]
+        plain.produce(topics.scores, value, b"u1", partition=number, headers=late)
+    assert plain.flush(60) == 0
+    aborted = Producer({"bootstrap.servers": topics.bootstrap, "transactional.id": f"t-{topics.scores}"})
+    aborted.init_transactions(60)
+    aborted.begin_transaction()
+    aborted.produce(topics.scores, other(9, "fallback", source=["prior"] * 3), b"u1", partition=0)
+    assert aborted.flush(60) == 0
+    aborted.abort_transaction(60)
+
+
+def test_a_bidder_and_a_ranker(
+    client: Client, topics: Topics, partition_of: Callable[[Sequence[str]], list[int]], tmp_path: Path
+) -> None:
+    with ScorerProcess(topics.settings, tmp_path / "scorer.log"):
+        said = lines(run((*client.bidder, str(REQUESTS)), topics.environment))
+    sent = [line for line in said if "partition" in line]
+    answered = [line for line in said if "status" in line]
+    assert len(sent) == len(answered) == REQUESTS
+    assert {line["status"] for line in answered} == {"ok"}
+    assert {line["request_id"] for line in answered} == {line["request_id"] for line in sent}
+    users = [line["user"] for line in sent]
+    assert len(set(users)) == 40
+    assert [line["partition"] for line in sent] == partition_of(users)
+
+    requests = topics.read(topics.requests, REQUESTS)
+    for record in requests:
+        headers = {name: value.decode() for name, value in record.headers()}
+        document = orjson.loads(record.value())
+        assert faults("request", document) == faults("request-headers", headers) == []
+        assert headers["request_id"] == document["request_id"]
+        assert headers.keys() == {"request_id", "deadline_ms", "content-type", "sent_at_ms"}
+        assert record.key().decode() == document["user"]["id"]
+
+    answers = topics.read(topics.scores, REQUESTS)
+    publish_again(topics, answers)
+    *chosen, report = lines(run((*client.ranker, client.idle), topics.environment))
+    statuses = {"ok": REQUESTS, **dict.fromkeys(("partial", "fallback", "expired", "invalid", "of a later version"), 1)}
+    assert report == {"answers": statuses, "duplicates": 3, "late": 5}
+    best = {line["request_id"]: line["best"] for line in chosen}
+    assert len(best) == REQUESTS + 3, "three of the made answers have one request id"
+    assert (best["partial"], best["expired"]) == ("a2", None)
+    for answer in map(orjson.loads, (message.value() for message in answers)):
+        assert best[answer["request_id"]] == answer["ad_id"][answer["ctr"].index(max(answer["ctr"]))]
+    assert Counter(line["late_ms"] > 0 for line in chosen) == {False: REQUESTS, True: 5}
+
+
+def test_a_bidder_without_a_scorer_goes_on(client: Client, topics: Topics) -> None:
+    """It bids without scores when its time is over."""
+    said = lines(run((*client.bidder, "3"), {**topics.environment, "DEADLINE_MS": "50"}))
+    assert [line["status"] for line in said if "status" in line] == ["no answer"] * 3
