@@ -27,7 +27,7 @@ from streamer.metrics import Metrics
 from streamer.pipeline import Pipeline
 from streamer.serving.predictor import Predictor
 from streamer.serving.protos import predict_pb2
-from streamer.serving.transport import Rpc
+from streamer.serving.transport import CallHeaders, Rpc
 from streamer.settings import Settings
 from streamer.settings.sections import PredictorSettings
 from streamer.testing.model_servers import Loaded, VirtualServers
@@ -54,7 +54,7 @@ class EchoChannel:
     def __init__(self, address: str) -> None:
         self.address = address
 
-    async def call(self, rpc: Rpc, request: Any, seconds: float) -> Any:
+    async def call(self, rpc: Rpc, request: Any, seconds: float, headers: CallHeaders = ()) -> Any:
         """A Predict call."""
         assert rpc == "Predict"
         request.SerializeToString()

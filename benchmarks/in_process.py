@@ -12,7 +12,7 @@ from sandbox.model_server.replies import Context
 from sandbox.model_server.simulated import SimulatedServer
 from streamer.errors import PredictError
 from streamer.serving.predictor import Predictor
-from streamer.serving.transport import Rpc
+from streamer.serving.transport import CallHeaders, Rpc
 from streamer.settings.sections import PredictorSettings
 
 
@@ -31,7 +31,7 @@ class InProcessChannel:
         self._server = server
         self._one_way_s = round_trip_s / 2
 
-    async def call(self, rpc: Rpc, request: Any, seconds: float) -> Any:
+    async def call(self, rpc: Rpc, request: Any, seconds: float, headers: CallHeaders = ()) -> Any:
         """A Predict call."""
         assert rpc == "Predict"
         try:

@@ -1,5 +1,6 @@
 """Connects the stages. The service, the tests and the benchmarks build their parts here."""
 
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from streamer.ads import RowForm
 from streamer.errors import ConfigError
 from streamer.http.endpoint import Endpoint
 from streamer.http.exchange import Exchange
+from streamer.in_flight import Answers, Records
 from streamer.kafka import clients, groups
 from streamer.kafka.ads_log import AdsLog
 from streamer.kafka.backlog import Backlog
@@ -30,7 +32,7 @@ from streamer.kafka.split_offsets import SplitOffsets
 from streamer.kafka.topic_ids import topic_now
 from streamer.kafka.transactions import Transactions
 from streamer.metrics import Metrics
-from streamer.pipeline import Answers, Pipeline, Records
+from streamer.pipeline import Pipeline
 from streamer.rollout.controller import ModelController
 from streamer.rollout.registry import ModelRegistry
 from streamer.rollout.reporting_scorer import ReportingScorer, ScoresRows
@@ -53,6 +55,7 @@ from streamer.tables.follower import Follower, SendLetter
 from streamer.tables.store import AdStore
 from streamer.tables.table import Table
 from streamer.tasks import Spawn, TaskOwner
+from streamer.tracing.export_thread import Tracing, traced
 from streamer.types import F32, BatchInputs, DeadLetter, ModelVersion, Partition, Record, ScoreMessage
 
 # A version that an operator wants may be asked for by hand, again and again, until its table is loaded.
@@ -77,6 +80,7 @@ class Scorer:
     dispatcher: Dispatcher
     pipeline: Pipeline
     side_outputs: tuple[SideOutput, ...]
+    tracing: Tracing | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,24 @@ class Assembly:
 
         return Table(ads, new_store, follower, spec, metrics, log, clock, WALL_CLOCK)
 
+    def tracing(self) -> Tracing | None:
+        """The traces of this process, whose thread runs; None if `tracing.enabled` is false.
+
+        Raises:
+            ConfigError: a variable of OpenTelemetry cannot be used.
+        """
+        settings = self.settings
+        if not settings.tracing.enabled:
+            return None
+        # Only here: without traces no worker pays for OpenTelemetry's memory, nor needs it installed.
+        from streamer.tracing.otlp import OtlpExporter  # noqa: PLC0415
+
+        exporter = OtlpExporter(settings.tracing.endpoint, f"{socket.gethostname()}/{settings.kafka.client_id}")
+        self.log.info("tracing", endpoint=exporter.endpoint, share=settings.tracing.share)
+        tracing = traced(settings, exporter, self.metrics.spans, self.log, self.clock)
+        tracing.export.start()
+        return tracing
+
     def models(
         self, servers: ControlServers, cache: ScoreCache | None, tables: OpensTables | None = None
     ) -> ModelRegistry:
@@ -170,6 +192,7 @@ class Assembly:
         cache: ScoreCache | None,
         publish_shadow: PublishShadow,
         publish_rows: PublishRows,
+        tracing: Tracing | None = None,
     ) -> Scorer:
         """All stages between `source` and `answers`.
 
@@ -193,8 +216,9 @@ class Assembly:
             settings.sink.answers,
             settings.source.max_budget_ms,
             settings.ads.unknown,
+            tracer=None if tracing is None else tracing.tracer,
         )
-        return Scorer(models, dispatcher, pipeline, (shadow, feature_log))
+        return Scorer(models, dispatcher, pipeline, (shadow, feature_log), tracing)
 
     def endpoint(self, pipeline: Pipeline) -> Endpoint:
         """The HTTP endpoint, not started, for requests that take the stages of `pipeline`."""

@@ -49,6 +49,7 @@ class HttpService:
 
     async def _serve(self, stack: AsyncExitStack) -> bool:
         assembly = self.assembly
+        tracing = assembly.tracing()
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
         tables = assembly.ad_tables()
@@ -62,7 +63,14 @@ class HttpService:
         self.life.models = models
         nowhere = Exchange()
         scorer = assembly.scorer(
-            nowhere, predictor, nowhere, models=models, cache=cache, publish_shadow=_discard, publish_rows=_discard
+            nowhere,
+            predictor,
+            nowhere,
+            models=models,
+            cache=cache,
+            publish_shadow=_discard,
+            publish_rows=_discard,
+            tracing=tracing,
         )
         endpoint = assembly.endpoint(scorer.pipeline)
         stack.push_async_callback(endpoint.stop)
@@ -87,6 +95,8 @@ class HttpService:
             scorer.dispatcher.drain()
             all_answered = await endpoint.join(deadline)
             await endpoint.stop()
+            if scorer.tracing is not None:
+                await scorer.tracing.export.stop(deadline)
             tasks.cancel()
             return all_answered
 

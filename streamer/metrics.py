@@ -179,6 +179,9 @@ class Metrics:
         )
         self.shadow = self._counter("shadow_requests", "requests offered to the shadow version", "outcome")
         self.feature_log = self._counter("feature_log_requests", "requests sampled for the feature log", "outcome")
+        self.spans = self._counter(
+            "tracing_spans", "spans by outcome", "outcome", values=("exported", "failed", "dropped")
+        )
         self.tables = TableMetrics(self._counter, self._gauge, self._histogram)
         self._http = self._counter(
             "http_requests", "requests over HTTP by status code", "code", values=("200", "400", "503", "504")

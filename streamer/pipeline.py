@@ -1,9 +1,8 @@
 """The path of one record: one answer or one dead letter."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -11,22 +10,21 @@ from streamer import slices, unknown_ads
 from streamer.codec import REQUEST_ID_HEADER, encode_answer, header_milliseconds, header_text, unknown_model
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
+from streamer.in_flight import Answers, InFlight, Records
 from streamer.metrics import Metrics
-from streamer.prepared_version import PreparedVersion
 from streamer.rollout.registry import ModelRegistry
 from streamer.scoring.scores import Scores
 from streamer.settings.sections import AnswerForm, UnknownAds
 from streamer.side_outputs.feature_log import FeatureLog
 from streamer.side_outputs.shadow import Shadow
+from streamer.tracing.outcomes import outcome_of
+from streamer.tracing.tracer import Tracer
 from streamer.types import (
     BadRecord,
     BidRequest,
     Cause,
     DeadLetter,
     DeadLetterStage,
-    EncodedRequest,
-    Header,
-    Origin,
     Record,
     ScoreMessage,
     StageTimes,
@@ -39,42 +37,6 @@ _WAIT_SHARE = 0.7
 _LARGE_BYTES = 2**18
 Result = ScoreMessage | DeadLetter
 OVERLOAD: Cause = "overload"
-
-
-class Records(Protocol):
-    """The source of records.
-
-    `answered` ends the time of a record in flight; after `acknowledged` its offset may be committed.
-    """
-
-    def answered(self) -> None: ...
-    def acknowledged(self, origin: Origin) -> None: ...
-
-
-class Answers(Protocol):
-    """The sink of answers. Both methods return when the brokers have acknowledged the message.
-
-    `publish` raises MessageTooLargeError if the topic does not accept an answer of that size.
-    """
-
-    async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None: ...
-    async def dead_letter(self, letter: DeadLetter) -> None: ...
-
-
-@dataclass(slots=True)
-class InFlight:
-    """One record in flight. A stage sets the fields that later stages read."""
-
-    record: Record
-    deadline: Deadline
-    request_id: str | None = None
-    decode_ms: float = 0.0
-    encode_ms: float = 0.0
-    is_retry: bool = False
-    consent_denied: bool = False
-    prepared: PreparedVersion = field(init=False)
-    request: BidRequest = field(init=False)
-    encoded: EncodedRequest = field(init=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +58,7 @@ class Pipeline:
     answer_form: AnswerForm
     max_budget_ms: float
     unknown_ads: UnknownAds
+    tracer: Tracer | None = None
     large: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a large request has its turn."""
 
@@ -106,17 +69,21 @@ class Pipeline:
     async def result(self, record: Record) -> Result:
         """Takes a record through all stages; returns the message that was published."""
         flight = InFlight(record, record.deadline)
+        if self.tracer is not None:
+            flight.trace = self.tracer.begin(record)
         try:
             result = await self._score(flight)
         finally:
             self.source.answered()
-        # Without the request and its rows: they are large, and no bound counts them until the acknowledgement.
-        flight = InFlight(record, flight.deadline, flight.request_id, consent_denied=flight.consent_denied)
+        flight = flight.answered()
+        sent: Result = result
         if isinstance(result, DeadLetter):
             await self.answers.dead_letter(result)
         else:
-            await self._publish(flight, result)
+            sent = await self._publish(flight, result)
         self.source.acknowledged(record.origin)
+        if flight.trace is not None:
+            flight.trace.finish(outcome_of(record, sent))
         return result
 
     async def _score(self, flight: InFlight) -> Result:
@@ -138,7 +105,8 @@ class Pipeline:
                 await self._await_successor(flight)
         except Exception as error:
             # A defect neither stops the other records nor loses this one: it is answered, and logged with its trace.
-            self.log.exception("record failed", request_id=flight.request_id, origin=str(flight.record.origin))
+            log = self.log if flight.trace is None else self.log.bind(trace_id=flight.trace.trace_id)
+            log.exception("record failed", request_id=flight.request_id, origin=str(flight.record.origin))
             return self._rejected(flight, "pipeline", f"internal error: {error!r:.200}", "defect")
 
     def _reject_suspect(self, flight: InFlight) -> Result | None:
@@ -186,6 +154,8 @@ class Pipeline:
         if request.deadline_ms is not None:
             flight.deadline = self._deadline(flight, request.deadline_ms)
         flight.decode_ms, flight.encode_ms = (self.clock() - record.at) * 1e3, 0.0
+        if flight.trace is not None:
+            flight.trace.stage("decode")
         return None
 
     def _expire(self, flight: InFlight) -> Result | None:
@@ -217,6 +187,8 @@ class Pipeline:
         # Parsed, the document can take 20 times the bytes of the record.
         del flight.request
         flight.encode_ms = (self.clock() - start) * 1e3
+        if flight.trace is not None:
+            flight.trace.stage("encode")
         return None
 
     async def _encode_in_slices(self, flight: InFlight) -> Result | None:
@@ -239,7 +211,7 @@ class Pipeline:
         """Scores the candidates. None: the version has vanished, and another one may yet score them."""
         prepared, encoded, request_id = flight.prepared, flight.encoded, flight.request_id
         assert request_id is not None, "decoded"
-        scored = await self.scores.score(prepared.version, encoded, flight.deadline, prepared.prior)
+        scored = await self.scores.score(prepared.version, encoded, flight.deadline, prepared.prior, flight.trace)
         if scored.gone and not flight.is_retry:
             return None
         if not flight.consent_denied:
@@ -268,17 +240,22 @@ class Pipeline:
         flight.is_retry = True
         flight.deadline = flight.record.deadline
 
-    async def _publish(self, flight: InFlight, message: ScoreMessage) -> None:
+    async def _publish(self, flight: InFlight, message: ScoreMessage) -> Result:
+        """Publishes the answer, or the dead letter of one that is too large; returns it."""
         record = flight.record
         self.metrics.answered(message.status, message.times, flight.deadline.remaining(self.clock()))
         answer, headers = encode_answer(message, record.headers, self.answer_form)
+        if flight.trace is not None:
+            headers = flight.trace.answered(headers, flight.deadline)
         try:
             await self.answers.publish(record.origin, record.key, answer, headers)
         except MessageTooLargeError as error:
-            await self.answers.dead_letter(self._dead(flight, "publish", str(error)))
-        else:
-            if not flight.consent_denied:
-                self.shadow.offer(record, message.model)
+            letter = self._dead(flight, "publish", str(error))
+            await self.answers.dead_letter(letter)
+            return letter
+        if not flight.consent_denied:
+            self.shadow.offer(record, message.model)
+        return message
 
     def _deadline(self, flight: InFlight, budget_ms: float) -> Deadline:
         return flight.record.deadline.with_budget(min(budget_ms, self.max_budget_ms))

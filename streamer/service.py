@@ -78,6 +78,7 @@ class Service:
     async def _serve(self, stack: AsyncExitStack) -> bool:
         """Starts each part after the parts that it needs; `stack` stops them in reverse order."""
         settings, assembly = self.settings, self.assembly
+        tracing = assembly.tracing()
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
         tables = assembly.ad_tables()
@@ -118,6 +119,7 @@ class Service:
             cache=cache,
             publish_shadow=partial(sinks[0].send, settings.sink.shadow_topic),
             publish_rows=partial(sinks[-1].send, settings.sink.feature_log_topic),
+            tracing=tracing,
         )
         endpoint = None
         if settings.http.port is not None:
@@ -168,6 +170,8 @@ class Service:
                 task.cancel()
             left = source.unacknowledged
             await self._in_time("group", source.leave)
+            if scorer.tracing is not None:
+                await scorer.tracing.export.stop(deadline)
             if not records_answered:
                 self._log.error("drained in part, the rest will be read again", unacknowledged=left)
             # Tasks of records whose partitions were revoked may be left in any case; `source` does not count them.

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,7 +20,8 @@ def check_files(settings: Settings, *, kafka: bool = True) -> None:
     Those for the brokers are read if `kafka`.
 
     Raises:
-        ConfigError: one line for each file that is missing or cannot be used, with its setting.
+        ConfigError: one line for each file that is missing or cannot be used, with its setting, and for a package that
+            is not installed.
     """
     # Imported here, so that --help and wrong settings do not wait for gRPC and the Kafka client.
     from streamer.features import FeatureSpec  # noqa: PLC0415
@@ -32,6 +34,8 @@ def check_files(settings: Settings, *, kafka: bool = True) -> None:
         *_wrong("", partial(tls_context, settings.predictor)),
         *_wrong("", partial(http_tls_context, settings.http)),
     ]
+    if settings.tracing.enabled and not _has_opentelemetry():
+        lines.append("tracing.enabled: needs OpenTelemetry: pip install 'ctr-streamer[tracing]'")
     for model, path in settings.predictor.spec_files.items():
         lines += _wrong(f"predictor.spec_files.{model}: ", partial(FeatureSpec.from_yaml, path))
     if lines:

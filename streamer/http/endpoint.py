@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -15,7 +16,7 @@ from aiohttp.typedefs import Handler
 from structlog.typing import FilteringBoundLogger
 
 from streamer.access import Access
-from streamer.codec import DEADLINE_HEADER, REQUEST_ID_HEADER, header_milliseconds
+from streamer.codec import DEADLINE_HEADER, REQUEST_ID_HEADER, header_milliseconds, header_text
 from streamer.deadline import Deadline
 from streamer.errors import ConfigError
 from streamer.formats.content_type import CONTENT_TYPE_HEADER, answer_type, form_of
@@ -28,6 +29,7 @@ from streamer.metrics import Metrics
 from streamer.settings import Settings
 from streamer.settings.deployment import HttpSettings
 from streamer.tasks import set_within
+from streamer.tracing.context import TRACEPARENT, TRACESTATE
 from streamer.types import Header, Origin, Record
 
 PATH: Final = "/v1/score"
@@ -39,6 +41,7 @@ _HEADERS: Final = (
     ("X-Deadline-Ms", DEADLINE_HEADER),
     ("Content-Type", CONTENT_TYPE_HEADER),
 )
+_TRACE_HEADERS: Final = ((TRACEPARENT, TRACEPARENT), (TRACESTATE, TRACESTATE))
 """Headers of HTTP and the headers of a record that they replace."""
 _ENCODINGS: Mapping[str, bool] = {"": False, "identity": False, "gzip": True, "x-gzip": True}
 _NO_TIMESTAMP = -1
@@ -79,6 +82,7 @@ class Endpoint:
         self._settings = settings.http
         self._source = settings.source
         self._max_body_bytes = settings.codec.max_record_bytes
+        self._headers = (*_HEADERS, *_TRACE_HEADERS) if settings.tracing.enabled else _HEADERS
         self._shares_port = settings.supervisor.link is not None
         self._process = process
         self._metrics = metrics
@@ -200,7 +204,7 @@ class Endpoint:
 
     async def _reply(self, request: web.Request, place: Place) -> Reply:
         arrival = self._clock()
-        headers = _record_headers(request.headers)
+        headers = _record_headers(request.headers, self._headers)
         encoding = request.headers.get("Content-Encoding", "").lower()
         if (is_gzip := _ENCODINGS.get(encoding)) is None:
             reason = f"Content-Encoding {encoding!a}: only gzip is accepted"
@@ -221,7 +225,9 @@ class Endpoint:
         )
         exchange = Exchange()
         result = await self._process(record, exchange)
-        return reply_to(result, exchange.value, answer_type(exchange.headers))
+        reply = reply_to(result, exchange.value, answer_type(exchange.headers))
+        traceparent = header_text(exchange.headers, TRACEPARENT) if self._headers is not _HEADERS else None
+        return reply if traceparent is None else replace(reply, traceparent=traceparent)
 
     async def _read(self, request: web.Request, body: Body, place: Place) -> bytes:
         try:
@@ -263,9 +269,9 @@ def tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
     return context
 
 
-def _record_headers(headers: Mapping[str, str]) -> tuple[Header, ...]:
+def _record_headers(headers: Mapping[str, str], names: Iterable[tuple[str, str]]) -> tuple[Header, ...]:
     """The headers of the record on a topic, without a content type that means JSON."""
-    found = ((of_record, _bytes(headers.get(of_http))) for of_http, of_record in _HEADERS)
+    found = ((of_record, _bytes(headers.get(of_http))) for of_http, of_record in names)
     present = tuple((name, value) for name, value in found if value is not None)
     return present if form_of(present) != "json" else tuple(h for h in present if h[0] != CONTENT_TYPE_HEADER)
 
@@ -279,6 +285,8 @@ def _sent(reply: Reply, *, allow: str | None = None) -> web.Response:
     response = web.Response(body=reply.body, status=reply.status, content_type=reply.content_type)
     if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = RETRY_AFTER
+    if reply.traceparent is not None:
+        response.headers[TRACEPARENT] = reply.traceparent
     if allow is not None:
         response.headers["Allow"] = allow
     if reply.closes:

@@ -16,12 +16,16 @@ CLIENT_LEFT = 499
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Status, body, whether the connection ends with it, and the body's content type."""
+    """Status, body, whether the connection ends with it, and the body's content type.
+
+    `traceparent`: the context of the request's span, if it is sampled.
+    """
 
     status: int
     body: bytes
     closes: bool = False
     content_type: str = JSON_TYPE
+    traceparent: str | None = None
 
 
 def rejection(status: HTTPStatus, reason: str, *, closes: bool = False) -> Reply:

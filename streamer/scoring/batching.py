@@ -14,6 +14,7 @@ from streamer.deadline import Deadline
 from streamer.errors import QueueFullError
 from streamer.latency import LatencyModel, LatencyModels
 from streamer.settings.sections import BatchingSettings
+from streamer.tracing.recording import RequestTrace
 from streamer.types import F32, BatchInputs, EncodedRequest, ModelVersion
 
 Reason = Literal["slot_free", "full", "deadline", "drain"]
@@ -48,6 +49,7 @@ class Ticket:
     priority: Callable[[], F32] | None = None
     sent: int = 0
     discarded: bool = False
+    trace: RequestTrace | None = None
 
     @property
     def queued(self) -> int:

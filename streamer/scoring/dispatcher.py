@@ -15,6 +15,7 @@ from streamer.scoring.batching import Batch, BatchQueue, Rows, Ticket
 from streamer.scoring.cache import Bools
 from streamer.settings.sections import BatchingSettings
 from streamer.tasks import Spawn
+from streamer.tracing.recording import BATCH, BatchTrace, RequestTrace
 from streamer.types import F32, BatchInputs, ModelVersion
 
 Predict = Callable[[ModelVersion, BatchInputs, Deadline], Awaitable[F32]]
@@ -184,11 +185,14 @@ class Dispatcher:
                 return
             self.active_calls += 1
             self.metrics.batch_left(batch.reason, batch.rows)
+            traces = list[RequestTrace]()
             for ticket, _ in batch.parts:
                 pending = self._pending[ticket]
                 pending.left = pending.left or now
                 pending.batch_rows = max(pending.batch_rows, batch.rows)
-            self.spawn(self._call(batch), "batch")
+                if ticket.trace is not None:
+                    traces.append(ticket.trace)
+            self.spawn(self._call(batch, _traced(batch, traces) if traces else None), "batch")
 
     def _wake_later(self, now: float) -> None:
         if self._timer is not None:
@@ -197,15 +201,18 @@ class Dispatcher:
         if wakeup is not None:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, wakeup - now), self._pump)
 
-    async def _call(self, batch: Batch) -> None:
+    async def _call(self, batch: Batch, trace: BatchTrace | None) -> None:
         """Sends one batch, settles its requests, and updates the latency model."""
         start = self.clock()
         latency = self.queue.latency(batch.version)
+        BATCH.set(trace)  # also if it is None: the task has copied the context of another batch
         try:
             ctr = await self.predict(batch.version, batch.inputs(), batch.deadline)
         except PredictError as error:
             now = self.clock()
             self.metrics.predict_failed(batch.version.name, error.code)
+            if trace is not None:
+                trace.error = error.code
             if error.code == "DEADLINE_EXCEEDED":
                 latency.timed_out(batch.rows, now - start)
             is_full = error.code == "RESOURCE_EXHAUSTED"
@@ -224,6 +231,8 @@ class Dispatcher:
                 first += len(rows)
         finally:
             self.active_calls -= 1
+            if trace is not None:
+                trace.finish()
             self._pump_soon()
 
     def _fail(
@@ -240,3 +249,9 @@ class Dispatcher:
                 pending.gone |= gone
                 pending.overloaded |= overloaded
                 pending.fail(rows, reason, now)
+
+
+def _traced(batch: Batch, traces: Sequence[RequestTrace]) -> BatchTrace:
+    """The trace of a batch that leaves now, with these sampled requests."""
+    version, size = batch.version, len(batch.parts)
+    return BatchTrace.of(traces, version.name, version.version, reason=batch.reason, rows=batch.rows, size=size)

@@ -17,6 +17,7 @@ from streamer.scoring.batching import Ticket, request_key
 from streamer.scoring.cache import Leaders, Positions, ScoreCache
 from streamer.scoring.dispatcher import DEADLINE_PASSED, Dispatcher
 from streamer.scoring.priors import Priors
+from streamer.tracing.recording import RequestTrace
 from streamer.types import F32, FROM_CACHE, FROM_MODEL, FROM_PRIOR, I8, U64, EncodedRequest, ModelVersion
 
 _LEADER_IDS = 2**32 - 2
@@ -45,6 +46,7 @@ class ScoredRequest:
     deadline: Deadline
     ctr: F32
     sources: I8
+    trace: RequestTrace | None = None
     missing: int = 0
     reason: str | None = None
     queue_s: float = 0.0
@@ -114,13 +116,18 @@ class Scores:
         return queue.would_miss_deadline(version, deadline, self.clock(), calls=calls)
 
     async def score(
-        self, version: ModelVersion, encoded: EncodedRequest, deadline: Deadline, default_prior: float
+        self,
+        version: ModelVersion,
+        encoded: EncodedRequest,
+        deadline: Deadline,
+        default_prior: float,
+        trace: RequestTrace | None = None,
     ) -> ScoredRequest:
         """Scores n candidates by `deadline`; one without a score gets its ad's or the default prior."""
         n = encoded.size
         ctr, sources = np.zeros(n, dtype=np.float32), np.empty(n, dtype=np.int8)
         sources.fill(FROM_PRIOR)
-        scored = ScoredRequest(version, encoded, deadline, ctr, sources)
+        scored = ScoredRequest(version, encoded, deadline, ctr, sources, trace)
         skipped = encoded.unknown if self.unknown_get_priors else None
         rows = np.arange(n) if skipped is None else np.flatnonzero(~skipped)
         if not len(rows):
@@ -161,6 +168,8 @@ class Scores:
         self.hit_ratio.observe(size - len(rows), size)
         self.metrics.cache_hits.inc(size - len(rows))
         self.metrics.cache_misses.inc(len(rows))
+        if scored.trace is not None:
+            scored.trace.stage("look up", hits=size - len(rows), misses=len(rows))
         while True:
             active = {leader: self._leaders[leader] for leader in set(leaders.tolist()) if leader in self._leaders}
             followed = np.isin(leaders, list(active))
@@ -173,6 +182,8 @@ class Scores:
             left = scored.deadline.remaining(self.clock()) - self.dispatcher.queue.margin_s
             _, late = await asyncio.wait(active.values(), timeout=max(0.0, left))
             rows, leaders = self._look_up(scored, cache, rows, scored.encoded.keys[rows])
+            if scored.trace is not None:
+                scored.trace.stage("follow")
             if late:
                 # No call would reply in time, and a reservation would replace the leader's.
                 scored.reason = DEADLINE_PASSED
@@ -204,8 +215,10 @@ class Scores:
     async def _call_model(self, scored: ScoredRequest, rows: Positions) -> None:
         start = self.clock()
         priority = partial(self._priors[scored.version.name].lookup, scored.encoded.ad_keys, 0.0)
-        ticket = Ticket(scored.version, scored.encoded, rows, scored.deadline, start, priority)
+        ticket = Ticket(scored.version, scored.encoded, rows, scored.deadline, start, priority, trace=scored.trace)
         pending = await self.dispatcher.score(ticket)
+        if scored.trace is not None:
+            scored.trace.called(start, pending.left, pending.replied)
         if pending.reason is None and len(rows) == scored.encoded.size:
             scored.ctr[:] = pending.ctr
             scored.sources.fill(FROM_MODEL)

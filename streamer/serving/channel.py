@@ -15,7 +15,7 @@ from streamer.serving.names import host_and_port
 from streamer.serving.protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 from streamer.serving.proxies import is_local, proxy_variable
 from streamer.serving.rest_channel import RestChannel
-from streamer.serving.transport import MAX_DETAIL, Channel, Rpc, classified
+from streamer.serving.transport import MAX_DETAIL, CallHeaders, Channel, Rpc, classified
 from streamer.settings.sections import PredictorSettings
 
 # For each method: its service, and the module that defines its request and its reply.
@@ -56,10 +56,10 @@ class GrpcChannel:
             for rpc, (service, module) in _RPCS.items()
         }
 
-    async def call(self, rpc: Rpc, request: Any, seconds: float) -> Any:
+    async def call(self, rpc: Rpc, request: Any, seconds: float, headers: CallHeaders = ()) -> Any:
         """As `Channel.call`."""
         try:
-            reply = await self._methods[rpc](request, timeout=seconds)
+            reply = await self._methods[rpc](request, timeout=seconds, metadata=headers or None)
         except grpc.aio.AioRpcError as error:
             raise classified(error.code().name, error.details() or "no details") from None
         except grpc.aio.UsageError as error:

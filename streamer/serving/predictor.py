@@ -17,6 +17,7 @@ from streamer.serving.messages import read_scores, score_request
 from streamer.serving.replicas import Replicas
 from streamer.serving.servers import Connect, Servers
 from streamer.serving.splitting import Part, Positions, halves, pieces
+from streamer.serving.traced_calls import predict
 from streamer.settings.sections import PredictorSettings
 from streamer.types import F32, BatchInputs, ModelVersion, ScoreOutput
 
@@ -222,11 +223,7 @@ class Predictor:
         return PredictError(code, f"the circuit of every server is open for {version}")
 
     async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
-        """Scores n rows without a retry and without an effect on circuits.
-
-        Raises:
-            PredictError: as `score` does.
-        """
+        """Scores n rows without a retry and without an effect on circuits. Raises PredictError, as `score` does."""
         address = self._servers.replicas.pick(version, self._clock())
         if address is None:
             raise PredictError("UNAVAILABLE", f"the circuit of every server is open for {version}")
@@ -261,7 +258,7 @@ class Predictor:
         start = self._clock()
         active = servers.replicas.started(version, address, rejected=again)
         try:
-            found = read_scores(await servers.channels[address].call("Predict", request, seconds), output, rows)
+            found = read_scores(await predict(servers.channels[address], request, seconds), output, rows)
             for reason, count in found.invalid.items():
                 self._count_invalid(version, reason, count, rows, address=address)
             ctr = found.usable()

@@ -11,7 +11,7 @@ from yarl import URL
 
 from streamer.errors import PredictError
 from streamer.serving.rest_messages import failure, http_request, reply
-from streamer.serving.transport import MAX_DETAIL, Rpc
+from streamer.serving.transport import MAX_DETAIL, CallHeaders, Rpc
 
 # One connection carries one call at a time. The concurrency limit of the batches is far below this.
 _MAX_CONNECTIONS = 256
@@ -64,12 +64,12 @@ class RestChannel:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    async def call(self, rpc: Rpc, request: Any, seconds: float) -> Any:
+    async def call(self, rpc: Rpc, request: Any, seconds: float, headers: CallHeaders = ()) -> Any:
         """As `Channel.call`. Each call asks for one version or label, as its request does."""
         self._active += 1
         try:
             async with asyncio.timeout(seconds):
-                status, body = await self._send(*http_request(rpc, request))
+                status, body = await self._send(*http_request(rpc, request), headers)
         except TimeoutError:
             raise PredictError("DEADLINE_EXCEEDED", f"no reply within {1e3 * seconds:.0f} ms") from None
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
@@ -94,7 +94,7 @@ class RestChannel:
                 pass
         await self._session.close()
 
-    async def _send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+    async def _send(self, method: str, path: str, body: bytes | None, headers: CallHeaders) -> tuple[int, bytes]:
         """Sends a request; returns status and body of the reply."""
         if self._closed:
             raise PredictError("CLOSED", "the channel is closed")
@@ -102,6 +102,7 @@ class RestChannel:
             method,
             URL(self.base_url + path, encoded=True),
             data=io.BytesIO(body) if body is not None and len(body) > _MAX_PART_BYTES else body,
+            headers=headers or None,
             allow_redirects=False,
             server_hostname=self._server_name,
             proxy=self._proxy,

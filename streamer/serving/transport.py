@@ -1,10 +1,12 @@
 """What the client asks of a connection to one model server, by gRPC or by REST. Pure."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from streamer.errors import PredictError, VersionGoneError
 
 Rpc = Literal["Predict", "GetModelMetadata", "GetModelStatus"]
+CallHeaders = Sequence[tuple[str, str]]
 MAX_DETAIL = 300
 """Characters of a server's error text that are kept."""
 
@@ -18,8 +20,8 @@ class Channel(Protocol):
 
     address: str
 
-    async def call(self, rpc: Rpc, request: Any, seconds: float) -> Any:
-        """Calls a method once, with a timeout, and returns the reply.
+    async def call(self, rpc: Rpc, request: Any, seconds: float, headers: CallHeaders = ()) -> Any:
+        """Calls a method once, with a timeout, and returns the reply. `headers`: gRPC's metadata.
 
         Raises:
             VersionGoneError: the server does not have the model, the version or the label's version.

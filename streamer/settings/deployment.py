@@ -126,6 +126,17 @@ class OpsSettings(Section):
         return self
 
 
+class TracingSettings(Section):
+    """Traces by OpenTelemetry; the extra `tracing` installs it. The variables `OTEL_…` of its exporter hold, too."""
+
+    enabled: bool = False
+    """Whether sampled requests are traced."""
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+:\d{1,5}/?$")
+    """Collector of OTLP over gRPC, `http://host:port` or `https://…`. Default: `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+    share: float = Field(default=0.01, ge=0, le=1)
+    """Sampled share of the requests without a `traceparent`. With one, its sampled flag decides."""
+
+
 class ServiceSettings(Section):
     """The life of one worker."""
 

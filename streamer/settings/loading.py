@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     delivery: sections.DeliverySettings = sections.DeliverySettings()
     http: deployment.HttpSettings = deployment.HttpSettings()
     ops: deployment.OpsSettings = deployment.OpsSettings()
+    tracing: deployment.TracingSettings = deployment.TracingSettings()
     service: deployment.ServiceSettings = deployment.ServiceSettings()
     supervisor: deployment.SupervisorSettings = deployment.SupervisorSettings()
     topics: deployment.TopicsSettings = deployment.TopicsSettings()

@@ -1,0 +1,51 @@
+"""A record on its path through the stages, and the ends of the path."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streamer.deadline import Deadline
+from streamer.prepared_version import PreparedVersion
+from streamer.tracing.recording import RequestTrace
+from streamer.types import BidRequest, DeadLetter, EncodedRequest, Header, Origin, Record
+
+
+class Records(Protocol):
+    """The source of records.
+
+    `answered` ends the time of a record in flight; after `acknowledged` its offset may be committed.
+    """
+
+    def answered(self) -> None: ...
+    def acknowledged(self, origin: Origin) -> None: ...
+
+
+class Answers(Protocol):
+    """The sink of answers. Both methods return when the brokers have acknowledged the message.
+
+    `publish` raises MessageTooLargeError if the topic does not accept an answer of that size.
+    """
+
+    async def publish(self, origin: Origin, key: bytes | None, value: bytes, headers: Sequence[Header]) -> None: ...
+    async def dead_letter(self, letter: DeadLetter) -> None: ...
+
+
+@dataclass(slots=True)
+class InFlight:
+    """One record in flight. A stage sets the fields that later stages read."""
+
+    record: Record
+    deadline: Deadline
+    trace: RequestTrace | None = None
+    request_id: str | None = None
+    decode_ms: float = 0.0
+    encode_ms: float = 0.0
+    is_retry: bool = False
+    consent_denied: bool = False
+    prepared: PreparedVersion = field(init=False)
+    request: BidRequest = field(init=False)
+    encoded: EncodedRequest = field(init=False)
+
+    def answered(self) -> "InFlight":
+        """The same without the request and its rows: they are large, and no bound counts an answered record."""
+        return InFlight(self.record, self.deadline, self.trace, self.request_id, consent_denied=self.consent_denied)
