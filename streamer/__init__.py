@@ -13,8 +13,9 @@
     serving/       the client of TensorFlow Serving: calls, replicas, limit of calls, verification, warm-up
     rollout/       which version serves which user: a pure state machine, and the controller that executes its actions
     side_outputs/  shadow scores, feature log
+    tracing/       spans of sampled requests, batches and calls; their export
     ops/           operations port, status page, supervisor and its worker processes
-    pipeline       the path of one record, on one screen
+    pipeline       the path of one record, on one screen; in_flight: that record, and the ends of the path
     assembly       how the stages are connected
     lifecycle      states, signals and operations port of a process
     service        the work of one worker; http_service: of a process without Kafka

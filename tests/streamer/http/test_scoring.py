@@ -14,6 +14,7 @@ import orjson
 import pytest
 import structlog
 
+from sandbox.collector import Collector
 from streamer.assembly import Scorer
 from streamer.deadline import Deadline
 from streamer.formats.ctr_pb2 import Scores
@@ -70,7 +71,14 @@ async def served(servers: VirtualServers, **changes: dict[str, object]) -> Async
         """No topic."""
 
     scorer = service.assembly.scorer(
-        nowhere, servers, nowhere, models=models, cache=None, publish_shadow=publish, publish_rows=publish
+        nowhere,
+        servers,
+        nowhere,
+        models=models,
+        cache=None,
+        publish_shadow=publish,
+        publish_rows=publish,
+        tracing=service.assembly.tracing(),
     )
     endpoint = service.assembly.endpoint(scorer.pipeline)
     await endpoint.start()
@@ -232,6 +240,23 @@ async def test_a_drain_answers_the_requests_in_flight() -> None:
         code, answer = await request
         assert (code, answer["status"]) == (200, "ok"), "a drain ends the batch delay"
     assert running.service.life.state == "DRAINING"
+
+
+async def test_a_drain_sends_the_spans_of_sampled_requests() -> None:
+    sampled, unsampled = (f"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0{flag}" for flag in (1, 0))
+    with Collector() as collector:
+        on: dict[str, object] = {"enabled": True, "endpoint": collector.endpoint, "share": 0.0}
+        async with served(VirtualServers([loaded(1)], call_s=0.0), tracing=on) as running:
+            replies = []
+            for headers in ({"traceparent": sampled, "tracestate": "rojo=1"}, {"traceparent": unsampled}, {}):
+                async with running.session.post("/v1/score", data=body(), headers=headers) as reply:
+                    assert reply.status == 200
+                    replies.append(reply.headers.get("traceparent"))
+        spans = collector.spans(lambda found: any(span.name == "batch" for span in found))
+    (request,) = (span for span in spans if span.name == "POST /v1/score")
+    assert replies == [f"00-{request.trace_id}-{request.span_id}-01", unsampled, None]
+    assert (request.parent_id, request.state) == ("00f067aa0ba902b7", "rojo=1")
+    assert {span.trace_id for span in spans} == {"4bf92f3577b34da6a3ce929d0e0e4736"}
 
 
 @pytest.mark.parametrize("form", ["json", "as_requested"])
