@@ -10,8 +10,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
+from streamer.distribution import missing_extra
 from streamer.errors import ConfigError, StreamerError
 from streamer.settings import Settings
+
+_EXPORTER = "opentelemetry.exporter.otlp.proto.grpc"
 
 
 def check_files(settings: Settings, *, kafka: bool = True) -> None:
@@ -34,8 +37,8 @@ def check_files(settings: Settings, *, kafka: bool = True) -> None:
         *_wrong("", partial(tls_context, settings.predictor)),
         *_wrong("", partial(http_tls_context, settings.http)),
     ]
-    if settings.tracing.enabled and not _has_opentelemetry():
-        lines.append("tracing.enabled: needs OpenTelemetry: pip install 'ctr-streamer[tracing]'")
+    if settings.tracing.enabled and not _is_installed(_EXPORTER):
+        lines.append(f"tracing.enabled: {missing_extra(ImportError(name=_EXPORTER))}")
     for model, path in settings.predictor.spec_files.items():
         lines += _wrong(f"predictor.spec_files.{model}: ", partial(FeatureSpec.from_yaml, path))
     if lines:
@@ -118,3 +121,10 @@ def _object(value: bytes, where: str) -> JsonObject:
     if not isinstance(fields, dict):
         raise ConfigError(f"{where}: record: expected an object, got {fields!r:.40}")
     return JsonObject(where, value, fields)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package that contains it
+        return False
