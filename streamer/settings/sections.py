@@ -23,7 +23,7 @@ UnknownAds = Literal["default", "prior", "invalid"]
 class Section(BaseModel):
     """A frozen section. It rejects unknown keys, infinite numbers and NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SourceSettings(Section):

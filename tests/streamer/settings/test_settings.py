@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from streamer.errors import ConfigError
 from streamer.settings import Settings, load_settings
 from streamer.settings.names import ENVIRONMENT_PREFIX, REMOVED, RENAMED
-from streamer.settings.table import settings_table
+from streamer.settings.table import descriptions, settings_table
 
 CONFIG = Path(__file__).parents[3] / "configs/streamer.yaml"
 SECRETS = {"sasl_password", "ssl_key_password", "token"}
@@ -172,8 +172,7 @@ _UNITS = {"_ms": "milliseconds", "_s": "seconds", "_bytes": "bytes", "_rows": "r
 
 @pytest.mark.parametrize(("section", "name"), FIELDS)
 def test_every_setting_has_a_description_with_its_unit(section: str, name: str) -> None:
-    description = type(getattr(Settings(), section)).model_fields[name].description
-    assert description
+    description = descriptions(type(getattr(Settings(), section)))[name]
     assert description.endswith((".", "`")), "a sentence"
     for suffix, unit in _UNITS.items():
         if name.endswith(suffix):
