@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 from rich.table import Table
 
-from model_training.commands.output import console, fail_clearly
+from model_training.commands.output import AsJson, console, fail_clearly, print_json
 
 if TYPE_CHECKING:
     from model_training.data.collisions import Collisions
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 def collisions(
     prepared: Annotated[Path, typer.Argument(help="Folder that `prepare` made.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Shows how many values of each feature share a bucket, and the share of affected rows."""
     with fail_clearly():
@@ -25,8 +24,7 @@ def collisions(
 
         found = read_collisions(prepared)
         if as_json:
-            content = {name: each.content() for name, each in found.items()}
-            typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+            print_json({name: each.content() for name, each in found.items()})
             return
         print_collisions(found)
 

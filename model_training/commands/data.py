@@ -37,7 +37,7 @@ _IGNORED: dict[Use, tuple[str, ...]] = {
     "with --records": ("judge_by", "holdout", "negative_sampling_rate"),
     "with TF_CONFIG": (
         *("log", "prepared", "judge_by", "holdout", "negative_sampling_rate"),
-        *("baseline", "predictions"),
+        *("baseline", "predictions", "as_json"),
     ),
     "without TF_CONFIG": ("mode", "backup", "lost_shards"),
 }
@@ -53,7 +53,8 @@ def check_options(context: typer.Context, use: Use) -> None:
     for name in _IGNORED[use]:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(f"--{name.replace('_', '-')}: has no meaning {use}")
+            option = name.removeprefix("as_").replace("_", "-")
+            raise ConfigError(f"--{option}: has no meaning {use}")
 
 
 def check_log_or_prepared(context: typer.Context, log: Path | None, prepared: Path | None) -> None:

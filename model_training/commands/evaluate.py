@@ -17,7 +17,7 @@ from model_training.commands.data import (
     check_log_or_prepared,
 )
 from model_training.commands.lineage import Unseen
-from model_training.commands.output import console, fail_clearly
+from model_training.commands.output import AsJson, console, fail_clearly, print_json
 from model_training.config.gate import GateConfig
 from model_training.errors import ConfigError, DataError
 from model_training.runtime import load_tensorflow
@@ -61,6 +61,7 @@ def evaluate(
     user_path: UserOption = None,
     gate: GateOption = GATE,
     report: ReportOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compares an exported version with the served one, on later examples that neither has seen."""
     with fail_clearly():
@@ -77,6 +78,8 @@ def evaluate(
                 unseen.check("served", served.path)
             found = comparison.evaluate(served)
         show(found, limits.confidence)
+        if as_json:
+            print_json(asdict(found))
         if report is not None:
             write_report(report, asdict(found))
 

@@ -25,8 +25,8 @@ from model_training.commands.data import (
     print_damage,
 )
 from model_training.commands.lineage import data_of, processes_of
-from model_training.commands.output import console, export_described, fail_clearly
-from model_training.commands.quality import check_evaluable, print_quality
+from model_training.commands.output import AsJson, console, export_described, fail_clearly
+from model_training.commands.quality import check_evaluable, print_quality, print_trained
 from model_training.commands.role import (
     BackupOption,
     ModeOption,
@@ -81,6 +81,7 @@ def launch(
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
     holdout: HoldoutOption = 0.1,
     negative_sampling_rate: SamplingOption = 1.0,
+    as_json: AsJson = False,
 ) -> None:
     """Trains with several processes on this machine, evaluates the model and exports it."""
     with fail_clearly():
@@ -135,12 +136,14 @@ def launch(
             calibration = calibrate(
                 lambda: trained_model(kept, parsed, features), features, directory, manifest, parsed
             )
+            quality, exported = {}, None
             if data is not None:
-                print_quality(trained_model(kept, parsed, features), parsed, features, data, calibration=calibration)
+                model = trained_model(kept, parsed, features)
+                quality = print_quality(model, parsed, features, data, calibration=calibration)
             if export_to is not None:
-                model, tables = servable_model(kept, parsed, features)
-                export_described(
-                    model,
+                servable, tables = servable_model(kept, parsed, features)
+                exported = export_described(
+                    servable,
                     features,
                     parsed,
                     export_to,
@@ -153,6 +156,7 @@ def launch(
                     tables=tables,
                     calibration=calibration,
                 )
+            print_trained(manifest, features, quality, exported, as_json=as_json)
 
 
 def _checked(data: "TrainingData | None", directory: Path, config: TrainingConfig) -> "tuple[Manifest, Damage | None]":

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from model_training.commands.collisions import print_collisions
-from model_training.commands.output import console, fail_clearly
+from model_training.commands.output import AsJson, console, fail_clearly, print_json
 from model_training.config.preparation import PrepareConfig
 from model_training.config.training import load_spec
 from model_training.errors import ConfigError, DataError, in_a_line
@@ -37,6 +37,7 @@ def prepare(
     fitted_spec: Annotated[
         Path | None, typer.Option(help="JSON file for the spec with statistics of this log's numbers.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Makes training data from a log: labelled, split by time, encoded as in serving."""
     with fail_clearly():
@@ -56,6 +57,8 @@ def prepare(
             prepared = run(spark, parsed, features, output, overwrite=overwrite, allow_unread=spec is not None)
         statistics = orjson.loads((output / STATISTICS).read_bytes())
         _show(prepared, statistics)
+        if as_json:
+            print_json({**_facts(prepared), "statistics": statistics})
         if affected := {name: each for name, each in read_collisions(output).items() if each.row_share >= _AFFECTED}:
             print_collisions(affected)
         if fitted_spec is not None:
@@ -80,6 +83,23 @@ def spec_of(path: Path) -> "FeatureSpec":
     from model_training.export.servable import Servable  # noqa: PLC0415
 
     return Servable.load(path).spec
+
+
+def _facts(prepared: "Prepared") -> dict[str, object]:
+    return {
+        "rows": prepared.rows,
+        "dropped": prepared.dropped,
+        "sampled_out": prepared.sampled_out,
+        "counts": prepared.counts,
+        "splits": {
+            name: {
+                "examples": split.records.examples,
+                "clicks": split.records.positives,
+                "shards": len(split.records.shards),
+            }
+            for name, split in prepared.splits.items()
+        },
+    }
 
 
 def _show(prepared: "Prepared", statistics: Mapping[str, Mapping[str, float]]) -> None:

@@ -1,5 +1,6 @@
 """`model-training publish`: applies the gate, and publishes the new version."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from model_training.commands.evaluate import (
 )
 from model_training.commands.label import ModelConfigOption
 from model_training.commands.lineage import Unseen
-from model_training.commands.output import console, fail_clearly
+from model_training.commands.output import AsJson, console, fail_clearly, print_json
 from model_training.config.gate import GateConfig
 from model_training.config.training import load_spec
 from model_training.data.manifest import load_manifest
@@ -60,6 +61,7 @@ def publish(
     label: Annotated[str | None, typer.Option(help="Label for the new version, such as stable.")] = None,
     model_config: ModelConfigOption = None,
     report: ReportOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Publishes a candidate that passes the gate against the newest version; else exit status 3."""
     with fail_clearly():
@@ -123,6 +125,7 @@ def publish(
             write_report(report, card)
         if not force and not all(v.holds for v in verdicts):
             console.print("rejected: nothing is published", style="red")
+            _end(card, None, (), as_json=as_json)
             raise typer.Exit(_REJECTED)
         labelling = None if label is None or model_config is None else Labelling(model_config, label)
         path, removed = put(
@@ -137,8 +140,14 @@ def publish(
             labelling=labelling,
         )
         console.print(f"published {path}{f' as {label}' if label else ''}", style="green", soft_wrap=True)
-        if removed:
-            console.print(f"removed versions {', '.join(map(str, removed))}")
+        _end(card, path, removed, as_json=as_json)
+
+
+def _end(card: Mapping[str, object], published: Path | None, removed: Sequence[int], *, as_json: bool) -> None:
+    if removed:
+        console.print(f"removed versions {', '.join(map(str, removed))}")
+    if as_json:
+        print_json({**card, "published": None if published is None else str(published), "removed": removed})
 
 
 def _print(verdict: "Verdict") -> None:

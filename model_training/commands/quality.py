@@ -1,17 +1,20 @@
 """Evaluates a trained model on later examples, and prints a table."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from model_training.commands.output import console
+from model_training.commands.output import console, print_json
 from model_training.config.training import TrainingConfig
 from model_training.errors import DataError
 from streamer.features import FeatureSpec, Layout
 
 if TYPE_CHECKING:
     from model_training.calibration import Calibration
+    from model_training.data.manifest import Manifest
     from model_training.data.training_data import TrainingData
     from model_training.early_stopping.validation import Predict
     from model_training.evaluation.metrics import Quality
@@ -39,8 +42,10 @@ def print_quality(
     baseline: bool = False,
     predictions: Path | None = None,
     calibration: "Calibration | None" = None,
-) -> None:
-    """Prints the quality of `model` on the holdout of `data`, if it is not empty.
+) -> "dict[str, Quality]":
+    """Prints and returns the quality of `model` on the holdout of `data`, by name of model.
+
+    Without a holdout it is empty.
 
     Args:
         baseline: also evaluate a logistic regression without crosses.
@@ -56,7 +61,7 @@ def print_quality(
     from model_training.training.prediction import predictor  # noqa: PLC0415
 
     if not data.holdout.examples:
-        return
+        return {}
     models: dict[str, Predict] = {config.model.kind: predictor(model, spec)}
     if baseline:
         models["baseline"] = LogisticBaseline(Layout(spec)).fit(data.training()).predict
@@ -64,9 +69,27 @@ def print_quality(
     scores = {name: recalibrated(ctr, data.holdout_sampling_rate) for name, ctr in scores.items()}
     if calibration is not None:
         scores[f"{config.model.kind}, calibrated"] = calibration.scores(scores[config.model.kind])
-    console.print(_table({name: evaluate(labels, ctr, weights) for name, ctr in scores.items()}))
+    qualities = {name: evaluate(labels, ctr, weights) for name, ctr in scores.items()}
+    console.print(_table(qualities))
     if predictions is not None:
         write_predictions(predictions, labels, scores)
+    return qualities
+
+
+def print_trained(
+    manifest: "Manifest", spec: FeatureSpec, quality: "Mapping[str, Quality]", exported: Path | None, *, as_json: bool
+) -> None:
+    """Prints the outcome of a training if it is wanted as JSON."""
+    if not as_json:
+        return
+    content = {
+        "examples": manifest.examples,
+        "clicks": manifest.positives,
+        "spec": {"name": spec.name, "hash": spec.hash},
+        "quality": {name: asdict(each) for name, each in quality.items()},
+        "exported": None if exported is None else str(exported),
+    }
+    print_json(content)
 
 
 def _table(qualities: dict[str, "Quality"]) -> Table:

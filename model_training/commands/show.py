@@ -9,7 +9,7 @@ import orjson
 import typer
 from rich.table import Column, Table
 
-from model_training.commands.output import console, fail_clearly
+from model_training.commands.output import AsJson, console, fail_clearly, print_json
 from model_training.errors import ConfigError
 from model_training.export.versions import fault_of, found_in
 from model_training.lineage.lineage import Lineage, Rows, read_lineage
@@ -23,7 +23,7 @@ _OLD = ("config", "seed", "spec", "data", "progress", "processes", "code", "mach
 def show(
     version: VersionArgument,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Shows how a version was made, and the gate's verdicts if it is published."""
     with fail_clearly():
@@ -38,7 +38,7 @@ def show(
                 "card": None if card is None else card.content,
                 "unknown": unknown,
             }
-            typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
+            print_json(content)
             return
         table = Table("", Column(str(path), overflow="fold"))
         for key, value in _rows(lineage, card or Card()):

@@ -26,8 +26,8 @@ from model_training.commands.data import (
     open_prepared,
 )
 from model_training.commands.lineage import data_of, progress_of
-from model_training.commands.output import console, export_described, fail_clearly
-from model_training.commands.quality import check_evaluable, print_quality
+from model_training.commands.output import AsJson, console, export_described, fail_clearly
+from model_training.commands.quality import check_evaluable, print_quality, print_trained
 from model_training.commands.role import (
     BackupOption,
     ModeOption,
@@ -85,6 +85,7 @@ def train(
     mode: ModeOption = None,
     backup: BackupOption = None,
     lost_shards: Annotated[str | None, typer.Option(hidden=True)] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Trains on a click log or prepared data, evaluates on later examples, and exports.
 
@@ -129,6 +130,7 @@ def train(
             predictions=predictions,
             checkpoints=checkpoints,
             start_path=start,
+            as_json=as_json,
         )
 
 
@@ -148,6 +150,7 @@ def _train(
     predictions: Path | None,
     checkpoints: Path | None,
     start_path: Path | None,
+    as_json: bool,
 ) -> None:
     started = datetime.now(UTC)
     config = TrainingConfig.from_yaml(config_path)
@@ -185,9 +188,12 @@ def _train(
             model, result = fit(data, spec, config, folder, start=start)
         calibration = calibrate(lambda: model, spec, data.directory, manifest, config)
         # Inside the block, because the baseline reads the records again.
-        print_quality(model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration)
+        quality = print_quality(
+            model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration
+        )
+    exported = None
     if export_to is not None:
-        export_described(
+        exported = export_described(
             model,
             spec,
             config,
@@ -200,6 +206,7 @@ def _train(
             source=source,
             calibration=calibration,
         )
+    print_trained(manifest, spec, quality, exported, as_json=as_json)
 
 
 def fit(

@@ -1,6 +1,7 @@
 """`streamer check-config`: validates the settings, also against brokers and models."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ import typer
 from pydantic import BaseModel
 
 from streamer.commands.local_files import check_files
-from streamer.commands.options import Config
+from streamer.commands.options import AsJson, Config
 from streamer.diagnosis.kafka import compaction
 from streamer.errors import ConfigError, PredictError, StreamerError, UnreachableError
 from streamer.settings import Settings, load_settings
@@ -27,6 +28,8 @@ _RETRIES_S, _RETRY_S = 10.0, 1.0
 def check_config(
     config: Config = None,
     live: Annotated[bool, typer.Option("--live", help="Also check the topics, the group and the models.")] = False,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Validate and show the settings, and read the files that they name.
 
@@ -39,6 +42,10 @@ def check_config(
         check_files(settings)
     console = Console(markup=False)
     failures, lines = asyncio.run(_probe(settings)) if live else ([], [])
+    if as_json:
+        content = {"settings": settings.model_dump(mode="json"), "failures": failures, "found": lines}
+        typer.echo(json.dumps(content))
+        raise typer.Exit(2 if failures else 0)
     if failures:
         for failure in failures:
             line = printable(f"streamer: {failure}")

@@ -7,11 +7,11 @@ import time
 from bisect import insort
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
-from streamer.commands.options import Config
+from streamer.commands.options import AsJson, Config
 from streamer.errors import ConfigError, StreamerError
 from streamer.kafka.dead_letters import UNREADABLE_STAGE, DeadLetterFilter, StoredDeadLetter
 from streamer.settings import Settings, load_settings
@@ -42,21 +42,25 @@ def show_all(
     topic: Topic = None,
     since: Since = None,
     limit: Annotated[int, typer.Option(min=1, help="How many to list; the newest.")] = 20,
+    as_json: AsJson = False,
     config: Config = None,
 ) -> None:
     """List the dead letters, one per line, and count those that match."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
     settings = load_settings(config)
     wanted = DeadLetterFilter(reason, stage, topic, _since_ms(since))
     found, count = asyncio.run(_newest(settings, wanted, limit))
+    if as_json:
+        content = {"topic": settings.sink.dead_letter_topic, "count": count, "dead_letters": list(map(_facts, found))}
+        typer.echo(json.dumps(content))
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table("position", "when", "came from", "stage", "reason", "bytes", box=None)
     for stored in found:
         letter, origin = stored.letter, stored.letter.origin
-        size = stored.value_bytes if stored.value_bytes is not None else len(letter.value or b"")
         came_from = f"{origin.topic}/{origin.partition}@{origin.offset}"
-        cells = (stored.position, utc_time(stored.at_ms), came_from, letter.stage, letter.reason, str(size))
+        cells = (stored.position, utc_time(stored.at_ms), came_from, letter.stage, letter.reason, str(_size(stored)))
         table.add_row(*map(printable, cells))
     console = Console(highlight=False, markup=False)
     console.print(table)
@@ -65,13 +69,18 @@ def show_all(
 
 
 @app.command()
-def show(position: Position, config: Config = None) -> None:
+def show(position: Position, config: Config = None, *, as_json: AsJson = False) -> None:
     """Show one dead letter: its reason, origin, headers, key and value."""
     settings = load_settings(config)
     found, _ = asyncio.run(_newest(settings, DeadLetterFilter(positions=_positions([position])), 1))
     if not found:
         raise StreamerError(f"there is no dead letter at {position} of {settings.sink.dead_letter_topic}")
     (stored,) = found
+    if as_json:
+        letter = stored.letter
+        headers = [[name, _text(content)] for name, content in letter.headers]
+        typer.echo(json.dumps({**_facts(stored), "headers": headers, "value": _text(letter.value)}))
+        return
     for line in described(stored):
         typer.echo(line)
 
@@ -123,6 +132,31 @@ def described(stored: StoredDeadLetter) -> list[str]:
         *(f"header {printable(name)}: {_readable(content)}" for name, content in letter.headers),
         value,
     ]
+
+
+def _facts(stored: StoredDeadLetter) -> dict[str, Any]:
+    """The fields of a dead letter in JSON, without its content."""
+    letter, origin = stored.letter, stored.letter.origin
+    return {
+        "position": stored.position,
+        "dead_lettered_ms": stored.at_ms,
+        "origin": {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset},
+        "timestamp_ms": letter.timestamp_ms,
+        "stage": letter.stage,
+        "reason": letter.reason,
+        "bytes": _size(stored),
+        "has_value": stored.value_bytes is None,
+        "replays": stored.replays,
+        "key": _text(letter.key),
+    }
+
+
+def _size(stored: StoredDeadLetter) -> int:
+    return stored.value_bytes if stored.value_bytes is not None else len(stored.letter.value or b"")
+
+
+def _text(content: bytes | None) -> str | None:
+    return None if content is None else content.decode(errors="backslashreplace")
 
 
 async def _newest(settings: Settings, wanted: DeadLetterFilter, limit: int) -> tuple[list[StoredDeadLetter], int]:

@@ -17,7 +17,7 @@ from streamer.commands.ads_topic import ads_topic
 from streamer.commands.explained_ads import At, read_ads
 from streamer.commands.explanation import Explanation, FeatureLine, feature_lines, rejected_json
 from streamer.commands.local_files import opened
-from streamer.commands.options import Config
+from streamer.commands.options import AsJson, Config
 from streamer.errors import ConfigError, InvalidRequestError
 from streamer.features import Encoder, FeatureSpec
 from streamer.formats.content_type import CONTENT_TYPE_HEADER, JSON_TYPE
@@ -49,7 +49,7 @@ def explain(
         ),
     ] = None,
     candidates: Annotated[int, typer.Option(min=0, help="Number of candidates to show.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Encode and score one request with the serving model, and show each step.
 

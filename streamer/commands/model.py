@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from streamer.commands.options import AsJson
 from streamer.errors import StreamerError
 from streamer.settings import load_settings
 from streamer.settings.deployment import OpsSettings
@@ -28,9 +29,12 @@ Ops = Annotated[str | None, typer.Option(help="Address of the operations port. D
 
 
 @app.command("list")
-def show(config: Config = None, ops: Ops = None) -> None:
+def show(config: Config = None, ops: Ops = None, *, as_json: AsJson = False) -> None:
     """Show the serving, previous, pinned and rolled-back versions of each model."""
-    _ask("GET", "/model", config, ops)
+    if as_json:
+        typer.echo(json.dumps({"workers": ask("GET", "/model", load_settings(config).ops, ops, _workers)}))
+    else:
+        _ask("GET", "/model", config, ops)
 
 
 @app.command()
@@ -98,6 +102,13 @@ def _lines(reply: Any) -> list[str]:
                 lines.append(f"worker: {described['worker']}")
             lines += [f"{name.replace('_', ' ')}: {value}" for name, value in part.items()]
     return lines
+
+
+def _workers(reply: Any) -> list[dict[str, Any]]:
+    """The models of each worker; one that works alone has no number."""
+    if any("worker" in described for described in reply):
+        return [{"worker": each["worker"], "models": each["models"]} for each in reply]
+    return [{"worker": None, "models": list(reply)}]
 
 
 def _send(address: str, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:

@@ -5,4 +5,5 @@ from typing import Annotated
 
 import typer
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 Config = Annotated[Path | None, typer.Option(help="Settings (YAML). STREAMER_… variables override it.")]

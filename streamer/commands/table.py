@@ -19,7 +19,7 @@ from streamer.commands.ads_topic import ad_records, ads_topic, encoder_at_hand, 
 from streamer.commands.dlq import utc_time
 from streamer.commands.explain import feature_table
 from streamer.commands.explanation import FeatureLine, feature_lines
-from streamer.commands.options import Config
+from streamer.commands.options import AsJson, Config
 from streamer.commands.topic_ads import AdsAt, AdState
 from streamer.diagnosis.findings import Finding
 from streamer.diagnosis.kafka import compaction
@@ -42,7 +42,6 @@ class Name(StrEnum):
 
 
 TableName = Annotated[Name, typer.Argument(help="The table.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Spec = Annotated[
     Path | None, typer.Option(help="Feature spec (YAML). Default: that of the serving model, if a server answers.")
 ]

@@ -112,6 +112,17 @@ def test_list_and_show(dlq: Run, topics: tuple[str, str]) -> None:
     assert "produced: 1700000000000000000 ms, dead-lettered: 20" in odd.output
     assert "left out" in dlq("show", "0:3").output
 
+    found = json.loads(dlq("list", "--json", "--stage", "encode").stdout)
+    assert (found["topic"], found["count"]) == (topics[0], 1)
+    (letter,) = found["dead_letters"]
+    assert letter["origin"] == {"topic": topics[1], "partition": 0, "offset": 2}
+    assert (letter["position"], letter["reason"], letter["bytes"]) == ("0:2", "ad_id: odd [/b] [c]", 1)
+    assert json.loads(dlq("show", "--json", "0:2").stdout) == {
+        **letter,
+        "headers": [["dead_letter.odd", None]],
+        "value": "\\xff",
+    }
+
 
 @pytest.mark.slow
 def test_a_replay_produces_the_record_as_it_was(dlq: Run, kafka: KafkaBroker, topics: tuple[str, str]) -> None:

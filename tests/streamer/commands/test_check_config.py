@@ -1,5 +1,6 @@
 """`streamer check-config`: the files that the settings name, and all probes of `--live`."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -103,6 +104,16 @@ def test_a_file_that_cannot_be_used_is_named_with_its_setting(
 ) -> None:
     (found,) = failures(files, **{section: _absolute(files, values)})
     assert found.startswith(line.format(files))
+
+
+def test_settings_are_json_without_secrets(tmp_path: Path) -> None:
+    config = write(tmp_path, kafka={"client_id": "x"}, ops={"token": "hush"})
+    with variables({}):
+        found = CliRunner().invoke(app, ["check-config", "--json", "--config", config])
+    content = json.loads(found.stdout)
+    assert (content["failures"], content["found"]) == ([], [])
+    assert content["settings"]["kafka"]["client_id"] == "x"
+    assert "hush" not in found.stdout
 
 
 def test_files_that_can_be_used(files: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -64,6 +64,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(st.sampled_from([*ANSWER, "reason"]), JSON)
 def test_no_answer_of_another_program_fails_or_controls_the_terminal(field: str, value: object) -> None:
     lines = described({**ANSWER, field: value}, None, 3)
@@ -125,12 +126,12 @@ def run(kafka: KafkaBroker, topics: tuple[str, str], tmp_path: Path) -> Run:
     """Runs a command on the two topics."""
     config = tmp_path / "streamer.yaml"
     requests, scores = topics
-    settings = {
+    content = {
         "kafka": {"bootstrap_servers": kafka.bootstrap_servers},
         "source": {"topic": requests},
         "sink": {"topic": scores},
     }
-    config.write_text(json.dumps(settings))
+    config.write_text(json.dumps(content))
 
     def invoke(*arguments: str, **more: Any) -> Any:
         return CliRunner().invoke(app, [*arguments, "--config", str(config)], env={"COLUMNS": "300"}, **more)

@@ -105,6 +105,8 @@ async def test_a_model_is_selected_by_name() -> None:
         assert (control.serving, other.serving) == (3, 2)
         assert (await streamer("model", "pin", "1", "--model", "other", "--ops", address)).exit_code == 0
         assert (control.serving, other.serving) == (3, 1)
+        shown = json.loads((await streamer("model", "list", "--json", "--ops", address)).stdout)
+        assert [each["serving"] for each in shown["workers"][0]["models"]] == [3, 1]
         status, body = await ask(address, "/model/unpin?model=nobody", "POST")
         assert (status, body) == (404, "model 'nobody' is not served here; 'ctr', 'other'\n")
 
