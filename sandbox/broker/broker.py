@@ -21,6 +21,14 @@ class Broker(Protocol):
     def kind(self) -> Literal["kafka", "embedded"]: ...
 
     @property
+    def unread_bytes(self) -> int | None:
+        """Bytes of unread records up to which none is lost, in all partitions; None: no limit."""
+
+    @property
+    def fetch_wait_ms(self) -> int:
+        """The longest wait of a fetch with which a consumer has new records at once."""
+
+    @property
     def reason(self) -> str:
         """Why it is this kind of broker, as text for the screen."""
 

@@ -40,6 +40,8 @@ class KafkaCluster:
     """
 
     kind: Literal["kafka"] = "kafka"
+    unread_bytes: int | None = None
+    fetch_wait_ms = 100
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from sandbox.broker.errors import BrokerError, BrokerUnsupportedError
 # librdkafka creates every topic with this number of partitions; Python cannot change it.
 EMBEDDED_PARTITIONS = 4
 _START_TIMEOUT_S = 10.0
+_KEPT_BYTES = 5_000_000  # of a partition; older records vanish, also unread ones
 
 
 class EmbeddedBroker:
@@ -18,9 +19,14 @@ class EmbeddedBroker:
 
     It keeps about 5 MB of each partition, and nothing after `stop`: it can show the flow, but lost records prove
     nothing. The first request for a topic creates it. It cannot be killed, paused or restarted.
+
+    It answers a fetch without records only after the fetch's longest wait, not when a record arrives: that wait is the
+    delay of a record.
     """
 
     kind: Literal["embedded"] = "embedded"
+    unread_bytes: int | None = _KEPT_BYTES // 2
+    fetch_wait_ms = 5
 
     def __init__(self, reason: str = "chosen explicitly") -> None:
         self.reason = reason

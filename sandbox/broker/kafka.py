@@ -42,6 +42,8 @@ class KafkaBroker:
     """
 
     kind: Literal["kafka"] = "kafka"
+    unread_bytes: int | None = None
+    fetch_wait_ms = 100
 
     def __init__(
         self,

@@ -138,7 +138,7 @@ def _score(console: Console, broker: Broker, world: World, out: Path, options: _
                 protocol=options.protocol,
             )
         )
-        load = Load(world, broker.bootstrap_servers, options.candidates, options.candidates_by, history)
+        load = Load(world, broker, options.candidates, options.candidates_by, history)
         changes = {} if history is None else history.kinds
         traffic, cache_hit_ratio, settings = _traffic(console, system, load, options)
         ads: dict[str, object] = {}

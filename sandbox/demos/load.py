@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from sandbox.broker.broker import Broker
 from sandbox.broker.topics import Topics
 from sandbox.traffic.ad_history import AdHistory
 from sandbox.traffic.checker import Checker
 from sandbox.traffic.repeated_requests import Exchanges
 from sandbox.traffic.report import TrafficReport
-from sandbox.traffic.run import run_traffic
+from sandbox.traffic.run import Progress, WorldRequests, run_traffic
 from sandbox.traffic.sent_requests import SentRequests
 from sandbox.world.bid_requests import CandidatesBy, RequestFactory
 from sandbox.world.world import World
@@ -33,7 +34,7 @@ class Load:
     """
 
     world: World
-    bootstrap: str
+    broker: Broker
     candidates: int
     by: CandidatesBy = "rows"
     history: AdHistory | None = None
@@ -48,6 +49,32 @@ class Load:
         """A checker of their answers."""
         return Checker(SentRequests(), self.world.ads.ids, history=self.history)
 
+    def run(
+        self,
+        source: WorldRequests,
+        *,
+        rate: float,
+        seconds: float,
+        progress: Progress | None = None,
+        checker: Checker | None = None,
+    ) -> TrafficReport:
+        """Sends requests and receives their answers, as the broker allows; see `run_traffic`."""
+        broker, most = self.broker, None
+        if broker.unread_bytes is not None:
+            size = len(self.factory(seed=0, deadline_ms=1.0, prefix="size").next().value)
+            most = max(1, broker.unread_bytes // size)
+        return run_traffic(
+            broker.bootstrap_servers,
+            TOPICS,
+            source,
+            rate=rate,
+            seconds=seconds,
+            progress=progress,
+            checker=checker,
+            max_unanswered=most,
+            fetch_wait_ms=broker.fetch_wait_ms,
+        )
+
 
 def saturated_rate(load: Load) -> float:
     """Answered requests per second under overload, with budgets that no request misses."""
@@ -57,7 +84,7 @@ def saturated_rate(load: Load) -> float:
     for turn in range(2):
         factory = load.factory(seed=10 + turn, deadline_ms=60_000, prefix=f"probe{turn}")
         seconds = _PROBE_REQUESTS / _PROBE_RATE
-        times = run_traffic(load.bootstrap, TOPICS, factory, rate=_PROBE_RATE, seconds=seconds).times
+        times = load.run(factory, rate=_PROBE_RATE, seconds=seconds).times
         if len(times.received_at):
             sent_at = times.received_at - times.latency_ms / 1e3
             rate = len(sent_at) / max(float(times.received_at.max() - sent_at.min()), 1e-3)
@@ -72,7 +99,7 @@ def find_budget(load: Load, rate: float) -> tuple[float, float]:
     budget_ms, share = _BUDGETS_MS[0], 0.0
     for budget_ms in _BUDGETS_MS:
         factory = load.factory(seed=3, deadline_ms=budget_ms, prefix=f"b{budget_ms:.0f}")
-        report = run_traffic(load.bootstrap, TOPICS, factory, rate=rate, seconds=_TRIAL_S)
+        report = load.run(factory, rate=rate, seconds=_TRIAL_S)
         share = report.statuses.get("ok", 0) / max(1, report.requests_sent)
         if share >= _TRIAL_SHARE:
             break
@@ -92,6 +119,4 @@ def send(console: Console, load: Load, *, rate: float, seconds: float, budget_ms
 
     factory = load.factory(seed=2, deadline_ms=budget_ms, prefix="demo")
     offers = Exchanges(factory, again=OFFERED_AGAIN, kept=SAME_CANDIDATES, within=max(1, round(rate)))
-    return run_traffic(
-        load.bootstrap, TOPICS, offers, rate=rate, seconds=seconds, progress=progress, checker=load.checker()
-    )
+    return load.run(offers, rate=rate, seconds=seconds, progress=progress, checker=load.checker())

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
 from sandbox.errors import SandboxError
+from sandbox.processes.progress import beats
 from sandbox.processes.system import model_base
 from sandbox.traffic.quality import Documents, ScoreFunction
 from streamer.features import Encoder, FeatureSpec
@@ -42,7 +44,9 @@ def train(console: Console, log: Path, out: Path) -> None:
     command += ["--export-to", str(base), "--version", "1"]
     process = subprocess.Popen(command)
     try:
-        status = process.wait()
+        # In a terminal the child has a bar that moves.
+        with nullcontext() if console.is_terminal else beats(console):
+            status = process.wait()
     finally:
         if process.poll() is None:
             process.terminate()

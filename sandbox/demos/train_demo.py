@@ -99,7 +99,7 @@ def _serve(console: Console, world: World, seconds: float, out: Path) -> Traffic
     """Sends traffic through Kafka, which the published version scores."""
     console.print("5/6 broker, model server and scorer:", style="bold")
     with running_system(console, out, TOPICS) as system:
-        load = Load(world, system.broker.bootstrap_servers, _CANDIDATES)
+        load = Load(world, system.broker, _CANDIDATES)
         budget_ms, _ = find_budget(load, _RATE)
         console.print("6/6 the published version scores through Kafka:", style="bold")
         return send(console, load, rate=_RATE, seconds=seconds, budget_ms=budget_ms)

@@ -42,6 +42,12 @@ def running_broker(console: Console) -> Iterator[Broker]:
             broker = stack.enter_context(open_broker())
         kind = "Apache Kafka" if broker.kind == "kafka" else f"librdkafka's embedded cluster ({broker.reason})"
         console.print(f"  {kind} at {broker.bootstrap_servers}", markup=False)
+        if broker.kind == "embedded":
+            console.print(
+                "  It keeps few records, so the bidder waits while many requests have no answer; with Java 17 and Maven"
+                " on the PATH the demo uses Apache Kafka",
+                soft_wrap=True,
+            )
         yield broker
 
 
@@ -91,6 +97,7 @@ def running_system(
             "predictor.protocol": protocol,
             "predictor.addresses": [server.address if protocol == "grpc" else server.rest_address],
             "predictor.models": [MODEL],
+            **({"source.fetch_max_wait_ms": broker.fetch_wait_ms} if broker.kind == "embedded" else {}),
             **(settings or {}),
         }
         with step(console, "scorer"):

@@ -37,23 +37,34 @@ def run_traffic(
     progress: Progress | None = None,
     meanwhile: Callable[[], None] | None = None,
     checker: Checker | None = None,
+    max_unanswered: int | None = None,
+    fetch_wait_ms: int = 100,
 ) -> TrafficReport:
     """Sends `rate` requests/s for `seconds`, then waits until no answer arrives for 30 s.
 
     With `meanwhile`, requests are sent until it returns; `seconds` has no effect. `checker` replaces the
-    checker of this call.
+    checker of this call; `max_unanswered` is that of the sender, `fetch_wait_ms` that of the ranker.
 
     Raises:
         RankerError: the answers cannot be read.
+        SenderError: `max_unanswered` requests have no answer.
         Exception: the error that `meanwhile` raises.
     """
     checker = checker or Checker(SentRequests(), source.world.ads.ids)
     sent = checker.sent_requests
-    ranker = Ranker(bootstrap, topics.scores, checker, sent, dead_letters=topics.dead_letters)
+    dead = topics.dead_letters
+    ranker = Ranker(bootstrap, topics.scores, checker, sent, dead_letters=dead, fetch_wait_ms=fetch_wait_ms)
     ranker.start()
     duration = seconds if meanwhile is None else 0.0  # 0: until `stop`
     sender = Sender(
-        bootstrap, topics.requests, source, rate=rate, seconds=duration, sent_requests=sent, close_s=_CLOSE_S
+        bootstrap,
+        topics.requests,
+        source,
+        rate=rate,
+        seconds=duration,
+        sent_requests=sent,
+        close_s=_CLOSE_S,
+        max_unanswered=max_unanswered,
     )
     started = time.monotonic()
     sender.start()

@@ -8,13 +8,19 @@ from typing import Any, Protocol
 import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from sandbox.errors import SandboxError
 from sandbox.traffic.schedule import MEAN_BURST, Arrival, arrival_times, run_schedule
 from sandbox.traffic.sent_requests import SentRequests
 from sandbox.world.bid_requests import BidRecord
 
 _RETRY_S = 0.002
+_ANSWER_S = 60.0
 _RECONNECT_MS = 1000  # the default is 10 s, too long after an outage
 _LAG_SAMPLES = 100_000
+
+
+class SenderError(SandboxError):
+    """The sender waits for answers, and none arrives."""
 
 
 class RequestSource(Protocol):
@@ -48,6 +54,7 @@ class Sender:
     - Each request is added to `sent_requests` immediately before it is produced.
     - The producer's queue is bounded (`queue_mb`). If it is full, the sender waits and skips nothing; the report shows
       the lag.
+    - With `max_unanswered`, it also waits while so many requests have no answer: for brokers that keep few records.
     """
 
     def __init__(
@@ -64,10 +71,12 @@ class Sender:
         burst: float = MEAN_BURST,
         queue_mb: int = 256,
         close_s: float = 10.0,
+        max_unanswered: int | None = None,
         config: dict[str, Any] | None = None,
     ) -> None:
         self._topic, self._source, self._sent_requests, self._close_s = topic, source, sent_requests, close_s
         self._dues = arrival_times(rate, seconds, arrival, np.random.default_rng(seed), burst=burst)
+        self._max_unanswered = max_unanswered
         self._errors: dict[str, int] = {}
         self._lags = np.zeros(_LAG_SAMPLES)
         self._sent = 0
@@ -138,6 +147,9 @@ class Sender:
                 self._producer.flush(self._close_s)
 
     def _send(self, record: BidRecord, due: float) -> None:
+        if self._max_unanswered is not None:
+            self._wait_for_answers(self._max_unanswered)
+
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 delay_s = time.monotonic() - sent_at
@@ -168,6 +180,13 @@ class Sender:
         self._lags[self._sent % _LAG_SAMPLES] = (self._last - due) * 1_000.0
         self._sent += 1
         self._producer.poll(0)
+
+    def _wait_for_answers(self, most: int) -> None:
+        started = time.monotonic()
+        while self._sent_requests.unanswered >= most and not self._stop.is_set():
+            self._producer.poll(_RETRY_S)
+            if time.monotonic() - started > _ANSWER_S:
+                raise SenderError(f"{most} requests have no answer after {_ANSWER_S:.0f} s, so no more are sent")
 
     def _count(self, reason: str, by: int) -> None:
         if reason in self._errors or len(self._errors) < 20:
