@@ -11,6 +11,8 @@ RUN pip install --no-deps -r requirements/sandbox.txt
 COPY pyproject.toml README.md ./
 COPY streamer streamer
 COPY model_training model_training
+# model_training/configs is a link to it.
+COPY configs configs
 RUN pip install --no-deps . \
     && install -d -o 10001 -g 10001 /models /models/ctr
 # The wheel has no sandbox: Python finds it in /app, and it finds configs/ in the working directory.

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from model_training.data.training_data import TrainingData
     from streamer.features import FeatureSpec
 
+ConfigOption = Annotated[
+    Path, typer.Option(help="Model config.", show_default="configs/models/wide_deep.yaml in the package")
+]
 LogOption = Annotated[Path | None, typer.Option(help="Click log: JSON lines, one per request; gzip is allowed.")]
 PreparedOption = Annotated[
     Path | None,

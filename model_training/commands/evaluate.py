@@ -19,6 +19,7 @@ from model_training.commands.data import (
 from model_training.commands.lineage import Unseen
 from model_training.commands.output import AsJson, console, fail_clearly, print_json
 from model_training.config.gate import GateConfig
+from model_training.config.packaged import GATE
 from model_training.errors import ConfigError, DataError
 from model_training.runtime import load_tensorflow
 from model_training.urls import path_or_url
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
     from model_training.publishing.evaluation import Evaluation, ModelEvaluation
 
 CandidateArgument = Annotated[Path, typer.Argument(parser=path_or_url, help="Folder of an exported version.")]
-GateOption = Annotated[Path, typer.Option(help="Limits of the gate, and the settings of intervals.")]
+GateOption = Annotated[
+    Path,
+    typer.Option(
+        help="Limits of the gate, and the settings of intervals.", show_default="configs/gate.yaml in the package"
+    ),
+]
 UserOption = Annotated[
     str | None, typer.Option(help="Path of the user's id in the requests of --log, such as user.id: adds GAUC by user.")
 ]
@@ -40,7 +46,6 @@ AlsoPreparedOption = Annotated[
     ),
 ]
 ReportOption = Annotated[Path | None, typer.Option(help="JSON file for all figures.")]
-GATE = Path("configs/gate.yaml")
 
 
 def evaluate(

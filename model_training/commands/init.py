@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from model_training.commands.data import ConfigOption
 from model_training.commands.output import export_described, fail_clearly
+from model_training.config.packaged import MODEL_CONFIG
 from model_training.config.training import TrainingConfig, load_spec
 from model_training.runtime import load_tensorflow
 from model_training.urls import path_or_url
@@ -18,7 +20,7 @@ from model_training.urls import path_or_url
 def init(
     *,
     export_to: Annotated[Path, typer.Option(parser=path_or_url, help="Base path of the model's versions.")],
-    config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
+    config: ConfigOption = MODEL_CONFIG,
     spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
     version: Annotated[int, typer.Option(help="Version to export as.")] = 1,
 ) -> None:

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from model_training.commands.data import ConfigOption
 from model_training.commands.output import AsJson, console, fail_clearly, print_json
+from model_training.config.packaged import MODEL_CONFIG
 from model_training.config.training import TrainingConfig, load_spec
 from model_training.distributed.parameter_servers.placement import greedy, imbalance, loads, round_robin
 from model_training.runtime import load_tensorflow
@@ -14,7 +16,7 @@ from model_training.runtime import load_tensorflow
 
 def placement(
     *,
-    config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
+    config: ConfigOption = MODEL_CONFIG,
     spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
     ps: Annotated[int, typer.Option(min=1, help="Number of parameter servers.")] = 2,
     as_json: AsJson = False,

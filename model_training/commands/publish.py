@@ -11,7 +11,6 @@ import typer
 from model_training.commands.compared import Bar, Comparison, RowOptions
 from model_training.commands.data import HoldoutOption, JudgeByOption, LogOption, PreparedOption, check_log_or_prepared
 from model_training.commands.evaluate import (
-    GATE,
     AlsoPreparedOption,
     CandidateArgument,
     GateOption,
@@ -24,6 +23,7 @@ from model_training.commands.label import ModelConfigOption
 from model_training.commands.lineage import Unseen
 from model_training.commands.output import AsJson, console, fail_clearly, print_json
 from model_training.config.gate import GateConfig
+from model_training.config.packaged import GATE
 from model_training.config.training import load_spec
 from model_training.data.manifest import load_manifest
 from model_training.errors import ConfigError

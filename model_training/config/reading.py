@@ -11,6 +11,7 @@ from typing import TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from model_training.config.packaged import packaged_instead
 from model_training.errors import ConfigError
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -29,7 +30,8 @@ def read_yaml(cls: type[Config], path: Path, unions: Mapping[str, Kinds]) -> Con
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+        reason = f"{' '.join(str(error).split())}{packaged_instead(path)}"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a mapping of settings")
     try:

@@ -1,6 +1,7 @@
 """The wheel has the product, its data and its console scripts, and nothing else."""
 
 import configparser
+import os
 import shutil
 import subprocess
 import sys
@@ -31,8 +32,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     copy, out = tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    for name in (*PRODUCT, *OTHERS):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (*PRODUCT, *OTHERS, "configs"):
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     built = subprocess.run(
         [sys.executable, "-c", _BUILD, str(out)],
         cwd=copy,
@@ -51,6 +52,14 @@ def test_every_file_of_the_product_is_in_it(wheel: zipfile.ZipFile) -> None:
     assert {"streamer/testing/__init__.py", "streamer/py.typed", "model_training/py.typed"} <= expected
     assert {path for path in expected if path.endswith(".properties")}
     assert expected - set(wheel.namelist()) == set()
+
+
+def test_the_configs_of_training_are_in_it(wheel: zipfile.ZipFile) -> None:
+    configs = ROOT / "configs"
+    expected = {str(path.relative_to(configs)) for path in configs.rglob("*.yaml") if "grafana" not in path.parts}
+    assert {"gate.yaml", "models/wide_deep.yaml", "features/reference.yaml"} <= expected
+    start = "model_training/configs/"
+    assert {name.removeprefix(start) for name in wheel.namelist() if name.startswith(start)} == expected
 
 
 def test_nothing_else_is_in_it(wheel: zipfile.ZipFile) -> None:
@@ -85,3 +94,32 @@ def test_the_scorer_starts_from_the_wheel_alone(wheel: zipfile.ZipFile, tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "check-config" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_training_works_from_the_wheel_in_an_empty_folder(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    wheel.extractall(site)
+    empty.mkdir()
+    program = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = 'model-training'\n"
+        "from model_training.commands import main; main()"
+    )
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-c", program, str(site), *arguments]
+        environment = {"PATH": os.environ["PATH"], "TERM": "dumb", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        return subprocess.run(
+            command, cwd=empty, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+
+    done = run("init", "--export-to", "models/ctr")
+    assert done.returncode == 0, done.stderr
+    assert (empty / "models/ctr/1/saved_model.pb").is_file()
+    assert run("placement").returncode == 0
+    done = run("train", "--log", "no.jsonl", "--config", "configs/models/deepfm.yaml")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: configs/models/deepfm.yaml: cannot be read: ")
+    assert line.endswith(f"; the package has {site}/model_training/configs/models/deepfm.yaml")

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from model_training.config.gate import GateConfig
 from model_training.config.model import KINDS, WideDeepConfig, XDeepFmConfig
+from model_training.config.packaged import CONFIGS, GATE, MODEL_CONFIG
 from model_training.config.training import EarlyStoppingConfig, TrainingConfig, load_spec
 from model_training.errors import ConfigError
 
@@ -130,3 +132,15 @@ def test_a_version_computes_in_float32_unless_its_dense_layers_shall_use_bfloat1
         TrainingConfig.from_yaml(_written(tmp_path, f"{chosen}model: logistic_regression\n"))
     with pytest.raises(ConfigError, match=r"export.compute: Input should be 'float32' or 'bfloat16'"):
         TrainingConfig.from_yaml(_written(tmp_path, "spec: s.yaml\nexport: {compute: float16}\n"))
+
+
+def test_the_packaged_configs_are_those_of_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = TrainingConfig.from_yaml(MODEL_CONFIG)
+    assert load_spec(config.spec).name == "reference"
+    assert GateConfig.from_yaml(GATE) == GateConfig.from_yaml(CONFIGS / "gate.yaml")
+    assert CONFIGS.resolve() == Path(__file__).parents[3] / "configs"
+    with pytest.raises(ConfigError, match=f"No such file .*; the package has {MODEL_CONFIG}$"):
+        TrainingConfig.from_yaml(Path("configs/models/wide_deep.yaml"))
+    with pytest.raises(ConfigError, match=r"No such file or directory: 'configs/models/no\.yaml'$"):
+        TrainingConfig.from_yaml(Path("configs/models/no.yaml"))
