@@ -7,7 +7,7 @@ from typing import Final, get_args
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
 from streamer.types import DeadLetterStage, StageTimes, Status
@@ -19,6 +19,10 @@ READY: Final = ("streamer_ready", "1 while /readyz answers 200")
 """Name and meaning of the gauge that the owner of the operations port sets."""
 _BULK: Final = 256
 """Answers whose times are added to the histograms in one step."""
+_FEATURE_VALUES: Final = (
+    ("sampled", "places for a value in sampled requests"),
+    ("present", "values in these places"),
+)
 STAGES: Final = ("decode", "encode", "queue", "predict", "total")
 
 LOG_LINES_DROPPED = Counter(
@@ -78,6 +82,25 @@ class _StageHistograms:
         for stage, counts, total in zip(STAGES, self._counts.cumsum(axis=1).tolist(), self._sums.tolist(), strict=True):
             family.add_metric([stage], list(zip(self._les, counts, strict=True)), total)
         yield family
+
+
+class FeatureValues:
+    """Counts of the places for a feature's value in sampled requests, and of the values in them."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], list[int]] = {}
+
+    def of(self, model: str, feature: str) -> list[int]:
+        """The two counts of a feature, to which the caller adds."""
+        return self._counts.setdefault((model, feature), [0, 0])
+
+    def collect(self) -> Iterator[Metric]:
+        """The samples, as the registry asks for them."""
+        for i, (name, meaning) in enumerate(_FEATURE_VALUES):
+            family = CounterMetricFamily(f"streamer_features_{name}", meaning, labels=["model", "feature"])
+            for labels, counts in list(self._counts.items()):
+                family.add_metric(labels, counts[i])
+            yield family
 
 
 class TableMetrics:
@@ -152,6 +175,8 @@ class Metrics:
         self._out_of_range = self._counter(
             "features_out_of_range", "numbers that do not fit and count as missing", "feature"
         )
+        self.feature_values = FeatureValues()
+        self.registry.register(self.feature_values)
         self.cache_hits = self._counter("cache_hits", "candidates with a cached score")
         self.cache_misses = self._counter("cache_misses", "candidates without a cached score")
         self.cache_single_flight = self._counter("cache_single_flight", "candidates that await another request's call")

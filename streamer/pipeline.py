@@ -183,9 +183,9 @@ class Pipeline:
         if flight.consent_denied:
             self.metrics.consent_denied.inc()
         elif record.value is not None:
-            self.models.of_version(flight.prepared.version).remember(record.value, record.headers)
-        # Parsed, the document can take 20 times the bytes of the record.
-        del flight.request
+            model = self.models.of_version(prepared.version)
+            model.encoded(record.value, record.headers, flight.request, prepared)
+        del flight.request  # parsed, the document can take 20 times the bytes of the record
         flight.encode_ms = (self.clock() - start) * 1e3
         if flight.trace is not None:
             flight.trace.stage("encode")

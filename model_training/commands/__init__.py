@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from model_training.commands.collisions import collisions
+from model_training.commands.coverage import coverage
 from model_training.commands.evaluate import evaluate
 from model_training.commands.init import init
 from model_training.commands.label import label
@@ -31,6 +32,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in (
     prepare,
     collisions,
+    coverage,
     train,
     launch,
     placement,

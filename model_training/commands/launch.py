@@ -13,7 +13,9 @@ import typer
 from rich.markup import escape
 
 from model_training.commands.calibration import calibrate, check_calibration
+from model_training.commands.coverage import print_coverage
 from model_training.commands.data import (
+    ConfigOption,
     HoldoutOption,
     LogOption,
     PreparedOption,
@@ -35,7 +37,9 @@ from model_training.commands.role import (
     distributed_config,
     find_start,
 )
+from model_training.config.packaged import MODEL_CONFIG
 from model_training.config.training import TrainingConfig, load_spec
+from model_training.data.coverage import read_coverage
 from model_training.data.manifest import unchanged
 from model_training.distributed.cluster import Schedule, Task, check_mode
 from model_training.distributed.launcher import Launcher, local_cluster
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
 def launch(
     context: typer.Context,
     *,
-    config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
+    config: ConfigOption = MODEL_CONFIG,
     log: LogOption = None,
     prepared: PreparedOption = None,
     judge_by: TrainedJudgeByOption = "validation",
@@ -140,6 +144,7 @@ def launch(
             if data is not None:
                 model = trained_model(kept, parsed, features)
                 quality = print_quality(model, parsed, features, data, calibration=calibration)
+            print_coverage(read_coverage(directory))
             if export_to is not None:
                 servable, tables = servable_model(kept, parsed, features)
                 exported = export_described(

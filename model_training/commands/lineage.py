@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from model_training.commands.data import JudgeBy
 from model_training.commands.output import console
 from model_training.config.training import DistributedConfig, TrainingConfig
+from model_training.data.coverage import read_coverage
 from model_training.distributed.cluster import Cluster
 from model_training.errors import ConfigError, TrainingError
 from model_training.lineage.lineage import Data, Processes, Progress, Rows, read_lineage
@@ -52,9 +53,10 @@ def data_of(
     from model_training.lineage.data import log_data, records_data  # noqa: PLC0415 - loads TensorFlow
 
     before = () if source is None else source.seen()
+    shares = {name: found.share for name, found in read_coverage(directory).items()}
     if log is not None:
-        return replace(log_data(log, training, config, holdout=holdout), before=before)
-    return replace(records_data(directory, training, config), before=before)
+        return replace(log_data(log, training, config, holdout=holdout), before=before, coverage=shares)
+    return replace(records_data(directory, training, config), before=before, coverage=shares)
 
 
 def processes_of(cluster: Cluster, config: DistributedConfig) -> Processes:

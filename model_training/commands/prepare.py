@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from model_training.commands.collisions import print_collisions
+from model_training.commands.coverage import print_coverage
 from model_training.commands.output import AsJson, console, fail_clearly, print_json
 from model_training.config.preparation import PrepareConfig
 from model_training.config.training import load_spec
@@ -49,6 +50,7 @@ def prepare(
             raise ConfigError(f"--fitted-spec: there is no folder {fitted_spec.parent}")
         # Starting Spark takes seconds; a wrong setting must fail before.
         from model_training.data.collisions import read_collisions  # noqa: PLC0415
+        from model_training.data.coverage import read_coverage  # noqa: PLC0415
         from model_training.preparation.prepare import prepare as run  # noqa: PLC0415
         from model_training.preparation.session import spark_session  # noqa: PLC0415
         from model_training.preparation.statistics import STATISTICS, fitted  # noqa: PLC0415
@@ -61,6 +63,7 @@ def prepare(
             print_json({**_facts(prepared), "statistics": statistics})
         if affected := {name: each for name, each in read_collisions(output).items() if each.row_share >= _AFFECTED}:
             print_collisions(affected)
+        print_coverage(read_coverage(output))
         if fitted_spec is not None:
             _write(fitted_spec, fitted(features, statistics).to_json() + "\n")
 

@@ -95,6 +95,8 @@ def _of_lineage(lineage: Lineage) -> Iterator[tuple[str, str]]:
             yield name + (", seen" if name in data.seen else ""), _split(rows)
         if data.negative_sampling_rate != 1:
             yield "non-clicks kept in train", f"{data.negative_sampling_rate:g}"
+        if never := [name for name, share in data.coverage.items() if not share]:
+            yield "features without a value", " ".join(never)
         if data.lost_shards:
             yield "lost shards", " ".join(data.lost_shards)
     if progress is not None:

@@ -13,7 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 
 from model_training.commands.calibration import calibrate, check_calibration
+from model_training.commands.coverage import print_coverage
 from model_training.commands.data import (
+    ConfigOption,
     HoldoutOption,
     LogOption,
     PreparedOption,
@@ -38,7 +40,9 @@ from model_training.commands.role import (
     play_role,
     print_rate,
 )
+from model_training.config.packaged import MODEL_CONFIG
 from model_training.config.training import TrainingConfig, load_spec
+from model_training.data.coverage import read_coverage
 from model_training.data.manifest import unchanged
 from model_training.distributed.cluster import read_tf_config
 from model_training.errors import ConfigError
@@ -60,7 +64,7 @@ def train(
     *,
     log: LogOption = None,
     prepared: PreparedOption = None,
-    config: Annotated[Path, typer.Option(help="Model config.")] = Path("configs/models/wide_deep.yaml"),
+    config: ConfigOption = MODEL_CONFIG,
     spec: Annotated[Path | None, typer.Option(help="Feature spec; by default the one in the config.")] = None,
     records: Annotated[Path | None, typer.Option(parser=path_or_url, help="Folder for the encoded records.")] = None,
     export_to: Annotated[
@@ -191,6 +195,7 @@ def _train(
         quality = print_quality(
             model, config, spec, data, baseline=baseline, predictions=predictions, calibration=calibration
         )
+        print_coverage(read_coverage(data.directory))
     exported = None
     if export_to is not None:
         exported = export_described(

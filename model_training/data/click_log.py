@@ -24,6 +24,7 @@ from model_training.data.identities import Identities, IdHasher
 from model_training.errors import ConfigError, DataError
 from streamer.features import Encoder, SpecError
 from streamer.features.consent import ConsentCheck
+from streamer.features.coverage import Coverage
 from streamer.features.paths import Getter, getter
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -124,12 +125,18 @@ def read_log(path: Path, *, first: int = 0, last: int | None = None) -> Iterator
 
 
 def encode_log(
-    requests: Iterator[LoggedRequest], encoder: Encoder, *, user_path: str | None = None, chunk: int = 4096
+    requests: Iterator[LoggedRequest],
+    encoder: Encoder,
+    *,
+    user_path: str | None = None,
+    coverage: Coverage | None = None,
+    chunk: int = 4096,
 ) -> Iterator[Examples]:
     """Encodes impressions in blocks of at least `chunk`; the last block may be smaller.
 
     Args:
         user_path: path of the user's id in a request, such as `user.id`; a request that denies consent has no user.
+        coverage: counts the values of the requests and of their candidates.
 
     Raises:
         ConfigError: `user_path` is no path.
@@ -149,7 +156,10 @@ def encode_log(
             np.repeat(np.array(lines, dtype=np.uint64), shown),
             np.repeat(np.array(times, dtype=np.int64), shown),
         )
-        ids, floats = encoder.encode_log(documents, candidates, shown)
+        if coverage is not None:
+            coverage.paths["request"].look_at(documents)
+            coverage.paths["candidate"].look_at(candidates)
+        ids, floats = encoder.encode_log(documents, candidates, shown, coverage)
         counting = np.array(weights, dtype=np.float32) if weights else None
         return Examples(ids, floats, np.array(clicked, dtype=np.int8), identities, counting)
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from model_training.data.click_log import count_lines, encode_log, read_log
+from model_training.data.coverage import counted, write_coverage
 from model_training.data.examples import NOTHING, Examples, Stream, joined, rebatched
 from model_training.data.identities import Identities
 from model_training.data.input_pipeline import batches
@@ -19,6 +20,7 @@ from model_training.data.prepared import VALIDATION, Split, is_prepared, read_pr
 from model_training.data.records import write_records
 from model_training.errors import ConfigError, DataError, in_a_line
 from streamer.features import Encoder, FeatureSpec, Layout
+from streamer.features.coverage import Coverage
 
 _READ_BATCH = 4096
 WRITTEN_BLOCK = 128 * ROWS_PER_RECORD
@@ -97,8 +99,12 @@ def split_log(
     later = _lines(log, encoder, first=end)
 
     def write(folder: Path, first: int, last: int) -> Manifest:
-        lines = rebatched(encode_log(read_log(log, first=first, last=last), encoder), WRITTEN_BLOCK)
-        return write_records(lines, folder, spec, negative_sampling_rate=negative_sampling_rate)
+        coverage = Coverage(spec)
+        requests = read_log(log, first=first, last=last)
+        lines = rebatched(encode_log(requests, encoder, coverage=coverage), WRITTEN_BLOCK)
+        manifest = write_records(lines, folder, spec, negative_sampling_rate=negative_sampling_rate)
+        write_coverage(folder, counted(coverage))
+        return manifest
 
     try:
         # First, so that the examples of two logs never stand side by side.

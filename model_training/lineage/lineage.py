@@ -46,6 +46,7 @@ class Data:
         holdout: of a log, the share of its last lines that are the split `test`.
         lost_shards: damaged or missing shards of the split `train`.
         before: the rows that the models before a warm start had seen; None if they are not known.
+        coverage: by feature, the share of the rows or requests in which it had a value; empty if it is not known.
     """
 
     kind: Literal["log", "prepared", "records"]
@@ -57,6 +58,7 @@ class Data:
     holdout: float | None = None
     lost_shards: tuple[str, ...] = ()
     before: tuple[Rows, ...] | None = ()
+    coverage: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def all_seen(self) -> tuple[Rows, ...] | None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from model_training.data.identities import IdHasher
 from model_training.preparation.collisions import VALUES, VALUES_ARROW, VALUES_TYPE, counted
+from model_training.preparation.coverage import COUNTS, COUNTS_ARROW, COUNTS_TYPE, counts_of
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, WEIGHT, Reader, Rows, Served
 from streamer.features import Bucketised, Cross, Encoder, FeatureSpec, Numeric
 from streamer.features.consent import hidden
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 IDS, FLOATS, NUMBERS, USER, REQUEST = "ids", "floats", "numbers", "user", "request"
 """Columns of encoded rows: the bytes of int32 [row_ids], the bytes of float32 [row_floats], one float64 for each of
 `number_features` (NaN if the number is missing, infinity if it is not finite), and the bits of `Identities` as signed
-integers. All are null if the row is dropped. `VALUES` has counts of values. `WEIGHT`
+integers. All are null if the row is dropped. `VALUES` and `COUNTS` have counts of values. `WEIGHT`
 is null in all rows of a source without weights."""
 
 _SCHEMA = (
     f"{KEY} string, {TIME_MS} bigint, {LABEL} int, {REASON} string,"
     f" {IDS} binary, {FLOATS} binary, {NUMBERS} array<double>, {USER} bigint, {REQUEST} bigint,"
-    f" {VALUES} {VALUES_TYPE}, {WEIGHT} double"
+    f" {VALUES} {VALUES_TYPE}, {COUNTS} {COUNTS_TYPE}, {WEIGHT} double"
 )
 
 
@@ -62,7 +63,7 @@ def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: Fea
             ids, floats = values.ids[good], values.floats[good]
             raw = np.full((len(numbers), n), np.nan)  # the encoder's input is not in the log
             users: Sequence[object] = [None] * n
-            counts = pa.nulls(n, VALUES_ARROW)
+            counts = pa.nulls(n, VALUES_ARROW), pa.nulls(n, COUNTS_ARROW)
         else:
             by_feature = {name: list(compress(column, good)) for name, column in values.by_feature.items()}
             denied = list(compress(values.denied, good))
@@ -71,10 +72,11 @@ def encoded_batches(batches: Iterator[pa.RecordBatch], reader: Reader, spec: Fea
             ids, floats = encoder.encode_table(by_feature, n)
             raw = np.array([list(map(_number, by_feature[name])) for name in numbers], dtype=np.float64)
             users = hidden(list(compress(values.users, good)), denied)
-            counts = counted(encoder, by_feature, n)
+            finite = dict(zip(numbers, raw, strict=True))
+            counts = counted(encoder, by_feature, n), counts_of(spec, by_feature, finite, n)
         whose = [hashed(users), hashed(list(compress(values.requests, good)))]
         columns = [_bytes(ids), _bytes(floats), _lists(raw.reshape(len(numbers), n).T)]
-        yield _batch(kept, [None] * n, [*columns, *(pa.array(part.view(np.int64)) for part in whose), counts])
+        yield _batch(kept, [None] * n, [*columns, *(pa.array(part.view(np.int64)) for part in whose), *counts])
         rejected = given.filter(pa.array([not g for g in good], pa.bool_()))
         yield _dropped(rejected, [reason for reason in values.reasons if reason is not None])
         yield _dropped(dropped, dropped.column(REASON).to_pylist())
@@ -86,14 +88,14 @@ def _number(value: object) -> float:
 
 
 def _dropped(rows: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBatch:
-    kinds = (pa.binary(), pa.binary(), pa.list_(pa.float64()), pa.int64(), pa.int64(), VALUES_ARROW)
+    kinds = (pa.binary(), pa.binary(), pa.list_(pa.float64()), pa.int64(), pa.int64(), VALUES_ARROW, COUNTS_ARROW)
     return _batch(rows, reasons, [pa.nulls(rows.num_rows, kind) for kind in kinds])
 
 
 def _batch(rows: pa.RecordBatch, reasons: Sequence[str | None], encoded: Sequence[Any]) -> pa.RecordBatch:
     weights = rows.column(WEIGHT) if WEIGHT in rows.schema.names else pa.nulls(rows.num_rows, pa.float64())
     columns = [*(rows.column(name) for name in (KEY, TIME_MS, LABEL)), pa.array(reasons, pa.string()), *encoded]
-    names = [KEY, TIME_MS, LABEL, REASON, IDS, FLOATS, NUMBERS, USER, REQUEST, VALUES, WEIGHT]
+    names = [KEY, TIME_MS, LABEL, REASON, IDS, FLOATS, NUMBERS, USER, REQUEST, VALUES, COUNTS, WEIGHT]
     return pa.RecordBatch.from_arrays([*columns, weights], names)
 
 

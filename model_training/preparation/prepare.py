@@ -15,10 +15,12 @@ from pyspark.sql import functions as f
 
 from model_training.config.preparation import PrepareConfig, SplitConfig, TableSource
 from model_training.data.collisions import write_collisions
+from model_training.data.coverage import write_coverage
 from model_training.data.manifest import ROWS_PER_RECORD, Manifest, Shard, write_manifest
 from model_training.data.prepared import SPLITS, Prepared, Split, SplitManifest
 from model_training.errors import DataError
 from model_training.preparation.collisions import collisions
+from model_training.preparation.coverage import coverage, totals
 from model_training.preparation.encoding import encode
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, Rows, data_errors, share_hash
 from model_training.preparation.shards import COMPRESSION, SPLIT, WrittenShard, write_shards
@@ -72,8 +74,9 @@ def prepare(
 
 def _prepare(source: Rows, config: PrepareConfig, spec: FeatureSpec, directory: Path) -> Prepared:
     encoded = encode(source, spec).persist(StorageLevel.MEMORY_AND_DISK)
-    reasons = {row[REASON]: row["count"] for row in encoded.groupBy(REASON).count().collect()}
-    usable_rows = reasons.pop(None, 0)
+    counts = {key: found for key, *found in encoded.groupBy(REASON).agg(f.count(f.lit(1)), *totals(spec)).collect()}
+    usable_rows, *present = counts.pop(None, [0])
+    reasons = {reason: found[0] for reason, found in counts.items()}
     dropped = dict(sorted(reasons.items()))
     total = usable_rows + sum(dropped.values())
     check_dropped(dropped, total, source.no_faults, config.max_dropped_share)
@@ -88,6 +91,7 @@ def _prepare(source: Rows, config: PrepareConfig, spec: FeatureSpec, directory: 
     statistics = {} if config.is_encoded else observe(training, spec, quantiles=config.quantiles)
     write_statistics(directory / STATISTICS, statistics)
     write_collisions(directory, {} if config.is_encoded else collisions(usable, spec))
+    write_coverage(directory, {} if config.is_encoded else coverage(spec, usable_rows, present, source.requests))
     kept = rows.where((f.col(SPLIT) != SPLITS[0]) | _is_kept(config))
     scratch = directory / "shards"
     scratch.mkdir()

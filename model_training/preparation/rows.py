@@ -73,6 +73,7 @@ class Rows:
     Attributes:
         frame: a Spark DataFrame with `KEY`, `TIME_MS`, `LABEL`, `REASON`, and the columns that `reader` reads.
         counts: counts of things that are not rows, by name.
+        requests: JSON of requests, in the only column of a Spark DataFrame; None if the source has none.
         no_faults: reasons to drop a row that are no faults of the log or of the config.
     """
 
@@ -80,6 +81,7 @@ class Rows:
     reader: Reader
     counts: Mapping[str, int] = field(default_factory=dict)
     no_faults: frozenset[str] = frozenset()
+    requests: Any = None
 
 
 @contextmanager

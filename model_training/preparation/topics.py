@@ -197,6 +197,7 @@ def read_topics(spark: "SparkSession", source: TopicsSource, spec: FeatureSpec) 
             **({} if ads is None else {"changes of ads that are no ads": ads.bad_changes()}),
         },
         frozenset((_OPEN, _UNKNOWN, OF_ANOTHER_SPEC) if is_encoded else (_OPEN,)),
+        None if is_encoded else bids.select(_REQUEST),
     )
 
 

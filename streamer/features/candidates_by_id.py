@@ -103,6 +103,11 @@ class CandidatesById:
         """
         return self._table.lookup(self._columns.read_ad_ids(columns, n))
 
+    def present(self, ad_ids: Sequence[str]) -> Mask:
+        """Which features of n ads have a value in the table, bool [n, features]."""
+        rows, known, _ = self._table.lookup(ad_ids)
+        return self._form.present(rows) & known[:, None]
+
     def new(self, rows: Sequence[bytes]) -> Sequence[bytes]:
         """The distinct rows that are not memoised; none if so many cannot be memoised."""
         if not self._memo.has_room_for(len(rows)):

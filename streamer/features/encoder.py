@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
+from operator import or_
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from streamer.features.candidate_columns import CandidateColumns
 from streamer.features.candidate_rows import CandidateRows
 from streamer.features.candidates_by_id import CandidatesById
 from streamer.features.consent import ConsentCheck
+from streamer.features.coverage import Coverage, ReadFeature, check_of
 from streamer.features.document import DocumentEncoder
 from streamer.features.hashing import PADDING, TextHasher, join, prepare
 from streamer.features.kinds import Categorical, Cross, MultiValued
@@ -32,6 +34,7 @@ class Encoder:
     rows and 800 more for each), and evicts the oldest first. Rows and columns of the same values have equal encodings.
 
     Attributes:
+        read_features: the features with a path, those of user and context first.
         out_of_range: by feature, the numbers that did not fit and count as missing; the caller reads and clears it.
     """
 
@@ -44,6 +47,8 @@ class Encoder:
             SideEncoder(self.layout, candidates=side, hasher=hasher, out_of_range=self.out_of_range)
             for side in (False, True)
         )
+        self.read_features: tuple[ReadFeature, ...] = (*self._request.features, *self._candidate.features)
+        self._checks = tuple(map(check_of, self.read_features))
         self._consent = ConsentCheck(spec.denial_rules)
         is_foreign = spec.serving is not None
         self._document = None if is_foreign else DocumentEncoder(self._request.plan, self.out_of_range)
@@ -137,6 +142,7 @@ class Encoder:
         documents: Sequence[Mapping[str, object]],
         candidates: Sequence[Mapping[str, object]],
         shown: Sequence[int],
+        coverage: Coverage | None = None,
     ) -> tuple[I32, F32]:
         """Encodes the n logged impressions of m requests as flat rows for training.
 
@@ -144,14 +150,42 @@ class Encoder:
             documents: the m requests' documents.
             candidates: the n shown candidates, in the order of the requests.
             shown: the number of shown candidates of each request; m counts with sum n.
+            coverage: counts the values.
 
         Returns:
             ids int32 [n, layout.row_ids] and floats float32 [n, layout.row_floats], as the `serving_default` signature
             takes them: the columns of the request, then of the candidate, then of the pairs.
         """
         denied = list(map(self._consent.denies, documents))
-        request = self._request.encode_documents(documents, denied).repeated(shown)
-        return self._flat_rows(request, self._candidate.encode_documents(candidates))
+        ends: list[SideRows] = []
+        for side, some, hides in ((self._request, documents, denied), (self._candidate, candidates, ())):
+            values = side.values_of(some, hides)
+            if coverage is not None:
+                coverage.add(side.features, values, len(some))
+            ends.append(side.encode(values, len(some)))
+        return self._flat_rows(ends[0].repeated(shown), ends[1])
+
+    def present(self, request: BidRequest, most: int) -> list[list[bool]]:
+        """Which of `read_features` have a value in a request that `encode` takes.
+
+        By feature: for user and context [1], consent apart; for candidates [k], of k <= `most` evenly spread ones. A
+        feature of an ad by id has a value if the request or the ad gives one.
+        """
+        own = self._request.values_of([request.fields])
+        n = request.size
+        places = range(0, n, -(-n // most) or 1)
+        if request.rows is not None:
+            documents, ad_ids = self._rows.read(request.rows, places, request.read_row)
+            columns = self._candidate.values_of(documents)
+        else:
+            every, read = self._columns.read(request.columns, n)
+            ad_ids = [every[i] for i in places]
+            columns = [[None if column is None else column[i] for i in places] for column in read]
+        found = [list(map(check, column)) for check, column in zip(self._checks, [*own, *columns], strict=True)]
+        if self._by_id is not None:
+            stored = self._by_id.present(ad_ids).T.tolist()
+            found[len(own) :] = [list(map(or_, *both)) for both in zip(found[len(own) :], stored, strict=True)]
+        return found
 
     def encode_table(self, values: Mapping[str, Sequence[object]], n: int) -> tuple[I32, F32]:
         """Encodes n rows like `encode_log`, from columns by feature name; a column can be absent."""

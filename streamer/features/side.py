@@ -123,12 +123,19 @@ class SideEncoder:
 
         User features of the documents in which `denied` is set count as missing.
         """
+        return self.encode(self.values_of(documents, denied), len(documents))
+
+    def values_of(self, documents: Sequence[object], denied: Sequence[bool] = ()) -> list[list[object]]:
+        """The columns of `features` in n documents, as `encode` takes them.
+
+        `denied` is as in `encode_documents`.
+        """
         values: list[list[object]] = [[get(doc) for doc in documents] for get in self.getters]
         if any(denied):
             for feature, column in zip(self.features, values, strict=True):
                 if feature.side == "user":
                     column[:] = hidden(column, denied)
-        return self.encode(values, len(documents))
+        return values
 
     def by_kind(self, values: Sequence[_Column]) -> list[Sequence[_Column]]:
         """Columns of `features` by kind: categorical, multi-valued, bucketised, numeric, raw."""

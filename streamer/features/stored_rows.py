@@ -9,6 +9,7 @@ import xxhash
 
 from streamer.ads import Mask, Rows, ad_id_of
 from streamer.errors import SpecError
+from streamer.features.coverage import present
 from streamer.features.paths import getter, nested
 from streamer.features.side import FeatureValues, SideEncoder, SideRows
 from streamer.features.spec import FeatureSpec
@@ -21,8 +22,8 @@ class StoredRows:
     """Implements `streamer.ads.RowForm`.
 
     A request by ids takes `ids`, `floats` and `words` of a row as they are. `hashes`, `buckets` and `floats` are the
-    features: a request's own values replace some of them, and the rest follows from all of them. It is not thread-safe,
-    because it shares the hashes of texts with its encoder.
+    features: a request's own values replace some of them, and the rest follows from all of them. `present` has a bit
+    for each feature. It is not thread-safe, because it shares the hashes of texts with its encoder.
 
     Attributes:
         dtype: with the fields of `FeatureValues` and `SideRows` in a row.
@@ -38,9 +39,13 @@ class StoredRows:
         self.side = side
         self.ad_id_path = spec.request.ad_id
         self._ad_id = getter(spec.request.ad_id)
-        parts = {**self._features([])._asdict(), **side.encode([()] * len(side.features), 0)._asdict()}
+        parts = {
+            **side.feature_values([()] * len(side.features), 0)._asdict(),
+            **side.encode([()] * len(side.features), 0)._asdict(),
+        }
         names = ("hashes", "words", "ids", "buckets", "floats")
         fields = [(name, parts[name].dtype, parts[name].shape[1:]) for name in names]
+        fields.append(("present", np.dtype(np.uint8), (-(-len(side.features) // 8),)))
         self.dtype: np.dtype[np.void] = np.dtype(fields, align=True)
         content = f"{_FORMAT} {spec.hash} {self.dtype.descr} {self.dtype.itemsize}"
         self.fingerprint = xxhash.xxh3_128_hexdigest(content.encode())
@@ -78,12 +83,20 @@ class StoredRows:
 
     def encode(self, documents: Sequence[Mapping[str, Any]]) -> Rows:
         """The rows of n candidates, structured [n]; values that cannot be used become defaults."""
-        values = self._features(documents)
+        columns = self.side.values_of(documents)
+        values = self.side.feature_values(columns, len(documents))
         encoded = self.side.encode_features(values)
         rows = np.zeros(len(documents), self.dtype)
         rows["hashes"], rows["buckets"], rows["floats"] = values
         rows["ids"], rows["words"] = encoded.ids, encoded.words
+        if columns:
+            has_value = [present(feature, column) for feature, column in zip(self.side.features, columns, strict=True)]
+            rows["present"] = np.packbits(has_value, axis=0).T
         return rows
+
+    def present(self, rows: Rows) -> Mask:
+        """Which features of n rows have a value, bool [n, features]."""
+        return np.unpackbits(rows["present"], axis=1, count=len(self.side.features)).view(np.bool_)
 
     def side_rows(self, rows: Rows) -> SideRows:
         """The encoded candidates in these rows."""
@@ -99,10 +112,6 @@ class StoredRows:
         hashes = np.where(given[:, self._of_hashes], values.hashes, rows["hashes"])
         buckets = np.where(given[:, self._of_buckets], values.buckets, rows["buckets"])
         return self.side.encode_features(FeatureValues(hashes, buckets, floats))
-
-    def _features(self, documents: Sequence[Mapping[str, Any]]) -> FeatureValues:
-        values = [[get(document) for document in documents] for get in self.side.getters]
-        return self.side.feature_values(values, len(documents))
 
 
 def _put(document: dict[str, Any], added: object) -> bool:

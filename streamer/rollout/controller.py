@@ -21,7 +21,7 @@ from streamer.rollout.transitions import TransitionError
 from streamer.rollout.version_guard import VersionGuard
 from streamer.rollout.version_labels import ModelServers, VersionLabels
 from streamer.settings import Settings
-from streamer.types import F32, Header, ModelVersion
+from streamer.types import F32, BidRequest, Header, ModelVersion
 
 # Failures after which a version is not compared with what it was: they do not follow from a restart of its server.
 _BUSY = frozenset({"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED", "CLOSED"})
@@ -87,9 +87,10 @@ class ModelController:
         serving = self.serving_for(key)
         return serving if serving.version != version else None
 
-    def remember(self, value: bytes, headers: Sequence[Header]) -> None:
-        """Keeps a raw request, to warm the next version with."""
+    def encoded(self, value: bytes, headers: Sequence[Header], request: BidRequest, prepared: PreparedVersion) -> None:
+        """Keeps a raw request that a version has encoded, to warm the next version with."""
         self.preparer.remember(value, headers)
+        self._effects.coverage.offer(prepared, request)
 
     def scored(self, version: ModelVersion, ctr: F32) -> None:
         """A call returned scores, float32 [n]; a new version is judged by them."""

@@ -9,6 +9,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.rollout import actions
+from streamer.rollout.coverage import LiveCoverage
 from streamer.types import ModelVersion
 
 
@@ -23,6 +24,7 @@ class Effects:
     """Carries out the actions of one model that concern other parts.
 
     Attributes:
+        coverage: of the requests that the model's versions encode.
         users_moved: set, and replaced, when a version loses its users to another one.
     """
 
@@ -30,6 +32,10 @@ class Effects:
     metrics: Metrics
     log: FilteringBoundLogger
     users_moved: asyncio.Event = field(default_factory=asyncio.Event)
+    coverage: LiveCoverage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.coverage = LiveCoverage(self.metrics, self.log)
 
     def execute(self, action: actions.Action, version: ModelVersion, ready: PreparedVersion | None) -> None:
         """Carries out an action on a version; `ready`: the version, if it is prepared."""

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from model_training.commands import app
 from model_training.config.model import KINDS
+from model_training.lineage.lineage import read_lineage
 from tests.model_training.conftest import SPEC, click_log
 from tests.model_training.disk import files_end_at
 
@@ -41,6 +43,9 @@ def test_a_log_becomes_a_version(tmp_path: Path, config: Path, log: Path) -> Non
     assert (base / "4" / "saved_model.pb").exists()
     for part in ("5,400 examples", "examples/s", "wide_deep", "baseline", "MB"):
         assert part in output
+    plain = " ".join(output.split())
+    assert "feature 'likes' has no value in 1,800 requests: nothing is at its path user.likes" in plain
+    assert "9 of 10" not in plain
     with np.load(tmp_path / "scores.npz") as predictions:
         assert sorted(predictions) == ["baseline", "labels", "wide_deep"]
         assert {predictions[name].shape for name in predictions} == {(600,)}
@@ -260,3 +265,27 @@ def test_records_without_validation_examples_cannot_be_calibrated(tmp_path: Path
     assert status == 2
     (line,) = output.strip().splitlines()
     assert line == f"error: {records}: export.calibration needs validation examples, and there are none"
+
+
+def test_the_coverage_of_records_is_kept_and_shown(tmp_path: Path, config: Path) -> None:
+    text = (tmp_path / "spec.yaml").read_text(encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(text.replace("user.age", "user.agee"), encoding="utf-8")
+    records, base = tmp_path / "records", tmp_path / "ctr"
+    few = click_log(tmp_path / "few.jsonl", 60)
+    status, output = _run("--log", few, "--config", config, "--records", records, "--export-to", base)
+    assert status == 0, output
+    warning = "feature 'age' has no value in 54 requests: the data does not have its path user.agee;"
+    assert f"{warning} the most similar path is user.age" in output
+    status, output = _run(records, "--json", command="coverage")
+    found = orjson.loads(output)
+    assert (status, found["tags"]["present"], found["tags"]["unit"]) == (0, 40, "requests")
+    assert (found["ad"]["seen"], found["ad"]["share"], found["ad"]["unit"]) == (162, 1.0, "rows")
+    lineage = read_lineage(base / "1")
+    assert lineage is not None
+    assert lineage.data is not None
+    assert lineage.data.coverage["age"] == 0
+    status, output = _run(base / "1", command="show")
+    assert "features without a value" in output
+    for folder in (tmp_path, base / "1"):
+        status, output = _run(folder, command="coverage")
+        assert (status, len(output.strip().splitlines())) == (2, 1)

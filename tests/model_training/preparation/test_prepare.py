@@ -22,6 +22,7 @@ from model_training.config.gate import GateConfig
 from model_training.config.preparation import PrepareConfig, TableSource
 from model_training.config.training import load_spec
 from model_training.data.collisions import COLLISIONS, read_collisions
+from model_training.data.coverage import COVERAGE, read_coverage
 from model_training.data.examples import Examples
 from model_training.data.manifest import MANIFEST, sha256_of
 from model_training.data.prepared import Prepared, Split, read_prepared
@@ -33,12 +34,14 @@ from model_training.export.versions import versions_in
 from model_training.models.wide_deep import WideDeep
 from model_training.preparation import session
 from model_training.preparation.again import encode_again
+from model_training.preparation.coverage import counts_of
 from model_training.preparation.prepare import check_dropped, prepare, remove_abandoned
 from model_training.preparation.rows import KEY, LABEL, REASON
 from model_training.preparation.statistics import STATISTICS, fitted, robust
 from model_training.preparation.table import expressions_of, read_table
 from streamer.features import GROUPS, Bucketised, Cross, Encoder, FeatureSpec, Layout, Numeric
 from streamer.features.consent import ConsentCheck
+from streamer.features.coverage import present, read_features
 from streamer.features.hashing import MISSING, PADDING, hash64
 from streamer.features.paths import getter
 from streamer.types import BidRequest
@@ -132,6 +135,35 @@ def test_users_and_requests_are_exact_and_times_and_weights_are_those_of_the_log
     assert all(len(shard.rows) == 64 for shard in run.prepared.splits["test"].records.shards)
 
 
+def test_coverage_counts_all_usable_rows(run: Run, numbers_spec: FeatureSpec) -> None:
+    by_row = [columns_of(log_row(i), numbers_spec) for i in range(ROWS)]
+    found = read_coverage(run.folder)
+    features = read_features(numbers_spec)
+    assert set(found) == {feature.name for feature in features}
+    for feature in features:
+        column = [row[feature.name][0] for row in by_row]
+        each = found[feature.name]
+        assert (each.seen, each.unit, each.present) == (ROWS, "rows", int(present(feature, column).sum()))
+    assert 0 < found["sex"].present < found["zone"].present == ROWS
+
+
+def test_the_counts_of_batches_add_up(numbers_spec: FeatureSpec) -> None:
+    by_row = [columns_of(log_row(i), numbers_spec) for i in range(20)]
+    values = {name: [row[name][0] for row in by_row] for name in by_row[0]}
+    numbers = {name: np.array(values[name], np.float64) for name in ("age", "bid")}
+
+    def counts(part: slice) -> list[int]:
+        own = {name: column[part] for name, column in values.items()}
+        finite = {name: column[part] for name, column in numbers.items()}
+        first, *rest = counts_of(numbers_spec, own, finite, len(own["bid"])).to_pylist()
+        assert not any(rest)
+        return list(first)
+
+    parts = [counts(slice(0, 7)), counts(slice(7, 8)), counts(slice(8, 20))]
+    assert [sum(each) for each in zip(*parts, strict=True)] == counts(slice(None))
+    assert counts_of(numbers_spec, {name: [] for name in values}, {}, 0).to_pylist() == []
+
+
 def test_training_keeps_all_clicks_and_a_share_of_the_rest(run: Run, numbers_spec: FeatureSpec) -> None:
     encoder = Encoder(numbers_spec)
     (training,) = run.examples("train")
@@ -192,7 +224,7 @@ def test_every_row_is_accounted_for(run: Run) -> None:
 
 
 def test_shards_match_the_manifest(run: Run) -> None:
-    named = {MANIFEST, STATISTICS, COLLISIONS}
+    named = {MANIFEST, STATISTICS, COLLISIONS, COVERAGE}
     for split in run.prepared.splits.values():
         for shard in split.records.shards:
             assert sha256_of(run.folder / shard.file) == shard.sha256

@@ -8,7 +8,8 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from model_training.config.preparation import PrepareConfig
+from model_training.config.preparation import PrepareConfig, SplitConfig
+from model_training.data.coverage import read_coverage
 from model_training.data.training_data import read_examples
 from model_training.errors import DataError
 from model_training.preparation.encoding import encoded_batches
@@ -112,6 +113,27 @@ def test_shown_ads_are_rows_and_clicks_in_the_window_are_labels(
 
 
 FAR = 10**6
+
+
+@pytest.mark.slow
+def test_a_misspelt_path_gives_the_most_similar_path_of_the_requests(
+    spark: "SparkSession", config: PrepareConfig, numbers_spec: FeatureSpec, tmp_path: Path
+) -> None:
+    misspelt = {"user.tags": "user.tag", "price.bid": "price.bids"}
+    content = orjson.loads(numbers_spec.to_json())
+    for scalar in (feature for feature in content["features"] if "path" in feature):
+        scalar["path"] = misspelt.get(scalar["path"], scalar["path"])
+    split = SplitConfig(train=1.0, validation=0.0, test=0.0)
+    config = config.model_copy(update={"split": split, "max_dropped_share": 0.9})
+    prepare(spark, config, FeatureSpec.from_mapping(content), tmp_path / "out")
+    found = read_coverage(tmp_path / "out")
+    assert {name: (each.share, each.similar) for name, each in found.items() if not each.present} == {
+        "sex": (0, None),
+        "tags": (0, "user.tags"),
+        "age": (0, "user.age"),  # the only one, of a user who denies consent
+        "bid": (0, "price.bid"),
+    }
+    assert (found["user"].seen, found["user"].present, found["zone"].present) == (4, 4, 2)
 
 
 @pytest.mark.parametrize(

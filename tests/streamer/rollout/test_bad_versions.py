@@ -183,7 +183,7 @@ def test_a_version_whose_encoder_raises_on_a_recent_request_is_rejected(monkeypa
         servers = VirtualServers([loaded(1)])
         model, _ = model_on(servers)
         await model.refresh()
-        model.remember(b'{"request_id": "r", "candidates": [{"ad_id": "a"}]}', ())
+        model.preparer.remember(b'{"request_id": "r", "candidates": [{"ad_id": "a"}]}', ())
         monkeypatch.setattr(Encoder, "encode", raise_overflow)
         servers.servers[0].update(loaded(2))
         await model.refresh()

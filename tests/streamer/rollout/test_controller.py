@@ -85,7 +85,7 @@ async def test_a_version_that_reads_none_of_the_recent_requests_is_warmed_all_th
     server = Server(versions=(4,))
     async with model_of(server) as (model, _):
         await model.refresh()
-        model.remember(b'{"request_id": "r", "candidates": [{"another_ad_id": "a"}]}', [])
+        model.preparer.remember(b'{"request_id": "r", "candidates": [{"another_ad_id": "a"}]}', [])
         server.versions = (4, 5)
         await model.refresh()
         assert serving(model) == 5

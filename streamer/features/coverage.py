@@ -1,0 +1,120 @@
+"""Coverage: the share of rows or requests in which a feature has a value. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
+from itertools import islice
+from math import isfinite
+
+import numpy as np
+
+from streamer.ads import Mask
+from streamer.features.hashing import canonical, to_float, to_floats
+from streamer.features.kinds import Bucketised, Cross, HashedFeature, MultiValued, Numeric
+from streamer.features.raw_kinds import Integer, RawFeature
+from streamer.features.spec import FeatureSpec
+
+ReadFeature = HashedFeature | Numeric | RawFeature
+"""A feature with a path; a cross has the values of its parents."""
+
+_TEXTS, _PLAIN = frozenset((str,)), frozenset((str, int, bool))
+_DOCUMENTS = 100
+_SIMILAR, _SAME_KEY = 0.6, 0.8
+_FEW = 10  # items of a list, which usually have the same keys
+
+
+def read_features(spec: FeatureSpec) -> tuple[ReadFeature, ...]:
+    """The features of a spec that have a path."""
+    return tuple(feature for feature in spec.features if not isinstance(feature, Cross))
+
+
+def present(feature: ReadFeature, column: Sequence[object]) -> Mask:
+    """For each of n values of a feature whether the encoder can use it, bool [n]."""
+    is_value = check_of(feature)
+    if is_value is _is_number:
+        return np.isfinite(to_floats(column))
+    kinds = set(map(type, column))
+    if kinds <= _TEXTS:
+        return np.array(column, dtype=np.bool_) if "" in column else np.ones(len(column), np.bool_)
+    if kinds <= _PLAIN and "" not in column:
+        return np.ones(len(column), np.bool_)
+    return np.fromiter(map(is_value, column), np.bool_, len(column))
+
+
+def check_of(feature: ReadFeature) -> Callable[[object], bool]:
+    """The function that tells whether the encoder can use a value: `present`, for few values."""
+    if isinstance(feature, MultiValued) or (isinstance(feature, RawFeature) and feature.max_values is not None):
+        return _any_item
+    return _is_number if isinstance(feature, Numeric | Bucketised | Integer) else _is_value
+
+
+def _is_number(value: object) -> bool:
+    return isfinite(to_float(value))
+
+
+def _is_value(value: object) -> bool:
+    return bool(value) if type(value) is str else canonical(value) is not None
+
+
+def _any_item(value: object) -> bool:
+    return any(map(_is_value, value)) if isinstance(value, list) else _is_value(value)
+
+
+class Coverage:
+    """Counts, by feature, the rows or requests that it saw and those with a value.
+
+    Invariants: (1) `present` of a feature is at most `seen`; (2) the counts do not depend on how rows are cut into
+    batches.
+    """
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self.features = read_features(spec)
+        self.seen = dict.fromkeys((feature.name for feature in self.features), 0)
+        self.present = dict(self.seen)
+        self.paths = {side: Paths() for side in ("request", "candidate")}
+
+    def add(self, features: Sequence[ReadFeature], columns: Sequence[Sequence[object]], n: int) -> None:
+        """Counts n rows: `columns[i]` holds the n values of `features[i]`."""
+        for feature, column in zip(features, columns, strict=True):
+            self.seen[feature.name] += n
+            self.present[feature.name] += int(np.count_nonzero(present(feature, column)))
+
+
+class Paths:
+    """The paths to values in the first 100 documents."""
+
+    def __init__(self) -> None:
+        self._found: set[str] = set()
+        self._left = _DOCUMENTS
+
+    def look_at(self, documents: Iterable[object]) -> None:
+        """Adds the paths of more documents, of the first 100."""
+        for document in islice(documents, self._left):
+            self._left -= 1
+            self._add(document, "")
+
+    def nearest(self, path: str) -> str | None:
+        """The path itself, if it exists; otherwise the most similar one, or None."""
+        if path in self._found:
+            return path
+        scores = ((_similarity(path, other), other) for other in self._found)
+        score, nearest = max(scores, default=(0.0, ""))
+        return nearest if score >= _SIMILAR else None
+
+    def _add(self, value: object, path: str) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                self._add(inner, f"{path}.{key}" if path else str(key))
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            for item in value[:_FEW]:
+                self._add(item, f"{path}[*]")
+        elif value is not None and path:
+            self._found.add(path)
+
+
+def _similarity(one: str, other: str) -> float:
+    """The similarity of two paths, in [0, 1]: of the parts after the keys that both begin with."""
+    (*first, last), (*second, end) = one.split("."), other.split(".")
+    while first and second and first[0] == second[0]:
+        first, second = first[1:], second[1:]
+    ratio = SequenceMatcher(None, ".".join([*first, last]), ".".join([*second, end])).ratio()
+    return max(ratio, _SAME_KEY if last == end else 0.0)
