@@ -50,19 +50,21 @@ class LiveCoverage:
         """Counts a request that `prepared` has encoded, if its turn has come."""
         tally = self._tallies.get(prepared.version.version)
         if tally is None or tally.encoder() is not prepared.encoder:
-            tally = self._begin(prepared)
+            tally = self.begin(prepared)
         tally.left -= 1
         if not tally.left:
             self._count(tally, prepared, request)
 
-    def _begin(self, prepared: PreparedVersion) -> _Tally:
-        number = prepared.version.version
-        self._tallies.pop(number, None)
+    def begin(self, prepared: PreparedVersion) -> _Tally:
+        """The counts of a version; its features are in the metrics from now on."""
+        encoder, model = prepared.encoder, prepared.version
+        tally = self._tallies.pop(model.version, None)
+        if tally is None or tally.encoder() is not encoder:
+            shown = [self.metrics.feature_values.of(model.name, feature.name) for feature in encoder.read_features]
+            tally = _Tally(ref(encoder), [0] * len(shown), shown)
         if len(self._tallies) == _VERSIONS:
             del self._tallies[next(iter(self._tallies))]
-        encoder, name = prepared.encoder, prepared.version.name
-        shown = [self.metrics.feature_values.of(name, feature.name) for feature in encoder.read_features]
-        tally = self._tallies[number] = _Tally(ref(encoder), [0] * len(shown), shown)
+        self._tallies[model.version] = tally
         return tally
 
     def _count(self, tally: _Tally, prepared: PreparedVersion, request: BidRequest) -> None:

@@ -61,6 +61,7 @@ class Effects:
 
     def _promoted(self, serving: PreparedVersion, before: int | None) -> None:
         name = serving.version.name
+        self.coverage.begin(serving)
         self.metrics.serving_version.labels(name).set(serving.version.version)
         if before is not None:
             self.metrics.version_changes.labels(name).inc()

@@ -13,6 +13,7 @@ CONSTANT, NONE, STEADY = "1x240", "0x240", "0+150x240"
 _TOTAL = 'streamer_stage_seconds_bucket{%s,stage="total",le="%s"}'
 _DELAY = 'streamer_loop_delay_seconds_bucket{%s,le="%s"}'
 _MODEL = 'model="ctr"'
+_PRESENT = 'streamer_features_present_total{%s,model="ctr",feature="user_age"}'
 _CIRCUIT = 'streamer_predictor_circuit_open{%s,address="10.0.0.7:8500",model="ctr"}'
 _LABELS_OF_COUNTERS = {
     "streamer_supervisor_worker_ends_total": ("",),
@@ -57,6 +58,8 @@ def healthy(of: str, *, counters: str = NONE, work: str = STEADY) -> dict[str, s
     works = {
         f"streamer_source_acknowledged_records_total{{{of}}}": work,
         f'streamer_sink_answers_total{{{of},status="ok"}}': work,
+        f'streamer_features_sampled_total{{{of},model="ctr",feature="user_age"}}': work,
+        _PRESENT % of: work,
         **{_TOTAL % (of, le): work for le in ("0.005", "0.01", "0.015", "+Inf")},
         **{_DELAY % (of, le): work for le in ("0.001", "0.05", "0.1", "+Inf")},
     }
@@ -288,6 +291,15 @@ CASES = (
         {"stage": "decode"},
         active_s=315,
         quiet=(_counter("streamer_sink_dead_letters_total", ',stage="crash"', "0x20 1x220"),),
+    ),
+    Case(
+        "StreamerFeatureMissing",
+        {_PRESENT % A: NONE},
+        "feature user_age of ctr has had no value for 15 minutes: its path, or a producer, is wrong",
+        {"model": "ctr", "feature": "user_age"},
+        active_s=15,
+        quiet=({_PRESENT % A: NONE},),
+        both=True,
     ),
     Case(
         "StreamerTableBehind",

@@ -55,6 +55,8 @@ def counts(metrics: Metrics, feature: str) -> tuple[float | None, float | None]:
 
 def test_the_first_requests_are_counted_and_later_one_of_many(metrics: Metrics, coverage: LiveCoverage) -> None:
     version = prepared(1)
+    coverage.begin(version)
+    assert counts(metrics, "user") == counts(metrics, "age") == (0, 0)
     for _ in range(FIRST + 3 * STEP):
         coverage.offer(version, REQUEST)
     assert counts(metrics, "user") == (FIRST + 3, FIRST + 3)
@@ -68,6 +70,7 @@ def test_a_feature_without_a_value_is_logged_once_for_each_version(coverage: Liv
         for _ in range(FIRST - 1):
             coverage.offer(version, REQUEST)
         assert not [line for line in logs if line["model"] == str(version.version)]
+        coverage.begin(version)  # it is promoted
         for _ in range(FIRST + 2 * STEP):
             coverage.offer(version, REQUEST)
     lines = [line for line in logs if line.get("feature") == "age"]
