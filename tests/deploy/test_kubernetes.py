@@ -30,6 +30,7 @@ from tests.deploy.kubernetes import (
     amount,
     container,
     documents,
+    environment,
     named,
     of_kind,
     pods,
@@ -149,6 +150,15 @@ def test_our_images_have_the_projects_version_and_others_those_of_the_compose_fi
     assert ours == {f"{name}:{version}" for name in OURS}
     services = yaml.safe_load(COMPOSE_FILE.read_text())["services"]
     assert images - ours <= {service["image"] for service in services.values()}
+
+
+def test_the_broker_has_the_settings_of_the_compose_file(small: Objects) -> None:
+    """But for the listener of the host."""
+    expected = yaml.safe_load(COMPOSE_FILE.read_text())["services"]["kafka"]["environment"]
+    found = environment(named(small, "StatefulSet", "kafka"))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == re.sub(r",HOST:(//[\w.]*:\d+|PLAINTEXT)", "", str(value)), name
 
 
 def test_every_variable_of_the_scorer_is_a_setting() -> None:
