@@ -19,9 +19,9 @@ _HARD = re.compile(
 # A sentence may continue on the next line of a comment, of a string or of a page.
 _LINE_BREAK = re.compile(r'\s*"?\n\s*f?(?:#|"|>)?\s*')
 _EXAMPLES = re.compile(r"<!-- examples of language -->.*?<!-- end -->", re.DOTALL)
-_FOLDERS = ("streamer", "model_training", "sandbox", "benchmarks", "docs", "configs", "deploy")
-_TEXTS = {".py", ".md", ".yaml", ".yml", ".json", ".config"}
-_PRODUCT = ("streamer", "model_training", "sandbox", "benchmarks", "docs", "deploy")
+_FOLDERS = ("streamer", "model_training", "sandbox", "benchmarks", "clients", "docs", "configs", "deploy")
+_TEXTS = {".py", ".md", ".yaml", ".yml", ".json", ".config", ".java", ".go", ".js"}
+_PRODUCT = ("streamer", "model_training", "sandbox", "benchmarks", "clients", "docs", "deploy")
 MAX_LINES = 300
 MAX_FIRST_LINE = 90
 

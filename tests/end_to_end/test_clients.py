@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from sandbox.broker.jars import jars_folder
 from sandbox.broker.kafka import KafkaBroker
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
@@ -23,7 +25,6 @@ from tests.toolchains import needs
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
-BUILD = ROOT / "build/clients"
 PARTITIONS = 12
 """No power of two: murmur2 modulo a power of two hides an error in the sign."""
 REQUESTS = 80
@@ -42,76 +43,60 @@ public class Reference {
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The programs of a language.
+    """The programs of a language, as `docs/clients.md` starts them.
 
     Attributes:
-        tools: what it needs; build: commands, run in the root of the repository.
-        bidder, ranker: command lines; idle: the argument of a ranker that ends after some seconds without an answer.
+        build: commands that build them.
+        bidder, ranker: command lines, the first one without its count.
+        idle: the argument of a ranker that ends after some seconds without an answer.
     """
 
-    tools: Sequence[str]
-    build: Sequence[Sequence[str]]
-    bidder: Sequence[str]
-    ranker: Sequence[str]
-    idle: str = "8"
+    build: Sequence[str]
+    bidder: str
+    ranker: str
+    idle: str
 
 
-_JAVA = ("java", "-cp", f"{BUILD}/java/classes:{BUILD}/java/libs/*")
-CLIENTS = {
-    "python": Client(
-        (),
-        (),
-        (str(ROOT / ".venv/bin/python"), "clients/python/bidder.py"),
-        (str(ROOT / ".venv/bin/python"), "clients/python/ranker.py"),
-    ),
-    "java": Client(
-        ("java", "mvn"),
-        (("mvn", "-q", "-B", "-f", "clients/java/pom.xml", "compile"),),
-        (*_JAVA, "ctr.Bidder"),
-        (*_JAVA, "ctr.Ranker"),
-    ),
-    "go": Client(
-        ("go",),
-        (("go", "build", "-C", "clients/go", "-o", f"{BUILD}/go/", "./..."),),
-        (f"{BUILD}/go/bidder",),
-        (f"{BUILD}/go/ranker",),
-        "8s",
-    ),
-    "node": Client(
-        ("node", "npm"),
-        (
-            ("cp", "-r", "clients/node", f"{BUILD}/"),
-            ("npm", "ci", "--silent", "--prefix", f"{BUILD}/node"),
-        ),
-        ("node", f"{BUILD}/node/bidder.js"),
-        ("node", f"{BUILD}/node/ranker.js"),
-    ),
-}
+TOOLS = {"python": (), "java": ("java", "mvn"), "go": ("go",), "node": ("node", "npm")}
+_BLOCK = re.compile(r"^<!-- (\w+) -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+def clients() -> dict[str, Client]:
+    found = {}
+    for language, block in _BLOCK.findall((ROOT / "docs/clients.md").read_text(encoding="utf-8")):
+        *build, bidder, ranker = block.splitlines()
+        assert bidder.endswith(" 100"), bidder
+        idle = "8s" if language == "go" else "8"
+        found[language] = Client(build, bidder.removesuffix("100"), f"{ranker} ", idle)
+    assert found.keys() == TOOLS.keys()
+    return found
+
+
+CLIENTS = clients()
+
+
+def run(command: str, environment: Mapping[str, str] | None = None) -> str:
+    path = f"{ROOT}/.venv/bin:{os.environ['PATH']}"
     done = subprocess.run(
-        command,
+        ["bash", "-c", command],
         cwd=ROOT,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, "PATH": path, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
     )
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout
 
 
 @pytest.fixture(scope="module", params=list(CLIENTS))
 def client(request: pytest.FixtureRequest) -> Client:
     """The programs of one language, built."""
-    found = CLIENTS[request.param]
-    needs(*found.tools)
-    BUILD.mkdir(parents=True, exist_ok=True)
-    for command in found.build:
+    needs(*TOOLS[request.param])
+    for command in CLIENTS[request.param].build:
         run(command)
-    return found
+    return CLIENTS[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +104,9 @@ def partition_of(kafka: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -
     """The partitions of keys by Kafka's own class."""
     folder = tmp_path_factory.mktemp("reference")
     (folder / "Reference.java").write_text(_REFERENCE.replace("%d", str(PARTITIONS)))
-    libs = next(iter(sorted(ROOT.glob("build/**/kafka-clients-*.jar"))), None)
-    assert libs is not None
 
     def partitions(keys: Sequence[str]) -> list[int]:
-        command = ("java", "-cp", f"{libs.parent}/*", str(folder / "Reference.java"), *keys)
+        command = f"java -cp '{jars_folder()}/*' {folder}/Reference.java {' '.join(keys)}"
         return [int(line) for line in run(command).split()]
 
     return partitions
@@ -228,7 +211,7 @@ def test_a_bidder_and_a_ranker(
     client: Client, topics: Topics, partition_of: Callable[[Sequence[str]], list[int]], tmp_path: Path
 ) -> None:
     with ScorerProcess(topics.settings, tmp_path / "scorer.log"):
-        said = lines(run((*client.bidder, str(REQUESTS)), topics.environment))
+        said = lines(run(f"{client.bidder}{REQUESTS}", topics.environment))
     sent = [line for line in said if "partition" in line]
     answered = [line for line in said if "status" in line]
     assert len(sent) == len(answered) == REQUESTS
@@ -249,7 +232,7 @@ def test_a_bidder_and_a_ranker(
 
     answers = topics.read(topics.scores, REQUESTS)
     publish_again(topics, answers)
-    *chosen, report = lines(run((*client.ranker, client.idle), topics.environment))
+    *chosen, report = lines(run(client.ranker + client.idle, topics.environment))
     statuses = {"ok": REQUESTS, **dict.fromkeys(("partial", "fallback", "expired", "invalid", "of a later version"), 1)}
     assert report == {"answers": statuses, "duplicates": 3, "late": 5}
     best = {line["request_id"]: line["best"] for line in chosen}
@@ -262,5 +245,5 @@ def test_a_bidder_and_a_ranker(
 
 def test_a_bidder_without_a_scorer_goes_on(client: Client, topics: Topics) -> None:
     """It bids without scores when its time is over."""
-    said = lines(run((*client.bidder, "3"), {**topics.environment, "DEADLINE_MS": "50"}))
+    said = lines(run(f"{client.bidder}3", {**topics.environment, "DEADLINE_MS": "50"}))
     assert [line["status"] for line in said if "status" in line] == ["no answer"] * 3

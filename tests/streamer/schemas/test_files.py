@@ -1,6 +1,7 @@
 """The files of the package are current, and the command prints them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,15 @@ def test_the_command(tmp_path: Path) -> None:
     assert request["tmax"]["exclusiveMinimum"] == 0
     assert request["imp"]["prefixItems"][0]["properties"]["banner"]["type"] == ["object", "null"]
     assert request["candidates"]["oneOf"][0]["maxItems"] == 7
+
+
+def test_the_commands_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs/requests.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^streamer schema ?([^#\n]*)", page, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        run(*command.split())
 
 
 @pytest.mark.parametrize(
