@@ -33,6 +33,7 @@ from benchmarks import (
     switch,
     tables_by_id,
     throughput,
+    tracing,
     workers,
 )
 from benchmarks.bench import Bench, Options
@@ -56,6 +57,7 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
     "delivery": delivery.run,
     "workers": workers.run,
     "http": http_endpoint.run,
+    "tracing": tracing.run,
     "serving_settings": serving_settings.run,
     "model_rows": model_rows.run,
     "input_pipeline": input_pipeline.run,

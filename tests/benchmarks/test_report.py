@@ -17,6 +17,7 @@ from benchmarks import (
     serving_settings,
     stages,
     throughput,
+    tracing,
     workers,
 )
 from benchmarks.__main__ import SCENARIOS, main
@@ -163,6 +164,19 @@ def test_workers_are_compared_by_round() -> None:
     assert figures["cpu_of_two_over_one"].value == pytest.approx(1.04)
     assert figures["cpu_of_two_over_one"].holds
     assert not {f.name: f for f in workers.figures_of({1: [run(1.0)], 2: [run(1.2)]})}["cpu_of_two_over_one"].holds
+
+
+def test_turns_with_and_without_traces_are_compared_by_round() -> None:
+    # The machine is half as fast in the second round.
+    found = {"off": [1.0, 2.0], "one_percent": [1.02, 2.04], "all": [1.5, 2.7]}
+    figures = {f.name: f for f in tracing.figures_of(found, 0.0)}
+    assert figures["one_percent_over_off"].value == pytest.approx(1.02)
+    assert figures["cpu_per_sampled_request"].value == pytest.approx(0.6)
+    assert figures["one_percent_over_off"].holds
+    assert figures["lost_spans"].holds
+    slower = {f.name: f for f in tracing.figures_of({**found, "one_percent": [1.04, 2.08]}, 1.0)}
+    assert not slower["one_percent_over_off"].holds
+    assert not slower["lost_spans"].holds
 
 
 def test_an_unknown_scenario_is_rejected_with_the_known_ones(
