@@ -82,6 +82,7 @@ class HttpService:
         async with self._tasks.running() as tasks:
             tasks.spawn(scorer.models.poll(), "models")
             tasks.spawn(probe_loop(self._clock, self.metrics.loop_delay.observe), "loop delay")
+            tasks.spawn(self.life.handlers.watch(), "status history")
             for output in scorer.side_outputs:
                 tasks.spawn(output.run(), "side output")
             self.life.outages = [scorer.models.outage]

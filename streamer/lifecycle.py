@@ -40,6 +40,7 @@ class Lifecycle:
     Attributes:
         models: None before a model is prepared.
         outages: each returns the reason of an outage, or None.
+        handlers: those of the operations port.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, log: FilteringBoundLogger) -> None:
@@ -51,14 +52,14 @@ class Lifecycle:
         self._settings = settings
         self._log = log
         self._why_not: str | None = "starting"
-        handlers = WorkerHandlers(
+        self.handlers = WorkerHandlers(
             metrics.registry,
             lambda: self.state,
             lambda: self.why_not_ready,
             lambda: self.models,
             config=settings.model_dump_json(),
         )
-        self._ops = HttpServer(settings.ops, handlers.routes())
+        self._ops = HttpServer(settings.ops, self.handlers.routes())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

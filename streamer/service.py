@@ -145,6 +145,8 @@ class Service:
                 *(tasks.spawn(output.run(), "side output") for output in scorer.side_outputs),
             ]
             self.life.outages = [brokers.outage, scorer.models.outage]
+            if self._link is None:  # a supervisor has its own page
+                side.append(tasks.spawn(self.life.handlers.watch(), "status history"))
             if endpoint is not None:
                 side.append(tasks.spawn(self._open(endpoint), "http"))
             self.life.enter("RUNNING")

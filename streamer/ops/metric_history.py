@@ -1,13 +1,35 @@
-"""Metrics over the last minute: increases, rates and quantiles, computed from snapshots."""
+"""Metrics over time: increases, rates and quantiles of a minute, points of ten minutes."""
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 
 from prometheus_client.metrics_core import Metric
 
 Labels = frozenset[tuple[str, str]]
+Point = tuple[float | None, ...]
+"""The values of one moment; None without a measurement."""
+STEP_S = 10.0
+"""Seconds between two samples of the history."""
+_WINDOW_S = 60.0
+_LONG_S = 600.0
+# Gauges of which the sum over workers has no meaning.
+_NOT_SUMMED = {
+    "streamer_source_lag_seconds": max,
+    "streamer_rollout_serving_version": max,
+    "streamer_rollout_incoming_share": max,
+    "streamer_rollout_bad_version": max,
+    "streamer_predictor_circuit_open": max,
+    "streamer_table_ads": max,
+    "streamer_table_bytes": max,
+    "streamer_table_age_seconds": max,
+    "streamer_table_lag_seconds": max,
+    "streamer_table_loaded_share": min,
+    "process_start_time_seconds": min,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +63,44 @@ class Window:
         """The present value of a gauge; None if it does not exist."""
         return self.now.values.get(name, {}).get(frozenset(labels.items()))
 
+    def values(self, name: str, label: str) -> dict[str, float]:
+        """The present value of a gauge for each value of its label."""
+        return {dict(labels)[label]: value for labels, value in self.now.values.get(name, {}).items()}
+
+    def labelled(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """The present values of a gauge with their labels."""
+        return [(dict(labels), value) for labels, value in self.now.values.get(name, {}).items()]
+
     def increase(self, name: str, **labels: str) -> float:
         """The increase of a counter; 0 if it does not exist."""
-        key = frozenset(labels.items())
+        return self._increase(name, frozenset(labels.items()))
+
+    def _increase(self, name: str, key: Labels) -> float:
         new = self.now.values.get(name, {}).get(key, 0.0)
         old = 0.0 if self.before is None else self.before.values.get(name, {}).get(key, 0.0)
         return new - old if new >= old else new  # A smaller value: the worker has restarted.
 
     def increases(self, name: str, label: str) -> dict[str, float]:
-        """The increase of a counter for each value of its label."""
-        return {value: self.increase(name, **{label: value}) for value in self.label_values(name, label)}
+        """The increase of a counter for each value of its label, of all its other labels."""
+        found: dict[str, float] = {}
+        for key in self.now.values.get(name, {}):
+            value = dict(key)[label]
+            found[value] = found.get(value, 0.0) + self._increase(name, key)
+        return dict(sorted(found.items()))
+
+    def total(self, name: str) -> float:
+        """The increase of a counter over all its labels."""
+        return sum(self._increase(name, key) for key in self.now.values.get(name, {}))
 
     def rate(self, name: str, **labels: str) -> float | None:
         """The increase of a counter per second."""
         return self.increase(name, **labels) / self.seconds if self.seconds else None
 
-    def quantile(self, name: str, q: float, **labels: str) -> tuple[float, float] | None:
-        """The bounds of the histogram bucket that contains the quantile; None without observations."""
+    def quantile(self, name: str, q: float, **labels: str) -> float | None:
+        """A quantile, linear within its bucket as in Prometheus; None without observations.
+
+        It is infinite, or minus infinity, beyond the bounds of the buckets.
+        """
         wanted = labels.items()
         found = (dict(key)["le"] for key in self.now.values.get(f"{name}_bucket", {}) if wanted <= set(key))
         bounds = sorted(found, key=float)
@@ -65,45 +108,83 @@ class Window:
         if not counts or not counts[-1]:
             return None
         at = next(i for i, count in enumerate(counts) if count >= q * counts[-1])
-        return (float(bounds[at - 1]) if at else -inf, float(bounds[at]))
+        upper = float(bounds[at])
+        lower, below = (float(bounds[at - 1]), counts[at - 1]) if at else (0.0 if upper > 0 else -inf, 0.0)
+        if inf in {upper, -lower}:
+            return upper if upper == inf else lower
+        return lower + (upper - lower) * (q * counts[-1] - below) / (counts[at] - below)
+
+
+def merged(windows: Iterable[Window]) -> Window | None:
+    """One window of all workers: the sum of their increases, which no restart reduces."""
+    found = list(windows)
+    if len(found) <= 1:
+        return found[0] if found else None
+    now: dict[str, dict[Labels, float]] = {}
+    before: dict[str, dict[Labels, float]] = {}
+    for window in found:
+        for name, samples in window.now.values.items():
+            combine = _NOT_SUMMED.get(name)
+            into, old = now.setdefault(name, {}), before.setdefault(name, {})
+            for key, value in samples.items():
+                into[key] = value + into.get(key, 0.0) if combine is None else combine(value, into.get(key, value))
+                old[key] = old.get(key, 0.0) + value - window._increase(name, key)  # noqa: SLF001
+    first = min((window.before.at for window in found if window.before is not None), default=None)
+    at = max(window.now.at for window in found)
+    return Window(None if first is None else Snapshot(first, before), Snapshot(at, now))
 
 
 class MetricHistory:
-    """The snapshots of the last `window_s` seconds, at least `step_s` seconds apart."""
+    """Snapshots of the last minute, and points of the last ten.
 
-    def __init__(self, window_s: float = 60.0, step_s: float = 0.5) -> None:
-        self._window_s = window_s
-        self._step_s = step_s
-        self._kept: deque[tuple[float, dict[str, Snapshot]]] = deque()
+    Invariants: (1) it keeps at most 7 snapshots, `STEP_S` apart; (2) at most 61 points.
+    """
+
+    def __init__(self) -> None:
+        self._kept: deque[dict[str, Snapshot]] = deque(maxlen=int(_WINDOW_S / STEP_S) + 1)
+        self.points: deque[tuple[float, Point]] = deque(maxlen=int(_LONG_S / STEP_S) + 1)
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def add(self, at: float, families: Iterable[Metric]) -> dict[str, Window]:
-        """Adds a snapshot and returns for each worker the window that ends with it.
+        """Keeps a snapshot, and returns for each worker the window since the one before.
 
         Args:
             at: monotonic seconds.
             families: all metrics. The label `worker` says which worker a sample belongs to; samples without it belong
                 to worker "".
         """
-        while self._kept and at - self._kept[0][0] > self._window_s:
-            self._kept.popleft()
-        now = {worker: Snapshot(at, values) for worker, values in _by_worker(families).items()}
-        windows = {worker: Window(self._first(worker, at), snapshot) for worker, snapshot in now.items()}
-        if not self._kept or at - self._kept[-1][0] >= self._step_s:
-            self._kept.append((at, now))
-        return windows
+        now = _by_worker(at, families)
+        last = self._kept[-1] if self._kept else {}
+        self._kept.append(now)
+        return {worker: Window(last.get(worker), snapshot) for worker, snapshot in now.items()}
+
+    def window(self, at: float, families: Iterable[Metric]) -> dict[str, Window]:
+        """For each worker the last minute, or the time since its first snapshot. Keeps nothing."""
+        return {
+            worker: Window(self._first(worker, at), snapshot) for worker, snapshot in _by_worker(at, families).items()
+        }
 
     def _first(self, worker: str, now: float) -> Snapshot | None:
-        return next((kept[worker] for at, kept in self._kept if worker in kept and now - at >= self._step_s), None)
+        recent = (kept[worker] for kept in self._kept if worker in kept)
+        return next((found for found in recent if 1.0 <= now - found.at <= _WINDOW_S + STEP_S), None)
 
 
-def _by_worker(families: Iterable[Metric]) -> dict[str, dict[str, dict[Labels, float]]]:
+@lru_cache(maxsize=16384)
+def _labels(items: tuple[tuple[str, str], ...]) -> Labels:
+    """All snapshots share the labels."""
+    return frozenset(items)
+
+
+def _by_worker(at: float, families: Iterable[Metric]) -> dict[str, Snapshot]:
     found: dict[str, dict[str, dict[Labels, float]]] = {}
     for family in families:
         for sample in family.samples:
+            if sample.name.endswith("_created"):
+                continue
             labels = dict(sample.labels)
             of_worker = found.setdefault(labels.pop("worker", ""), {})
-            of_worker.setdefault(sample.name, {})[frozenset(labels.items())] = sample.value
-    return found
+            key = _labels(tuple(sorted(labels.items())))
+            of_worker.setdefault(sys.intern(sample.name), {})[key] = sample.value
+    return {worker: Snapshot(at, values) for worker, values in found.items()}

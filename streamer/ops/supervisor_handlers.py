@@ -109,13 +109,20 @@ class SupervisorHandlers:
         body = generate_latest(await self._merged())
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    async def _status(self, _: web.Request) -> web.Response:
+    async def _status(self, request: web.Request) -> web.Response:
         states = {
             str(number): {"ready": "RUNNING", "standby": "STANDBY"}.get(text, text)
             for number, text in (await self._readiness())[1].items()
         }
         merged = await self._merged()
-        return web.Response(text=self._page.render(states, merged.collect()), content_type="text/html")
+        return self._page.response(states, merged.collect(), reloads="pause" not in request.query)
+
+    async def watch(self) -> None:
+        """Keeps the history of the status page; until cancelled."""
+        await self._page.watch(self._collect)
+
+    async def _collect(self) -> Iterable[Metric]:
+        return (await self._merged()).collect()
 
     async def _merged(self) -> "_MergedMetrics":
         # Together: a worker that does not answer delays the page by one timeout.

@@ -1,12 +1,13 @@
 """Request handlers of a worker's operations port."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
 
 from streamer.errors import PredictError
 from streamer.metrics import READY
@@ -85,10 +86,17 @@ class WorkerHandlers:
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    async def _status(self, _: web.Request) -> web.Response:
+    async def _status(self, request: web.Request) -> web.Response:
         reason = self.not_ready()
         state = self.state() if reason is None else f"{self.state()}: {reason}"
-        return web.Response(text=self._page.render({"": state}, self.registry.collect()), content_type="text/html")
+        return self._page.response({"": state}, self.registry.collect(), reloads="pause" not in request.query)
+
+    async def watch(self) -> None:
+        """Keeps the history of the status page; until cancelled."""
+        await self._page.watch(self._collect)
+
+    async def _collect(self) -> Iterable[Metric]:
+        return self.registry.collect()
 
     async def _describe_config(self, _: web.Request) -> web.Response:
         return web.Response(text=self.config, content_type="application/json")

@@ -57,16 +57,15 @@ class Supervisor:
         self._program = program
         self._group = Group(new_member, lambda found: self._handle(e.Assigned(found)), self._revoke, log)
         self._folder = socket_folder()
-        release_s = settings.service.drain_ms / 1e3 + _RELEASE_MARGIN_S
-        self.fleet = Fleet(settings.supervisor, release_s)
+        self.fleet = Fleet(settings.supervisor, settings.service.drain_ms / 1e3 + _RELEASE_MARGIN_S)
         self._children: dict[int, _Child] = {}
         self._membership: asyncio.Task[None] | None = None
         self._metrics = SupervisorMetrics()
         client = WorkerClient(self.workers, self._socket, settings.ops.token)
         self._tasks = TaskOwner()
         self._orders = Handover(self.fleet, self._tasks.spawn, log)
-        handlers = SupervisorHandlers(client, self._why_not_ready, self._metrics.registry, self._orders)
-        self._server = HttpServer(settings.ops, handlers.routes())
+        self._pages = SupervisorHandlers(client, self._why_not_ready, self._metrics.registry, self._orders)
+        self._server = HttpServer(settings.ops, self._pages.routes())
         self._nothing_held = asyncio.Event()
         self._ended = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -90,8 +89,10 @@ class Supervisor:
         self._log.info("supervisor started", workers=self.fleet.settings.active, port=self.port)
         try:
             async with self._tasks.running():
+                history = self._tasks.spawn(self._pages.watch(), "status history")
                 self._handle(e.Tick())
                 await self._ended.wait()
+                history.cancel()
                 if self._timer is not None:
                     self._timer.cancel()
         finally:
@@ -127,8 +128,7 @@ class Supervisor:
         if not self.fleet.held:
             self._nothing_held.set()
         self._metrics.standby.set(len(self.fleet.in_phase("standby")))
-        ready = len(self.fleet.in_phase("active", "standby"))
-        self._metrics.missing.set(max(0, self.fleet.settings.processes - ready))
+        self._metrics.missing.set(max(0, self.fleet.settings.processes - len(self.fleet.in_phase("active", "standby"))))
         self._metrics.unread.set(len(self.fleet.unread))
         if self._timer is not None:
             self._timer.cancel()

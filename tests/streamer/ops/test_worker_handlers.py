@@ -82,7 +82,7 @@ async def test_readiness_has_a_reason() -> None:
     async with port_of(None, reason="waiting for the brokers") as address:
         status, page = await ask(address, "/status")
         assert status == 200
-        assert '<td class="bad">RUNNING: waiting for the brokers</td>' in page
+        assert '<span class="state bad">RUNNING: waiting for the brokers</span>' in page
         assert await ask(address, "/readyz") == (503, "waiting for the brokers\n")
         assert (await ask(address, "/healthz"))[0] == 200
 

@@ -469,7 +469,7 @@ async def test_a_partition_that_nobody_reads_is_named(tmp_path: Path) -> None:
         assert (status, text) == (503, "not all workers are ready\nworker 0: does not run\n")
         status, page = await found.ask("/status")
         assert status == 200
-        assert '<th>state</th><td class="bad">does not run</td>' in page
+        assert "<li>worker 0: does not run</li>" in page
         metrics = (await found.ask("/metrics"))[1]
         assert 'streamer_supervisor_worker_up{worker="0"} 0.0' in metrics
         assert "streamer_supervisor_unread_partitions 4.0" in metrics
