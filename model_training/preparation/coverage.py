@@ -10,7 +10,7 @@ from pyspark.sql import functions as f
 
 from model_training.data.coverage import FeatureCoverage, feature_coverage
 from streamer.features import FeatureSpec
-from streamer.features.coverage import Paths, present, read_features
+from streamer.features.coverage import Paths, count_present, read_features
 from streamer.features.paths import getter
 from streamer.types import F64
 
@@ -35,10 +35,12 @@ def counts_of(
     if not n:
         return pa.nulls(0, COUNTS_ARROW)
     found = [
-        np.isfinite(numbers[feature.name]) if feature.name in numbers else present(feature, values[feature.name])
+        int(np.isfinite(numbers[feature.name]).sum())
+        if feature.name in numbers
+        else count_present(feature, values[feature.name])
         for feature in read_features(spec)
     ]
-    first = pa.array([[int(np.count_nonzero(mask)) for mask in found]], COUNTS_ARROW)
+    first = pa.array([found], COUNTS_ARROW)
     return pa.concat_arrays([first, pa.nulls(n - 1, COUNTS_ARROW)])
 
 

@@ -16,7 +16,7 @@ from streamer.features.spec import FeatureSpec
 ReadFeature = HashedFeature | Numeric | RawFeature
 """A feature with a path; a cross has the values of its parents."""
 
-_TEXTS, _PLAIN = frozenset((str,)), frozenset((str, int, bool))
+_TEXTS = frozenset((str, type(None)))
 _DOCUMENTS = 100
 _SIMILAR, _SAME_KEY = 0.6, 0.8
 _FEW = 10  # items of a list, which usually have the same keys
@@ -32,12 +32,17 @@ def present(feature: ReadFeature, column: Sequence[object]) -> Mask:
     is_value = check_of(feature)
     if is_value is _is_number:
         return np.isfinite(to_floats(column))
-    kinds = set(map(type, column))
-    if kinds <= _TEXTS:
-        return np.array(column, dtype=np.bool_) if "" in column else np.ones(len(column), np.bool_)
-    if kinds <= _PLAIN and "" not in column:
+    is_text = _TEXTS.issuperset(map(type, column))  # a text has a truth of its own, which is faster
+    if is_text and all(column):
         return np.ones(len(column), np.bool_)
-    return np.fromiter(map(is_value, column), np.bool_, len(column))
+    return np.fromiter(map(bool if is_text else is_value, column), np.bool_, len(column))
+
+
+def count_present(feature: ReadFeature, column: Sequence[object]) -> int:
+    """The number of values that the encoder can use: the sum of `present`."""
+    if check_of(feature) is _is_value and _TEXTS.issuperset(map(type, column)):
+        return len(list(filter(None, column)))
+    return int(np.count_nonzero(present(feature, column)))
 
 
 def check_of(feature: ReadFeature) -> Callable[[object], bool]:
@@ -56,7 +61,12 @@ def _is_value(value: object) -> bool:
 
 
 def _any_item(value: object) -> bool:
-    return any(map(_is_value, value)) if isinstance(value, list) else _is_value(value)
+    if not isinstance(value, list):
+        return _is_value(value)
+    for item in value:  # noqa: SIM110  `any` takes twice as long
+        if _is_value(item):
+            return True
+    return False
 
 
 class Coverage:
@@ -76,7 +86,7 @@ class Coverage:
         """Counts n rows: `columns[i]` holds the n values of `features[i]`."""
         for feature, column in zip(features, columns, strict=True):
             self.seen[feature.name] += n
-            self.present[feature.name] += int(np.count_nonzero(present(feature, column)))
+            self.present[feature.name] += count_present(feature, column)
 
 
 class Paths:
