@@ -142,8 +142,9 @@ def launch(
             )
             quality, exported = {}, None
             if data is not None:
-                model = trained_model(kept, parsed, features)
-                quality = print_quality(model, parsed, features, data, calibration=calibration)
+                quality = print_quality(
+                    trained_model(kept, parsed, features), parsed, features, data, calibration=calibration
+                )
             print_coverage(read_coverage(directory))
             if export_to is not None:
                 servable, tables = servable_model(kept, parsed, features)
