@@ -47,6 +47,23 @@ def train(
     raise typer.Exit(status)
 
 
+@app.command()
+def sample(
+    to: Annotated[Path, typer.Option(help="Folder of the files.")],
+    requests: Annotated[int, typer.Option(min=1, help="Requests of the sample, with 20 ads each.")] = 1_000,
+    logged: Annotated[int, typer.Option(min=1, help="Requests of the click log, with 4 ads each.")] = 10_000,
+) -> None:
+    """Write the files of a bidder with a JSON of its own: requests.jsonl, request.json, clicks.jsonl."""
+    from sandbox.world.own_shape import write_sample  # noqa: PLC0415
+
+    try:
+        write_sample(to, seed=_SEED, requests=requests, logged=logged)
+    except OSError as error:
+        _console.print(f"sample: {error.filename}: {error.strerror}", style="red", markup=False)
+        raise typer.Exit(2) from None
+    _console.print(f"{to}: requests.jsonl, request.json, clicks.jsonl", markup=False)
+
+
 class By(StrEnum):
     """The forms of candidates, as `CandidatesBy`."""
 

@@ -16,6 +16,8 @@ from streamer.spec_sample.observations import MAX_DISTINCT, Observations
 from streamer.spec_sample.walk import walk
 
 _FIRST = 100
+# Of hundreds of candidates, so many of one request say as much.
+_ROWS = 20
 _MAX_FEATURES, _MAX_COLUMNS = 1024, 4096
 _USER = re.compile(r"(?:user|device|visitor|profile|customer|viewer|person)(?:[._\[]|$)|(?:gender|age|geo)$")
 _EXAMPLES, _EXAMPLE_CHARS = 3, 24
@@ -45,7 +47,8 @@ class Sample:
         self.requests += 1
         for found in walk(document, own, "imp" if form.is_openrtb else None):
             self.request.setdefault(found.path, Observations()).add(found)
-        for row in form.rows(document, where):
+        rows = form.rows(document, where)
+        for row in rows[:: max(1, len(rows) // _ROWS)]:
             self.candidates += 1
             for found in walk(row):
                 self.candidate.setdefault(found.path, Observations()).add(found)
