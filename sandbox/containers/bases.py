@@ -13,6 +13,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "python": ("python3", "python3-venv", "python3-pip", "python-is-python3", "ca-certificates"),
     "java": ("openjdk-17-jre-headless",),
     "prometheus": ("prometheus", "busybox"),
+    "alertmanager": ("prometheus-alertmanager", "busybox"),
 }
 """Packages of each base image beside the smallest Debian."""
 

@@ -51,7 +51,7 @@ class HealthChecks:
             thread.join()
 
     def _run(self, service: str, health: Health) -> None:
-        name, wait_s = container(service), _RETRY_S
+        name, wait_s = container(service), 1.0
         running_since: float | None = None
         while not self._stop.wait(wait_s):
             if is_healthy(self._engine, name):
@@ -64,7 +64,7 @@ class HealthChecks:
         if service in self.first_healthy:
             return health.interval_s
         if running_since is None:
-            return _RETRY_S
+            return 1.0
         starts = time.monotonic() - running_since < health.start_period_s
         # In the start period more checks give the time more exactly.
         return min(health.start_interval_s, 1.0) if starts else health.interval_s

@@ -45,6 +45,7 @@ class _StandIn:
     base: str
     kind: str | None
     text: str
+    arguments: tuple[str, ...] = ()
 
 
 def prepare(engine: Engine, services: Iterable[Service]) -> dict[str, Image]:
@@ -99,7 +100,8 @@ def _stand_in(engine: Engine, service: Service, sandbox: str) -> Image | None:
             shutil.copy(file, context)
         if repository == "apache/kafka":
             _fetch_kafka(context)
-        _build(engine, service.image, context / stand_in.dockerfile, context, f"BASE=localhost/{stand_in.base}")
+        arguments = (f"BASE=localhost/{stand_in.base}", *stand_in.arguments)
+        _build(engine, service.image, context / stand_in.dockerfile, context, *arguments)
     return Image(service.image, stand_in.text, _size(engine, service.image))
 
 
@@ -113,7 +115,18 @@ def _stand_ins(sandbox: str) -> dict[str, _StandIn]:
             "model_server.Dockerfile", sandbox, None, f"the sandbox's server on TensorFlow {version('tensorflow')}"
         ),
         "prom/prometheus": _StandIn(
-            "prometheus.Dockerfile", "ctr-base:prometheus", "prometheus", "Debian's Prometheus"
+            "monitoring.Dockerfile",
+            "ctr-base:prometheus",
+            "prometheus",
+            "Debian's Prometheus",
+            ("PROGRAM=prometheus", "DATA=/prometheus"),
+        ),
+        "prom/alertmanager": _StandIn(
+            "monitoring.Dockerfile",
+            "ctr-base:alertmanager",
+            "alertmanager",
+            "Debian's Alertmanager",
+            ("PROGRAM=prometheus-alertmanager", "DATA=/alertmanager"),
         ),
     }
 

@@ -1,6 +1,7 @@
 """The health checks, against a local server that is healthy, unhealthy or down."""
 
 import asyncio
+import re
 import shutil
 import socket
 import sys
@@ -44,9 +45,8 @@ def command(service: Compose, port: str, replacement: str) -> list[str]:
     kind, *words = service["healthcheck"]["test"]
     assert any(port in word for word in words)
     words = [word.replace(port, replacement) for word in words]
-    if kind == "CMD-SHELL":
-        return ["sh", "-c", *words]
-    return [sys.executable if words[0] == "python" else words[0], *words[1:]]
+    assert kind == "CMD-SHELL"
+    return ["sh", "-c", re.sub(r"^python ", f"{sys.executable} ", words[0])]
 
 
 async def succeeds(words: list[str]) -> bool:
@@ -92,6 +92,12 @@ async def test_the_scorer_is_healthy_when_ready(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with serving(status, "") as port:
         assert await succeeds(command(services["streamer"], "9100", str(port))) is healthy
+
+
+def test_no_argument_of_a_check_has_a_space(services: dict[str, Compose]) -> None:
+    """Podman's Docker API splits the arguments of CMD at each space: a check by `bash -c` would then always succeed."""
+    checks = [service["healthcheck"]["test"] for service in services.values() if "healthcheck" in service]
+    assert [test for test in checks if test[0] == "CMD" and any(" " in word for word in test)] == []
 
 
 @pytest.mark.parametrize(("name", "port"), [("model-server", "8501"), ("streamer", "9100")])
