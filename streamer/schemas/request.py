@@ -8,6 +8,7 @@ from streamer.features.kinds import Bucketised, Categorical, MultiValued, Numeri
 from streamer.features.raw_kinds import Integer, RawFeature
 from streamer.formats.content_type import BINARY_TYPE, CONTENT_TYPE_HEADER, JSON_TYPE
 from streamer.schemas.paths import PathTree, Schema
+from streamer.tracing.context import TRACEPARENT
 from streamer.types import RequestPaths
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -79,6 +80,11 @@ def request_headers_schema() -> Schema:
                 "enum": [JSON_TYPE, BINARY_TYPE],
                 "default": JSON_TYPE,
                 "description": "Form of the request.",
+            },
+            TRACEPARENT: {
+                "type": "string",
+                "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+                "description": "The bidder's span, by W3C Trace Context: the scorer's spans are below it.",
             },
         },
         "additionalProperties": {"type": "string"},

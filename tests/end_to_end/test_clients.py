@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sandbox.broker.jars import jars_folder
 from sandbox.broker.kafka import KafkaBroker
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
+from streamer.formats.ctr_pb2 import BidRequest
 from tests.docs.worked_examples import ROOT
 from tests.kafka_fixtures import FreshTopic
 from tests.streamer.schemas.validation import faults
@@ -93,10 +95,15 @@ def run(command: str, environment: Mapping[str, str] | None = None) -> str:
 @pytest.fixture(scope="module", params=list(CLIENTS))
 def client(request: pytest.FixtureRequest) -> Client:
     """The programs of one language, built."""
-    needs(*TOOLS[request.param])
-    for command in CLIENTS[request.param].build:
+    return built(request.param)
+
+
+@cache
+def built(language: str) -> Client:
+    needs(*TOOLS[language])
+    for command in CLIENTS[language].build:
         run(command)
-    return CLIENTS[request.param]
+    return CLIENTS[language]
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +248,20 @@ def test_a_bidder_and_a_ranker(
     for answer in map(orjson.loads, (message.value() for message in answers)):
         assert best[answer["request_id"]] == answer["ad_id"][answer["ctr"].index(max(answer["ctr"]))]
     assert Counter(line["late_ms"] > 0 for line in chosen) == {False: REQUESTS, True: 5}
+
+
+def test_a_bidder_of_protobuf(
+    topics: Topics, partition_of: Callable[[Sequence[str]], list[int]], tmp_path: Path
+) -> None:
+    java = built("java")
+    with ScorerProcess(topics.settings, tmp_path / "scorer.log"):
+        said = lines(run(f"FORM=protobuf {java.bidder}50", topics.environment))
+    assert Counter(line["status"] for line in said if "status" in line) == {"ok": 50}
+    sent = [line for line in said if "partition" in line]
+    assert [line["partition"] for line in sent] == partition_of([line["user"] for line in sent])
+    for record in topics.read(topics.requests, 50):
+        assert dict(record.headers())["content-type"] == b"application/x-protobuf"
+        assert len(BidRequest.FromString(record.value()).candidates) == 3
 
 
 def test_a_bidder_without_a_scorer_goes_on(client: Client, topics: Topics) -> None:

@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import java.time.Duration;
 import java.time.ZoneOffset;
 import java.time.ZonedDateTime;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
@@ -32,11 +33,12 @@ import org.apache.kafka.common.serialization.StringSerializer;
 /**
  * Sends requests to the scorer, and waits for their answers: {@code ctr.Bidder COUNT}. Thread-safe.
  *
- * <p>KAFKA_BROKERS, REQUEST_TOPIC, ANSWER_TOPIC and DEADLINE_MS replace the defaults.
+ * <p>KAFKA_BROKERS, REQUEST_TOPIC, ANSWER_TOPIC and DEADLINE_MS replace the defaults. FORM=protobuf sends the binary form.
  */
 public final class Bidder implements AutoCloseable {
   private static final int DEADLINE_MS = Integer.parseInt(variable("DEADLINE_MS", "30"));
   private static final int WAY_BACK_MS = 10; // after the deadline, an answer may still be on its way
+  private static final boolean IS_BINARY = variable("FORM", "json").equals("protobuf");
   private static final String REQUESTS = variable("REQUEST_TOPIC", "bid-requests");
   private static final String ANSWERS = variable("ANSWER_TOPIC", "ctr-scores");
   private static final ObjectMapper JSON = new ObjectMapper();
@@ -75,23 +77,28 @@ public final class Bidder implements AutoCloseable {
   }
 
   /** Sends a request; the future fails if the brokers do not take it. */
-  public CompletableFuture<JsonNode> score(String user, Map<String, List<?>> candidates) throws Exception {
+  public CompletableFuture<JsonNode> score(String user, List<Ad> ads) throws Exception {
     String id = UUID.randomUUID().toString();
     CompletableFuture<JsonNode> answer = new CompletableFuture<>();
     waiting.put(id, answer);
     answer.whenComplete((found, error) -> waiting.remove(id));
     int hour = ZonedDateTime.now(ZoneOffset.UTC).getHour();
-    byte[] body =
-        JSON.writeValueAsBytes(
-            Map.of(
-                "request_id", id,
-                "user", Map.of("id", user),
-                "context", Map.of("hour", hour),
-                "candidates", candidates));
+    Map<String, Object> document = new HashMap<>();
+    document.put("request_id", id);
+    document.put("user", Map.of("id", user));
+    document.put("context", Map.of("hour", hour));
+    if (!IS_BINARY) {
+      document.put("candidates", Ad.columns(ads));
+    }
+    byte[] body = JSON.writeValueAsBytes(document);
+    if (IS_BINARY) {
+      body = Ad.request(body, ads);
+    }
     ProducerRecord<String, byte[]> record = new ProducerRecord<>(REQUESTS, user, body);
     record.headers().add("request_id", id.getBytes(UTF_8));
     record.headers().add("deadline_ms", Integer.toString(DEADLINE_MS).getBytes(UTF_8));
-    record.headers().add("content-type", "application/json".getBytes(UTF_8));
+    String type = IS_BINARY ? "application/x-protobuf" : "application/json";
+    record.headers().add("content-type", type.getBytes(UTF_8));
     // For the ranker: the answer has the request's headers.
     record.headers().add("sent_at_ms", Long.toString(System.currentTimeMillis()).getBytes(UTF_8));
     producer.send(
@@ -138,12 +145,11 @@ public final class Bidder implements AutoCloseable {
 
   public static void main(String[] arguments) throws Exception {
     int count = Integer.parseInt(arguments[0]);
+    List<Ad> ads = List.of(new Ad("a1", 0.4), new Ad("a2", 1.2), new Ad("a3", 0.7));
     try (Bidder bidder = new Bidder()) {
       for (int i = 0; i < count; i++) {
         long started = System.nanoTime();
-        CompletableFuture<JsonNode> sent =
-            bidder.score(
-                "u" + i % 40, Map.of("ad_id", List.of("a1", "a2", "a3"), "bid", List.of(0.4, 1.2, 0.7)));
+        CompletableFuture<JsonNode> sent = bidder.score("u" + i % 40, ads);
         try {
           JsonNode answer = sent.get(DEADLINE_MS + WAY_BACK_MS, TimeUnit.MILLISECONDS);
           long ms = (System.nanoTime() - started) / 1_000_000;
