@@ -22,6 +22,7 @@ from streamer.features.hashing import hash64
 from streamer.features.served import encode_served
 from streamer.types import BidRequest, ModelVersion
 from tests.model_training.preparation.conftest import DENIED, SPARK_LEAVES_SOCKETS, write_config
+from tests.streamer.schemas.validation import faults
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -45,6 +46,10 @@ def event(request_id: str, ad_id: str, second: float) -> dict[str, object]:
     return {"request_id": request_id, "ad_id": ad_id, "timestamp_ms": round(second * 1000)}
 
 
+INCOMPLETE: list[dict[str, object]] = [
+    {name: value for name, value in event("rows", "a1", 100).items() if name != left_out}
+    for left_out in event("", "", 0)
+]
 IMPRESSIONS = [
     event("rows", "a2", 100),
     event("rows", "a2", 101),
@@ -54,7 +59,7 @@ IMPRESSIONS = [
     event("columns", "a9", 200),
     event("nobody", "a1", 200),
     event("rows", "a3", 990),
-    {"request_id": "rows"},
+    *INCOMPLETE,
     event("reused", "a1", 200),
     event("columns", "ahead", 4e9),
 ]
@@ -67,7 +72,7 @@ CLICKS = [
     event("columns", "a9", 199.99),
     event("never", "a1", 199),
     event("rows", "a1", 1000),
-    {"ad_id": "a1"},
+    *INCOMPLETE,
     event("columns", "a1", 4e9),
 ]
 
@@ -105,11 +110,16 @@ def test_shown_ads_are_rows_and_clicks_in_the_window_are_labels(
         "clicks before their impression": 1,
         "clicks after the window": 2,
         "repeated clicks": 1,
-        "clicks without request_id, ad_id or timestamp_ms": 1,
+        "clicks without request_id, ad_id or timestamp_ms": len(INCOMPLETE),
         "repeated impressions": 1,
         "repeated requests": 2,
         "requests without an id": 1,
     }
+
+
+@pytest.mark.parametrize(("name", "events"), [("impression", IMPRESSIONS), ("click", CLICKS)])
+def test_the_published_schema_rejects_the_events_that_are_dropped(name: str, events: list[dict[str, object]]) -> None:
+    assert [event for event in events if faults(name, event)] == INCOMPLETE
 
 
 FAR = 10**6
