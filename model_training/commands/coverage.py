@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from model_training.commands.output import console, fail_clearly
 from model_training.data.coverage import COVERAGE, FeatureCoverage, read_coverage, warnings_of
@@ -42,12 +42,12 @@ def print_coverage(found: Mapping[str, FeatureCoverage], *, rows: int = _ROWS) -
         return
     lacking = sorted((item for item in found.items() if item[1].share < 1), key=lambda item: item[1].share)
     if lacking:
-        table = Table("feature", "path", "side", "values in", "share", title="coverage", title_justify="left")
+        table = Table(*(Column(title, overflow="fold") for title in ("feature", "path", "has a value in")))
         for name, each in lacking[:rows]:
-            table.add_row(name, each.path, each.side, f"{each.present:,} of {each.seen:,} {each.unit}", _share(each))
+            table.add_row(name, each.path, f"{_share(each)} of {each.seen:,} {each.unit}")
         console.print(table)
     if more := lacking[rows:]:
-        console.print(f"{len(more)} other features: {_share(more[0][1])} and more")
+        console.print(f"{len(more)} other features have one in {_share(more[0][1])} and more")
     if whole := len(found) - len(lacking):
         console.print(f"{whole} features always have a value")
     for text in warnings_of(found):

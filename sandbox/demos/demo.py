@@ -89,7 +89,8 @@ def run(console: Console, *, out: Path, **options: Any) -> DemoReport:
         with step(console, f"world and click log of {LOG_REQUESTS * LOG_SHOWN:,} impressions"):
             world = World(seed=7)
             log = world.draw_log(out / "clicks.jsonl", LOG_REQUESTS, LOG_SHOWN)
-        console.print(f"  {log.clicked.mean():.1%} clicked; AUC of the true probabilities: {log.bayes_auc:.4f}")
+            rate, limit = log.clicked.mean(), log.bayes_auc
+        console.print(f"  {rate:.1%} clicked; AUC of the true probabilities, the limit of any model: {limit:.4f}")
         train(console, log.path, out)
         scored = _score(console, broker, world, out, chosen)
         with step(console, "quality: served scores, true probabilities, logistic regression"):
@@ -105,8 +106,8 @@ def run(console: Console, *, out: Path, **options: Any) -> DemoReport:
                 ads=scored.ads,
                 settings=scored.settings,
             )
-    (out / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    plot(scored.traffic, out / "report.png")
+            (out / "report.json").write_text(json.dumps(report.as_json(), indent=2) + "\n")
+            plot(scored.traffic, out / "report.png")
     show(console, report, out)
     return report
 
@@ -193,7 +194,7 @@ def show(console: Console, report: DemoReport, out: Path) -> None:
         table.add_row(name, value)
     console.print()
     console.print(table)
-    console.print(f"\n{out / 'report.json'} and {out / 'report.png'} have the details.")
+    console.print(f"\n{out}: report.json and report.png have the details, scorer.log and model_server.log the logs.")
     if report.healthy:
         console.print("No request lost, no answer duplicated, every answer correct.", style="green")
     else:

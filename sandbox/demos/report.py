@@ -13,6 +13,7 @@ from sandbox.traffic.report import TrafficReport, per_second
 from sandbox.world.world import World
 
 _PERCENTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
+_BROKERS = {"kafka": "Apache Kafka", "embedded": "librdkafka's embedded cluster, whose times are not Kafka's"}
 _PROTOCOLS = {"grpc": "gRPC", "rest": "REST"}
 _SAMPLES = 400
 _STAGES = ("decode", "encode", "queue", "predict")
@@ -63,7 +64,7 @@ class DemoReport:
         }
         total = max(1, self.answered)
         return [
-            ("broker", "Apache Kafka" if self.broker == "kafka" else "librdkafka's embedded cluster"),
+            ("broker", _BROKERS[self.broker]),
             ("model server", f"{self.model_server}, called over {_PROTOCOLS[self.protocol]}"),
             ("model", f"{self.model['name']}, version {self.model['version']}"),
             ("requests", f"{self.requests_sent} sent, {self.answered} answered"),

@@ -127,7 +127,7 @@ def _command(console: Console, title: str, *arguments: str | Path) -> None:
         DemoError: the command failed; it has printed the reason.
     """
     words = [str(argument) for argument in arguments]
-    with step(console, f"{title}: model-training {' '.join(words)}"):
+    with step(console, f"{title}: model-training {' '.join(words)}", has_bar=True):
         # In its own process group, so that Ctrl-C reaches it only once, from `_end`.
         process = subprocess.Popen(
             parent_bound_command([sys.executable, "-m", "model_training", *words]),

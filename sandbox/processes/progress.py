@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 
@@ -11,11 +11,14 @@ _BEAT_S = 8.0
 
 
 @contextmanager
-def step(console: Console, name: str) -> Iterator[None]:
-    """Prints the name of the step, its duration at its end, and signs of life in between."""
+def step(console: Console, name: str, *, has_bar: bool = False) -> Iterator[None]:
+    """Prints the name of the step, its duration at its end, and signs of life in between.
+
+    With `has_bar` it prints no signs of life in a terminal, because the step shows a bar that moves there.
+    """
     console.print(f"{name} ...", style="bold", markup=False, soft_wrap=True)
     started = time.monotonic()
-    with beats(console):
+    with nullcontext() if has_bar and console.is_terminal else beats(console):
         yield
     console.print(f"  done in {time.monotonic() - started:.1f} s")
 
