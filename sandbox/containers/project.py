@@ -79,6 +79,8 @@ class Project:
             times = {name: self._times(name, health.first_healthy.get(name)) for name in self.services}
         self.checks += order(self.services, times)
         for name, found in times.items():
+            if self.services[name].health is None:
+                self.checks.append(Check(name, "end", "" if found.finished else "it has not ended with status 0"))
             ready = found.healthy or found.finished
             self.measured[name] = Measured(
                 start_s=found.started - began, healthy_s=None if ready is None else ready - found.started

@@ -101,10 +101,11 @@ def test_servers_have_the_tested_versions(services: dict[str, Compose]) -> None:
     assert services["model-server"]["image"] == f"tensorflow/serving:{version('tensorflow')}"
 
 
-def test_every_service_has_only_the_rights_that_it_needs(services: dict[str, Compose]) -> None:
+def test_every_service_has_only_the_rights_and_the_time_that_it_needs(services: dict[str, Compose]) -> None:
     """No process can gain a capability, and a writable root file system has a reason."""
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
+        assert service["stop_grace_period"], f"{name}: podman's Docker API has no default"
         assert service["security_opt"] == ["no-new-privileges:true"], name
     assert {name for name, service in services.items() if not service.get("read_only")} == {"kafka", "grafana"}
 
