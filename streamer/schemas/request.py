@@ -12,7 +12,7 @@ from streamer.tracing.context import TRACEPARENT
 from streamer.types import RequestPaths
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-ABOVE_ZERO = r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.0*[1-9][0-9]*)$"
+_ABOVE_ZERO = r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.0*[1-9][0-9]*)$"
 """Digits of a number above 0."""
 
 _ID = f"Unique for each auction. It can be in the header `{REQUEST_ID_HEADER}` instead."
@@ -72,7 +72,7 @@ def request_headers_schema() -> Schema:
             },
             DEADLINE_HEADER: {
                 "type": "string",
-                "pattern": ABOVE_ZERO,
+                "pattern": _ABOVE_ZERO,
                 "description": "The budget in milliseconds. With it, a late request is answered without parsing.",
             },
             CONTENT_TYPE_HEADER: {

@@ -158,13 +158,13 @@ def test_the_schema_and_the_scorer_agree_on_any_document(document: object) -> No
 
 
 def test_the_schema_rejects_bad_records() -> None:
-    """Those that are JSON; it does not know the bounds of bytes, nor whether the headers have an id."""
-    for value, _, reason in BAD_RECORDS:
+    """Those that are JSON. It does not know the bound of bytes."""
+    for value, _, _ in BAD_RECORDS:
         try:
-            document = orjson.loads(value)
+            document = orjson.loads(value[: CodecSettings().max_record_bytes])
         except orjson.JSONDecodeError:
             continue
-        assert faults("request", document, SPEC) or "more than codec.max_record_bytes" in reason, shown(value)
+        assert not validator("request", SPEC).is_valid(document), shown(value)
 
 
 def test_an_id_may_be_in_the_headers() -> None:
