@@ -20,9 +20,10 @@ from sandbox.host.loopback import DIRECT
 
 @dataclass(frozen=True, slots=True)
 class ReceivedSpan:
-    """A span as the collector got it; ids in hexadecimal digits, times in nanoseconds since the epoch.
+    """A span as the collector got it.
 
-    `parent_id` is empty for the first span of a trace; `links` are ids of spans; `error` is None if it has succeeded.
+    Ids are hexadecimal digits, times nanoseconds since the epoch. `parent_id` is empty for the first span of a trace;
+    `links` are ids of spans; `error` is None if it has succeeded.
     """
 
     name: str

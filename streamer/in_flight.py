@@ -46,6 +46,14 @@ class InFlight:
     request: BidRequest = field(init=False)
     encoded: EncodedRequest = field(init=False)
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What names the record in the log beside its request id: the trace of a sampled one."""
+        return {} if self.trace is None else {"trace_id": self.trace.trace_id}
+
     def answered(self) -> "InFlight":
-        """The same without the request and its rows: they are large, and no bound counts an answered record."""
+        """The same without the request and its rows.
+
+        They are large, and no bound counts them until the acknowledgement.
+        """
         return InFlight(self.record, self.deadline, self.trace, self.request_id, consent_denied=self.consent_denied)

@@ -105,8 +105,8 @@ class Pipeline:
                 await self._await_successor(flight)
         except Exception as error:
             # A defect neither stops the other records nor loses this one: it is answered, and logged with its trace.
-            log = self.log if flight.trace is None else self.log.bind(trace_id=flight.trace.trace_id)
-            log.exception("record failed", request_id=flight.request_id, origin=str(flight.record.origin))
+            origin = str(flight.record.origin)
+            self.log.exception("record failed", request_id=flight.request_id, origin=origin, **flight.names)
             return self._rejected(flight, "pipeline", f"internal error: {error!r:.200}", "defect")
 
     def _reject_suspect(self, flight: InFlight) -> Result | None:
@@ -215,7 +215,7 @@ class Pipeline:
         if scored.gone and not flight.is_retry:
             return None
         if not flight.consent_denied:
-            self.feature_log.offer(flight.record.key, request_id, prepared, encoded)
+            self.feature_log.offer(flight.record.key, request_id, prepared, encoded, **flight.names)
         status: Status = "ok" if not scored.missing else "fallback" if scored.missing == encoded.size else "partial"
         return ScoreMessage(
             request_id=request_id,

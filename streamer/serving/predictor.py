@@ -223,7 +223,7 @@ class Predictor:
         return PredictError(code, f"the circuit of every server is open for {version}")
 
     async def score_shadow(self, version: ModelVersion, inputs: BatchInputs, seconds: float) -> F32:
-        """Scores n rows without a retry and without an effect on circuits. Raises PredictError, as `score` does."""
+        """Scores n rows without a retry and an effect on circuits. Raises PredictError as `score`."""
         address = self._servers.replicas.pick(version, self._clock())
         if address is None:
             raise PredictError("UNAVAILABLE", f"the circuit of every server is open for {version}")

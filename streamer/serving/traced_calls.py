@@ -9,7 +9,7 @@ from streamer.tracing.recording import BATCH, BatchTrace
 
 
 def predict(channel: Channel, request: Any, seconds: float) -> Awaitable[Any]:
-    """Calls Predict once, as `Channel.call`; the call of a sampled batch carries the context of its span."""
+    """Calls Predict once, as `Channel.call`; for a sampled batch with the context of a span."""
     batch = BATCH.get()
     if batch is None:
         return channel.call("Predict", request, seconds)

@@ -127,7 +127,7 @@ class OpsSettings(Section):
 
 
 class TracingSettings(Section):
-    """Traces by OpenTelemetry; the extra `tracing` installs it. The variables `OTEL_…` of its exporter hold, too."""
+    """Traces by OpenTelemetry, which the extra `tracing` installs."""
 
     enabled: bool = False
     """Whether sampled requests are traced."""

@@ -28,10 +28,16 @@ class FeatureLog:
     publish: Publish
     share: float
 
-    def offer(self, key: bytes | None, request_id: str, prepared: PreparedVersion, encoded: EncodedRequest) -> None:
-        """Queues the rows that a request was scored by, if the request is in the sample."""
+    def offer(
+        self, key: bytes | None, request_id: str, prepared: PreparedVersion, encoded: EncodedRequest, **names: str
+    ) -> None:
+        """Queues the rows that a request was scored by, if the request is in the sample.
+
+        `names`: for the log, beside the request id.
+        """
         if is_sampled(request_id, self.share):
-            self.output.add(request_id, partial(self._publish, key, request_id, prepared, encoded), _size(encoded))
+            work = partial(self._publish, key, request_id, prepared, encoded)
+            self.output.add(request_id, work, _size(encoded), **names)
 
     async def _publish(
         self, key: bytes | None, request_id: str, prepared: PreparedVersion, encoded: EncodedRequest

@@ -1,7 +1,7 @@
 """A bounded queue of work beside the answers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,40 +38,40 @@ class SideOutput:
     outcomes: Counter
     log: FilteringBoundLogger
     is_busy: Callable[[], bool] = lambda: False
-    _queue: asyncio.Queue[tuple[str, Work, int]] = field(init=False)
+    _queue: asyncio.Queue[tuple[Mapping[str, str], Work, int]] = field(init=False)
     _queued_bytes: int = 0
 
     def __post_init__(self) -> None:
         self._queue = asyncio.Queue(self.limits.max_queued_requests)
 
-    def add(self, request: str, work: Work, size: int) -> None:
-        """Queues the work of a request, which `request` names in the log; a full queue drops it.
+    def add(self, request: str, work: Work, size: int, **names: str) -> None:
+        """Queues the work of a request; a full queue drops it.
 
-        `size`: the bytes that the work keeps in memory.
+        `request` and `names` name it in the log; `size`: the bytes that the work keeps in memory.
         """
         if self._queue.full() or self._queued_bytes + size > _MAX_QUEUED_BYTES:
             self.outcomes.labels("dropped").inc()
             return
         self._queued_bytes += size
-        self._queue.put_nowait((request, work, size))
+        self._queue.put_nowait(({"request": request, **names}, work, size))
 
     async def run(self) -> None:
         """Works until it is cancelled."""
         while True:
-            request, work, size = await self._queue.get()
+            names, work, size = await self._queue.get()
             self._queued_bytes -= size
-            outcome = "dropped" if self.is_busy() else await self._do(request, work)
+            outcome = "dropped" if self.is_busy() else await self._do(names, work)
             self.outcomes.labels(outcome).inc()
 
-    async def _do(self, request: str, work: Work) -> str:
+    async def _do(self, names: Mapping[str, str], work: Work) -> str:
         try:
             async with asyncio.timeout(self.limits.timeout_ms / 1e3):
                 await work()
         except (StreamerError, TimeoutError, TypeError) as error:  # TypeError: an id that is not UTF-8
-            self.log.warning("side output failed", request=request, error=repr(error))
+            self.log.warning("side output failed", **names, error=repr(error))
             return "failed"
         except Exception:
             # A defect that one request triggers: the worker, and each next owner of the record, would end.
-            self.log.exception("side output failed", request=request)
+            self.log.exception("side output failed", **names)
             return "failed"
         return "published"

@@ -1,4 +1,4 @@
-"""Traces: spans of sampled requests, of the batches that serve them, and of the calls to model servers.
+"""Traces: spans of sampled requests, of their batches, and of the calls to model servers.
 
 Guarantees: an unsampled request has no object; a sampled one records times only, and its spans are built and sent by
 another thread; the queue to it is bounded, and lost spans are counted.

@@ -22,7 +22,7 @@ _TRACESTATE = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?")
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """The identity of a span: 128 bits for the trace, 64 for the span, and `tracestate` as it was received."""
+    """The identity of a span: 128 bits for its trace, 64 for itself; `state`: the `tracestate`."""
 
     trace_id: int
     span_id: int
@@ -54,9 +54,10 @@ class TraceContext:
 
 
 def parent_in(headers: Iterable[Header]) -> TraceContext | None:
-    """The context in a record's headers; None without a valid one. Of several headers the last one counts.
+    """The context in a record's headers; None without a valid one.
 
-    Without a valid `traceparent`, `tracestate` has no meaning; one that no header could have is left out.
+    Of several headers the last one counts. Without a valid `traceparent`, `tracestate` has no meaning; one that no
+    header could have is left out.
     """
     parent = state = None
     for name, value in headers:

@@ -29,7 +29,7 @@ class SpanExporter(Protocol):
     """Sends spans. All methods but `close` run in the thread of the export."""
 
     def export(self, spans: Sequence[Span]) -> bool:
-        """Sends spans and returns whether the collector has accepted them; blocks for a bounded time."""
+        """Sends spans; returns whether the collector has accepted them. Blocks for a bounded time."""
 
     def close(self) -> None:
         """Ends a running `export` and each later one."""

@@ -75,7 +75,7 @@ class OtlpExporter:
             raise ConfigError(f"tracing: a variable OTEL_… cannot be used: {error}") from error
 
     def export(self, spans: Sequence[Span]) -> bool:
-        """Sends spans; returns whether the collector has accepted them within OTEL_EXPORTER_OTLP_TIMEOUT (10 s)."""
+        """Sends spans; returns whether the collector has accepted them within its timeout (10 s)."""
         scope = ScopeSpans(scope=InstrumentationScope(name="streamer"))
         for first in range(0, len(spans), _SLICE):
             scope.spans.extend(map(_encoded_span, spans[first : first + _SLICE]))

@@ -1,4 +1,4 @@
-"""What a sampled request, its batches and their calls record on the hot path: times and ids. Pure."""
+"""What a sampled request, its batches and their calls record: times and ids. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -24,7 +24,7 @@ class Stage(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A call to one model server, in monotonic seconds; `code` is a gRPC status, or as in `PredictError`."""
+    """A call to one model server, in monotonic seconds; `code`: `OK`, or as in `PredictError`."""
 
     context: TraceContext
     address: str
@@ -35,7 +35,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """What the recorded objects share: monotonic seconds, random ids, and where finished objects go."""
+    """What recorded objects share: monotonic seconds, random ids, and where finished ones go."""
 
     clock: Callable[[], float]
     finished: Callable[["Finished"], None]

@@ -20,7 +20,13 @@ _MAX_TEXT: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A span; `start` and `end` are nanoseconds since the epoch, `error` is None if it has succeeded."""
+    """A span.
+
+    Attributes:
+        start, end: nanoseconds since the epoch.
+        error: why it has failed; None if it has not.
+        is_remote: whether the parent is a span of another process.
+    """
 
     name: str
     context: TraceContext
@@ -32,7 +38,6 @@ class Span:
     links: Sequence[TraceContext] = ()
     error: str | None = None
     is_remote: bool = False
-    """Whether the parent is a span of another process."""
 
 
 @dataclass(frozen=True, slots=True)

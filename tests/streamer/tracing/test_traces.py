@@ -1,8 +1,11 @@
 """The spans of requests through the real stages and the scorer's client, on the virtual clock."""
 
+import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from streamer.testing.virtual_loop import run_virtual, virtual
 from streamer.tracing.context import TraceContext, parent_in
@@ -12,6 +15,16 @@ from tests.streamer.tracing.traced import ACKNOWLEDGED_S, CALL_S, WAITED_S, Trac
 
 PARENT = TraceContext(0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7, state="rojo=1")
 HEADERS = [*PARENT.replaced_in([]), ("tracestate", PARENT.state.encode()), ("other", b"x")]
+
+
+class BrokenScores:
+    """Scores with a defect."""
+
+    def would_miss_deadline(self, *_: object) -> bool:
+        return False
+
+    async def score(self, *_: object) -> None:
+        raise ValueError("injected fault")
 
 
 def named(spans: list[Span]) -> dict[str, Span]:
@@ -187,6 +200,21 @@ def test_a_request_that_cannot_be_scored_is_an_error(value: bytes, status: str, 
             assert list(letters[0].headers) == HEADERS, "a dead letter is the record unchanged"
 
     run_virtual(run)
+
+
+@virtual
+async def test_log_lines_of_a_sampled_request_have_its_trace() -> None:
+    worker = TracedWorker(share=0.0)
+    await worker.start()
+
+    worker.pipeline = replace(worker.pipeline, scores=BrokenScores())  # type: ignore[arg-type]
+    with capture_logs() as lines:
+        worker.request(*HEADERS)
+        worker.request()
+        await asyncio.gather(*worker.tasks)
+    failed = {line["request_id"]: line.get("trace_id") for line in lines if line["event"] == "record failed"}
+    assert failed == {"r0": f"{PARENT.trace_id:032x}", "r1": None}
+    assert named(worker.spans)["process requests"].error == "internal error: ValueError('injected fault')"
 
 
 @virtual
