@@ -1,13 +1,14 @@
 """`model-training coverage`: the features that have a value, and how often."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Column, Table
 
-from model_training.commands.output import console, fail_clearly
+from model_training.commands.output import AsJson, console, fail_clearly, print_json
 from model_training.data.coverage import COVERAGE, FeatureCoverage, read_coverage, warnings_of
 from model_training.errors import DataError
 
@@ -17,7 +18,7 @@ _ROWS = 12
 def coverage(
     records: Annotated[Path, typer.Argument(help="Folder that `prepare` made, or of encoded records.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Shows in which share of the rows or requests each feature has a value, the worst first."""
     with fail_clearly():
@@ -28,7 +29,7 @@ def coverage(
                 " of a feature log, which has no values"
             )
         if as_json:
-            typer.echo((records / COVERAGE).read_text(encoding="utf-8").rstrip())
+            print_json({name: {**asdict(each), "share": each.share} for name, each in found.items()})
             return
         print_coverage(found, rows=len(found))
 

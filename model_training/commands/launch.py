@@ -162,7 +162,7 @@ def launch(
                     tables=tables,
                     calibration=calibration,
                 )
-            print_trained(manifest, features, quality, exported, as_json=as_json)
+            print_trained(manifest, features, used, quality, exported, as_json=as_json)
 
 
 def _checked(data: "TrainingData | None", directory: Path, config: TrainingConfig) -> "tuple[Manifest, Damage | None]":

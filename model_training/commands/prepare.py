@@ -59,13 +59,13 @@ def prepare(
             prepared = run(spark, parsed, features, output, overwrite=overwrite, allow_unread=spec is not None)
         statistics = orjson.loads((output / STATISTICS).read_bytes())
         _show(prepared, statistics)
-        if as_json:
-            print_json({**_facts(prepared), "statistics": statistics})
         if affected := {name: each for name, each in read_collisions(output).items() if each.row_share >= _AFFECTED}:
             print_collisions(affected)
         print_coverage(read_coverage(output))
         if fitted_spec is not None:
             _write(fitted_spec, fitted(features, statistics).to_json() + "\n")
+        if as_json:
+            print_json({**_facts(prepared), "statistics": statistics})
 
 
 def _write(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from model_training.data.training_data import TrainingData
     from model_training.early_stopping.validation import Predict
     from model_training.evaluation.metrics import Quality
+    from model_training.lineage.lineage import Data
     from model_training.models.model import Model
 
 
@@ -77,7 +78,13 @@ def print_quality(
 
 
 def print_trained(
-    manifest: "Manifest", spec: FeatureSpec, quality: "Mapping[str, Quality]", exported: Path | None, *, as_json: bool
+    manifest: "Manifest",
+    spec: FeatureSpec,
+    data: "Data",
+    quality: "Mapping[str, Quality]",
+    exported: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Prints the outcome of a training if it is wanted as JSON."""
     if not as_json:
@@ -86,6 +93,7 @@ def print_trained(
         "examples": manifest.examples,
         "clicks": manifest.positives,
         "spec": {"name": spec.name, "hash": spec.hash},
+        "coverage": data.coverage,
         "quality": {name: asdict(each) for name, each in quality.items()},
         "exported": None if exported is None else str(exported),
     }

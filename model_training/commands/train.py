@@ -211,7 +211,7 @@ def _train(
             source=source,
             calibration=calibration,
         )
-    print_trained(manifest, spec, quality, exported, as_json=as_json)
+    print_trained(manifest, spec, used, quality, exported, as_json=as_json)
 
 
 def fit(

@@ -5,6 +5,7 @@ settings). A command imports gRPC, the Kafka client and rich only when it needs 
 small. It may import everything except `testing`.
 """
 
+import json
 import sys
 from typing import Annotated
 
@@ -26,10 +27,11 @@ from streamer.commands import (
     tail,
     topics,
 )
+from streamer.commands.options import AsJson
 from streamer.distribution import NAME, installed_version, missing_extra
 from streamer.errors import ConfigError, SpecError, StreamerError
 from streamer.settings.names import printable
-from streamer.settings.table import settings_table
+from streamer.settings.table import settings_json, settings_table
 
 app = typer.Typer(
     name="streamer",
@@ -53,9 +55,9 @@ app.add_typer(topics.app, name="topics")
 
 
 @app.command()
-def settings() -> None:
+def settings(*, as_json: AsJson = False) -> None:
     """Print all settings with their defaults and descriptions, as Markdown."""
-    typer.echo(settings_table(), nl=False)
+    typer.echo(json.dumps({"settings": settings_json()}) + "\n" if as_json else settings_table(), nl=False)
 
 
 def _show_version(asked: bool) -> None:

@@ -7,8 +7,10 @@ from itertools import pairwise
 from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from streamer.settings.loading import Settings
+from streamer.settings.names import sections_of, variable_of
 
 
 def settings_table() -> str:
@@ -19,16 +21,29 @@ def settings_table() -> str:
         "`streamer settings` writes this page. In the file a setting is under its section. The environment variable",
         "`STREAMER_SECTION__NAME` overrides the file; a list is JSON, or its items are separated by commas.",
     ]
-    for section, field in Settings.model_fields.items():
-        owner = field.annotation
-        assert isinstance(owner, type)
-        assert issubclass(owner, BaseModel)
+    for section, owner in sections_of(Settings).items():
         lines += ["", f"## {section}", "", owner.__doc__ or "", "", "| setting | default | meaning |", "|---|---|---|"]
         texts = descriptions(owner)
         for name, one in owner.model_fields.items():
-            default = json.dumps(list(one.default) if isinstance(one.default, tuple) else one.default, default=str)
-            lines.append(f"| `{name}` | `{default}` | {texts[name]}{_allowed(one.annotation)} |")
+            values = ", ".join(f"`{value}`" for value in _allowed(one))
+            lines.append(f"| `{name}` | `{_default(one)}` | {texts[name]}{f' ({values})' if values else ''} |")
     return "\n".join(lines) + "\n"
+
+
+def settings_json() -> list[dict[str, object]]:
+    """Each setting: name, variable, default, description, allowed values (empty: any of its type)."""
+    return [
+        {
+            "name": f"{section}.{name}",
+            "variable": variable_of(f"{section}.{name}"),
+            "default": json.loads(_default(one)),
+            "description": texts[name],
+            "allowed": _allowed(one),
+        }
+        for section, owner in sections_of(Settings).items()
+        for texts in [descriptions(owner)]
+        for name, one in owner.model_fields.items()
+    ]
 
 
 def descriptions(section: type[BaseModel]) -> dict[str, str]:
@@ -46,5 +61,10 @@ def descriptions(section: type[BaseModel]) -> dict[str, str]:
     }
 
 
-def _allowed(annotation: object) -> str:
-    return f" ({', '.join(f'`{v}`' for v in get_args(annotation))})" if get_origin(annotation) is Literal else ""
+def _default(setting: FieldInfo) -> str:
+    value = setting.default
+    return json.dumps(list(value) if isinstance(value, tuple) else value, default=str)
+
+
+def _allowed(setting: FieldInfo) -> list[object]:
+    return list(get_args(setting.annotation)) if get_origin(setting.annotation) is Literal else []

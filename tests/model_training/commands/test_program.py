@@ -118,3 +118,11 @@ def test_all_other_output_of_a_command_with_json_goes_to_standard_error(folder: 
     assert run("collisions", ".").stdout.splitlines()[1].startswith("┃ feature")
     assert json.loads(run("collisions", ".", "--json").stdout) == {}
     assert run("collisions", ".").stdout != "", "the next command writes to standard output again"
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_the_placement_is_printed_as_json() -> None:
+    found = json.loads(run("placement", "--json").stdout)["placements"]
+    assert [(each["placement"], len(each["bytes"])) for each in found] == [("in turn", 2), ("greedy", 2)] * 2
+    assert all(each["imbalance"] >= 1 for each in found)

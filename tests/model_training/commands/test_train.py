@@ -272,10 +272,15 @@ def test_the_coverage_of_records_is_kept_and_shown(tmp_path: Path, config: Path)
     (tmp_path / "spec.yaml").write_text(text.replace("user.age", "user.agee"), encoding="utf-8")
     records, base = tmp_path / "records", tmp_path / "ctr"
     few = click_log(tmp_path / "few.jsonl", 60)
-    status, output = _run("--log", few, "--config", config, "--records", records, "--export-to", base)
-    assert status == 0, output
+    paths = {"--log": few, "--config": config, "--records": records, "--export-to": base}
+    arguments = [str(part) for option in paths.items() for part in option]
+    trained = CliRunner().invoke(app, ["train", *arguments, "--json"])
+    assert trained.exit_code == 0, trained.output
     warning = "feature 'age' has no value in 54 requests: the data does not have its path user.agee;"
-    assert f"{warning} the most similar path is user.age" in output
+    assert f"{warning} the most similar path is user.age" in trained.stderr
+    outcome = orjson.loads(trained.stdout)
+    assert (outcome["examples"], outcome["coverage"]["age"], outcome["exported"]) == (162, 0, str(base / "1"))
+    assert set(outcome["quality"]["wide_deep"]) == {"examples", "positives", "auc", "log_loss", "calibration"}
     status, output = _run(records, "--json", command="coverage")
     found = orjson.loads(output)
     assert (status, found["tags"]["present"], found["tags"]["unit"]) == (0, 40, "requests")

@@ -111,7 +111,9 @@ def test_the_better_candidate_is_published_and_the_worse_one_rejected(
     assert b"\x03ctr" in warmup
 
     report = tmp_path / "report.json"
-    rejected = _run("publish", poor, *options, "--report", report)
+    rejected = _run("publish", poor, *options, "--report", report, "--json")
+    outcome = orjson.loads(rejected.stdout)
+    assert outcome == {**orjson.loads(report.read_bytes()), "published": None, "removed": []}
     assert rejected.exit_code == 3, rejected.output
     assert "holds  min_clicks" in rejected.output
     assert "beyond max_auc_loss: AUC - that of version 1 (served)" in rejected.output
@@ -125,7 +127,8 @@ def test_the_better_candidate_is_published_and_the_worse_one_rejected(
     card = orjson.loads((base / "2" / "model_card.json").read_bytes())
     assert (card["forced"], card["gate"]["tries"], card["best"]["version"]) == (True, 2, 1)
 
-    again = _run("publish", good, *options, "--keep", "2")
+    again = _run("publish", good, *options, "--keep", "2", "--json")
+    assert orjson.loads(again.stdout)["published"] == str(base / "3")
     assert again.exit_code == 0, again.output
     assert "AUC - that of version 2 (served)" in again.output
     assert "AUC - that of version 1 (best of the window)" in again.output, "a forced version does not lower the bar"
@@ -133,7 +136,8 @@ def test_the_better_candidate_is_published_and_the_worse_one_rejected(
     assert versions_in(base) == [2, 3]
     assert versions_in(base / ".gate" / "best") == [1]
 
-    compared = _run("evaluate", good, "--against", base, "--log", log, "--gate", gate, "--report", report)
+    compared = _run("evaluate", good, "--against", base, "--log", log, "--gate", gate, "--report", report, "--json")
+    assert orjson.loads(compared.stdout) == orjson.loads(report.read_bytes())
     assert compared.exit_code == 0, compared.output
     evaluation = orjson.loads(report.read_bytes())
     assert evaluation["served"]["path"].endswith("/3")

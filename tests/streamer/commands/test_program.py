@@ -1,5 +1,6 @@
 """The program `streamer`: its version, completion in bash, and one line for each error."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ WITHOUT_JSON = {
     "run": "a service",
     "serve-http": "a service",
     "schema": "prints JSON",
-    "settings": "writes a page",
     "spec init": "writes a file",
     "dlq replay": "prints a count",
     **dict.fromkeys(("model pin", "model canary", "model shadow", "model unpin", "model rollback"), "an order"),
@@ -110,6 +110,19 @@ def test_an_error_is_a_line(
 def test_every_command_that_prints_tables_prints_json() -> None:
     found = {name for name, command in commands_of(get_command(app)) if not has_option(command, "--json")}
     assert found == set(WITHOUT_JSON)
+
+
+def test_settings_are_printed_as_json() -> None:
+    found = {
+        each["name"]: each for each in json.loads(CliRunner().invoke(app, ["settings", "--json"]).stdout)["settings"]
+    }
+    assert found["source.deadline_from"] == {
+        "name": "source.deadline_from",
+        "variable": "STREAMER_SOURCE__DEADLINE_FROM",
+        "default": "record",
+        "description": "Start of a request's budget: the record's timestamp, or its receipt.",
+        "allowed": ["record", "arrival"],
+    }
 
 
 def has_option(command: Any, name: str) -> bool:
