@@ -1,7 +1,6 @@
 """`model-training coverage`: the features that have a value, and how often."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +28,7 @@ def coverage(
                 " of a feature log, which has no values"
             )
         if as_json:
-            print_json({name: {**asdict(each), "share": each.share} for name, each in found.items()})
+            print_json({name: each.content() for name, each in found.items()})
             return
         print_coverage(found, rows=len(found))
 

@@ -58,14 +58,16 @@ def prepare(
         with spark_session(master) as spark:
             prepared = run(spark, parsed, features, output, overwrite=overwrite, allow_unread=spec is not None)
         statistics = orjson.loads((output / STATISTICS).read_bytes())
+        coverage = read_coverage(output)
         _show(prepared, statistics)
         if affected := {name: each for name, each in read_collisions(output).items() if each.row_share >= _AFFECTED}:
             print_collisions(affected)
-        print_coverage(read_coverage(output))
+        print_coverage(coverage)
         if fitted_spec is not None:
             _write(fitted_spec, fitted(features, statistics).to_json() + "\n")
         if as_json:
-            print_json({**_facts(prepared), "statistics": statistics})
+            shares = {name: each.content() for name, each in coverage.items()}
+            print_json({**_facts(prepared), "statistics": statistics, "coverage": shares})
 
 
 def _write(path: Path, text: str) -> None:

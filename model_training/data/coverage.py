@@ -39,6 +39,10 @@ class FeatureCoverage:
         """The share with a value."""
         return self.present / max(1, self.seen)
 
+    def content(self) -> dict[str, object]:
+        """The counts and the share, as JSON values."""
+        return {**asdict(self), "share": self.share}
+
     def warning(self, name: str) -> str | None:
         """The sentence about a feature that never has a value; None if it has one."""
         if self.present or not self.seen:
@@ -82,7 +86,7 @@ def write_coverage(directory: Path, found: Mapping[str, FeatureCoverage]) -> Non
     Raises:
         OSError: the file cannot be written.
     """
-    content = {name: {**asdict(each), "share": each.share} for name, each in found.items()}
+    content = {name: each.content() for name, each in found.items()}
     (directory / COVERAGE).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from sandbox.broker.broker import Broker
 from sandbox.demos.by_id import ADS_TOPIC, figures, published_ads, recomputed
 from sandbox.demos.load import OFFERED_AGAIN, SAME_CANDIDATES, TOPICS, Load, find_budget, saturated_rate, send
-from sandbox.demos.model import logistic_regression, train
+from sandbox.demos.model import DemoError, logistic_regression, train
 from sandbox.demos.report import DemoReport, make_report, plot
 from sandbox.errors import SandboxError
 from sandbox.host.priority import real_time_priority
@@ -86,6 +86,10 @@ def run(console: Console, *, out: Path, **options: Any) -> DemoReport:
     model_server = server_program().version  # a wrong MODEL_SERVER fails before the training
     out.mkdir(parents=True, exist_ok=True)
     with running_broker(console) as broker:
+        if chosen.candidates_by == "id" and broker.kind == "embedded":
+            raise DemoError(
+                "--candidates-by id needs Apache Kafka: the embedded cluster cannot describe a topic of ads"
+            )
         with step(console, f"world and click log of {LOG_REQUESTS * LOG_SHOWN:,} impressions"):
             world = World(seed=7)
             log = world.draw_log(out / "clicks.jsonl", LOG_REQUESTS, LOG_SHOWN)
