@@ -246,6 +246,7 @@ def test_a_bidder_and_a_ranker(
     assert len(best) == REQUESTS + 3, "three of the made answers have one request id"
     assert (best["partial"], best["expired"]) == ("a2", None)
     for answer in map(orjson.loads, (message.value() for message in answers)):
+        assert faults("answer", answer) == []
         assert best[answer["request_id"]] == answer["ad_id"][answer["ctr"].index(max(answer["ctr"]))]
     assert Counter(line["late_ms"] > 0 for line in chosen) == {False: REQUESTS, True: 5}
 
