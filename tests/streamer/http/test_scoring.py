@@ -22,6 +22,7 @@ from streamer.http.exchange import Exchange
 from streamer.http_service import HttpService
 from streamer.settings import Settings
 from streamer.testing.model_servers import VirtualServers
+from streamer.tracing import export_thread
 from streamer.types import F32, BatchInputs, DeadLetter, ModelVersion, Origin, Record, ScoreMessage
 from tests.streamer.bad_records import BAD_RECORDS, body, shown
 from tests.streamer.formats.binary_requests import BINARY, by_candidates
@@ -257,6 +258,23 @@ async def test_a_drain_sends_the_spans_of_sampled_requests() -> None:
     assert replies == [f"00-{request.trace_id}-{request.span_id}-01", unsampled, None]
     assert (request.parent_id, request.state) == ("00f067aa0ba902b7", "rojo=1")
     assert {span.trace_id for span in spans} == {"4bf92f3577b34da6a3ce929d0e0e4736"}
+
+
+async def test_a_collector_that_does_not_answer_delays_neither_requests_nor_the_drain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(export_thread, "_FLUSH_S", 0.05)
+    monkeypatch.setattr(export_thread, "_DELAY_S", 0.01)
+    with Collector() as collector:
+        collector.accepts.clear()
+        on: dict[str, object] = {"enabled": True, "endpoint": collector.endpoint, "share": 1.0}
+        async with served(VirtualServers([loaded(1)], call_s=0.0), tracing=on) as running:
+            codes = [(await running.post(body()))[0] for _ in range(20)]
+        exported = running.service.metrics.registry.get_sample_value(
+            "streamer_tracing_spans_total", {"outcome": "exported"}
+        )
+    assert codes == [200] * 20
+    assert exported == 0
 
 
 @pytest.mark.parametrize("form", ["json", "as_requested"])
