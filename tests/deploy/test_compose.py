@@ -253,6 +253,5 @@ def test_grafana_finds_its_dashboard_and_its_data(services: dict[str, Compose]) 
     assert mounted[provider["options"]["path"]] == folder / "dashboards"
     home = Path(services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     dashboard = json.loads((mounted[str(home.parent)] / home.name).read_text())
-    panels = dashboard["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    assert {panel["datasource"]["uid"] for panel in panels if "datasource" in panel} == {source["uid"]}
+    variable = dashboard["templating"]["list"][0]
+    assert (variable["type"], variable["current"]["value"]) == ("datasource", source["uid"])

@@ -18,7 +18,7 @@ from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from tests.end_to_end.conftest import System, request
 from tests.model_training.conftest import SPEC
-from tests.monitoring.programs import program
+from tests.monitoring.programs import command
 
 RULES = Path(__file__).parents[2] / "configs/prometheus/alerts.yml"
 # A scrape a second is told to Prometheus as one every 15 s: the rules wait up to 10 minutes, this test does not.
@@ -151,6 +151,6 @@ def test_alerts_fire_on_a_degraded_worker_and_not_on_an_idle_one(
     whole = {"rule_files": [str(RULES)], "evaluation_interval": f"{STEP_S}s", "tests": [test]}
     file.write_text(yaml.safe_dump(whole))
     result = subprocess.run(
-        [program("promtool"), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=600
+        [*command("promtool"), "test", "rules", str(file)], capture_output=True, text=True, check=False, timeout=600
     )
     assert result.returncode == 0, result.stdout + result.stderr

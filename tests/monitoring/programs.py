@@ -8,40 +8,43 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path("build/prometheus").absolute()
+_FOLDER = Path("build/prometheus").absolute()
 _PACKAGES = ("prometheus", "prometheus-alertmanager")
 _DOWNLOAD_S = 300
+# Debian's Alertmanager reads a template in /usr/share; it sees the unpacked one there.
+_IN_PLACE = 'mount --bind "$0/share" /usr/share && exec "$0/bin/prometheus-alertmanager" "$@"'
 
 
-def program(name: str) -> str:
-    """The path of `prometheus`, `promtool` or `alertmanager`.
+def command(name: str) -> list[str]:
+    """The command of `prometheus`, `promtool` or `alertmanager`, without arguments.
 
     Skips the test where the program is neither installed nor a package of this machine's apt; fails it in CI.
     """
-    names = (name, f"prometheus-{name}")  # Debian's name of Alertmanager
-    for where in (None, str(FOLDER / "usr/bin")):
-        found = next(filter(None, (shutil.which(each, path=where) for each in names)), None)
-        if found is not None:
-            return found
-        if where is None and (reason := _unpacked()) is not None:
-            message = f"{name}: not on the PATH, and not from apt: {reason}"
-            if "CI" in os.environ:
-                pytest.fail(message)
-            pytest.skip(message)
-    pytest.fail(f"{name}: not in Debian's packages {', '.join(_PACKAGES)}")
+    for each in (name, f"prometheus-{name}"):  # Debian's name of Alertmanager
+        if (found := shutil.which(each)) is not None:
+            return [found]
+    if (reason := _unpacked()) is not None:
+        message = f"{name} is not on the PATH, and apt does not have it: {reason}"
+        if "CI" in os.environ:
+            pytest.fail(message)
+        pytest.skip(message)
+    if name == "alertmanager":
+        unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+        return [*unshare, "sh", "-c", _IN_PLACE, str(_FOLDER / "usr")]
+    return [str(_FOLDER / "usr/bin" / name)]
 
 
 @cache
 def _unpacked() -> str | None:
     """Unpacks the packages once. Returns the reason if that is not possible."""
-    if (FOLDER / "usr/bin/promtool").exists():
+    if (_FOLDER / "usr/bin/promtool").exists():
         return None
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    _FOLDER.mkdir(parents=True, exist_ok=True)
     try:
         download = ["apt-get", "download", *_PACKAGES]
-        subprocess.run(download, cwd=FOLDER, check=True, capture_output=True, text=True, timeout=_DOWNLOAD_S)
-        for package in sorted(FOLDER.glob("*.deb")):
-            subprocess.run(["dpkg", "-x", package, FOLDER], check=True, capture_output=True, text=True)
+        subprocess.run(download, cwd=_FOLDER, check=True, capture_output=True, text=True, timeout=_DOWNLOAD_S)
+        for package in sorted(_FOLDER.glob("*.deb")):  # promtool comes last
+            subprocess.run(["dpkg", "-x", package, _FOLDER], check=True, capture_output=True, text=True)
             package.unlink()
     except subprocess.CalledProcessError as error:
         return str(error.stderr).strip().splitlines()[-1]

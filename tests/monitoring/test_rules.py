@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.monitoring.alert_cases import CASES, STEP_S, A, B, Case, healthy
-from tests.monitoring.programs import program
+from tests.monitoring.programs import command
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "configs/prometheus"
@@ -26,7 +26,9 @@ _RESTARTED = {"counters": "7x100 0x140", "work": "0+150x100 0+150x140"}
 
 
 def _run(*arguments: str | Path) -> None:
-    result = subprocess.run([program("promtool"), *arguments], capture_output=True, text=True, check=False, timeout=600)
+    result = subprocess.run(
+        [*command("promtool"), *arguments], capture_output=True, text=True, check=False, timeout=600
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
