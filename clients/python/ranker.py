@@ -1,4 +1,4 @@
-"""A ranker: reads the answers of the scorer, and chooses the ad with the highest click probability.
+"""A ranker: reads the answers, and chooses the ad with the highest click probability.
 
 python clients/python/ranker.py [IDLE_S]
 
@@ -37,7 +37,7 @@ class Origins:
 
 
 def late_ms(message: Message) -> int:
-    """Milliseconds after the deadline; below 0: in time. Bidder and ranker need synchronous clocks."""
+    """Milliseconds after the deadline, below 0 in time; by synchronous clocks."""
     headers = dict(message.headers() or [])
     sent_at, deadline = headers.get("sent_at_ms"), headers.get("deadline_ms")
     if sent_at is None or deadline is None:

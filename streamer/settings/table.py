@@ -31,7 +31,7 @@ def settings_table() -> str:
 
 
 def settings_json() -> list[dict[str, object]]:
-    """Each setting: name, variable, default, description, allowed values (empty: any of its type)."""
+    """Each setting: name, variable, default, description, allowed values (empty: any)."""
     return [
         {
             "name": f"{section}.{name}",
