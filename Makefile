@@ -1,4 +1,4 @@
-# Public targets: demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings hooks clean. Each runs `setup` first if necessary.
+# Public targets: demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings release hooks clean. Each runs `setup` first if necessary.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +27,7 @@ PIECE ?=
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings hooks clean setup
+.PHONY: help demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings release hooks clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES= CANDIDATES_BY= PROTOCOL=)"
@@ -44,6 +44,7 @@ help:
 	@echo "make plots  pictures and tables of the figures of make bench, in docs/performance.md"
 	@echo "make drawings  draw the pictures of docs/ that follow from the code"
 	@echo "  all of them serve the models with MODEL_SERVER=/path/of/tensorflow_model_server if you set it"
+	@echo "make release  wheel, sdist, list of components (SBOM), licences and checksums, in dist/"
 	@echo "make hooks  install the hook that checks commit messages"
 	@echo "make clean  remove the outputs of the other targets"
 
@@ -109,6 +110,17 @@ plots: $(READY)
 
 drawings: $(READY)
 	@for script in docs/scripts/draw_*.py; do $(BIN)/python $$script || exit 1; done
+
+# The lists are those of an environment that has only the wheel and the locked dependencies of the scorer.
+release: $(READY)
+	rm -rf dist build/release
+	$(BIN)/python -m build --installer uv --outdir dist .
+	$(BIN)/uv venv --quiet --python $(BIN)/python build/release
+	$(BIN)/uv pip install --quiet --python build/release/bin/python --no-deps -r requirements/scorer.txt dist/*.whl
+	build/release/bin/streamer --version
+	$(BIN)/cyclonedx-py environment --short-PURLs --output-reproducible --pyproject pyproject.toml -o dist/sbom.json build/release/bin/python
+	$(BIN)/pip-licenses --python build/release/bin/python --format markdown --with-urls --output-file dist/licences.md
+	cd dist && sha256sum *.whl *.tar.gz sbom.json licences.md > SHA256SUMS
 
 hooks:
 	@ln -sf "$(CURDIR)/.githooks/commit-msg" "$$(git rev-parse --git-path hooks)/commit-msg"

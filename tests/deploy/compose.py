@@ -47,3 +47,16 @@ def canonical(file: Path) -> Compose:
     assert result.returncode == 0, result.stderr
     project: Compose = json.loads(result.stdout)
     return project
+
+
+def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in the root of the repository; uv downloads no Python."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, "UV_PYTHON_DOWNLOADS": "never", **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
