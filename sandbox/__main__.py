@@ -53,7 +53,7 @@ def sample(
     requests: Annotated[int, typer.Option(min=1, help="Requests of the sample, with 20 ads each.")] = 1_000,
     logged: Annotated[int, typer.Option(min=1, help="Requests of the click log, with 4 ads each.")] = 10_000,
 ) -> None:
-    """Write files of a bidder with its own JSON: requests.jsonl, request.json, clicks.jsonl."""
+    """Write requests and a click log of a bidder with a JSON of its own, for the tutorial."""
     from sandbox.world.own_shape import write_sample  # noqa: PLC0415
 
     try:

@@ -93,9 +93,9 @@ def spec_of(path: Path) -> "FeatureSpec":
 def _facts(prepared: "Prepared") -> dict[str, object]:
     return {
         "rows": prepared.rows,
-        "dropped": prepared.dropped,
+        "dropped": dict(prepared.dropped),
         "sampled_out": prepared.sampled_out,
-        "counts": prepared.counts,
+        "counts": dict(prepared.counts),
         "splits": {
             name: {
                 "examples": split.records.examples,
