@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from sandbox.broker.topics import Topics
+from sandbox.traffic.checker import STATUSES
 from sandbox.traffic.report import TrafficReport
 from sandbox.traffic.run import run_traffic
 from sandbox.world.bid_requests import CandidatesBy, RequestFactory
@@ -58,3 +61,10 @@ def fault_of(report: TrafficReport, *, duplicates_allowed: bool) -> str:
 def not_ok(report: TrafficReport) -> float:
     """The share of requests without an answer with status `ok`. Pure."""
     return 1.0 - report.statuses.get("ok", 0) / max(1, report.requests_sent)
+
+
+def seconds_without_ok(report: TrafficReport) -> int:
+    """Seconds of the traffic of whose requests none has an answer with status `ok`. Pure."""
+    sent_at = report.times.received_at - report.times.latency_ms / 1e3
+    second = np.floor(sent_at).astype(np.intp)
+    return len(np.unique(second)) - len(np.unique(second[report.times.status == STATUSES.index("ok")]))

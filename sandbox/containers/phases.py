@@ -51,7 +51,8 @@ def check_update(console: Console, project: Project) -> None:
         found = update(own, lambda line: console.print(line, markup=False))
         console.print(
             f"  {found.sent} requests sent, {found.lost} lost, {found.duplicates} duplicates; not ok {found.not_ok:.2%}"
-            f" (without an update {found.steady_not_ok:.2%}); {found.seconds:.0f} s",
+            f" (without an update {found.steady_not_ok:.2%}); {found.seconds_without_ok} s without an `ok`;"
+            f" {found.seconds:.0f} s in all",
             markup=False,
         )
 

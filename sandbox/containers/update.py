@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sandbox.containers.checks import Check
 from sandbox.containers.engine import ROOT, Compose, container
 from sandbox.containers.health import wait_until_healthy
-from sandbox.containers.load import Load, fault_of, not_ok, send
+from sandbox.containers.load import Load, fault_of, not_ok, seconds_without_ok, send
 from sandbox.containers.project import Project
 
 SLOTS = ("scorer-0", "scorer-1")
@@ -24,6 +24,7 @@ class Updated:
     Attributes:
         sent, lost, duplicates: requests, those without an answer, and answers after the first.
         not_ok: share of the requests without an answer `ok`; steady_not_ok: the same without an update.
+        seconds_without_ok: of the update, by the time of sending.
         stop_s, ready_s: seconds from SIGTERM to the end, and from the start to ready, by slot.
         seconds: of the whole update.
     """
@@ -33,6 +34,7 @@ class Updated:
     duplicates: int
     not_ok: float
     steady_not_ok: float
+    seconds_without_ok: int
     stop_s: dict[str, float]
     ready_s: dict[str, float]
     seconds: float
@@ -76,6 +78,7 @@ def update(project: Project, say: Callable[[str], None]) -> Updated:
         report.duplicates,
         not_ok(report),
         not_ok(steady),
+        seconds_without_ok(report),
         stop_s,
         ready_s,
         time.monotonic() - began,
