@@ -71,7 +71,7 @@ def _of_policy(policy: Object, objects: Objects) -> Iterator[str]:
     if set(spec["policyTypes"]) != {"Ingress", "Egress"}:
         yield f"network policy {name}: leaves one direction open"
     peers = [peer for rule in spec["ingress"] for peer in rule.get("from", ())]
-    peers += [peer for rule in spec["egress"] for peer in rule.get("to", ())]
+    peers += [peer for rule in spec.get("egress", ()) for peer in rule.get("to", ())]
     for peer in peers:
         if "podSelector" in peer and not _selected(objects, peer["podSelector"]["matchLabels"]):
             yield f"network policy {name}: no pod has the labels {peer['podSelector']['matchLabels']}"
