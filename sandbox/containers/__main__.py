@@ -1,4 +1,4 @@
-"""`python -m sandbox.containers`: builds, starts, checks and removes the containers of `docker-compose.yml`."""
+"""Builds, starts, checks and removes the containers of `docker-compose.yml`."""
 
 import signal
 import sys

@@ -54,7 +54,7 @@ class Times:
 
 
 def order(services: Mapping[str, Service], times: Mapping[str, Times]) -> list[Check]:
-    """Each service started after the conditions that it declares. A second of tolerance is for the two clocks."""
+    """Each service started after its conditions, with a second for two clocks."""
     found = []
     for name, own in times.items():
         for target, condition in services[name].waits_for.items():

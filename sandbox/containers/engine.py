@@ -44,7 +44,7 @@ def run_program(command: Sequence[str], environment: Mapping[str, str], timeout_
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Podman whose images, containers, volumes and networks are in `folder`, apart from those of the machine.
+    """Podman with its own images, containers, volumes and networks, in `folder`.
 
     Images stay there as a cache; `make clean` removes it.
     """
@@ -65,7 +65,7 @@ class Engine:
         }
 
     def configure(self) -> None:
-        """Writes the files of settings. A limit above that of this process would stop each container's start."""
+        """Writes the files of settings, with limits that this process may set."""
         (self.folder / "run").mkdir(parents=True, exist_ok=True)
         nofile = min(_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         nproc = min(_NPROC, resource.getrlimit(resource.RLIMIT_NPROC)[1])

@@ -4,4 +4,4 @@ from sandbox.errors import SandboxError
 
 
 class ContainerError(SandboxError):
-    """A program failed, or a container is not as declared; the message has its name and the tail of its output."""
+    """A program failed, or a container is not as declared; the message has name and output."""

@@ -18,7 +18,7 @@ def is_healthy(engine: Engine, name: str) -> bool:
 
 
 def wait_until_healthy(engine: Engine, name: str, timeout_s: float) -> float:
-    """Runs the health check until it succeeds; returns the seconds until then. Raises ContainerError."""
+    """Runs the health check until it succeeds; returns the seconds. Raises ContainerError."""
     began = time.monotonic()
     while not is_healthy(engine, name):
         if time.monotonic() - began > timeout_s:
@@ -28,7 +28,7 @@ def wait_until_healthy(engine: Engine, name: str, timeout_s: float) -> float:
 
 
 class HealthChecks:
-    """Runs each service's check in a thread of its own, at the declared intervals, until the end of the block."""
+    """Runs each service's check in a thread, at its intervals, until the block ends."""
 
     def __init__(self, engine: Engine, services: Mapping[str, Health]) -> None:
         self._engine = engine

@@ -132,7 +132,7 @@ def _stand_ins(sandbox: str) -> dict[str, _StandIn]:
 
 
 def image_pom(pom: str) -> str:
-    """The broker's pom with the tools of the same version, which the image's health check uses. Pure."""
+    """The broker's pom with the tools that the image's health check uses. Pure."""
     tools = f"""    <dependency>
       <groupId>org.apache.kafka</groupId>
       <artifactId>kafka-tools</artifactId>

@@ -17,7 +17,7 @@ _SHM_MARGIN = 0.99
 
 
 def check_file(console: Console, project: Project) -> None:
-    """The file as it is: order, answers, declared limits, crashes, stop times. Keeps the volumes."""
+    """The file as it is: order, answers, limits, crashes, stop times. Keeps the volumes."""
     console.print("the file: start in the declared order ...", style="bold")
     with project.running(keep_volumes=True):
         _say_answers(console, "answers", send(Load("steady"), seconds=_SECONDS), project)

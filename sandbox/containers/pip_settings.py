@@ -10,7 +10,7 @@ _FILES = ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
 
 
 def merged(texts: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Settings that a build needs: of the files' texts, then of the variables. The last one counts. Pure."""
+    """Settings that a build needs, of files, then of variables; the last one counts. Pure."""
     found: dict[str, str] = {}
     for text in texts:
         parser = configparser.ConfigParser(interpolation=None)

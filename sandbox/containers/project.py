@@ -87,7 +87,7 @@ class Project:
             )
 
     def check_declared(self) -> None:
-        """Checks the processes of each running service against the declaration, and that nothing can write to `/`."""
+        """Checks each service's processes against the declaration, and that `/` is read-only."""
         for name, service in self.services.items():
             if service.health is None:
                 continue

@@ -19,7 +19,7 @@ def cannot_install() -> str | None:
 
 
 def missing() -> str | None:
-    """The first requirement that this machine does not meet, with its remedy; None if it can run them."""
+    """The first unmet requirement of this machine, with its remedy; None if it meets all."""
     absent = [name for name in _PROGRAMS if shutil.which(name) is None]
     if not absent and sys.platform == "linux" and os.geteuid() == 0:
         return None

@@ -41,8 +41,10 @@ class Updated:
 
 
 def update(project: Project, say: Callable[[str], None]) -> Updated:
-    """Replaces the scorer of a running project by two slots, and then each slot, as a StatefulSet does: the highest
-    ordinal first; SIGTERM, wait for the end, start the new one, wait for `/readyz`, next.
+    """Replaces the scorer of a running project by two slots, and then each slot.
+
+    As a StatefulSet does: the highest ordinal first; SIGTERM, wait for the end, start the new one, wait for `/readyz`,
+    next.
 
     Raises:
         ContainerError: a slot does not stop or does not become ready.
