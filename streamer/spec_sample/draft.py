@@ -18,7 +18,9 @@ from streamer.spec_sample.walk import walk
 _FIRST = 100
 # Of hundreds of candidates, so many of one request say as much.
 _ROWS = 20
-_MAX_FEATURES, _MAX_COLUMNS = 1024, 4096
+# One less than in a spec: there is room for the ad's id.
+_MAX_FEATURES, _MAX_COLUMNS = 1023, 4095
+_MAX_LEFT_OUT = 100
 _USER = re.compile(r"(?:user|device|visitor|profile|customer|viewer|person)(?:[._\[]|$)|(?:gender|age|geo)$")
 _EXAMPLES, _EXAMPLE_CHARS = 3, 24
 _AD: Fields = {"kind": "categorical", "buckets": 16384, "wide": True, "deep": True}
@@ -64,6 +66,9 @@ def read_sample(documents: Iterable[tuple[str, Document]], source: str) -> Sampl
     first = list(islice(parsed, _FIRST))
     if not first:
         raise ConfigError(f"{source}: has no requests: expected one JSON object a line")
+    where, document = first[0]
+    if {"request", "candidates", "clicked"} <= document.keys():
+        raise ConfigError(f"{where}: clicked: this is a click log; expected requests as bidders send them")
     sample = Sample(form_of([document for _, document in first]))
     for where, document in chain(first, parsed):
         sample.add(document, where)
@@ -81,7 +86,7 @@ def draft(sample: Sample, name: str, source: str) -> str:
         shown = path.replace("[*]", "[0]") if seen.longest == 1 else path
         width = 0 if isinstance(chosen, LeftOut) else _width(chosen)
         if len(features) == 2 * _MAX_FEATURES or columns + width > _MAX_COLUMNS:
-            chosen = LeftOut(f"a spec has at most {_MAX_FEATURES:,} features and {_MAX_COLUMNS:,} columns")
+            chosen = LeftOut("a spec has no room for it")
         if isinstance(chosen, LeftOut):
             left_out.append(f"  # {side} {_text(shown)}: {chosen.reason}")
         elif chosen:
@@ -144,7 +149,10 @@ def _head(sample: Sample, name: str, source: str) -> Iterator[str]:
 
 
 def _rest(left_out: Sequence[str]) -> list[str]:
-    return [f"  # Left out, {len(left_out)} fields:", *left_out] if left_out else []
+    if not left_out:
+        return []
+    more = [f"  # and {len(left_out) - _MAX_LEFT_OUT:,} more"] if len(left_out) > _MAX_LEFT_OUT else []
+    return [f"  # Left out, {len(left_out):,} fields:", *left_out[:_MAX_LEFT_OUT], *more]
 
 
 def _line(names: set[str], path: str, side: str, chosen: Fields) -> str:

@@ -86,6 +86,17 @@ def test_paths_sides_and_kinds_follow_from_the_values() -> None:
         encode(spec, document)
 
 
+@pytest.mark.slow
+def test_a_spec_holds_as_many_features_as_it_can() -> None:
+    """An object whose keys are ids has a path for each of them."""
+    text, spec = drafted(
+        [{"request_id": "r", "x": {f"k{i}": "v" for i in range(1_200)}, "candidates": [{"ad_id": "a", "size": 1}]}]
+    )
+    assert [f.name for f in spec.features[-2:]] == ["x_k1022", "ad_id"]
+    assert "# Left out, 179 fields:\n  # context x.k1023: a spec has no room for it\n" in text
+    assert text.endswith("  # and 79 more\n")
+
+
 def test_columns_are_read_as_rows() -> None:
     rows = [{"request_id": "r", "candidates": [{"ad_id": "a", "x": {"y": [1, 2]}}, {"ad_id": "b", "x": {"y": []}}]}]
     columns = [{"request_id": "r", "candidates": {"ad_id": ["a", "b"], "x": {"y": [[1, 2], []]}}}]
@@ -151,6 +162,11 @@ def test_a_bad_line_is_named(line: bytes, message: str, tmp_path: Path) -> None:
     assert str(error) == f"{tmp_path}/{message}"
 
 
+def test_a_click_log_is_no_sample() -> None:
+    with pytest.raises(ConfigError, match=r"r\.jsonl:1: clicked: this is a click log; "):
+        drafted([{"timestamp_ms": 0, "request": {}, "candidates": [{"ad_id": "a"}], "clicked": [0]}])
+
+
 def test_the_command_reads_a_file_or_standard_input(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text("\n".join(json.dumps(own_shape(i)) for i in range(30)))
     command = ["spec", "init", "--from-sample"]
@@ -180,7 +196,7 @@ DOCUMENTS = st.lists(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(DOCUMENTS, JSON)
 def test_any_sample_gives_a_spec_that_encodes_it(documents: list[Document], of_ad: object) -> None:
     requests = [{**each, "request_id": "r", "candidates": [{"ad_id": "a", "x": of_ad}]} for each in documents]
