@@ -28,6 +28,7 @@ _SECTIONS: Mapping[str, Callable[[Window], Rows]] = {
     "Where does the time go?": status_rows.times,
     "Is the model server healthy?": status_health.models,
     "Are the ads current?": status_health.ads,
+    "Do the features make sense?": status_rows.features,
     "Do batches fill, does the cache pay?": status_health.batches,
     "Does something fail?": status_health.failures,
     "How do requests over HTTP end?": status_health.http,

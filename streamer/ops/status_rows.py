@@ -14,6 +14,7 @@ _MAX_LAG_S = 1.0
 _MAX_BAD_SHARE = 0.01
 _MAX_DELAY_S = 0.05
 _SHOWN_PARTITIONS = 8
+_SHOWN_FEATURES = 5
 _MEANINGS = {
     "partial": ("answer has", "answers have", "priors for some ads"),
     "fallback": ("answer has", "answers have", "priors in place of the model's scores"),
@@ -177,6 +178,24 @@ def times(window: Window) -> Rows:
 
 def _within(seconds: float) -> str:
     return "after more than 1 s" if seconds == inf else f"within {duration(seconds)}"
+
+
+def features(window: Window) -> Rows:
+    """Features without a value in any sampled request, and numbers that do not fit."""
+    sampled = window.increases("streamer_features_sampled_total", "feature")
+    present = window.increases("streamer_features_present_total", "feature")
+    seen = [feature for feature, n in sampled.items() if n]
+    empty = [feature for feature in seen if not present.get(feature)]
+    says = "No request was sampled."
+    if seen:
+        says = "Every feature has values in the sampled requests."
+    if empty:
+        more = f" and {len(empty) - _SHOWN_FEATURES} more" if len(empty) > _SHOWN_FEATURES else ""
+        says = f"No sampled request has a value of {', '.join(empty[:_SHOWN_FEATURES])}{more}: is the path right?"
+    yield Row("features without values", count(len(empty)) if seen else NOTHING, says)
+    numbers = {name: n for name, n in window.increases("streamer_features_out_of_range_total", "feature").items() if n}
+    says = f"Counted as missing: {', '.join(numbers)}." if numbers else "Every number fits."
+    yield Row("out of range", count(sum(numbers.values())), says)
 
 
 def process(window: Window) -> Rows:

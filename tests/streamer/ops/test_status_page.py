@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from base64 import b64encode
+from collections import Counter as CountedFeatures
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -247,6 +248,20 @@ def test_a_small_share_of_bad_answers_is_no_problem() -> None:
     assert page.problems == []
     assert page.rows["expired"] == Line("1 request was too old to score.", ["0.1 %"], [False])
     assert page.rows["ok"].numbers == ["99.9 %"]
+
+
+def test_features_without_values_are_named() -> None:
+    def sampled(metrics: Metrics) -> None:
+        for number in range(9):
+            counts = metrics.feature_values.of("ctr", f"f{number}")
+            counts[0] += 100
+            counts[1] += 100 if number == 3 else 0
+        metrics.count_out_of_range(CountedFeatures({"bid": 2}))
+
+    page = _page_after(1.0, _nothing, sampled)
+    says = "No sampled request has a value of f0, f1, f2, f4, f5 and 3 more: is the path right?"
+    assert page.rows["features without values"] == Line(says, ["8"], [False])
+    assert page.rows["out of range"] == Line("Counted as missing: bid.", ["2"], [False])
 
 
 def test_many_partitions_with_a_lag_are_a_few_rows() -> None:
