@@ -150,6 +150,8 @@ class MetricHistory:
     def add(self, at: float, families: Iterable[Metric]) -> dict[str, Window]:
         """Keeps a snapshot, and returns for each worker the window since the one before.
 
+        A worker that did not answer then has no window: its increase since its start would be a peak.
+
         Args:
             at: monotonic seconds.
             families: all metrics. The label `worker` says which worker a sample belongs to; samples without it belong
@@ -157,8 +159,9 @@ class MetricHistory:
         """
         now = _by_worker(at, families)
         last = self._kept[-1] if self._kept else {}
+        back = {worker for kept in self._kept for worker in kept} - last.keys()
         self._kept.append(now)
-        return {worker: Window(last.get(worker), snapshot) for worker, snapshot in now.items()}
+        return {worker: Window(last.get(worker), snapshot) for worker, snapshot in now.items() if worker not in back}
 
     def window(self, at: float, families: Iterable[Metric]) -> dict[str, Window]:
         """For each worker the last minute, or the time since its first snapshot. Keeps nothing."""

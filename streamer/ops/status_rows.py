@@ -126,7 +126,7 @@ def answers(window: Window) -> Rows:
     yield Row("ok", percent(good / total if total else None), says)
     for status, n in found.items():
         share = n / total if total else 0.0
-        one, many, meaning = _MEANINGS[status]
+        one, many, meaning = _MEANINGS.get(status, ("answer has", "answers have", f"the status {status}"))
         says = f"{plural(n, one, many)} {meaning}." if n else f"No {one} {meaning}."
         yield Row(status, percent(share if total else None), says, is_bad=share > _MAX_BAD_SHARE)
     late = window.increase("streamer_sink_late_answers_total")

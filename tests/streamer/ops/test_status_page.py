@@ -388,6 +388,22 @@ def test_a_restarted_worker_does_not_reduce_the_sum() -> None:
     assert merged([]) is None
 
 
+def test_a_worker_that_answers_again_is_no_peak() -> None:
+    page, now = StatusPage(lambda: now[0]), [0.0]
+    for sample, workers in enumerate((["0", "1"], ["0", "1"], ["0"], ["0", "1"], ["0", "1"])):
+        now[0] = sample * 10.0
+        values = dict.fromkeys(workers, 10000.0 + 10 * sample)
+        page.sample([_of_workers("streamer_source_records_total", values, "counter")])
+    received = [values[0] for _, values in page._history.points]  # noqa: SLF001
+    assert received == [None, 2, 1, 1, 2]
+
+
+def test_an_answer_of_a_later_release_is_shown() -> None:
+    families = [_of_workers("streamer_sink_answers_total", {"": 3.0}, "counter", status="odd")]
+    page = _Page(StatusPage(lambda: 1.0).render({"": "RUNNING"}, families))
+    assert page.rows["odd"].says == "3 answers have the status odd."
+
+
 def test_an_error_of_a_sample_ends_no_task() -> None:
     page, calls = StatusPage(lambda: float(len(calls))), list[int]()
 
