@@ -5,13 +5,15 @@ import re
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 
+from sandbox.host.loopback import get
 from sandbox.host.ports import free_ports
 from sandbox.processes.child import Child
 from tests.docs.worked_examples import ROOT
@@ -60,10 +62,10 @@ def why_no_answer(port: int) -> str | None:
 
 def why_not_ready(ops: int) -> str | None:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{ops}/readyz", timeout=5):
-            return None
-    except OSError as error:
+        status, reason = get(ops, "/readyz", 5.0)
+    except (OSError, HTTPException) as error:
         return str(error)
+    return None if status == HTTPStatus.OK else reason
 
 
 @pytest.fixture
