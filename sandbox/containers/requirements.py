@@ -4,9 +4,19 @@ import os
 import shutil
 import sys
 
-PACKAGES = ("podman", "buildah", "runc", "mmdebstrap", "netavark", "aardvark-dns", "iptables", "catatonit")
+PACKAGES = (
+    "podman",
+    "buildah",
+    "runc",
+    "mmdebstrap",
+    "netavark",
+    "aardvark-dns",
+    "iptables",
+    "catatonit",
+    "maven",
+)
 """Debian's packages."""
-_PROGRAMS = ("podman", "mmdebstrap", "iptables")
+_PROGRAMS = ("podman", "mmdebstrap", "iptables", "mvn")
 
 
 def cannot_install() -> str | None:

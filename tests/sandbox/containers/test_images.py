@@ -9,6 +9,8 @@ from sandbox.containers.bases import base_of
 from sandbox.containers.errors import ContainerError
 from sandbox.containers.images import image_pom
 from sandbox.containers.pip_settings import merged
+from sandbox.containers.requirements import PACKAGES
+from tests.deploy.compose import ROOT
 
 
 def test_the_image_of_kafka_has_the_tools_of_the_tested_version() -> None:
@@ -31,3 +33,7 @@ def test_settings_of_pip_are_those_of_the_machine() -> None:
     assert merged(files, {"PIP_CERT": "/b", "PIP_NO_INPUT": "1"}) == {"index-url": "100%two", "cert": "/b"}
     assert merged([], {"REQUESTS_CA_BUNDLE": "/c"}) == {"cert": "/c"}
     assert merged([], {}) == {}
+
+
+def test_the_page_names_the_packages() -> None:
+    assert f"apt-get install {' '.join(PACKAGES)}`" in (ROOT / "docs/deployment.md").read_text("utf-8")
