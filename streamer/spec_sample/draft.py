@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -111,12 +111,19 @@ def _fields(sample: Sample) -> Iterator[tuple[str, str, Observations, int]]:
 def _chosen(side: str, path: str, seen: Observations, total: int, sample: Sample) -> Fields | LeftOut:
     """The kind of a field; an empty one for an object without fields of its own."""
     of_side = sample.candidate if side == "candidate" else sample.request
-    outer = (path[:i] for i in range(len(path)) if path[i] in ".[")
+    outer = [path[:i] for i in range(len(path)) if path[i] in ".["]
     if other := next((each for each in outer if each in of_side and of_side[each].records), None):
         return LeftOut(f"{other} is sometimes a value and sometimes an object")
+    if outer and path[len(outer[0])] == "." and _has_lists(outer[0], of_side):
+        return LeftOut(f"{outer[0]} is sometimes a list: a path to one of its keys needs an object in each request")
     if any(each.startswith((f"{path}.", f"{path}[")) for each in of_side):
         return LeftOut("it is sometimes an object") if seen.records else {}
     return choose(path, seen, total)
+
+
+def _has_lists(key: str, of_side: Mapping[str, Observations]) -> bool:
+    seen = of_side.get(key)
+    return (seen is not None and seen.has_lists) or any(path.startswith(f"{key}[") for path in of_side)
 
 
 def _width(chosen: Fields) -> int:

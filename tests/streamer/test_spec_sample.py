@@ -183,6 +183,17 @@ def test_the_command_reads_a_file_or_standard_input(tmp_path: Path) -> None:
     assert "either --from-sample or --from-model" in str(CliRunner().invoke(app, ["spec", "init"]).exception)
 
 
+@pytest.mark.parametrize("other", [[], [{"b": 1}]])
+def test_an_object_that_is_sometimes_a_list_rejects_no_request(other: object) -> None:
+    documents: list[Document] = [
+        {"request_id": "r", "x": value, "candidates": [{"ad_id": "a"}]} for value in ({"b": 1}, other)
+    ]
+    text, spec = drafted(documents)
+    assert "x.b: x is sometimes a list" in text
+    for document in documents:
+        encode(spec, document)
+
+
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4)
 )
