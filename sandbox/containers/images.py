@@ -19,7 +19,7 @@ _SANDBOX = "deploy/sandbox.Dockerfile"
 _BUILD_S = 3600.0
 _PULL_S = 600.0
 _FETCH_S = 900.0
-# Inside a container of these machines a build cannot have podman's default namespaces and limits.
+# Where a process may not raise its limits or make namespaces, a build fails with podman's defaults.
 _BUILD = ("build", "--isolation", "chroot", "--network", "host", "--pull=never")
 _BUILD_LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 
