@@ -127,6 +127,8 @@ class Project:
         self.compose.run(
             "down", "--remove-orphans", "--timeout", "5", *(["--volumes"] if volumes else []), timeout_s=_DOWN_S
         )
+        if volumes:  # also those without a name, of containers that an earlier phase removed
+            self.engine.podman("volume", "prune", "--force")
 
     def pid(self, name: str) -> int:
         """Process id of a service's first process; 0 if it does not run."""
