@@ -1,4 +1,4 @@
-# Public targets: demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings release hooks clean. Each runs `setup` first if necessary.
+# Public targets: demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings docs release hooks clean. Each runs `setup` first if necessary.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,11 +23,13 @@ GUARANTEE ?=
 PHASE ?=
 # Names of runs of quality, such as `world/dcn`; default: all unfinished runs.
 PIECE ?=
+# Draws the diagrams of the site in the browser.
+MERMAID := build/mermaid/package/dist/mermaid.min.js
 # Names of scenarios of benchmarks or chaos (default: the essential ones, or all), and the duration of one measurement.
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings release hooks clean setup
+.PHONY: help demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings docs release hooks clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES= CANDIDATES_BY= PROTOCOL=)"
@@ -43,6 +45,7 @@ help:
 	@echo "make quality  train and evaluate the models; tables and pictures in docs/models.md (PIECE=)"
 	@echo "make plots  pictures and tables of the figures of make bench, in docs/performance.md"
 	@echo "make drawings  draw the pictures of docs/ that follow from the code"
+	@echo "make docs   the pages as a site, in build/site; every link is checked"
 	@echo "  all of them serve the models with MODEL_SERVER=/path/of/tensorflow_model_server if you set it"
 	@echo "make release  wheel, sdist, list of components (SBOM), licences and checksums, in dist/"
 	@echo "make hooks  install the hook that checks commit messages"
@@ -110,6 +113,16 @@ plots: $(READY)
 
 drawings: $(READY)
 	@for script in docs/scripts/draw_*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: $(READY) | $(MERMAID)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+# Without npm the pages show the text of their diagrams.
+$(MERMAID):
+	@mkdir -p build/mermaid
+	@cd build/mermaid && { npm pack --silent mermaid@11.17.2 >name && tar xzf "$$(cat name)" package/dist/mermaid.min.js; } || \
+	    echo "no npm: the diagrams stay text"
 
 # The lists are those of an environment that has only the wheel and the locked dependencies of the scorer.
 release: $(READY)
