@@ -188,6 +188,7 @@ def generated() -> dict[str, str]:
             f"## {OWN_DATA}\n\n[From a JSON of your own to a scored request](#{_anchor(OWN_DATA)}).\n\n",
             pages["index.md"],
         )
+    pages["index.md"] = f"---\nhide: [navigation]\n---\n{pages['index.md']}"
     pages["tutorials/own-data.md"] = f"# {OWN_DATA}\n{tutorial[1] if tutorial else ''}"
     reference = {"commands": commands_page, "metrics": metrics_page, "errors": errors_page, "python": python_page}
     return pages | {f"reference/{name}.md": page() for name, page in reference.items()}
