@@ -4,7 +4,7 @@ Columns feed features by the spec's paths.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pyspark.errors import AnalysisException
@@ -20,6 +20,8 @@ from model_training.preparation.log_files import CORRUPT, LogFiles, read_files
 from model_training.preparation.rows import KEY, LABEL, REASON, TIME_MS, WEIGHT, Rows, Values, first_line
 from streamer.features import Cross, FeatureSpec
 from streamer.features.consent import ConsentCheck, DenialRule
+from streamer.features.coverage import read_features
+from streamer.features.transforms import transform_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,19 +37,23 @@ _SCALARS = (t.StringType, t.BooleanType, t.IntegralType, t.FloatType, t.DoubleTy
 class ColumnReader:
     """Reads the values of `features`, and of the paths of `rules`, from the columns f0, f1, ….
 
-    `numbers` are the features whose NaN and infinity are counted. Through Arrow and not through pandas: pandas
-    converts integers to floats if one is missing, and "3.0" is not the id "3".
+    `numbers` are the features whose NaN and infinity are counted; `transforms` has the `by` of features that have one.
+    Through Arrow and not through pandas: pandas converts integers to floats if one is missing, and "3.0" is not the id
+    "3".
     """
 
     features: tuple[str, ...]
     rules: tuple[DenialRule, ...]
     numbers: frozenset[str] = frozenset()
+    transforms: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, batch: "pa.RecordBatch") -> Values:
         columns = {
             name: json_values(batch.column(f"f{i}"), keep_infinite=name in self.numbers)
             for i, name in enumerate(self.features)
         }
+        for name, by in self.transforms.items():
+            columns[name] = list(map(transform_of(by), columns[name]))
         consent = ConsentCheck(self.rules)
         denied = [consent.denies_values(lambda path: columns[_CONSENT + path][row]) for row in range(batch.num_rows)]  # noqa: B023
         users, requests = (json_values(batch.column(name)) for name in (_USER, _REQUEST))
@@ -108,8 +114,9 @@ def read_table(spark: "SparkSession", source: TableSource, spec: FeatureSpec, *,
         *([] if source.weight is None else [weight.alias(WEIGHT)]),
         *values,
     )
-    numbers = frozenset(feature.name for feature in number_features(spec))
-    return Rows(rows, ColumnReader(tuple(by_feature), spec.denial_rules, numbers))
+    transforms = {feature.name: feature.by for feature in read_features(spec) if feature.by is not None}
+    numbers = frozenset(feature.name for feature in number_features(spec) if feature.name not in transforms)
+    return Rows(rows, ColumnReader(tuple(by_feature), spec.denial_rules, numbers, transforms))
 
 
 def expressions_of(

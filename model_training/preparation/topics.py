@@ -23,6 +23,7 @@ from streamer.features import Cross, FeatureSpec, Layout
 from streamer.features.consent import ConsentCheck
 from streamer.features.paths import column_getter, getter
 from streamer.features.served import OF_ANOTHER_SPEC, decode_served
+from streamer.features.transforms import feature_column_getter, feature_getter
 from streamer.types import BadRecord
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class RequestReader:
     def __call__(self, batch: "pa.RecordBatch") -> Values:
         spec = FeatureSpec.from_json(self.spec_json)
         features = [feature for feature in spec.features if not isinstance(feature, Cross)]
-        plan = [(f.side == "candidate", getter(f.path), column_getter(f.path)) for f in features]
+        plan = [(f.side == "candidate", feature_getter(f), feature_column_getter(f)) for f in features]
         candidates_at, ad_id, ad_ids = (
             getter(spec.request.candidates),
             getter(spec.request.ad_id),

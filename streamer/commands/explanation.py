@@ -11,9 +11,9 @@ import orjson
 from streamer.features import Cross, Layout
 from streamer.features.hashing import canonical, to_float
 from streamer.features.kinds import Bucketised, MultiValued, Numeric
-from streamer.features.paths import column_getter, getter
 from streamer.features.raw_kinds import RawFeature, Text
 from streamer.features.spec import AnyFeature, Group
+from streamer.features.transforms import Read, feature_column_getter, feature_getter
 from streamer.types import F32, F64, I32, BidRequest, EncodedRequest, ModelVersion, Origin
 
 State = Literal["given", "table", "missing", "denied", "cross"]
@@ -150,9 +150,9 @@ def feature_lines(
         if encoded.consent_denied and feature.side == "user":
             return None, "denied"
         is_candidates = feature.side == "candidate"
-        value = _of_first_candidate(request, feature.path) if is_candidates else getter(feature.path)(request.fields)
+        value = _of_first_candidate(request, feature) if is_candidates else feature_getter(feature)(request.fields)
         if is_candidates and ad is not None and not _is_given(value):
-            value = getter(feature.path)(ad)
+            value = feature_getter(feature)(ad)
             return value, "missing" if _is_missing(feature, value) else "table"
         return value, "missing" if _is_missing(feature, value) else "given"
 
@@ -199,11 +199,11 @@ def _items(layout: Layout, encoded: EncodedRequest, feature: RawFeature, group: 
     return tuple(int(numbers[0, i]) + int(numbers[0, rests + i]) for i in places)
 
 
-def _of_first_candidate(request: BidRequest, path: str) -> object:
+def _of_first_candidate(request: BidRequest, feature: Read) -> object:
     if request.rows is not None:
         first = bytes(request.rows[0])
-        return getter(path)(orjson.loads(first) if request.read_row is None else request.read_row(first))
-    column = column_getter(path)(request.columns)
+        return feature_getter(feature)(orjson.loads(first) if request.read_row is None else request.read_row(first))
+    column = feature_column_getter(feature)(request.columns)
     return column[0] if isinstance(column, list) else None
 
 

@@ -14,6 +14,7 @@ from streamer.features.hashing import mix64
 from streamer.features.paths import column_getter
 from streamer.features.row_memo import RowBytes, RowMemo, first_places
 from streamer.features.side import HashedRows, SideEncoder, SideRows
+from streamer.features.transforms import feature_column_getter
 from streamer.types import RequestPaths
 
 _SEED = secrets.randbits(64)  # another one than that of rows: no values have the digest of a candidate's bytes
@@ -34,7 +35,7 @@ class CandidateColumns:
         self._memo = memo
         self._pack = msgspec.msgpack.Encoder().encode
         self._ad_ids = column_getter(paths.ad_id)
-        self._columns = tuple((f.path, column_getter(f.path)) for f in side.features)
+        self._columns = tuple((f.path, feature_column_getter(f)) for f in side.features)
         categorical, multi, bucketised, *_ = side.by_kind([()] * len(side.features))
         self._form = RowBytes(side.encode_hashed(categorical, multi, side.buckets(bucketised), 0)._asdict())
 

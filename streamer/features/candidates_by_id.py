@@ -8,7 +8,7 @@ import numpy as np
 from streamer.ads import AdTable, FoundAds, Mask, Rows, TablePosition
 from streamer.features.candidate_columns import CandidateColumns
 from streamer.features.candidate_rows import CandidateRows, digests_of
-from streamer.features.paths import nested
+from streamer.features.paths import getter, nested
 from streamer.features.row_memo import RowBytes, RowMemo, first_places
 from streamer.features.side import FeatureValues, SideRows
 from streamer.features.stored_rows import StoredRows
@@ -58,7 +58,7 @@ class CandidatesById:
         self._table = table
         self._side = form.side
         path = form.ad_id_path
-        is_id = [get(nested(path, "an id")) is not None for get in form.side.getters]
+        is_id = [getter(f.path)(nested(path, "an id")) is not None for f in form.side.features]
         self._is_id = np.array(is_id, dtype=np.bool_)
         self._default = form.encode([{}])
         self._own = np.flatnonzero(~self._is_id).tolist()

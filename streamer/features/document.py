@@ -20,6 +20,7 @@ from streamer.features.paths import Getter, getter, parse_path
 from streamer.features.side import SideRows
 from streamer.features.side_numbers import STEPS
 from streamer.features.side_plan import SidePlan
+from streamer.features.transforms import feature_getter
 
 _WORD = 2**64 - 1
 # 1, 1.0 and True are one key of a dict, but True has another text.
@@ -94,9 +95,9 @@ class DocumentEncoder:
             key = str(steps[-1])
             is_user = feature.side == "user"
             place: str | None = None
-            if "*" in steps or not all(isinstance(step, str) for step in steps):
-                key = feature.path
-                by_path[is_user][key] = getter(key)
+            if feature.by is not None or "*" in steps or not all(isinstance(step, str) for step in steps):
+                key = feature.path if feature.by is None else f"{feature.by} {feature.path}"
+                by_path[is_user][key] = feature_getter(feature)
             else:
                 place = feature.path[: -len(key)].rstrip(".")
             if (is_user, place) not in found:

@@ -5,7 +5,7 @@ from typing import Any
 
 from streamer.features.kinds import Categorical, Cross, HashedFeature, MultiValued
 
-ADDED: Mapping[str, object] = {"embedding_dim": None, "shares": None, "missing_indicator": False}
+ADDED: Mapping[str, object] = {"by": None, "embedding_dim": None, "shares": None, "missing_indicator": False}
 """Settings of a feature that earlier versions did not have. With these values a spec has the hash of those versions."""
 
 

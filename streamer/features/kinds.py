@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from streamer.errors import SpecError
 from streamer.features.paths import parse_path
+from streamer.features.transforms import transform_of
 
 Side = Literal["user", "context", "candidate"]
 
@@ -32,13 +33,18 @@ class _Feature(SpecValue):
 
 
 class _Scalar(_Feature):
+    """A feature of the value at `path`, or of what the transform `by` of another package makes of it."""
+
     path: str
     side: Side
+    by: str | None = Field(default=None, pattern=r"^[A-Za-z][A-Za-z0-9._-]*/[0-9]+$")
 
     @model_validator(mode="after")
-    def _path_is_readable(self) -> Self:
+    def _value_is_readable(self) -> Self:
         try:
             parse_path(self.path)
+            if self.by is not None:
+                transform_of(self.by)
         except SpecError as error:
             raise ValueError(str(error)) from None
         return self

@@ -12,11 +12,11 @@ from streamer.features.fold import Fold
 from streamer.features.hashing import MISSING, PADDING, TextHasher, canonical, mix64, to_floats
 from streamer.features.kinds import Bucketised
 from streamer.features.layout import Layout
-from streamer.features.paths import getter
 from streamer.features.raw_side import RawSide
 from streamer.features.side_numbers import SideNumbers, steps
 from streamer.features.side_plan import SidePlan
 from streamer.features.spec import Group
+from streamer.features.transforms import feature_getter
 from streamer.types import F32, F64, I32, U64, Texts
 
 _MISSING = np.uint64(MISSING)
@@ -101,7 +101,7 @@ class SideEncoder:
         more_words = 0 if self._raw_side is None else 2 * len(numeric) + self._raw_side.words
         self.plan = plan = SidePlan(layout, candidates=candidates, more_words=more_words)
         self.features = (*plan.features, *(() if self._raw_side is None else self._raw_side.features))
-        self.getters = tuple(getter(f.path) for f in self.features)
+        self.getters = tuple(map(feature_getter, self.features))
         counts = [len(kind) for kind in (plan.categorical, plan.multi, plan.bucketised, plan.numeric)]
         self._ends = (*accumulate(counts, initial=0), len(self.features))
         self._fold = Fold(plan.folds, padded=plan.padded)

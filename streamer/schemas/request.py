@@ -18,6 +18,8 @@ _ABOVE_ZERO = r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.0*[1-9][0-9]*)$"
 _ID = f"Unique for each auction. It can be in the header `{REQUEST_ID_HEADER}` instead."
 _DEADLINE = f"The budget in milliseconds from the record's timestamp on, instead of the header `{DEADLINE_HEADER}`."
 _SCALARS = ("string", "number", "boolean")
+_ANY = ("array", "boolean", "number", "object", "string")
+"""Types of a value that a transform takes."""
 _MAX_EXAMPLES = 10
 
 
@@ -112,9 +114,12 @@ def _add_features(tree: PathTree, spec: FeatureSpec, sides: Iterable[str]) -> No
         if isinstance(feature, Cross) or feature.side not in sides:
             continue
         words: Schema = {"description": f"{feature.kind.replace('_', '-')} feature `{feature.name}`"}
-        if isinstance(feature, Categorical) and feature.vocabulary:
+        if isinstance(feature, Categorical) and feature.vocabulary and feature.by is None:
             words["examples"] = list(feature.vocabulary[:_MAX_EXAMPLES])
-        if isinstance(feature, MultiValued) or (isinstance(feature, RawFeature) and feature.max_values is not None):
+        if feature.by is not None:
+            words["description"] = f"{words['description']}, by {feature.by}"
+            tree.add(feature.path, _ANY, words)
+        elif isinstance(feature, MultiValued) or (isinstance(feature, RawFeature) and feature.max_values is not None):
             words["items"] = {"type": [*sorted(_types(feature)), "null"]}
             tree.add(feature.path, ("array", *_types(feature)), words)
         else:
