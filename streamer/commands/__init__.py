@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from streamer import logs  # noqa: F401  before other imports of structlog
+from streamer import aiohttp_certificates, logs  # noqa: F401  before other imports of aiohttp and structlog
 from streamer.commands import (
     check_config,
     dlq,
