@@ -17,6 +17,7 @@ from benchmarks.tables import MARKS, section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 SERVERS = {"steady": "steady model server", "stalling": "one that stops for 200 ms every 2 s"}
 """Servers of the scenario `decisions`."""
@@ -35,11 +36,12 @@ def series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], li
 
 def latency_over_load(values: Values, axes: "Axes") -> None:
     """Time from request to scores of requests scored in time: median and 99th percentile."""
-    for server, meaning in SERVERS.items():
+    for colour, (server, meaning) in zip(("tab:blue", "tab:orange"), SERVERS.items(), strict=True):
         for percentile, style in (("p50", "o-"), ("p99", "s--")):
             loads, ms = series(values, f"{server}_latency_{percentile}_")
-            axes.plot(loads, ms, style, label=f"{percentile}, {meaning}")
+            axes.plot(loads, ms, style, color=colour, label=f"{percentile}, {meaning}")
     axes.set(yscale="log", ylabel="request to scores, ms", title="Latency over load")
+    _plain_numbers(axes.yaxis)
 
 
 def batch_over_load(values: Values, axes: "Axes") -> None:
@@ -67,6 +69,7 @@ def hit_ratio_over_size(values: Values, axes: "Axes") -> None:
         axes.plot(*series(values, prefix, "_kib"), "o-", label=meaning)
     axes.set(xscale="log", xlabel="size of the cache, KiB", ylabel="hit ratio", title="Hit ratio over cache size")
     axes.set_ylim(0, 1)
+    _plain_numbers(axes.xaxis)
 
 
 def capacity_by_program(values: Values, axes: "Axes") -> None:
@@ -101,7 +104,7 @@ def latency_over_rate(values: Values, axes: "Axes") -> None:
             axes.plot(*series(values, f"{prefix}_{percentile}_at_"), style, label=f"{percentile}, {meaning}")
     axes.set(yscale="log", xlabel="rate, % of saturation", ylabel="ms", title="Latency over rate")
     axes.set_ylim(top=5 * axes.get_ylim()[1])  # room for the legend
-    _plain_numbers(axes)
+    _plain_numbers(axes.yaxis)
 
 
 def cost_over_candidates(values: Values, axes: "Axes") -> None:
@@ -109,12 +112,15 @@ def cost_over_candidates(values: Values, axes: "Axes") -> None:
     axes.plot(*series(values, "cpu_per_candidate_"), "o-")
     axes.set(xscale="log", yscale="log", xlabel="candidates per request", ylabel="µs of the scorer's CPU per candidate")
     axes.set_title("Cost of a candidate over the size of requests")
-    _plain_numbers(axes)
+    for axis in (axes.xaxis, axes.yaxis):
+        _plain_numbers(axis)
 
 
-def _plain_numbers(axes: "Axes") -> None:
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+def _plain_numbers(axis: "Axis") -> None:
+    """Labels such as 20 on a logarithmic axis, at 1, 2 and 5 of each decade."""
+    axis.get_major_locator().set_params(subs=(1, 2, 5))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 PICTURES: Mapping[str, tuple[str, Callable[[Values, "Axes"], None]]] = {
