@@ -118,7 +118,9 @@ def cost_over_candidates(values: Values, axes: "Axes") -> None:
 
 def _plain_numbers(axis: "Axis") -> None:
     """Labels such as 20 on a logarithmic axis, at 1, 2 and 5 of each decade."""
-    axis.get_major_locator().set_params(subs=(1, 2, 5))
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter("")
 
