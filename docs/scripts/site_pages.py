@@ -34,7 +34,7 @@ ROOT_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CH
 OWN_DATA = "Your own data in ten minutes"
 """A section of the README that has a page of its own on the site."""
 APPS = {"streamer": streamer.commands.app, "model-training": model_training.commands.app}
-PACKAGES = ("streamer.types", "streamer.features", "streamer.testing")
+PACKAGES = ("streamer.types", "streamer.features", "streamer.extensions", "streamer.testing")
 """What programs and tests of other projects may import."""
 _FENCE_OR_LINK = re.compile(r"^```.*?^```$|(!?\[[^\]]*\])\(([^()\s]+)\)", re.MULTILINE | re.DOTALL)
 _OWN_DATA = re.compile(rf"^## {OWN_DATA}\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -150,21 +150,18 @@ def _described(node: ast.ClassDef | ast.FunctionDef, file: Path) -> Iterator[str
     if isinstance(node, ast.FunctionDef):
         yield f"\n```python\n{_signature(node)}\n```\n"
         return
-    for at, part in enumerate(node.body):
+    parts = [f"\n- `{text}`" + (f": {meaning}" if meaning else "") for text, meaning in _parts(node)]
+    yield "\nFields and methods:\n" + "".join(parts) + "\n" if parts else ""
+
+
+def _parts(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """The public fields and methods of a class, each with its docstring in one line."""
+    for part, below in zip(node.body, [*node.body[1:], ast.Pass()], strict=True):
         if isinstance(part, ast.AnnAssign) and not ast.unparse(part.target).startswith("_"):
-            below = node.body[at + 1] if at + 1 < len(node.body) else None
-            meaning = (
-                ast.literal_eval(below.value)
-                if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-                else ""
-            )
-            yield f"\n- `{ast.unparse(part)}`" + (f": {' '.join(str(meaning).split())}" if meaning else "")
-        elif isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and (
-            not part.name.startswith("_") or part.name == "__init__"
-        ):
-            meaning = " ".join((ast.get_docstring(part) or "").split())
-            yield f"\n- `{_signature(part)}`" + (f": {meaning}" if meaning else "")
-    yield "\n"
+            described = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            yield ast.unparse(part), " ".join(ast.literal_eval(ast.unparse(below)).split()) if described else ""
+        elif isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and re.match("[^_]|__init__", part.name):
+            yield _signature(part), " ".join((ast.get_docstring(part) or "").split())
 
 
 def _text(node: ast.ClassDef | ast.FunctionDef) -> str:
