@@ -180,13 +180,10 @@ def generated() -> dict[str, str]:
     """The pages that are not files below `docs/`: their address on the site, and their Markdown."""
     pages = {uri: (ROOT / name).read_text(encoding="utf-8") for name, uri in ROOT_PAGES.items()}
     tutorial = _OWN_DATA.search(pages["index.md"])
-    if tutorial:
-        pages["index.md"] = _OWN_DATA.sub(
-            f"## {OWN_DATA}\n\n[From a JSON of your own to a scored request](#{_anchor(OWN_DATA)}).\n\n",
-            pages["index.md"],
-        )
-    pages["index.md"] = f"---\nhide: [navigation]\n---\n{pages['index.md']}"
-    pages["tutorials/own-data.md"] = f"# {OWN_DATA}\n{tutorial[1] if tutorial else ''}"
+    assert tutorial, f"README.md has no section {OWN_DATA!r}"
+    short = f"## {OWN_DATA}\n\n[From a JSON of your own to a scored request](#{_anchor(OWN_DATA)}).\n\n"
+    pages["index.md"] = f"---\nhide: [navigation]\n---\n{pages['index.md'].replace(tutorial[0], short)}"
+    pages["tutorials/own-data.md"] = f"# {OWN_DATA}\n{tutorial[1]}"
     reference = {"commands": commands_page, "metrics": metrics_page, "errors": errors_page, "python": python_page}
     return pages | {f"reference/{name}.md": page() for name, page in reference.items()}
 
