@@ -125,7 +125,6 @@ def _built(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
 def test_the_site_builds_and_loads_nothing_from_other_hosts(tmp_path: Path) -> None:
     result = _built(ROOT / "mkdocs.yml", tmp_path)
     assert result.returncode == 0, result.stderr
