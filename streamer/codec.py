@@ -13,8 +13,9 @@ from streamer.features.paths import column_getter, getter, parse_path
 from streamer.formats.answers import encode_binary
 from streamer.formats.candidates import Candidates
 from streamer.formats.column_rows import ColumnRows
-from streamer.formats.content_type import BINARY_TYPE, JSON_TYPE, content_type, form_of, with_content_type
+from streamer.formats.content_type import JSON_TYPE, form_of, with_content_type
 from streamer.formats.json_errors import decode_reason
+from streamer.formats.other_types import OtherTypes
 from streamer.formats.requests import BinaryRequest, BinaryRequests, document_in
 from streamer.formats.source_column import source_column
 from streamer.salvage import find_text
@@ -52,6 +53,7 @@ class Codec:
     ) -> None:
         self._margin_ms = deadline_margin_ms
         self._settings = settings
+        self._other_types = OtherTypes(settings.formats)
         self.paths = paths
         self._request_id = getter(paths.request_id)
         self._id_keys = [step for step in parse_path(paths.request_id) if isinstance(step, str)]
@@ -79,7 +81,7 @@ class Codec:
         """Decodes one record by its content type. The encoder checks the candidates' content."""
         known_id = header_text(headers, REQUEST_ID_HEADER)
         form = form_of(headers)
-        if form != "binary" and value and value.startswith(codecs.BOM_UTF8):
+        if form == "json" and value and value.startswith(codecs.BOM_UTF8):
             value = value[len(codecs.BOM_UTF8) :]
         if not value:
             return BadRecord(known_id, "record: empty")
@@ -89,8 +91,11 @@ class Codec:
             start = value[:_SALVAGED_BYTES]
             return BadRecord(known_id or self._salvage_id(document_in(start) if form == "binary" else start), reason)
         if form is None:
-            return BadRecord(known_id or self._salvage_id(value), _unknown_form(headers))
-        if form == "json":
+            try:
+                value = self._other_types.json_of(value, headers)
+            except ValueError as error:
+                return BadRecord(known_id or self._salvage_id(value), str(error))
+        if form != "binary":
             return self._read(value, None, known_id, headers)
         try:
             binary = self._binary.read(value)
@@ -276,10 +281,6 @@ def encode_scores(message: ScoreMessage) -> bytes:
     origin = message.origin
     answer["origin"] = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _unknown_form(headers: Sequence[Header]) -> str:
-    return f"content-type: expected {JSON_TYPE} or {BINARY_TYPE}, got {content_type(headers)!r:.60}"
 
 
 def _shown(value: object) -> str:

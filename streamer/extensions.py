@@ -1,8 +1,10 @@
-"""Objects that another package provides by an entry point, and the protocols that they implement. Pure.
+"""Objects that other packages provide by entry points, and their protocols. Pure.
 
 Nothing is searched before a feature spec or a setting names one. What has been found stays for the process.
 """
 
+import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol
@@ -11,6 +13,7 @@ from streamer.errors import ConfigError
 
 Group = Literal["ctr_streamer.codecs", "ctr_streamer.predictors", "ctr_streamer.transforms"]
 
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 _MEMBERS: dict[Group, tuple[str, ...]] = {
     "ctr_streamer.codecs": ("content_types", "read"),
     "ctr_streamer.predictors": ("__call__",),
@@ -30,9 +33,9 @@ class Transform(Protocol):
     version: int
 
     def __call__(self, value: Any, /) -> object:
-        """The feature's value: None, a text, a number, a boolean, or a list of them. `value` is never None.
+        """The feature's value: None, a text, a number, a boolean, or a list of them.
 
-        If it raises an error or returns something else, the feature has no value.
+        `value` is never None. If the call raises an error or returns something else, the feature has no value.
         """
 
 
@@ -51,6 +54,24 @@ class RequestReader(Protocol):
         Raises:
             ValueError: the request cannot be read; the text is the reason in the answer or the dead letter.
         """
+
+
+def request_readers(names: Sequence[str]) -> dict[str, RequestReader]:
+    """The readers of these codecs, by content type.
+
+    Raises:
+        ConfigError: as `load`; or a content type is no lower-case media type, or two codecs read it.
+    """
+    found: dict[str, RequestReader] = {}
+    for name in names:
+        reader: RequestReader = load("ctr_streamer.codecs", name)
+        for media_type in sorted(reader.content_types):
+            if not _MEDIA_TYPE.fullmatch(media_type):
+                raise ConfigError(f"ctr_streamer.codecs: {name!r}: {media_type!r:.60} is no media type in lower case")
+            if media_type in found:
+                raise ConfigError(f"ctr_streamer.codecs: {name!r}: another codec in the list reads {media_type} too")
+            found[media_type] = reader
+    return found
 
 
 @cache

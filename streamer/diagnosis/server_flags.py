@@ -32,7 +32,7 @@ def flag_findings(settings: Settings, flags: Mapping[str, str] | None, callers: 
         return
     if settings.predictor.protocol == "grpc":
         yield from _threads(flags, callers)
-    elif not _number(flags, "rest_api_port"):
+    elif settings.predictor.protocol == "rest" and not _number(flags, "rest_api_port"):
         reason = "predictor.protocol is rest, and --rest_api_port is not set: the server has no REST API"
         yield Finding("error", _SUBJECT, reason, "set --rest_api_port=8501")
     yield from _loading(settings, flags)

@@ -33,7 +33,7 @@ class _Feature(SpecValue):
 
 
 class _Scalar(_Feature):
-    """A feature of the value at `path`, or of what the transform `by` of another package makes of it."""
+    """A feature of the value at `path`, changed by the transform `by` if there is one."""
 
     path: str
     side: Side

@@ -1,4 +1,4 @@
-"""Reads the values of features: those at their paths, changed by the transforms that other packages provide."""
+"""Reads the values of features, changed by transforms that other packages provide."""
 
 from collections.abc import Callable
 from functools import cache

@@ -26,12 +26,17 @@ def content_type(headers: Sequence[Header]) -> str:
     return ""
 
 
+def media_type(headers: Sequence[Header]) -> str:
+    """The content type in lower case and without its parameters."""
+    return content_type(headers).partition(";")[0].strip().lower()
+
+
 def form_of(headers: Sequence[Header]) -> Form | None:
     """The form that the headers announce, by default JSON; None for one that is not read."""
-    media_type = content_type(headers).partition(";")[0].strip().lower()
-    if media_type in _BINARY:
+    name = media_type(headers)
+    if name in _BINARY:
         return "binary"
-    return "json" if media_type in _JSON or media_type.endswith("+json") else None
+    return "json" if name in _JSON or name.endswith("+json") else None
 
 
 def answer_type(headers: Sequence[Header]) -> str:
@@ -39,7 +44,7 @@ def answer_type(headers: Sequence[Header]) -> str:
     return BINARY_TYPE if form_of(headers) == "binary" else JSON_TYPE
 
 
-def with_content_type(headers: Sequence[Header], media_type: str) -> list[Header]:
+def with_content_type(headers: Sequence[Header], name: str) -> list[Header]:
     """The headers with this content type in place of any other."""
     others = [header for header in headers if header[0] != CONTENT_TYPE_HEADER]
-    return [*others, (CONTENT_TYPE_HEADER, media_type.encode())]
+    return [*others, (CONTENT_TYPE_HEADER, name.encode())]

@@ -11,11 +11,12 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from streamer.errors import BadReplyError, ConfigError, PredictError
+from streamer.serving.extended_channel import ExtendedConnector
 from streamer.serving.names import host_and_port
 from streamer.serving.protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 from streamer.serving.proxies import is_local, proxy_variable
 from streamer.serving.rest_channel import RestChannel
-from streamer.serving.transport import MAX_DETAIL, CallHeaders, Channel, Rpc, classified
+from streamer.serving.transport import MAX_DETAIL, CallHeaders, Channel, ChannelOptions, Rpc, classified
 from streamer.settings.sections import PredictorSettings
 
 # For each method: its service, and the module that defines its request and its reply.
@@ -39,6 +40,9 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
+_REPLIES: Mapping[Rpc, Any] = {rpc: getattr(module, f"{rpc}Response") for rpc, (_, module) in _RPCS.items()}
+
+
 class GrpcChannel:
     """A gRPC channel to one address."""
 
@@ -46,7 +50,7 @@ class GrpcChannel:
         self.address = address
         self._channel = channel
         # Replies are decoded here: of a reply that gRPC cannot decode only a log line remains, and None.
-        self._replies: dict[Rpc, Any] = {rpc: getattr(module, f"{rpc}Response") for rpc, (_, module) in _RPCS.items()}
+        self._replies = _REPLIES
         self._methods: dict[Rpc, Any] = {
             rpc: channel.unary_unary(
                 f"/tensorflow.serving.{service}/{rpc}",
@@ -116,17 +120,24 @@ class Connector:
     """Makes channels as the settings say; it waits for no connection."""
 
     def __init__(self, settings: PredictorSettings) -> None:
-        """Raises ConfigError if a TLS file cannot be used."""
+        """Raises ConfigError: a TLS file cannot be used, or the protocol of another package."""
         self._server_name = settings.tls_server_name
         self._is_rest = settings.protocol == "rest"
+        is_own = settings.protocol in ("grpc", "rest")
+        self._extended = None if is_own else ExtendedConnector(settings.protocol, _REPLIES)
         self._tls = tls_context(settings)
-        self._credentials = None if self._tls is None or self._is_rest else _grpc_credentials(settings)
+        self._credentials = None if self._tls is None or settings.protocol != "grpc" else _grpc_credentials(settings)
 
     def channel(self, address: str, name: tuple[str, int] | None = None) -> Channel:
         """A channel to an address.
 
         `name`: the host and the port that led to the address. Calls and the check of the certificate use them.
+
+        Raises:
+            ConfigError: the factory of another package fails.
         """
+        if self._extended is not None:
+            return self._extended.channel(address, ChannelOptions(name, self._tls, self._server_name))
         # No proxy can reach this machine's own servers for it. A name that a proxy would resolve is not resolved here.
         variable = None if name is not None else proxy_variable(address, os.environ)
         server_name = self._server_name

@@ -1,9 +1,13 @@
 """What the client asks of a connection to one model server, by gRPC or by REST. Pure."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from streamer.errors import PredictError, VersionGoneError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 Rpc = Literal["Predict", "GetModelMetadata", "GetModelStatus"]
 CallHeaders = Sequence[tuple[str, str]]
@@ -31,6 +35,32 @@ class Channel(Protocol):
 
     async def close(self, grace_s: float | None = None) -> None:
         """Closes the connection, and cancels the calls that are active after `grace_s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """How to connect to an address.
+
+    Attributes:
+        name: the host and the port that led to the address, for a `dns:///` address that has been resolved.
+        tls: the files of `predictor.tls_…`; None without TLS.
+        server_name: the name in the server's certificate, if it is not that of the address.
+    """
+
+    name: tuple[str, int] | None = None
+    tls: "SSLContext | None" = None
+    server_name: str | None = None
+
+
+class ChannelFactory(Protocol):
+    """Makes the channels of a protocol of another package: of group `ctr_streamer.predictors`."""
+
+    def __call__(self, address: str, options: ChannelOptions, /) -> Channel:
+        """A channel to an address; it waits for no connection.
+
+        Raises:
+            ValueError: the address cannot be used.
+        """
 
 
 def classified(code: str, detail: str) -> PredictError:

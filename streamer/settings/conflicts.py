@@ -66,6 +66,8 @@ def _addresses(settings: "Settings") -> Iterator[str]:
         if is_rest and not _fits(_REST_SERVER, address):
             yield f"predictor.addresses: {address!r}: REST takes host:port or dns:///name:port"
             continue
+        if settings.predictor.protocol not in ("grpc", "rest"):
+            continue  # the form is the predictor's own
         scheme, _, listed = address.partition(":")
         parts = listed.split(",") if scheme in _LISTS else [address]
         if not address.startswith(_OTHER_RESOLVERS) and not all(_fits(_MODEL_SERVER, part) for part in parts):

@@ -9,8 +9,13 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from streamer.errors import ConfigError
+from streamer.extensions import load, request_readers
+
 MOST: Final = 2**30
 """Upper bound of values for brokers, whose protocol has 32 bits for them, and for the sum of two times."""
+EXTENSION_NAME: Final = r"^[A-Za-z][A-Za-z0-9._-]*$"
+"""Form of the name by which another package provides something."""
 JUDGED_CALLS: Final = 20
 """Calls from which on the guard judges a share of failed calls."""
 
@@ -66,6 +71,17 @@ class CodecSettings(Section):
     """Records of more bytes are rejected unparsed."""
     max_candidates: int = Field(default=4096, ge=1)
     """Requests with more candidates are rejected."""
+    formats: tuple[str, ...] = ()
+    """Codecs of other packages, by name, for requests of other content types, over HTTP too."""
+
+    @field_validator("formats")
+    @classmethod
+    def _are_installed(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            request_readers(formats)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return formats
 
 
 class FeaturesSettings(Section):
@@ -121,8 +137,8 @@ class BatchingSettings(Section):
 class PredictorSettings(Section):
     """Calls to TensorFlow Serving."""
 
-    protocol: Literal["grpc", "rest"] = "grpc"
-    """`rest` costs more CPU in scorer and server: use it only where the network passes nothing but HTTP."""
+    protocol: str = Field(default="grpc", pattern=EXTENSION_NAME)
+    """`grpc`; `rest`, which costs more CPU, where the network passes only HTTP; or the predictor of another package."""
     addresses: tuple[str, ...] = Field(default=("localhost:8500",), min_length=1)
     """Model servers, as `host:port` or `dns:///name:port`, which is a server per address. Port with `rest`: 8501."""
     models: tuple[str, ...] = Field(default=("ctr",), min_length=1)
@@ -167,6 +183,16 @@ class PredictorSettings(Section):
     def _default_port(cls, values: Any) -> Any:
         is_rest = isinstance(values, dict) and values.get("protocol") == "rest"
         return {"addresses": ("localhost:8501",), **values} if is_rest else values
+
+    @field_validator("protocol")
+    @classmethod
+    def _is_installed(cls, protocol: str) -> str:
+        if protocol not in ("grpc", "rest"):
+            try:
+                load("ctr_streamer.predictors", protocol)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return protocol
 
     @model_validator(mode="after")
     def _labels_of_models(self) -> Self:

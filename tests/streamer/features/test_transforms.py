@@ -101,7 +101,7 @@ def test_rows_and_columns_have_the_encoding_of_the_results(i: int) -> None:
 def test_ads_of_a_table_have_the_encoding_of_ads_in_the_request() -> None:
     encoder = Encoder(spec_of(by=True))
     table = FakeAds(encoder.row_form())
-    table.put({ad["ad_id"]: ad for ad in CANDIDATES})
+    table.put({str(ad["ad_id"]): ad for ad in CANDIDATES})
     expected = encoder.encode(requests(dict(DOCUMENTS[0]), CANDIDATES)[0])
     for request in requests(dict(DOCUMENTS[0]), tuple({"ad_id": ad["ad_id"]} for ad in CANDIDATES)):
         assert_same(encoder.with_ads(table).encode(request), expected)
