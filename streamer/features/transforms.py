@@ -54,7 +54,7 @@ def transform_of(by: str) -> Callable[[object], object]:
 
 
 def feature_getter(feature: Read) -> Getter:
-    """A function that returns the feature's value in a document (or a candidate). It never raises.
+    """A function that returns the value in a document or a candidate. It never raises.
 
     Raises:
         SpecError: as `transform_of`.
