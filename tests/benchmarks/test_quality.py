@@ -236,6 +236,7 @@ def test_models_of_rare_clicks_are_judged_by_medians_and_by_paired_auc() -> None
     assert "| logistic regression by FTRL, batches of 1,024 | 1.020 |" in made
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_one_pass_over_rare_clicks_ends_near_the_true_rate() -> None:
     # Imported here: TensorFlow takes seconds to load.

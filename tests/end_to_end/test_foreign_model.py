@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.tensorflow]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "bring-your-own-model.md"
 
 
+@pytest.mark.slow
 def test_a_model_with_only_serving_default_is_served(make_system: Callable[[str], System], tmp_path: Path) -> None:
     (text,) = re.findall(r"```yaml\n(# my-model.yaml\n.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     spec = tmp_path / "my-model.yaml"

@@ -93,6 +93,7 @@ def test_a_reload_under_traffic_repeats_and_loses_no_answer(system: System, guar
     assert len(system.read(system.scores, total + 1, timeout_s=5)) == total, "a request was answered twice"
 
 
+@pytest.mark.slow
 def test_sigterm_hands_over_to_another_machine_at_once(system: System) -> None:
     """A static member of aiokafka sends no LeaveGroup by itself."""
     one_each = {"supervisor__workers": 1, "supervisor__standby": 0}

@@ -223,6 +223,7 @@ def test_a_best_version_whose_rows_cannot_be_encoded_is_skipped_only_if_they_nev
     assert (card["best"]["version"], card["evaluation"]["served"]["path"]) == (3, str(base / "3"))
 
 
+@pytest.mark.slow
 def test_with_a_newest_version_that_fails_on_real_rows_the_next_older_one_is_compared(
     tmp_path: Path, candidates: tuple[Path, Path], log: Path, spec: FeatureSpec
 ) -> None:

@@ -68,6 +68,7 @@ def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]
     monkeypatch.setattr(tf.compat.v1.train, "MonitoredTrainingSession", with_hook)
 
 
+@pytest.mark.slow
 @SyncOrAsync
 def test_a_lost_connection_does_not_end_the_run(mode: str, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose() -> None:
