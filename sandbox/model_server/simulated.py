@@ -20,9 +20,10 @@ import numpy as np
 import uvloop
 
 from sandbox.host.loopback import DIRECT
-from sandbox.model_server.replies import Context, handlers, metadata_reply, scores_reply, spec_reply, status_reply
+from sandbox.model_server.replies import Context, handlers
 from streamer.features import FeatureSpec
 from streamer.serving.protos import types_pb2
+from streamer.serving.replies import metadata_reply, scores_reply, spec_reply, status_reply
 from streamer.types import F32
 
 _SERVICE = "sandbox.SimulatedServer"

@@ -15,11 +15,11 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from sandbox.broker.kafka import KafkaBroker
 from sandbox.host.ports import free_ports
-from sandbox.model_server.replies import metadata_reply
 from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from streamer.features import FeatureSpec
 from streamer.serving.protos import get_model_metadata_pb2, types_pb2
+from streamer.serving.replies import metadata_reply
 from tests.end_to_end.conftest import System
 from tests.streamer.serving.model_servers import Server
 from tests.streamer.specs import SMALL, small_spec

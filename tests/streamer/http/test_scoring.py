@@ -25,6 +25,7 @@ from streamer.testing.model_servers import VirtualServers
 from streamer.tracing import export_thread
 from streamer.types import F32, BatchInputs, DeadLetter, ModelVersion, Origin, Record, ScoreMessage
 from tests.streamer.bad_records import BAD_RECORDS, body, shown
+from tests.streamer.extension_package import installed
 from tests.streamer.formats.binary_requests import BINARY, by_candidates
 from tests.streamer.http.serving import WAIT_S, turns_until
 from tests.streamer.rollout.switching import loaded
@@ -302,3 +303,27 @@ async def test_a_binary_request_is_answered_in_the_form_of_the_settings(form: st
         status, answer = await process.post(b'{"request_id": "r"}', Content_Type="avro/binary")
         assert (status, answer["status"]) == (400, "invalid")
         assert answer["reason"].startswith("content-type: expected application/json or application/x-protobuf")
+
+
+async def test_a_request_by_a_codec_of_another_package_is_answered_in_json(tmp_path: Path) -> None:
+    code = """
+class Ads:
+    content_types = frozenset({"text/csv"})
+    def read(self, value):
+        if b"," not in value:
+            raise ValueError("expected commas")
+        request_id, *ads = value.decode().split(",")
+        import json
+        return json.dumps({"request_id": request_id, "candidates": [{"ad_id": ad} for ad in ads]}).encode()
+ads = Ads()
+"""
+    with installed(tmp_path, code, {"ctr_streamer.codecs": {"ads": "ads"}}):
+        settings: dict[str, object] = {"formats": ["ads"]}
+        async with served(VirtualServers([loaded(1)]), codec=settings, sink={"answers": "as_requested"}) as process:
+            status, answer = await process.post(b"r,a,b", Content_Type="text/csv")
+            assert (status, answer["request_id"], answer["status"], answer["ad_id"]) == (200, "r", "ok", ["a", "b"])
+            status, answer = await process.post(b"r", Content_Type="text/csv")
+            assert (status, answer["reason"]) == (400, "record: text/csv: expected commas")
+            dead = await process.on_a_topic(b"r", [("content-type", b"text/csv")])
+            assert isinstance(dead, DeadLetter)
+            assert (dead.stage, dead.reason) == ("decode", "record: text/csv: expected commas")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import structlog
 
-from sandbox.model_server.replies import scores_reply
 from streamer.errors import PredictError
 from streamer.metrics import Metrics
 from streamer.rollout.controller import ModelController
 from streamer.scoring.cache import ScoreCache
 from streamer.serving.predictor import Predictor
+from streamer.serving.replies import scores_reply
 from streamer.serving.warmup import Preparer
 from streamer.settings import Settings
 from streamer.settings.sections import CacheSettings

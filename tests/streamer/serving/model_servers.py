@@ -11,7 +11,8 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from sandbox.model_server.replies import Context, handlers, metadata_reply, scores_reply, spec_reply, status_reply
+from sandbox.model_server.replies import Context, handlers
+from streamer.serving.replies import metadata_reply, scores_reply, spec_reply, status_reply
 from tests.streamer.serving.rest_front import rest_server
 
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.model_server.replies import metadata_reply, scores_reply, spec_reply, status_reply
 from streamer.errors import BadReplyError, PredictError
 from streamer.serving import messages
 from streamer.serving.predictor import Predictor
 from streamer.serving.protos import get_model_metadata_pb2, predict_pb2, tensor_pb2
+from streamer.serving.replies import metadata_reply, scores_reply, spec_reply, status_reply
 from streamer.settings.sections import PredictorSettings
 from streamer.types import Availability, BatchInputs, ModelVersion, SignatureInfo
 from tests.streamer.scoring.encoded import encoded

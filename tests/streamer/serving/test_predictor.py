@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import structlog
 
-from sandbox.model_server.replies import Context, scores_reply, spec_reply
+from sandbox.model_server.replies import Context
 from streamer.deadline import Deadline
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.metrics import Metrics
@@ -21,6 +21,7 @@ from streamer.serving.identity import Shown
 from streamer.serving.messages import OUTPUT
 from streamer.serving.predictor import Predictor
 from streamer.serving.protos import types_pb2
+from streamer.serving.replies import scores_reply, spec_reply
 from streamer.settings.sections import PredictorSettings
 from streamer.types import Availability, BatchInputs, ModelVersion, ScoreOutput
 from tests.streamer.scoring.encoded import encoded

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.model_server.replies import metadata_reply
 from streamer.errors import BadReplyError, PredictError, SpecError
 from streamer.features import FeatureSpec
 from streamer.prepared_version import PreparedVersion
 from streamer.serving.identity import Shown
 from streamer.serving.messages import read_signature, read_spec
 from streamer.serving.protos import get_model_metadata_pb2, predict_pb2
+from streamer.serving.replies import metadata_reply
 from streamer.serving.verification import verify
 from streamer.serving.warmup import Preparer
 from streamer.settings import Settings

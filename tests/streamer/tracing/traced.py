@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from sandbox.model_server.replies import scores_reply
 from streamer.deadline import Deadline
 from streamer.errors import PredictError
 from streamer.serving.predictor import Predictor
+from streamer.serving.replies import scores_reply
 from streamer.serving.transport import CallHeaders, Rpc
 from streamer.settings.sections import PredictorSettings
 from streamer.testing.model_servers import VirtualServers

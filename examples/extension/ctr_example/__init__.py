@@ -1,0 +1,1 @@
+"""A transform, a predictor and a codec for ctr-streamer."""
