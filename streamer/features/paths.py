@@ -9,8 +9,8 @@ from collections.abc import Callable
 from streamer.errors import SpecError
 
 _STEP = re.compile(r"([^.\[\]]+)|\[([0-9]{1,4}|\*)\]")
-# A JSON parser's limit is near; a request nests less.
-_MAX_STEPS = 100
+MAX_STEPS = 100
+"""Steps of a path. A JSON parser's limit is near; a request nests less."""
 
 Getter = Callable[[object], object]
 
@@ -40,8 +40,8 @@ def parse_path(path: str) -> tuple[str, *tuple[str | int, ...]]:
     first, *rest = steps or [0]
     if not isinstance(first, str) or first == "*":
         raise SpecError(f"path {path!r:.200}: must start with a key")
-    if len(steps) > _MAX_STEPS:
-        raise SpecError(f"path {path!r:.200}: {len(steps)} steps, at most {_MAX_STEPS}")
+    if len(steps) > MAX_STEPS:
+        raise SpecError(f"path {path!r:.200}: {len(steps)} steps, at most {MAX_STEPS}")
     return (first, *rest)
 
 

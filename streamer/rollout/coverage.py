@@ -6,7 +6,6 @@ from weakref import ReferenceType, ref
 from structlog.typing import FilteringBoundLogger
 
 from streamer.features import Encoder
-from streamer.features.coverage import Paths
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
 from streamer.types import BidRequest
@@ -17,6 +16,8 @@ STEP = 128
 """Later it counts one request of this many."""
 CANDIDATES = 8
 """Candidates that are counted in a request, evenly spread."""
+LOGGED = 20
+"""Features without a value that are logged for each version; the lines have the number of all."""
 _VERSIONS = 4  # the serving, the incoming, the previous, and a canary
 
 
@@ -39,7 +40,7 @@ class _Tally:
 class LiveCoverage:
     """Counts the values of sampled requests of one model, in the metrics.
 
-    A feature without a value in the first requests of a version is logged once.
+    The features without a value in the first requests of a version are logged once.
     """
 
     metrics: Metrics
@@ -77,19 +78,19 @@ class LiveCoverage:
         tally.requests += 1
         tally.left = 1 if tally.requests < FIRST else STEP
         if tally.requests == FIRST:
-            self._warn(tally, prepared, request)
+            self._warn(tally, prepared)
 
-    def _warn(self, tally: _Tally, prepared: PreparedVersion, request: BidRequest) -> None:
-        paths = Paths()
-        paths.look_at([request.fields])
-        for feature, count in zip(prepared.encoder.read_features, tally.present, strict=True):
-            if not count:
-                self.log.warning(
-                    "feature has no value",
-                    model=str(prepared.version),
-                    feature=feature.name,
-                    path=feature.path,
-                    side=feature.side,
-                    requests=FIRST,
-                    similar=None if feature.side == "candidate" else paths.nearest(feature.path),
-                )
+    def _warn(self, tally: _Tally, prepared: PreparedVersion) -> None:
+        """Without a search for similar paths, which would take the event loop milliseconds."""
+        counted = zip(prepared.encoder.read_features, tally.present, strict=True)
+        missing = [feature for feature, count in counted if not count]
+        for feature in missing[:LOGGED]:
+            self.log.warning(
+                "feature has no value",
+                model=str(prepared.version),
+                feature=feature.name,
+                path=feature.path,
+                side=feature.side,
+                requests=FIRST,
+                missing_features=len(missing),
+            )

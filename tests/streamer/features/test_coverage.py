@@ -1,5 +1,9 @@
 """A feature has a value where the encoder can use one, whatever the form of the request."""
 
+import sys
+from difflib import SequenceMatcher
+from types import FrameType
+
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -63,3 +67,32 @@ def test_the_most_similar_path_is_found() -> None:
     assert paths.nearest("user.data[*].name") == "user.data[*].name"
     assert paths.nearest("profile.segments") == "user.segments"
     assert paths.nearest("user.likes") is None
+
+
+def test_the_search_for_a_similar_path_has_a_bound() -> None:
+    paths, compared = Paths(), 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal compared
+        compared += event == "call" and frame.f_code is SequenceMatcher.ratio.__code__
+
+    paths.look_at([{"user": {f"k{i}": i for i in range(3_000)}, "page": {"segments": 1}, "likes": 1}])
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        found = [paths.nearest(path) for path in ("user.k2999", "user.segments", "user.k_2998")]
+    finally:
+        sys.setprofile(before)
+    assert found[:2] == ["user.k2999", "page.segments"]
+    assert found[2] is not None
+    assert compared <= 200
+
+
+def test_a_deep_or_huge_document_has_as_many_paths_as_a_spec_can_use() -> None:
+    document: dict[str, object] = {"end": 1}
+    for _ in range(2_000):
+        document = {"a": document}
+    paths = Paths()
+    paths.look_at([document, {"user": {"id": 1}}, {f"k{i}": 1 for i in range(20_000)}])
+    assert paths.nearest("user.ids") == "user.id"
+    assert paths.nearest("k19999") != "k19999"

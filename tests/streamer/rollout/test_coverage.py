@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 
 from streamer.ads import FoundAds, TablePosition
 from streamer.codec import Codec
-from streamer.features import Encoder
+from streamer.features import Encoder, FeatureSpec
 from streamer.metrics import Metrics
 from streamer.prepared_version import PreparedVersion
-from streamer.rollout.coverage import CANDIDATES, FIRST, STEP, LiveCoverage
+from streamer.rollout.coverage import CANDIDATES, FIRST, LOGGED, STEP, LiveCoverage
 from streamer.settings.sections import CodecSettings
 from streamer.types import BidRequest, ModelVersion, RequestPaths
 from tests.streamer.specs import small_spec
@@ -53,6 +53,10 @@ def counts(metrics: Metrics, feature: str) -> tuple[float | None, float | None]:
     return sampled, found
 
 
+def lines_of(logs: Logs, model: str) -> Logs:
+    return [line for line in logs if line["event"] == "feature has no value" and line["model"] == model]
+
+
 def test_the_first_requests_are_counted_and_later_one_of_many(metrics: Metrics, coverage: LiveCoverage) -> None:
     version = prepared(1)
     coverage.begin(version)
@@ -76,8 +80,18 @@ def test_a_feature_without_a_value_is_logged_once_for_each_version(coverage: Liv
     lines = [line for line in logs if line.get("feature") == "age"]
     assert [line["model"] for line in lines] == ["ctr/1", "ctr/2"]
     assert (lines[0]["event"], lines[0]["path"], lines[0]["side"]) == ("feature has no value", "user.age", "user")
-    assert lines[0]["similar"] == "user.ages"
+    assert lines[0]["missing_features"] == len(lines_of(logs, "ctr/1"))
     assert not [line for line in logs if line.get("feature") == "user"]
+
+
+def test_the_lines_of_many_features_have_a_bound(coverage: LiveCoverage, logs: Logs) -> None:
+    features = [{"kind": "numeric", "name": f"f{i}", "path": f"user.f{i}", "side": "user"} for i in range(LOGGED + 5)]
+    names = [feature["name"] for feature in features]
+    spec = FeatureSpec.model_validate({"name": "s", "embedding_dim": 2, "features": features, "deep": names})
+    version = PreparedVersion(ModelVersion("ctr", 1), CODEC, Encoder(spec))
+    for _ in range(FIRST):
+        coverage.offer(version, REQUEST)
+    assert [line["missing_features"] for line in lines_of(logs, "ctr/1")] == [LOGGED + 5] * LOGGED
 
 
 def test_a_version_that_is_replaced_begins_again(metrics: Metrics, coverage: LiveCoverage) -> None:
