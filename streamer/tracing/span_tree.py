@@ -14,8 +14,6 @@ from streamer.tracing.recording import Attributes, BatchTrace, Call, Finished, R
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 PREDICT: Final = "tensorflow.serving.PredictionService/Predict"
 _OK: Final = "OK"
-# Texts of records are bounded by the bytes of a record only.
-_MAX_TEXT: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ class SpanTree:
             self._ns(trace.end),
             {**(_http(outcome) if is_http else self._kafka(outcome)), **_scored(outcome, trace.left_ms)},
             "server" if is_http else "consumer",
-            error=None if outcome.status == "ok" else (outcome.reason or outcome.status)[:_MAX_TEXT],
+            error=None if outcome.status == "ok" else outcome.reason or outcome.status,
             is_remote=trace.parent is not None,
         )
         wait = [Stage("receive" if is_http else "ingest wait", trace.start, trace.at, {})] * (trace.at > trace.start)
@@ -154,7 +152,7 @@ def _http(outcome: Outcome) -> Attributes:
 
 def _scored(outcome: Outcome, left_ms: float | None) -> Attributes:
     found = {
-        "streamer.request_id": None if outcome.request_id is None else outcome.request_id[:_MAX_TEXT],
+        "streamer.request_id": outcome.request_id,
         "streamer.status": outcome.status,
         "streamer.candidates": outcome.candidates,
         "streamer.model.name": outcome.model,
