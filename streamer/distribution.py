@@ -1,4 +1,4 @@
-"""The installed distribution: its version, and the extra of a missing module. Pure."""
+"""The installed distribution: its version, the extra of a missing module, the line of a system's error. Pure."""
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -31,3 +31,13 @@ def missing_extra(error: ImportError) -> str | None:
     if module not in EXTRAS:
         return None
     return f"{module} is not installed: pip install '{NAME}[{EXTRAS[module]}]'"
+
+
+def system_error(error: OSError) -> tuple[str, int]:
+    """The line for an error that no command expects, and the exit status: 2 for a file, else 1.
+
+    `TimeoutError` and errors of connections often have no text; they get their class.
+    """
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}", 2
+    return str(error) or repr(error), 1

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from model_training.errors import ConfigError, DataError, TrainingError
+from model_training.errors import ConfigError, TrainingError
 from model_training.urls import check_path
-from streamer.distribution import missing_extra
+from streamer.distribution import missing_extra, system_error
 
 if TYPE_CHECKING:
     from model_training.calibration import Calibration
@@ -61,7 +61,7 @@ def fail_clearly() -> Iterator[None]:
             raise
         _fail(line, ConfigError.status)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), DataError.status)
+        _fail(*system_error(error))
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -28,7 +28,7 @@ from streamer.commands import (
     topics,
 )
 from streamer.commands.options import AsJson
-from streamer.distribution import NAME, installed_version, missing_extra
+from streamer.distribution import NAME, installed_version, missing_extra, system_error
 from streamer.errors import ConfigError, SpecError, StreamerError
 from streamer.settings.names import printable
 from streamer.settings.table import settings_json, settings_table
@@ -54,6 +54,9 @@ app.add_typer(table.app, name="table")
 app.add_typer(topics.app, name="topics")
 
 
+_SERVICES = ("run", "serve-http")
+
+
 @app.command()
 def settings(*, as_json: AsJson = False) -> None:
     """Print all settings with their defaults and descriptions, as Markdown."""
@@ -77,7 +80,7 @@ def streamer(
 
 
 def main() -> None:
-    """Runs a command. Exit status: 0 success, 1 failure, 2 wrong arguments or a missing extra."""
+    """Runs a command. Exit status: 0 success, 1 failure, 2 wrong arguments, a missing extra or a file's error."""
     try:
         app()
     except StreamerError as error:
@@ -88,7 +91,9 @@ def main() -> None:
             raise
         _fail(line, 2)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+        if error.filename is None and sys.argv[1] in _SERVICES:
+            raise  # a defect: the traceback says where
+        _fail(*system_error(error))
 
 
 def _fail(message: str, status: int) -> None:

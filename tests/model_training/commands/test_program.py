@@ -96,15 +96,27 @@ def test_a_missing_extra_is_one_line(
     assert found.stderr + capfd.readouterr().err == f"error: {module} is not installed: {EXTRA}\n"
 
 
-def test_a_file_that_no_command_expects_to_be_wrong_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (PermissionError(13, "Permission denied", "/x/[y]"), 2, "/x/[y]: Permission denied"),
+        (ConnectionResetError("peer"), 1, "peer"),
+        (TimeoutError(), 1, "TimeoutError()"),
+    ],
+)
+def test_an_error_that_no_command_expects_is_one_line(
+    error: OSError, status: int, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Status 1 where a restart may help: a launcher ends all processes at status 2."""
+
     def fail() -> None:
         with fail_clearly():
-            raise PermissionError(13, "Permission denied", "/x/[y]")
+            raise error
 
     with pytest.raises(typer.Exit) as exited:
         fail()
-    assert exited.value.exit_code == 2
-    assert capfd.readouterr().err == "error: /x/[y]: Permission denied\n"
+    assert exited.value.exit_code == status
+    assert capfd.readouterr().err == f"error: {line}\n"
 
 
 def test_every_command_that_prints_tables_prints_json() -> None:

@@ -86,8 +86,9 @@ def test_the_version_is_printed() -> None:
             2,
             "opentelemetry is not installed: pip install 'ctr-streamer[tracing]'",
         ),
-        (PermissionError(13, "Permission denied", "/x/[y]"), 1, "/x/[y]: Permission denied"),
+        (PermissionError(13, "Permission denied", "/x/[y]"), 2, "/x/[y]: Permission denied"),
         (ConnectionResetError("peer"), 1, "peer"),
+        (TimeoutError(), 1, "TimeoutError()"),
     ],
 )
 def test_an_error_is_a_line(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from streamer.commands import app
+from streamer.commands import app, main
 from streamer.service import Service
 
 
@@ -37,6 +37,17 @@ def test_imported_modules_are_excluded_from_garbage_collection(
     assert CliRunner().invoke(app, ["run"]).exit_code == status
     assert os.environ["GRPC_VERBOSITY"] == "NONE"
     assert frozen[0] > 10_000
+
+
+@pytest.mark.usefixtures("_thawed")
+def test_a_defect_of_a_service_leaves_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(_: Service) -> bool:
+        raise TimeoutError
+
+    monkeypatch.setattr(Service, "run", run)
+    monkeypatch.setattr(sys, "argv", ["streamer", "run"])
+    with pytest.raises(TimeoutError):
+        main()
 
 
 def test_a_worker_whose_supervisor_ended_before_it_had_started_does_not_wait_for_a_model_server(tmp_path: Path) -> None:
