@@ -1,4 +1,4 @@
-"""The installed distribution: its version, the extra of a missing module, the line of a system's error. Pure."""
+"""The installed distribution: its version, its extras, and lines of errors. Pure."""
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -26,9 +26,10 @@ def installed_version() -> str:
 
 
 def missing_extra(error: ImportError) -> str | None:
-    """The line for a person who has not installed an extra; None if another module is missing."""
+    """The line for a person who has not installed an extra; None for any other error."""
     module = (error.name or "").partition(".")[0]
-    if module not in EXTRAS:
+    # Another error says that an installed package has another version.
+    if not isinstance(error, ModuleNotFoundError) or module not in EXTRAS:
         return None
     return f"{module} is not installed: pip install '{NAME}[{EXTRAS[module]}]'"
 

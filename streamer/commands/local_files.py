@@ -38,7 +38,7 @@ def check_files(settings: Settings, *, kafka: bool = True) -> None:
         *_wrong("", partial(http_tls_context, settings.http)),
     ]
     if settings.tracing.enabled and not _is_installed(_EXPORTER):
-        lines.append(f"tracing.enabled: {missing_extra(ImportError(name=_EXPORTER))}")
+        lines.append(f"tracing.enabled: {missing_extra(ModuleNotFoundError(name=_EXPORTER))}")
     for model, path in settings.predictor.spec_files.items():
         lines += _wrong(f"predictor.spec_files.{model}: ", partial(FeatureSpec.from_yaml, path))
     if lines:

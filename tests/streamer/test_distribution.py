@@ -27,7 +27,7 @@ def test_the_line_names_the_extra() -> None:
     error = ModuleNotFoundError("No module named 'tensorflow.python'", name="tensorflow.python")
     assert missing_extra(error) == "tensorflow is not installed: pip install 'ctr-streamer[training]'"
     assert missing_extra(ModuleNotFoundError("No module named 'streamer.nowhere'", name="streamer.nowhere")) is None
-    assert missing_extra(ImportError("cannot import name 'x'")) is None
+    assert missing_extra(ImportError("cannot import name 'x' from 'pyarrow'", name="pyarrow")) is None
 
 
 def test_the_version_is_that_of_the_project() -> None:
