@@ -80,7 +80,7 @@ def streamer(
 
 
 def main() -> None:
-    """Runs a command. Exit status: 0 success, 1 failure, 2 wrong arguments, a missing extra or a file's error."""
+    """Runs a command. Exit status: 0 success, 1 failure, 2 wrong arguments, extra or file."""
     try:
         app()
     except StreamerError as error:

@@ -14,7 +14,7 @@ _VERSION = 1
 
 
 class PriorChannel:
-    """A channel to version 1 of a model. The address is the path of its feature spec, a YAML file."""
+    """A channel to version 1 of a model; its address is the path of a feature spec."""
 
     def __init__(self, address: str, _: ChannelOptions) -> None:
         self.address = address
