@@ -85,9 +85,11 @@ def test_a_feature_without_a_value_is_logged_once_for_each_version(coverage: Liv
 
 
 def test_the_lines_of_many_features_have_a_bound(coverage: LiveCoverage, logs: Logs) -> None:
-    features = [{"kind": "numeric", "name": f"f{i}", "path": f"user.f{i}", "side": "user"} for i in range(LOGGED + 5)]
-    names = [feature["name"] for feature in features]
-    spec = FeatureSpec.model_validate({"name": "s", "embedding_dim": 2, "features": features, "deep": names})
+    features = [
+        {"kind": "numeric", "name": f"f{i}", "path": f"user.f{i}", "side": "user", "deep": True}
+        for i in range(LOGGED + 5)
+    ]
+    spec = FeatureSpec.model_validate({"name": "s", "embedding_dim": 2, "features": features})
     version = PreparedVersion(ModelVersion("ctr", 1), CODEC, Encoder(spec))
     for _ in range(FIRST):
         coverage.offer(version, REQUEST)
