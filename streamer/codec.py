@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import orjson
 
+from streamer.errors import shown
 from streamer.features.hashing import to_float
 from streamer.features.paths import column_getter, getter, parse_path
 from streamer.formats.answers import encode_binary
@@ -117,7 +118,7 @@ class Codec:
         if request_id is None:
             request_id = known_id
         if not isinstance(request_id, str) or not request_id:
-            reason = f"{self.paths.request_id}: expected a non-empty string, got {_shown(request_id)}"
+            reason = f"{self.paths.request_id}: expected a non-empty string, got {shown(request_id)}"
             return BadRecord(known_id, reason)
         try:
             return self._request(request_id, fields, candidates, binary, headers)
@@ -139,7 +140,7 @@ class Codec:
             raise _RejectedError(f"{name}: {size} of them, more than codec.max_candidates = {limit}")
         model = self._model(fields)
         if model is not None and not isinstance(model, str):
-            raise _RejectedError(f"{self.paths.model}: expected a string, got {_shown(model)}")
+            raise _RejectedError(f"{self.paths.model}: expected a string, got {shown(model)}")
         deadline_ms = self._milliseconds(self._deadline(fields))
         if deadline_ms is not None:
             deadline_ms = max(0.0, deadline_ms - self._margin_ms)
@@ -157,7 +158,7 @@ class Codec:
         else:
             ad_ids = self._ad_ids(found.columns)
             if not isinstance(ad_ids, list):
-                raise _RejectedError(f"{name}.{self.paths.ad_id}: expected a list of ad ids, got {_shown(ad_ids)}")
+                raise _RejectedError(f"{name}.{self.paths.ad_id}: expected a list of ad ids, got {shown(ad_ids)}")
             size = len(ad_ids)
         if not size:
             raise _RejectedError(f"{name}: empty")
@@ -173,7 +174,7 @@ class Codec:
             # A decoded list of the top level is raw already. `Raw` is like bytes, without their copy.
             return Candidates(candidates if self._cut is not None else list(map(msgspec.json.encode, candidates)))
         if not isinstance(candidates, dict):
-            raise _RejectedError(f"{name}: expected a list of objects or columns, got {_shown(candidates)}")
+            raise _RejectedError(f"{name}: expected a list of objects or columns, got {shown(candidates)}")
         if self._cut is None:
             return Candidates(columns=candidates)
         try:
@@ -186,7 +187,7 @@ class Codec:
             return None
         number = math.nan if isinstance(value, bool) else to_float(value)
         if not 0 < number < math.inf:
-            raise _RejectedError(f"{self.paths.deadline_ms}: expected milliseconds above 0, got {_shown(value)}")
+            raise _RejectedError(f"{self.paths.deadline_ms}: expected milliseconds above 0, got {shown(value)}")
         return number
 
     def _salvage_id(self, value: bytes) -> str | None:
@@ -281,7 +282,3 @@ def encode_scores(message: ScoreMessage) -> bytes:
     origin = message.origin
     answer["origin"] = {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _shown(value: object) -> str:
-    return "nothing" if value is None else f"{value!r:.60}"

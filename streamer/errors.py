@@ -1,6 +1,17 @@
 """Errors, classified by the next action: answer, dead-letter, degrade, retry or stop."""
 
 
+def shown(value: object, most: int = 60) -> str:
+    """A value of JSON in a message, at most so many characters; "nothing" for None.
+
+    JSON can nest so deep that `repr` exhausts the stack.
+    """
+    try:
+        return "nothing" if value is None else f"{value!r:.{most}}"
+    except RecursionError:
+        return "a value nested too deeply"
+
+
 class StreamerError(Exception):
     """Base of all errors that this package raises deliberately."""
 

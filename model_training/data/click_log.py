@@ -249,5 +249,8 @@ def _weights(where: str, weights: Any, candidates: int) -> list[float] | None:
 def _shown(value: object) -> str:
     if value is None:
         return "nothing"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "a value nested too deeply"
     return text if len(text) <= 40 else text[:37] + "..."

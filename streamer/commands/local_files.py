@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import orjson
 
 from streamer.distribution import missing_extra
-from streamer.errors import ConfigError, StreamerError
+from streamer.errors import ConfigError, StreamerError, shown
 from streamer.settings import Settings
 
 _EXPORTER = "opentelemetry.exporter.otlp.proto.grpc"
@@ -119,7 +119,7 @@ def _object(value: bytes, where: str) -> JsonObject:
     except orjson.JSONDecodeError as error:
         raise ConfigError(f"{where}: record: not valid JSON: {error}") from None
     if not isinstance(fields, dict):
-        raise ConfigError(f"{where}: record: expected an object, got {fields!r:.40}")
+        raise ConfigError(f"{where}: record: expected an object, got {shown(fields, 40)}")
     return JsonObject(where, value, fields)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import xxhash
 
-from streamer.errors import InvalidRequestError
+from streamer.errors import InvalidRequestError, shown
 from streamer.features.paths import getter
 from streamer.features.row_memo import RowBytes, RowMemo, first_places
 from streamer.features.side import SideEncoder, SideRows
@@ -127,5 +127,5 @@ class CandidateRows:
 
 def bad_ad_id(paths: RequestPaths, i: int, ad_id: object) -> InvalidRequestError:
     """The error of candidate i, whose ad id is not a non-empty string."""
-    got = "nothing" if ad_id is None else f"{ad_id!r:.40}"
-    return InvalidRequestError(f"{paths.candidates}[{i}].{paths.ad_id}", f"expected a non-empty string, got {got}")
+    field = f"{paths.candidates}[{i}].{paths.ad_id}"
+    return InvalidRequestError(field, f"expected a non-empty string, got {shown(ad_id, 40)}")

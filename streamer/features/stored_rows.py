@@ -8,7 +8,7 @@ import orjson
 import xxhash
 
 from streamer.ads import Mask, Rows, ad_id_of
-from streamer.errors import SpecError
+from streamer.errors import SpecError, shown
 from streamer.features.coverage import present
 from streamer.features.paths import getter, nested
 from streamer.features.side import FeatureValues, SideEncoder, SideRows
@@ -72,13 +72,12 @@ class StoredRows:
         except orjson.JSONDecodeError as error:
             raise ValueError(f"value: not valid JSON: {error}") from None
         if not isinstance(document, dict):
-            raise ValueError(f"value: expected an object, got {document!r:.60}")  # noqa: TRY004  as the others
+            raise ValueError(f"value: expected an object, got {shown(document)}")  # noqa: TRY004  as the others
         named = self._ad_id(document)
         if named is None and _put(document, nested(self.ad_id_path, ad_id)):
             return document
         if named != ad_id:
-            got = "nothing" if named is None else f"{named!r:.60}"
-            raise ValueError(f"{self.ad_id_path}: expected the record's key {ad_id!r:.60}, got {got}")
+            raise ValueError(f"{self.ad_id_path}: expected the record's key {ad_id!r:.60}, got {shown(named)}")
         return document
 
     def encode(self, documents: Sequence[Mapping[str, Any]]) -> Rows:

@@ -34,13 +34,15 @@ class _Tally:
     shown: list[list[int]]
     left: int = 1
     requests: int = 0
+    has_failed: bool = False
 
 
 @dataclass(slots=True)
 class LiveCoverage:
     """Counts the values of sampled requests of one model, in the metrics.
 
-    The features without a value in the first requests of a version are logged once.
+    The features without a value in the first requests of a version are logged once. A request that cannot be counted
+    is scored all the same; the first such error of a version is logged.
     """
 
     metrics: Metrics
@@ -53,8 +55,15 @@ class LiveCoverage:
         if tally is None or tally.encoder() is not prepared.encoder:
             tally = self.begin(prepared)
         tally.left -= 1
-        if not tally.left:
+        if tally.left:
+            return
+        try:
             self._count(tally, prepared, request)
+        except Exception:
+            tally.left = STEP
+            if not tally.has_failed:
+                tally.has_failed = True
+                self.log.exception("features not counted", model=str(prepared.version))
 
     def begin(self, prepared: PreparedVersion) -> _Tally:
         """The counts of a version; its features are in the metrics from now on."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from streamer.errors import ConfigError
-from streamer.features.paths import getter
+from streamer.errors import ConfigError, shown
+from streamer.features.paths import MAX_STEPS, getter
 
 _REQUEST_IDS = ("request_id", "requestId", "id", "auction_id", "auctionId", "auction", "bid_id", "bidId", "reqid")
 _DEADLINES = ("deadline_ms", "tmax", "timeout_ms", "timeoutMs", "timeout")
@@ -51,17 +51,17 @@ class RequestForm:
         elif isinstance(found, dict):
             rows = _of_columns(found, f"{where}: {self.candidates}", getter(self.ad_id)(found))
         else:
-            shown = "nothing" if found is None else f"{found!r:.40}"
-            raise ConfigError(f"{where}: {self.candidates}: expected a list of objects or columns, got {shown}")
+            got = shown(found, 40)
+            raise ConfigError(f"{where}: {self.candidates}: expected a list of objects or columns, got {got}")
         get = getter(self.ad_id)
         for i, row in enumerate(rows):
             place = f"{where}: {self.candidates}[{i}]"
             if not isinstance(row, dict):
-                raise ConfigError(f"{place}: expected an object, got {row!r:.40}")
+                raise ConfigError(f"{place}: expected an object, got {shown(row, 40)}")
             ad_id = get(row)
             if not isinstance(ad_id, str) or not ad_id:
-                shown = "nothing" if ad_id is None else f"{ad_id!r:.40}"
-                raise ConfigError(f"{place}.{self.ad_id}: expected a non-empty string, the ad's id, got {shown}")
+                got = shown(ad_id, 40)
+                raise ConfigError(f"{place}.{self.ad_id}: expected a non-empty string, the ad's id, got {got}")
         return rows
 
 
@@ -119,15 +119,19 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
 
 
-def _of_columns(columns: Document, where: str, ids: object) -> list[Document]:
+def _of_columns(columns: Document, where: str, ids: object, steps: int = MAX_STEPS) -> list[Document]:
+    if not steps:
+        raise ConfigError(f"{where:.200}: nested too deeply: a path has at most {MAX_STEPS} steps")
     if not isinstance(ids, list):
-        raise ConfigError(f"{where}: expected columns with a list of ad ids, got {ids!r:.40}")
+        raise ConfigError(f"{where}: expected columns with a list of ad ids, got {shown(ids, 40)}")
     rows: list[dict[str, object]] = [{} for _ in ids]
     for key, column in columns.items():
         field = f"{where}.{key}"
-        values = _of_columns(column, field, next(iter(column.values()), [])) if isinstance(column, dict) else column
+        values = column
+        if isinstance(column, dict):
+            values = _of_columns(column, field, next(iter(column.values()), []), steps - 1)
         if not isinstance(values, list) or len(values) != len(rows):
-            got = f"{len(values)} values" if isinstance(values, list) else f"{values!r:.40}"
+            got = f"{len(values)} values" if isinstance(values, list) else shown(values, 40)
             raise ConfigError(f"{field}: expected a list with one value for each of {len(rows)} ads, got {got}")
         for row, value in zip(rows, values, strict=True):
             row[key] = value

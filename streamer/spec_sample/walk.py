@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from streamer.features.paths import MAX_STEPS
 from streamer.spec_sample.form import Document
 
 _SYNTAX = frozenset('.[]"\\')
@@ -36,9 +37,9 @@ def walk(document: Document, left_out: frozenset[str] = frozenset(), first_only:
     merged: dict[str, Found] = {}
     for key, value in document.items():
         if key == first_only and isinstance(value, list):
-            found = _values(value[0], f"{key}[0]", left_out) if value else iter(())
+            found = _values(value[0], f"{key}[0]", left_out, MAX_STEPS - 2) if value else iter(())
         else:
-            found = _of_key(key, value, "", left_out)
+            found = _of_key(key, value, "", left_out, MAX_STEPS)
         for each in found:
             known = merged.get(each.path)
             if known is not None:
@@ -48,27 +49,31 @@ def walk(document: Document, left_out: frozenset[str] = frozenset(), first_only:
     return list(merged.values())
 
 
-def _of_key(key: str, value: object, outer: str, left_out: frozenset[str]) -> Iterator[Found]:
+def _of_key(key: str, value: object, outer: str, left_out: frozenset[str], steps: int) -> Iterator[Found]:
     path = f"{outer}.{key}" if outer else key
     if path in left_out:
         return
     if not key or _SYNTAX & set(key) or not key.isprintable():
         yield Found(path, [], fault="a path cannot name this key")
         return
-    yield from _values(value, path, left_out)
+    yield from _values(value, path, left_out, steps - 1)
 
 
-def _values(value: object, path: str, left_out: frozenset[str]) -> Iterator[Found]:
+def _values(value: object, path: str, left_out: frozenset[str], steps: int) -> Iterator[Found]:
+    """The values at a path and below it, which can have so many more `steps`."""
+    if steps < 0:
+        yield Found(path, [], fault=f"a path has at most {MAX_STEPS} steps")
+        return
     if isinstance(value, dict):
         if not value:
             yield Found(path, [])
         for key, inner in value.items():
-            yield from _of_key(key, inner, path, left_out)
+            yield from _of_key(key, inner, path, left_out, steps)
     elif not isinstance(value, list):
         yield Found(path, [] if value is None or value == "" else [value])
     elif any(isinstance(item, dict) for item in value):
         for item in value:
-            for found in _values(item, f"{path}[*]", left_out):
+            for found in _values(item, f"{path}[*]", left_out, steps - 1):
                 yield found._replace(longest=max(len(value), found.longest))
     elif any(isinstance(item, list) for item in value):
         yield Found(path, [], fault="a list of lists")

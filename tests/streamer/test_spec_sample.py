@@ -15,6 +15,8 @@ from streamer.codec import Codec
 from streamer.commands import app
 from streamer.errors import ConfigError
 from streamer.features import Encoder, FeatureSpec
+from streamer.features.coverage import read_features
+from streamer.features.paths import parse_path
 from streamer.settings.sections import CodecSettings
 from streamer.spec_sample.choice import buckets
 from streamer.spec_sample.draft import draft, read_sample
@@ -146,7 +148,7 @@ def test_a_key_that_no_path_can_name_is_left_out() -> None:
             b'{"candidates": [{"ad_id": 3}]}',
             "r.jsonl:3: candidates[0].ad_id: expected a non-empty string, the ad's id, got 3",
         ),
-        (b'{"candidates": {"x": 1}}', "r.jsonl:3: candidates: expected columns with a list of ad ids, got None"),
+        (b'{"candidates": {"x": 1}}', "r.jsonl:3: candidates: expected columns with a list of ad ids, got nothing"),
         (
             b'{"candidates": {"ad_id": ["a"], "x": []}}',
             "r.jsonl:3: candidates.x: expected a list with one value for each of 1 ads, got 0 values",
@@ -181,6 +183,33 @@ def test_the_command_reads_a_file_or_standard_input(tmp_path: Path) -> None:
     )
     assert "has no requests" in str(CliRunner().invoke(app, [*command, "-"], input=b"\n").exception)
     assert "either --from-sample or --from-model" in str(CliRunner().invoke(app, ["spec", "init"]).exception)
+
+
+def test_a_path_has_no_more_steps_than_a_spec_accepts() -> None:
+    sample: list[Document] = []
+    for i in range(30):
+        inner: Document = {"end": i}
+        for level in range(120):
+            inner = {"a": inner} | ({f"n{level}": i} if level < 25 else {})
+        sample.append({"request_id": f"r{i}", "user": inner, "candidates": [{"ad_id": "a"}]})
+    text, spec = drafted(sample)
+    assert max(len(parse_path(feature.path)) for feature in read_features(spec)) == 100
+    assert "a path has at most 100 steps" in text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"id":"r","user":' + '{"a":' * 1015 + "1" + "}" * 1015 + "}",
+        '{"id":"r","candidates":' + '{"ad_id":["x"],"a":' * 1015 + '["x"]' + "}" * 1015 + "}",
+        '{"id":"r","candidates":[{"ad_id":"x"},' + "[" * 1015 + "]" * 1015 + "]}",
+        "[" * 1015 + "]" * 1015,
+    ],
+)
+def test_deep_nesting_is_an_error_in_one_line_at_most(line: str) -> None:
+    found = CliRunner().invoke(app, ["spec", "init", "--from-sample", "-"], input=line.encode())
+    assert found.exception is None or isinstance(found.exception, ConfigError)
+    assert "\n" not in str(found.exception)
 
 
 @pytest.mark.parametrize("other", [[], [{"b": 1}]])

@@ -43,7 +43,12 @@ def test_a_bad_line_is_named_by_file_line_and_field(tmp_path: Path, change: dict
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [(b"{", "not valid JSON"), (b'{"clicked": [NaN]}', "not valid JSON"), (b"[1]", r"expected an object, got \[1\]")],
+    [
+        (b"{", "not valid JSON"),
+        (b'{"clicked": [NaN]}', "not valid JSON"),
+        (b"[1]", r"expected an object, got \[1\]"),
+        (b"[" * 1020 + b"]" * 1020, "expected an object, got "),
+    ],
 )
 def test_a_line_that_is_no_object_is_rejected(tmp_path: Path, line: bytes, message: str) -> None:
     with pytest.raises(DataError, match=rf"log\.jsonl:1: {message}"):

@@ -63,6 +63,7 @@ def test_a_record_is_a_candidate_with_the_ad_id_of_its_key() -> None:
         (b"a1", b"", "value: not valid JSON: "),
         (b"a1", b'{"bid": NaN}', "value: not valid JSON: "),
         (b"a1", b"[1]", "value: expected an object, got [1]"),
+        (b"a1", b"[" * 1020 + b"]" * 1020, "value: expected an object, got "),
         (b"a1", b'{"ad": {"id": "a2"}}', "ad.id: expected the record's key 'a1', got 'a2'"),
         (b"1", b'{"ad": {"id": 1}}', "ad.id: expected the record's key '1', got 1"),
         (b"a1", b'{"ad": "a1"}', "ad.id: expected the record's key 'a1', got nothing"),

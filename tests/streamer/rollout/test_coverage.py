@@ -96,6 +96,16 @@ def test_the_lines_of_many_features_have_a_bound(coverage: LiveCoverage, logs: L
     assert [line["missing_features"] for line in lines_of(logs, "ctr/1")] == [LOGGED + 5] * LOGGED
 
 
+def test_a_request_that_cannot_be_counted_is_no_error(metrics: Metrics, coverage: LiveCoverage, logs: Logs) -> None:
+    version, odd = prepared(1), BidRequest("r", REQUEST.fields, 20, columns={"ad_id": "one"})
+    for _ in range(2 * STEP + 1):
+        coverage.offer(version, odd)
+    assert [line["event"] for line in logs] == ["features not counted"]
+    for _ in range(STEP):
+        coverage.offer(version, REQUEST)
+    assert counts(metrics, "user") == (1, 1)
+
+
 def test_a_version_that_is_replaced_begins_again(metrics: Metrics, coverage: LiveCoverage) -> None:
     for _ in range(2):
         version = prepared(1)
