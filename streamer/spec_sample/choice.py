@@ -16,6 +16,8 @@ _MAX_VALUES = 16
 _COVERED = 0.95
 _SKEWED = 20
 _MAX_BUCKETS = 2**20
+# The largest number of 32 bits is above.
+_MAX_NUMBER = 1e38
 _ID = re.compile(r"(?:^|[._\]])(?:id|uid|uuid|guid|ifa|sid|tid)$|I[dD]$", re.ASCII)
 _RANDOM = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{24,}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:$|[T ]\d\d:\d\d)")
@@ -91,8 +93,10 @@ def _is_time(seen: Observations) -> bool:
     return any(all(low <= number <= high for number in numbers) for low, high in _EPOCHS)
 
 
-def _numeric(seen: Observations, total: int) -> Fields:
+def _numeric(seen: Observations, total: int) -> Fields | LeftOut:
     weights = {float(text): count for text, count in seen.counts.items()}
+    if max(map(abs, weights)) > _MAX_NUMBER:
+        return LeftOut("its numbers do not fit 32 bits")
     median = _quantile(weights, 0.5)
     is_log = min(weights) >= 0 and max(weights) > _SKEWED * max(median, 1e-9)
     if is_log:

@@ -137,7 +137,7 @@ def _head(sample: Sample, name: str, source: str) -> Iterator[str]:
     yield "# docs/features.md explains them, and crosses, which a draft does not have."
     if sample.requests < ENOUGH:
         yield f"# So few requests say little: below {ENOUGH} nothing is called constant or an id."
-    yield f"name: {new_name(set(), name)}"
+    yield f"name: {_text(new_name(set(), name))}"
     yield "embedding_dim: 8"
     yield "prior: 0.01  # the score of a candidate that the model did not score: its usual click-through rate"
     if form.request_id is None:

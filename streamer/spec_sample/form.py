@@ -14,7 +14,7 @@ _AD_IDS = (
     *("ad.id", "creative.id", "ad", "id"),
 )
 _MOST = 0.9
-_SYNTAX = frozenset('[]"\\')
+_SYNTAX = frozenset('.[]"\\')
 # In OpenRTB these lists have ids and are no candidates.
 _NO_CANDIDATES = frozenset({"imp", "data", "deals", "segment", "metric"})
 
@@ -65,6 +65,11 @@ class RequestForm:
         return rows
 
 
+def can_be_named(key: str) -> bool:
+    """Whether a path can have this key."""
+    return key not in ("", "*") and not _SYNTAX & set(key) and key.isprintable()
+
+
 def form_of(documents: Sequence[Document]) -> RequestForm:
     """The form that at least 90 % of these requests have."""
     candidates, ad_id = next(_candidates(documents), (None, None))
@@ -91,11 +96,10 @@ def _candidates(documents: Sequence[Document]) -> Iterator[tuple[str, str]]:
     """Paths of candidates and of their ad ids, the most probable first."""
     lengths: dict[str, int] = {}
     for document in documents:
-        for key, value in document.items():
-            inner = {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {}
-            for path, each in {key: value, **inner}.items():
-                if path.count(".") < 2 and not set(path) & _SYNTAX:
-                    lengths[path] = max(lengths.get(path, 0), len(each) if isinstance(each, list) else 0)
+        for key, value in filter(_has_a_path, document.items()):
+            inner = filter(_has_a_path, value.items()) if isinstance(value, dict) else ()
+            for path, each in {key: value, **{f"{key}.{name}": each for name, each in inner}}.items():
+                lengths[path] = max(lengths.get(path, 0), len(each) if isinstance(each, list) else 0)
     names = {path: path.rpartition(".")[2] for path in lengths}
     for path in sorted(lengths, key=lambda path: (names[path] not in _CANDIDATES, -lengths[path])):
         if names[path] in _NO_CANDIDATES:
@@ -104,6 +108,10 @@ def _candidates(documents: Sequence[Document]) -> Iterator[tuple[str, str]]:
             is_sure = ad_id != "id" or names[path] in _CANDIDATES
             if is_sure and _most(_has_ids(path, ad_id, each) for each in documents):
                 yield path, ad_id
+
+
+def _has_a_path(item: tuple[str, object]) -> bool:
+    return can_be_named(item[0])
 
 
 def _has_ids(path: str, ad_id: str, document: Document) -> bool:

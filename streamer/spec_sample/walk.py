@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from streamer.features.paths import MAX_STEPS
-from streamer.spec_sample.form import Document
-
-_SYNTAX = frozenset('.[]"\\')
+from streamer.spec_sample.form import Document, can_be_named
 
 
 class Found(NamedTuple):
@@ -53,7 +51,7 @@ def _of_key(key: str, value: object, outer: str, left_out: frozenset[str], steps
     path = f"{outer}.{key}" if outer else key
     if path in left_out:
         return
-    if not key or _SYNTAX & set(key) or not key.isprintable():
+    if not can_be_named(key):
         yield Found(path, [], fault="a path cannot name this key")
         return
     yield from _values(value, path, left_out, steps - 1)

@@ -132,9 +132,24 @@ def test_a_value_that_is_sometimes_an_object_rejects_no_request() -> None:
 
 def test_a_key_that_no_path_can_name_is_left_out() -> None:
     ads = {"candidates": [{"ad_id": "a"}]}
-    text, _ = drafted([{"request_id": "r", "a.b": 1, 'c"\n\x1b]0;d': 2, "e": [[1]], **ads}])
+    text, _ = drafted([{"request_id": "r", "a.b": 1, 'c"\n\x1b]0;d': 2, "e": [[1]], "*": 3, "f": {"*": ["g"]}, **ads}])
     assert '  # context a.b: a path cannot name this key\n  # context "c\\"\\n\\u001b]0;d": a path cannot' in text
     assert "  # context e: a list of lists\n" in text
+    assert '  # context "f.*": a path cannot' in text
+    for key in ("*", "", "a."):
+        _, spec = drafted([{"request_id": "r", key: {"ads": [{"ad_id": "a"}]}}])
+        assert spec.request.candidates == "candidates", "the default"
+
+
+def test_numbers_that_overflow_are_left_out() -> None:
+    text, _ = drafted([{"request_id": "r", "x": x, "candidates": [{"ad_id": "a"}]} for x in (1e200, -1e200, 1.5)])
+    assert "  # context x: its numbers do not fit 32 bits\n" in text
+
+
+@pytest.mark.parametrize("name", ["on", "true", "null", "Avazu"])
+def test_the_name_of_any_file_is_a_text(name: str) -> None:
+    sample = read_sample([("r:1", {"request_id": "r", "candidates": [{"ad_id": "a"}]})], "r")
+    assert yaml.safe_load(draft(sample, name, "r"))["name"] == name
 
 
 @pytest.mark.parametrize(
