@@ -34,7 +34,14 @@ ROOT_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CH
 OWN_DATA = "Your own data in ten minutes"
 """A section of the README that has a page of its own on the site."""
 APPS = {"streamer": streamer.commands.app, "model-training": model_training.commands.app}
-PACKAGES = ("streamer.types", "streamer.features", "streamer.extensions", "streamer.testing")
+PACKAGES = (
+    "streamer.types",
+    "streamer.features",
+    "streamer.extensions",
+    "streamer.serving.transport",
+    "streamer.serving.replies",
+    "streamer.testing",
+)
 """What programs and tests of other projects may import."""
 _FENCE_OR_LINK = re.compile(r"^```.*?^```$|(!?\[[^\]]*\])\(([^()\s]+)\)", re.MULTILINE | re.DOTALL)
 _OWN_DATA = re.compile(rf"^## {OWN_DATA}\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)

@@ -66,7 +66,9 @@ def long_first_lines(source: str) -> list[str]:
     return [first for first in (text.partition("\n")[0] for text in texts) if len(first) > MAX_FIRST_LINE]
 
 
-@pytest.mark.parametrize("folder", ["streamer", "model_training", "sandbox", "benchmarks", "clients", "docs"])
+@pytest.mark.parametrize(
+    "folder", ["streamer", "model_training", "sandbox", "benchmarks", "clients", "docs", "examples"]
+)
 def test_the_first_line_of_a_docstring_is_short(folder: str) -> None:
     files = sorted((ROOT / folder).rglob("*.py"))
     assert files
