@@ -13,7 +13,7 @@ from streamer.ads import RowForm
 from streamer.errors import ConfigError
 from streamer.http.endpoint import Endpoint
 from streamer.http.exchange import Exchange
-from streamer.in_flight import Answers, Records
+from streamer.in_flight import Answers, Records, Schemas
 from streamer.kafka import clients, groups
 from streamer.kafka.ads_log import AdsLog
 from streamer.kafka.backlog import Backlog
@@ -37,6 +37,7 @@ from streamer.rollout.controller import ModelController
 from streamer.rollout.registry import ModelRegistry
 from streamer.rollout.reporting_scorer import ReportingScorer, ScoresRows
 from streamer.rollout.version_labels import ModelServers
+from streamer.schema_registry.schemas import RegistrySchemas, schemas_of
 from streamer.scoring.cache import ScoreCache
 from streamer.scoring.dispatcher import Concurrency, Dispatcher, Predict
 from streamer.scoring.scores import HitRatio, Scores
@@ -160,6 +161,10 @@ class Assembly:
         tracing.export.start()
         return tracing
 
+    def schemas(self) -> RegistrySchemas | None:
+        """The schemas of a registry, not checked; None without `registry.url`."""
+        return schemas_of(self.settings, self.metrics, self.log, spawn=self.spawn, clock=self.clock)
+
     def models(
         self, servers: ControlServers, cache: ScoreCache | None, tables: OpensTables | None = None
     ) -> ModelRegistry:
@@ -193,6 +198,7 @@ class Assembly:
         publish_shadow: PublishShadow,
         publish_rows: PublishRows,
         tracing: Tracing | None = None,
+        schemas: Schemas | None = None,
     ) -> Scorer:
         """All stages between `source` and `answers`.
 
@@ -217,6 +223,7 @@ class Assembly:
             settings.source.max_budget_ms,
             settings.ads.unknown,
             tracer=None if tracing is None else tracing.tracer,
+            schemas=schemas,
         )
         return Scorer(models, dispatcher, pipeline, (shadow, feature_log), tracing)
 

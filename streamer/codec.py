@@ -14,7 +14,8 @@ from streamer.features.paths import column_getter, getter, parse_path
 from streamer.formats.answers import encode_binary
 from streamer.formats.candidates import Candidates
 from streamer.formats.column_rows import ColumnRows
-from streamer.formats.content_type import JSON_TYPE, form_of, with_content_type
+from streamer.formats.content_type import BINARY_TYPE, JSON_TYPE, form_of, with_content_type
+from streamer.formats.frames import REQUEST_PLACE, is_framed, unframed
 from streamer.formats.json_errors import decode_reason
 from streamer.formats.other_types import OtherTypes
 from streamer.formats.requests import BinaryRequest, BinaryRequests, document_in
@@ -82,7 +83,12 @@ class Codec:
         """Decodes one record by its content type. The encoder checks the candidates' content."""
         known_id = header_text(headers, REQUEST_ID_HEADER)
         form = form_of(headers)
-        if form == "json" and value and value.startswith(codecs.BOM_UTF8):
+        if form is not None and is_framed(value):
+            try:
+                form, value = "binary", unframed(value, "ctr.v1.BidRequest", REQUEST_PLACE)
+            except ValueError as error:
+                return BadRecord(known_id or self._salvage_id(value), str(error))
+        elif form == "json" and value and value.startswith(codecs.BOM_UTF8):
             value = value[len(codecs.BOM_UTF8) :]
         if not value:
             return BadRecord(known_id, "record: empty")
@@ -242,14 +248,19 @@ def header_milliseconds(headers: Sequence[Header]) -> float | None:
     return number if 0 < number < math.inf else None
 
 
-def encode_answer(message: ScoreMessage, headers: Sequence[Header], form: AnswerForm) -> tuple[bytes, Sequence[Header]]:
+def encode_answer(
+    message: ScoreMessage, headers: Sequence[Header], form: AnswerForm, *, framed: bool = False, prefix: bytes = b""
+) -> tuple[bytes, Sequence[Header]]:
     """Encodes the answer to a record with these headers; returns it with its own headers.
 
-    They are those of the record, with the answer's content type if it differs.
+    They are those of the record, with the answer's content type if it differs. A binary answer to a `framed` record,
+    which has the prefix of a schema registry, gets `prefix`.
     """
     asked = form_of(headers)
-    if form == "as_requested" and asked == "binary":
-        return encode_binary(message), headers
+    if form == "as_requested" and (framed or asked == "binary"):
+        answer = encode_binary(message)
+        headers = headers if asked == "binary" else with_content_type(headers, BINARY_TYPE)
+        return prefix + answer if framed else answer, headers
     return encode_scores(message), headers if asked == "json" else with_content_type(headers, JSON_TYPE)
 
 

@@ -5,12 +5,17 @@ from importlib.metadata import PackageNotFoundError, version
 
 NAME = "ctr-streamer"
 EXTRAS: Mapping[str, str] = {
+    "attrs": "registry",
+    "authlib": "registry",
+    "cachetools": "registry",
+    "certifi": "registry",
+    "confluent_kafka": "registry",
+    "httpx2": "registry",
     "opentelemetry": "tracing",
     "pandas": "training",
     "py4j": "training",
     "pyarrow": "training",
     "pyspark": "training",
-    "schema_registry": "registry",
     "sklearn": "training",
     "tensorflow": "training",
 }

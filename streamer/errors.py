@@ -34,7 +34,7 @@ class ConfigError(StreamerError):
 
 
 class UnreachableError(ConfigError):
-    """No broker answers. Next: a starting worker retries; a command fails."""
+    """No broker or registry answers. Next: a starting worker retries; a command fails."""
 
 
 class FencedError(StreamerError):

@@ -58,6 +58,10 @@ class HttpService:
             await stack.enter_async_context(tables.running())
         models = assembly.models(predictor.control, cache, tables)
         await self.life.until_done("model server", models.refresh, PredictError)
+        schemas = assembly.schemas()
+        if schemas is not None:
+            stack.push_async_callback(schemas.close)
+            await self.life.until_done("schema registry", schemas.check, UnreachableError)
         if self.life.stopping.is_set():
             return True
         self.life.models = models
@@ -71,6 +75,7 @@ class HttpService:
             publish_shadow=_discard,
             publish_rows=_discard,
             tracing=tracing,
+            schemas=schemas,
         )
         endpoint = assembly.endpoint(scorer.pipeline)
         stack.push_async_callback(endpoint.stop)

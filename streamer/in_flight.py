@@ -10,6 +10,20 @@ from streamer.tracing.recording import RequestTrace
 from streamer.types import BidRequest, DeadLetter, EncodedRequest, Header, Origin, Record
 
 
+class Schemas(Protocol):
+    """What a schema registry says of records that have its prefix.
+
+    Attributes:
+        answer_prefix: that of binary answers to such records; empty if answers are JSON.
+    """
+
+    answer_prefix: bytes
+
+    def rejection(self, record: Record) -> str | None:
+        """Why it cannot be read by its schema; None if it can, or is not known yet."""
+        ...
+
+
 class Records(Protocol):
     """The source of records.
 

@@ -147,19 +147,16 @@ class Metrics:
         self.records = self._counter("source_records", "records received")
         self.fetch_failures = self._counter("source_fetch_failures", "failed fetches; retried")
         self.in_flight = self._gauge("source_in_flight_records", "records in flight: received, not answered yet")
-        self.acknowledged = self._counter(
-            "source_acknowledged_records", "records with an acknowledged answer or dead letter"
-        )
+        self.acknowledged = self._counter("source_acknowledged_records", "records with an acknowledged answer")
         self.unacknowledged = self._gauge("source_unacknowledged_records", "received, answer not acknowledged yet")
         self.unacknowledged_bytes = self._gauge("source_unacknowledged_bytes", "bytes of unacknowledged records")
         self.paused = self._gauge("source_paused_partitions", "partitions paused at their share of the bound")
         self.unreadable = self._gauge("source_unreadable_partitions", "1: cannot be opened or read now", "partition")
-        self.skipped = self._counter("source_skipped_records", "records passed over without an answer", "reason")
-        self.resets = self._counter("source_position_resets", "partitions read again from their beginning", "reason")
-        # `increase` sees no first value of a series that did not exist.
-        for counter, reasons in ((self.skipped, ("backlog", "deleted")), (self.resets, ("recreated", "truncated"))):
-            for reason in reasons:
-                counter.labels(reason)
+        self.skipped = self._counter(
+            "source_skipped_records", "records without an answer", "reason", values=("backlog", "deleted")
+        )
+        resets = ("recreated", "truncated")
+        self.resets = self._counter("source_position_resets", "partitions read again", "reason", values=resets)
         self.backlog = self._gauge("source_backlog_records", "older records that the second reader has still to answer")
         self.lag = self._gauge("source_lag_records", "records that are unread or unacknowledged", "partition")
         self.lag_seconds = self._gauge("source_lag_seconds", "age of the last record read; 0 at the end", "partition")
@@ -207,6 +204,9 @@ class Metrics:
         self.spans = self._counter(
             "tracing_spans", "spans by outcome", "outcome", values=("exported", "failed", "dropped")
         )
+        found = ("compatible", "incompatible", "unknown", "failed")
+        self.schema_lookups = self._counter("registry_lookups", "lookups of schemas", "outcome", values=found)
+        self.schema_rejections = self._counter("registry_rejected_records", "records of an incompatible schema")
         self.tables = TableMetrics(self._counter, self._gauge, self._histogram)
         self._http = self._counter(
             "http_requests", "requests over HTTP by status code", "code", values=("200", "400", "503", "504")

@@ -10,7 +10,8 @@ from streamer import slices, unknown_ads
 from streamer.codec import REQUEST_ID_HEADER, encode_answer, header_milliseconds, header_text, unknown_model
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
-from streamer.in_flight import Answers, InFlight, Records
+from streamer.formats.frames import has_prefix
+from streamer.in_flight import Answers, InFlight, Records, Schemas
 from streamer.metrics import Metrics
 from streamer.rollout.registry import ModelRegistry
 from streamer.scoring.scores import Scores
@@ -59,6 +60,8 @@ class Pipeline:
     max_budget_ms: float
     unknown_ads: UnknownAds
     tracer: Tracer | None = None
+    schemas: Schemas | None = None
+    """Those of a schema registry."""
     large: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a large request has its turn."""
 
@@ -148,6 +151,8 @@ class Pipeline:
                 flight.prepared = named.serving_for(record.key)
                 request = flight.prepared.codec.decode(record.value, record.headers)
         flight.request_id = request.request_id
+        if self.schemas is not None and (reason := self.schemas.rejection(record)) is not None:
+            return self._rejected(flight, "decode", reason)
         if isinstance(request, BadRecord):
             return self._rejected(flight, "decode", request.reason)
         flight.request = request
@@ -244,7 +249,13 @@ class Pipeline:
         """Publishes the answer, or the dead letter of one that is too large; returns it."""
         record = flight.record
         self.metrics.answered(message.status, message.times, flight.deadline.remaining(self.clock()))
-        answer, headers = encode_answer(message, record.headers, self.answer_form)
+        answer, headers = encode_answer(
+            message,
+            record.headers,
+            self.answer_form,
+            framed=has_prefix(record.value, record.headers),
+            prefix=b"" if self.schemas is None else self.schemas.answer_prefix,
+        )
         if flight.trace is not None:
             headers = flight.trace.answered(headers, flight.deadline)
         try:

@@ -91,6 +91,10 @@ class Service:
         required = topics.required_topics(settings)
         await self.life.until_done("brokers", lambda: topics.check_topics(settings, required), UnreachableError)
         await self.life.until_done("brokers", lambda: groups.check_group(settings), UnreachableError)
+        schemas = assembly.schemas()
+        if schemas is not None:
+            stack.push_async_callback(schemas.close)
+            await self.life.until_done("schema registry", schemas.check, UnreachableError)
         if self.life.stopping.is_set():
             return True
         if settings.supervisor.link is not None:
@@ -120,6 +124,7 @@ class Service:
             publish_shadow=partial(sinks[0].send, settings.sink.shadow_topic),
             publish_rows=partial(sinks[-1].send, settings.sink.feature_log_topic),
             tracing=tracing,
+            schemas=schemas,
         )
         endpoint = None
         if settings.http.port is not None:

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 
 from streamer.formats.content_type import form_of
 from streamer.formats.ctr_pb2 import Scores
+from streamer.formats.frames import is_framed, message_in
 from streamer.types import SOURCES, Header
 
 Answer = dict[str, object]
@@ -20,7 +21,8 @@ def read_answer(value: bytes | None, headers: Sequence[Header]) -> Answer:
     Raises:
         ValueError: it is no answer.
     """
-    if form_of(headers) == "binary":
+    if is_framed(value) or form_of(headers) == "binary":
+        value = message_in(value) if is_framed(value) else value
         try:
             return _fields(Scores.FromString(value or b""))
         except DecodeError:

@@ -137,6 +137,29 @@ class TracingSettings(Section):
     """Sampled share of the requests without a `traceparent`. With one, its sampled flag decides."""
 
 
+class RegistrySettings(Section):
+    """A schema registry with Confluent's API, whose client the extra `registry` installs."""
+
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s@/]+(/[^\s@]*)?$")
+    """Its URL. Not set: requests with its prefix are read, but their schemas are not checked."""
+    username: str | None = Field(default=None, min_length=1)
+    """User name, for HTTP's basic authentication."""
+    password: SecretStr | None = None
+    """Password of this user."""
+    ca_file: Path | None = None
+    """Certificate authorities of the registry (PEM). Default: those of Mozilla."""
+    register_answers: bool = True
+    """Whether a missing schema of the answers is registered. Otherwise the newest version of their subject is used."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together")
+        if self.url is None and (self.username is not None or self.ca_file is not None):
+            raise ValueError("username, password and ca_file are not used without url")
+        return self
+
+
 class ServiceSettings(Section):
     """The life of one worker."""
 

@@ -23,7 +23,7 @@ from streamer.settings.names import (
     sections_of,
 )
 
-_SECRETS = frozenset({"sasl_password", "ssl_key_password", "token"})
+_SECRETS = frozenset({"password", "sasl_password", "ssl_key_password", "token"})
 
 
 class Settings(BaseSettings):
@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     http: deployment.HttpSettings = deployment.HttpSettings()
     ops: deployment.OpsSettings = deployment.OpsSettings()
     tracing: deployment.TracingSettings = deployment.TracingSettings()
+    registry: deployment.RegistrySettings = deployment.RegistrySettings()
     service: deployment.ServiceSettings = deployment.ServiceSettings()
     supervisor: deployment.SupervisorSettings = deployment.SupervisorSettings()
     topics: deployment.TopicsSettings = deployment.TopicsSettings()

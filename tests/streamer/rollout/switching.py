@@ -11,6 +11,7 @@ import structlog
 from streamer.assembly import Assembly
 from streamer.deadline import Deadline
 from streamer.features import FeatureSpec
+from streamer.in_flight import Schemas
 from streamer.metrics import Metrics
 from streamer.serving.warmup import OpensTables
 from streamer.settings import Settings
@@ -44,6 +45,7 @@ class Worker:
         cache: bool = True,
         label: str | None = None,
         tables: OpensTables | None = None,
+        schemas: Schemas | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.servers = servers
@@ -61,7 +63,14 @@ class Worker:
         self.models = assembly.models(servers, kept, tables)
         self.model = self.models.default
         scorer = assembly.scorer(
-            self, servers, self, models=self.models, cache=kept, publish_shadow=_publish, publish_rows=_publish
+            self,
+            servers,
+            self,
+            models=self.models,
+            cache=kept,
+            publish_shadow=_publish,
+            publish_rows=_publish,
+            schemas=schemas,
         )
         self.pipeline = scorer.pipeline
         self.metrics = assembly.metrics

@@ -10,7 +10,7 @@ from streamer.settings.names import ENVIRONMENT_PREFIX, REMOVED, RENAMED
 from streamer.settings.table import descriptions, settings_table
 
 CONFIG = Path(__file__).parents[3] / "configs/streamer.yaml"
-SECRETS = {"sasl_password", "ssl_key_password", "token"}
+SECRETS = {"password", "sasl_password", "ssl_key_password", "token"}
 FIELDS = [(section, name) for section, values in Settings() for name in type(values).model_fields]
 
 
