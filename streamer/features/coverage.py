@@ -95,7 +95,7 @@ class Coverage:
 
 
 class Paths:
-    """The paths to values in the first 100 documents: the first 5,000, of at most 100 steps and 500 characters."""
+    """The paths to values in 100 documents: 5,000 of at most 100 steps and 500 characters."""
 
     def __init__(self) -> None:
         self._found: set[str] = set()
@@ -125,7 +125,7 @@ class Paths:
         return nearest if score >= _SIMILAR else None
 
     def _add(self, value: object, path: str, steps: int) -> None:
-        """Adds the paths that go at most `steps` further, so that nesting does not exhaust the stack."""
+        """Adds the paths that go at most `steps` further: nesting does not exhaust the stack."""
         if len(self._found) >= _PATHS or len(path) > _LONGEST:
             return
         if isinstance(value, Mapping):

@@ -26,7 +26,7 @@ Outcome = Literal["compatible", "incompatible", "unknown", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A registered schema. `kind` is `PROTOBUF`, `AVRO` or `JSON`; `version` is None if it was found by its id."""
+    """A registered schema: `PROTOBUF`, `AVRO` or `JSON`; without a version if found by its id."""
 
     id: int
     version: int | None

@@ -227,6 +227,8 @@ def test_ctrl_c_ends_tail_cleanly(run: Run, topics: tuple[str, str], kafka: Kafk
     producer.produce(topics[1], json.dumps(ANSWER))
     assert producer.flush(60) == 0
     command = [
+        "env",
+        "--default-signal=INT",  # a job in the background of a shell has it ignored
         sys.executable,
         "-m",
         "streamer",
@@ -239,5 +241,8 @@ def test_ctrl_c_ends_tail_cleanly(run: Run, topics: tuple[str, str], kafka: Kafk
         assert process.stdout is not None
         assert process.stdout.readline().startswith("r-1  ok  ")
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=60)
+        try:
+            rest, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, errors) == (0, ""), rest

@@ -196,7 +196,7 @@ def test_uptime_and_resources() -> None:
     metrics, now = Metrics(), time.time()
     page = _Page(StatusPage(lambda: 1.0, lambda: now).render({"": "RUNNING"}, metrics.registry.collect()))
     assert re.search(r"Up [\d.,]+ (ms|s|min|h|d)\. It is", page.text)
-    assert re.fullmatch(r"[\d.]+ MB", page.rows["memory"].numbers[0])
+    assert re.fullmatch(r"[\d.]+ [MG]B", page.rows["memory"].numbers[0])
     assert int(page.rows["descriptors"].numbers[0].replace(",", "")) > 1
 
 
