@@ -7,9 +7,10 @@ from typing import Final, get_args
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
+from streamer.feature_values import FeatureValues
 from streamer.types import DeadLetterStage, StageTimes, Status
 
 _SECONDS: Final = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
@@ -19,10 +20,6 @@ READY: Final = ("streamer_ready", "1 while /readyz answers 200")
 """Name and meaning of the gauge that the owner of the operations port sets."""
 _BULK: Final = 256
 """Answers whose times are added to the histograms in one step."""
-_FEATURE_VALUES: Final = (
-    ("sampled", "places for a value in sampled requests"),
-    ("present", "values in these places"),
-)
 STAGES: Final = ("decode", "encode", "queue", "predict", "total")
 
 LOG_LINES_DROPPED = Counter(
@@ -82,25 +79,6 @@ class _StageHistograms:
         for stage, counts, total in zip(STAGES, self._counts.cumsum(axis=1).tolist(), self._sums.tolist(), strict=True):
             family.add_metric([stage], list(zip(self._les, counts, strict=True)), total)
         yield family
-
-
-class FeatureValues:
-    """Counts of the places for a feature's value in sampled requests, and of the values in them."""
-
-    def __init__(self) -> None:
-        self._counts: dict[tuple[str, str], list[int]] = {}
-
-    def of(self, model: str, feature: str) -> list[int]:
-        """The two counts of a feature, to which the caller adds."""
-        return self._counts.setdefault((model, feature), [0, 0])
-
-    def collect(self) -> Iterator[Metric]:
-        """The samples, as the registry asks for them."""
-        for i, (name, meaning) in enumerate(_FEATURE_VALUES):
-            family = CounterMetricFamily(f"streamer_features_{name}", meaning, labels=["model", "feature"])
-            for labels, counts in list(self._counts.items()):
-                family.add_metric(labels, counts[i])
-            yield family
 
 
 class TableMetrics:

@@ -16,6 +16,8 @@ STEP_S = 10.0
 """Seconds between two samples of the history."""
 _WINDOW_S = 60.0
 _LONG_S = 600.0
+# They would take most of a sample's time. Without a former value their increase is that since the start.
+_NOT_KEPT = frozenset({"streamer_features_sampled", "streamer_features_present"})
 # Gauges of which the sum over workers has no meaning.
 _NOT_SUMMED = {
     "streamer_source_lag_seconds": max,
@@ -150,6 +152,7 @@ class MetricHistory:
     def add(self, at: float, families: Iterable[Metric]) -> dict[str, Window]:
         """Keeps a snapshot, and returns for each worker the window since the one before.
 
+        It has no counts of the features' values: of thousands of features they would block the event loop.
         A worker that did not answer then has no window: its increase since its start would be a peak.
 
         Args:
@@ -157,7 +160,7 @@ class MetricHistory:
             families: all metrics. The label `worker` says which worker a sample belongs to; samples without it belong
                 to worker "".
         """
-        now = _by_worker(at, families)
+        now = _by_worker(at, (family for family in families if family.name not in _NOT_KEPT))
         last = self._kept[-1] if self._kept else {}
         back = {worker for kept in self._kept for worker in kept} - last.keys()
         self._kept.append(now)

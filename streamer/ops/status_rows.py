@@ -181,17 +181,18 @@ def _within(seconds: float) -> str:
 
 
 def features(window: Window) -> Rows:
-    """Features without a value in any sampled request, and numbers that do not fit."""
+    """Features without a value in any request sampled since the start, and numbers that do not fit."""
     sampled = window.increases("streamer_features_sampled_total", "feature")
     present = window.increases("streamer_features_present_total", "feature")
     seen = [feature for feature, n in sampled.items() if n]
     empty = [feature for feature in seen if not present.get(feature)]
     says = "No request was sampled."
     if seen:
-        says = "Every feature has values in the sampled requests."
+        says = "Every feature has had values in the requests sampled since the start."
     if empty:
         more = f" and {len(empty) - _SHOWN_FEATURES} more" if len(empty) > _SHOWN_FEATURES else ""
-        says = f"No sampled request has a value of {', '.join(empty[:_SHOWN_FEATURES])}{more}: is the path right?"
+        named = ", ".join(empty[:_SHOWN_FEATURES]) + more
+        says = f"No request sampled since the start has a value of {named}: is the path right?"
     yield Row("features without values", count(len(empty)) if seen else NOTHING, says)
     numbers = {name: n for name, n in window.increases("streamer_features_out_of_range_total", "feature").items() if n}
     says = f"Counted as missing: {', '.join(numbers)}." if numbers else "Every number fits."

@@ -259,9 +259,21 @@ def test_features_without_values_are_named() -> None:
         metrics.count_out_of_range(CountedFeatures({"bid": 2}))
 
     page = _page_after(1.0, _nothing, sampled)
-    says = "No sampled request has a value of f0, f1, f2, f4, f5 and 3 more: is the path right?"
+    says = "No request sampled since the start has a value of f0, f1, f2, f4, f5 and 3 more: is the path right?"
     assert page.rows["features without values"] == Line(says, ["8"], [False])
     assert page.rows["out of range"] == Line("Counted as missing: bid.", ["2"], [False])
+
+
+def test_the_history_reads_no_counts_of_features() -> None:
+    metrics, history = Metrics(), MetricHistory()
+    counts = metrics.feature_values.of("ctr", "age")
+    counts[:] = [100, 40]
+    families = list(metrics.registry.collect())
+    (window,) = history.add(0.0, iter(families)).values()
+    assert not [name for name in window.now.values if "features_sampled" in name or "features_present" in name]
+    (window,) = history.window(30.0, families).values()
+    assert window.seconds == 30.0
+    assert window.increases("streamer_features_present_total", "feature") == {"age": 40.0}
 
 
 def test_many_partitions_with_a_lag_are_a_few_rows() -> None:
