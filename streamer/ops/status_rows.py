@@ -181,7 +181,7 @@ def _within(seconds: float) -> str:
 
 
 def features(window: Window) -> Rows:
-    """Features without a value in any request sampled since the start, and numbers that do not fit."""
+    """Features without a value in any sampled request since the start, and wrong numbers."""
     sampled = window.increases("streamer_features_sampled_total", "feature")
     present = window.increases("streamer_features_present_total", "feature")
     seen = [feature for feature, n in sampled.items() if n]
