@@ -14,6 +14,7 @@ _TOTAL = 'streamer_stage_seconds_bucket{%s,stage="total",le="%s"}'
 _DELAY = 'streamer_loop_delay_seconds_bucket{%s,le="%s"}'
 _MODEL = 'model="ctr"'
 _PRESENT = 'streamer_features_present_total{%s,model="ctr",feature="user_age"}'
+_SAMPLED = 'streamer_features_sampled_total{%s,model="ctr",feature="user_age"}'
 _CIRCUIT = 'streamer_predictor_circuit_open{%s,address="10.0.0.7:8500",model="ctr"}'
 _LABELS_OF_COUNTERS = {
     "streamer_supervisor_worker_ends_total": ("",),
@@ -58,7 +59,7 @@ def healthy(of: str, *, counters: str = NONE, work: str = STEADY) -> dict[str, s
     works = {
         f"streamer_source_acknowledged_records_total{{{of}}}": work,
         f'streamer_sink_answers_total{{{of},status="ok"}}': work,
-        f'streamer_features_sampled_total{{{of},model="ctr",feature="user_age"}}': work,
+        _SAMPLED % of: work,
         _PRESENT % of: work,
         **{_TOTAL % (of, le): work for le in ("0.005", "0.01", "0.015", "+Inf")},
         **{_DELAY % (of, le): work for le in ("0.001", "0.05", "0.1", "+Inf")},
@@ -96,6 +97,11 @@ def _counter(name: str, labels: str, values: str) -> dict[str, str]:
 def _answers(status: str, values: str, ok: str = STEADY) -> dict[str, str | None]:
     name = "streamer_sink_answers_total"
     return {f'{name}{{{A},status="{status}"}}': values, f'{name}{{{A},status="ok"}}': ok}
+
+
+def _features(sampled: str, present: str) -> dict[str, str]:
+    """Of both machines."""
+    return {name % of: values for of in (A, B) for name, values in ((_SAMPLED, sampled), (_PRESENT, present))}
 
 
 _ONE_OF_A = {"instance": "a:9100", "job": "streamer"}
@@ -294,12 +300,26 @@ CASES = (
     ),
     Case(
         "StreamerFeatureMissing",
-        {_PRESENT % A: NONE},
-        "feature user_age of ctr has had no value for 15 minutes: its path, or a producer, is wrong",
+        {_PRESENT % A: "0+150x20 3000x220"},
+        "feature user_age of ctr has no value any more, or never had one: its path, or a producer, is wrong",
         {"model": "ctr", "feature": "user_age"},
-        active_s=15,
+        active_s=2100,
         quiet=({_PRESENT % A: NONE},),
         both=True,
+    ),
+    Case(
+        "StreamerFeatureMissing",
+        {_PRESENT % A: NONE},
+        "feature user_age of ctr has no value any more, or never had one: its path, or a producer, is wrong",
+        {"model": "ctr", "feature": "user_age"},
+        active_s=255,
+        both=True,
+        quiet=(
+            # One value of a hundred: 36 are expected in half an hour; they came in the first minutes.
+            _features(sampled="0+15x240", present="0x20 20x220"),
+            # A version that has read it serves no more.
+            _features(sampled="9000x240", present=NONE),
+        ),
     ),
     Case(
         "StreamerTableBehind",
