@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.samples import Sample
 
 _COUNTS = (
@@ -27,7 +27,7 @@ class FeatureValues:
             yield _Family(name, meaning, self._counts, i)
 
 
-class _Family(Metric):
+class _Family(CounterMetricFamily):
     """A counter by model and feature. Its samples are made when they are read.
 
     Those of thousands of features take milliseconds, and the history of the status page does not read them.
@@ -35,14 +35,14 @@ class _Family(Metric):
 
     def __init__(self, name: str, meaning: str, counts: Mapping[tuple[str, str], list[int]], i: int) -> None:
         self._counts, self._i = counts, i
-        super().__init__(name, meaning, "counter")
+        super().__init__(name, meaning, labels=["model", "feature"])
 
     @property
     def samples(self) -> list[Sample]:
         """The present counts."""
         return [
             Sample(f"{self.name}_total", {"model": model, "feature": feature}, counts[self._i])
-            for (model, feature), counts in self._counts.items()
+            for (model, feature), counts in list(self._counts.items())
         ]
 
     @samples.setter
