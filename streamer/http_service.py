@@ -49,7 +49,9 @@ class HttpService:
 
     async def _serve(self, stack: AsyncExitStack) -> bool:
         assembly = self.assembly
-        tracing = assembly.tracing()
+        tracing, schemas = assembly.tracing(), assembly.schemas()
+        if schemas is not None:
+            stack.push_async_callback(schemas.close)
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
         tables = assembly.ad_tables()
@@ -58,9 +60,7 @@ class HttpService:
             await stack.enter_async_context(tables.running())
         models = assembly.models(predictor.control, cache, tables)
         await self.life.until_done("model server", models.refresh, PredictError)
-        schemas = assembly.schemas()
         if schemas is not None:
-            stack.push_async_callback(schemas.close)
             await self.life.until_done("schema registry", schemas.check, UnreachableError)
         if self.life.stopping.is_set():
             return True

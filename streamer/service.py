@@ -78,7 +78,9 @@ class Service:
     async def _serve(self, stack: AsyncExitStack) -> bool:
         """Starts each part after the parts that it needs; `stack` stops them in reverse order."""
         settings, assembly = self.settings, self.assembly
-        tracing = assembly.tracing()
+        tracing, schemas = assembly.tracing(), assembly.schemas()
+        if schemas is not None:
+            stack.push_async_callback(schemas.close)
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
         tables = assembly.ad_tables()
@@ -91,9 +93,7 @@ class Service:
         required = topics.required_topics(settings)
         await self.life.until_done("brokers", lambda: topics.check_topics(settings, required), UnreachableError)
         await self.life.until_done("brokers", lambda: groups.check_group(settings), UnreachableError)
-        schemas = assembly.schemas()
         if schemas is not None:
-            stack.push_async_callback(schemas.close)
             await self.life.until_done("schema registry", schemas.check, UnreachableError)
         if self.life.stopping.is_set():
             return True

@@ -9,10 +9,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from typing import Final
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message import DecodeError
+
+from streamer.formats.ctr_pb2 import DESCRIPTOR
 
 _MAX_CHARS = 2**20
 _MAX_DEPTH = 32
@@ -91,21 +93,14 @@ def read_schema(text: str) -> ProtoSchema:
     return schema
 
 
-@cache
-def own_text() -> str:
-    """The text of `ctr.proto` without comments."""
-    text = _without_comments((Path(__file__).parent / "ctr.proto").read_text())
-    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
+OWN: Final = base64.b64encode(DESCRIPTOR.serialized_pb).decode()
+"""The schema of `ctr.proto` as it is registered. Confluent's deserialiser for Python reads no text."""
 
 
 @cache
 def own_schema() -> ProtoSchema:
     """The schema that this version reads and writes."""
-    return read_schema(own_text())
-
-
-def _without_comments(text: str) -> str:
-    return _IGNORED.sub(lambda found: found[1] or " ", text)
+    return read_schema(OWN)
 
 
 def _add(schema: ProtoSchema, message: DescriptorProto, outer: str) -> None:
@@ -126,7 +121,9 @@ class _Parser:
     """Reads messages, fields and enums of a text, and skips everything else."""
 
     def __init__(self, text: str) -> None:
-        self._tokens: Iterator[str] = (found[1] for found in _TOKEN.finditer(_without_comments(text)))
+        self._tokens: Iterator[str] = (
+            found[1] for found in _TOKEN.finditer(_IGNORED.sub(lambda found: found[1] or " ", text))
+        )
         self._schema = ProtoSchema()
 
     def schema(self) -> ProtoSchema:

@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.errors import ConfigError
 from streamer.formats.compatibility import ANSWER, incompatible, incompatible_request
 from streamer.formats.frames import has_prefix, prefix, schema_id
-from streamer.formats.proto_schema import ProtoSchema, own_schema, own_text, read_schema
+from streamer.formats.proto_schema import OWN, ProtoSchema, own_schema, read_schema
 from streamer.metrics import Metrics
 from streamer.settings import Settings
 from streamer.tasks import Spawn
@@ -123,7 +123,7 @@ class RegistrySchemas:
         subject = f"{self._settings.sink.topic}-value"
         found = await self._fitting(subject, lambda schema: incompatible(ANSWER, schema))
         if self._settings.registry.register_answers:
-            number, schema = await self._registry.register(subject, own_text()), own_schema()
+            number, schema = await self._registry.register(subject, OWN), own_schema()
         elif found is not None:
             number, schema = found
         else:

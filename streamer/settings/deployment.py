@@ -141,7 +141,7 @@ class RegistrySettings(Section):
     """A schema registry with Confluent's API, whose client the extra `registry` installs."""
 
     url: str | None = Field(default=None, pattern=r"^https?://[^\s@/]+(/[^\s@]*)?$")
-    """Its URL. Not set: requests with its prefix are read, but their schemas are not checked."""
+    """Its URL, without a user. Not set: requests with its prefix are read, but their schemas are not checked."""
     username: str | None = Field(default=None, min_length=1)
     """User name, for HTTP's basic authentication."""
     password: SecretStr | None = None

@@ -23,7 +23,8 @@ from streamer.settings.names import (
     sections_of,
 )
 
-_SECRETS = frozenset({"password", "sasl_password", "ssl_key_password", "token"})
+_SECRETS = frozenset({"password", "sasl_password", "ssl_key_password", "token", "url"})
+"""A URL that is rejected can contain a password."""
 
 
 class Settings(BaseSettings):

@@ -1,23 +1,20 @@
 """Schemas of other programs are compared with the own one by the fields of both."""
 
-import base64
-
 import pytest
 
 from streamer.formats import ctr_pb2
 from streamer.formats.compatibility import ANSWER, incompatible, incompatible_request
-from streamer.formats.proto_schema import Field, own_schema, own_text, read_schema
+from streamer.formats.proto_schema import Field, own_schema, read_schema
+from tests.docs.worked_examples import ROOT
 
-DESCRIPTOR = ctr_pb2.DESCRIPTOR.serialized_pb
+TEXT = (ROOT / "streamer/formats/ctr.proto").read_text(encoding="utf-8")
 
 
 def test_the_text_and_the_descriptor_are_one_schema() -> None:
-    found = read_schema(base64.b64encode(DESCRIPTOR).decode())
-    own = own_schema()
+    found, own = read_schema(TEXT), own_schema()
     assert list(found.messages) == list(own.messages) == list(ctr_pb2.DESCRIPTOR.message_types_by_name)
     for schema in (found, own):
         assert incompatible_request(schema) is incompatible(ANSWER, schema) is None
-    assert "//" not in own_text()
     assert own.place(ANSWER) == [4]
 
 
@@ -63,12 +60,12 @@ def test_an_older_schema_with_other_parts_is_compatible() -> None:
     ],
 )
 def test_the_reason_names_the_field(old: str, new: str, reason: str) -> None:
-    assert old in own_text()
-    assert incompatible_request(read_schema(own_text().replace(old, new, 1))) == reason
+    assert old in TEXT
+    assert incompatible_request(read_schema(TEXT.replace(old, new, 1))) == reason
 
 
 def test_answers_are_compared_too() -> None:
-    changed = own_text().replace("repeated Source source = 7", "repeated string source = 7")
+    changed = TEXT.replace("repeated Source source = 7", "repeated string source = 7")
     assert incompatible(ANSWER, read_schema(changed)) == "Scores.source: expected repeated enum, got repeated string"
 
 

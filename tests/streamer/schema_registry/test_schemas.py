@@ -11,7 +11,6 @@ import structlog
 from streamer.deadline import Deadline
 from streamer.errors import ConfigError, UnreachableError
 from streamer.formats.frames import prefix, schema_id
-from streamer.formats.proto_schema import own_text
 from streamer.metrics import Metrics
 from streamer.schema_registry.schemas import MAX_IDS, RegistrySchemas
 from streamer.settings import Settings
@@ -19,10 +18,11 @@ from streamer.testing.model_servers import VirtualServers
 from streamer.testing.virtual_loop import virtual
 from streamer.types import Header, Origin, Record
 from tests.streamer.formats.binary_requests import by_candidates
+from tests.streamer.formats.test_compatibility import TEXT
 from tests.streamer.rollout.switching import Worker, loaded
 from tests.streamer.schema_registry.fakes import FakeRegistry
 
-MOVED = own_text().replace("repeated bytes candidates = 5", "repeated string candidates = 5")
+MOVED = TEXT.replace("repeated bytes candidates = 5", "repeated string candidates = 5")
 REASON = "BidRequest.candidates: expected repeated bytes, got repeated string"
 REQUESTS, ANSWERS = "bid-requests-value", "ctr-scores-value"
 
@@ -60,7 +60,7 @@ class Schemas:
 @virtual
 async def test_records_of_an_incompatible_schema_are_rejected_after_its_lookup() -> None:
     registry = FakeRegistry()
-    good, bad = registry.add("a", own_text()), registry.add("b", MOVED)
+    good, bad = registry.add("a", TEXT), registry.add("b", MOVED)
     avro = registry.add("c", '{"type": "string"}', "AVRO")
     schemas = Schemas(registry)
     for number in (good, bad, avro):
@@ -137,7 +137,7 @@ async def test_the_start_rejects_schemas_that_do_not_fit() -> None:
     schemas = Schemas(registry)
     await schemas.found.check()
     assert (schemas.found.answer_prefix, registry.by_subject) == (b"", {}), "answers are JSON"
-    registry.add(REQUESTS, own_text())
+    registry.add(REQUESTS, TEXT)
     await schemas.found.check()
     registry.add(REQUESTS, MOVED)
     with pytest.raises(ConfigError, match=f"subject '{REQUESTS}' version 2: {REASON}") as wrong:
@@ -162,12 +162,12 @@ async def test_the_schema_of_the_answers_is_registered_or_only_used() -> None:
         await schemas.found.check()
         assert schemas.found.answer_prefix == prefix(1, [4])
     # An older schema of answers, in which they are the first message.
-    scores = own_text()[own_text().index("message Scores") :].replace("AdsPosition ads = 11;", "")
+    scores = TEXT[TEXT.index("message Scores") :].replace("AdsPosition ads = 11;", "")
     number = registry.add(ANSWERS, scores)
     schemas = Schemas(registry, sink=sink, registry=only_used)
     await schemas.found.check()
     assert schemas.found.answer_prefix == prefix(number, [0])
-    registry.add(ANSWERS, own_text().replace("repeated float ctr", "repeated double ctr"))
+    registry.add(ANSWERS, TEXT.replace("repeated float ctr", "repeated double ctr"))
     with pytest.raises(ConfigError, match=r"version 3: Scores\.ctr: expected repeated float, got repeated double"):
         await Schemas(registry, sink=sink).found.check()
 
@@ -175,7 +175,7 @@ async def test_the_schema_of_the_answers_is_registered_or_only_used() -> None:
 @virtual
 async def test_the_pipeline_rejects_records_of_an_incompatible_schema_only() -> None:
     registry = FakeRegistry()
-    good, bad = registry.add("a", own_text()), registry.add("b", MOVED)
+    good, bad = registry.add("a", TEXT), registry.add("b", MOVED)
     schemas = Schemas(registry)
     worker = Worker(VirtualServers([loaded(1)]), schemas=schemas.found)
     await worker.start()

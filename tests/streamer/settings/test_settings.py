@@ -10,7 +10,7 @@ from streamer.settings.names import ENVIRONMENT_PREFIX, REMOVED, RENAMED
 from streamer.settings.table import descriptions, settings_table
 
 CONFIG = Path(__file__).parents[3] / "configs/streamer.yaml"
-SECRETS = {"password", "sasl_password", "ssl_key_password", "token"}
+SECRETS = {"password", "sasl_password", "ssl_key_password", "token", "url"}
 FIELDS = [(section, name) for section, values in Settings() for name in type(values).model_fields]
 
 
@@ -246,3 +246,11 @@ def test_a_merged_key_that_its_mapping_overrides_does_not_occur_twice(tmp_path: 
     assert load(tmp_path, shared).predictor.labels == {"ctr": "b"}
     merged = load(tmp_path, f"{shared}  spec_files: {{<<: *two}}\n")
     assert merged.predictor.spec_files == {"ctr": Path("b")}
+
+
+def test_a_url_with_a_password_is_rejected_without_its_text(tmp_path: Path) -> None:
+    (only,) = rejected(tmp_path, "registry: {url: 'http://u:hush@here:8081'}")
+    assert only.startswith("registry.url: ")
+    assert "hush" not in only
+    (only,) = rejected(tmp_path, "registry: {password: hush}")
+    assert only == "registry: username and password go together"
