@@ -14,6 +14,7 @@ import {
   Producer,
   stringSerializers
 } from '@platformatic/kafka'
+import { answerIn } from './answers.js'
 
 const { KAFKA_BROKERS = 'localhost:9092', REQUEST_TOPIC = 'bid-requests', ANSWER_TOPIC = 'ctr-scores' } = process.env
 const DEADLINE_MS = Number(process.env.DEADLINE_MS ?? 30)
@@ -46,7 +47,7 @@ export class Bidder {
       autocommit: false,
       maxWaitTime: 1000
     })
-    bidder.#stream.on('data', message => bidder.#receive(JSON.parse(message.value)))
+    bidder.#stream.on('data', message => bidder.#receive(answerIn(message)))
     bidder.#stream.on('error', error => console.error(error.message))
     return bidder
   }
@@ -78,7 +79,7 @@ export class Bidder {
 
   #receive (answer) {
     // Nobody waits for answers to other bidders, to requests that were given up, and for duplicates.
-    this.#waiting.get(answer.request_id)?.(answer)
+    this.#waiting.get(answer?.request_id)?.(answer)
   }
 
   async close () {

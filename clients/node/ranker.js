@@ -6,6 +6,7 @@
 // (latest or earliest) replace the defaults.
 
 import { Consumer, FetchIsolationLevels, MessagesStreamFallbackModes, MessagesStreamModes } from '@platformatic/kafka'
+import { answerIn } from './answers.js'
 
 const { KAFKA_BROKERS = 'localhost:9092', ANSWER_TOPIC = 'ctr-scores', GROUP = 'rankers', START_AT } = process.env
 const KEPT_ORIGINS = 100_000 // more than a crash of the scorer can repeat
@@ -25,7 +26,8 @@ function isNew ({ origin }) {
 function lateMs (message) {
   const headers = Object.fromEntries([...message.headers].map(([name, value]) => [String(name), String(value)]))
   if (headers.sent_at_ms === undefined || headers.deadline_ms === undefined) return 0
-  return Math.round(Date.now() - Number(headers.sent_at_ms) - Number(headers.deadline_ms))
+  const late = Math.round(Date.now() - Number(headers.sent_at_ms) - Number(headers.deadline_ms))
+  return Number.isNaN(late) ? 0 : late // a bidder can send any text
 }
 
 // The ad with the highest score; null without scores.
@@ -65,7 +67,8 @@ let idle
 for await (const message of stream) {
   clearTimeout(idle)
   if (process.argv[2]) idle = setTimeout(stop, Number(process.argv[2]) * 1000)
-  const answer = JSON.parse(message.value)
+  const answer = answerIn(message)
+  if (answer === undefined) continue
   if (!isNew(answer)) {
     duplicates++
     continue

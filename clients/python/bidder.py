@@ -87,9 +87,15 @@ class Bidder:
             self._producer.poll(0)
             if message is None or message.error() is not None:
                 continue  # librdkafka retries by itself
-            answer = json.loads(message.value())
+            try:
+                answer = json.loads(message.value() or b"")
+                request_id = str(answer["request_id"])
+            except (ValueError, TypeError, KeyError) as error:
+                # A binary answer, or another program's record.
+                print(f"{message.partition()}/{message.offset()}: no answer in JSON: {error!r}", file=sys.stderr)
+                continue
             # Answers to other bidders, to requests that were given up, and duplicates have no future.
-            if (waiting := self._taken(answer["request_id"])) is not None:
+            if (waiting := self._taken(request_id)) is not None:
                 waiting.set_result(answer)
 
     def _taken(self, request_id: str) -> "Future[dict[str, Any]] | None":

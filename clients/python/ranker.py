@@ -42,7 +42,10 @@ def late_ms(message: Message) -> int:
     sent_at, deadline = headers.get("sent_at_ms"), headers.get("deadline_ms")
     if sent_at is None or deadline is None:
         return 0
-    return round(time.time() * 1000 - float(sent_at) - float(deadline))
+    try:
+        return round(time.time() * 1000 - float(sent_at) - float(deadline))
+    except ValueError:  # a bidder can send any text
+        return 0
 
 
 def best(answer: dict[str, Any]) -> str | None:
@@ -92,8 +95,14 @@ def main() -> None:
                 sys.exit(1)
             continue  # librdkafka retries by itself
         last = time.monotonic()
-        answer = json.loads(message.value())
-        if not origins.is_new(answer):
+        try:
+            answer = json.loads(message.value() or b"")
+            is_new = origins.is_new(answer)
+        except (ValueError, TypeError, KeyError) as error:
+            # A binary answer, or another program's record.
+            print(f"{message.partition()}/{message.offset()}: no answer in JSON: {error!r}", file=sys.stderr)
+            continue
+        if not is_new:
             duplicates += 1
             continue
         after = late_ms(message)

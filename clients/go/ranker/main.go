@@ -146,8 +146,9 @@ func main() {
 		fetches.EachRecord(func(record *kgo.Record) {
 			patience = idle
 			var answer Answer
-			if err := json.Unmarshal(record.Value, &answer); err != nil {
-				log.Printf("offset %d: %v", record.Offset, err)
+			err := json.Unmarshal(record.Value, &answer)
+			if err != nil || answer.Origin.Topic == "" { // a binary answer, or another program's record
+				log.Printf("%d/%d: no answer in JSON: %v", record.Partition, record.Offset, err)
 				return
 			}
 			if !origins.IsNew(answer.Origin) {

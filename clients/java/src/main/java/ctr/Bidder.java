@@ -4,6 +4,8 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.MissingNode;
+import java.io.IOException;
 import java.time.Duration;
 import java.time.ZoneOffset;
 import java.time.ZonedDateTime;
@@ -117,7 +119,7 @@ public final class Bidder implements AutoCloseable {
     try (consumer) {
       while (true) {
         for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofSeconds(1))) {
-          JsonNode answer = JSON.readTree(record.value());
+          JsonNode answer = answer(record);
           // Answers to other bidders, to requests that were given up, and duplicates have no future.
           CompletableFuture<JsonNode> future = waiting.get(answer.path("request_id").asText());
           if (future != null) {
@@ -130,6 +132,20 @@ public final class Bidder implements AutoCloseable {
     } catch (Exception error) {
       waiting.values().forEach(future -> future.completeExceptionally(error));
     }
+  }
+
+  /** The answer in a record; a missing node, logged, for a binary answer and another program's record. */
+  static JsonNode answer(ConsumerRecord<byte[], byte[]> record) {
+    try {
+      JsonNode answer = JSON.readTree(record.value() == null ? new byte[0] : record.value());
+      if (answer.has("origin")) {
+        return answer;
+      }
+    } catch (IOException error) {
+      // No JSON.
+    }
+    System.err.println(record.partition() + "/" + record.offset() + ": no answer in JSON");
+    return MissingNode.getInstance();
   }
 
   @Override

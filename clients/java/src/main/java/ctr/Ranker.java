@@ -54,9 +54,13 @@ public final class Ranker {
     if (sentAt == null || deadline == null) {
       return 0;
     }
-    return System.currentTimeMillis()
-        - Long.parseLong(new String(sentAt.value(), UTF_8))
-        - Math.round(Double.parseDouble(new String(deadline.value(), UTF_8)));
+    try {
+      return System.currentTimeMillis()
+          - Long.parseLong(new String(sentAt.value(), UTF_8))
+          - Math.round(Double.parseDouble(new String(deadline.value(), UTF_8)));
+    } catch (NumberFormatException error) {
+      return 0; // a bidder can send any text
+    }
   }
 
   /** The ad with the highest score; null without scores. */
@@ -112,7 +116,10 @@ public final class Ranker {
         ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofMillis(100));
         last = records.isEmpty() ? last : System.nanoTime();
         for (ConsumerRecord<byte[], byte[]> record : records) {
-          JsonNode answer = JSON.readTree(record.value());
+          JsonNode answer = Bidder.answer(record);
+          if (answer.isMissingNode()) {
+            continue;
+          }
           if (!origins.isNew(answer)) {
             duplicates++;
             continue;
