@@ -1,5 +1,6 @@
 """Sections that depend on the deployment: brokers, operations port, processes, topics."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -7,6 +8,8 @@ from pydantic import Field, SecretStr, model_validator
 
 from streamer.settings.hosts import is_loopback
 from streamer.settings.sections import MOST, Section
+
+_COLLECTOR = re.compile(r"https?://[^/\s@]+:([0-9]{1,5})/?")
 
 
 def _check_token(token: SecretStr | None) -> None:
@@ -131,10 +134,18 @@ class TracingSettings(Section):
 
     enabled: bool = False
     """Whether sampled requests are traced."""
-    endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+:\d{1,5}/?$")
+    endpoint: str | None = None
     """Collector of OTLP over gRPC, `http://host:port` or `https://…`. Default: `OTEL_EXPORTER_OTLP_ENDPOINT`."""
     share: float = Field(default=0.01, ge=0, le=1)
     """Sampled share of the requests without a `traceparent`. With one, its sampled flag decides."""
+
+    @model_validator(mode="after")
+    def _is_a_collector(self) -> Self:
+        # The error of a field would repeat a password in it.
+        found = None if self.endpoint is None else _COLLECTOR.fullmatch(self.endpoint)
+        if self.endpoint is not None and (found is None or not 0 < int(found[1]) < 2**16):
+            raise ValueError("endpoint: expected http://host:port or https://host:port, without user and password")
+        return self
 
 
 class RegistrySettings(Section):

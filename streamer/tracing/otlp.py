@@ -62,6 +62,10 @@ class OtlpExporter:
         """
         found = os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or os.environ.get(OTEL_EXPORTER_OTLP_ENDPOINT)
         self.endpoint = endpoint or found or _DEFAULT_ENDPOINT
+        if "@" in self.endpoint:
+            raise ConfigError(
+                "tracing: OTEL_EXPORTER_OTLP_ENDPOINT: expected no user and password: set OTEL_EXPORTER_OTLP_HEADERS"
+            )
         # Its warnings name each retry; an error names each export that has failed.
         logging.getLogger(exporter.__name__).setLevel(logging.ERROR)
         try:

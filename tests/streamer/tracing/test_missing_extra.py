@@ -6,7 +6,7 @@ import pytest
 
 from streamer.commands.local_files import check_files
 from streamer.errors import ConfigError
-from streamer.settings import Settings
+from streamer.settings import Settings, load_settings
 
 
 def test_a_missing_package_is_one_line_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +21,24 @@ def test_a_missing_package_is_one_line_with_the_remedy(monkeypatch: pytest.Monke
     check_files(Settings())
 
 
-@pytest.mark.parametrize("endpoint", ["collector:4317", "http://collector", "grpc://collector:4317"])
-def test_an_endpoint_is_a_url_with_a_port(endpoint: str) -> None:
-    with pytest.raises(ValueError, match="endpoint"):
-        Settings.model_validate({"tracing": {"endpoint": endpoint}})
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "collector:4317",
+        "http://collector",
+        "grpc://collector:4317",
+        "http://collector:99999",
+        "http://collector:0",
+        "http://user:secret@collector:4317",
+    ],
+)
+def test_an_endpoint_is_a_url_with_a_port(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMER_TRACING__ENDPOINT", endpoint)
+    with pytest.raises(ConfigError, match="endpoint") as found:
+        load_settings(None)
+    assert "secret" not in str(found.value)
+
+
+@pytest.mark.parametrize("endpoint", ["http://collector:4317", "https://[::1]:4317/"])
+def test_the_host_is_a_name_or_an_address(endpoint: str) -> None:
+    assert Settings.model_validate({"tracing": {"endpoint": endpoint}}).tracing.endpoint == endpoint

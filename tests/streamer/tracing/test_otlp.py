@@ -86,3 +86,10 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
     with pytest.raises(ConfigError, match=r"tracing: a variable OTEL_… cannot be used: .*'soon'"):
         OtlpExporter("http://localhost:4317", "x")
+
+
+def test_a_password_in_a_variable_is_rejected_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:secret@localhost:4317")
+    with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_HEADERS") as found:
+        OtlpExporter(None, "x")
+    assert "secret" not in str(found.value)
