@@ -29,7 +29,7 @@ from streamer.metrics import Metrics
 from streamer.settings import Settings
 from streamer.settings.deployment import HttpSettings
 from streamer.tasks import set_within
-from streamer.tracing.context import TRACEPARENT, TRACESTATE
+from streamer.tracing.context import TRACEPARENT, TRACESTATE, one_of
 from streamer.types import Header, Origin, Record
 
 PATH: Final = "/v1/score"
@@ -204,7 +204,7 @@ class Endpoint:
 
     async def _reply(self, request: web.Request, place: Place) -> Reply:
         arrival = self._clock()
-        headers = _record_headers(request.headers, self._headers)
+        headers = _record_headers(request, self._headers)
         encoding = request.headers.get("Content-Encoding", "").lower()
         if (is_gzip := _ENCODINGS.get(encoding)) is None:
             reason = f"Content-Encoding {encoding!a}: only gzip is accepted"
@@ -269,9 +269,9 @@ def tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
     return context
 
 
-def _record_headers(headers: Mapping[str, str], names: Iterable[tuple[str, str]]) -> tuple[Header, ...]:
+def _record_headers(request: web.Request, names: Iterable[tuple[str, str]]) -> tuple[Header, ...]:
     """The headers of the record on a topic, without a content type that means JSON."""
-    found = ((of_record, _bytes(headers.get(of_http))) for of_http, of_record in names)
+    found = ((of_record, _bytes(one_of(of_http, request.headers.getall(of_http, ())))) for of_http, of_record in names)
     present = tuple((name, value) for name, value in found if value is not None)
     return present if form_of(present) != "json" else tuple(h for h in present if h[0] != CONTENT_TYPE_HEADER)
 

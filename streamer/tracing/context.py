@@ -53,6 +53,13 @@ class TraceContext:
         return [*(h for h in headers if h[0] != TRACEPARENT), (TRACEPARENT, self.traceparent.encode())]
 
 
+def one_of(name: str, values: Sequence[str]) -> str | None:
+    """One value of an HTTP header: the last `traceparent`, all of `tracestate`, else the first."""
+    if name == TRACESTATE:
+        return ",".join(values)
+    return values[-1 if name == TRACEPARENT else 0] if values else None
+
+
 def parent_in(headers: Iterable[Header]) -> TraceContext | None:
     """The context in a record's headers; None without a valid one.
 

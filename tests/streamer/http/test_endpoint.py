@@ -54,6 +54,13 @@ async def test_a_request_is_a_record(stages: Stages) -> None:
     assert client.metrics.registry.get_sample_value("streamer_http_seconds_count") == 2
 
 
+async def test_the_last_parent_and_all_states_of_a_trace_are_taken(stages: Stages) -> None:
+    headers = [("traceparent", "a"), ("tracestate", "x=1"), ("traceparent", "b"), ("tracestate", "y=2")]
+    async with serving(stages.process, settings_of(tracing={"enabled": True})) as client:
+        await client.session.post("/v1/score", data=b"{}", headers=headers)
+    assert stages.records[0].headers == (("traceparent", b"b"), ("tracestate", b"x=1,y=2"))
+
+
 @pytest.mark.parametrize(
     ("status", "cause", "code"),
     [
