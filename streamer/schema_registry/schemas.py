@@ -26,7 +26,12 @@ Outcome = Literal["compatible", "incompatible", "unknown", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A registered schema: `PROTOBUF`, `AVRO` or `JSON`; without a version if found by its id."""
+    """A registered schema.
+
+    Attributes:
+        version: that in its subject; None if it was found by its id.
+        kind: `PROTOBUF`, `AVRO` or `JSON`.
+    """
 
     id: int
     version: int | None
