@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
+import typer
+
 NAME = "ctr-streamer"
 EXTRAS: Mapping[str, str] = {
     "attrs": "registry",
@@ -28,6 +30,13 @@ def installed_version() -> str:
         return version(NAME)
     except PackageNotFoundError:
         return "unknown"
+
+
+def show_version(asked: bool) -> None:
+    """Prints the version and ends, if asked: the option `--version` of a program."""
+    if asked:
+        typer.echo(f"{NAME} {installed_version()}")
+        raise typer.Exit
 
 
 def missing_extra(error: ImportError) -> str | None:

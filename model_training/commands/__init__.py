@@ -26,7 +26,7 @@ from model_training.commands.publish import publish
 from model_training.commands.reproduce import reproduce
 from model_training.commands.show import show
 from model_training.commands.train import train
-from streamer.distribution import NAME, installed_version
+from streamer.distribution import show_version
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in (
@@ -46,17 +46,11 @@ for command in (
     app.command(cls=Command)(command)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"{NAME} {installed_version()}")
-        raise typer.Exit
-
-
 @app.callback()
 def model_training(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Trains and exports click-through-rate models."""

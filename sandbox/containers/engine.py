@@ -67,10 +67,7 @@ class Engine:
     def configure(self) -> None:
         """Writes the files of settings, with limits that this process may set."""
         (self.folder / "run").mkdir(parents=True, exist_ok=True)
-        nofile = min(_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-        nproc = min(_NPROC, resource.getrlimit(resource.RLIMIT_NPROC)[1])
-        if resource.RLIM_INFINITY in (nofile, nproc):
-            nofile, nproc = _NOFILE, _NPROC
+        nofile, nproc = _limit(resource.RLIMIT_NOFILE, _NOFILE), _limit(resource.RLIMIT_NPROC, _NPROC)
         runtime = 'runtime = "runc"\n' if shutil.which("runc") else ""
         (self.folder / "containers.conf").write_text(
             f'[containers]\ndefault_ulimits = ["nofile={nofile}:{nofile}", "nproc={nproc}:{nproc}"]\n'
@@ -127,6 +124,11 @@ class Engine:
         finally:
             process.terminate()
             process.wait()
+
+
+def _limit(name: int, most: int) -> int:
+    hard = resource.getrlimit(name)[1]
+    return most if hard == resource.RLIM_INFINITY else min(most, hard)
 
 
 def compose_program() -> str:

@@ -28,7 +28,7 @@ from streamer.commands import (
     topics,
 )
 from streamer.commands.options import AsJson
-from streamer.distribution import NAME, installed_version, missing_extra, system_error
+from streamer.distribution import missing_extra, show_version, system_error
 from streamer.errors import ConfigError, SpecError, StreamerError
 from streamer.settings.names import printable
 from streamer.settings.table import settings_json, settings_table
@@ -63,17 +63,11 @@ def settings(*, as_json: AsJson = False) -> None:
     typer.echo(json.dumps({"settings": settings_json()}) + "\n" if as_json else settings_table(), nl=False)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"{NAME} {installed_version()}")
-        raise typer.Exit
-
-
 @app.callback()
 def streamer(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """The scorer."""

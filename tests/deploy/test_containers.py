@@ -1,6 +1,5 @@
 """The containers of the compose file, started under podman. `make compose-test` runs the same program."""
 
-import os
 import subprocess
 import sys
 
@@ -8,6 +7,7 @@ import pytest
 
 from sandbox.containers.requirements import cannot_install, missing
 from tests.deploy.compose import ROOT
+from tests.toolchains import absent
 
 TIMEOUT_S = 3600.0
 
@@ -16,9 +16,10 @@ TIMEOUT_S = 3600.0
 @pytest.mark.kafka
 def test_the_containers_start_recover_and_stop() -> None:
     reason = missing()
-    if reason is not None and ("CI" not in os.environ or cannot_install() is not None):
-        pytest.skip(f"no containers: {reason}")
-    assert reason is None
+    if reason is not None:
+        if cannot_install() is not None:
+            pytest.skip(f"no containers: {reason}")
+        absent(f"no containers: {reason}")
     done = subprocess.run(
         [sys.executable, "-m", "sandbox.containers"],
         cwd=ROOT,

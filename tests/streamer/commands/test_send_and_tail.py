@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,17 @@ def test_a_file_has_one_object_or_one_a_line(content: str, found: list[tuple[str
     path = tmp_path / "r"
     path.write_text(content)
     assert [(each.where.removeprefix(str(path)), each.value) for each in json_objects(path)] == found
+
+
+def test_the_documents_of_a_file_are_not_in_memory_together(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(f"{json.dumps({f'key{i}': i for i in range(100)})}\n" * 500)
+    tracemalloc.start()
+    try:
+        assert len([each.value for each in json_objects(path)]) == 500
+        assert tracemalloc.get_traced_memory()[1] < 4 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
