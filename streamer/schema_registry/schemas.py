@@ -184,14 +184,15 @@ class RegistrySchemas:
         try:
             async with asyncio.timeout(_LOOKUP_S):
                 found = await self._registry.schema(number)
-        except (ConfigError, TimeoutError) as error:
-            return "failed", str(error) or "no answer in time"
-        if found is None:
-            return "unknown", "the registry has no such schema; records are read without its check"
-        try:
+            if found is None:
+                return "unknown", "the registry has no such schema; records are read without its check"
             reason = incompatible_request(_schema_of(found))
         except ValueError as error:
             reason = str(error)
+        except TimeoutError:
+            return "failed", "no answer in time"
+        except Exception as error:  # noqa: BLE001  an error of any class would end the owner's other tasks
+            return "failed", str(error) or repr(error)
         return ("compatible" if reason is None else "incompatible"), reason
 
 

@@ -118,6 +118,17 @@ async def test_a_registry_that_hangs_neither_delays_records_nor_gets_many_calls(
 
 
 @virtual
+async def test_no_schema_ends_the_process() -> None:
+    registry = FakeRegistry()
+    number = registry.add("a", "message A { oneof b { " + "oneof c { " * 10_000)
+    schemas = Schemas(registry)
+    schemas.rejection(framed(number))
+    await schemas.settle()
+    assert schemas.rejection(framed(number)) is None
+    assert schemas.counted("lookups", outcome="failed") == 1
+
+
+@virtual
 async def test_the_number_of_known_ids_is_bounded() -> None:
     registry = FakeRegistry()
     schemas = Schemas(registry)
