@@ -1,6 +1,5 @@
 """The manifests under deploy/kubernetes, as plain values."""
 
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ import yaml
 
 from streamer.settings import Settings, load_settings
 from tests.deploy.compose import ROOT
+from tests.toolchains import absent
 
 KUBERNETES = ROOT / "deploy/kubernetes"
 OVERLAYS = ("small", "production")
@@ -94,9 +94,7 @@ def require_program(name: str) -> str:
     """The path of a program; skips the test, or fails it in CI, if it is not installed."""
     found = shutil.which(name)
     if found is None:
-        if "CI" in os.environ:
-            raise FileNotFoundError(f"{name} is not on the PATH")
-        pytest.skip(f"{name} is not on the PATH")
+        absent(f"{name} is not on the PATH")
     return found
 
 
