@@ -2,17 +2,15 @@
 
 import secrets
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any
 
 import msgspec
-import xxhash
 
 from streamer.errors import InvalidRequestError
 from streamer.features.candidate_rows import bad_ad_id
 from streamer.features.hashing import mix64
 from streamer.features.paths import column_getter
-from streamer.features.row_memo import RowBytes, RowMemo, first_places
+from streamer.features.row_memo import Matrices, RowForm, RowMemo, digests_of
 from streamer.features.side import HashedRows, SideEncoder, SideRows
 from streamer.features.transforms import feature_column_getter
 from streamer.types import RequestPaths
@@ -37,7 +35,7 @@ class CandidateColumns:
         self._ad_ids = column_getter(paths.ad_id)
         self._columns = tuple((f.path, feature_column_getter(f)) for f in side.features)
         categorical, multi, bucketised, *_ = side.by_kind([()] * len(side.features))
-        self._form = RowBytes(side.encode_hashed(categorical, multi, side.buckets(bucketised), 0)._asdict())
+        self._form = RowForm(side.encode_hashed(categorical, multi, side.buckets(bucketised), 0)._asdict())
 
     def encode(self, columns: object, n: int) -> tuple[Sequence[str], SideRows]:
         """The ad ids and the encoded rows of n candidates.
@@ -99,21 +97,18 @@ class CandidateColumns:
 
     def _hashed(
         self,
-        packed: Sequence[bytes],
+        packed: list[bytes],
         categorical: Sequence[Sequence[object]],
         multi: Sequence[Sequence[object]],
         buckets: Sequence[Sequence[int]],
     ) -> HashedRows:
         """The hashed features of the candidates with these packed values."""
-        digests = list(map(xxhash.xxh3_128_digest, packed, repeat(_SEED)))
-        found: list[Any] = list(map(self._memo.known.get, digests))
-        if first := first_places(digests, found):
-            places = first.values()
+
+        def encode_new(places: list[int]) -> tuple[Matrices, Sequence[object]]:
             new_categorical, new_multi = ([[c[i] for i in places] for c in kind] for kind in (categorical, multi))
             new_buckets = [[bucket[i] for i in places] for bucket in buckets]
             encoded = self._side.encode_hashed(new_categorical, new_multi, new_buckets, len(places))
-            new = dict(zip(first, self._form.rows(encoded._asdict()), strict=True))
-            self._memo.add(new)
-            found = [new[digest] if row is None else row for digest, row in zip(digests, found, strict=True)]
-        table = self._form.table(found)
-        return HashedRows(table["ids"].copy(), table["words"].copy())
+            return encoded._asdict(), [None] * len(places)
+
+        parts, _ = self._memo.gather(self._form, digests_of(packed, _SEED), encode_new)
+        return HashedRows(**parts)

@@ -1,29 +1,25 @@
 """Encodes candidates given as rows: a JSON object each."""
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, overload
 
 import numpy as np
 import orjson
-import xxhash
 
 from streamer.errors import InvalidRequestError, shown
 from streamer.features.paths import getter
-from streamer.features.row_memo import RowBytes, RowMemo, first_places
+from streamer.features.row_memo import Digests, Matrices, RowForm, RowMemo, digests_of
 from streamer.features.side import SideEncoder, SideRows
 from streamer.types import ReadRow, RequestPaths
 
 _SEED = secrets.randbits(64)
-_Row = tuple[bytes, str, tuple[bytes, ...]]
-"""A candidate's encoded row, its ad id and its texts."""
 
 
 class DigestedRows(Sequence[bytes]):
     """The rows of candidates whose digests are known; `row` makes one that is read."""
 
-    def __init__(self, digests: Sequence[bytes], row: Callable[[int], bytes]) -> None:
+    def __init__(self, digests: Digests, row: Callable[[int], bytes]) -> None:
         self.digests = digests
         self._row = row
 
@@ -40,11 +36,9 @@ class DigestedRows(Sequence[bytes]):
         return [self._row(i) for i in range(len(self))[index]]
 
 
-def digests_of(rows: Sequence[bytes]) -> Sequence[bytes]:
+def row_digests(rows: Sequence[bytes]) -> Digests:
     """The keys of rows in the memo: valid in this process."""
-    if isinstance(rows, DigestedRows):
-        return rows.digests
-    return list(map(xxhash.xxh3_128_digest, rows, repeat(_SEED)))
+    return rows.digests if isinstance(rows, DigestedRows) else digests_of(rows, _SEED)
 
 
 class CandidateRows:
@@ -61,7 +55,7 @@ class CandidateRows:
         self._ad_id = getter(paths.ad_id)
         parts = side.encode_documents([])._asdict()
         self._has_texts = bool(parts.pop("texts").shape[1])
-        self._form = RowBytes(parts)
+        self._form = RowForm(parts)
 
     def encode(self, rows: Sequence[bytes], read_row: ReadRow | None) -> tuple[Sequence[str], SideRows]:
         """The ad ids and the encoded rows of n candidates; `read_row` reads a row that is not JSON.
@@ -69,35 +63,25 @@ class CandidateRows:
         Raises:
             InvalidRequestError: a candidate cannot be read or is not an object, or its ad id is not a non-empty string.
         """
-        digests = digests_of(rows)
-        found: list[Any] = list(map(self._memo.known.get, digests))
-        if first := first_places(digests, found):
-            new = self._encode_new(rows, first, read_row)
-            self._memo.add(new)
-            found = [new[digest] if row is None else row for digest, row in zip(digests, found, strict=True)]
-        table = self._form.table([row[0] for row in found])
+
+        def encode_new(places: list[int]) -> tuple[Matrices, Sequence[object]]:
+            documents, ad_ids = self.read(rows, places, read_row)
+            parts = self._side.encode_documents(documents)._asdict()
+            texts = parts.pop("texts").tolist()
+            return parts, list(zip(ad_ids, map(tuple, texts), strict=True)) if self._has_texts else ad_ids
+
+        parts, kept = self._memo.gather(self._form, row_digests(rows), encode_new)
         texts = np.empty((len(rows), 0), dtype=np.object_)
         if self._has_texts:
-            texts = np.array([row[2] for row in found], dtype=np.object_)
-        # The copies are short; without them a request in flight would hold the whole table.
-        ids, floats, numbers = table["ids"].copy(), table["floats"].copy(), table["numbers"].copy()
-        return [row[1] for row in found], SideRows(ids, floats, table["words"], numbers, texts)
+            texts = np.array([texts for _, texts in kept], dtype=np.object_)
+            kept = [ad_id for ad_id, _ in kept]
+        return kept, SideRows(**parts, texts=texts)
 
     def new(self, rows: Sequence[bytes]) -> Sequence[bytes]:
         """The distinct rows that are not memoised; none if so many cannot be memoised."""
         if not self._memo.has_room_for(len(rows)):
             return ()
-        digests = digests_of(rows)
-        return [rows[i] for i in first_places(digests, list(map(self._memo.known.get, digests))).values()]
-
-    def _encode_new(
-        self, rows: Sequence[bytes], places: Mapping[bytes, int], read_row: ReadRow | None
-    ) -> dict[bytes, _Row]:
-        documents, ad_ids = self.read(rows, places.values(), read_row)
-        new = self._side.encode_documents(documents)
-        parts = new._asdict()
-        texts = map(tuple, parts.pop("texts").tolist())
-        return dict(zip(places, zip(self._form.rows(parts), ad_ids, texts, strict=True), strict=True))
+        return [rows[i] for i in self._memo.unknown(row_digests(rows))]
 
     def read(
         self, rows: Sequence[bytes], places: Iterable[int], read_row: ReadRow | None

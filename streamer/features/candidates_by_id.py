@@ -7,9 +7,9 @@ import numpy as np
 
 from streamer.ads import AdTable, FoundAds, Mask, Rows, TablePosition
 from streamer.features.candidate_columns import CandidateColumns
-from streamer.features.candidate_rows import CandidateRows, digests_of
+from streamer.features.candidate_rows import CandidateRows, row_digests
 from streamer.features.paths import getter, nested
-from streamer.features.row_memo import RowBytes, RowMemo, first_places
+from streamer.features.row_memo import Matrices, RowForm, RowMemo
 from streamer.features.side import FeatureValues, SideRows
 from streamer.features.stored_rows import StoredRows
 from streamer.types import BidRequest, ReadRow
@@ -35,7 +35,7 @@ class _Values(NamedTuple):
 
     features: FeatureValues
     given: Mask
-    rows: Rows | None = None
+    rows: Matrices | None = None
 
 
 class CandidatesById:
@@ -63,7 +63,7 @@ class CandidatesById:
         self._default = form.encode([{}])
         self._own = np.flatnonzero(~self._is_id).tolist()
         nothing = self._of_columns([None] * len(is_id), 0, with_ids=False)
-        self._bytes = RowBytes(self._parts(nothing))
+        self._bytes = RowForm(self._parts(nothing))
 
     def encode(self, request: BidRequest, found: FoundAds | None = None) -> EncodedAds:
         """The encoded candidates of a request. `found`: their ads, if they have been looked up.
@@ -91,7 +91,7 @@ class CandidatesById:
         if values is None:
             return self._form.side_rows(rows)
         if values.rows is not None and values.given[:, self._own].all():
-            return self._form.side_rows(values.rows)
+            return SideRows.plain(*(values.rows[part] for part in ("ids", "floats", "words")))
         given = values.given if unknown is None else values.given | (unknown[:, None] & self._is_id)
         return self._form.merged(rows, values.features, given) if given.any() else self._form.side_rows(rows)
 
@@ -112,23 +112,19 @@ class CandidatesById:
         """The distinct rows that are not memoised; none if so many cannot be memoised."""
         if not self._memo.has_room_for(len(rows)):
             return ()
-        digests = digests_of(rows)
-        return [rows[i] for i in first_places(digests, list(map(self._memo.known.get, digests))).values()]
+        return [rows[i] for i in self._memo.unknown(row_digests(rows))]
 
     def _of_rows(self, rows: Sequence[bytes], read_row: ReadRow | None) -> tuple[Sequence[str], _Values]:
         """The ad ids and the values of candidates in rows."""
-        digests = digests_of(rows)
-        found: list[Any] = list(map(self._memo.known.get, digests))
-        if first := first_places(digests, found):
-            documents, ad_ids = self._rows.read(rows, first.values(), read_row)
+
+        def encode_new(places: list[int]) -> tuple[Matrices, Sequence[object]]:
+            documents, ad_ids = self._rows.read(rows, places, read_row)
             columns = [[get(document) for document in documents] for get in self._side.getters]
-            parts = self._parts(self._of_columns(columns, len(documents), with_ids=True))
-            new = dict(zip(first, zip(self._bytes.rows(parts), ad_ids, strict=True), strict=True))
-            self._memo.add(new)
-            found = [new[digest] if row is None else row for digest, row in zip(digests, found, strict=True)]
-        table = self._bytes.table([row[0] for row in found])
-        features = FeatureValues(table["hashes"], table["buckets"], table["floats"])
-        return [row[1] for row in found], _Values(features, table["given"], table)
+            return self._parts(self._of_columns(columns, len(documents), with_ids=True)), ad_ids
+
+        parts, ad_ids = self._memo.gather(self._bytes, row_digests(rows), encode_new)
+        features = FeatureValues(parts["hashes"], parts["buckets"], parts["floats"])
+        return ad_ids, _Values(features, parts["given"], parts)
 
     def _parts(self, values: _Values) -> dict[str, Any]:
         """What is memoised of candidates in rows: their values, and their rows without a table."""

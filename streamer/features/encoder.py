@@ -17,7 +17,8 @@ from streamer.features.document import DocumentEncoder
 from streamer.features.hashing import PADDING, TextHasher, join, prepare
 from streamer.features.kinds import Categorical, Cross, MultiValued
 from streamer.features.layout import GROUPS, Layout
-from streamer.features.row_memo import RowMemo
+from streamer.features.pairs import joiner_of
+from streamer.features.row_memo import row_memo
 from streamer.features.side import SideEncoder, SideRows
 from streamer.features.spec import FeatureSpec
 from streamer.features.stored_rows import StoredRows
@@ -54,14 +55,11 @@ class Encoder:
         self._document = None if is_foreign else DocumentEncoder(self._request.plan, self.out_of_range)
         row_bytes = sum(part.itemsize * part.shape[1] for part in self._candidate.encode_documents([]))
         default = memoised_ads * (row_bytes + _BYTES_PER_AD)
-        self._memo = RowMemo(memoised_ads, default if memo_bytes is None else memo_bytes)
+        self._memo = row_memo(memoised_ads, default if memo_bytes is None else memo_bytes)
         self._rows = CandidateRows(self._candidate, spec.request, self._memo)
         self._columns = CandidateColumns(self._candidate, spec.request, self._memo)
         self._by_id: CandidatesById | None = None
-        pairs = self.layout.crosses("pair")
-        self._pair_modulus = np.array([c.buckets for at, c in pairs for _ in range(at.width)], dtype=np.uint64)
-        self._pair_base = np.array([at.offset for at, _ in pairs for _ in range(at.width)], dtype=np.int32)
-        self._pairs_are_padded = any(spec.is_padded(cross) for _, cross in pairs)
+        self._joined = joiner_of(spec, self.layout)
 
     def with_ads(self, table: AdTable) -> "Encoder":
         """An encoder for requests by ad id, which shares everything else with this one.
@@ -98,7 +96,7 @@ class Encoder:
         else:
             end = self._request.encode_documents([request.fields], [denied])
         is_foreign = self._document is None
-        pair_ids, keys = self._joined(end, candidates)
+        pair_ids, keys = self._joined(end.words, candidates.words)
         return EncodedRequest(
             ad_ids=ad_ids,
             request_ids=end.ids,
@@ -229,14 +227,5 @@ class Encoder:
         return np.hstack([ids, encoded.candidate_ids, encoded.pair_ids]), np.hstack([floats, encoded.candidate_floats])
 
     def _flat_rows(self, request: SideRows, candidate: SideRows) -> tuple[I32, F32]:
-        pairs, _ = self._joined(request, candidate)
+        pairs, _ = self._joined(request.words, candidate.words)
         return np.hstack([request.ids, candidate.ids, pairs]), np.hstack([request.floats, candidate.floats])
-
-    def _joined(self, request: SideRows, candidate: SideRows) -> tuple[I32, U64]:
-        """The pair ids, int32 [n, pair columns], and the keys, uint64 [n, 2]."""
-        joined = join(prepare(request.words), candidate.words)
-        ids = (joined[:, :-2] % self._pair_modulus).astype(np.int32) + self._pair_base
-        if self._pairs_are_padded:
-            is_padding = (request.halves == PADDING) | (candidate.halves == PADDING)
-            ids = np.where(is_padding, np.int32(0), ids)
-        return ids, joined[:, -2:].copy()

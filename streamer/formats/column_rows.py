@@ -6,7 +6,7 @@ import msgspec
 import orjson
 import xxhash
 
-from streamer.features.candidate_rows import DigestedRows, digests_of
+from streamer.features.candidate_rows import DigestedRows, row_digests
 from streamer.features.paths import parse_path
 from streamer.formats.candidates import Candidates
 
@@ -105,7 +105,7 @@ class ColumnRows:
             return None
         values = list(zip(*columns, strict=True))
         rows = list(map(shape.row, values))
-        digests = digests_of(rows)
+        digests = row_digests(rows)
         changed = [i for i, entry in enumerate(entries) if entry is not None and entry[0] != digests[i]]
         if len(changed) > n // 2:  # a value that differs in each request: to encode columns costs less than new rows
             return None

@@ -1,0 +1,18 @@
+//! The hot loops of ctr-streamer's encoder. Each of them has a twin in Python, with the same results.
+
+mod digests;
+mod mix;
+mod pairs;
+mod row_memo;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn ctr_streamer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("API", 1)?;
+    module.add_class::<digests::Digests>()?;
+    module.add_class::<pairs::Pairs>()?;
+    module.add_class::<row_memo::RowMemo>()?;
+    Ok(())
+}
