@@ -239,6 +239,7 @@ class Bench:
         status: str = "ok",
         warm_up: int = 0,
         others: Mapping[str, int] | None = None,
+        native: bool = True,
     ) -> Run:
         """Runs a new scorer on a backlog, with its own output topic and group.
 
@@ -249,7 +250,8 @@ class Bench:
         topics = Topics(source, output, f"{output}-dead")
         for topic in topics[1:]:
             self.broker.create_topic(topic, 1)
-        with scorer(self.settings(topics, addresses, overridden), self.work / f"{output}.log") as running:
+        settings = self.settings(topics, addresses, overridden)
+        with scorer(settings, self.work / f"{output}.log", native=native) as running:
             return follow(running.pid, self.bootstrap, output, requests, status=status, warm_up=warm_up, others=others)
 
     def saturation(self) -> float:

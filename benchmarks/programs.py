@@ -17,6 +17,7 @@ import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 from sandbox.processes.scorer import MALLOC, ScorerProcess
+from streamer.native import SWITCH
 
 _TIMEOUT_S = 180.0
 
@@ -161,9 +162,9 @@ def started(command: Sequence[str], arguments: Mapping[str, str], log: Path) -> 
 
 
 @contextmanager
-def scorer(settings: Mapping[str, object], log: Path) -> Iterator[ScorerProcess]:
-    """Starts the scorer; yields it without waiting until it is ready."""
-    running = ScorerProcess(settings, log)
+def scorer(settings: Mapping[str, object], log: Path, *, native: bool = True) -> Iterator[ScorerProcess]:
+    """Starts the scorer, without compiled code if not `native`; yields it without waiting until it is ready."""
+    running = ScorerProcess(settings, log, variables={} if native else {SWITCH: "off"})
     running.spawn()
     try:
         yield running

@@ -8,7 +8,7 @@ MARKS = BEGIN, END = "<!-- made by `make plots`: begin -->", "<!-- made by `make
 Scenarios = Mapping[str, Mapping[str, object]]
 """The contents of the files by scenario."""
 _LAYOUTS = ("rows", "columns")
-_PROGRAMS = ("naive", "floor", "scorer")
+_PROGRAMS = {"naive": "naive", "floor": "floor", "scorer": "scorer", "scorer_python": "scorer, Python only"}
 _PROCESSES = {"model_server": "model server", "broker": "broker", "bidder_and_ranker": "bidder and ranker"}
 
 
@@ -61,7 +61,7 @@ def _capacity(measured: Mapping[str, Values]) -> Iterator[str]:
     found = measured.get("throughput")
     if found is None:
         return
-    runs = [(f"{layout}_{name}", f"{name} | {layout}") for layout in _LAYOUTS for name in _PROGRAMS]
+    runs = [(f"{layout}_{name}", f"{label} | {layout}") for layout in _LAYOUTS for name, label in _PROGRAMS.items()]
     yield from _programs(found, "candidates", [(at, label) for at, label in runs if f"{at}_rate" in found])
 
 
@@ -103,7 +103,7 @@ def _latency(measured: Mapping[str, Values]) -> Iterator[str]:
         *(f"{name}, ms" for name in _PROCESSES.values()),
     )
     for how in ("ahead", "equals"):
-        for name in _PROGRAMS[1:]:
+        for name in ("floor", "scorer"):
             at = f"{how}_{name}"
             scoring, whole = (
                 ", ".join(f"{found[f'{at}_{kind}{time}']:.1f}" for time in times) for kind in ("", "end_to_end_")

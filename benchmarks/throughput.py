@@ -11,9 +11,12 @@ from benchmarks.bounds import bound_of
 from benchmarks.programs import Run, follow, program
 from benchmarks.report import Figure, write
 from sandbox.world.bid_requests import CandidateLayout
+from streamer import native
 
 # The naive program gets a quarter of the backlog, because it is slower.
 PARTS = {"floor": 1, "naive": 4, "scorer": 1}
+if native.module is not None:
+    PARTS["scorer_python"] = 1
 LAYOUTS: tuple[CandidateLayout, ...] = get_args(CandidateLayout)
 Runs = Mapping[str, list[Run]]
 """The runs of each program, by round."""
@@ -44,6 +47,7 @@ def run(bench: Bench) -> None:
         "candidates": options.candidates,
         "rounds": options.rounds,
         "overridden": dict(UNHURRIED),
+        "native": native.state,
     }
     resident = max(found.resident_mb for of in runs.values() for found in of["scorer"])
     figures = [figure for layout, of in runs.items() for figure in figures_of(layout, of)]
@@ -54,8 +58,9 @@ def run(bench: Bench) -> None:
 def _one(bench: Bench, name: str, turn: int, layout: CandidateLayout) -> Run:
     requests = bench.backlog_size // PARTS[name]
     source = bench.backlog(requests, layout=layout)
-    if name == "scorer":
-        return bench.process_backlog(source, requests, [bench.server.address], others=bench.others)
+    if name in ("scorer", "scorer_python"):
+        address, is_native = bench.server.address, name == "scorer"
+        return bench.process_backlog(source, requests, [address], others=bench.others, native=is_native)
     output = f"{name}-{layout}-{turn}"
     bench.broker.create_topic(output, 1)
     with program(f"benchmarks.{name}", bench.arguments(source, output), bench.work / f"{output}.log") as pid:
@@ -88,6 +93,8 @@ def figures_of(layout: CandidateLayout, runs: Runs) -> list[Figure]:
         "naive_cpu_over_scorer": ratio("cpu_ms", "naive", "scorer"),
         "scorer_cpu_over_floor": ratio("cpu_ms", "scorer", "floor"),
     }
+    if "scorer_python" in runs:
+        ratios["naive_cpu_over_scorer_python"] = ratio("cpu_ms", "naive", "scorer_python")
     figures = [
         Figure(f"{layout}_{name}", value, "ratio", *bound_of("throughput", f"{layout}_{name}"))
         for name, value in ratios.items()

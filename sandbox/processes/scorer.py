@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from sandbox.errors import SandboxError
@@ -29,7 +29,7 @@ class ScorerProcess:
     """One `streamer run`, killed when the thread that started it ends.
 
     `settings` are settings by dotted name (`{"source.budget_ms": 30}`). The operations port is a free port unless
-    `settings` has one; `environment` has them all, for other commands. Every wait is bounded.
+    `settings` has one; `environment` has them all, for other commands, and `variables`. Every wait is bounded.
     """
 
     def __init__(
@@ -39,12 +39,13 @@ class ScorerProcess:
         *,
         command: Sequence[str] = ("-m", "streamer", "run"),
         start_timeout_s: float = 300.0,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         (self.port,) = free_ports(1)
         self.settings = {"ops.port": self.port, **settings}
         self.log_path = log_path
         self._start_timeout_s = start_timeout_s
-        self.environment = _environment(self.settings)
+        self.environment = {**_environment(self.settings), **variables}
         self._child = Child(
             "scorer",
             parent_bound_command([sys.executable, *command]),

@@ -33,6 +33,7 @@ def _needed_by(package: str) -> frozenset[str]:
     modules = {package, *graph.find_descendants(package)}
     modules |= {found for module in modules for found in graph.find_upstream_modules(module)}
     external = {name for name in modules if graph.is_module_squashed(name)} - sys.stdlib_module_names
+    external -= {"ctr_streamer_native"}  # optional, and it has no part in `encode_log`
     distributions = packages_distributions()
     return frozenset(distributions[name][0] for name in external)
 
