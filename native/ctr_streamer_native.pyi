@@ -1,9 +1,12 @@
 # The twins in Python, in `streamer/features`, say what each class does.
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import overload
 
-from streamer.types import I32, U64
+from streamer.features.document_places import Container
+from streamer.features.side_plan import SidePlan
+from streamer.types import F32, F64, I32, U64
 
 __version__: str
 API: int
@@ -15,6 +18,18 @@ class Digests(Sequence[bytes]):
     def __getitem__(self, index: int) -> bytes: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+
+class Document:
+    def __init__(
+        self,
+        plan: SidePlan,
+        containers: Sequence[Container],
+        places: Sequence[tuple[int, str]],
+        values: tuple[Callable[[object], int | None], Callable[[object], float]],
+        logarithms: tuple[F64, Callable[[], object]],
+        out_of_range: Counter[str],
+    ) -> None: ...
+    def encode(self, document: Mapping[str, object], denied: bool, ids: I32, floats: F32, words: U64) -> None: ...
 
 class Pairs:
     def __init__(self, buckets: Sequence[int], bases: Sequence[int]) -> None: ...

@@ -1,6 +1,11 @@
 //! The hot loops of ctr-streamer's encoder. Each of them has a twin in Python, with the same results.
 
 mod digests;
+mod document;
+mod document_columns;
+mod document_numbers;
+mod document_plan;
+mod document_values;
 mod mix;
 mod pairs;
 mod row_memo;
@@ -12,6 +17,7 @@ fn ctr_streamer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("API", 1)?;
     module.add_class::<digests::Digests>()?;
+    module.add_class::<document::Document>()?;
     module.add_class::<pairs::Pairs>()?;
     module.add_class::<row_memo::RowMemo>()?;
     Ok(())

@@ -13,14 +13,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from streamer.features.document_columns import HIGH, Column, Entry, columns_of, key_part
+from streamer.features.document_places import places_of
 from streamer.features.fold import Fold
 from streamer.features.hashing import PADDING, canonical, hash64, join_one, mix_one, to_float
 from streamer.features.kinds import Categorical, MultiValued, Numeric
-from streamer.features.paths import Getter, getter, parse_path
+from streamer.features.paths import Getter
 from streamer.features.side import SideRows
 from streamer.features.side_numbers import STEPS
 from streamer.features.side_plan import SidePlan
-from streamer.features.transforms import feature_getter
 
 _WORD = 2**64 - 1
 # 1, 1.0 and True are one key of a dict, but True has another text.
@@ -87,23 +87,12 @@ class DocumentEncoder:
         self._fold = Fold(plan.folds, padded=plan.padded) if is_long else None
 
     def _grouped(self) -> list[_Container]:
-        """The features by the object that holds them, so that a document is searched for it once."""
-        plan, found = self._plan, dict[tuple[bool, str | None], _Container]()
-        by_path: dict[bool, dict[str, Getter]] = {True: {}, False: {}}
-        for position, feature in enumerate(plan.features):
-            steps = parse_path(feature.path)
-            key = str(steps[-1])
-            is_user = feature.side == "user"
-            place: str | None = None
-            if feature.by is not None or "*" in steps or not all(isinstance(step, str) for step in steps):
-                key = feature.path if feature.by is None else f"{feature.by} {feature.path}"
-                by_path[is_user][key] = feature_getter(feature)
-            else:
-                place = feature.path[: -len(key)].rstrip(".")
-            if (is_user, place) not in found:
-                of = _values_at(by_path[is_user]) if place is None else getter(place) if place else _itself
-                found[is_user, place] = _Container(is_user, of, [], [], [])
-            container = found[is_user, place]
+        """The features by the object that holds them."""
+        plan = self._plan
+        containers, places = places_of(plan)
+        found = [_Container(container.is_user, container.getter(), [], [], []) for container in containers]
+        for position, (feature, (index, key)) in enumerate(zip(plan.features, places, strict=True)):
+            container = found[index]
             if isinstance(feature, Numeric):
                 container.numbers.append((key, position - len(plan.features) + len(plan.numeric)))
             elif isinstance(feature, MultiValued):
@@ -112,7 +101,7 @@ class DocumentEncoder:
                 column = self._columns[plan.columns[feature.name][0]]
                 entry_of = self._text(column) if isinstance(feature, Categorical) else self._bucket(feature, column)
                 container.scalars.append((key, column.at, column.target, column.known, entry_of))
-        return list(found.values())
+        return found
 
     def encode(self, document: Mapping[str, object], *, denied: bool) -> SideRows:
         """Encodes one document as one row; values that cannot be used become defaults.
@@ -145,14 +134,7 @@ class DocumentEncoder:
             key += part
         halves = self._crossed(hashes, ids)
         words = (*halves, mix_one(key & _WORD), mix_one(key >> HIGH & _WORD))
-        nothing = np.empty((1, 0))
-        return SideRows(
-            ids=np.array([ids[:-1]], dtype=np.int32),
-            floats=floats,
-            words=np.array([words], dtype=np.uint64),
-            numbers=nothing,
-            texts=nothing.astype(np.object_),
-        )
+        return SideRows.plain(np.array([ids[:-1]], dtype=np.int32), floats, np.array([words], dtype=np.uint64))
 
     def _encode_list(self, feature: _List, value: object, hashes: list[int], ids: list[int]) -> int:
         """Writes the values of a list; returns their part of the key."""
@@ -262,14 +244,6 @@ class DocumentEncoder:
             for _, parts in self._steps:
                 parts.clear()
             self.used_bytes = size
-
-
-def _values_at(getters: Mapping[str, Getter]) -> Getter:
-    return lambda document: {path: get(document) for path, get in getters.items()}
-
-
-def _itself(document: object) -> object:
-    return document
 
 
 def _nothing(_: str) -> None:

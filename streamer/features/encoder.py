@@ -13,7 +13,7 @@ from streamer.features.candidate_rows import CandidateRows
 from streamer.features.candidates_by_id import CandidatesById
 from streamer.features.consent import ConsentCheck
 from streamer.features.coverage import Coverage, ReadFeature, check_of
-from streamer.features.document import DocumentEncoder
+from streamer.features.document_native import document_encoder_of
 from streamer.features.hashing import PADDING, TextHasher, join, prepare
 from streamer.features.kinds import Categorical, Cross, MultiValued
 from streamer.features.layout import GROUPS, Layout
@@ -52,7 +52,7 @@ class Encoder:
         self._checks = tuple(map(check_of, self.read_features))
         self._consent = ConsentCheck(spec.denial_rules)
         is_foreign = spec.serving is not None
-        self._document = None if is_foreign else DocumentEncoder(self._request.plan, self.out_of_range)
+        self._document = None if is_foreign else document_encoder_of(self._request.plan, self.out_of_range)
         row_bytes = sum(part.itemsize * part.shape[1] for part in self._candidate.encode_documents([]))
         default = memoised_ads * (row_bytes + _BYTES_PER_AD)
         self._memo = row_memo(memoised_ads, default if memo_bytes is None else memo_bytes)
