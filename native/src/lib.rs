@@ -1,11 +1,13 @@
 //! The hot loops of ctr-streamer's encoder. Each of them has a twin in Python, with the same results.
 
+mod column_rows;
 mod digests;
 mod document;
 mod document_columns;
 mod document_numbers;
 mod document_plan;
 mod document_values;
+mod json_values;
 mod mix;
 mod pairs;
 mod row_memo;
@@ -16,6 +18,7 @@ use pyo3::prelude::*;
 fn ctr_streamer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("API", 1)?;
+    module.add_class::<column_rows::ColumnCutter>()?;
     module.add_class::<digests::Digests>()?;
     module.add_class::<document::Document>()?;
     module.add_class::<pairs::Pairs>()?;

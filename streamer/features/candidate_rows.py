@@ -13,7 +13,8 @@ from streamer.features.row_memo import Digests, Matrices, RowForm, RowMemo, dige
 from streamer.features.side import SideEncoder, SideRows
 from streamer.types import ReadRow, RequestPaths
 
-_SEED = secrets.randbits(64)
+ROW_SEED = secrets.randbits(64)
+"""Of the digests of rows in this process."""
 
 
 class DigestedRows(Sequence[bytes]):
@@ -38,7 +39,7 @@ class DigestedRows(Sequence[bytes]):
 
 def row_digests(rows: Sequence[bytes]) -> Digests:
     """The keys of rows in the memo: valid in this process."""
-    return rows.digests if isinstance(rows, DigestedRows) else digests_of(rows, _SEED)
+    return rows.digests if isinstance(rows, DigestedRows) else digests_of(rows, ROW_SEED)
 
 
 class CandidateRows:
