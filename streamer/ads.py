@@ -37,7 +37,8 @@ class FoundAds(NamedTuple):
     """The rows of n ads in the order of their ids.
 
     Attributes:
-        rows: structured [n], of the `RowForm`'s dtype; arbitrary where not known.
+        rows: structured [n], contiguous, with the fields of the `RowForm`'s dtype, at other offsets perhaps. The
+            caller may change them. Arbitrary where not known.
         known: bool [n], whether the table contains the ad.
         position: that of the table when it had these rows.
     """
@@ -148,7 +149,7 @@ class AdTable(Protocol):
     """Rows of ads by id, of one spec."""
 
     def lookup(self, ad_ids: Sequence[str]) -> FoundAds:
-        """The rows of these ads. It never waits."""
+        """The rows of these ads; copies. It never waits."""
         ...
 
 

@@ -35,10 +35,7 @@ pub struct Rows {
 impl ColumnCutter {
     #[new]
     fn new(seed: u64) -> Self {
-        ColumnCutter {
-            seed,
-            known: Vec::new(),
-        }
+        ColumnCutter { seed, known: Vec::new() }
     }
 
     /// The rows of columns with their digests; `ad_id`: which of them has the ad ids.
@@ -54,24 +51,16 @@ impl ColumnCutter {
         if ad_id >= columns.len() {
             return Err(PyValueError::new_err("no such column"));
         }
-        let lists: Option<Vec<&[u8]>> = columns
-            .iter()
-            .map(|column| list(column.as_bytes()))
-            .collect();
+        let lists: Option<Vec<&[u8]>> = columns.iter().map(|column| list(column.as_bytes())).collect();
         let shape = xxh3_64_with_seed(prefix, self.seed);
-        Ok(lists
-            .and_then(|lists| cut(prefix, &lists, ad_id, shape))
-            .and_then(|(rows, ads)| {
-                let values: Vec<u128> = rows
-                    .iter()
-                    .map(|row| xxh3_128_with_seed(row, self.seed))
-                    .collect();
-                if self.update(&ads, &values) {
-                    Some((Digests { values }, rows))
-                } else {
-                    None
-                }
-            }))
+        Ok(lists.and_then(|lists| cut(prefix, &lists, ad_id, shape)).and_then(|(rows, ads)| {
+            let values: Vec<u128> = rows.iter().map(|row| xxh3_128_with_seed(row, self.seed)).collect();
+            if self.update(&ads, &values) {
+                Some((Digests { values }, rows))
+            } else {
+                None
+            }
+        }))
     }
 }
 
@@ -83,15 +72,7 @@ impl ColumnCutter {
         }
         let rows = ads.iter().zip(digests);
         let rows: Vec<(usize, Known)> = rows
-            .map(|(ad, digest)| {
-                (
-                    *ad as usize % REMEMBERED,
-                    Known {
-                        ad: (ad >> 32) as u32,
-                        row: *digest as u32,
-                    },
-                )
-            })
+            .map(|(ad, digest)| (*ad as usize % REMEMBERED, Known { ad: (ad >> 32) as u32, row: *digest as u32 }))
             .collect();
         let is_changed = |(place, row): &&(usize, Known)| {
             let known = self.known[*place];
@@ -114,20 +95,14 @@ impl Rows {
     }
 
     fn __getitem__<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let row = self
-            .get(index)
-            .ok_or_else(|| PyIndexError::new_err("no such row"))?;
+        let row = self.get(index).ok_or_else(|| PyIndexError::new_err("no such row"))?;
         Ok(PyBytes::new(py, row))
     }
 }
 
 impl Rows {
     fn get(&self, index: usize) -> Option<&[u8]> {
-        let start = if index == 0 {
-            0
-        } else {
-            *self.ends.get(index - 1)?
-        };
+        let start = if index == 0 { 0 } else { *self.ends.get(index - 1)? };
         self.text.get(start..*self.ends.get(index)?)
     }
 
@@ -149,8 +124,7 @@ fn list(column: &[u8]) -> Option<&[u8]> {
 /// The rows, and the hash of each ad id; None: the columns have different lengths.
 fn cut(prefix: &[u8], columns: &[&[u8]], ad_id: usize, shape: u64) -> Option<(Rows, Vec<u64>)> {
     let most = 1 + columns[ad_id].iter().filter(|byte| **byte == b',').count();
-    let size =
-        columns.iter().map(|column| column.len()).sum::<usize>() + most * (prefix.len() + 1) + WORD;
+    let size = columns.iter().map(|column| column.len()).sum::<usize>() + most * (prefix.len() + 1) + WORD;
     let mut output = Output::new(size);
     let mut starts = vec![0; columns.len()];
     let (mut ends, mut ads) = (Vec::with_capacity(most), Vec::with_capacity(most));
@@ -172,13 +146,7 @@ fn cut(prefix: &[u8], columns: &[&[u8]], ad_id: usize, shape: u64) -> Option<(Ro
         }
         ends.push(output.end);
         if ended == columns.len() {
-            return Some((
-                Rows {
-                    text: output.text,
-                    ends,
-                },
-                ads,
-            ));
+            return Some((Rows { text: output.text, ends }, ads));
         }
         if ended > 0 {
             return None;

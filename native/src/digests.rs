@@ -38,19 +38,13 @@ impl Digests {
 
     /// The digest of row `index`, as package `xxhash` writes it.
     fn __getitem__<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let value = self
-            .values
-            .get(index)
-            .ok_or_else(|| pyo3::exceptions::PyIndexError::new_err("no such row"))?;
+        let value = self.values.get(index).ok_or_else(|| pyo3::exceptions::PyIndexError::new_err("no such row"))?;
         Ok(PyBytes::new(py, &value.to_be_bytes()))
     }
 }
 
 /// The digests in a `Digests` or in a list of 16 bytes each.
-pub fn with_digests<R>(
-    digests: &Bound<'_, PyAny>,
-    run: impl FnOnce(&[u128]) -> PyResult<R>,
-) -> PyResult<R> {
+pub fn with_digests<R>(digests: &Bound<'_, PyAny>, run: impl FnOnce(&[u128]) -> PyResult<R>) -> PyResult<R> {
     if let Ok(digests) = digests.downcast::<Digests>() {
         return run(&digests.get().values);
     }
@@ -58,9 +52,7 @@ pub fn with_digests<R>(
     for digest in digests.try_iter()? {
         let digest = digest?;
         let bytes = digest.downcast::<PyBytes>()?.as_bytes();
-        let bytes = bytes
-            .try_into()
-            .map_err(|_| PyValueError::new_err("expected digests of 16 bytes"))?;
+        let bytes = bytes.try_into().map_err(|_| PyValueError::new_err("expected digests of 16 bytes"))?;
         values.push(u128::from_be_bytes(bytes));
     }
     run(&values)

@@ -53,14 +53,8 @@ impl Document {
         out_of_range: PyObject,
     ) -> PyResult<Self> {
         plan.check()?;
-        if places.len() != plan.features()
-            || places
-                .iter()
-                .any(|(container, _)| *container >= containers.len())
-        {
-            return Err(PyValueError::new_err(
-                "expected a place in a container for each feature",
-            ));
+        if places.len() != plan.features() || places.iter().any(|(container, _)| *container >= containers.len()) {
+            return Err(PyValueError::new_err("expected a place in a container for each feature"));
         }
         let columns = Columns::new(py, &plan)?;
         let mut places = places.into_iter();
@@ -89,10 +83,7 @@ impl Document {
         words: PyBuffer<u64>,
     ) -> PyResult<()> {
         let py = document.py();
-        let objects = self
-            .containers
-            .iter()
-            .map(|container| container.find(document, denied));
+        let objects = self.containers.iter().map(|container| container.find(document, denied));
         let objects = objects.collect::<PyResult<Vec<_>>>()?;
         let hashes = self.hashes(py, &objects)?;
         let mut numbers = Vec::with_capacity(self.numbers.len());
@@ -102,9 +93,7 @@ impl Document {
         let scaled = self.standard.floats(py, &numbers)?;
         let (ids, floats, words) = (row(&ids, py)?, row(&floats, py)?, row(&words, py)?);
         if floats.len() != scaled.len() {
-            return Err(PyValueError::new_err(
-                "the row of floats has another length",
-            ));
+            return Err(PyValueError::new_err("the row of floats has another length"));
         }
         for (written, x) in floats.iter().zip(&scaled) {
             written.set(*x);
@@ -167,11 +156,7 @@ pub struct Hashes {
 }
 
 impl Container {
-    fn find<'py>(
-        &self,
-        document: &Bound<'py, PyAny>,
-        denied: bool,
-    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+    fn find<'py>(&self, document: &Bound<'py, PyAny>, denied: bool) -> PyResult<Option<Bound<'py, PyDict>>> {
         if denied && self.is_user {
             return Ok(None);
         }
@@ -207,7 +192,5 @@ fn value_at<'py>(
 }
 
 fn row<'a, T: Element>(buffer: &'a PyBuffer<T>, py: Python<'a>) -> PyResult<&'a [Cell<T>]> {
-    buffer
-        .as_mut_slice(py)
-        .ok_or_else(|| PyValueError::new_err("expected a contiguous row that can be written"))
+    buffer.as_mut_slice(py).ok_or_else(|| PyValueError::new_err("expected a contiguous row that can be written"))
 }

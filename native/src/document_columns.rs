@@ -30,22 +30,12 @@ impl Columns {
     pub fn new(py: Python<'_>, plan: &Plan) -> PyResult<Self> {
         let mut first = plan.salts.to_vec(py)?;
         let words = first.len() / 2;
-        if first.len() % 2 != 0
-            || words < plan.hash_width + plan.numeric.len() + plan.indicators.len()
-        {
-            return Err(PyValueError::new_err(
-                "expected two salts for each word of a key",
-            ));
+        if first.len() % 2 != 0 || words < plan.hash_width + plan.numeric.len() + plan.indicators.len() {
+            return Err(PyValueError::new_err("expected two salts for each word of a key"));
         }
         let second = first.split_off(words);
-        let hashed = plan
-            .hashed
-            .iter()
-            .map(|(target, source, base, n)| (*target, *source, *base, Modulus::new(*n)));
-        let crosses = plan
-            .crosses
-            .iter()
-            .map(|(target, base, n)| (*target, *base, Modulus::new(*n)));
+        let hashed = plan.hashed.iter().map(|(target, source, base, n)| (*target, *source, *base, Modulus::new(*n)));
+        let crosses = plan.crosses.iter().map(|(target, base, n)| (*target, *base, Modulus::new(*n)));
         Ok(Columns {
             width: plan.hash_width,
             ids: plan.id_width,
@@ -64,18 +54,10 @@ impl Columns {
     }
 
     /// Writes the ids, the halves of the pair crosses and the key.
-    pub fn write(
-        &self,
-        row: &Hashes,
-        floats: &[f32],
-        ids: &[Cell<i32>],
-        words: &[Cell<u64>],
-    ) -> PyResult<()> {
+    pub fn write(&self, row: &Hashes, floats: &[f32], ids: &[Cell<i32>], words: &[Cell<u64>]) -> PyResult<()> {
         let (own, halves) = self.folds.split_at(self.crosses.len());
         if ids.len() != self.ids || words.len() != halves.len() + 2 {
-            return Err(PyValueError::new_err(
-                "the row of ids or words has another length",
-            ));
+            return Err(PyValueError::new_err("the row of ids or words has another length"));
         }
         let hashes = &row.hashes;
         for (target, source, base, buckets) in &self.hashed {
@@ -102,12 +84,7 @@ impl Columns {
         }
         for (written, salts) in words[halves.len()..].iter().zip(&self.salts) {
             let steps = floats.iter().map(|x| step(*x).to_bits());
-            let salted = hashes
-                .iter()
-                .copied()
-                .chain(steps)
-                .zip(salts)
-                .map(|(word, salt)| mix64(word ^ salt));
+            let salted = hashes.iter().copied().chain(steps).zip(salts).map(|(word, salt)| mix64(word ^ salt));
             written.set(mix64(salted.fold(0, u64::wrapping_add)));
         }
         Ok(())

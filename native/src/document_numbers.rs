@@ -25,12 +25,7 @@ impl Numbers {
         if logs.item_count() != features.iter().filter(|feature| feature.log).count() {
             return Err(PyValueError::new_err("expected a place for each logarithm"));
         }
-        Ok(Numbers {
-            features,
-            indicators,
-            logs,
-            take_logs,
-        })
+        Ok(Numbers { features, indicators, logs, take_logs })
     }
 
     /// The standardised numbers, then the indicators of missing ones; a missing number is NaN.
@@ -52,25 +47,14 @@ impl Numbers {
                 scaled as f32
             });
         }
-        floats.extend(
-            self.indicators
-                .iter()
-                .map(|i| f32::from(u8::from(numbers[*i].is_nan()))),
-        );
+        floats.extend(self.indicators.iter().map(|i| f32::from(u8::from(numbers[*i].is_nan()))));
         Ok(floats)
     }
 
     /// log(1 + x) of the numbers whose feature has a logarithm.
     fn logs<'a>(&'a self, py: Python<'a>, numbers: &[f64]) -> PyResult<&'a [Cell<f64>]> {
-        let logs = self
-            .logs
-            .as_mut_slice(py)
-            .ok_or_else(|| PyValueError::new_err("expected a row for logarithms"))?;
-        let some = self
-            .features
-            .iter()
-            .zip(numbers)
-            .filter(|(feature, _)| feature.log);
+        let logs = self.logs.as_mut_slice(py).ok_or_else(|| PyValueError::new_err("expected a row for logarithms"))?;
+        let some = self.features.iter().zip(numbers).filter(|(feature, _)| feature.log);
         for (written, (feature, number)) in logs.iter().zip(some) {
             let number = feature.known(*number);
             written.set(if number <= 0.0 { 0.0 } else { number });

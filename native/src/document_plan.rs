@@ -55,41 +55,21 @@ impl Plan {
 
     /// Checks every index, so that no document can lead to one outside.
     pub fn check(&self) -> PyResult<()> {
-        let widths = self
-            .multi
-            .iter()
-            .try_fold(0usize, |sum, feature| sum.checked_add(feature.max_values));
-        let width =
-            widths.and_then(|sum| sum.checked_add(self.defaults.len() + self.bucketised.len()));
+        let widths = self.multi.iter().try_fold(0usize, |sum, feature| sum.checked_add(feature.max_values));
+        let width = widths.and_then(|sum| sum.checked_add(self.defaults.len() + self.bucketised.len()));
         let (hashes, ids) = (self.hash_width, self.id_width);
         let fits = width == Some(hashes)
             && self.indicators.iter().all(|i| *i < self.numeric.len())
-            && self
-                .hashed
-                .iter()
-                .all(|(target, source, _, n)| *target < ids && *source < hashes && *n > 0)
-            && self
-                .vocabularies
-                .iter()
-                .all(|(target, source, ..)| *target < ids && *source < hashes)
-            && self
-                .buckets
-                .iter()
-                .all(|(target, feature, _)| *target < ids && *feature < self.bucketised.len())
-            && self
-                .crosses
-                .iter()
-                .all(|(target, _, n)| *target < ids && *n > 0)
+            && self.hashed.iter().all(|(target, source, _, n)| *target < ids && *source < hashes && *n > 0)
+            && self.vocabularies.iter().all(|(target, source, ..)| *target < ids && *source < hashes)
+            && self.buckets.iter().all(|(target, feature, _)| *target < ids && *feature < self.bucketised.len())
+            && self.crosses.iter().all(|(target, _, n)| *target < ids && *n > 0)
             && self.crosses.len() <= self.folds.len()
-            && self.folds.iter().all(|parents| {
-                !parents.is_empty() && parents.iter().all(|column| *column < hashes)
-            });
+            && self.folds.iter().all(|parents| !parents.is_empty() && parents.iter().all(|column| *column < hashes));
         if fits {
             return Ok(());
         }
-        Err(PyValueError::new_err(
-            "a column of the plan is outside its matrix, or has no rows",
-        ))
+        Err(PyValueError::new_err("a column of the plan is outside its matrix, or has no rows"))
     }
 }
 
@@ -102,13 +82,7 @@ impl MultiValued {
 impl Bucketised {
     /// The row of a number; without one (NaN), that of the default.
     pub fn row(&self, number: f64) -> i32 {
-        let known = if number.is_nan() {
-            self.default
-        } else {
-            Some(number)
-        };
-        known.map_or(0, |x| {
-            self.boundaries.partition_point(|boundary| *boundary <= x) as i32 + 1
-        })
+        let known = if number.is_nan() { self.default } else { Some(number) };
+        known.map_or(0, |x| self.boundaries.partition_point(|boundary| *boundary <= x) as i32 + 1)
     }
 }

@@ -18,11 +18,7 @@ impl Values {
         if let Ok(text) = value.downcast_exact::<PyString>() {
             // A text with a lone surrogate has no UTF-8.
             if let Ok(text) = text.to_str() {
-                return Ok(if text.is_empty() {
-                    None
-                } else {
-                    Some(xxh3_64(text.as_bytes()))
-                });
+                return Ok(if text.is_empty() { None } else { Some(xxh3_64(text.as_bytes())) });
             }
         } else if value.is_none() {
             return Ok(None);
@@ -72,10 +68,7 @@ mod tests {
     #[test]
     fn an_integer_has_the_hash_of_its_text() {
         for integer in [0, 1, -1, 42, i64::MAX, i64::MIN] {
-            assert_eq!(
-                hash_of_integer(integer),
-                xxh3_64(integer.to_string().as_bytes())
-            );
+            assert_eq!(hash_of_integer(integer), xxh3_64(integer.to_string().as_bytes()));
         }
     }
 }

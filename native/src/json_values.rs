@@ -13,18 +13,13 @@ pub struct Output {
 
 impl Output {
     pub fn new(size: usize) -> Self {
-        Output {
-            text: vec![0; size],
-            end: 0,
-        }
+        Output { text: vec![0; size], end: 0 }
     }
 
     /// None: there is no room.
     #[inline]
     pub fn push(&mut self, text: &[u8]) -> Option<()> {
-        self.text
-            .get_mut(self.end..self.end + text.len())?
-            .copy_from_slice(text);
+        self.text.get_mut(self.end..self.end + text.len())?.copy_from_slice(text);
         self.end += text.len();
         Some(())
     }
@@ -32,9 +27,7 @@ impl Output {
     /// Adds eight bytes of which the caller keeps the first ones only: it moves `end`.
     #[inline(always)]
     fn put(&mut self, word: u64) -> Option<()> {
-        self.text
-            .get_mut(self.end..self.end + 8)?
-            .copy_from_slice(&word.to_le_bytes());
+        self.text.get_mut(self.end..self.end + 8)?.copy_from_slice(&word.to_le_bytes());
         Some(())
     }
 
@@ -80,11 +73,7 @@ fn copy_string(text: &[u8], mut at: usize, output: &mut Output) -> Option<usize>
         while let Some(word) = word_at(text, at) {
             output.put(word)?;
             let found = bytes_equal(word, b'"') | bytes_equal(word, b'\\');
-            let count = if found == 0 {
-                8
-            } else {
-                found.trailing_zeros() as usize / 8
-            };
+            let count = if found == 0 { 8 } else { found.trailing_zeros() as usize / 8 };
             at += count;
             output.end += count;
             if found != 0 {
@@ -149,10 +138,7 @@ mod tests {
             " null ",
             "",
         ];
-        assert_eq!(
-            values(&all.join(",")),
-            Some(all.iter().map(|value| (*value).to_owned()).collect())
-        );
+        assert_eq!(values(&all.join(",")), Some(all.iter().map(|value| (*value).to_owned()).collect()));
     }
 
     #[test]

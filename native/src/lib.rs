@@ -1,5 +1,6 @@
 //! The hot loops of ctr-streamer's encoder. Each of them has a twin in Python, with the same results.
 
+mod buffers;
 mod column_rows;
 mod digests;
 mod document;
@@ -11,6 +12,7 @@ mod json_values;
 mod mix;
 mod pairs;
 mod row_memo;
+mod table;
 
 use pyo3::prelude::*;
 
@@ -23,5 +25,9 @@ fn ctr_streamer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<document::Document>()?;
     module.add_class::<pairs::Pairs>()?;
     module.add_class::<row_memo::RowMemo>()?;
+    module.add_function(wrap_pyfunction!(table::are_ad_ids, module)?)?;
+    module.add_function(wrap_pyfunction!(table::ad_digests, module)?)?;
+    module.add_function(wrap_pyfunction!(table::ad_slots, module)?)?;
+    module.add_function(wrap_pyfunction!(table::ads_known, module)?)?;
     Ok(())
 }

@@ -28,10 +28,7 @@ pub struct Modulus {
 impl Modulus {
     /// `divisor` must not be 0.
     pub fn new(divisor: u64) -> Self {
-        Modulus {
-            divisor,
-            reciprocal: u64::MAX / divisor,
-        }
+        Modulus { divisor, reciprocal: u64::MAX / divisor }
     }
 
     /// `x % divisor`. The estimated quotient is at most 2 too small.
@@ -52,34 +49,10 @@ mod tests {
 
     #[test]
     fn modulus_equals_the_remainder() {
-        let numbers = (0..64).flat_map(|i| {
-            [
-                1u64 << i,
-                (1u64 << i).wrapping_sub(1),
-                mix64(i),
-                u64::MAX - i,
-            ]
-        });
+        let numbers = (0..64).flat_map(|i| [1u64 << i, (1u64 << i).wrapping_sub(1), mix64(i), u64::MAX - i]);
         for x in numbers {
-            for divisor in [
-                1,
-                2,
-                3,
-                7,
-                1000,
-                1024,
-                (1 << 31) - 1,
-                1 << 32,
-                u64::MAX / 2,
-                u64::MAX,
-            ] {
-                assert_eq!(
-                    Modulus::new(divisor).of(x),
-                    x % divisor,
-                    "{} % {}",
-                    x,
-                    divisor
-                );
+            for divisor in [1, 2, 3, 7, 1000, 1024, (1 << 31) - 1, 1 << 32, u64::MAX / 2, u64::MAX] {
+                assert_eq!(Modulus::new(divisor).of(x), x % divisor, "{} % {}", x, divisor);
             }
         }
     }

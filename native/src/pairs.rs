@@ -1,11 +1,10 @@
 //! Crosses of the request with each candidate, and the keys of the score cache.
 
-use std::cell::Cell;
-
-use pyo3::buffer::{Element, PyBuffer, ReadOnlyCell};
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::buffers::{read, written};
 use crate::mix::{mix64, prepare, Modulus, PADDING};
 
 /// The pair columns of one spec.
@@ -20,14 +19,10 @@ impl Pairs {
     #[new]
     fn new(buckets: Vec<u64>, bases: Vec<i32>) -> PyResult<Self> {
         if buckets.len() != bases.len() || buckets.contains(&0) {
-            return Err(PyValueError::new_err(
-                "expected buckets above 0, and as many bases",
-            ));
+            return Err(PyValueError::new_err("expected buckets above 0, and as many bases"));
         }
         let moduli = buckets.into_iter().map(Modulus::new);
-        Ok(Pairs {
-            columns: moduli.zip(bases).collect(),
-        })
+        Ok(Pairs { columns: moduli.zip(bases).collect() })
     }
 
     /// Writes what n candidates have with one request; W is the number of pair columns and 2.
@@ -46,35 +41,18 @@ impl Pairs {
         let pairs = self.columns.len();
         let width = pairs + 2;
         let n = keys.len() / 2;
-        if request.len() != width
-            || candidates.len() != n * width
-            || ids.len() != n * pairs
-            || keys.len() != 2 * n
-        {
-            return Err(PyValueError::new_err(
-                "the shapes of the matrices do not fit",
-            ));
+        if request.len() != width || candidates.len() != n * width || ids.len() != n * pairs || keys.len() != 2 * n {
+            return Err(PyValueError::new_err("the shapes of the matrices do not fit"));
         }
-        let left: Vec<(u64, u64)> = request
-            .iter()
-            .map(|word| (word.get(), prepare(word.get())))
-            .collect();
-        let rows = candidates
-            .chunks_exact(width)
-            .zip(keys.chunks_exact(2))
-            .enumerate();
+        let left: Vec<(u64, u64)> = request.iter().map(|word| (word.get(), prepare(word.get()))).collect();
+        let rows = candidates.chunks_exact(width).zip(keys.chunks_exact(2)).enumerate();
         for (row, (words, key)) in rows {
             let ids = &ids[row * pairs..(row + 1) * pairs];
-            for (((id, word), (hash, prepared)), (modulus, base)) in
-                ids.iter().zip(words).zip(&left).zip(&self.columns)
+            for (((id, word), (hash, prepared)), (modulus, base)) in ids.iter().zip(words).zip(&left).zip(&self.columns)
             {
                 let word = word.get();
                 let is_padding = word == PADDING || *hash == PADDING;
-                id.set(if is_padding {
-                    0
-                } else {
-                    base + modulus.of(mix64(prepared ^ word)) as i32
-                });
+                id.set(if is_padding { 0 } else { base + modulus.of(mix64(prepared ^ word)) as i32 });
             }
             for i in 0..2 {
                 key[i].set(mix64(left[pairs + i].1 ^ words[pairs + i].get()));
@@ -82,19 +60,4 @@ impl Pairs {
         }
         Ok(())
     }
-}
-
-fn read<'a, T: Element>(
-    buffer: &'a PyBuffer<T>,
-    py: Python<'a>,
-) -> PyResult<&'a [ReadOnlyCell<T>]> {
-    buffer
-        .as_slice(py)
-        .ok_or_else(|| PyValueError::new_err("expected a contiguous matrix"))
-}
-
-fn written<'a, T: Element>(buffer: &'a PyBuffer<T>, py: Python<'a>) -> PyResult<&'a [Cell<T>]> {
-    buffer
-        .as_mut_slice(py)
-        .ok_or_else(|| PyValueError::new_err("expected a contiguous matrix that can be written"))
 }

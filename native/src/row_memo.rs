@@ -49,13 +49,7 @@ impl Hasher for Low {
 impl RowMemo {
     #[new]
     fn new(capacity: usize, max_bytes: usize) -> Self {
-        RowMemo {
-            rows: HashMap::default(),
-            order: VecDeque::new(),
-            capacity,
-            max_bytes,
-            used_bytes: 0,
-        }
+        RowMemo { rows: HashMap::default(), order: VecDeque::new(), capacity, max_bytes, used_bytes: 0 }
     }
 
     fn __len__(&self) -> usize {
@@ -95,13 +89,9 @@ impl RowMemo {
         new: Vec<(Bound<'_, PyBytes>, PyObject, usize)>,
     ) -> PyResult<(Vec<Py<PyByteArray>>, Py<PyList>)> {
         with_digests(digests, |digests| {
-            let added = places
-                .iter()
-                .zip(new)
-                .map(|(place, new)| Some((*digests.get(*place)?, new)));
-            let added: HashMap<_, _, BuildHasherDefault<Low>> = added
-                .collect::<Option<_>>()
-                .ok_or_else(|| PyValueError::new_err("no such place"))?;
+            let added = places.iter().zip(new).map(|(place, new)| Some((*digests.get(*place)?, new)));
+            let added: HashMap<_, _, BuildHasherDefault<Low>> =
+                added.collect::<Option<_>>().ok_or_else(|| PyValueError::new_err("no such place"))?;
             let mut rows: Vec<&[u8]> = Vec::with_capacity(digests.len());
             let mut extras = Vec::with_capacity(digests.len());
             for digest in digests {
@@ -111,11 +101,7 @@ impl RowMemo {
                     (None, None) => return Err(PyValueError::new_err("a digest without a row")),
                 };
                 if row.len() != size {
-                    return Err(PyValueError::new_err(format!(
-                        "a row of {} bytes, expected {}",
-                        row.len(),
-                        size
-                    )));
+                    return Err(PyValueError::new_err(format!("a row of {} bytes, expected {}", row.len(), size)));
                 }
                 rows.push(row);
                 extras.push(extra);
@@ -136,10 +122,7 @@ impl RowMemo {
                 })?;
                 matrices.push(matrix.unbind());
             }
-            let new = places
-                .iter()
-                .filter_map(|place| added.get_key_value(&digests[*place]))
-                .collect::<Vec<_>>();
+            let new = places.iter().filter_map(|place| added.get_key_value(&digests[*place])).collect::<Vec<_>>();
             self.add(py, &new);
             Ok((matrices, extras))
         })
@@ -154,9 +137,7 @@ impl RowMemo {
         if new.len() > self.capacity || bytes > self.max_bytes {
             return;
         }
-        while self.rows.len() + new.len() > self.capacity
-            || self.used_bytes + bytes > self.max_bytes
-        {
+        while self.rows.len() + new.len() > self.capacity || self.used_bytes + bytes > self.max_bytes {
             let Some(oldest) = self.order.pop_front() else {
                 break;
             };
@@ -165,11 +146,7 @@ impl RowMemo {
             }
         }
         for (digest, (row, extra, bytes)) in new {
-            let entry = Entry {
-                row: row.as_bytes().into(),
-                extra: extra.clone_ref(py),
-                bytes: *bytes,
-            };
+            let entry = Entry { row: row.as_bytes().into(), extra: extra.clone_ref(py), bytes: *bytes };
             if self.rows.insert(**digest, entry).is_none() {
                 self.order.push_back(**digest);
                 self.used_bytes += bytes;

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from streamer import native
 from streamer.errors import InvalidRequestError
 from streamer.features.candidate_rows import bad_ad_id
 from streamer.features.hashing import mix64
@@ -72,7 +73,7 @@ class CandidateColumns:
         paths, ad_ids = self._paths, self._ad_ids(columns)
         if not isinstance(ad_ids, list) or len(ad_ids) != n:
             raise InvalidRequestError(f"{paths.candidates}.{paths.ad_id}", f"expected a list of {n} ad ids")
-        if set(map(type, ad_ids)) != {str} or not all(ad_ids):
+        if not _are_ad_ids(ad_ids):
             i = next((i for i, ad_id in enumerate(ad_ids) if not isinstance(ad_id, str) or not ad_id), None)
             if i is not None:
                 raise bad_ad_id(paths, i, ad_ids[i])
@@ -112,3 +113,10 @@ class CandidateColumns:
 
         parts, _ = self._memo.gather(self._form, digests_of(packed, _SEED), encode_new)
         return HashedRows(**parts)
+
+
+def _are_ad_ids(values: list[object]) -> bool:
+    """Whether all values are non-empty strings; it can be false for subclasses of `str`."""
+    if native.module is not None:
+        return bool(native.module.are_ad_ids(values))
+    return set(map(type, values)) == {str} and all(values)

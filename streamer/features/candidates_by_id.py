@@ -1,6 +1,6 @@
 """Encodes candidates by the rows of their ads in a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from streamer.ads import AdTable, FoundAds, Mask, Rows, TablePosition
 from streamer.features.candidate_columns import CandidateColumns
 from streamer.features.candidate_rows import CandidateRows, row_digests
-from streamer.features.paths import getter, nested
+from streamer.features.paths import getter, nested, parse_path
 from streamer.features.row_memo import Matrices, RowForm, RowMemo
 from streamer.features.side import FeatureValues, SideRows
 from streamer.features.stored_rows import StoredRows
@@ -59,6 +59,7 @@ class CandidatesById:
         self._side = form.side
         path = form.ad_id_path
         is_id = [getter(f.path)(nested(path, "an id")) is not None for f in form.side.features]
+        self._is_flat = len(parse_path(path)) == 1
         self._is_id = np.array(is_id, dtype=np.bool_)
         self._default = form.encode([{}])
         self._own = np.flatnonzero(~self._is_id).tolist()
@@ -76,12 +77,13 @@ class CandidatesById:
         if request.rows is not None:
             ad_ids, values = self._of_rows(request.rows, request.read_row)
         else:
-            ad_ids, columns = self._columns.read(request.columns, request.size)
+            ad_ids = self._columns.read_ad_ids(request.columns, request.size)
         rows, known, position = self._table.lookup(ad_ids) if found is None else found
         unknown = None if known.all() else ~known
         if unknown is not None:
-            rows = rows.copy()
             rows[unknown] = self._default
+        if request.columns is not None and (unknown is not None or not self._are_ids(request.columns)):
+            _, columns = self._columns.read(request.columns, request.size)
         if columns and (unknown is not None or any(columns[i] for i in self._own)):
             values = self._of_columns(columns, request.size, with_ids=unknown is not None)
         return EncodedAds(ad_ids, self._merged(rows, values, unknown), unknown, position)
@@ -94,6 +96,10 @@ class CandidatesById:
             return SideRows.plain(*(values.rows[part] for part in ("ids", "floats", "words")))
         given = values.given if unknown is None else values.given | (unknown[:, None] & self._is_id)
         return self._form.merged(rows, values.features, given) if given.any() else self._form.side_rows(rows)
+
+    def _are_ids(self, columns: Mapping[str, object]) -> bool:
+        """Whether columns have nothing but the ad ids: the most frequent request."""
+        return self._is_flat and len(columns) == 1
 
     def look_up(self, columns: object, n: int) -> FoundAds:
         """The ads of n candidates in columns.

@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
+from streamer import native
+from streamer.ads import Mask
 from streamer.types import U64
+
+Bytes = npt.NDArray[np.uint8]
 
 
 def digests_of(ad_ids: Sequence[str]) -> U64:
@@ -14,8 +19,25 @@ def digests_of(ad_ids: Sequence[str]) -> U64:
     A digest is the XXH3 (128 bits) of the UTF-8 bytes.
     Two of a million ids share a digest with a probability of 10^-27.
     """
+    if native.module is not None:
+        digests = np.empty((2, len(ad_ids)), dtype=np.uint64)
+        native.module.ad_digests(ad_ids if isinstance(ad_ids, list) else list(ad_ids), digests)
+        return digests
     try:
         found = b"".join(map(xxhash.xxh3_128_digest, map(str.encode, ad_ids)))
     except UnicodeEncodeError:  # a lone surrogate
         found = b"".join(xxhash.xxh3_128_digest(ad_id.encode("utf-8", "surrogatepass")) for ad_id in ad_ids)
     return np.ascontiguousarray(np.frombuffer(found, dtype=np.uint64).reshape(-1, 2).T)
+
+
+def known_ads(slots: Bytes, digests: U64) -> tuple[Mask, bool]:
+    """Which of n slots begin with the digest of their ad, bool [n], and whether all do.
+
+    `slots`: copies, uint8 [n, size]; `digests`: as of `digests_of`.
+    """
+    if native.module is not None:
+        found = np.empty(len(slots), dtype=np.bool_)
+        return found, native.module.ads_known(slots, digests, found.view(np.uint8))
+    words = slots.view(np.uint64)
+    found = (words[:, 0] == digests[0]) & (words[:, 1] == digests[1])
+    return found, bool(found.all())

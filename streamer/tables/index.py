@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from streamer import native
 from streamer.tables.layout import FIRST_SLOT, WAYS
 from streamer.types import U64
 
@@ -57,6 +58,10 @@ class Index:
         Slot 0 if no entry fits. The caller must compare the digests in the slots, and ask `doubtful` about those that
         differ.
         """
+        if native.module is not None:
+            found = np.empty(digests.shape[1], dtype=np.int64)
+            native.module.ad_slots(digests, self._entries.take(self._homes(digests), axis=0), found)
+            return found
         # Equal upper halves leave the slot alone, which is then the smallest.
         slots: U64 = self._differences(digests).min(axis=0)
         if slots.max(initial=0) > _LOW:

@@ -111,6 +111,19 @@ class Geometry:
             }
         )
 
+    def row_dtype(self, row: np.dtype[np.void]) -> np.dtype[np.void]:
+        """The dtype of a slot with the fields of a row of this dtype, without the digest."""
+        fields = row.fields
+        assert fields is not None, "structured"
+        return np.dtype(
+            {
+                "names": list(fields),
+                "formats": [part for part, *_ in fields.values()],
+                "offsets": [DIGEST_BYTES + offset for _, offset, *_ in fields.values()],
+                "itemsize": self.slot_bytes,
+            }
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

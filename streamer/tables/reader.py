@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.ads import FoundAds, TablePosition
-from streamer.tables.digests import digests_of
+from streamer.tables.digests import digests_of, known_ads
 from streamer.tables.layout import Word
 from streamer.tables.mapped_file import MappedFile, TableState
 from streamer.types import U64
@@ -40,7 +40,8 @@ class Reader:
     ) -> None:
         """`users`: the lock of the folder. `replacement`: the table to use instead of another."""
         self._table = table
-        self._dtype = table.geometry.slot_dtype(dtype)
+        self._row_dtype = dtype
+        self._dtype = table.geometry.row_dtype(dtype)
         self._users = users
         self._clock = clock
         self._replacement = replacement
@@ -76,7 +77,7 @@ class Reader:
         if new is not None:
             self._closing.append(self._table.closing())
             self._table = new
-            self._dtype = new.geometry.slot_dtype(self._dtype["row"])
+            self._dtype = new.geometry.row_dtype(self._row_dtype)
             self._position_epoch = -1
         return new is not None
 
@@ -84,9 +85,7 @@ class Reader:
         """The rows of these ads; copies. While the table is loading it may miss some."""
         words = self._table.words
         if not ad_ids:
-            return FoundAds(
-                np.empty(0, self._dtype)["row"], np.empty(0, np.bool_), self._position_at_least(words[Word.EPOCH])
-            )
+            return FoundAds(np.empty(0, self._dtype), np.empty(0, np.bool_), self._position_at_least(words[Word.EPOCH]))
         digests = digests_of(ad_ids)
         attempts = 0
         while True:
@@ -123,19 +122,19 @@ class Reader:
 
     def _read(self, digests: U64) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
         index, slots = self._table.index, self._table.slots
-        found = np.empty(digests.shape[1], self._dtype)
+        found = np.empty(digests.shape[1], slots.dtype)
         # Another mode than clip would copy the rows once more.
-        slots.take(index.candidates(digests), out=found.view(slots.dtype), mode="clip")
-        digest = found["digest"]
-        known = (digest[:, 0] == digests[0]) & (digest[:, 1] == digests[1])
-        if not known.all():
+        slots.take(index.candidates(digests), out=found, mode="clip")
+        data = found.view(np.uint8).reshape(len(found), -1)
+        known, are_all = known_ads(data, digests)
+        if not are_all:
             missing = np.flatnonzero(~known)
             for at in missing[index.doubtful(digests[:, missing])].tolist():
                 place = index.search(*digests[:, at].tolist())
                 if place >= 0:
-                    found.view(slots.dtype)[at] = slots[index.slots_at(np.array([place]))[0]]
-                    known[at] = (digest[at] == digests[:, at]).all()
-        return found["row"], known
+                    found[at] = slots[index.slots_at(np.array([place]))[0]]
+                    known[at] = known_ads(data[at : at + 1], digests[:, at : at + 1].copy())[1]
+        return found.view(self._dtype), known
 
     def _position_at_least(self, epoch: int) -> TablePosition:
         """The positions of this epoch, or of a later one that has begun meanwhile."""
