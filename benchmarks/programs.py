@@ -163,7 +163,10 @@ def started(command: Sequence[str], arguments: Mapping[str, str], log: Path) -> 
 
 @contextmanager
 def scorer(settings: Mapping[str, object], log: Path, *, native: bool = True) -> Iterator[ScorerProcess]:
-    """Starts the scorer, without compiled code if not `native`; yields it without waiting until it is ready."""
+    """Starts the scorer; yields it without waiting until it is ready.
+
+    Not `native`: without compiled code.
+    """
     running = ScorerProcess(settings, log, variables={} if native else {SWITCH: "off"})
     running.spawn()
     try:

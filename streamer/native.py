@@ -1,4 +1,4 @@
-"""The compiled form of the encoder's hot loops, from the distribution `ctr-streamer-native`, if it is installed.
+"""The compiled form of the encoder's hot loops, if it is installed: `ctr-streamer-native`.
 
 Each class of it has a twin in Python with the same results, which is used without it.
 """
@@ -6,7 +6,7 @@ Each class of it has a twin in Python with the same results, which is used witho
 import os
 from types import ModuleType
 
-API = 1
+API = 2
 """Rises when a class of the distribution changes its parameters or results."""
 SWITCH = "CTR_STREAMER_NATIVE"
 """With `off` in this environment variable the installed distribution is not used."""

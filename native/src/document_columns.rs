@@ -93,13 +93,7 @@ impl Columns {
 
 /// The hashes of the parents, joined; `PADDING` if one of them is.
 fn joined(hashes: &[u64], parents: &[usize]) -> u64 {
-    let join = |left, right| {
-        if left == PADDING || right == PADDING {
-            PADDING
-        } else {
-            mix64(prepare(left) ^ right)
-        }
-    };
+    let join = |left, right| if left == PADDING || right == PADDING { PADDING } else { mix64(prepare(left) ^ right) };
     let parents = parents.iter().map(|column| hashes[*column]);
     parents.reduce(join).unwrap_or(PADDING)
 }

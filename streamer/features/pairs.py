@@ -1,4 +1,4 @@
-"""Joins a request with each of its candidates: pair crosses, and the keys of the score cache."""
+"""Joins a request with each of its candidates: pair crosses and keys of the cache."""
 
 from typing import Protocol
 

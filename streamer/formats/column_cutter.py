@@ -20,7 +20,7 @@ _Entry = tuple[bytes, ...]
 
 
 class ColumnCutter(Protocol):
-    """Cuts columns into rows: a prefix, then the texts of a candidate's values, joined by commas.
+    """Cuts columns into rows: a prefix, then the texts of a candidate's values with commas.
 
     Invariants: (1) row i has exactly the values i of the columns; (2) what it remembers has a bound.
     """
@@ -39,7 +39,10 @@ def column_cutter() -> ColumnCutter:
 
 
 class NativeColumnCutter:
-    """Implements `ColumnCutter` by compiled code. It remembers digests alone, in a table of fixed size."""
+    """Implements `ColumnCutter` by compiled code.
+
+    It remembers digests alone, in a table of fixed size.
+    """
 
     def __init__(self) -> None:
         assert native.module is not None
