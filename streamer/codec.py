@@ -9,6 +9,7 @@ import msgspec
 import orjson
 
 from streamer.errors import shown
+from streamer.features.candidate_rows import DigestedRows
 from streamer.features.hashing import to_float
 from streamer.features.paths import column_getter, getter, parse_path
 from streamer.formats.answers import encode_binary
@@ -16,9 +17,11 @@ from streamer.formats.candidates import Candidates
 from streamer.formats.column_rows import ColumnRows
 from streamer.formats.content_type import BINARY_TYPE, JSON_TYPE, form_of, with_content_type
 from streamer.formats.frames import REQUEST_PLACE, is_framed, unframed
+from streamer.formats.json_documents import JsonDocuments
 from streamer.formats.json_errors import decode_reason
 from streamer.formats.other_types import OtherTypes
 from streamer.formats.requests import BinaryRequest, BinaryRequests, document_in
+from streamer.formats.row_cutter import DECODE_ERRORS
 from streamer.formats.source_column import source_column
 from streamer.salvage import find_text
 from streamer.settings.sections import AnswerForm, CodecSettings
@@ -68,16 +71,7 @@ class Codec:
         self._cut = top if not deeper else None
         self._columns = ColumnRows(paths.ad_id, candidate_keys, by_id=by_id)
         own = {parse_path(p)[0] for p in (paths.request_id, paths.deadline_ms, paths.model)}
-        keys = sorted((document_keys | own | {top}) - {self._cut})
-        self._keys = {f"f{i}": key for i, key in enumerate(keys)}
-        fields: list[tuple[str, object, object]] = [
-            (name, dict[str, object] | None if key in containers else object, None) for name, key in self._keys.items()
-        ]
-        rename = dict(self._keys)
-        if self._cut is not None:
-            fields.append(("cut", list[msgspec.Raw] | dict[str, msgspec.Raw] | None, None))
-            rename["cut"] = self._cut
-        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Document", fields, rename=rename))
+        self._documents = JsonDocuments(document_keys | own | {top}, containers, self._cut, settings.max_candidates)
 
     def decode(self, value: bytes | None, headers: Sequence[Header]) -> BidRequest | BadRecord:
         """Decodes one record by its content type. The encoder checks the candidates' content."""
@@ -115,11 +109,11 @@ class Codec:
     ) -> BidRequest | BadRecord:
         """Reads the JSON of a request; of a binary one it has no candidates."""
         try:
-            document = self._decoder.decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            fields, candidates = self._documents.read(value)
+        except DECODE_ERRORS as error:
             return BadRecord(known_id or self._salvage_id(value), decode_reason(error, value))
-        fields = {key: getattr(document, name) for name, key in self._keys.items()}
-        candidates = self._candidates(fields) if self._cut is None else getattr(document, "cut")  # noqa: B009
+        if self._cut is None:
+            candidates = self._candidates(fields)
         request_id = self._request_id(fields)
         if request_id is None:
             request_id = known_id
@@ -176,6 +170,8 @@ class Codec:
             if candidates is not None:
                 raise _RejectedError(f"{name}: expected none in the document of a binary request")
             return binary.candidates
+        if isinstance(candidates, DigestedRows):
+            return Candidates(candidates)
         if isinstance(candidates, list):
             # A decoded list of the top level is raw already. `Raw` is like bytes, without their copy.
             return Candidates(candidates if self._cut is not None else list(map(msgspec.json.encode, candidates)))

@@ -1,12 +1,15 @@
 //! Rows made of columns of JSON.
 
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use std::ops::Range;
+
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use xxhash_rust::xxh3::{xxh3_128_with_seed, xxh3_64_with_seed};
 
 use crate::digests::Digests;
 use crate::json_values::{copy_value, Output, WORD};
+use crate::rows::{Rows, Text};
 
 const REMEMBERED: usize = 1 << 17;
 
@@ -22,13 +25,6 @@ pub struct ColumnCutter {
 struct Known {
     ad: u32,
     row: u32,
-}
-
-/// Texts of rows, one after the other.
-#[pyclass(frozen)]
-pub struct Rows {
-    text: Vec<u8>,
-    ends: Vec<usize>,
 }
 
 #[pymethods]
@@ -53,10 +49,11 @@ impl ColumnCutter {
         }
         let lists: Option<Vec<&[u8]>> = columns.iter().map(|column| list(column.as_bytes())).collect();
         let shape = xxh3_64_with_seed(prefix, self.seed);
-        Ok(lists.and_then(|lists| cut(prefix, &lists, ad_id, shape)).and_then(|(rows, ads)| {
-            let values: Vec<u128> = rows.iter().map(|row| xxh3_128_with_seed(row, self.seed)).collect();
+        Ok(lists.and_then(|lists| cut(prefix, &lists, ad_id, shape)).and_then(|(text, places, ads)| {
+            let rows = places.iter().map(|place| &text[place.clone()]);
+            let values: Vec<u128> = rows.map(|row| xxh3_128_with_seed(row, self.seed)).collect();
             if self.update(&ads, &values) {
-                Some((Digests { values }, rows))
+                Some((Digests { values }, Rows::new(Text::Own(text), places)))
             } else {
                 None
             }
@@ -88,29 +85,6 @@ impl ColumnCutter {
     }
 }
 
-#[pymethods]
-impl Rows {
-    fn __len__(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn __getitem__<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let row = self.get(index).ok_or_else(|| PyIndexError::new_err("no such row"))?;
-        Ok(PyBytes::new(py, row))
-    }
-}
-
-impl Rows {
-    fn get(&self, index: usize) -> Option<&[u8]> {
-        let start = if index == 0 { 0 } else { *self.ends.get(index - 1)? };
-        self.text.get(start..*self.ends.get(index)?)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.ends.len()).filter_map(move |index| self.get(index))
-    }
-}
-
 /// The values of a list with their commas; None if it is none, or empty.
 fn list(column: &[u8]) -> Option<&[u8]> {
     let values = column.strip_prefix(b"[")?.strip_suffix(b"]")?;
@@ -121,14 +95,17 @@ fn list(column: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The rows, and the hash of each ad id; None: the columns have different lengths.
-fn cut(prefix: &[u8], columns: &[&[u8]], ad_id: usize, shape: u64) -> Option<(Rows, Vec<u64>)> {
+type Cut = (Vec<u8>, Vec<Range<usize>>, Vec<u64>);
+
+/// The text and the places of the rows, and the hash of each ad id; None: the columns have different lengths.
+fn cut(prefix: &[u8], columns: &[&[u8]], ad_id: usize, shape: u64) -> Option<Cut> {
     let most = 1 + columns[ad_id].iter().filter(|byte| **byte == b',').count();
     let size = columns.iter().map(|column| column.len()).sum::<usize>() + most * (prefix.len() + 1) + WORD;
     let mut output = Output::new(size);
     let mut starts = vec![0; columns.len()];
-    let (mut ends, mut ads) = (Vec::with_capacity(most), Vec::with_capacity(most));
+    let (mut places, mut ads) = (Vec::with_capacity(most), Vec::with_capacity(most));
     loop {
+        let row = output.end;
         output.push(prefix)?;
         let mut ended = 0;
         for (i, (column, start)) in columns.iter().zip(&mut starts).enumerate() {
@@ -144,9 +121,9 @@ fn cut(prefix: &[u8], columns: &[&[u8]], ad_id: usize, shape: u64) -> Option<(Ro
             }
             *start = end + 1;
         }
-        ends.push(output.end);
+        places.push(row..output.end);
         if ended == columns.len() {
-            return Some((Rows { text: output.text, ends }, ads));
+            return Some((output.text, places, ads));
         }
         if ended > 0 {
             return None;

@@ -11,7 +11,9 @@ mod document_values;
 mod json_values;
 mod mix;
 mod pairs;
+mod row_cutter;
 mod row_memo;
+mod rows;
 mod table;
 
 use pyo3::prelude::*;
@@ -19,11 +21,12 @@ use pyo3::prelude::*;
 #[pymodule]
 fn ctr_streamer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add("API", 2)?;
+    module.add("API", 3)?;
     module.add_class::<column_rows::ColumnCutter>()?;
     module.add_class::<digests::Digests>()?;
     module.add_class::<document::Document>()?;
     module.add_class::<pairs::Pairs>()?;
+    module.add_class::<row_cutter::RowCutter>()?;
     module.add_class::<row_memo::RowMemo>()?;
     module.add_function(wrap_pyfunction!(table::are_ad_ids, module)?)?;
     module.add_function(wrap_pyfunction!(table::ad_digests, module)?)?;

@@ -1,0 +1,199 @@
+//! Cuts the candidates out of a document.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::ops::Range;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use xxhash_rust::xxh3::{xxh3_128_with_seed, xxh3_64_with_seed};
+
+use crate::digests::Digests;
+use crate::json_values::{before, skip_space, string_end, value_end};
+use crate::row_memo::Low;
+use crate::rows::{Rows, Text};
+
+const ENTRY_BYTES: usize = 100;
+const MAX_PAUSE: u32 = 63;
+const MAX_DEPTH: usize = 32;
+/// Bytes of a candidate by which its text is found: they should contain its ad id.
+const START: usize = 64;
+
+/// Cuts the candidates out of documents, and remembers the texts of candidates that are valid JSON.
+///
+/// A candidate that starts with a remembered one is equal to it, because an object contains its own end.
+///
+/// Invariants: (1) the texts and their entries take at most `max_bytes`; (2) it parses no candidate itself: those that
+/// it does not remember are valid only if the caller says so.
+#[pyclass]
+pub struct RowCutter {
+    key: Vec<u8>,
+    seed: u64,
+    max_rows: usize,
+    max_bytes: usize,
+    /// By the hash of their start.
+    known: HashMap<u64, Known, BuildHasherDefault<Low>>,
+    order: VecDeque<u64>,
+    used_bytes: usize,
+    pause: u32,
+    next_pause: u32,
+}
+
+struct Known {
+    text: Box<[u8]>,
+    digest: u128,
+}
+
+/// The document with an empty list, its rows with their digests, and the texts of those that are not remembered.
+type Cut<'py> = (Bound<'py, PyBytes>, Digests, Rows, Vec<Bound<'py, PyBytes>>);
+
+struct Found {
+    list: Range<usize>,
+    places: Vec<Range<usize>>,
+    digests: Vec<u128>,
+    unknown: Vec<usize>,
+}
+
+#[pymethods]
+impl RowCutter {
+    /// `key`: of the candidates in the document.
+    #[new]
+    fn new(key: &str, seed: u64, max_rows: usize, max_bytes: usize) -> Self {
+        RowCutter {
+            key: key.as_bytes().to_vec(),
+            seed,
+            max_rows,
+            max_bytes,
+            known: HashMap::default(),
+            order: VecDeque::new(),
+            used_bytes: 0,
+            pause: 0,
+            next_pause: 0,
+        }
+    }
+
+    #[getter]
+    fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
+
+    /// None: the document does not have exactly one list of objects as candidates, its form is unusual, or most
+    /// candidates of recent documents were not remembered: then it pauses for up to 63 documents.
+    fn cut<'py>(&mut self, py: Python<'py>, document: &Bound<'py, PyBytes>) -> PyResult<Option<Cut<'py>>> {
+        if self.pause > 0 {
+            self.pause -= 1;
+            return Ok(None);
+        }
+        let text = document.as_bytes();
+        let found = match self.find(text) {
+            Some(found) => found,
+            None => return Ok(None),
+        };
+        self.next_pause =
+            if found.unknown.len() > found.places.len() / 2 { (2 * self.next_pause + 1).min(MAX_PAUSE) } else { 0 };
+        self.pause = self.next_pause;
+        let unknown = found.unknown.iter().map(|i| PyBytes::new(py, &text[found.places[*i].clone()])).collect();
+        let (head, tail) = (&text[..found.list.start], &text[found.list.end..]);
+        let rest = PyBytes::new(py, &[head, b"[]", tail].concat());
+        let rows = Rows::new(Text::Record(document.clone().unbind()), found.places);
+        Ok(Some((rest, Digests { values: found.digests }, rows, unknown)))
+    }
+
+    /// Remembers texts of candidates, which are objects of valid JSON.
+    fn remember(&mut self, rows: Vec<Bound<'_, PyBytes>>) {
+        for row in rows {
+            let text = row.as_bytes();
+            let bytes = text.len() + ENTRY_BYTES;
+            if bytes > self.max_bytes {
+                continue;
+            }
+            let start = self.start(text);
+            let known = Known { text: text.into(), digest: xxh3_128_with_seed(text, self.seed) };
+            self.used_bytes += bytes;
+            match self.known.insert(start, known) {
+                Some(replaced) => self.used_bytes -= replaced.text.len() + ENTRY_BYTES,
+                None => self.order.push_back(start),
+            }
+            while self.used_bytes > self.max_bytes {
+                let oldest = self.order.pop_front().and_then(|oldest| self.known.remove(&oldest));
+                self.used_bytes -= oldest.map_or(self.used_bytes, |oldest| oldest.text.len() + ENTRY_BYTES);
+            }
+        }
+    }
+}
+
+impl RowCutter {
+    /// The hash of a candidate's start, for the text of the candidate or of what starts with it.
+    fn start(&self, text: &[u8]) -> u64 {
+        xxh3_64_with_seed(before(&text[..text.len().min(START)], b'}'), self.seed)
+    }
+
+    /// The candidates of a document; None if its key occurs not exactly once, or a key has an escape.
+    fn find(&self, text: &[u8]) -> Option<Found> {
+        let mut at = skip_space(text, 0);
+        let mut found = None;
+        let mut expected = b'{';
+        loop {
+            if text.get(at) != Some(&expected) {
+                break;
+            }
+            expected = b',';
+            at = skip_space(text, at + 1);
+            if text.get(at)? != &b'"' {
+                return None;
+            }
+            let end = string_end(text, at + 1)?;
+            let key = &text[at + 1..end - 1];
+            at = skip_space(text, end);
+            if text.get(at)? != &b':' || key.contains(&b'\\') {
+                return None;
+            }
+            at = skip_space(text, at + 1);
+            if key != self.key {
+                at = value_end(text, at, text.len())?;
+            } else if found.is_none() {
+                let candidates = self.candidates(text, at)?;
+                at = candidates.list.end;
+                found = Some(candidates);
+            } else {
+                return None;
+            }
+            at = skip_space(text, at);
+        }
+        if text.get(at) == Some(&b'}') {
+            found
+        } else {
+            None
+        }
+    }
+
+    /// The candidates in the list that starts at `start`.
+    fn candidates(&self, text: &[u8], start: usize) -> Option<Found> {
+        let (mut places, mut digests, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        let mut at = start;
+        let mut expected = b'[';
+        while text.get(at) == Some(&expected) {
+            expected = b',';
+            at = skip_space(text, at + 1);
+            let rest = text.get(at..)?;
+            if rest.first()? != &b'{' || places.len() == self.max_rows {
+                return None;
+            }
+            let (size, digest) = match self.known.get(&self.start(rest)) {
+                Some(known) if rest.starts_with(&known.text) => (known.text.len(), known.digest),
+                _ => {
+                    let size = value_end(rest, 0, MAX_DEPTH)?;
+                    unknown.push(places.len());
+                    (size, xxh3_128_with_seed(&rest[..size], self.seed))
+                }
+            };
+            places.push(at..at + size);
+            digests.push(digest);
+            at = skip_space(text, at + size);
+        }
+        if text.get(at)? != &b']' {
+            return None;
+        }
+        Some(Found { list: start..at + 1, places, digests, unknown })
+    }
+}

@@ -1,0 +1,50 @@
+"""Parses the top level of JSON documents."""
+
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+
+import msgspec
+
+from streamer import native
+from streamer.formats.row_cutter import DECODE_ERRORS, RowCutter
+
+
+class JsonDocuments:
+    """Parses some keys at the top level of documents, in one pass.
+
+    Those in `containers` must be objects. The values of `candidates` stay raw bytes, because the encoder memoises rows
+    by these bytes. With compiled code, rows that occurred before are not parsed again.
+    """
+
+    def __init__(
+        self, keys: AbstractSet[str], containers: frozenset[str], candidates: str | None, max_candidates: int
+    ) -> None:
+        """`candidates`: their key, or None if they are inside of another value."""
+        self._keys = {f"f{i}": key for i, key in enumerate(sorted(keys - {candidates}))}
+        fields: list[tuple[str, object, object]] = [
+            (name, dict[str, object] | None if key in containers else object, None) for name, key in self._keys.items()
+        ]
+        rename = dict(self._keys)
+        self._cutter: RowCutter | None = None
+        if candidates is not None:
+            fields.append(("cut", list[msgspec.Raw] | dict[str, msgspec.Raw] | None, None))
+            rename["cut"] = candidates
+            self._cutter = None if native.module is None else RowCutter(candidates, max_candidates)
+        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Document", fields, rename=rename))
+
+    def read(self, value: bytes) -> tuple[dict[str, object], object]:
+        """The values by key, and the candidates.
+
+        They are None, `DigestedRows`, a list of `Raw`, or `Raw` by key.
+
+        Raises:
+            msgspec.DecodeError, UnicodeDecodeError, RecursionError: the document is not JSON or has another shape.
+        """
+        if self._cutter is not None and (cut := self._cutter.cut(value)) is not None:
+            with suppress(*DECODE_ERRORS):  # the error of the whole document says where it is
+                return self._fields(self._decoder.decode(cut.rest)), cut.rows
+        document = self._decoder.decode(value)
+        return self._fields(document), getattr(document, "cut", None)
+
+    def _fields(self, document: object) -> dict[str, object]:
+        return {key: getattr(document, name) for name, key in self._keys.items()}
