@@ -10,6 +10,7 @@ mod document_plan;
 mod document_values;
 mod json_values;
 mod mix;
+mod pace;
 mod pairs;
 mod row_cutter;
 mod row_memo;

@@ -10,11 +10,11 @@ use xxhash_rust::xxh3::{xxh3_128_with_seed, xxh3_64_with_seed};
 
 use crate::digests::Digests;
 use crate::json_values::{before, skip_space, string_end, value_end};
+use crate::pace::Pace;
 use crate::row_memo::Low;
 use crate::rows::{Rows, Text};
 
 const ENTRY_BYTES: usize = 100;
-const MAX_PAUSE: u32 = 63;
 const MAX_DEPTH: usize = 32;
 /// Bytes of a candidate by which its text is found: they should contain its ad id.
 const START: usize = 64;
@@ -35,8 +35,7 @@ pub struct RowCutter {
     known: HashMap<u64, Known, BuildHasherDefault<Low>>,
     order: VecDeque<u64>,
     used_bytes: usize,
-    pause: u32,
-    next_pause: u32,
+    pace: Pace,
 }
 
 struct Known {
@@ -67,8 +66,7 @@ impl RowCutter {
             known: HashMap::default(),
             order: VecDeque::new(),
             used_bytes: 0,
-            pause: 0,
-            next_pause: 0,
+            pace: Pace::default(),
         }
     }
 
@@ -77,11 +75,9 @@ impl RowCutter {
         self.used_bytes
     }
 
-    /// None: the document does not have exactly one list of objects as candidates, its form is unusual, or most
-    /// candidates of recent documents were not remembered: then it pauses for up to 63 documents.
+    /// None: the document does not have exactly one list of objects as candidates, its form is unusual, or it pauses.
     fn cut<'py>(&mut self, py: Python<'py>, document: &Bound<'py, PyBytes>) -> PyResult<Option<Cut<'py>>> {
-        if self.pause > 0 {
-            self.pause -= 1;
+        if self.pace.pauses() {
             return Ok(None);
         }
         let text = document.as_bytes();
@@ -89,9 +85,7 @@ impl RowCutter {
             Some(found) => found,
             None => return Ok(None),
         };
-        self.next_pause =
-            if found.unknown.len() > found.places.len() / 2 { (2 * self.next_pause + 1).min(MAX_PAUSE) } else { 0 };
-        self.pause = self.next_pause;
+        self.pace.update(found.unknown.len(), found.places.len());
         let unknown = found.unknown.iter().map(|i| PyBytes::new(py, &text[found.places[*i].clone()])).collect();
         let (head, tail) = (&text[..found.list.start], &text[found.list.end..]);
         let rest = PyBytes::new(py, &[head, b"[]", tail].concat());

@@ -36,8 +36,9 @@ class RowCutter:
     def cut(self, document: bytes) -> CutDocument | None:
         """None if the document needs a parser.
 
-        It has no list of objects, is damaged, or most candidates of recent documents were new: then each attempt costs
-        more than the parser, and the cutter makes one for up to 64 documents.
+        It has no list of objects, is damaged, or more than a quarter of the candidates in recent documents was new and
+        their share does not fall: then an attempt costs more than the parser, and the cutter makes one for up to 32
+        documents.
         """
         found = self._cutter.cut(document)
         if found is None:

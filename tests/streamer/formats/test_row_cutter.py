@@ -1,7 +1,7 @@
 """Compiled code cuts a document as a parser would, whatever it has seen before."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import orjson
 import pytest
@@ -112,7 +112,7 @@ edits = st.tuples(
 
 
 def same(value: bytes) -> None:
-    assert any(cuts(COMPILED) for _ in range(64)), "a pause has an end"
+    assert any(cuts(COMPILED) for _ in range(32)), "a pause has an end"
     assert outcome(COMPILED.decode(value, ())) == outcome(PYTHON.decode(value, ()))
 
 
@@ -123,14 +123,14 @@ def test_the_candidates_are_those_of_a_parser(rows: list[bytes], space: bytes) -
     same(value)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(members=members, space=spaces, end=st.sampled_from([b"", b" ", b",", b"}", b"x"]))
 def test_any_document_has_the_same_outcome(members: list[tuple[bytes, bytes]], space: bytes, end: bytes) -> None:
     members = [(b'"request_id"', b'"r1"'), *members]
     same(space + b"{%b}" % b",".join(key + space + b":" + space + value for key, value in members) + space + end)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(rows=damaged, edit=edits)
 def test_a_damaged_document_has_the_same_outcome(rows: list[bytes], edit: tuple[int, int, bytes]) -> None:
     whole = document(b"[%b]" % b",".join(rows))
@@ -155,7 +155,7 @@ def test_each_part_of_a_document_has_the_same_outcome() -> None:
 
 def test_known_candidates_are_cut() -> None:
     ours = codec()
-    assert [cuts(ours) for _ in range(5)] == [True, False, True, True, True]
+    assert [cuts(ours) for _ in range(5)] == [True] * 5
     assert not cuts(PYTHON)
 
 
@@ -163,7 +163,7 @@ def cutter(max_rows: int = 1000) -> RowCutter:
     return RowCutter("candidates", max_rows)
 
 
-def numbered(numbers: Iterator[int] | range) -> bytes:
+def numbered(numbers: Iterable[int]) -> bytes:
     return document(b"[%b]" % b",".join(b'{"ad_id":"ad-%d"}' % number for number in numbers))
 
 
@@ -172,14 +172,16 @@ def test_more_rows_than_allowed_need_a_parser() -> None:
     assert cutter(3).cut(numbered(range(4))) is None
 
 
-def test_the_cutter_pauses_while_most_candidates_are_new() -> None:
+def test_the_cutter_pauses_while_many_candidates_are_new() -> None:
     ours = cutter()
     made = [ours.cut(numbered(range(10 * i, 10 * i + 10))) is not None for i in range(500)]
-    assert made[:8] == [True, False, True, False, False, False, True, False]
-    assert sum(made) == 12  # pauses of 1, 3, 7, 15, 31 and then 63 documents
+    assert made[:7] == [True, True, False, True, False, False, False]
+    assert sum(made) == 20  # pauses of 1, 3, 7, 15 and then 31 documents
     known = numbered(range(10))
-    assert any(ours.cut(known) is not None for _ in range(64))
-    assert all(ours.cut(known) is not None for _ in range(64))
+    some_new = numbered([*range(10), 10**6, 10**6 + 1])
+    assert any(ours.cut(known) is not None for _ in range(32))
+    assert ours.cut(some_new) is not None
+    assert all(ours.cut(known) is not None for _ in range(32))
 
 
 def test_memory_has_a_bound() -> None:
