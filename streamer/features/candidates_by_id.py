@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.ads import AdTable, FoundAds, Mask, Rows, TablePosition
 from streamer.features.candidate_columns import CandidateColumns
@@ -15,7 +16,9 @@ from streamer.features.stored_rows import StoredRows
 from streamer.types import BidRequest, ReadRow
 
 _Column = Sequence[object]
+_Places = npt.NDArray[np.int64]
 _NOT_GIVEN: tuple[object, ...] = (None, "", [])
+_UNKNOWN = b"\2"  # no row of a request begins with it
 
 
 class EncodedAds(NamedTuple):
@@ -43,7 +46,8 @@ class CandidatesById:
 
     They do so feature by feature. A null, an empty text, NaN and an empty list are no values. The row of an ad that the
     table does not contain is that of a candidate with its id and the request's values only. The values of candidates in
-    rows are memoised by a hash of their bytes, as in `CandidateRows`.
+    rows are memoised by a hash of their bytes, as in `CandidateRows`; unknown ads of requests with nothing but ids by a
+    hash of the id.
 
     Invariant: the encoding is that of the candidate with the request's values and, for the others, the ad's.
     """
@@ -65,6 +69,7 @@ class CandidatesById:
         self._own = np.flatnonzero(~self._is_id).tolist()
         nothing = self._of_columns([None] * len(is_id), 0, with_ids=False)
         self._bytes = RowForm(self._parts(nothing))
+        self._unknown = RowForm(_named(form.side_rows(self._default[:0])))
 
     def encode(self, request: BidRequest, found: FoundAds | None = None) -> EncodedAds:
         """The encoded candidates of a request. `found`: their ads, if they have been looked up.
@@ -72,7 +77,6 @@ class CandidatesById:
         Raises:
             InvalidRequestError: as `CandidateRows.encode` and `CandidateColumns.encode`.
         """
-        columns: Sequence[_Column | None] = ()
         values: _Values | None = None
         if request.rows is not None:
             ad_ids, values = self._of_rows(request.rows, request.read_row)
@@ -82,20 +86,53 @@ class CandidatesById:
         unknown = None if known.all() else ~known
         if unknown is not None:
             rows[unknown] = self._default
+        columns: Sequence[_Column | None] = ()
         if request.columns is not None and (unknown is not None or not self._are_ids(request.columns)):
             _, columns = self._columns.read(request.columns, request.size)
-        if columns and (unknown is not None or any(columns[i] for i in self._own)):
-            values = self._of_columns(columns, request.size, with_ids=unknown is not None)
-        return EncodedAds(ad_ids, self._merged(rows, values, unknown), unknown, position)
+            if any(columns[i] for i in self._own):
+                values = self._of_columns(columns, request.size, with_ids=unknown is not None)
+        encoded = self._merged(rows, values)
+        if unknown is not None and self._is_id.any():
+            self._put_ids(encoded, rows, values, columns, ad_ids=ad_ids, at=np.flatnonzero(unknown))
+        return EncodedAds(ad_ids, encoded, unknown, position)
 
-    def _merged(self, rows: Rows, values: _Values | None, unknown: Mask | None) -> SideRows:
+    def _merged(self, rows: Rows, values: _Values | None) -> SideRows:
         """The encoded candidates: the request's values, and otherwise those of the rows."""
-        if values is None:
+        if values is None or not values.given.any():
             return self._form.side_rows(rows)
         if values.rows is not None and values.given[:, self._own].all():
             return SideRows.plain(*(values.rows[part] for part in ("ids", "floats", "words")))
-        given = values.given if unknown is None else values.given | (unknown[:, None] & self._is_id)
-        return self._form.merged(rows, values.features, given) if given.any() else self._form.side_rows(rows)
+        return self._form.merged(rows, values.features, values.given)
+
+    def _put_ids(
+        self,
+        encoded: SideRows,
+        rows: Rows,
+        values: _Values | None,
+        columns: Sequence[_Column | None],
+        *,
+        ad_ids: Sequence[str],
+        at: _Places,
+    ) -> None:
+        """Encodes the unknown ads in places `at` again, with their ids: of many ads few are unknown."""
+
+        def encode(places: _Places) -> Matrices:
+            chosen = places.tolist()
+            if values is None:
+                some = [None if column is None else [column[i] for i in chosen] for column in columns]
+                features, given, _ = self._of_columns(some, len(chosen), with_ids=True)
+            else:
+                every = values.features
+                features = FeatureValues(every.hashes[places], every.buckets[places], every.floats[places])
+                given = values.given[places]
+            return _named(self._form.merged(rows[places], features, given | self._is_id))
+
+        if values is None and self._is_flat:  # nothing but ids: a deleted ad is unknown in many requests
+            keys = row_digests([_UNKNOWN + ad_ids[i].encode("utf-8", "surrogatepass") for i in at.tolist()])
+            own, _ = self._memo.gather(self._unknown, keys, lambda new: (encode(at[new]), [None] * len(new)))
+        else:
+            own = encode(at)
+        encoded.ids[at], encoded.floats[at], encoded.words[at] = own["ids"], own["floats"], own["words"]
 
     def _are_ids(self, columns: Mapping[str, object]) -> bool:
         """Whether columns have nothing but the ad ids: the most frequent request."""
@@ -154,3 +191,8 @@ class CandidatesById:
                 given[:, i] = [value == value and value not in _NOT_GIVEN for value in column]  # noqa: PLR0124  NaN
                 used[i] = column if given[:, i].any() else None
         return _Values(self._side.feature_values(used, n), given)
+
+
+def _named(rows: SideRows) -> Matrices:
+    """The matrices of a model of this project."""
+    return {"ids": rows.ids, "floats": rows.floats, "words": rows.words}

@@ -177,6 +177,33 @@ def test_an_unknown_ad_has_its_own_values_only(fields: Document, some: list[Docu
         assert found.unknown.all()
 
 
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), spec=_specs(), memoised=st.sampled_from([1, 100]))
+def test_unknown_ads_among_known_ones(data: st.DataObject, spec: FeatureSpec, memoised: int) -> None:
+    """Requests with nothing but ids, again and again: unknown ads are memoised, within the bound."""
+    encoder = Encoder(spec, memoised_ads=memoised)
+    table = _table(encoder, {ad: {"ad_id": ad} for ad in "abc"})
+    by_id = encoder.with_ads(table)
+    for ids in data.draw(st.lists(st.lists(st.sampled_from([*"abcdef", "\ud801"]), min_size=1), max_size=4)):
+        request = by_columns({}, [{"ad_id": ad} for ad in ids])
+        found = by_id.encode(request)
+        assert _same(found, encoder.encode(request))
+        unknown = [ad not in "abc" for ad in ids]
+        assert (unknown if found.unknown is None else found.unknown.tolist()) == unknown
+        assert found.unknown is not None or not any(unknown)
+
+
+def test_an_unknown_ad_that_is_stored_has_its_row_from_the_next_request() -> None:
+    encoder = Encoder(small_spec())
+    table = _table(encoder, {})
+    by_id, request = encoder.with_ads(table), by_columns({}, [{"ad_id": "a"}])
+    for _ in range(2):
+        assert _same(by_id.encode(request), encoder.encode(request))
+    ad: Document = {"ad_id": "a", "campaign": "c1"}
+    table.put({"a": ad})
+    assert _same(by_id.encode(request), encoder.encode(by_rows({}, [ad])))
+
+
 def test_a_change_of_the_table_holds_from_the_next_request() -> None:
     encoder = Encoder(small_spec())
     table = _table(encoder, {"a": {"ad_id": "a", "campaign": "c1"}})
@@ -193,6 +220,9 @@ def test_a_number_beyond_a_float_is_counted_where_it_is_given() -> None:
     encoder = Encoder(small_spec())
     by_id = encoder.with_ads(_table(encoder, {"a": {"ad_id": "a", "bid": 2}}))
     by_id.encode(by_columns({}, [{"ad_id": "a", "bid": None}, {"ad_id": "a", "bid": "1e999"}]))
+    assert by_id.out_of_range == {"bid": 1, "band": 1}
+    by_id.out_of_range.clear()
+    by_id.encode(by_columns({}, [{"ad_id": "a", "bid": None}, {"ad_id": "unknown", "bid": "1e999"}]))
     assert by_id.out_of_range == {"bid": 1, "band": 1}
 
 
