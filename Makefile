@@ -1,8 +1,11 @@
-# Public targets: demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings docs release hooks clean. Each runs `setup` first if necessary.
+# Public targets: demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings docs release native hooks clean. Each runs `setup` first if necessary.
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+PACKAGES := $(VENV)/.packages
+# Without cargo another file, so that the compiled module is built as soon as there is a compiler.
+READY := $(VENV)/.ready$(if $(shell command -v cargo 2>/dev/null),,-without-cargo)
+NATIVE_SOURCES := $(wildcard native/src/*.rs) native/Cargo.toml native/Cargo.lock native/pyproject.toml
 # With it, every start of a program compiles TensorFlow's sources again.
 unexport PYTHONDONTWRITEBYTECODE
 export MALLOC_MMAP_THRESHOLD_ ?= 67108864
@@ -29,7 +32,7 @@ MERMAID := build/mermaid/package/dist/mermaid.min.js
 SCENARIO ?=
 BENCH_SECONDS := $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings docs release hooks clean setup
+.PHONY: help demo train-demo test test-all compose-test lint bench bench-all chaos chaos-all quality plots drawings docs release native hooks clean setup
 
 help:
 	@echo "make demo   run the whole system on this machine and print a report (RATE= SECONDS= CANDIDATES= CANDIDATES_BY= PROTOCOL=)"
@@ -48,12 +51,13 @@ help:
 	@echo "make docs   the pages as a site, in build/site; every link is checked"
 	@echo "  all of them serve the models with MODEL_SERVER=/path/of/tensorflow_model_server if you set it"
 	@echo "make release  wheel, sdist, list of components (SBOM), licences and checksums, in dist/"
+	@echo "make native  compile the hot loops again, if you have cargo; the other targets do it after a change of native/"
 	@echo "make hooks  install the hook that checks commit messages"
 	@echo "make clean  remove the outputs of the other targets"
 
 setup: $(READY)
 
-$(READY): requirements/dev.txt pyproject.toml
+$(PACKAGES): requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV) (the first time this downloads about 1 GB and takes some minutes) ..."
 	@if command -v uv >/dev/null 2>&1; then \
 	    uv venv --quiet --allow-existing --python python3 $(VENV) && \
@@ -65,6 +69,22 @@ $(READY): requirements/dev.txt pyproject.toml
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e . ; \
 	fi
 	@touch $@
+
+# A compiler that fails, for example without a network for the crates, stops nothing: `make native` shows its error.
+$(READY): $(PACKAGES) $(NATIVE_SOURCES)
+	@if ! command -v cargo >/dev/null 2>&1; then \
+	    echo "no Rust compiler (cargo): the scorer runs in pure Python"; \
+	elif echo "compiling native/ (the first time about 20 s) ..." && ! $(BUILD_NATIVE) >$(VENV)/native.log 2>&1; then \
+	    $(BIN)/uv pip uninstall --quiet --python $(BIN)/python ctr-streamer-native 2>/dev/null; \
+	    echo "native/ cannot be compiled, see $(VENV)/native.log: the scorer runs in pure Python; make native tries again"; \
+	fi
+	@touch $@
+
+# uv and maturin are those of requirements/dev.txt: only the crates of native/Cargo.lock are downloaded.
+BUILD_NATIVE = PATH="$(abspath $(BIN)):$$PATH" uv pip install --python $(BIN)/python --reinstall --no-deps --no-build-isolation ./native
+
+native: $(PACKAGES)
+	$(BUILD_NATIVE)
 
 demo: $(READY)
 	@$(BIN)/python -m sandbox.demos.demo $(if $(RATE),--rate $(RATE)) --seconds $(SECONDS_) --candidates $(CANDIDATES) --candidates-by $(CANDIDATES_BY) $(if $(PROTOCOL),--protocol $(PROTOCOL))
@@ -139,4 +159,4 @@ hooks:
 	@ln -sf "$(CURDIR)/.githooks/commit-msg" "$$(git rev-parse --git-path hooks)/commit-msg"
 
 clean:
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf build dist native/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
