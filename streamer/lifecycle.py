@@ -11,6 +11,8 @@ from typing import Literal
 
 from structlog.typing import FilteringBoundLogger
 
+from streamer import native
+from streamer.distribution import installed_version
 from streamer.errors import ConfigError, TableLoadingError
 from streamer.kafka import clients
 from streamer.metrics import Metrics
@@ -72,6 +74,7 @@ class Lifecycle:
         loop.set_exception_handler(clients.handle_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
+        self._log.info("starting", version=installed_version(), native=native.state)
         try:
             await self._ops.start()
             self._log.info("ops port", host=self._settings.ops.host, port=self._ops.port)

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """The compiled form of the encoder's hot loops, if it is installed: `ctr-streamer-native`.
+=======
+"""The compiled form of the hot loops: the distribution `ctr-streamer-native`, if installed.
+>>>>>>> c3e1b70 (Say at the start which form of the hot loops is used)
 
 Each class of it has a twin in Python with the same results, which is used without it.
 """
@@ -12,17 +16,20 @@ SWITCH = "CTR_STREAMER_NATIVE"
 """With `off` in this environment variable the installed distribution is not used."""
 
 
-def _loaded() -> tuple[ModuleType | None, str]:
+def loaded() -> tuple[ModuleType | None, str]:
+    """The package, or None; and its version, or why it is not used."""
     if os.environ.get(SWITCH) == "off":
         return None, f"off: {SWITCH}=off"
     try:
         import ctr_streamer_native as found  # noqa: PLC0415  it is optional
-    except ImportError as error:
-        return None, f"not installed: {error}"
+    except ModuleNotFoundError:
+        return None, "not installed"
+    except ImportError as error:  # for example a library of another platform
+        return None, f"unused: {error}"
     if found.API != API:
         return None, f"unused: version {found.__version__} has interface {found.API}, expected {API}"
     return found, str(found.__version__)
 
 
-module, state = _loaded()
+module, state = loaded()
 """The package, or None; and its version, or why it is not used."""

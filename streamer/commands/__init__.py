@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from streamer import aiohttp_certificates, logs  # noqa: F401  before other imports of aiohttp and structlog
+from streamer import aiohttp_certificates, logs, native  # noqa: F401  before other imports of aiohttp and structlog
 from streamer.commands import (
     check_config,
     dlq,
@@ -28,7 +28,7 @@ from streamer.commands import (
     topics,
 )
 from streamer.commands.options import AsJson
-from streamer.distribution import missing_extra, show_version, system_error
+from streamer.distribution import NAME, installed_version, missing_extra, system_error
 from streamer.errors import ConfigError, SpecError, StreamerError
 from streamer.settings.names import printable
 from streamer.settings.table import settings_json, settings_table
@@ -63,11 +63,17 @@ def settings(*, as_json: AsJson = False) -> None:
     typer.echo(json.dumps({"settings": settings_json()}) + "\n" if as_json else settings_table(), nl=False)
 
 
+def _show_versions(asked: bool) -> None:
+    if asked:
+        typer.echo(f"{NAME} {installed_version()}\n{NAME}-native: {native.state}")
+        raise typer.Exit
+
+
 @app.callback()
 def streamer(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_show_versions, is_eager=True, help="Print the versions.")
     ] = False,
 ) -> None:
     """The scorer."""

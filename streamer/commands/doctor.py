@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamer import native
 from streamer.commands.model import ask
 from streamer.commands.options import Config
 from streamer.diagnosis.facts import KafkaFacts, ModelFacts, Roles
 from streamer.diagnosis.findings import SEVERITIES, Finding
+from streamer.diagnosis.installation import native_finding
 from streamer.diagnosis.kafka import kafka_findings
 from streamer.diagnosis.server_flags import flag_findings, parse_flags
 from streamer.diagnosis.servers import model_findings, thread_finding
@@ -87,6 +89,8 @@ def _findings(
         if (finding := thread_finding(address, outcomes, callers)) is not None:
             yield finding
     yield from flag_findings(settings, flags, callers)
+    if (advice := native_finding(native.state, is_used=native.module is not None)) is not None:
+        yield advice
 
 
 def _show(found: list[Finding], workers: int, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from streamer import native
 from streamer.commands import app, main
 from streamer.distribution import installed_version
 from tests.docs.worked_examples import ROOT
@@ -74,8 +75,10 @@ def commands_of(group: Any, outer: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{outer}{name}", command
 
 
-def test_the_version_is_printed() -> None:
-    assert CliRunner().invoke(app, ["--version"]).stdout == f"ctr-streamer {installed_version()}\n"
+def test_the_versions_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "state", "not installed")
+    lines = CliRunner().invoke(app, ["--version"]).stdout.splitlines()
+    assert lines == [f"ctr-streamer {installed_version()}", "ctr-streamer-native: not installed"]
 
 
 @pytest.mark.parametrize(
