@@ -104,11 +104,18 @@ test-all: $(READY)
 compose-test: $(READY)
 	@$(BIN)/python -m sandbox.containers $(if $(PHASE),--phase $(PHASE))
 
+CRATE := --manifest-path native/Cargo.toml
+CARGO_FMT := cargo fmt $(CRATE) --check
+CLIPPY := cargo clippy $(CRATE) --quiet --locked --all-targets -- -D warnings
+
+# Rust's part needs cargo's components and the crates; without them it is left out.
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if cargo fmt --version >/dev/null 2>&1; then echo "$(CARGO_FMT)"; $(CARGO_FMT); fi
+	@if cargo clippy --version >/dev/null 2>&1 && cargo fetch --quiet --locked $(CRATE); then echo "$(CLIPPY)"; $(CLIPPY); fi
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(SCENARIO) $(BENCH_SECONDS)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import settings
 
 from sandbox.processes.server_program import ServerProgramError, server_program
+from streamer import native
 
 pytest_plugins = ["tests.kafka_fixtures"]
 
@@ -12,9 +13,9 @@ settings.register_profile("deterministic", derandomize=True, deadline=None, data
 settings.load_profile("deterministic")
 
 
-def pytest_report_header() -> str:
-    """Says which program serves the models; a wrong `MODEL_SERVER` is one line."""
+def pytest_report_header() -> list[str]:
+    """Says which program serves the models, and which hot loops run; a wrong `MODEL_SERVER` is one line."""
     try:
-        return f"model server: {server_program().version}"
+        return [f"model server: {server_program().version}", f"ctr-streamer-native: {native.state}"]
     except ServerProgramError as error:
         raise pytest.UsageError(str(error)) from error

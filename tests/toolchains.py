@@ -1,10 +1,13 @@
-"""Programs that a machine may lack."""
+"""Programs that a machine may lack, and the compiled module."""
 
 import os
 import shutil
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
+
+from streamer import native
 
 
 def absent(line: str) -> NoReturn:
@@ -19,3 +22,12 @@ def needs(*programs: str) -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         absent(f"needs {', '.join(missing)} on the PATH")
+
+
+def needs_native() -> ModuleType:
+    """The compiled module. Without it skips the test; where `CI` is set, fails, unless the environment disables it."""
+    if native.module is None:
+        if os.environ.get(native.SWITCH) == "off":
+            pytest.skip(native.state)
+        absent(f"ctr-streamer-native is {native.state}: `make native` builds it")
+    return native.module

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 300
 _SECTION = re.compile(r"^## (Add [^\n]+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"(?:`([^`\n]+)`:\n\n)?```(python|yaml|diff|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_NOT_COPIED = (".venv", ".git", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+_NOT_COPIED = (".venv", ".git", "build", "dist", "target", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
 
 
 @dataclass(frozen=True, slots=True)
