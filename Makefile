@@ -50,7 +50,7 @@ help:
 	@echo "make drawings  draw the pictures of docs/ that follow from the code"
 	@echo "make docs   the pages as a site, in build/site; every link is checked"
 	@echo "  all of them serve the models with MODEL_SERVER=/path/of/tensorflow_model_server if you set it"
-	@echo "make release  wheel, sdist, list of components (SBOM), licences and checksums, in dist/"
+	@echo "make release  wheels, sdists, list of components (SBOM), licences and checksums, in dist/"
 	@echo "make native  compile the hot loops again, if you have cargo; the other targets do it after a change of native/"
 	@echo "make hooks  install the hook that checks commit messages"
 	@echo "make clean  remove the outputs of the other targets"
@@ -151,12 +151,14 @@ $(MERMAID):
 	@cd build/mermaid && { npm pack --silent mermaid@11.17.2 >name && tar xzf "$$(cat name)" package/dist/mermaid.min.js; } || \
 	    echo "no npm: the diagrams stay text"
 
-# The lists are those of an environment that has only the wheel and the locked dependencies of the scorer.
+# The lists are those of an environment that has only the two wheels and the locked dependencies of the scorer. Needs cargo.
 release: $(READY)
 	rm -rf dist build/release
 	$(BIN)/python -m build --installer uv --outdir dist .
+	$(BIN)/maturin build --quiet --release --locked --sdist --interpreter $(BIN)/python --manifest-path native/Cargo.toml --out dist
 	$(BIN)/uv venv --quiet --python $(BIN)/python build/release
-	$(BIN)/uv pip install --quiet --python build/release/bin/python --no-deps -r requirements/scorer.txt dist/*.whl
+	$(BIN)/uv pip install --quiet --python build/release/bin/python --no-deps -r requirements/scorer.txt dist/ctr_streamer-*.whl
+	$(BIN)/uv pip install --quiet --python build/release/bin/python --no-deps --no-index --find-links dist ctr-streamer-native
 	build/release/bin/streamer --version
 	$(BIN)/cyclonedx-py environment --short-PURLs --output-reproducible --pyproject pyproject.toml -o dist/sbom.json build/release/bin/python
 	$(BIN)/pip-licenses --python build/release/bin/python --format markdown --with-urls --output-file dist/licences.md
