@@ -1,4 +1,15 @@
 # The scorer. Build from the root of the repository: docker build -f deploy/streamer.Dockerfile .
+FROM python:3.11.14-slim-bookworm AS native
+RUN apt-get update && apt-get install --yes --no-install-recommends cargo-web gcc libc6-dev
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/maturin
+WORKDIR /src
+COPY requirements/dev.txt requirements/dev.txt
+RUN /opt/maturin/bin/pip install --no-deps "$(grep ^maturin== requirements/dev.txt)"
+COPY LICENSE ./
+COPY native native
+RUN /opt/maturin/bin/maturin build --release --locked --manifest-path native/Cargo.toml --out /wheels
+
 FROM python:3.11.14-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # The image gets no pip.
@@ -10,6 +21,8 @@ RUN pip --python /opt/venv/bin/python install --no-deps -r requirements/scorer.t
 COPY pyproject.toml README.md ./
 COPY streamer streamer
 RUN pip --python /opt/venv/bin/python install --no-deps .
+COPY --from=native /wheels /wheels
+RUN pip --python /opt/venv/bin/python install --no-deps /wheels/*.whl
 
 FROM python:3.11.14-slim-bookworm
 RUN groupadd --gid 10001 streamer && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin streamer
