@@ -11,6 +11,7 @@ from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from aiokafka import conn
 from aiokafka.conn import AIOKafkaConnection, AIOKafkaProtocol
 
@@ -32,9 +33,9 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._loop = loop
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._begun = b""
-        self._frame = bytearray()
+        self._frame = _NOTHING
         self._rest = _NOTHING
-        self._frames = deque[bytes | bytearray]()
+        self._frames = deque[bytes | memoryview]()
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -42,7 +43,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
         # `asyncio.StreamWriter` calls private methods of its protocol.
         return getattr(self._inner, name)
 
-    async def frame(self) -> bytes | bytearray:
+    async def frame(self) -> bytes | memoryview:
         """The next frame, without its size.
 
         Raises:
@@ -66,7 +67,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
             self._rest = self._rest[count:]
             if not self._rest:
                 self._frames.append(self._frame if len(self._frame) > _LARGE_BYTES else bytes(self._frame))
-                self._frame, self._rest = bytearray(), _NOTHING  # a view would keep the frame in memory
+                self._frame, self._rest = _NOTHING, _NOTHING  # a view would keep the frame in memory
                 self._wake()
             return
         data, at = self._buffer[:count], 0
@@ -76,9 +77,9 @@ class FrameProtocol(asyncio.BufferedProtocol):
             (size,) = _SIZE.unpack_from(data, at)
             at += _SIZE.size
             if size > len(data) - at:
-                self._frame = bytearray(size)
+                self._frame = np.empty(size, dtype=np.uint8).data  # a bytearray would be filled with zeros
                 self._frame[: len(data) - at] = data[at:]
-                self._rest = memoryview(self._frame)[len(data) - at :]
+                self._rest = self._frame[len(data) - at :]
                 at = len(data)
             elif size >= 0:
                 self._frames.append(bytes(data[at : at + size]))
@@ -142,7 +143,7 @@ class _Frame:
     A large part, the batches of a partition, is not copied.
     """
 
-    def __init__(self, frame: bytes | bytearray) -> None:
+    def __init__(self, frame: bytes | memoryview) -> None:
         self._frame = memoryview(frame)
         self._at = 0
 
@@ -152,7 +153,7 @@ class _Frame:
         return part if size > _LARGE_BYTES else bytes(part)
 
 
-def reader_of(frame: bytes | bytearray) -> Any:
+def reader_of(frame: bytes | memoryview) -> Any:
     """What aiokafka reads a frame with, in place of `BytesIO`."""
     return _Frame(frame) if len(frame) > _LARGE_BYTES else io.BytesIO(frame)
 

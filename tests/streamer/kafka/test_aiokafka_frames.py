@@ -94,5 +94,5 @@ def test_a_large_frame_is_decoded_as_a_small_one(size: int) -> None:
     batches = bytes(range(256)) * (size // 256) + bytes(size % 256)
     partitions = [(0, 0, 17, 16, [(5, 3)], batches), (1, 0, 3, 2, [], b"")]
     encoded = FetchResponse_v4.SCHEMA.encode((7, [("requests-é", partitions)]))
-    found = FetchResponse_v4.SCHEMA.decode(reader_of(bytearray(encoded)))
+    found = FetchResponse_v4.SCHEMA.decode(reader_of(memoryview(encoded)))
     assert found == FetchResponse_v4.SCHEMA.decode(BytesIO(encoded))
