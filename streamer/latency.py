@@ -1,10 +1,7 @@
 """A model of a call's latency by its number of rows, learnt from the replies. Pure."""
 
 import math
-from dataclasses import dataclass, field
-
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
 
 from streamer.types import ModelVersion
 
@@ -19,7 +16,8 @@ class LatencyModel:
     """
 
     forget: float = 0.98
-    _sums: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(5))
+    # Of 1, n, n², seconds and n · seconds. Numbers, because numpy takes longer for so few.
+    _sums: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
     _fixed: float = 0.0
     _per_row: float = 0.0
 
@@ -28,9 +26,11 @@ class LatencyModel:
         expected = self.estimate(rows)
         if expected > 0:
             seconds = min(seconds, 4 * expected)
-        n = float(rows)
-        self._sums = self._sums * self.forget + np.array([1.0, n, n * n, seconds, n * seconds])
-        count, sum_n, sum_nn, sum_s, sum_ns = self._sums.tolist()
+        n, kept = float(rows), self.forget
+        count, sum_n, sum_nn, sum_s, sum_ns = self._sums
+        count, sum_n, sum_nn = count * kept + 1.0, sum_n * kept + n, sum_nn * kept + n * n
+        sum_s, sum_ns = sum_s * kept + seconds, sum_ns * kept + n * seconds
+        self._sums = count, sum_n, sum_nn, sum_s, sum_ns
         spread = count * sum_nn - sum_n * sum_n
         # If the batches are all of about one size, the slope is undetermined: then the rows take all of the time.
         if spread > 1e-3 * count * sum_nn:
@@ -72,8 +72,8 @@ class LatencyModels:
 
     def of(self, version: ModelVersion) -> LatencyModel:
         """The latency model of a version, an empty one for a new version."""
-        if version not in self._models:
+        if (found := self._models.get(version)) is None:
             if len(self._models) == self._MAX_VERSIONS:
                 del self._models[next(iter(self._models))]
-            self._models[version] = LatencyModel()
-        return self._models[version]
+            found = self._models[version] = LatencyModel()
+        return found

@@ -1,5 +1,6 @@
 """Judges a new version by its failures and its score distribution. Pure."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy.typing as npt
 from streamer.settings.sections import JUDGED_CALLS, GuardSettings
 from streamer.types import F32, ModelVersion
 
-_EDGES = np.logspace(-4, 0, 17)[:-1]
+_EDGES = np.logspace(-4, 0, 17, dtype=np.float32)[:-1]
 _DECAY = 0.999
 _MIN_SHARE = 1e-4
 _OTHERS_WEIGHT = 0.2
@@ -63,10 +64,11 @@ class VersionGuard:
         if version != self._version:
             self._others *= 1.0 - _OTHERS_WEIGHT
             return None
-        valid = ctr[~np.isnan(ctr)]
+        # The sum is NaN if one of them is.
+        valid = ctr[~np.isnan(ctr)] if math.isnan(np.add.reduce(ctr)) else ctr
         self._calls += 1
         self._errors += len(valid) <= len(ctr) / 2
-        counts = np.bincount(np.searchsorted(_EDGES, valid), minlength=len(_EDGES) + 1)
+        counts = np.bincount(_EDGES.searchsorted(valid), minlength=len(_EDGES) + 1)
         self._found = self._found * (1.0 if self._watching else _DECAY) + counts
         return self._verdict()
 

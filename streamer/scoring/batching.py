@@ -187,10 +187,12 @@ class BatchQueue:
         full_batch_s = self.latency(version).estimate(max_rows)
         if not self.holds_a_batch or not full_batch_s:
             return False
-        ahead = sum(ticket.queued for at, _, ticket in self._heap if at <= deadline.at)
-        if (ahead / max_rows + 1) * full_batch_s / calls + full_batch_s > self._call_budget_s(deadline, now):
+        if deadline.remaining(now) < _MIN_BUDGET_SHARE * (deadline.at - deadline.start):
             return True
-        return deadline.remaining(now) < _MIN_BUDGET_SHARE * (deadline.at - deadline.start)
+        in_time = (self._call_budget_s(deadline, now) - full_batch_s) * calls / full_batch_s - 1
+        if self.queued_rows <= in_time * max_rows:
+            return False  # whichever of them are more urgent
+        return sum(ticket.queued for at, _, ticket in self._heap if at <= deadline.at) > in_time * max_rows
 
     def discard(self, ticket: Ticket) -> None:
         """Removes a ticket's queued rows. Without queued rows it does nothing."""

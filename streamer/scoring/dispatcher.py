@@ -56,12 +56,13 @@ class PendingScores:
 
     def fill(self, rows: Rows, ctr: F32, now: float) -> None:
         """Stores the scores of some rows; NaN: the row gets no score."""
-        self.ctr[rows] = ctr
+        at: Rows | slice = slice(None) if len(rows) == len(self.ctr) else rows
+        self.ctr[at] = ctr
         if math.isnan(np.add.reduce(ctr)):  # so is one of them
-            self.done[rows] = ~np.isnan(ctr)
+            self.done[at] = ~np.isnan(ctr)
             self.reason = NO_VALID_SCORE
         else:
-            self.done[rows] = True
+            self.done[at] = True
         self._settle(len(rows), now)
 
     def fail(self, rows: Rows, reason: str, now: float) -> None:

@@ -27,14 +27,14 @@ class Priors:
     def lookup(self, ads: U64, default: float) -> F32:
         """The priors, float32 [n], of n ads, uint64 [n]; `default` for unknown ads."""
         at = self._at(ads)
-        known = (self._ads[at] == ads) & (self._counts[at] > 0)
-        return np.where(known, self._means[at], np.float32(default))
+        known = (self._ads.take(at) == ads) & (self._counts.take(at) > 0)
+        return np.where(known, self._means.take(at), np.float32(default))
 
     def learn(self, ads: U64, ctr: F32) -> None:
         """Adds the scores, float32 [n], of n ads, uint64 [n]; of a repeated ad the last one counts."""
         at = self._at(ads)
-        counts, means = self._counts[at], self._means[at]
-        others = self._ads[at] != ads
+        counts, means = self._counts.take(at), self._means.take(at)
+        others = self._ads.take(at) != ads
         if np.count_nonzero(others):
             counts[others] = means[others] = 0
             self._ads[at] = ads
@@ -43,6 +43,6 @@ class Priors:
         self._means[at] = means
         self._counts[at] = np.minimum(counts, self._max_count)
 
-    def _at(self, ads: U64) -> npt.NDArray[np.intp]:
-        # numpy converts unsigned indices anew for each access.
-        return (ads & self._mask).astype(np.intp)
+    def _at(self, ads: U64) -> npt.NDArray[np.int64]:
+        # numpy converts unsigned indices anew for each access; these are small and need no conversion.
+        return (ads & self._mask).view(np.int64)

@@ -80,9 +80,9 @@ class Replicas:
 
     def of(self, version: ModelVersion) -> Mapping[str, Replica]:
         """The state of a version on each server, by address."""
-        if version not in self._replicas:
-            self._replicas[version] = {address: self._new(version, address) for address in self.servers}
-        return self._replicas[version]
+        if (found := self._replicas.get(version)) is None:
+            found = self._replicas[version] = {address: self._new(version, address) for address in self.servers}
+        return found
 
     def holders(self, version: ModelVersion) -> list[str]:
         """The servers that have the version as far as is known; if none has it, all servers."""

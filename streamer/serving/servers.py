@@ -67,7 +67,7 @@ class Servers:
         self.replicas.succeeded(version, address, seconds)
         if was_open:
             self._log.info("circuit closed", address=address, model=str(version))
-        self._show(version.name, address)
+            self._show(version.name, address)
 
     def rejected(self, address: str, call: ActiveCall) -> None:
         """A full server rejected an active call."""
