@@ -1,10 +1,9 @@
 """An absolute, monotonic deadline that every stage of a request shares."""
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True, order=True):
     """The moment after which an answer has no value.
 
     `at`, `start` and every `now` are seconds of one monotonic clock. The most urgent deadline is the smallest.

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from streamer.ads import FoundAds
@@ -68,7 +69,7 @@ def _encode_columns(encoder: Encoder, request: BidRequest) -> Iterator[EncodedRe
             raise
         yield None
     unknown = None if found is None or found.known.all() else ~found.known
-    yield replace(_joined(parts), unknown=unknown)
+    yield msgspec.structs.replace(_joined(parts), unknown=unknown)
 
 
 def _uncount(encoder: Encoder, before: Mapping[str, int]) -> None:
@@ -96,4 +97,4 @@ def _joined(parts: list[EncodedRequest]) -> EncodedRequest:
     for name in _OF_CANDIDATES:
         matrices = [getattr(part, name) for part in parts]
         joined[name] = None if matrices[0] is None else np.concatenate(matrices)
-    return replace(parts[0], **joined)
+    return msgspec.structs.replace(parts[0], **joined)

@@ -1,9 +1,13 @@
-"""Values that travel between stages. They are frozen and have no behaviour of their own."""
+"""Values that travel between stages. They are frozen and have no behaviour of their own.
+
+Those that each request needs are structs of msgspec, which are made in a fraction of the time of a dataclass.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -32,8 +36,7 @@ SOURCES = ("model", "cache", "prior")
 FROM_MODEL, FROM_CACHE, FROM_PRIOR = range(3)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """The input record of a message. A consumer recognises duplicates by it."""
 
     topic: str
@@ -41,8 +44,7 @@ class Origin:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One received record of the input topic.
 
     Attributes:
@@ -156,8 +158,7 @@ class BidRequest:
     read_row: ReadRow | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedRequest:
+class EncodedRequest(msgspec.Struct, frozen=True):
     """A request as the model takes it, for n candidates.
 
     Attributes:
@@ -197,8 +198,7 @@ class EncodedRequest:
         return len(self.ad_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchInputs:
+class BatchInputs(msgspec.Struct, frozen=True):
     """Rows of one or more requests as the `score` signature takes them.
 
     Attributes:
@@ -222,7 +222,7 @@ class BatchInputs:
     @classmethod
     def whole(cls, encoded: EncodedRequest) -> "BatchInputs":
         """All candidates of one request, in its order."""
-        same = {f.name: getattr(encoded, f.name) for f in fields(cls) if f.name != "row_to_request"}
+        same = {f.name: getattr(encoded, f.name) for f in msgspec.structs.fields(cls) if f.name != "row_to_request"}
         return cls(row_to_request=np.zeros(encoded.size, dtype=np.int32), **same)
 
     @property
@@ -246,8 +246,7 @@ class SignatureInfo(NamedTuple):
     defaults: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class StageTimes:
+class StageTimes(msgspec.Struct, frozen=True):
     """Milliseconds of one request in each stage; `total` is the time from receipt to answer."""
 
     decode: float = 0.0
@@ -257,8 +256,7 @@ class StageTimes:
     total: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreMessage:
+class ScoreMessage(msgspec.Struct, frozen=True):
     """The answer to one request.
 
     Attributes:
@@ -278,7 +276,7 @@ class ScoreMessage:
     ctr: F32 | None = None
     sources: I8 | None = None
     reason: str | None = None
-    times: StageTimes = field(default_factory=StageTimes)
+    times: StageTimes = StageTimes()
     batch_rows: int = 0
     cause: Cause | None = None
     position: TablePosition | None = None

@@ -1,7 +1,8 @@
 """The JSON Schemas of answers, dead letters, impressions and clicks. Pure."""
 
-from dataclasses import fields
 from typing import Final, get_args, get_type_hints
+
+import msgspec
 
 from streamer.kafka.dead_letters import REPLAYS, VALUE_BYTES
 from streamer.schemas.paths import Schema
@@ -40,7 +41,7 @@ def answer_schema() -> Schema:
             "reason": {"type": "string", "description": "Why scores are missing, or what is wrong in the request."},
             **columns,
             "ms": _object(
-                {field.name: {"type": "number", "minimum": 0} for field in fields(StageTimes)},
+                {field.name: {"type": "number", "minimum": 0} for field in msgspec.structs.fields(StageTimes)},
                 "Milliseconds in each stage; `total` is from the receipt to the answer.",
             ),
             "batch_rows": {"type": "integer", "minimum": 1, "description": "Rows of the largest call."},

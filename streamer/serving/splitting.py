@@ -1,8 +1,8 @@
 """Splits a batch into parts. Pure."""
 
-from dataclasses import fields
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -45,7 +45,7 @@ def _taken(
     requests: npt.NDArray[np.integer],
     row_to_request: npt.NDArray[np.int32],
 ) -> Part:
-    found = {f.name: getattr(inputs, f.name) for f in fields(inputs) if f.name != "row_to_request"}
+    found = {f.name: getattr(inputs, f.name) for f in msgspec.structs.fields(inputs) if f.name != "row_to_request"}
     taken: dict[str, Any] = {
         name: None if matrix is None else matrix[requests if name.startswith("request_") else rows]
         for name, matrix in found.items()

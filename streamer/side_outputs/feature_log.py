@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import numpy as np
 import xxhash
 
@@ -46,7 +47,7 @@ class FeatureLog:
 
 
 def _size(encoded: EncodedRequest) -> int:
-    values = (getattr(encoded, field.name) for field in fields(encoded))
+    values = (getattr(encoded, field.name) for field in msgspec.structs.fields(encoded))
     texts = (t for t in (encoded.request_texts, encoded.candidate_texts) if t is not None)
     objects = (*encoded.ad_ids, *(text for some in texts for text in some.ravel().tolist()))
     return sum(v.nbytes for v in values if isinstance(v, np.ndarray)) + sum(map(sys.getsizeof, objects))

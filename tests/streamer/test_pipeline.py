@@ -3,7 +3,8 @@
 import asyncio
 import gc
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from streamer.deadline import Deadline
 from streamer.slices import NEW_ROWS

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
@@ -49,7 +50,7 @@ def test_slices_give_the_result_of_one_piece(request_of: Callable[[int], BidRequ
     encoder = Encoder(small_spec())
     assert slices.are_needed(encoder, request)
     whole, sliced = Encoder(small_spec()).encode(request), _encoded(encoder, request)
-    for field in fields(EncodedRequest):
+    for field in msgspec.structs.fields(EncodedRequest):
         np.testing.assert_array_equal(getattr(sliced, field.name), getattr(whole, field.name), field.name)
 
 

@@ -1,7 +1,6 @@
 """Each answer and each dead letter fits its schema, and the schema has no key too many."""
 
 import asyncio
-from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 
 from streamer.ads import TablePosition
 from streamer.codec import encode_scores

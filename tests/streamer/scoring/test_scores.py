@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -28,7 +29,7 @@ def request(*ads: int, user: int = 1) -> EncodedRequest:
     """A request with a candidate for each number; equal numbers of one user are equal rows."""
     ids = np.array(ads, dtype=np.int32).reshape(-1, 1)
     keys = np.array([[a, user] for a in ads], dtype=np.uint64)
-    return replace(
+    return msgspec.structs.replace(
         encoded(user, len(ads)),
         candidate_ids=ids,
         candidate_floats=ids.astype(np.float32),

@@ -1,7 +1,6 @@
 """The feature log's bound, its sample, and its line."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streamer.codec import Codec
 from streamer.deadline import Deadline
