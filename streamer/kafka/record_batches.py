@@ -116,9 +116,12 @@ class Batch:
     def __init__(self, data: memoryview, batch: Any) -> None:
         self._data = data
         self._batch = batch
+        # Read several times for each batch, and a batch often has one record.
+        self.base_offset, self.next_offset = batch.base_offset, batch.next_offset
+        self.producer_id, self.is_control_batch = batch.producer_id, batch.is_control_batch
         self._header = _HEADER.unpack_from(data)
-        if not 0 <= batch.base_offset < batch.next_offset:
-            raise CorruptRecordException(f"a batch with the offsets {batch.base_offset} to {batch.next_offset - 1}")
+        if not 0 <= self.base_offset < self.next_offset:
+            raise CorruptRecordException(f"a batch with the offsets {self.base_offset} to {self.next_offset - 1}")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
