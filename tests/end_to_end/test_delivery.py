@@ -189,6 +189,7 @@ def test_a_worker_stops_in_time_although_the_broker_is_down(
             "kafka.bootstrap_servers": broker.bootstrap_servers,
             "predictor.addresses": [simulated_server.address],
             "service.drain_ms": 3000,
+            "kafka.request_timeout_ms": 2000 * int(ANSWER_S),  # a stop that waits for a broker would fail
             "delivery.guarantee": guarantee,
             **topics,
         }
@@ -198,10 +199,8 @@ def test_a_worker_stops_in_time_although_the_broker_is_down(
                 producer.produce("requests", request(f"r{i}"))
             producer.flush(60)
             broker.kill()
-            began = time.monotonic()
             scorer.signal(signal.SIGTERM)
             assert scorer.wait(ANSWER_S) in {0, 1}
-            assert time.monotonic() - began < 30, scorer.log_tail()
             assert "Traceback" not in scorer.log_path.read_text(), scorer.log_tail()
 
 

@@ -95,8 +95,9 @@ def test_a_reload_under_traffic_repeats_and_loses_no_answer(system: System, guar
 
 @pytest.mark.slow
 def test_sigterm_hands_over_to_another_machine_at_once(system: System) -> None:
-    """A static member of aiokafka sends no LeaveGroup by itself."""
-    one_each = {"supervisor__workers": 1, "supervisor__standby": 0}
+    """A static member of aiokafka sends no LeaveGroup by itself; no answer can wait for the end of its session."""
+    session_ms = 2000 * int(ANSWER_S)
+    one_each = {"supervisor__workers": 1, "supervisor__standby": 0, "kafka__session_timeout_ms": session_ms}
     with (
         system.scorer(**one_each, kafka__group_instance_id="first") as first,
         system.scorer(**one_each, kafka__group_instance_id="second") as second,
@@ -107,11 +108,9 @@ def test_sigterm_hands_over_to_another_machine_at_once(system: System) -> None:
         machines.remove(reading)
         system.send([request("before")])
         assert system.answers(1).keys() == {"before"}
-        began = time.monotonic()
         assert reading.stop() == 0
         system.send([request("after")])
         assert system.answers(2).keys() == {"before", "after"}
-        assert time.monotonic() - began < 50, "long before the end of the session"
 
 
 @pytest.mark.slow
