@@ -62,8 +62,8 @@ class Pipeline:
     tracer: Tracer | None = None
     schemas: Schemas | None = None
     """Those of a schema registry."""
-    large: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a large request has its turn."""
+    large: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
+    """The turn of one large request at a time."""
 
     async def answer(self, record: Record) -> None:
         """Takes a record through all stages."""
@@ -168,8 +168,9 @@ class Pipeline:
         is_late = flight.deadline.expired(self.clock())
         if not (is_late or self.scores.would_miss_deadline(flight.prepared.version, flight.deadline)):
             return None
+        assert flight.request_id is not None, "decoded"
         origin, cause = flight.record.origin, None if is_late else OVERLOAD
-        return ScoreMessage(flight.request.request_id, "expired", origin, times=self._times(flight), cause=cause)
+        return ScoreMessage(flight.request_id, "expired", origin, times=self._times(flight), cause=cause)
 
     async def _encode(self, flight: InFlight) -> Result | None:
         start, record, prepared = self.clock(), flight.record, flight.prepared
@@ -199,12 +200,20 @@ class Pipeline:
     async def _encode_in_slices(self, flight: InFlight) -> Result | None:
         """Encodes a request of many candidates; the loop goes on after each slice.
 
-        One such request at a time: otherwise all that wait would be late together.
+        One such request at a time: otherwise all that wait would be late together. They wait as bytes and are
+        decoded again, because no bound counts their documents.
         """
+        waits = self.large.locked()
+        if waits:
+            del flight.request
         async with self.large:
             await asyncio.sleep(0)
             if (expired := self._expire(flight)) is not None:
                 return expired
+            if waits:
+                request = flight.prepared.codec.decode(flight.record.value, flight.record.headers)
+                assert isinstance(request, BidRequest), "decoded before"
+                flight.request = request
             for encoded in slices.encode(flight.prepared.encoder, flight.request):
                 if encoded is None:
                     await asyncio.sleep(0)

@@ -100,6 +100,28 @@ async def test_the_times_of_a_large_request_that_waits_for_its_turn_add_up() -> 
 
 
 @virtual
+async def test_large_requests_wait_for_their_turn_as_bytes() -> None:
+    """No bound counts their documents. Two records are so large that they have turns for their decoding, too."""
+    worker = Worker(VirtualServers([loaded(1)]), cache=False)
+    await worker.start()
+    others = {id(row) for row in held_rows()}
+    await worker.pipeline.large.acquire()
+    records = [_new_ads(worker, number) for number in range(3)]
+    records[:2] = [replace(record, value=(record.value or b"") + b" " * 2**18) for record in records[:2]]
+    answering = [asyncio.create_task(worker.pipeline.answer(record)) for record in records]
+    await asyncio.sleep(1.0)  # of the virtual clock
+    most = sum(id(row) not in others for row in held_rows())
+    assert most == 0
+    worker.pipeline.large.release()
+    for _ in range(8):
+        await asyncio.sleep(0)
+        most = max(most, sum(isinstance(row, BidRequest) and id(row) not in others for row in held_rows()))
+    await asyncio.gather(*answering)
+    assert most == 1
+    assert [worker.answers[number][0]["status"] for number in range(3)] == ["ok"] * 3
+
+
+@virtual
 async def test_a_large_record_that_expires_while_it_waits_is_not_parsed() -> None:
     worker = Worker(VirtualServers([loaded(1)]), cache=False)
     await worker.start()
