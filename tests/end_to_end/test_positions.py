@@ -154,7 +154,7 @@ def _create(admin: AdminClient, topic: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"supervisor__workers": 2}], ids=["alone", "supervised"])
-def test_requests_in_an_added_partition_are_answered_within_a_minute(
+def test_requests_in_an_added_partition_are_answered_before_aiokafka_looks(
     system: System, admin: AdminClient, changes: Changes
 ) -> None:
     _send(system, "before", 40)
@@ -166,7 +166,7 @@ def test_requests_in_an_added_partition_are_answered_within_a_minute(
         began = time.monotonic()
         names = _send(system, "added", 50, partition=1)
         _answered(system, names, 53)
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 240, "aiokafka itself looks every 300 s; the scorer every 30 s"
         assert scorer.stop() == 0
     assert len(system.read(system.scores, 54, timeout_s=2)) == 53
 
