@@ -145,7 +145,7 @@ def test_a_takeover_needs_no_model_server(
         until_standby(scorer)
         fault("refused")
         os.kill(active(scorer), signal.SIGKILL)
-        system.send([request("without scores", deadline_ms=2000)])
+        system.send([request("without scores", deadline_ms=10_000)])
         assert system.answers(1)["without scores"]["status"] == "fallback"
         fault("none")
         until_standby(scorer)

@@ -21,7 +21,7 @@ from sandbox.broker.kafka import KafkaBroker
 from sandbox.host.ports import accepts, free_ports
 from tests.kafka_fixtures import FreshTopic
 
-_WAIT_S = 30.0
+_WAIT_S = 120.0
 
 
 def _produce(bootstrap: str, topic: str, values: list[bytes], idempotent: bool = True) -> None:

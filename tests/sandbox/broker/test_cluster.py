@@ -1,6 +1,5 @@
 """Three Kafka nodes: their properties, and one real cluster that survives the crash of a node."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from sandbox.broker.properties import Member, Ports, node_properties
 from sandbox.host.ports import free_ports
 from streamer.commands import app
 
-_WAIT_S = 30.0
+_WAIT_S = 120.0
 # Shorter than Kafka's 9 s and 2 s: a killed node is replaced, and registers again, sooner.
 _IMPATIENT = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 
@@ -96,9 +95,7 @@ def test_a_cluster_stays_writable_without_one_node(tmp_path: Path, monkeypatch: 
         assert not cluster.running
         _produce(cluster.bootstrap_servers, topic, b"two nodes")
 
-        began = time.monotonic()
         cluster.nodes[0].start()
         cluster.wait_until_in_sync(timeout_s=_WAIT_S)
-        assert time.monotonic() - began < _WAIT_S
         found = admin_client(cluster.internal_servers).list_topics(topic, timeout=_WAIT_S).topics[topic].partitions
         assert all(sorted(partition.isrs) == [1, 2, 3] for partition in found.values())
