@@ -1,9 +1,7 @@
 """Commands on the pages exist, with their options; those of the tutorials run as they are written."""
 
-import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +13,7 @@ import typer
 import model_training.commands
 import streamer.commands
 from sandbox.host.ports import free_ports
-from tests.docs.test_own_data import Shells, why_no_answer
+from tests.docs.shells import Shells, why_no_answer
 from tests.docs.test_pages import PAGES
 from tests.docs.worked_examples import ROOT
 
@@ -60,29 +58,10 @@ def test_wrong_commands_are_found() -> None:
     assert what_is_wrong("streamer tail --sattus ok > x") == "no option ['--sattus']"
 
 
-def test_commands_of_the_checklist_are_those_of_tested_pages() -> None:
-    tested = "".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "docs/kubernetes.md", ROOT / "docs/capacity.md")
-    )
-    found = re.findall(
-        r"^ {4,}((?:kubectl|python|docker) .*)$",
-        (TUTORIALS / "production.md").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
-    assert len(found) > 4
-    assert [line for line in found if line not in tested] == []
-
-
 @pytest.fixture
 def shells(tmp_path: Path) -> Iterator[Shells]:
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
     with ExitStack() as stack:
-        yield Shells(tmp_path, environment, stack)
+        yield Shells(tmp_path, stack)
 
 
 def written(text: str, folder: Path) -> list[str]:
