@@ -2,8 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +54,6 @@ def test_wrong_commands_are_found() -> None:
     assert what_is_wrong("streamer tail --config a.yaml -n 1 | head --lines 3") is None
     assert what_is_wrong("streamer tale") == "no command 'tale'"
     assert what_is_wrong("streamer tail --sattus ok > x") == "no option ['--sattus']"
-
-
-@pytest.fixture
-def shells(tmp_path: Path) -> Iterator[Shells]:
-    with ExitStack() as stack:
-        yield Shells(tmp_path, stack)
 
 
 def written(text: str, folder: Path) -> list[str]:

@@ -1,9 +1,6 @@
 """Commands of the pages that need no service run as they are written."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 import yaml
@@ -17,12 +14,6 @@ pytestmark = pytest.mark.slow
 
 NOTHING = f"{ALONE}::test_commands_that_need_nothing"
 PAGES = ("docs/capacity.md", "docs/distributed-training.md", "docs/requests.md", "docs/stand-in.md")
-
-
-@pytest.fixture
-def shells(tmp_path: Path) -> Iterator[Shells]:
-    with ExitStack() as stack:
-        yield Shells(tmp_path, stack)
 
 
 @pytest.mark.tensorflow
