@@ -11,7 +11,9 @@ from pydantic import BaseModel
 
 from streamer.commands.local_files import check_files
 from streamer.commands.options import AsJson, Config
+from streamer.diagnosis.findings import Finding
 from streamer.diagnosis.kafka import compaction
+from streamer.diagnosis.registry import registry_findings
 from streamer.errors import ConfigError, PredictError, StreamerError, UnreachableError
 from streamer.settings import Settings, load_settings
 from streamer.settings.names import printable
@@ -27,7 +29,9 @@ _RETRIES_S, _RETRY_S = 10.0, 1.0
 
 def check_config(
     config: Config = None,
-    live: Annotated[bool, typer.Option("--live", help="Also check the topics, the group and the models.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Also check the topics, the group, the models and the schema registry.")
+    ] = False,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -75,10 +79,11 @@ async def _probe(settings: Settings) -> tuple[list[str], list[str]]:
     """Runs all probes; returns the failures, and what the other probes have found."""
     models = (_model(settings, name) for name in settings.predictor.models)
     found = await asyncio.gather(
-        _files(settings), _proxies(settings), _topics(settings), *models, return_exceptions=True
+        _files(settings), _proxies(settings), _topics(settings), _registry(settings), *models, return_exceptions=True
     )
     # Brokers that do not answer about topics do not answer about the group.
-    if not any(isinstance(outcome, UnreachableError) for outcome in found):
+    _, _, topics, *_ = found
+    if not isinstance(topics, UnreachableError):
         found += await asyncio.gather(_rights(settings), _membership(settings), return_exceptions=True)
     failures: dict[str, None] = {}  # each line once: a file that cannot be read fails several probes
     lines: list[str] = []
@@ -111,8 +116,31 @@ async def _topics(settings: Settings) -> list[str]:
     if (ads := settings.ads.topic) is not None:
         found = (await facts.topic_facts(settings, [ads])).topics[ads]
         findings = () if found is None else compaction(ads, found)
-        lines += [f"{f.severity}: {f.subject}: {f.reason}; {f.remedy}" for f in findings]
+        lines += map(_line, findings)
     return lines
+
+
+async def _registry(settings: Settings) -> list[str]:
+    """The subjects of the registry of the settings, if they name one."""
+    if settings.registry.url is None:
+        return []
+    from streamer.schema_registry.facts import subject_facts  # noqa: PLC0415
+
+    try:
+        subjects = await subject_facts(settings)
+    except UnreachableError as error:
+        raise UnreachableError(f"{error}; start it, or correct registry.url") from error
+    if findings := list(registry_findings(subjects)):
+        raise ConfigError("\n".join(map(_line, findings)))
+    shown = (
+        f"subject {name}: {'not registered yet' if found.version is None else f'version {found.version} fits'}"
+        for name, found in subjects.items()
+    )
+    return [f"schema registry at {settings.registry.url}: {'; '.join(shown)}"]
+
+
+def _line(finding: Finding) -> str:
+    return f"{finding.severity}: {finding.subject}: {finding.reason}; {finding.remedy}"
 
 
 async def _rights(settings: Settings) -> list[str]:

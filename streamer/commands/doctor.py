@@ -1,4 +1,4 @@
-"""`streamer doctor`: reads model servers, topics and the group, and names bad settings."""
+"""`streamer doctor`: reads all services of the settings, and names bad settings."""
 
 import asyncio
 import json
@@ -11,10 +11,11 @@ import typer
 from streamer import native
 from streamer.commands.model import ask
 from streamer.commands.options import Config
-from streamer.diagnosis.facts import KafkaFacts, ModelFacts, Roles
+from streamer.diagnosis.facts import KafkaFacts, ModelFacts, Roles, SubjectFacts
 from streamer.diagnosis.findings import SEVERITIES, Finding
 from streamer.diagnosis.installation import native_finding
 from streamer.diagnosis.kafka import kafka_findings
+from streamer.diagnosis.registry import registry_findings
 from streamer.diagnosis.server_flags import flag_findings, parse_flags
 from streamer.diagnosis.servers import model_findings, thread_finding
 from streamer.errors import ConfigError, PredictError, StreamerError
@@ -33,6 +34,7 @@ class _Read:
     """What was read. A part that could not be read is a finding itself."""
 
     kafka: KafkaFacts | None = None
+    subjects: Mapping[str, SubjectFacts] = field(default_factory=dict)
     models: dict[str, Mapping[str, ModelFacts]] = field(default_factory=dict)
     roles: dict[str, Roles] = field(default_factory=dict)
     bursts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -56,7 +58,7 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON array.")] = False,
 ) -> None:
-    """Name bad settings of the model servers, topics and group that the settings lead to.
+    """Name bad settings of the model servers, topics, group and schema registry.
 
     Exit status 1 if there is an error or a warning, 0 otherwise: advice depends on facts that no call can read.
     """
@@ -80,6 +82,7 @@ def _findings(
     yield from read.failures
     if read.kafka is not None:
         yield from kafka_findings(settings, read.kafka, workers)
+    yield from registry_findings(read.subjects)
     for model, servers in read.models.items():
         roles = read.roles[model]
         if model in pinned:
@@ -126,10 +129,13 @@ def _pinned(models: Any) -> dict[str, int]:
 
 async def _read(settings: Settings, workers: int | None, probe: bool) -> _Read:
     read = _Read()
-    kafka, servers = await asyncio.gather(
-        _read_kafka(settings, read), _read_servers(settings, read), return_exceptions=True
-    )
-    for subject, outcome in (("Kafka", kafka), ("model servers", servers)):
+    parts = {
+        "Kafka": _read_kafka(settings, read),
+        "schema registry": _read_registry(settings, read),
+        "model servers": _read_servers(settings, read),
+    }
+    outcomes = await asyncio.gather(*parts.values(), return_exceptions=True)
+    for subject, outcome in zip(parts, outcomes, strict=True):
         if isinstance(outcome, StreamerError):
             read.failures.append(Finding("error", subject, str(outcome), "correct what it names, and ask again"))
         elif outcome is not None:
@@ -152,6 +158,13 @@ async def _read_kafka(settings: Settings, read: _Read) -> None:
     for check in (groups.check_group, groups.check_membership):
         await check(settings)
     read.kafka = replace(read.kafka, members=await groups.members(settings))
+
+
+async def _read_registry(settings: Settings, read: _Read) -> None:
+    if settings.registry.url is not None:
+        from streamer.schema_registry.facts import subject_facts  # noqa: PLC0415
+
+        read.subjects = await subject_facts(settings)
 
 
 async def _read_servers(settings: Settings, read: _Read) -> None:

@@ -39,6 +39,21 @@ class KafkaFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SubjectFacts:
+    """The schemas of a topic's values in a schema registry.
+
+    Attributes:
+        version: the newest one; None: there is no such subject.
+        fault: why it does not fit; None if it does.
+        is_registered_later: a missing subject is no fault: a bidder or the scorer itself registers it.
+    """
+
+    version: int | None
+    fault: str | None
+    is_registered_later: bool
+
+
+@dataclass(frozen=True, slots=True)
 class VersionState:
     """A version as GetModelStatus reports it.
 

@@ -22,6 +22,8 @@ _LOOKUP_S: Final = 5.0
 _RETRY_S: Final = 30.0
 
 Outcome = Literal["compatible", "incompatible", "unknown", "failed"]
+Fault = Callable[[ProtoSchema], str | None]
+"""Why a schema does not fit; None if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,7 @@ class RegistrySchemas:
             UnreachableError: the registry does not answer.
             ConfigError: a schema does not fit, or that of the answers is missing.
         """
-        subject = f"{self._settings.source.topic}-value"
-        await self._fitting(subject, incompatible_request)
+        await self._fitting(subject_of(self._settings.source.topic), incompatible_request)
         if self._settings.sink.answers == "as_requested":
             self.answer_prefix = await self._find_answer()
 
@@ -125,8 +126,8 @@ class RegistrySchemas:
         await self._registry.close()
 
     async def _find_answer(self) -> bytes:
-        subject = f"{self._settings.sink.topic}-value"
-        found = await self._fitting(subject, lambda schema: incompatible(ANSWER, schema))
+        subject = subject_of(self._settings.sink.topic)
+        found = await self._fitting(subject, incompatible_answer)
         if self._settings.registry.register_answers:
             number, schema = await self._registry.register(subject, OWN), own_schema()
         elif found is not None:
@@ -136,23 +137,16 @@ class RegistrySchemas:
                 f"schema registry: subject {subject!r} is missing: register ctr.proto, or set registry.register_answers"
             )
         place = schema.place(ANSWER)
-        if place is None:
-            raise ConfigError(f"schema registry: subject {subject!r}: {ANSWER}: not at the top level of the schema")
+        assert place is not None, "a compatible schema has the message"
         self._log.info("schema of the answers", subject=subject, schema_id=number)
         return prefix(number, place)
 
-    async def _fitting(
-        self, subject: str, fault: Callable[[ProtoSchema], str | None]
-    ) -> tuple[int, ProtoSchema] | None:
+    async def _fitting(self, subject: str, fault: Fault) -> tuple[int, ProtoSchema] | None:
         """The newest schema of a subject, which fits; None if there is none."""
         found = await self._registry.latest(subject)
         if found is None:
             return None
-        try:
-            schema = _schema_of(found)
-            reason = fault(schema)
-        except ValueError as error:
-            reason, schema = str(error), ProtoSchema()
+        schema, reason = compared(found, fault)
         if reason is not None:
             raise ConfigError(f"schema registry: subject {subject!r} version {found.version}: {reason}")
         return found.id, schema
@@ -186,9 +180,7 @@ class RegistrySchemas:
                 found = await self._registry.schema(number)
             if found is None:
                 return "unknown", "the registry has no such schema; records are read without its check"
-            reason = incompatible_request(_schema_of(found))
-        except ValueError as error:
-            reason = str(error)
+            _, reason = compared(found, incompatible_request)
         except TimeoutError:
             return "failed", "no answer in time"
         except Exception as error:  # noqa: BLE001  an error of any class would end the owner's other tasks
@@ -212,7 +204,22 @@ def schemas_of(
     return RegistrySchemas(ConfluentRegistry(settings.registry), settings, metrics, log, spawn=spawn, clock=clock)
 
 
-def _schema_of(found: Registered) -> ProtoSchema:
+def subject_of(topic: str) -> str:
+    """The subject of a topic's values, by the default of serialisers."""
+    return f"{topic}-value"
+
+
+def incompatible_answer(schema: ProtoSchema) -> str | None:
+    """Why answers do not fit a schema; None if they do."""
+    return incompatible(ANSWER, schema)
+
+
+def compared(found: Registered, fault: Fault) -> tuple[ProtoSchema, str | None]:
+    """A registered schema, and why it does not fit; an unreadable one is empty."""
     if found.kind != "PROTOBUF":
-        raise ValueError(f"expected PROTOBUF, got {found.kind!r:.40}")
-    return read_schema(found.text)
+        return ProtoSchema(), f"expected PROTOBUF, got {found.kind!r:.40}"
+    try:
+        schema = read_schema(found.text)
+        return schema, fault(schema)
+    except ValueError as error:
+        return ProtoSchema(), str(error)

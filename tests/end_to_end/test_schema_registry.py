@@ -1,6 +1,8 @@
 """Bidders with a serialiser of a schema registry, the real scorer, and a real registry: Apicurio."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import orjson
@@ -99,6 +101,27 @@ def test_a_schema_that_does_not_fit_ends_the_start(registry: str, client: Schema
     scorer.spawn()
     assert scorer.wait(120) == 2
     assert f"subject '{system.requests}-value' version 1: {REASON}" in scorer.log_tail()
+
+
+def test_the_commands_compare_the_subjects(registry: str, client: SchemaRegistryClient, system: System) -> None:
+    environment = system.scorer(registry__url=registry, sink__answers="as_requested").environment
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "streamer", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+    found = run("check-config", "--live")
+    assert found.returncode == 0, found.stderr
+    absent = f"subject {system.requests}-value: not registered yet; subject {system.scores}-value: not registered yet"
+    assert f"schema registry at {registry}: {absent}" in found.stdout.splitlines()
+    client.register_schema(f"{system.requests}-value", Schema(MOVED, "PROTOBUF"))
+    reason = f"error: schema registry, subject {system.requests}-value: version 1 does not fit: {REASON}"
+    found = run("check-config", "--live")
+    assert found.returncode == 2
+    assert f"streamer: {reason}; register a version that fits" in found.stderr
+    found = run("doctor")
+    assert found.returncode == 1
+    assert reason in found.stdout.splitlines()
 
 
 def test_the_client(registry: str) -> None:

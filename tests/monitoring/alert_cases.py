@@ -29,6 +29,8 @@ _LABELS_OF_COUNTERS = {
     "streamer_offsets_commit_failures_total": ("",),
     "streamer_delivery_transactions_total": (',outcome="failed"',),
     "streamer_sink_dead_letters_total": (',stage="decode"', ',stage="crash"'),
+    "streamer_registry_lookups_total": (',outcome="failed"',),
+    "streamer_registry_rejected_records_total": ("",),
     "streamer_table_reloads_total": (',reason="recreated"',),
     "streamer_batching_shed_rows_total": ("",),
     "streamer_sink_answers_total": (',status="fallback"', ',status="partial"', ',status="expired"'),
@@ -297,6 +299,23 @@ CASES = (
         {"stage": "decode"},
         active_s=315,
         quiet=(_counter("streamer_sink_dead_letters_total", ',stage="crash"', "0x20 1x220"),),
+    ),
+    Case(
+        "StreamerSchemaRejected",
+        _counter("streamer_registry_rejected_records_total", "", "0x20 3x220"),
+        "3 records in 15 minutes have a schema that does not fit; they are answered `invalid`",
+        active_s=315,
+    ),
+    Case(
+        "StreamerRegistryFails",
+        _counter("streamer_registry_lookups_total", ',outcome="failed"', "0+1x240"),
+        "a:9100 gets no schemas from the schema registry; new schemas of requests are not checked",
+        {"instance": "a:9100"},
+        active_s=15,
+        quiet=(
+            _counter("streamer_registry_lookups_total", ',outcome="unknown"', "0+1x240"),
+            _counter("streamer_registry_lookups_total", ',outcome="failed"', "0x20 1x220"),
+        ),
     ),
     Case(
         "StreamerFeatureMissing",

@@ -149,7 +149,7 @@ def test_each_wrong_file_is_a_line_before_anything_starts(tmp_path: Path, comman
 
 
 def test_all_probes_of_live_run_and_the_failures_come_first(tmp_path: Path) -> None:
-    brokers, servers = free_ports(2)
+    brokers, servers, registry = free_ports(3)
     config = write(
         tmp_path,
         kafka={"bootstrap_servers": f"127.0.0.1:{brokers}", "request_timeout_ms": 500},
@@ -159,13 +159,16 @@ def test_all_probes_of_live_run_and_the_failures_come_first(tmp_path: Path) -> N
             "spec_files": {"cvr": str(tmp_path / "none.yaml")},
             "control_timeout_ms": 500,
         },
+        registry={"url": f"http://127.0.0.1:{registry}"},
     )
     with variables({}):
         found = CliRunner().invoke(app, ["check-config", "--live", "--config", config])
     assert found.exit_code == 2
     assert not found.stdout
     lines = found.stderr.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[0].startswith("streamer: predictor.spec_files.cvr: ")
     assert f"no broker answers at 127.0.0.1:{brokers}" in lines[1]
-    assert lines[2].startswith("streamer: predictor: UNAVAILABLE: ")
+    assert lines[2].startswith(f"streamer: registry.url: no answer from http://127.0.0.1:{registry}: ")
+    assert lines[2].endswith("; start it, or correct registry.url")
+    assert lines[3].startswith("streamer: predictor: UNAVAILABLE: ")
