@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from tests.deploy.kubernetes import (
     Objects,
     amount,
     container,
+    documents,
     named,
     of_kind,
     require_program,
@@ -31,6 +33,8 @@ from tests.deploy.kubernetes_review import complaints
 pytestmark = pytest.mark.slow
 
 KUSTOMIZE = "v5.8.2"
+OPTIONAL = ("ads-by-id", "tracing")
+"""Components that no overlay has."""
 OLDEST, NEWEST = "1.31", "1.37"
 CRDS = ROOT / "tests/deploy/crds"
 BUILD = ROOT / "build/kubernetes"
@@ -93,15 +97,15 @@ def is_custom(found: Object) -> bool:
     return found["kind"] in {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
 
 
-@pytest.fixture(params=[*OVERLAYS, "ads-by-id"])
+@pytest.fixture(params=[*OVERLAYS, *OPTIONAL])
 def objects(request: pytest.FixtureRequest, render: Render, tmp_path: Path) -> Objects:
-    """An overlay; or production with the component `ads-by-id`, as the page describes it."""
+    """An overlay; or production with an optional component, as the page describes it."""
     if request.param in OVERLAYS:
         return render(KUBERNETES / "overlays" / request.param)
-    production, ads = (
-        os.path.relpath(KUBERNETES / name, tmp_path) for name in ("overlays/production", "components/ads-by-id")
+    production, component = (
+        os.path.relpath(KUBERNETES / name, tmp_path) for name in ("overlays/production", f"components/{request.param}")
     )
-    (tmp_path / "kustomization.yaml").write_text(json.dumps({"resources": [production], "components": [ads]}))
+    (tmp_path / "kustomization.yaml").write_text(json.dumps({"resources": [production], "components": [component]}))
     return render(tmp_path)
 
 
@@ -195,3 +199,21 @@ def test_two_tables_of_ads_fit_their_volume(objects: Objects, tmp_path: Path, mo
     assert 2 * ads.max_bytes < amount(volume["sizeLimit"]), "of two feature specs, while a version takes over"
     topics = container(named(objects, "Job", "topics"))["env"]
     assert {"name": "STREAMER_ADS__TOPIC", "value": ads.topic} in topics
+
+
+@pytest.mark.parametrize("objects", ["tracing"], indirect=True)
+def test_the_policy_lets_spans_reach_the_collector_and_nothing_else(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracing = settings_of(objects, tmp_path, monkeypatch).tracing
+    assert tracing.enabled
+    collector = urlsplit(str(tracing.endpoint))
+    assert collector.hostname is not None
+    _, namespace = collector.hostname.split(".")
+    before = named(documents(KUBERNETES / "base/scorer/network-policy.yaml"), "NetworkPolicy", "streamer")
+    *others, added = named(objects, "NetworkPolicy", "streamer")["spec"]["egress"]
+    assert others == before["spec"]["egress"]
+    assert added == {
+        "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}],
+        "ports": [{"protocol": "TCP", "port": collector.port}],
+    }
