@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
 from functools import cached_property
-from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -274,9 +273,13 @@ class FeatureSpec(SpecValue):
 
 def _readable(source: str, content: dict[object, object], error: ValidationError) -> Iterable[str]:
     """One line for each of the first errors, with the feature's name instead of its index."""
-    if error.error_count() > _SHOWN_ERRORS:
-        yield f"{source}: {error.error_count()} errors, the first {_SHOWN_ERRORS}:"
-    for found in islice(error.errors(include_url=False), _SHOWN_ERRORS):
+    errors = error.errors(include_url=False)
+    # A list is also too short if all of its items are wrong; their own errors say more.
+    within = {found["loc"][:length] for found in errors for length in range(1, len(found["loc"]))}
+    errors = [found for found in errors if found["type"] != "too_short" or found["loc"] not in within]
+    if len(errors) > _SHOWN_ERRORS:
+        yield f"{source}: {len(errors)} errors, the first {_SHOWN_ERRORS}:"
+    for found in errors[:_SHOWN_ERRORS]:
         where = [str(part) for part in found["loc"]]
         if where[:1] == ["features"] and len(where) > 1:
             features = content.get("features")

@@ -5,6 +5,7 @@ from typing import Final
 
 import orjson
 
+from streamer.extensions import request_readers
 from streamer.features import FeatureSpec
 from streamer.schemas.asyncapi import asyncapi
 from streamer.schemas.messages import answer_schema, dead_letter_headers_schema, event_schema
@@ -14,7 +15,7 @@ from streamer.settings import Settings
 
 _BUILDERS: Final[Mapping[str, Callable[[Settings, FeatureSpec | None], Schema]]] = {
     "request": lambda settings, spec: request_schema(settings.codec.max_candidates, spec),
-    "request-headers": lambda _, __: request_headers_schema(),
+    "request-headers": lambda settings, _: request_headers_schema(request_readers(settings.codec.formats)),
     "answer": lambda _, __: answer_schema(),
     "dead-letter-headers": lambda _, __: dead_letter_headers_schema(),
     "ad": lambda _, spec: ad_schema(spec),
@@ -30,6 +31,7 @@ def contract(name: str, settings: Settings, spec: FeatureSpec | None = None) -> 
 
     Raises:
         KeyError: the name is not one of `NAMES`.
+        ConfigError: a codec of the settings cannot be used.
     """
     return _BUILDERS[name](settings, spec)
 

@@ -59,8 +59,11 @@ def ad_schema(spec: FeatureSpec | None = None) -> Schema:
     }
 
 
-def request_headers_schema() -> Schema:
-    """The headers of a request. On the wire they are bytes; these are their texts in UTF-8."""
+def request_headers_schema(other_types: Iterable[str] = ()) -> Schema:
+    """The headers of a request. On the wire they are bytes; these are their texts in UTF-8.
+
+    `other_types`: the content types that codecs of other packages read.
+    """
     return {
         "$schema": DIALECT,
         "title": "Headers of a request",
@@ -79,7 +82,7 @@ def request_headers_schema() -> Schema:
             },
             CONTENT_TYPE_HEADER: {
                 "type": "string",
-                "enum": [JSON_TYPE, BINARY_TYPE],
+                "enum": [JSON_TYPE, BINARY_TYPE, *other_types],
                 "default": JSON_TYPE,
                 "description": "Form of the request.",
             },

@@ -133,6 +133,19 @@ def test_all_errors_are_listed() -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
+def test_a_wrong_feature_is_the_only_error_of_a_spec_that_has_no_other() -> None:
+    feature = {"name": "a", "path": "context.a", "side": "context", "kind": "categorical", "buckets": -1, "deep": True}
+    cross = {"name": "b", "of": ["a"], "kind": "cross", "buckets": 9, "wide": True}
+    for features, lines in (
+        ([feature], ["feature 'a'.buckets: Input should be greater than or equal to 0 (got -1)"]),
+        ([cross], ["feature 'b'.of: Tuple should have at least 2 items after validation, not 1"]),
+        ([], ["features: Tuple should have at least 1 item after validation, not 0"]),
+    ):
+        with pytest.raises(SpecError) as caught:
+            FeatureSpec.from_mapping({"name": "x", "embedding_dim": 4, "features": features}, "mine.yaml")
+        assert str(caught.value).splitlines() == [f"mine.yaml: {line}" for line in lines]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "3", "null"])
 def test_other_json_is_rejected(text: str) -> None:
     with pytest.raises(SpecError, match="spec of ctr/3"):

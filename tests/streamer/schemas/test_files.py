@@ -14,6 +14,7 @@ from streamer.errors import ConfigError
 from streamer.schemas.catalogue import NAMES, contract, text_of
 from streamer.settings import Settings
 from tests.docs.worked_examples import ROOT
+from tests.streamer.extension_package import installed
 
 FOLDER = Path(streamer.schemas.__path__[0])
 SCHEMAS = [name for name in NAMES if name != "asyncapi"]
@@ -51,6 +52,20 @@ def test_the_command(tmp_path: Path) -> None:
     assert request["tmax"]["exclusiveMinimum"] == 0
     assert request["imp"]["prefixItems"][0]["properties"]["banner"]["type"] == ["object", "null"]
     assert request["candidates"]["oneOf"][0]["maxItems"] == 7
+
+
+def test_content_types_of_codecs_of_other_packages_are_listed(tmp_path: Path) -> None:
+    code = (
+        'class Csv:\n    content_types = frozenset({"text/csv"})\n    def read(self, value): return value\ncsv = Csv()'
+    )
+    config = tmp_path / "streamer.yaml"
+    config.write_text("{codec: {formats: [csv]}}")
+    with installed(tmp_path, code, {"ctr_streamer.codecs": {"csv": "csv"}}):
+        headers = json.loads(run("request-headers", "--config", str(config)))
+    types = headers["properties"]["content-type"]["enum"]
+    assert types == ["application/json", "application/x-protobuf", "text/csv"]
+    with pytest.raises(ConfigError, match="'csv' is not installed"):
+        CliRunner().invoke(app, ["schema", "request-headers", "--config", str(config)], catch_exceptions=False)
 
 
 def test_the_commands_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
