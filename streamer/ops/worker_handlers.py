@@ -6,10 +6,11 @@ from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 
 from streamer.errors import PredictError
+from streamer.feature_values import scraped_text
 from streamer.metrics import READY
 from streamer.ops.status_page import StatusPage
 
@@ -84,7 +85,7 @@ class WorkerHandlers:
         return web.Response(text=f"{reason or 'ready'}\n", status=200 if reason is None else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=scraped_text(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _status(self, request: web.Request) -> web.Response:
         reason = self.not_ready()
