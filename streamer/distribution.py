@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 
@@ -39,6 +40,10 @@ def show_version(asked: bool) -> None:
         raise typer.Exit
 
 
+Version = Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")]
+"""The option of a program."""
+
+
 def missing_extra(error: ImportError) -> str | None:
     """The line for a person who has not installed an extra; None for any other error."""
     module = (error.name or "").partition(".")[0]
@@ -46,6 +51,14 @@ def missing_extra(error: ImportError) -> str | None:
     if not isinstance(error, ModuleNotFoundError) or module not in EXTRAS:
         return None
     return f"{module} is not installed: pip install '{NAME}[{EXTRAS[module]}]'"
+
+
+def repairable(error: ImportError | OSError) -> tuple[str, int] | None:
+    """The line for a person, and the exit status, for an error that no command expects; None for a defect."""
+    if isinstance(error, OSError):
+        return system_error(error)
+    line = missing_extra(error)
+    return None if line is None else (line, 2)
 
 
 def system_error(error: OSError) -> tuple[str, int]:

@@ -10,7 +10,6 @@ from streamer.deadline import Deadline
 from streamer.errors import PredictError, UnreachableError
 from streamer.http.endpoint import Endpoint
 from streamer.http.exchange import Exchange
-from streamer.kafka.topics import check_ads
 from streamer.lifecycle import Lifecycle
 from streamer.metrics import Metrics
 from streamer.settings import Settings
@@ -54,10 +53,7 @@ class HttpService:
             stack.push_async_callback(schemas.close)
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
-        tables = assembly.ad_tables()
-        if tables is not None:
-            await self.life.until_done("brokers", lambda: check_ads(self.settings, self._log), UnreachableError)
-            await stack.enter_async_context(tables.running())
+        tables = await self.life.follow(assembly.ad_tables(), stack)
         models = assembly.models(predictor.control, cache, tables)
         await self.life.until_done("model server", models.refresh, PredictError)
         if schemas is not None:

@@ -6,20 +6,22 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal
 
 from structlog.typing import FilteringBoundLogger
 
 from streamer import native
 from streamer.distribution import installed_version
-from streamer.errors import ConfigError, TableLoadingError
+from streamer.errors import ConfigError, TableLoadingError, UnreachableError
 from streamer.kafka import clients
+from streamer.kafka.topics import check_ads
 from streamer.metrics import Metrics
 from streamer.ops.http_server import HttpServer
 from streamer.ops.worker_handlers import WorkerHandlers
 from streamer.rollout.registry import ModelRegistry
 from streamer.settings import Settings
+from streamer.tables.ad_tables import AdTables
 from streamer.tasks import set_within
 
 State = Literal["STARTING", "RUNNING", "DRAINING", "STOPPED"]
@@ -106,6 +108,17 @@ class Lifecycle:
             os._exit(128 + number)
         self._log.info("draining", signal=signal.Signals(number).name)
         self.stopping.set()
+
+    async def follow(self, tables: AdTables | None, stack: AsyncExitStack) -> AdTables | None:
+        """Follows the topic of ads, if there are tables, from when its brokers answer until `stack` closes.
+
+        Raises:
+            ConfigError: as `check_ads`.
+        """
+        if tables is not None:
+            await self.until_done("brokers", lambda: check_ads(self._settings, self._log), UnreachableError)
+            await stack.enter_async_context(tables.running())
+        return tables
 
     async def until_done(
         self,

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The compiled form of the encoder's hot loops, if it is installed: `ctr-streamer-native`.
-=======
 """The compiled form of the hot loops: the distribution `ctr-streamer-native`, if installed.
->>>>>>> c3e1b70 (Say at the start which form of the hot loops is used)
 
 Each class of it has a twin in Python with the same results, which is used without it.
 """

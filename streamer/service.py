@@ -83,10 +83,7 @@ class Service:
             stack.push_async_callback(schemas.close)
         predictor, cache = assembly.predictor(), assembly.cache()
         stack.push_async_callback(predictor.close)
-        tables = assembly.ad_tables()
-        if tables is not None:
-            await self.life.until_done("brokers", lambda: topics.check_ads(settings, self._log), UnreachableError)
-            await stack.enter_async_context(tables.running())
+        tables = await self.life.follow(assembly.ad_tables(), stack)
         models = assembly.models(predictor.control, cache, tables)
         await self.life.until_done("model server", models.refresh, PredictError)
         self.life.models = models

@@ -9,7 +9,6 @@ import os
 # TensorFlow writes a greeting to standard error unless this is set before it is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from typing import Annotated
 
 import typer
 
@@ -26,7 +25,7 @@ from model_training.commands.publish import publish
 from model_training.commands.reproduce import reproduce
 from model_training.commands.show import show
 from model_training.commands.train import train
-from streamer.distribution import show_version
+from streamer.distribution import Version
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in (
@@ -49,9 +48,7 @@ for command in (
 @app.callback()
 def model_training(
     *,
-    version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Version = False,
 ) -> None:
     """Trains and exports click-through-rate models."""
 

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from model_training.errors import ConfigError, TrainingError
+from model_training.errors import TrainingError
 from model_training.urls import check_path
-from streamer.distribution import missing_extra, system_error
+from streamer.distribution import repairable
 
 if TYPE_CHECKING:
     from model_training.calibration import Calibration
@@ -55,13 +55,11 @@ def fail_clearly() -> Iterator[None]:
         yield
     except TrainingError as error:
         _fail(str(error), error.status)
-    except ImportError as error:
-        line = missing_extra(error)
-        if line is None:
+    except (ImportError, OSError) as error:
+        found = repairable(error)
+        if found is None:
             raise
-        _fail(line, ConfigError.status)
-    except OSError as error:
-        _fail(*system_error(error))
+        _fail(*found)
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -28,7 +28,7 @@ from streamer.commands import (
     topics,
 )
 from streamer.commands.options import AsJson
-from streamer.distribution import NAME, installed_version, missing_extra, system_error
+from streamer.distribution import NAME, installed_version, repairable
 from streamer.errors import ConfigError, SpecError, StreamerError
 from streamer.settings.names import printable
 from streamer.settings.table import settings_json, settings_table
@@ -85,15 +85,11 @@ def main() -> None:
         app()
     except StreamerError as error:
         _fail(str(error), 2 if isinstance(error, ConfigError | SpecError) else 1)
-    except ImportError as error:
-        line = missing_extra(error)
-        if line is None:
-            raise
-        _fail(line, 2)
-    except OSError as error:
-        if error.filename is None and sys.argv[1] in _SERVICES:
+    except (ImportError, OSError) as error:
+        found = repairable(error)
+        if found is None or (isinstance(error, OSError) and error.filename is None and sys.argv[1] in _SERVICES):
             raise  # a defect: the traceback says where
-        _fail(*system_error(error))
+        _fail(*found)
 
 
 def _fail(message: str, status: int) -> None:

@@ -8,6 +8,8 @@ from streamer.errors import ConfigError, SpecError
 from streamer.extensions import Transform, load
 from streamer.features.paths import Getter, column_getter, getter
 
+Change = Callable[[object], object]
+"""Changes a value, or a column of them."""
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 
 
@@ -21,7 +23,7 @@ class Read(Protocol):
 
 
 @cache
-def transform_of(by: str) -> Callable[[object], object]:
+def transform_of(by: str) -> Change:
     """A function that gives a feature's value by the transform `NAME/VERSION`. It never raises.
 
     A missing value stays missing. A value counts as missing if the transform raises an error or returns something that
@@ -59,11 +61,7 @@ def feature_getter(feature: Read) -> Getter:
     Raises:
         SpecError: as `transform_of`.
     """
-    get = getter(feature.path)
-    if feature.by is None:
-        return get
-    transform = transform_of(feature.by)
-    return lambda document: transform(get(document))
+    return _transformed(feature, getter(feature.path), lambda transform: transform)
 
 
 def feature_column_getter(feature: Read) -> Getter:
@@ -72,16 +70,20 @@ def feature_column_getter(feature: Read) -> Getter:
     Raises:
         SpecError: as `transform_of`.
     """
-    get = column_getter(feature.path)
+    return _transformed(feature, column_getter(feature.path), _of_each)
+
+
+def _transformed(feature: Read, get: Getter, change_by: Callable[[Change], Change]) -> Getter:
+    """`get`, and then the change by the feature's transform, if it has one."""
     if feature.by is None:
         return get
-    transform = transform_of(feature.by)
+    change = change_by(transform_of(feature.by))
+    return lambda document: change(get(document))
 
-    def column_by_transform(columns: object) -> object:
-        column = get(columns)
-        return list(map(transform, column)) if isinstance(column, list) else column
 
-    return column_by_transform
+def _of_each(transform: Change) -> Change:
+    """The transform of all values of a column; what is no column stays."""
+    return lambda column: list(map(transform, column)) if isinstance(column, list) else column
 
 
 def _is_plain(value: object) -> bool:
