@@ -54,7 +54,7 @@ def missing_extra(error: ImportError) -> str | None:
 
 
 def repairable(error: ImportError | OSError) -> tuple[str, int] | None:
-    """The line for a person, and the exit status, for an error that no command expects; None for a defect."""
+    """The line for a person, and the exit status, for an unexpected error; None: a defect."""
     if isinstance(error, OSError):
         return system_error(error)
     line = missing_extra(error)

@@ -74,7 +74,10 @@ class _Family(CounterMetricFamily):
 
 @dataclass(frozen=True, slots=True)
 class _Others:
-    """The families of a registry, but those of features, whose text is in `texts` after they were collected."""
+    """The families of a registry, but those of features.
+
+    Their text is in `texts` after they were collected.
+    """
 
     registry: Collector
     texts: list[str] = field(default_factory=list)

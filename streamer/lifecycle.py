@@ -110,7 +110,9 @@ class Lifecycle:
         self.stopping.set()
 
     async def follow(self, tables: AdTables | None, stack: AsyncExitStack) -> AdTables | None:
-        """Follows the topic of ads, if there are tables, from when its brokers answer until `stack` closes.
+        """Follows the topic of ads, if there are tables, until `stack` closes.
+
+        It begins when the brokers answer.
 
         Raises:
             ConfigError: as `check_ads`.

@@ -75,7 +75,7 @@ def test_the_header_of_a_run_names_the_server_or_the_wrong_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, str(wrapper(tmp_path)))
-    assert pytest_report_header() == f"model server: {VERSION}"
+    assert pytest_report_header()[0] == f"model server: {VERSION}"
     monkeypatch.setenv(VARIABLE, str(tmp_path / "none"))
     with pytest.raises(pytest.UsageError, match="MODEL_SERVER="):
         pytest_report_header()
