@@ -20,9 +20,7 @@ const LOW: u64 = u32::MAX as u64;
 /// Whether all items are strings, and none is empty.
 #[pyfunction]
 pub fn are_ad_ids(values: &Bound<'_, PyList>) -> bool {
-    values
-        .iter()
-        .all(|value| value.downcast::<PyString>().map_or(false, |text| text.len().map_or(false, |size| size > 0)))
+    values.iter().all(|value| value.downcast::<PyString>().is_ok_and(|text| text.len().is_ok_and(|size| size > 0)))
 }
 
 /// Writes the digests of n ad ids: uint64 [2, n].
