@@ -17,7 +17,8 @@ import structlog
 from rich.console import Console
 
 from benchmarks.bench import SPEC
-from benchmarks.floor import CHUNK, CONCURRENT_CALLS, FloorEncoder, answers, decode
+from benchmarks.floor import CHUNK, CONCURRENT_CALLS
+from benchmarks.floor_encoders import FloorEncoder, answers, floor_encoder
 from sandbox.world.bid_requests import RequestFactory
 from sandbox.world.world import World
 from streamer.assembly import Assembly
@@ -149,7 +150,7 @@ def floor_ms(encoder: FloorEncoder, values: Sequence[bytes]) -> float:
     """CPU milliseconds per request of the floor."""
     start = time.process_time()
     for chunk in chunks(values, CHUNK):
-        encoded = encoder.encode([decode(value) for value in chunk])
+        encoded = encoder.encode([encoder.decode(value) for value in chunk])
         encoded.message.SerializeToString()
         rows = sum(map(len, encoded.ad_ids))
         answers(encoded, predict_pb2.PredictResponse.FromString(reply_of(rows)), 1.0)
@@ -161,7 +162,7 @@ async def measure(candidates: int = 300, requests: int = _REQUESTS, rounds: int 
     spec = FeatureSpec.from_yaml(Path(SPEC))
     factory = RequestFactory(World(seed=7), candidates=candidates, seed=3)
     values = [factory.next().value for _ in range(requests)]
-    ends, floor = Ends(), FloorEncoder(spec)
+    ends, floor = Ends(), floor_encoder(spec)
     pipeline = await started(spec, ends)
     found = [(await scorer_ms(pipeline, values), floor_ms(floor, values)) for _ in range(rounds + 1)]
     assert ends.answered_count == len(values) * len(found), "a request was not scored"

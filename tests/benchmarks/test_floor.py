@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import pytest
 
-from benchmarks.floor import FloorEncoder, answers, decode
+from benchmarks.floor_encoders import CompiledFloor, FloorEncoder, PythonFloor, answers
 from sandbox.world.bid_requests import CandidateLayout, RequestFactory
 from sandbox.world.world import World
 from streamer.features import Encoder, FeatureSpec
@@ -27,7 +27,7 @@ def small_world() -> World:
 
 def checked(floor: FloorEncoder, values: Sequence[bytes], expected: Sequence[EncodedRequest]) -> None:
     """A call of these requests has the rows of the encoder, and each request its scores."""
-    chunk = floor.encode([decode(value) for value in values])
+    chunk = floor.encode([floor.decode(value) for value in values])
     for name in PARTS:
         whole = np.concatenate([getattr(encoded, name) for encoded in expected])
         assert chunk.message.inputs[name].tensor_content == whole.tobytes(), name
@@ -39,12 +39,15 @@ def checked(floor: FloorEncoder, values: Sequence[bytes], expected: Sequence[Enc
     np.testing.assert_allclose(np.concatenate([answer["ctr"] for answer in found]), scores)
 
 
+@pytest.mark.parametrize("kind", [PythonFloor, CompiledFloor])
 @pytest.mark.parametrize("layout", get_args(CandidateLayout))
-def test_a_call_has_the_rows_of_the_encoder_and_each_request_its_scores(layout: CandidateLayout) -> None:
+def test_a_call_has_the_rows_of_the_encoder_and_each_request_its_scores(
+    layout: CandidateLayout, kind: type[PythonFloor | CompiledFloor]
+) -> None:
     spec = FeatureSpec.from_yaml(SPEC)
     factory = RequestFactory(small_world(), candidates=20, seed=4, layout=layout)
     values = [factory.next().value for _ in range(4)]
-    floor, encoder = FloorEncoder(spec), Encoder(spec)
+    floor, encoder = kind(spec), Encoder(spec)
     expected = []
     for value in values:
         document = orjson.loads(value)
@@ -58,7 +61,7 @@ def test_a_call_has_the_rows_of_the_encoder_and_each_request_its_scores(layout: 
 def test_a_call_of_ad_ids_has_the_rows_of_the_topic() -> None:
     spec, world = FeatureSpec.from_yaml(SPEC), small_world()
     by_rows, by_id = (RequestFactory(world, candidates=20, seed=4, layout=layout) for layout in ("rows", "id"))
-    floor, encoder = FloorEncoder(spec, {ad["ad_id"]: ad for ad in map(orjson.loads, world.ads.json)}), Encoder(spec)
+    floor, encoder = PythonFloor(spec, {ad["ad_id"]: ad for ad in map(orjson.loads, world.ads.json)}), Encoder(spec)
     documents = [orjson.loads(by_rows.next().value) for _ in range(4)]
     rows = [list(map(orjson.dumps, document["candidates"])) for document in documents]
     expected = [encoder.encode(BidRequest("", *one)) for one in zip(documents, [20] * 4, rows, strict=True)]
