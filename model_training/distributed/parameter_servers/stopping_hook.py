@@ -4,6 +4,8 @@ The chief evaluates the model between two of its steps, for all processes. The v
 is the step after which all processes end; 0 until the chief sets it.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import tensorflow as tf
 
@@ -96,7 +98,9 @@ class StoppingHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]  # 
             return np.asarray(session.run(self._ctr, {self._ids: ids, self._floats: floats}))
 
         metric = self._settings.metric
-        value = self._validation.value(in_batches(ctr), metric)
+        # A session has its graph as the default one of this thread, where examples cannot be read.
+        with ThreadPoolExecutor(1, "validation") as thread:
+            value = thread.submit(self._validation.value, in_batches(ctr), metric).result()
         summary = tf.compat.v1.Summary()
         summary.value.add(tag=f"validation_{metric}", simple_value=value)
         writer = tf.compat.v1.summary.FileWriterCache.get(str(self._checkpoints))

@@ -7,8 +7,10 @@ import pytest
 import tensorflow as tf
 
 from model_training.config.training import EarlyStoppingConfig, TrainingConfig
-from model_training.data.examples import Examples, Stream
+from model_training.data.examples import Examples
 from model_training.data.manifest import Manifest
+from model_training.data.records import write_records
+from model_training.data.training_data import stored
 from model_training.distributed.cluster import Cluster, Task
 from model_training.distributed.parameter_servers.stopping_hook import StoppingHook, stop_variable
 from model_training.distributed.parameter_servers.variables import PartitionedVariables
@@ -34,7 +36,8 @@ def test_a_restart_skips_no_evaluation(first: int, evaluated: int, tmp_path: Pat
     config = TrainingConfig.model_validate({"spec": "unused", "model": "logistic_regression", "batch_size": 10})
     layout = Layout(spec)
     rows = np.zeros((2, layout.row_ids), np.int32), np.zeros((2, layout.row_floats), np.float32)
-    stream = Stream(2, 1, lambda: iter([Examples(*rows, np.array([0, 1], np.int8))]))
+    records = tmp_path / "records"
+    stream = stored(records, write_records([Examples(*rows, np.array([0, 1], np.int8))], records, spec, shards=1))
     manifest = Manifest("small", spec.hash, 90, 9, layout.row_ids, layout.row_floats, 1.0, (), "", 64)
     run = Run(Cluster(("h:1",), "h:2"), Task("chief", 0), config, spec, tmp_path, manifest, tmp_path)
     best = BestModel(tmp_path)
