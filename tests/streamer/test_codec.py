@@ -148,7 +148,7 @@ def test_the_id_of_a_damaged_document_may_be_nested() -> None:
 def test_a_search_for_an_id_ends_soon(value: bytes) -> None:
     start = time.process_time()
     assert rejected(value).request_id is None
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < 20.0  # of a linear search: 0.3; of a quadratic one: many minutes
 
 
 def test_of_equal_keys_the_last_one_counts() -> None:
