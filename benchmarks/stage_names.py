@@ -12,8 +12,8 @@ RULES: tuple[tuple[str, str], ...] = (
     ("metrics", r"streamer/metrics\.py|prometheus_client/"),
     ("answer encoding", r"codec\.py:encode_scores|formats/answers"),
     ("decode", r"streamer/codec\.py|streamer/formats/"),
-    ("candidates", r"Memo\w*\.|CandidateRows|CandidateColumns|_encode_columns"),
-    ("crosses and keys", r"encoder\.py:Encoder\.(?:_pair_ids|_joined)"),
+    ("candidates", r"Memo\w*\.|CandidateRows|CandidateColumns|CandidatesById|streamer/tables/|_encode_columns"),
+    ("crosses and keys", r"features/pairs\.py"),
     ("request side", r"features/(?!encoder)\S* < .*encoder\.py:Encoder\.encode|features/consent"),
     ("crosses and keys", r"features/encoder\.py"),
     ("cache", r"scoring/cache\.py"),
@@ -24,7 +24,10 @@ RULES: tuple[tuple[str, str], ...] = (
     ("dispatch", r"streamer/scoring/|streamer/latency\.py|streamer/deadline\.py"),
     ("commit", r"kafka/(?:offsets|answered_ranges|split_offsets|positions)\.py|group_coordinator|aiokafka_coordinator"),
     ("produce", r"kafka/(?:sink|producers)\.py|aiokafka/producer"),
-    ("fetch", r"aiokafka/consumer|kafka/(?:source|receipt|delivery|backpressure|backlog|lag)\.py|aiokafka/record"),
+    (
+        "fetch",
+        r"aiokafka/consumer|kafka/(?:source|receipt|delivery|backpressure|backlog|lag|aiokafka_frames|record_batches)\.py|aiokafka/record",
+    ),
     ("Kafka connections", r"aiokafka/"),
     ("pipeline", r"streamer/(?!commands|service|lifecycle|__main__)"),
 )

@@ -22,7 +22,7 @@ _ENCODE = f"streamer/features/encoder.py:Encoder.encode < streamer/pipeline.py:P
         (f"streamer/features/side.py:SideEncoder._ids < {_ENCODE}", "request side"),
         (f"streamer/features/encoder.py:Encoder._encode_columns < {_ENCODE}", "candidates"),
         (
-            f"streamer/features/hashing.py:mix64 < streamer/features/encoder.py:Encoder._pair_ids < {_ENCODE}",
+            f"streamer/features/hashing.py:mix64 < streamer/features/pairs.py:PythonJoiner.__call__ < {_ENCODE}",
             "crosses and keys",
         ),
         (_ENCODE, "crosses and keys"),
