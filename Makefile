@@ -73,6 +73,7 @@ $(PACKAGES): requirements/dev.txt pyproject.toml
 # A compiler that fails, for example without a network for the crates, stops nothing: `make native` shows its error.
 $(READY): $(PACKAGES) $(NATIVE_SOURCES)
 	@if ! command -v cargo >/dev/null 2>&1; then \
+	    $(BIN)/uv pip uninstall --quiet --python $(BIN)/python ctr-streamer-native 2>/dev/null; \
 	    echo "no Rust compiler (cargo): the scorer runs in pure Python"; \
 	elif echo "compiling native/ (the first time about 20 s) ..." && ! $(BUILD_NATIVE) >$(VENV)/native.log 2>&1; then \
 	    $(BIN)/uv pip uninstall --quiet --python $(BIN)/python ctr-streamer-native 2>/dev/null; \

@@ -1,8 +1,7 @@
-# The twins in Python, in `streamer/features`, say what each class does.
+# The twins in Python, in `streamer/features`, `formats` and `tables`, say what each class does.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +17,10 @@ class ColumnCutter:
     def __init__(self, seed: int) -> None: ...
     def rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> tuple[Digests, Rows] | None: ...
 
-class Digests(Sequence[bytes]):
+class Digests:
     def __init__(self, rows: Sequence[bytes], seed: int) -> None: ...
     def __len__(self) -> int: ...
-    @overload
     def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
 
 class Document:
     def __init__(
@@ -52,10 +48,10 @@ class RowMemo:
     used_bytes: int
     def __init__(self, capacity: int, max_bytes: int) -> None: ...
     def __len__(self) -> int: ...
-    def unknown(self, digests: Sequence[bytes]) -> list[int]: ...
+    def unknown(self, digests: Sequence[bytes] | Digests) -> list[int]: ...
     def gather(
         self,
-        digests: Sequence[bytes],
+        digests: Sequence[bytes] | Digests,
         size: int,
         parts: Sequence[tuple[int, int]],
         places: Sequence[int],

@@ -66,7 +66,7 @@ class _Family(CounterMetricFamily):
         """Ignores the list that `Metric` sets."""
 
     def text(self) -> str:
-        """The present counts as `generate_latest` writes them, at a tenth of its time."""
+        """The present counts, the samples of `generate_latest`, at a tenth of its time."""
         name, i = f"{self.name}_total", self._i
         lines = [f"{name}{counted.labels} {counted.counts[i]}\n" for counted in self._features.values()]
         return f"# HELP {name} {self.documentation}\n# TYPE {name} counter\n{''.join(lines)}"
@@ -91,7 +91,7 @@ class _Others:
 
 
 def scraped_text(registry: Collector) -> bytes:
-    """The samples of a registry in Prometheus' text format, as `generate_latest`.
+    """The samples of a registry in Prometheus' text format, those of `generate_latest`.
 
     A scrape runs in the event loop of a worker; a sample of `generate_latest` takes 5 µs.
     """

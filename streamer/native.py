@@ -18,13 +18,16 @@ def loaded() -> tuple[ModuleType | None, str]:
         return None, f"off: {SWITCH}=off"
     try:
         import ctr_streamer_native as found  # noqa: PLC0415  it is optional
-    except ModuleNotFoundError:
-        return None, "not installed"
-    except ImportError as error:  # for example a library of another platform
+    except ImportError as error:
+        if error.name == "ctr_streamer_native":
+            return None, "not installed"
+        # for example a library of another platform
         return None, f"unused: {error}"
-    if found.API != API:
-        return None, f"unused: version {found.__version__} has interface {found.API}, expected {API}"
-    return found, str(found.__version__)
+    # A folder of this name without code is a module, too.
+    version, interface = getattr(found, "__version__", "unknown"), getattr(found, "API", None)
+    if interface != API:
+        return None, f"unused: version {version} has interface {interface}, expected {API}"
+    return found, str(version)
 
 
 module, state = loaded()

@@ -178,8 +178,8 @@ class Pipeline:
         try:
             if not slices.are_needed(prepared.encoder, flight.request):
                 flight.encoded = prepared.encoder.encode(flight.request)
-            elif (expired := await self._encode_in_slices(flight)) is not None:
-                return expired
+            elif (result := await self._encode_in_slices(flight)) is not None:
+                return result
             unknown_ads.check(flight.encoded, self.unknown_ads, prepared.codec.paths, self.metrics.unknown_ads.inc)
         except InvalidRequestError as error:
             return self._rejected(flight, "encode", str(error))
@@ -212,7 +212,8 @@ class Pipeline:
                 return expired
             if waits:
                 request = flight.prepared.codec.decode(flight.record.value, flight.record.headers)
-                assert isinstance(request, BidRequest), "decoded before"
+                if isinstance(request, BadRecord):  # a column is read only now
+                    return self._rejected(flight, "decode", request.reason)
                 flight.request = request
             for encoded in slices.encode(flight.prepared.encoder, flight.request):
                 if encoded is None:

@@ -8,7 +8,7 @@ use pyo3::types::PyBytes;
 use xxhash_rust::xxh3::{xxh3_128_with_seed, xxh3_64_with_seed};
 
 use crate::digests::Digests;
-use crate::json_values::{copy_value, Output, WORD};
+use crate::json_values::before;
 use crate::rows::{Rows, Text};
 
 const REMEMBERED: usize = 1 << 17;
@@ -36,8 +36,8 @@ impl ColumnCutter {
 
     /// The rows of columns with their digests; `ad_id`: which of them has the ad ids.
     ///
-    /// Row i is the prefix, then value i of each column, joined by commas. None: a column is not a list or has another
-    /// length than others, or most rows have changed.
+    /// Row i is the prefix, then value i of each column, joined by commas. None: a column is not a list, has another
+    /// length than others or a comma in a value, or most rows have changed.
     fn rows(
         &mut self,
         prefix: &[u8],
@@ -62,7 +62,7 @@ impl ColumnCutter {
 }
 
 impl ColumnCutter {
-    /// Remembers the digests of rows, unless most of them have changed.
+    /// Remembers the digests of rows; whether most of them are those that it had remembered, or new.
     fn update(&mut self, ads: &[u64], digests: &[u128]) -> bool {
         if self.known.is_empty() {
             self.known = vec![Known::default(); REMEMBERED];
@@ -75,13 +75,11 @@ impl ColumnCutter {
             let known = self.known[*place];
             known.ad == row.ad && known.row != row.row
         };
-        if rows.iter().filter(is_changed).count() > rows.len() / 2 {
-            return false;
-        }
+        let are_stable = rows.iter().filter(is_changed).count() <= rows.len() / 2;
         for (place, row) in rows {
             self.known[place] = row;
         }
-        true
+        are_stable
     }
 }
 
@@ -97,36 +95,45 @@ fn list(column: &[u8]) -> Option<&[u8]> {
 
 type Cut = (Vec<u8>, Vec<Range<usize>>, Vec<u64>);
 
-/// The text and the places of the rows, and the hash of each ad id; None: the columns have different lengths.
+/// The text and the places of the rows, and the hash of each ad id.
+///
+/// None: a column has another number of commas than the ad ids, so another length or a comma in a value; or an ad id
+/// is no text. With a comma in a value and yet as many, its rows are no JSON.
 fn cut(prefix: &[u8], columns: &[&[u8]], ad_id: usize, shape: u64) -> Option<Cut> {
-    let most = 1 + columns[ad_id].iter().filter(|byte| **byte == b',').count();
-    let size = columns.iter().map(|column| column.len()).sum::<usize>() + most * (prefix.len() + 1) + WORD;
-    let mut output = Output::new(size);
-    let mut starts = vec![0; columns.len()];
-    let (mut places, mut ads) = (Vec::with_capacity(most), Vec::with_capacity(most));
-    loop {
-        let row = output.end;
-        output.push(prefix)?;
-        let mut ended = 0;
-        for (i, (column, start)) in columns.iter().zip(&mut starts).enumerate() {
-            if i > 0 {
-                output.push(b",")?;
-            }
-            let end = copy_value(column, *start, &mut output)?;
-            if i == ad_id {
-                ads.push(xxh3_64_with_seed(&column[*start..end], shape));
-            }
-            if end == column.len() {
-                ended += 1;
-            }
-            *start = end + 1;
-        }
-        places.push(row..output.end);
-        if ended == columns.len() {
-            return Some((output.text, places, ads));
-        }
-        if ended > 0 {
-            return None;
-        }
+    let commas = |column: &&[u8]| column.iter().filter(|byte| **byte == b',').count();
+    let n = 1 + commas(&columns[ad_id]);
+    if columns.iter().any(|column| 1 + commas(column) != n) {
+        return None;
     }
+    let size = columns.iter().map(|column| column.len() + 1).sum::<usize>() + n * prefix.len();
+    let mut text = Vec::with_capacity(size);
+    let mut rests = columns.to_vec();
+    let (mut places, mut ads) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    for _ in 0..n {
+        let start = text.len();
+        text.extend_from_slice(prefix);
+        for (i, rest) in rests.iter_mut().enumerate() {
+            if i > 0 {
+                text.push(b',');
+            }
+            let value = before(rest, b',');
+            *rest = rest.get(value.len() + 1..).unwrap_or_default();
+            if i == ad_id {
+                if !is_text(value) {
+                    return None;
+                }
+                ads.push(xxh3_64_with_seed(value, shape));
+            }
+            text.extend_from_slice(value);
+        }
+        places.push(start..text.len());
+    }
+    Some((text, places, ads))
+}
+
+fn is_text(value: &[u8]) -> bool {
+    let is_space = |byte: &u8| byte.is_ascii_whitespace();
+    let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+    matches!(&value[start..end], [b'"', .., b'"'])
 }

@@ -14,7 +14,8 @@ use crate::pace::Pace;
 use crate::row_memo::Low;
 use crate::rows::{Rows, Text};
 
-const ENTRY_BYTES: usize = 100;
+/// Of an entry beside its text: in the table when it is half full, in the queue, and of the allocation.
+const ENTRY_BYTES: usize = 200;
 const MAX_DEPTH: usize = 32;
 /// Bytes of a candidate by which its text is found: they should contain its ad id.
 const START: usize = 64;

@@ -113,7 +113,7 @@ impl RowMemo {
             let extras = PyList::new(py, extras)?.unbind();
             let mut matrices = Vec::with_capacity(parts.len());
             for (start, width) in parts {
-                if start + width > size {
+                if start.checked_add(width).map_or(true, |end| end > size) {
                     return Err(PyValueError::new_err("a part outside the row"));
                 }
                 let matrix = PyByteArray::new_with(py, rows.len() * width, |matrix| {

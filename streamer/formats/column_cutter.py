@@ -11,6 +11,7 @@ from streamer.features.candidate_rows import ROW_SEED, DigestedRows, row_digests
 _MAX_BYTES = 8 * 2**20
 _MAX_SHAPES = 16
 _MAX_REMEMBERED = 500  # ads of one request: about 1 ms
+_REMEMBER_EVERY = 16
 _ENTRY_BYTES = 250  # of an ad: its entry, its row's digest, and the object of its id
 _TOKEN_BYTES = 100  # of a text: its entry and its object
 _POINTER_BYTES = 8
@@ -28,8 +29,9 @@ class ColumnCutter(Protocol):
     def rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> Sequence[bytes] | None:
         """The rows of columns of valid JSON; `ad_id`: which of them has the ad ids.
 
-        None: a column is no list or has another length than the ad ids, or most rows have changed since they were
-        remembered. Values that differ in each request are such: to encode columns then costs less than new rows.
+        None: a column is no list or has another length than the ad ids, a value has a comma, or most rows have changed
+        since they were remembered. Values that differ in each request are such: to encode columns then costs less than
+        new rows.
         """
 
 
@@ -70,6 +72,7 @@ class PythonColumnCutter:
         self._max_bytes = max_bytes
         self._known: dict[bytes, dict[bytes, _Entry]] = {}
         self._texts: dict[bytes, bytes] = {}
+        self._refused = 0
         self.used_bytes = 0
 
     def rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> Sequence[bytes] | None:
@@ -109,6 +112,10 @@ class PythonColumnCutter:
         digests = row_digests(rows)
         changed = [i for i, entry in enumerate(entries) if entry is not None and entry[0] != digests[i]]
         if len(changed) > n // 2:
+            self._refused += 1
+            if self._refused % _REMEMBER_EVERY == 0:  # perhaps they have changed once for all
+                for i in changed[:_MAX_REMEMBERED]:
+                    self._remember(known, ads[i], digests[i], values[i])
             return None
         unknown = [i for i, entry in enumerate(entries) if entry is None]
         for i in (changed + unknown)[:_MAX_REMEMBERED]:

@@ -86,6 +86,14 @@ def test_it_is_built_when_cargo_comes_later(checkout: Checkout) -> None:
     assert checkout.setup().startswith("compiling native/")
 
 
+def test_without_cargo_no_module_of_older_sources_is_left(checkout: Checkout) -> None:
+    checkout.program("bin/cargo", "")
+    assert checkout.setup().startswith("compiling native/")
+    (checkout.root / "bin" / "cargo").unlink()
+    assert checkout.setup() == WITHOUT
+    assert "pip uninstall" in checkout.calls.read_text()
+
+
 def test_a_build_that_fails_stops_nothing_and_leaves_no_old_module(checkout: Checkout) -> None:
     checkout.program("bin/cargo", "")
     checkout.program(".venv/bin/uv", 'echo "$@" >> calls; [ "$2" = uninstall ]')
