@@ -68,7 +68,7 @@ def floor_encoder(spec: FeatureSpec, ads: Ads | None = None) -> FloorEncoder:
 
 
 class CompiledFloor:
-    """Implements `FloorEncoder` by the scorer's own steps, which are compiled: one request at a time."""
+    """Implements `FloorEncoder` by the scorer's own steps, which are compiled."""
 
     def __init__(self, spec: FeatureSpec) -> None:
         parts = frozenset(("user", "context"))
