@@ -63,7 +63,10 @@ class FloorEncoder(Protocol):
 
 
 def floor_encoder(spec: FeatureSpec, ads: Ads | None = None) -> FloorEncoder:
-    """The encoder with the best known steps. `ads`: all ads by id, for requests that name ids only."""
+    """The encoder with the best known steps.
+
+    `ads`: all ads by id, for requests that name ids only.
+    """
     return PythonFloor(spec, ads) if ads is not None or native.module is None else CompiledFloor(spec)
 
 
