@@ -75,13 +75,16 @@ class CompiledFloor:
 
     def __init__(self, spec: FeatureSpec) -> None:
         parts = frozenset(("user", "context"))
-        self._documents = JsonDocuments(parts | {"request_id"}, parts, "candidates", _MAX_CANDIDATES)
         self._columns = ColumnRows(spec.request.ad_id)
+        keys = parts | {"request_id"}
+        self._documents = JsonDocuments(keys, parts, "candidates", _MAX_CANDIDATES, self._columns.known)
         self._encoder = Encoder(spec, memoised_ads=_MEMOISED)
 
     def decode(self, value: bytes) -> BidRequest:
         fields, found = self._documents.read(value)
-        candidates = self._columns.candidates(found) if isinstance(found, dict) else Candidates(cast("Any", found))
+        candidates = self._columns.candidates(found) if isinstance(found, dict) else found
+        if not isinstance(candidates, Candidates):
+            candidates = Candidates(cast("Any", candidates))
         size = len(candidates.rows or cast("Any", candidates.columns)["ad_id"])
         request_id = cast("str", fields["request_id"])
         return BidRequest(request_id, fields, size, candidates.rows, candidates.columns, read_row=candidates.read_row)

@@ -71,7 +71,13 @@ class Codec:
         self._cut = top if not deeper else None
         self._columns = ColumnRows(paths.ad_id, candidate_keys, by_id=by_id)
         own = {parse_path(p)[0] for p in (paths.request_id, paths.deadline_ms, paths.model)}
-        self._documents = JsonDocuments(document_keys | own | {top}, containers, self._cut, settings.max_candidates)
+        self._documents = JsonDocuments(
+            document_keys | own | {top},
+            containers,
+            self._cut,
+            settings.max_candidates,
+            None if by_id else self._columns.known,
+        )
 
     def decode(self, value: bytes | None, headers: Sequence[Header]) -> BidRequest | BadRecord:
         """Decodes one record by its content type. The encoder checks the candidates' content."""
@@ -172,6 +178,8 @@ class Codec:
             return binary.candidates
         if isinstance(candidates, DigestedRows):
             return Candidates(candidates)
+        if isinstance(candidates, Candidates):
+            return candidates
         if isinstance(candidates, list):
             # A decoded list of the top level is raw already. `Raw` is like bytes, without their copy.
             return Candidates(candidates if self._cut is not None else list(map(msgspec.json.encode, candidates)))

@@ -21,7 +21,7 @@ pub struct ColumnCutter {
 }
 
 /// Parts of two hashes: of an ad's id and prefix, and of its row. A collision costs time only.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
 struct Known {
     ad: u32,
     row: u32,
@@ -37,12 +37,14 @@ impl ColumnCutter {
     /// The rows of columns with their digests; `ad_id`: which of them has the ad ids.
     ///
     /// Row i is the prefix, then value i of each column, joined by commas. None: a column is not a list, has another
-    /// length than others or a comma in a value, or most rows have changed.
+    /// length than others or a value that is not plain, or most rows have changed; or one is not remembered, if `are_known`:
+    /// then the columns need not be valid JSON, because rows are remembered only if each value is plain.
     fn rows(
         &mut self,
         prefix: &[u8],
         columns: Vec<Bound<'_, PyBytes>>,
         ad_id: usize,
+        are_known: bool,
     ) -> PyResult<Option<(Digests, Rows)>> {
         if ad_id >= columns.len() {
             return Err(PyValueError::new_err("no such column"));
@@ -52,7 +54,12 @@ impl ColumnCutter {
         Ok(lists.and_then(|lists| cut(prefix, &lists, ad_id, shape)).and_then(|(text, places, ads)| {
             let rows = places.iter().map(|place| &text[place.clone()]);
             let values: Vec<u128> = rows.map(|row| xxh3_128_with_seed(row, self.seed)).collect();
-            if self.update(&ads, &values) {
+            let accepted = if are_known {
+                self.knows(&ads, &values)
+            } else {
+                self.update(prefix.len(), &text, &places, &ads, &values)
+            };
+            if accepted {
                 Some((Digests { values }, Rows::new(Text::Own(text), places)))
             } else {
                 None
@@ -62,25 +69,95 @@ impl ColumnCutter {
 }
 
 impl ColumnCutter {
-    /// Remembers the digests of rows; whether most of them are those that it had remembered, or new.
-    fn update(&mut self, ads: &[u64], digests: &[u128]) -> bool {
+    /// Whether it remembers all rows.
+    fn knows(&self, ads: &[u64], digests: &[u128]) -> bool {
+        !self.known.is_empty() && entries(ads, digests).all(|(place, row)| self.known[place] == row)
+    }
+
+    /// Remembers the digests of rows of plain values. Whether all values are, and most rows have not changed.
+    fn update(&mut self, prefix: usize, text: &[u8], places: &[Range<usize>], ads: &[u64], digests: &[u128]) -> bool {
         if self.known.is_empty() {
             self.known = vec![Known::default(); REMEMBERED];
         }
-        let rows = ads.iter().zip(digests);
-        let rows: Vec<(usize, Known)> = rows
-            .map(|(ad, digest)| (*ad as usize % REMEMBERED, Known { ad: (ad >> 32) as u32, row: *digest as u32 }))
-            .collect();
+        let rows: Vec<(usize, Known)> = entries(ads, digests).collect();
         let is_changed = |(place, row): &&(usize, Known)| {
             let known = self.known[*place];
             known.ad == row.ad && known.row != row.row
         };
-        let are_stable = rows.iter().filter(is_changed).count() <= rows.len() / 2;
-        for (place, row) in rows {
-            self.known[place] = row;
+        let mut accepted = rows.iter().filter(is_changed).count() <= rows.len() / 2;
+        for ((place, row), range) in rows.into_iter().zip(places) {
+            let mut values = text[range.start + prefix..range.end].split(|byte| *byte == b',');
+            // The row of an ad is looked at once.
+            if self.known[place] != row {
+                if values.all(is_plain) {
+                    self.known[place] = row;
+                } else {
+                    accepted = false;
+                }
+            }
         }
-        are_stable
+        accepted
     }
+}
+
+/// The places of rows in the table, and their entries.
+fn entries<'a>(ads: &'a [u64], digests: &'a [u128]) -> impl Iterator<Item = (usize, Known)> + 'a {
+    let rows = ads.iter().zip(digests);
+    rows.map(|(ad, digest)| (*ad as usize % REMEMBERED, Known { ad: (ad >> 32) as u32, row: *digest as u32 }))
+}
+
+/// Whether a part between two commas of valid JSON is a plain value: a text, a number without an
+/// exponent, true, false, null, or a list of at most one text or number.
+///
+/// A piece of a value with commas is none of them, or happens to be valid JSON.
+fn is_plain(part: &[u8]) -> bool {
+    match trimmed(part) {
+        [b'[', inner @ .., b']'] => trimmed(inner).is_empty() || is_scalar(trimmed(inner)),
+        b"true" | b"false" | b"null" => true,
+        scalar => is_scalar(scalar),
+    }
+}
+
+fn is_scalar(value: &[u8]) -> bool {
+    match value {
+        [b'"', text @ .., b'"'] => is_text(text),
+        [b'-', number @ ..] | number => is_number(number),
+    }
+}
+
+/// Whether a text can stand between quotes, without a quote or half of a surrogate pair in it.
+fn is_text(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        rest = match (first, after) {
+            (0..=31 | b'"', _) => return false,
+            (b'\\', [b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', after @ ..]) => after,
+            (b'\\', [b'u', a, b, c, d, after @ ..]) => {
+                let is_half =
+                    matches!(a, b'd' | b'D') && !b.is_ascii_digit() || matches!((a, b), (b'd' | b'D', b'8'..=b'9'));
+                if is_half || ![a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) {
+                    return false;
+                }
+                after
+            }
+            (b'\\', _) => return false,
+            _ => after,
+        };
+    }
+    std::str::from_utf8(text).is_ok()
+}
+
+/// One that all parsers read alike.
+fn is_number(text: &[u8]) -> bool {
+    if text.len() > 16 {
+        return false;
+    }
+    let (whole, fraction) = match text.iter().position(|byte| *byte == b'.') {
+        Some(point) => (&text[..point], &text[point + 1..]),
+        None => (text, &b"0"[..]),
+    };
+    let are_digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    are_digits(whole) && are_digits(fraction) && (whole[0] != b'0' || whole.len() == 1)
 }
 
 /// The values of a list with their commas; None if it is none, or empty.
@@ -97,8 +174,7 @@ type Cut = (Vec<u8>, Vec<Range<usize>>, Vec<u64>);
 
 /// The text and the places of the rows, and the hash of each ad id.
 ///
-/// None: a column has another number of commas than the ad ids, so another length or a comma in a value; or an ad id
-/// is no text. With a comma in a value and yet as many, its rows are no JSON.
+/// None: a column has another number of commas than the ad ids, so another length or a comma in a value.
 fn cut(prefix: &[u8], columns: &[&[u8]], ad_id: usize, shape: u64) -> Option<Cut> {
     let commas = |column: &&[u8]| column.iter().filter(|byte| **byte == b',').count();
     let n = 1 + commas(&columns[ad_id]);
@@ -119,9 +195,6 @@ fn cut(prefix: &[u8], columns: &[&[u8]], ad_id: usize, shape: u64) -> Option<Cut
             let value = before(rest, b',');
             *rest = rest.get(value.len() + 1..).unwrap_or_default();
             if i == ad_id {
-                if !is_text(value) {
-                    return None;
-                }
                 ads.push(xxh3_64_with_seed(value, shape));
             }
             text.extend_from_slice(value);
@@ -131,9 +204,43 @@ fn cut(prefix: &[u8], columns: &[&[u8]], ad_id: usize, shape: u64) -> Option<Cut
     Some((text, places, ads))
 }
 
-fn is_text(value: &[u8]) -> bool {
+/// A text without the white space around it.
+fn trimmed(text: &[u8]) -> &[u8] {
     let is_space = |byte: &u8| byte.is_ascii_whitespace();
-    let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
-    let end = value.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
-    matches!(&value[start..end], [b'"', .., b'"'])
+    let start = text.iter().position(|byte| !is_space(byte)).unwrap_or(text.len());
+    let end = text.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+    &text[start..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain;
+
+    #[test]
+    fn pieces_of_values_are_not_plain() {
+        for plain in
+            [r#""a""#, r#" "" "#, "1", "-0.5", "10", "0", "true", "null", r#"["a"]"#, "[]", "[ 1 ]", r#""\u00e4\\\n""#]
+        {
+            assert!(is_plain(plain.as_bytes()), "{}", plain);
+        }
+        for piece in [r#""a"#, r#"a""#, r#"""#, "a", "", " ", "-", "01", "1.", ".5", "1e", "1e5", "+1", r#""a":"b""#] {
+            assert!(!is_plain(piece.as_bytes()), "{}", piece);
+        }
+        for piece in [
+            r#"["a""#,
+            r#""a"]"#,
+            "[[1]",
+            "[1]]",
+            r#"{"a":[1]"#,
+            r#""a\"""#,
+            "nul",
+            "1 2",
+            r#""\q""#,
+            r#""\ud83d""#,
+            r#""\u12""#,
+            "\"\n\"",
+        ] {
+            assert!(!is_plain(piece.as_bytes()), "{}", piece);
+        }
+    }
 }

@@ -17,6 +17,8 @@ use crate::rows::{Rows, Text};
 /// Of an entry beside its text: in the table when it is half full, in the queue, and of the allocation.
 const ENTRY_BYTES: usize = 200;
 const MAX_DEPTH: usize = 32;
+/// Each name is compared with those before it.
+const MAX_COLUMNS: usize = 200;
 /// Bytes of a candidate by which its text is found: they should contain its ad id.
 const START: usize = 64;
 
@@ -37,6 +39,7 @@ pub struct RowCutter {
     order: VecDeque<u64>,
     used_bytes: usize,
     pace: Pace,
+    column_pace: Pace,
 }
 
 struct Known {
@@ -46,6 +49,12 @@ struct Known {
 
 /// The document with an empty list, its rows with their digests, and the texts of those that are not remembered.
 type Cut<'py> = (Bound<'py, PyBytes>, Digests, Rows, Vec<Bound<'py, PyBytes>>);
+
+/// The document with an empty object, and the names and texts of its columns.
+type CutColumns<'py> = (Bound<'py, PyBytes>, Vec<(String, Bound<'py, PyBytes>)>);
+
+/// The places of a name and of its list.
+type Column = (Range<usize>, Range<usize>);
 
 struct Found {
     list: Range<usize>,
@@ -68,6 +77,7 @@ impl RowCutter {
             order: VecDeque::new(),
             used_bytes: 0,
             pace: Pace::default(),
+            column_pace: Pace::default(),
         }
     }
 
@@ -82,8 +92,8 @@ impl RowCutter {
             return Ok(None);
         }
         let text = document.as_bytes();
-        let found = match self.find(text) {
-            Some(found) => found,
+        let found = match find(text, &self.key, |text, start| self.candidates(text, start)) {
+            Some((_, found)) => found,
             None => return Ok(None),
         };
         self.pace.update(found.unknown.len(), found.places.len());
@@ -92,6 +102,29 @@ impl RowCutter {
         let rest = PyBytes::new(py, &[head, b"[]", tail].concat());
         let rows = Rows::new(Text::Record(document.clone().unbind()), found.places);
         Ok(Some((rest, Digests { values: found.digests }, rows, unknown)))
+    }
+
+    /// The document with an empty object in place of its columns, and their names and texts, which may be no JSON.
+    ///
+    /// None: the document does not have exactly one object of lists as candidates, its form is unusual, or it pauses.
+    fn cut_columns<'py>(&mut self, py: Python<'py>, document: &Bound<'py, PyBytes>) -> Option<CutColumns<'py>> {
+        if self.column_pace.pauses() {
+            return None;
+        }
+        let text = document.as_bytes();
+        let (object, columns) = find(text, &self.key, columns)?;
+        let (head, tail) = (&text[..object.start], &text[object.end..]);
+        let rest = PyBytes::new(py, &[head, b"{}", tail].concat());
+        let mut found = Vec::with_capacity(columns.len());
+        for (name, list) in columns {
+            found.push((std::str::from_utf8(&text[name]).ok()?.to_owned(), PyBytes::new(py, &text[list])));
+        }
+        Some((rest, found))
+    }
+
+    /// Whether the columns of the last document had rows that were known: if not, it pauses.
+    fn columns_were_known(&mut self, were_known: bool) {
+        self.column_pace.update(usize::from(!were_known), 1);
     }
 
     /// Remembers texts of candidates, which are objects of valid JSON.
@@ -123,47 +156,8 @@ impl RowCutter {
         xxh3_64_with_seed(before(&text[..text.len().min(START)], b'}'), self.seed)
     }
 
-    /// The candidates of a document; None if its key occurs not exactly once, or a key has an escape.
-    fn find(&self, text: &[u8]) -> Option<Found> {
-        let mut at = skip_space(text, 0);
-        let mut found = None;
-        let mut expected = b'{';
-        loop {
-            if text.get(at) != Some(&expected) {
-                break;
-            }
-            expected = b',';
-            at = skip_space(text, at + 1);
-            if text.get(at)? != &b'"' {
-                return None;
-            }
-            let end = string_end(text, at + 1)?;
-            let key = &text[at + 1..end - 1];
-            at = skip_space(text, end);
-            if text.get(at)? != &b':' || key.contains(&b'\\') {
-                return None;
-            }
-            at = skip_space(text, at + 1);
-            if key != self.key {
-                at = value_end(text, at, text.len())?;
-            } else if found.is_none() {
-                let candidates = self.candidates(text, at)?;
-                at = candidates.list.end;
-                found = Some(candidates);
-            } else {
-                return None;
-            }
-            at = skip_space(text, at);
-        }
-        if text.get(at) == Some(&b'}') {
-            found
-        } else {
-            None
-        }
-    }
-
     /// The candidates in the list that starts at `start`.
-    fn candidates(&self, text: &[u8], start: usize) -> Option<Found> {
+    fn candidates(&self, text: &[u8], start: usize) -> Option<(Range<usize>, Found)> {
         let (mut places, mut digests, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         let mut at = start;
         let mut expected = b'[';
@@ -189,6 +183,76 @@ impl RowCutter {
         if text.get(at)? != &b']' {
             return None;
         }
-        Some(Found { list: start..at + 1, places, digests, unknown })
+        Some((start..at + 1, Found { list: start..at + 1, places, digests, unknown }))
     }
+}
+
+/// The place of the candidates in a document, and what `read` makes of them.
+///
+/// None if their key occurs not exactly once, or a key has an escape.
+fn find<T>(
+    text: &[u8],
+    key: &[u8],
+    read: impl Fn(&[u8], usize) -> Option<(Range<usize>, T)>,
+) -> Option<(Range<usize>, T)> {
+    let mut at = skip_space(text, 0);
+    let mut found: Option<(Range<usize>, T)> = None;
+    let mut expected = b'{';
+    while text.get(at) == Some(&expected) {
+        expected = b',';
+        let (name, start) = key_at(text, at + 1)?;
+        at = start;
+        if &text[name] != key {
+            at = value_end(text, at, text.len())?;
+        } else if found.is_none() {
+            let candidates = read(text, at)?;
+            at = candidates.0.end;
+            found = Some(candidates);
+        } else {
+            return None;
+        }
+        at = skip_space(text, at);
+    }
+    if text.get(at) == Some(&b'}') {
+        found
+    } else {
+        None
+    }
+}
+
+/// The place of a key without its quotes, and that of its value; None if it has an escape.
+fn key_at(text: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
+    let start = skip_space(text, at);
+    if text.get(start)? != &b'"' {
+        return None;
+    }
+    let end = string_end(text, start + 1)?;
+    let name = start + 1..end - 1;
+    let colon = skip_space(text, end);
+    if text.get(colon)? != &b':' || text[name.clone()].contains(&b'\\') {
+        return None;
+    }
+    Some((name, skip_space(text, colon + 1)))
+}
+
+/// The object that starts at `start`, and the places of its names and lists.
+fn columns(text: &[u8], start: usize) -> Option<(Range<usize>, Vec<Column>)> {
+    let mut found: Vec<Column> = Vec::new();
+    let mut at = start;
+    let mut expected = b'{';
+    while text.get(at) == Some(&expected) {
+        expected = b',';
+        let (name, list) = key_at(text, at + 1)?;
+        let is_new = found.iter().all(|(other, _)| text[other.clone()] != text[name.clone()]);
+        if text.get(list)? != &b'[' || !is_new || found.len() == MAX_COLUMNS {
+            return None;
+        }
+        let end = value_end(text, list, MAX_DEPTH)?;
+        found.push((name, list..end));
+        at = skip_space(text, end);
+    }
+    if text.get(at)? != &b'}' {
+        return None;
+    }
+    Some((start..at + 1, found))
 }

@@ -34,6 +34,9 @@ class ColumnCutter(Protocol):
         new rows.
         """
 
+    def known_rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> Sequence[bytes] | None:
+        """The rows of columns that may be no JSON. None: it does not remember all of them."""
+
 
 def column_cutter() -> ColumnCutter:
     """A cutter that remembers nothing; compiled if possible."""
@@ -51,7 +54,13 @@ class NativeColumnCutter:
         self._cutter = native.module.ColumnCutter(ROW_SEED)
 
     def rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> Sequence[bytes] | None:
-        found = self._cutter.rows(prefix, columns, ad_id)
+        return self._cut(prefix, columns, ad_id, are_known=False)
+
+    def known_rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> Sequence[bytes] | None:
+        return self._cut(prefix, columns, ad_id, are_known=True)
+
+    def _cut(self, prefix: bytes, columns: Sequence[bytes], ad_id: int, *, are_known: bool) -> Sequence[bytes] | None:
+        found = self._cutter.rows(prefix, columns, ad_id, are_known)
         if found is None:
             return None
         digests, rows = found
@@ -90,6 +99,9 @@ class PythonColumnCutter:
                 return DigestedRows(digests, lambda i: _row(prefix, found[i][1:]))
         return self._split(prefix, known, columns, ads, entries)
 
+    def known_rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> Sequence[bytes] | None:
+        return None  # without compiled code a parser is faster
+
     def _split(
         self,
         prefix: bytes,
@@ -98,19 +110,17 @@ class PythonColumnCutter:
         ads: Sequence[bytes],
         entries: Sequence[_Entry | None],
     ) -> Sequence[bytes] | None:
-        """The rows by the commas: if a column of n values has n parts, its parts are its values."""
+        """The rows by the commas, if each column of n values has n parts: then they are its values."""
         columns = [text[1:-1].split(b",") for text in texts]
         n = len(ads)
         if any(len(column) != n or text[:1] != b"[" for column, text in zip(columns, texts, strict=True)):
-            return None
-        if n == 1 and any(not value.strip() for (value,) in columns):  # an empty list
-            return None
-        if None in entries and _length(_column(ads)) != n:
             return None
         values = list(zip(*columns, strict=True))
         rows = [_row(prefix, one) for one in values]
         digests = row_digests(rows)
         changed = [i for i, entry in enumerate(entries) if entry is not None and entry[0] != digests[i]]
+        if (changed or None in entries) and any(_length(text) != n for text in texts):  # a comma in a value
+            return None
         if len(changed) > n // 2:
             self._refused += 1
             if self._refused % _REMEMBER_EVERY == 0:  # perhaps they have changed once for all

@@ -62,14 +62,23 @@ class ColumnRows:
                 raise ValueError(f"{key}: not valid JSON: {error}") from None
         return Candidates(columns=values)
 
-    def _rows(self, columns: Mapping[str, bytes]) -> Candidates | None:
+    def known(self, columns: Mapping[str, bytes]) -> Candidates | None:
+        """The rows of columns, if all of them are remembered; then the texts are valid JSON."""
+        if not self._is_flat or self._ad_id not in columns:
+            return None
+        if self._keys is not None and not self._keys.issuperset(columns):
+            return None  # nothing is known of a column that is not read
+        return self._rows(columns, are_known=True)
+
+    def _rows(self, columns: Mapping[str, bytes], *, are_known: bool = False) -> Candidates | None:
         names = tuple(columns)
         shape = self._shapes.get(names)
         if shape is None:
             if len(self._shapes) >= _MAX_SHAPES:
                 self._shapes = {}
             shape = self._shapes[names] = _Shape(names)
-        rows = self._cutter.rows(shape.prefix, list(columns.values()), names.index(self._ad_id))
+        cut = self._cutter.known_rows if are_known else self._cutter.rows
+        rows = cut(shape.prefix, list(columns.values()), names.index(self._ad_id))
         return None if rows is None else Candidates(rows, shape.read)
 
 

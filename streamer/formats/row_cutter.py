@@ -21,8 +21,15 @@ class CutDocument(NamedTuple):
     rows: DigestedRows
 
 
+class CutColumns(NamedTuple):
+    """The document with an empty object in place of its columns, and their texts by name, which may be no JSON."""
+
+    rest: bytes
+    columns: dict[str, bytes]
+
+
 class RowCutter:
-    """Cuts lists of candidates by compiled code; it remembers the bytes of candidates.
+    """Cuts candidates out of documents by compiled code; it remembers the bytes of candidates in lists.
 
     Invariants: (1) a document whose `rest` is valid JSON is valid itself, and has these candidates; (2) what it
     remembers is at most 8 MiB: it drops the oldest ones.
@@ -49,6 +56,18 @@ class RowCutter:
                 return None
             self._cutter.remember(unknown)
         return CutDocument(rest, DigestedRows(digests, rows.__getitem__))
+
+    def cut_columns(self, document: bytes) -> CutColumns | None:
+        """None if the document has no object of lists as candidates, is damaged, or recent columns were not known."""
+        found = self._cutter.cut_columns(document)
+        if found is None:
+            return None
+        rest, columns = found
+        return CutColumns(rest, dict(columns))
+
+    def columns_were_known(self, were_known: bool) -> None:
+        """Whether the last columns needed no parser: attempts that do not pay become rare."""
+        self._cutter.columns_were_known(were_known)
 
 
 def _are_valid(texts: Sequence[bytes]) -> bool:
