@@ -22,14 +22,19 @@ class CutDocument(NamedTuple):
 
 
 class CutColumns(NamedTuple):
-    """The document with an empty object in place of its columns, and their texts by name, which may be no JSON."""
+    """The document with an empty object in place of its columns, and these by name.
+
+    Their texts may be no JSON.
+    """
 
     rest: bytes
     columns: dict[str, bytes]
 
 
 class RowCutter:
-    """Cuts candidates out of documents by compiled code; it remembers the bytes of candidates in lists.
+    """Cuts candidates out of documents by compiled code.
+
+    It remembers the bytes of candidates in lists.
 
     Invariants: (1) a document whose `rest` is valid JSON is valid itself, and has these candidates; (2) what it
     remembers is at most 8 MiB: it drops the oldest ones.
@@ -58,7 +63,7 @@ class RowCutter:
         return CutDocument(rest, DigestedRows(digests, rows.__getitem__))
 
     def cut_columns(self, document: bytes) -> CutColumns | None:
-        """None if the document has no object of lists as candidates, is damaged, or recent columns were not known."""
+        """None if the document has no object of lists, is damaged, or recent columns were new."""
         found = self._cutter.cut_columns(document)
         if found is None:
             return None
