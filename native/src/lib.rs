@@ -12,6 +12,7 @@ mod json_values;
 mod mix;
 mod pace;
 mod pairs;
+mod priors;
 mod row_cutter;
 mod row_memo;
 mod rows;
@@ -22,13 +23,14 @@ use pyo3::prelude::*;
 #[pymodule]
 fn ctr_streamer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add("API", 4)?;
+    module.add("API", 5)?;
     module.add_class::<column_rows::ColumnCutter>()?;
     module.add_class::<digests::Digests>()?;
     module.add_class::<document::Document>()?;
     module.add_class::<pairs::Pairs>()?;
     module.add_class::<row_cutter::RowCutter>()?;
     module.add_class::<row_memo::RowMemo>()?;
+    module.add_function(wrap_pyfunction!(priors::learn_priors, module)?)?;
     module.add_function(wrap_pyfunction!(table::are_ad_ids, module)?)?;
     module.add_function(wrap_pyfunction!(table::ad_digests, module)?)?;
     module.add_function(wrap_pyfunction!(table::ad_slots, module)?)?;

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from streamer import native
 from streamer.types import F32, U64
 
 
@@ -23,6 +24,7 @@ class Priors:
         self._ads = np.zeros(places, dtype=np.uint64)
         self._means = np.zeros(places, dtype=np.float32)
         self._counts = np.zeros(places, dtype=np.float32)
+        self._learn = None if native.module is None else native.module.learn_priors
 
     def lookup(self, ads: U64, default: float) -> F32:
         """The priors, float32 [n], of n ads, uint64 [n]; `default` for unknown ads."""
@@ -32,6 +34,9 @@ class Priors:
 
     def learn(self, ads: U64, ctr: F32) -> None:
         """Adds the scores, float32 [n], of n ads, uint64 [n]; of a repeated ad the last one counts."""
+        if self._learn is not None:
+            self._learn(self._ads, self._means, self._counts, ads, ctr, float(self._rate))
+            return
         at = self._at(ads)
         counts, means = self._counts.take(at), self._means.take(at)
         others = self._ads.take(at) != ads

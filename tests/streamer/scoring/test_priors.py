@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer import native
 from streamer.scoring.priors import Priors
 from streamer.types import F32, U64
 
@@ -55,3 +56,27 @@ def test_a_prior_is_a_probability(learnt: list[tuple[int, float]]) -> None:
         priors.learn(ads(ad), scores(score))
     found = priors.lookup(ads(*(ad for ad, _ in learnt)), 0.5)
     assert ((found >= 0) & (found <= 1)).all()
+
+
+@pytest.mark.skipif(native.module is None, reason="the compiled code is not used")
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 1, width=32)), min_size=1, max_size=12), max_size=8)
+)
+def test_both_forms_learn_the_same(requests: list[list[tuple[int, float]]]) -> None:
+    compiled, python = Priors(places=8, rate=0.3), Priors(places=8, rate=0.3)
+    python._learn = None  # noqa: SLF001
+    for request in requests:
+        keys, ctr = ads(*(ad for ad, _ in request)), scores(*(score for _, score in request))
+        compiled.learn(keys, ctr)
+        python.learn(keys, ctr)
+        every = np.arange(21, dtype=np.uint64)
+        np.testing.assert_array_equal(compiled.lookup(every, 0.5), python.lookup(every, 0.5))
+
+
+@pytest.mark.skipif(native.module is None, reason="the compiled code is not used")
+def test_the_compiled_form_checks_its_arguments() -> None:
+    assert native.module is not None
+    with pytest.raises(ValueError, match="shapes of the table or of the scores do not fit"):
+        native.module.learn_priors(ads(0, 0), scores(0), scores(0, 0), ads(1), scores(1), 0.1)
+    with pytest.raises(ValueError, match="shapes of the table or of the scores do not fit"):
+        native.module.learn_priors(ads(0, 0), scores(0, 0), scores(0, 0), ads(1), scores(1, 1), 0.1)
