@@ -77,7 +77,7 @@ class CompiledFloor:
         parts = frozenset(("user", "context"))
         self._columns = ColumnRows(spec.request.ad_id)
         keys = parts | {"request_id"}
-        self._documents = JsonDocuments(keys, parts, "candidates", _MAX_CANDIDATES, self._columns.known)
+        self._documents = JsonDocuments(keys, parts, "candidates", _MAX_CANDIDATES, self._columns.unparsed)
         self._encoder = Encoder(spec, memoised_ads=_MEMOISED)
 
     def decode(self, value: bytes) -> BidRequest:

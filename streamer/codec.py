@@ -76,7 +76,7 @@ class Codec:
             containers,
             self._cut,
             settings.max_candidates,
-            None if by_id else self._columns.known,
+            None if by_id else self._columns.unparsed,
         )
 
     def decode(self, value: bytes | None, headers: Sequence[Header]) -> BidRequest | BadRecord:

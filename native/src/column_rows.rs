@@ -11,7 +11,8 @@ use crate::digests::Digests;
 use crate::json_values::before;
 use crate::rows::{Rows, Text};
 
-const REMEMBERED: usize = 1 << 17;
+const SETS: usize = 1 << 13;
+const WAYS: usize = 8;
 
 /// Cuts columns into rows, and remembers the digest of each ad's row.
 #[pyclass]
@@ -34,17 +35,15 @@ impl ColumnCutter {
         ColumnCutter { seed, known: Vec::new() }
     }
 
-    /// The rows of columns with their digests; `ad_id`: which of them has the ad ids.
+    /// The rows of columns with their digests; `ad_id`: which of them has the ad ids. The columns may be no JSON.
     ///
     /// Row i is the prefix, then value i of each column, joined by commas. None: a column is not a list, has another
-    /// length than others or a value that is not plain, or most rows have changed; or one is not remembered, if `are_known`:
-    /// then the columns need not be valid JSON, because rows are remembered only if each value is plain.
+    /// length than others or a value that is not plain, or most rows have changed.
     fn rows(
         &mut self,
         prefix: &[u8],
         columns: Vec<Bound<'_, PyBytes>>,
         ad_id: usize,
-        are_known: bool,
     ) -> PyResult<Option<(Digests, Rows)>> {
         if ad_id >= columns.len() {
             return Err(PyValueError::new_err("no such column"));
@@ -54,12 +53,7 @@ impl ColumnCutter {
         Ok(lists.and_then(|lists| cut(prefix, &lists, ad_id, shape)).and_then(|(text, places, ads)| {
             let rows = places.iter().map(|place| &text[place.clone()]);
             let values: Vec<u128> = rows.map(|row| xxh3_128_with_seed(row, self.seed)).collect();
-            let accepted = if are_known {
-                self.knows(&ads, &values)
-            } else {
-                self.update(prefix.len(), &text, &places, &ads, &values)
-            };
-            if accepted {
+            if self.update(prefix.len(), &text, &places, &ads, &values) {
                 Some((Digests { values }, Rows::new(Text::Own(text), places)))
             } else {
                 None
@@ -69,47 +63,46 @@ impl ColumnCutter {
 }
 
 impl ColumnCutter {
-    /// Whether it remembers all rows.
-    fn knows(&self, ads: &[u64], digests: &[u128]) -> bool {
-        !self.known.is_empty() && entries(ads, digests).all(|(place, row)| self.known[place] == row)
-    }
-
     /// Remembers the digests of rows of plain values. Whether all values are, and most rows have not changed.
     fn update(&mut self, prefix: usize, text: &[u8], places: &[Range<usize>], ads: &[u64], digests: &[u128]) -> bool {
         if self.known.is_empty() {
-            self.known = vec![Known::default(); REMEMBERED];
+            self.known = vec![Known::default(); SETS * WAYS];
         }
-        let rows: Vec<(usize, Known)> = entries(ads, digests).collect();
-        let is_changed = |(place, row): &&(usize, Known)| {
-            let known = self.known[*place];
-            known.ad == row.ad && known.row != row.row
-        };
-        let mut accepted = rows.iter().filter(is_changed).count() <= rows.len() / 2;
-        for ((place, row), range) in rows.into_iter().zip(places) {
+        let mut changed = 0;
+        let mut are_plain = true;
+        for ((ad, digest), range) in ads.iter().zip(digests).zip(places) {
+            let row = Known { ad: (ad >> 32) as u32, row: *digest as u32 };
+            let start = *ad as usize % SETS * WAYS;
+            let set = &mut self.known[start..start + WAYS];
+            let found = set.iter().position(|known| known.ad == row.ad);
+            if found.is_some_and(|at| set[at] == row) {
+                continue;
+            }
+            // A row is looked at once: that its values are plain is also the proof that they are JSON.
             let mut values = text[range.start + prefix..range.end].split(|byte| *byte == b',');
-            // The row of an ad is looked at once.
-            if self.known[place] != row {
-                if values.all(is_plain) {
-                    self.known[place] = row;
-                } else {
-                    accepted = false;
+            if !values.all(is_plain) {
+                are_plain = false;
+                continue;
+            }
+            match found {
+                Some(at) => {
+                    changed += 1;
+                    set[at] = row;
+                }
+                None => {
+                    set.rotate_right(1); // the last one is the oldest
+                    set[0] = row;
                 }
             }
         }
-        accepted
+        are_plain && changed <= ads.len() / 2
     }
 }
 
-/// The places of rows in the table, and their entries.
-fn entries<'a>(ads: &'a [u64], digests: &'a [u128]) -> impl Iterator<Item = (usize, Known)> + 'a {
-    let rows = ads.iter().zip(digests);
-    rows.map(|(ad, digest)| (*ad as usize % REMEMBERED, Known { ad: (ad >> 32) as u32, row: *digest as u32 }))
-}
-
-/// Whether a part between two commas of valid JSON is a plain value: a text, a number without an
+/// Whether a part between two commas is a plain value: a text, a number without an
 /// exponent, true, false, null, or a list of at most one text or number.
 ///
-/// A piece of a value with commas is none of them, or happens to be valid JSON.
+/// It is valid JSON then. A piece of a value with commas is none of them, or happens to be valid JSON.
 fn is_plain(part: &[u8]) -> bool {
     match trimmed(part) {
         [b'[', inner @ .., b']'] => trimmed(inner).is_empty() || is_scalar(trimmed(inner)),

@@ -122,9 +122,9 @@ impl RowCutter {
         Some((rest, found))
     }
 
-    /// Whether the columns of the last document had rows that were known: if not, it pauses.
-    fn columns_were_known(&mut self, were_known: bool) {
-        self.column_pace.update(usize::from(!were_known), 1);
+    /// Whether the columns of the last document became rows: if not, it pauses.
+    fn columns_were_cut(&mut self, were_cut: bool) {
+        self.column_pace.update(usize::from(!were_cut), 1);
     }
 
     /// Remembers texts of candidates, which are objects of valid JSON.

@@ -34,9 +34,6 @@ class ColumnCutter(Protocol):
         new rows.
         """
 
-    def known_rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> Sequence[bytes] | None:
-        """The rows of columns that may be no JSON. None: it does not remember all of them."""
-
 
 def column_cutter() -> ColumnCutter:
     """A cutter that remembers nothing; compiled if possible."""
@@ -46,7 +43,8 @@ def column_cutter() -> ColumnCutter:
 class NativeColumnCutter:
     """Implements `ColumnCutter` by compiled code.
 
-    It remembers digests alone, in a table of fixed size.
+    It remembers digests alone, in a table of fixed size. The columns may be no JSON: it makes rows of plain values
+    only.
     """
 
     def __init__(self) -> None:
@@ -54,13 +52,7 @@ class NativeColumnCutter:
         self._cutter = native.module.ColumnCutter(ROW_SEED)
 
     def rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> Sequence[bytes] | None:
-        return self._cut(prefix, columns, ad_id, are_known=False)
-
-    def known_rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> Sequence[bytes] | None:
-        return self._cut(prefix, columns, ad_id, are_known=True)
-
-    def _cut(self, prefix: bytes, columns: Sequence[bytes], ad_id: int, *, are_known: bool) -> Sequence[bytes] | None:
-        found = self._cutter.rows(prefix, columns, ad_id, are_known)
+        found = self._cutter.rows(prefix, columns, ad_id)
         if found is None:
             return None
         digests, rows = found
@@ -98,9 +90,6 @@ class PythonColumnCutter:
             if list(map(_column, expected)) == columns:
                 return DigestedRows(digests, lambda i: _row(prefix, found[i][1:]))
         return self._split(prefix, known, columns, ads, entries)
-
-    def known_rows(self, prefix: bytes, columns: Sequence[bytes], ad_id: int) -> Sequence[bytes] | None:
-        return None  # without compiled code a parser is faster
 
     def _split(
         self,

@@ -38,6 +38,7 @@ class ColumnRows:
         self._keys = None if keys is None else keys | {self._ad_id}
         self._cutter = cutter or column_cutter()
         self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._are_refused = False
 
     def candidates(self, columns: Mapping[str, msgspec.Raw]) -> Candidates:
         """The rows of columns, or their values if the cutter makes no rows of them.
@@ -47,8 +48,10 @@ class ColumnRows:
         """
         keys = self._keys
         texts = {key: bytes(text) for key, text in columns.items() if keys is None or key in keys}
+        are_refused, self._are_refused = self._are_refused, False
         if (
-            self._is_flat
+            not are_refused
+            and self._is_flat
             and len(texts) >= self._fewest
             and self._ad_id in texts
             and (found := self._rows(texts)) is not None
@@ -62,23 +65,27 @@ class ColumnRows:
                 raise ValueError(f"{key}: not valid JSON: {error}") from None
         return Candidates(columns=values)
 
-    def known(self, columns: Mapping[str, bytes]) -> Candidates | None:
-        """The rows of columns, if all of them are remembered; then the texts are valid JSON."""
+    def unparsed(self, columns: Mapping[str, bytes]) -> Candidates | None:
+        """The rows of columns that may be no JSON, by a compiled cutter; of plain values, they are JSON.
+
+        None: a parser must read the columns; `candidates` gets the same ones next.
+        """
         if not self._is_flat or self._ad_id not in columns:
             return None
         if self._keys is not None and not self._keys.issuperset(columns):
-            return None  # nothing is known of a column that is not read
-        return self._rows(columns, are_known=True)
+            return None  # no cutter looks at a column that is not read
+        found = self._rows(columns)
+        self._are_refused = found is None
+        return found
 
-    def _rows(self, columns: Mapping[str, bytes], *, are_known: bool = False) -> Candidates | None:
+    def _rows(self, columns: Mapping[str, bytes]) -> Candidates | None:
         names = tuple(columns)
         shape = self._shapes.get(names)
         if shape is None:
             if len(self._shapes) >= _MAX_SHAPES:
                 self._shapes = {}
             shape = self._shapes[names] = _Shape(names)
-        cut = self._cutter.known_rows if are_known else self._cutter.rows
-        rows = cut(shape.prefix, list(columns.values()), names.index(self._ad_id))
+        rows = self._cutter.rows(shape.prefix, list(columns.values()), names.index(self._ad_id))
         return None if rows is None else Candidates(rows, shape.read)
 
 

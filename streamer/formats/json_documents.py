@@ -10,7 +10,7 @@ from streamer import native
 from streamer.formats.candidates import Candidates
 from streamer.formats.row_cutter import DECODE_ERRORS, RowCutter
 
-KnownColumns = Callable[[dict[str, bytes]], Candidates | None]
+UnparsedColumns = Callable[[dict[str, bytes]], Candidates | None]
 """Makes candidates of the texts of columns, if they are valid JSON for sure."""
 
 
@@ -27,10 +27,10 @@ class JsonDocuments:
         containers: frozenset[str],
         candidates: str | None,
         max_candidates: int,
-        known_columns: KnownColumns | None = None,
+        unparsed_columns: UnparsedColumns | None = None,
     ) -> None:
         """`candidates`: their key, or None if they are inside of another value."""
-        self._known_columns = known_columns
+        self._unparsed_columns = unparsed_columns
         self._keys = {f"f{i}": key for i, key in enumerate(sorted(keys - {candidates}))}
         fields: list[tuple[str, object, object]] = [
             (name, dict[str, object] | None if key in containers else object, None) for name, key in self._keys.items()
@@ -62,10 +62,10 @@ class JsonDocuments:
         """The document without its candidates, and these."""
         if (cut := cutter.cut(value)) is not None:
             return cut
-        if self._known_columns is None or (columns := cutter.cut_columns(value)) is None:
+        if self._unparsed_columns is None or (columns := cutter.cut_columns(value)) is None:
             return None
-        candidates = self._known_columns(columns.columns)
-        cutter.columns_were_known(candidates is not None)
+        candidates = self._unparsed_columns(columns.columns)
+        cutter.columns_were_cut(candidates is not None)
         return None if candidates is None else (columns.rest, candidates)
 
     def _fields(self, document: object) -> dict[str, object]:

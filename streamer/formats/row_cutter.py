@@ -63,16 +63,16 @@ class RowCutter:
         return CutDocument(rest, DigestedRows(digests, rows.__getitem__))
 
     def cut_columns(self, document: bytes) -> CutColumns | None:
-        """None if the document has no object of lists, is damaged, or recent columns were new."""
+        """None if the document has no object of lists, is damaged, or recent columns needed a parser."""
         found = self._cutter.cut_columns(document)
         if found is None:
             return None
         rest, columns = found
         return CutColumns(rest, dict(columns))
 
-    def columns_were_known(self, were_known: bool) -> None:
+    def columns_were_cut(self, were_cut: bool) -> None:
         """Whether the last columns needed no parser: attempts that do not pay become rare."""
-        self._cutter.columns_were_known(were_known)
+        self._cutter.columns_were_cut(were_cut)
 
 
 def _are_valid(texts: Sequence[bytes]) -> bool:

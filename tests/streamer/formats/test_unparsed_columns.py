@@ -1,4 +1,4 @@
-"""Columns of known candidates need no parser, and have the outcome that a parser would give."""
+"""Columns of plain values need no parser, and have the outcome that a parser would give."""
 
 import orjson
 import pytest
@@ -84,7 +84,7 @@ def test_the_outcome_is_that_of_a_parser(
             assert outcome(compiled.decode(one, ())) == outcome(python.decode(one, ()))
 
 
-def test_known_columns_are_cut_without_a_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_columns_are_cut_without_a_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     one, value = codec(), document({"x": ["1", "2", "3"], "y": ['"a"', '"b"', "null"]})
     assert isinstance(one.decode(value, ()), BidRequest)
     expected = outcome(codec(compiled=False).decode(value, ()))
