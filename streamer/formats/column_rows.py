@@ -66,7 +66,9 @@ class ColumnRows:
         return Candidates(columns=values)
 
     def unparsed(self, columns: Mapping[str, bytes]) -> Candidates | None:
-        """The rows of columns that may be no JSON, by a compiled cutter; of plain values, they are JSON.
+        """The rows of columns that may be no JSON; if their values are plain, they are.
+
+        It needs a compiled cutter.
 
         None: a parser must read the columns; `candidates` gets the same ones next.
         """

@@ -63,7 +63,7 @@ class RowCutter:
         return CutDocument(rest, DigestedRows(digests, rows.__getitem__))
 
     def cut_columns(self, document: bytes) -> CutColumns | None:
-        """None if the document has no object of lists, is damaged, or recent columns needed a parser."""
+        """None if the document has no object of lists, is damaged, or recent ones needed a parser."""
         found = self._cutter.cut_columns(document)
         if found is None:
             return None
