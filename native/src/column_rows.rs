@@ -8,7 +8,7 @@ use pyo3::types::PyBytes;
 use xxhash_rust::xxh3::{xxh3_128_with_seed, xxh3_64_with_seed};
 
 use crate::digests::Digests;
-use crate::json_values::before;
+use crate::json_values::{copy_before, WORD};
 use crate::rows::{Rows, Text};
 
 const SETS: usize = 1 << 13;
@@ -175,25 +175,28 @@ fn cut(prefix: &[u8], columns: &[&[u8]], ad_id: usize, shape: u64) -> Option<Cut
         return None;
     }
     let size = columns.iter().map(|column| column.len() + 1).sum::<usize>() + n * prefix.len();
-    let mut text = Vec::with_capacity(size);
+    let (mut text, mut end) = (vec![0; size + WORD], 0);
     let mut rests = columns.to_vec();
     let (mut places, mut ads) = (Vec::with_capacity(n), Vec::with_capacity(n));
     for _ in 0..n {
-        let start = text.len();
-        text.extend_from_slice(prefix);
+        let start = end;
+        end += prefix.len();
+        text.get_mut(start..end)?.copy_from_slice(prefix);
         for (i, rest) in rests.iter_mut().enumerate() {
             if i > 0 {
-                text.push(b',');
+                *text.get_mut(end)? = b',';
+                end += 1;
             }
-            let value = before(rest, b',');
-            *rest = rest.get(value.len() + 1..).unwrap_or_default();
+            let size = copy_before(rest, b',', &mut text, end)?;
             if i == ad_id {
-                ads.push(xxh3_64_with_seed(value, shape));
+                ads.push(xxh3_64_with_seed(&rest[..size], shape));
             }
-            text.extend_from_slice(value);
+            *rest = rest.get(size + 1..).unwrap_or_default();
+            end += size;
         }
-        places.push(start..text.len());
+        places.push(start..end);
     }
+    text.truncate(end);
     Some((text, places, ads))
 }
 

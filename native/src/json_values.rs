@@ -1,7 +1,7 @@
 //! Where JSON values end, in texts whose syntax may be wrong.
 
 /// Bytes that are read and written at once.
-const WORD: usize = 8;
+pub const WORD: usize = 8;
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
@@ -70,6 +70,26 @@ pub fn before(text: &[u8], byte: u8) -> &[u8] {
     &text[..end.map_or(text.len(), |end| at + end)]
 }
 
+/// Copies the text before the first `byte`, or all of it, to `start` in `output`; returns its length.
+///
+/// It writes up to seven bytes more. None: there is no room.
+#[inline]
+pub fn copy_before(text: &[u8], byte: u8, output: &mut [u8], start: usize) -> Option<usize> {
+    let mut at = 0;
+    while let Some(word) = word_at(text, at) {
+        output.get_mut(start + at..start + at + WORD)?.copy_from_slice(&word.to_le_bytes());
+        let found = bytes_equal(word, byte);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += WORD;
+    }
+    let rest = &text[at..];
+    let size = rest.iter().position(|other| *other == byte).unwrap_or(rest.len());
+    output.get_mut(start + at..start + at + size)?.copy_from_slice(&rest[..size]);
+    Some(at + size)
+}
+
 /// The place of the next byte that is no white space.
 #[inline]
 pub fn skip_space(text: &[u8], mut at: usize) -> usize {
@@ -109,6 +129,13 @@ mod tests {
             let text = "x".repeat(size);
             assert_eq!(before(text.as_bytes(), b'}'), text.as_bytes());
             assert_eq!(before((text.clone() + "}}").as_bytes(), b'}'), text.as_bytes());
+            let mut output = vec![0; size + 8];
+            for end in ["", "}", "}}xxxxxxxxxx"] {
+                let whole = text.clone() + end;
+                assert_eq!(copy_before(whole.as_bytes(), b'}', &mut output, 0), Some(size));
+                assert_eq!(&output[..size], text.as_bytes());
+            }
+            assert_eq!(copy_before(b"xxxxxxxxx", b'}', &mut output, size), None);
         }
     }
 

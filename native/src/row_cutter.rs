@@ -247,7 +247,11 @@ fn columns(text: &[u8], start: usize) -> Option<(Range<usize>, Vec<Column>)> {
         if text.get(list)? != &b'[' || !is_new || found.len() == MAX_COLUMNS {
             return None;
         }
-        let end = value_end(text, list, MAX_DEPTH)?;
+        // A bracket in a text ends it too early: then its last value is not plain, and a parser reads the document.
+        let end = list + before(&text[list..], b']').len() + 1;
+        if end > text.len() {
+            return None;
+        }
         found.push((name, list..end));
         at = skip_space(text, end);
     }
