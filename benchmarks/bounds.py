@@ -80,7 +80,7 @@ TABLE: tuple[Line, ...] = (
     ),
     Line("scoring p99 over the floor's, all equal", _ratio("latency", "equals_p99_over_floor", "<=", 1.3)),
     Line(
-        "resident memory of a worker, without cache and tables",
+        "resident memory of a worker, without cache, tables and memoised ads",
         Limit("throughput", "scorer_resident", "MB", "<=", 120.0),
     ),
     Line("the same, last over first part of 15 minutes", _ratio("memory", "last_over_first", "<=", 1.05)),

@@ -61,6 +61,11 @@ class Encoder:
         self._by_id: CandidatesById | None = None
         self._joined = joiner_of(spec, self.layout)
 
+    @property
+    def memo_bytes(self) -> int:
+        """What the memoised candidates take in memory."""
+        return self._memo.used_bytes
+
     def with_ads(self, table: AdTable) -> "Encoder":
         """An encoder for requests by ad id, which shares everything else with this one.
 
