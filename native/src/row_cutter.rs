@@ -57,7 +57,6 @@ type CutColumns<'py> = (Bound<'py, PyBytes>, Vec<(String, Bound<'py, PyBytes>)>)
 type Column = (Range<usize>, Range<usize>);
 
 struct Found {
-    list: Range<usize>,
     places: Vec<Range<usize>>,
     digests: Vec<u128>,
     unknown: Vec<usize>,
@@ -92,14 +91,13 @@ impl RowCutter {
             return Ok(None);
         }
         let text = document.as_bytes();
-        let found = match find(text, &self.key, |text, start| self.candidates(text, start)) {
-            Some((_, found)) => found,
+        let (list, found) = match find(text, &self.key, |text, start| self.candidates(text, start)) {
+            Some(found) => found,
             None => return Ok(None),
         };
         self.pace.update(found.unknown.len(), found.places.len());
         let unknown = found.unknown.iter().map(|i| PyBytes::new(py, &text[found.places[*i].clone()])).collect();
-        let (head, tail) = (&text[..found.list.start], &text[found.list.end..]);
-        let rest = PyBytes::new(py, &[head, b"[]", tail].concat());
+        let rest = replaced(py, text, list, b"[]");
         let rows = Rows::new(Text::Record(document.clone().unbind()), found.places);
         Ok(Some((rest, Digests { values: found.digests }, rows, unknown)))
     }
@@ -113,8 +111,7 @@ impl RowCutter {
         }
         let text = document.as_bytes();
         let (object, columns) = find(text, &self.key, columns)?;
-        let (head, tail) = (&text[..object.start], &text[object.end..]);
-        let rest = PyBytes::new(py, &[head, b"{}", tail].concat());
+        let rest = replaced(py, text, object, b"{}");
         let mut found = Vec::with_capacity(columns.len());
         for (name, list) in columns {
             found.push((std::str::from_utf8(&text[name]).ok()?.to_owned(), PyBytes::new(py, &text[list])));
@@ -183,8 +180,13 @@ impl RowCutter {
         if text.get(at)? != &b']' {
             return None;
         }
-        Some((start..at + 1, Found { list: start..at + 1, places, digests, unknown }))
+        Some((start..at + 1, Found { places, digests, unknown }))
     }
+}
+
+/// The text with `new` in this place.
+fn replaced<'py>(py: Python<'py>, text: &[u8], place: Range<usize>, new: &[u8]) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, &[&text[..place.start], new, &text[place.end..]].concat())
 }
 
 /// The place of the candidates in a document, and what `read` makes of them.

@@ -68,9 +68,7 @@ class ColumnRows:
     def unparsed(self, columns: Mapping[str, bytes]) -> Candidates | None:
         """The rows of columns that may be no JSON; if their values are plain, they are.
 
-        It needs a compiled cutter.
-
-        None: a parser must read the columns; `candidates` gets the same ones next.
+        It needs a compiled cutter. None: a parser must read the columns; `candidates` gets the same ones next.
         """
         if not self._is_flat or self._ad_id not in columns:
             return None
