@@ -24,7 +24,7 @@ SERVERS = {"steady": "steady model server", "stalling": "one that stops for 200 
 
 PROGRAMS = ("naive", "floor", "scorer")
 _LEGEND_ABOVE = frozenset({"capacity_by_program", "latency_over_rate"})
-_COLOURS = {"rows": "tab:blue", "columns": "tab:orange"}
+_COLOURS = {"rows": "tab:blue", "columns": "tab:orange", "id": "tab:green"}
 
 
 def series(values: Values, prefix: str, suffix: str = "") -> tuple[list[int], list[float]]:
@@ -90,10 +90,10 @@ def cpu_by_stage(values: Values, axes: "Axes") -> None:
     ends = {"sum", "whole"}
     names = [name.removeprefix("rows, ") for name in values if name.startswith("rows, ")]
     stages = [name for name in names if name not in ends][::-1]
-    for i, layout in enumerate(("columns", "rows")):
+    for i, layout in enumerate(("id", "columns", "rows")):
         times = [values.get(f"{layout}, {stage}", 0.0) for stage in stages]
-        axes.barh([at + 0.4 * i for at in range(len(stages))], times, 0.38, color=_COLOURS[layout], label=layout)
-    axes.set_yticks([at + 0.2 for at in range(len(stages))], stages, fontsize=8)
+        axes.barh([at + 0.28 * i for at in range(len(stages))], times, 0.26, color=_COLOURS[layout], label=layout)
+    axes.set_yticks([at + 0.28 for at in range(len(stages))], stages, fontsize=8)
     axes.set(xlabel="µs of CPU per request of 300 candidates", title="CPU time by stage of the scorer")
 
 

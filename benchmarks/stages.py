@@ -7,20 +7,25 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import ads
 from benchmarks.bench import UNHURRIED, Bench
 from benchmarks.programs import CpuClock, follow
 from benchmarks.report import Figure, write
 from benchmarks.stage_names import shares
 from sandbox.broker.topics import Topics
 from sandbox.processes.scorer import ScorerProcess
-from sandbox.world.bid_requests import CandidateLayout, RequestFactory
+from sandbox.world.bid_requests import CandidatesBy, RequestFactory
 
+LAYOUTS: tuple[CandidatesBy, ...] = get_args(CandidatesBy)
+TOPIC = "ads-stages"
 OTHER_THREADS = "other threads (gRPC)"
 _WRITTEN_S = 20.0
 
@@ -39,10 +44,12 @@ class Profile:
 
 
 def run(bench: Bench) -> None:
-    """Rows, then columns; the score cache is off."""
+    """Rows, columns and ids; the score cache is off."""
     figures = []
-    for layout in ("rows", "columns"):
-        found = _profile(bench, layout)
+    ads.fill_topic(bench, TOPIC, zip(bench.world.ads.ids, bench.world.ads.json, strict=True))
+    for layout in LAYOUTS:
+        with ads.by_id(TOPIC) if layout == "id" else nullcontext(UNHURRIED) as overridden:
+            found = _profile(bench, layout, overridden)
         figures += figures_of(layout, found)
         (bench.options.out / f"stages-{layout}.md").write_text(markdown(found, bench.options.candidates))
         show(bench.console, layout, found)
@@ -55,7 +62,7 @@ def run(bench: Bench) -> None:
     write("stages", figures, settings, bench.options.out)
 
 
-def _profile(bench: Bench, layout: CandidateLayout) -> Profile:
+def _profile(bench: Bench, layout: CandidatesBy, overridden: Mapping[str, object]) -> Profile:
     """Backlogs in turns, without and with the sampler, through one worker."""
     output, size = f"stages-{layout}", bench.backlog_size
     path = (bench.work / f"{output}.json").absolute()
@@ -63,7 +70,7 @@ def _profile(bench: Bench, layout: CandidateLayout) -> Profile:
     for topic in topics:
         bench.broker.create_topic(topic, 1)
     factory = RequestFactory(bench.world, candidates=bench.options.candidates, seed=5, layout=layout)
-    settings = bench.settings(topics, [bench.server.address], UNHURRIED)
+    settings = bench.settings(topics, [bench.server.address], overridden)
     command = ("-m", "benchmarks.sampled_worker", str(path))
     done, plain, content = 0, list[float](), dict[str, object]()
     with ScorerProcess(settings, bench.work / f"{output}.log", command=command) as scorer:

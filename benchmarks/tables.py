@@ -116,10 +116,11 @@ def _stages(measured: Mapping[str, Values]) -> Iterator[str]:
     found = measured.get("stages")
     if found is None:
         return
+    layouts = dict.fromkeys(name.partition(", ")[0] for name in found)
     names = dict.fromkeys(name.partition(", ")[2] for name in found)
-    yield from _head("stage of the scorer", *(f"µs per 300 candidates, {layout}" for layout in _LAYOUTS))
+    yield from _head("stage of the scorer", *(f"µs per 300 candidates, {layout}" for layout in layouts))
     for name in names:
-        cells = [f"{found.get(f'{layout}, {name}', 0.0):.0f}" for layout in _LAYOUTS]
+        cells = [f"{found.get(f'{layout}, {name}', 0.0):.0f}" for layout in layouts]
         label = {"sum": "**sum**", "whole": "**whole**, without the sampler"}.get(name, name)
         yield f"| {label} | {' | '.join(cells)} |"
 

@@ -6,7 +6,7 @@ Each class of it has a twin in Python with the same results, which is used witho
 import os
 from types import ModuleType
 
-API = 6
+API = 7
 """Rises when a class of the distribution changes its parameters or results."""
 SWITCH = "CTR_STREAMER_NATIVE"
 """With `off` in this environment variable the installed distribution is not used."""

@@ -23,7 +23,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn ctr_streamer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add("API", 6)?;
+    module.add("API", 7)?;
     module.add_class::<column_rows::ColumnCutter>()?;
     module.add_class::<digests::Digests>()?;
     module.add_class::<document::Document>()?;

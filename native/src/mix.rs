@@ -35,11 +35,10 @@ impl Modulus {
     #[inline(always)]
     pub fn of(self, x: u64) -> u64 {
         let quotient = ((u128::from(x) * u128::from(self.reciprocal)) >> 64) as u64;
-        let mut rest = x.wrapping_sub(quotient.wrapping_mul(self.divisor));
-        while rest >= self.divisor {
-            rest -= self.divisor;
-        }
-        rest
+        let rest = x.wrapping_sub(quotient.wrapping_mul(self.divisor));
+        // Every fourth remainder is too large: a jump would be predicted wrongly. A difference below 0 wraps to a large one.
+        let rest = rest.min(rest.wrapping_sub(self.divisor));
+        rest.min(rest.wrapping_sub(self.divisor))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::buffers::{read, written};
 
 /// Entries of a bucket of the index.
 const WAYS: usize = 8;
-const DIGEST_BYTES: usize = 16;
+const DIGEST_WORDS: usize = 2;
 /// The lower half of an entry is a slot, the upper one is that of a digest's first word.
 const LOW: u64 = u32::MAX as u64;
 
@@ -70,20 +70,19 @@ pub fn ad_slots(py: Python<'_>, digests: PyBuffer<u64>, entries: PyBuffer<u64>, 
 
 /// Writes which of n rows begin with the digest of their ad: bool [n]. Returns whether all do.
 ///
-/// `rows`: bytes [n, size]; `digests`: uint64 [2, n].
+/// `rows`: uint64 [n, words]; `digests`: uint64 [2, n].
 #[pyfunction]
-pub fn ads_known(py: Python<'_>, rows: PyBuffer<u8>, digests: PyBuffer<u64>, known: PyBuffer<u8>) -> PyResult<bool> {
+pub fn ads_known(py: Python<'_>, rows: PyBuffer<u64>, digests: PyBuffer<u64>, known: PyBuffer<u8>) -> PyResult<bool> {
     let (rows, digests, known) = (read(&rows, py)?, read(&digests, py)?, written(&known, py)?);
     let n = known.len();
-    let size = rows.len().checked_div(n).unwrap_or(DIGEST_BYTES);
-    if digests.len() != 2 * n || rows.len() != n * size || size < DIGEST_BYTES {
+    let size = rows.len().checked_div(n).unwrap_or(DIGEST_WORDS);
+    if digests.len() != 2 * n || rows.len() != n * size || size < DIGEST_WORDS {
         return Err(PyValueError::new_err("the shapes of the matrices do not fit"));
     }
     let (first, second) = digests.split_at(n);
     let mut are_all = true;
     for (((known, row), first), second) in known.iter().zip(rows.chunks_exact(size)).zip(first).zip(second) {
-        let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| row[at + i].get()));
-        let is_known = word(0) == first.get() && word(8) == second.get();
+        let is_known = row[0].get() == first.get() && row[1].get() == second.get();
         known.set(u8::from(is_known));
         are_all &= is_known;
     }

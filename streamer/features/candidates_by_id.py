@@ -83,7 +83,7 @@ class CandidatesById:
         else:
             ad_ids = self._columns.read_ad_ids(request.columns, request.size)
         rows, known, position = self._table.lookup(ad_ids) if found is None else found
-        unknown = None if known.all() else ~known
+        unknown = None if np.count_nonzero(known) == len(known) else ~known
         if unknown is not None:
             rows[unknown] = self._default
         columns: Sequence[_Column | None] = ()

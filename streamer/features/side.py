@@ -50,8 +50,8 @@ class SideRows(NamedTuple):
     @classmethod
     def plain(cls, ids: I32, floats: F32, words: U64) -> "SideRows":
         """Rows for a model of this project."""
-        nothing = np.empty((len(ids), 0))
-        return cls(ids, floats, words, nothing, nothing.astype(np.object_))
+        n = len(ids)
+        return cls(ids, floats, words, np.empty((n, 0)), np.empty((n, 0), dtype=np.object_))
 
     def repeated(self, counts: Sequence[int]) -> "SideRows":
         """Row i repeated counts[i] times; sum(counts) rows."""

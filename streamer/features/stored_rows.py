@@ -98,8 +98,8 @@ class StoredRows:
         return np.unpackbits(rows["present"], axis=1, count=len(self.side.features)).view(np.bool_)
 
     def side_rows(self, rows: Rows) -> SideRows:
-        """The encoded candidates in these rows."""
-        return SideRows.plain(rows["ids"].copy(), rows["floats"].copy(), rows["words"].copy())
+        """The encoded candidates in these rows; views."""
+        return SideRows.plain(rows["ids"], rows["floats"], rows["words"])
 
     def merged(self, rows: Rows, values: FeatureValues, given: Mask) -> SideRows:
         """The encoded candidates with the features of `values` where `given`, bool [n, features]."""

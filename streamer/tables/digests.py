@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from streamer import native
 from streamer.ads import Mask
 from streamer.types import U64
-
-Bytes = npt.NDArray[np.uint8]
 
 
 def digests_of(ad_ids: Sequence[str]) -> U64:
@@ -30,14 +27,13 @@ def digests_of(ad_ids: Sequence[str]) -> U64:
     return np.ascontiguousarray(np.frombuffer(found, dtype=np.uint64).reshape(-1, 2).T)
 
 
-def known_ads(slots: Bytes, digests: U64) -> tuple[Mask, bool]:
+def known_ads(slots: U64, digests: U64) -> tuple[Mask, bool]:
     """Which of n slots begin with the digest of their ad, bool [n], and whether all do.
 
-    `slots`: copies, uint8 [n, size]; `digests`: as of `digests_of`.
+    `slots`: copies, uint64 [n, words]; `digests`: as of `digests_of`.
     """
     if native.module is not None:
         found = np.empty(len(slots), dtype=np.bool_)
         return found, native.module.ads_known(slots, digests, found.view(np.uint8))
-    words = slots.view(np.uint64)
-    found = (words[:, 0] == digests[0]) & (words[:, 1] == digests[1])
+    found = (slots[:, 0] == digests[0]) & (slots[:, 1] == digests[1])
     return found, bool(found.all())

@@ -49,7 +49,7 @@ class MappedFile:
 
     Attributes:
         words: the words of the header, see `Word`.
-        slots: the slots as bytes, void [slots].
+        slots: the slots as words, uint64 [slots, words].
         digests: those in the slots, uint64 [slots, 2].
         index: the index over both.
     """
@@ -67,7 +67,7 @@ class MappedFile:
         banks = np.frombuffer(self._memory, np.int64, 4 * layout.MAX_PARTITIONS, layout.BANKS_AT)
         self._banks = banks.reshape(4, layout.MAX_PARTITIONS)
         at, size = geometry.slots_at, geometry.slot_bytes
-        self.slots = np.frombuffer(self._memory, np.dtype((np.void, size)), geometry.slots, at)
+        self.slots = np.frombuffer(self._memory, np.uint64, geometry.slots * size // 8, at).reshape(-1, size // 8)
         self.digests = np.ndarray((geometry.slots, 2), np.uint64, self._memory, at, (size, 8))
         entries = np.frombuffer(self._memory, np.uint64, geometry.buckets * layout.WAYS, layout.INDEX_AT)
         self.index = Index(entries.reshape(-1, layout.WAYS), self.digests)

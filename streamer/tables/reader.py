@@ -122,19 +122,18 @@ class Reader:
 
     def _read(self, digests: U64) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
         index, slots = self._table.index, self._table.slots
-        found = np.empty(digests.shape[1], slots.dtype)
+        found = np.empty((digests.shape[1], slots.shape[1]), np.uint64)
         # Another mode than clip would copy the rows once more.
-        slots.take(index.candidates(digests), out=found, mode="clip")
-        data = found.view(np.uint8).reshape(len(found), -1)
-        known, are_all = known_ads(data, digests)
+        slots.take(index.candidates(digests), axis=0, out=found, mode="clip")
+        known, are_all = known_ads(found, digests)
         if not are_all:
             missing = np.flatnonzero(~known)
             for at in missing[index.doubtful(digests[:, missing])].tolist():
                 place = index.search(*digests[:, at].tolist())
                 if place >= 0:
                     found[at] = slots[index.slots_at(np.array([place]))[0]]
-                    known[at] = known_ads(data[at : at + 1], digests[:, at : at + 1].copy())[1]
-        return found.view(self._dtype), known
+                    known[at] = known_ads(found[at : at + 1], digests[:, at : at + 1].copy())[1]
+        return np.ndarray(len(found), self._dtype, found.data), known
 
     def _position_at_least(self, epoch: int) -> TablePosition:
         """The positions of this epoch, or of a later one that has begun meanwhile."""

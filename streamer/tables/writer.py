@@ -231,7 +231,7 @@ class Writer:
         written = np.zeros(len(slots), self._dtype)
         written["digest"] = digests.T
         written["row"] = rows
-        self._table.slots[slots] = written.view(self._table.slots.dtype)
+        self._table.slots[slots] = written.view(np.uint64).reshape(len(slots), self._table.slots.shape[1])
 
     def _switch(self, places: Places, entries: U64, positions: Sequence[int]) -> None:
         table = self._table
