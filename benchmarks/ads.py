@@ -15,7 +15,7 @@ _FLUSH_S = 300.0
 _POLL_S = 0.1
 
 
-def fill_topic(bench: Bench, topic: str, ads: Iterable[tuple[str, bytes]]) -> None:
+def fill_topic(bench: Bench, topic: str, ads: Iterable[tuple[str | bytes, bytes | None]]) -> None:
     """Creates a compacted topic with these ads, JSON by id.
 
     Raises:

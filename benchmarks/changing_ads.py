@@ -60,7 +60,9 @@ class Turn:
 
 def measure(bench: Bench, rate: float) -> Mapping[str, Sequence[Turn]]:
     """Traffic of `rate` requests/s by id; scorer and model server have priority."""
-    ads.fill_topic(bench, TOPIC, zip(bench.world.ads.ids, bench.world.ads.json, strict=True))
+    # As many ads are unknown before the first change as later.
+    catalogue = ((change.key, change.value) for change in AdChanges(bench.world).catalogue())
+    ads.fill_topic(bench, TOPIC, catalogue)
     topics = bench.topics("changing")
     turns: dict[str, list[Turn]] = {kind: [] for kind in KINDS}
     with ads.by_id(TOPIC) as overridden:

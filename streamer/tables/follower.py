@@ -119,12 +119,12 @@ class Follower:
                 self._read_at = self.clock()
             elif self._silent_s() >= _GIVE_UP_S:
                 raise UnreachableError(f"topic {self.topic}: no broker has answered for {_GIVE_UP_S:.0f} s")
-            await self._apply(writer, batch)
+            applied_s = await self._apply(writer, batch)
             self._measure(batch)
             self.is_current |= all(batch.offsets[number] >= end for number, end in bounds.ends.items())
             if not writer.state.is_ready:
                 self._load(writer)
-            await self._pause(self._pace.pause_s)
+            await self._pause(self._pace.pause_s(applied_s))
 
     def _begin(self, writer: Writer, bounds: LogBounds) -> None:
         starts = _by_number(bounds.starts)
@@ -149,17 +149,18 @@ class Follower:
             self._progress_at = now + _PROGRESS_S
             self.log.info("table of ads loads", share=round(state.loaded_share, 3), ads=state.count)
 
-    async def _apply(self, writer: Writer, batch: AdsBatch) -> None:
+    async def _apply(self, writer: Writer, batch: AdsBatch) -> float:
+        """Applies a batch; returns the seconds of its last slice."""
         positions = _by_number(batch.offsets)
         self._check(len(positions))
         is_due = self._behind_s() < _CURRENT_S and self.clock() - self._applied_at >= _CONFIRM_S
         if positions == self._positions and not is_due:
-            return
+            return 0.0
         slices: list[float] = []
         changes = self._slice(lambda: Changes.of(batch.records, self.form), slices)
-        await asyncio.sleep(0)
+        await self._pause(self._pace.pause_s(slices[-1]))
         ids, rows = self._slice(lambda: changes.encoded(self.form), slices)
-        await asyncio.sleep(0)
+        await self._pause(self._pace.pause_s(slices[-1]))
         await self._reject(changes.bad)
         deleted = changes.deleted
         if _is_old(writer):  # the machine was paused, or the dead letters had to wait
@@ -169,10 +170,11 @@ class Follower:
             await self._pause(_FULL_S)
         self._positions, self._applied_at = positions, self.clock()
         if batch.records:
-            self._pace.took(len(batch.records), max(slices), sum(slices))
+            self._pace.took(len(batch.records), max(slices))
             self.metrics.changes.labels("stored").inc(len(ids) - len(rejected))
             self.metrics.changes.labels("deleted").inc(len(deleted))
         await self._reject([(changes.records[ids[place]], writer.full_reason) for place in rejected])
+        return slices[-1]
 
     def _slice(self, work: Callable[[], _T], slices: list[float]) -> _T:
         began = self.cpu_clock()

@@ -21,7 +21,7 @@ class Pace:
     """Follows the measured time per row: a slice takes 1.2 ms, or 10 ms while the loop is alone.
 
     1. After the first full batch, a slice of rows that cost as much as those before takes at most 2 ms.
-    2. While the loop has other work, the table takes at most a fifth of its time, or pauses 20 ms after each batch.
+    2. While the loop has other work, the table takes at most a fifth of its time, or pauses 20 ms after each slice.
 
     Attributes:
         rows: the records of the next batch. It is read, encoded and applied in one slice each.
@@ -30,12 +30,10 @@ class Pace:
 
     rows: int = 32
     is_alone: bool = False
-    _batch_s: float = 0.0
     _is_busy: bool = False
 
-    def took(self, rows: int, longest_s: float, batch_s: float) -> None:
-        """The longest slice of a batch of so many records, and all of them together, took so long."""
-        self._batch_s = batch_s
+    def took(self, rows: int, longest_s: float) -> None:
+        """The longest slice of a batch of so many records took so long."""
         wanted_s = _ALONE_S if self.is_alone else _SLICE_S
         # A few rows take mostly the time that any slice takes: they say nothing about many.
         if longest_s > wanted_s or rows >= self.rows:
@@ -52,7 +50,6 @@ class Pace:
         """After the pause the loop resumed the writer so many seconds late."""
         self._is_busy = late_s > _BUSY_S
 
-    @property
-    def pause_s(self) -> float:
-        """The pause before the next batch, in seconds."""
-        return min(_PAUSE * self._batch_s, _MAX_PAUSE_S) if self._is_busy and not self.is_alone else 0.0
+    def pause_s(self, slice_s: float) -> float:
+        """The pause after a slice that took so long, in seconds."""
+        return min(_PAUSE * slice_s, _MAX_PAUSE_S) if self._is_busy and not self.is_alone else 0.0

@@ -256,7 +256,7 @@ def test_while_no_broker_answers_the_rows_stay_and_their_age_grows(run: Run) -> 
         machine.put("a", 2)
         await asyncio.sleep(100.0)
         assert prices(table, "a") == [1]
-        assert process.count("age_seconds", spec="spec") > 90  # type: ignore[operator]
+        assert process.count("age_seconds", spec="spec") >= 90  # type: ignore[operator]
         assert process.writes
         process.cut_off(is_cut_off=False)
         await asyncio.sleep(2.5)
