@@ -11,6 +11,7 @@ from benchmarks.fixed_limit import replicas_of
 from sandbox.model_server.replies import Context
 from sandbox.model_server.simulated import SimulatedServer
 from streamer.errors import PredictError
+from streamer.serving.predict_call import message_of
 from streamer.serving.predictor import Predictor
 from streamer.serving.transport import CallHeaders, Rpc
 from streamer.settings.sections import PredictorSettings
@@ -38,7 +39,7 @@ class InProcessChannel:
             async with asyncio.timeout(seconds):
                 await asyncio.sleep(self._one_way_s)
                 try:
-                    return await self._server.predict(request, cast(Context, _Context()))
+                    return await self._server.predict(message_of(request), cast(Context, _Context()))
                 finally:
                     await asyncio.sleep(self._one_way_s)
         except TimeoutError:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Mapping
+from operator import methodcaller
 from typing import Any
 
 import grpc
@@ -54,10 +55,10 @@ class GrpcChannel:
         self._methods: dict[Rpc, Any] = {
             rpc: channel.unary_unary(
                 f"/tensorflow.serving.{service}/{rpc}",
-                request_serializer=getattr(module, f"{rpc}Request").SerializeToString,
+                request_serializer=methodcaller("SerializeToString"),
                 response_deserializer=bytes,
             )
-            for rpc, (service, module) in _RPCS.items()
+            for rpc, (service, _) in _RPCS.items()
         }
 
     async def call(self, rpc: Rpc, request: Any, seconds: float, headers: CallHeaders = ()) -> Any:

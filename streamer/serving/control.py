@@ -141,7 +141,7 @@ class Control:
         """
         name = messages.SCORE if version.flat is None else version.flat.name
         metadata = messages.metadata_request(name=version.name, version={"value": version.version})
-        calls = [(*messages.score_request(version, part), part.rows) for _, part in pieces(inputs, version)]
+        calls = [(*messages.score_call(version, part), part.rows) for _, part in pieces(inputs, version)]
 
         async def show(channel: Channel) -> Shown:
             spec = None
@@ -169,7 +169,7 @@ class Control:
         calls: list[tuple[Any, ScoreOutput, int]] = []
         for inputs in requests:
             _, part = pieces(inputs, version)[0]
-            calls.append((*messages.score_request(version, part), part.rows))
+            calls.append((*messages.score_call(version, part), part.rows))
             await asyncio.sleep(0)  # encoding them in one turn would delay the records in flight
         until = self._servers.clock() + self._timeout_s
 

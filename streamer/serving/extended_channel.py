@@ -6,6 +6,7 @@ from typing import Any
 
 from streamer.errors import BadReplyError, ConfigError, PredictError
 from streamer.extensions import load
+from streamer.serving.predict_call import message_of
 from streamer.serving.transport import MAX_DETAIL, CallHeaders, Channel, ChannelFactory, ChannelOptions, Rpc
 
 _MEMBERS = ("call", "close")
@@ -28,7 +29,7 @@ class ExtendedChannel:
         """As `Channel.call`."""
         try:
             async with asyncio.timeout(seconds):
-                reply = await self._channel.call(rpc, request, seconds, headers)
+                reply = await self._channel.call(rpc, message_of(request), seconds, headers)
         except (PredictError, MemoryError):
             raise
         except TimeoutError:

@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from streamer.errors import PredictError, VersionGoneError
 from streamer.metrics import Metrics
 from streamer.serving.control import Control
-from streamer.serving.messages import read_scores, score_request
+from streamer.serving.messages import read_scores, score_call
 from streamer.serving.replicas import Replicas
 from streamer.serving.servers import Connect, Servers
 from streamer.serving.splitting import Part, Positions, halves, pieces
@@ -151,7 +151,7 @@ class Predictor:
     async def _score(self, version: ModelVersion, inputs: BatchInputs, deadline: float) -> F32:
         """Scores all rows in one call, with retries."""
         replicas = self._servers.replicas
-        call = partial(self._call, version, score_request(version, inputs), inputs.rows)
+        call = partial(self._call, version, score_call(version, inputs), inputs.rows)
         tried, failures = set[str](), list[PredictError]()
         blamed_request: list[tuple[str, PredictError]] = []
         for _ in range(max(2, len(self._servers.channels))):
@@ -231,7 +231,7 @@ class Predictor:
         deadline, channel = self._clock() + seconds, self._servers.channels[address]
         scores = []
         for _, part in pieces(inputs, version):
-            request, output = score_request(version, part)
+            request, output = score_call(version, part)
             reply = await channel.call("Predict", request, deadline - self._clock())
             scores.append(read_scores(reply, output, part.rows).usable())
         return np.concatenate(scores)

@@ -10,6 +10,7 @@ from aiohttp.hdrs import ACCEPT_ENCODING, HOST, USER_AGENT
 from yarl import URL
 
 from streamer.errors import PredictError
+from streamer.serving.predict_call import message_of
 from streamer.serving.rest_messages import failure, http_request, reply
 from streamer.serving.transport import MAX_DETAIL, CallHeaders, Rpc
 
@@ -69,7 +70,7 @@ class RestChannel:
         self._active += 1
         try:
             async with asyncio.timeout(seconds):
-                status, body = await self._send(*http_request(rpc, request), headers)
+                status, body = await self._send(*http_request(rpc, message_of(request)), headers)
         except TimeoutError:
             raise PredictError("DEADLINE_EXCEEDED", f"no reply within {1e3 * seconds:.0f} ms") from None
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:

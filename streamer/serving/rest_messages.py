@@ -14,7 +14,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from streamer.errors import BadReplyError, PredictError
-from streamer.serving.messages import DTYPES, UNNAMED
+from streamer.serving.messages import UNNAMED
+from streamer.serving.predict_call import DTYPES
 from streamer.serving.protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, types_pb2
 from streamer.serving.transport import MAX_DETAIL, Rpc, classified
 

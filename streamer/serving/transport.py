@@ -18,6 +18,8 @@ MAX_DETAIL = 300
 class Channel(Protocol):
     """A connection to one address. Requests and replies are TensorFlow Serving's messages.
 
+    A channel of this package also takes a `PredictCall`.
+
     Attributes:
         address: the address, as in `predictor.addresses` or as a name leads to it.
     """

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from streamer.errors import BadReplyError, PredictError, VersionGoneError
 from streamer.serving import messages, rest_messages
+from streamer.serving.predict_call import DTYPES
 from streamer.serving.protos import get_model_metadata_pb2, predict_pb2, types_pb2
 from streamer.serving.transport import Rpc
 from streamer.types import F32, ModelVersion, ScoreOutput
@@ -92,7 +93,7 @@ def test_a_float_keeps_its_value_in_both_directions(numbers: list[float]) -> Non
 
 
 def messages_dtype(number: int) -> Any:
-    return next(dtype for dtype, known in messages.DTYPES.items() if known == number)
+    return next(dtype for dtype, known in DTYPES.items() if known == number)
 
 
 def test_nan_and_infinity_are_written_and_read_by_name() -> None:

@@ -40,7 +40,7 @@ class Channel:
         await asyncio.sleep(CALL_S)  # of the virtual clock
         if self.faults:
             raise PredictError(self.faults.pop(0), "injected fault")
-        return scores_reply(np.full(request.inputs["row_to_request"].tensor_shape.dim[0].size, 0.0105, np.float32))
+        return scores_reply(np.full(len(request.arrays["row_to_request"]), 0.0105, np.float32))
 
     async def close(self, grace_s: float | None = None) -> None:
         """Does nothing."""
