@@ -213,3 +213,25 @@ def test_other_scenarios_run_by_name_or_with_all(
     monkeypatch.setattr("sys.argv", ["benchmarks", *arguments, "--out", str(tmp_path)])
     assert main() == 0
     assert ran == expected
+
+
+def test_a_failed_scenario_is_named_and_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+
+    def run(name: str, _: Bench) -> None:
+        ran.append(name)
+        if name == "throughput":
+            raise TimeoutError("no answer")
+
+    scenarios = {name: partial(run, name) for name in ("throughput", "latency")}
+    monkeypatch.setattr("benchmarks.__main__.SCENARIOS", scenarios)
+    monkeypatch.setattr("benchmarks.__main__.loop_ms", lambda: 1.0)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--out", str(tmp_path)])
+    assert main() == 1
+    assert ran == ["throughput", "latency"]
+    printed = capsys.readouterr().out
+    assert "TimeoutError: no answer" in printed
+    assert printed.endswith("failed: throughput\n")
