@@ -22,10 +22,9 @@ _WARM_UP = 0.25
 
 def run(bench: Bench) -> None:
     """One worker and two workers in turns; requests arrive when all workers are ready."""
-    options = bench.options
     runs: dict[int, list[Run]] = {count: [] for count in COUNTS}
     with bench.simulated(QUICK) as server:
-        for turn in range(options.rounds):
+        for turn in range(_rounds(bench)):
             for count in COUNTS:
                 found = _process_backlog(bench, f"workers-{count}-{turn}", server.address, count)
                 runs[count].append(found)
@@ -34,14 +33,14 @@ def run(bench: Bench) -> None:
                     f"{found.cpu_ms:.2f} ms of CPU per request"
                 )
     settings = {
-        "candidates": options.candidates,
-        "rounds": options.rounds,
+        "candidates": bench.options.candidates,
+        "rounds": _rounds(bench),
         "requests": _requests(bench),
         "partitions": PARTITIONS,
         "simulated": {"fixed_ms": QUICK.fixed_ms, "per_row_us": QUICK.per_row_us, "workers": QUICK.workers},
         "overridden": dict(UNHURRIED),
     }
-    write("workers", figures_of(runs), settings, options.out)
+    write("workers", figures_of(runs), settings, bench.options.out)
 
 
 def _process_backlog(bench: Bench, name: str, address: str, workers: int) -> Run:
@@ -59,9 +58,13 @@ def _process_backlog(bench: Bench, name: str, address: str, workers: int) -> Run
         return follow(scorer.pid, bench.bootstrap, output, requests, warm_up=round(_WARM_UP * requests))
 
 
+# Two workers process the usual backlog in two seconds: a ratio of two such runs varies by a tenth.
 def _requests(bench: Bench) -> int:
-    # Two workers process the usual backlog in two seconds, whose median varies by a tenth.
     return 2 * bench.backlog_size
+
+
+def _rounds(bench: Bench) -> int:
+    return 2 * bench.options.rounds
 
 
 def figures_of(runs: Mapping[int, list[Run]]) -> list[Figure]:
