@@ -24,7 +24,7 @@ THREADS, CALL_S, BUDGET_S = 8, 0.05, 0.5
 OVERLOAD = 1.5
 """Offered load of all workers together, in capacities."""
 # Shares become equal over hundreds of calls of each worker.
-_TIMES = 6
+_TIMES = 2
 _ROUND_TRIP_S = 0.0004
 _START_S = 6.0
 _TIMEOUT_S = 60.0

@@ -1,16 +1,22 @@
 """The cost of a second worker: CPU per request of all processes of one scorer.
 
-The model server is simulated and fast, so the scorer is the bottleneck.
+The model server is simulated and fast, so the scorer is the bottleneck. Both have real-time priority: in production a
+worker has a core, which no broker, bidder or ranker needs.
 """
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import psutil
 
 from benchmarks.bench import UNHURRIED, Bench
 from benchmarks.bounds import bound_of
 from benchmarks.delivery import PARTITIONS, QUICK
 from benchmarks.programs import Run, follow
 from benchmarks.report import Figure, write
+from sandbox.host.priority import real_time_priority
+from sandbox.processes.model_server import ModelServerProcess
 from sandbox.processes.scorer import ScorerProcess
 from sandbox.traffic.repeated_requests import Repeats
 from sandbox.world.bid_requests import RequestFactory
@@ -21,12 +27,12 @@ _WARM_UP = 0.25
 
 
 def run(bench: Bench) -> None:
-    """One worker and two workers in turns; requests arrive when all workers are ready."""
+    """One worker and two workers in turns; all workers are ready before they read."""
     runs: dict[int, list[Run]] = {count: [] for count in COUNTS}
     with bench.simulated(QUICK) as server:
-        for turn in range(_rounds(bench)):
+        for turn in range(bench.options.rounds):
             for count in COUNTS:
-                found = _process_backlog(bench, f"workers-{count}-{turn}", server.address, count)
+                found = _process_backlog(bench, f"workers-{count}-{turn}", server, count)
                 runs[count].append(found)
                 bench.console.print(
                     f"round {turn + 1}, {count} workers: {found.requests_per_second:.0f} requests/s, "
@@ -34,7 +40,7 @@ def run(bench: Bench) -> None:
                 )
     settings = {
         "candidates": bench.options.candidates,
-        "rounds": _rounds(bench),
+        "rounds": bench.options.rounds,
         "requests": _requests(bench),
         "partitions": PARTITIONS,
         "simulated": {"fixed_ms": QUICK.fixed_ms, "per_row_us": QUICK.per_row_us, "workers": QUICK.workers},
@@ -43,7 +49,7 @@ def run(bench: Bench) -> None:
     write("workers", figures_of(runs), settings, bench.options.out)
 
 
-def _process_backlog(bench: Bench, name: str, address: str, workers: int) -> Run:
+def _process_backlog(bench: Bench, name: str, server: ModelServerProcess, workers: int) -> Run:
     """Runs `workers` workers on a topic that is filled once all of them are ready."""
     requests = _requests(bench)
     topics = bench.topics(name, PARTITIONS)
@@ -53,18 +59,31 @@ def _process_backlog(bench: Bench, name: str, address: str, workers: int) -> Run
     overridden = {**UNHURRIED, "supervisor.workers": workers, "sink.topic": output}
     factory = RequestFactory(bench.world, candidates=bench.options.candidates, seed=15)
     repeats = Repeats(factory, _POOL, prefix=name)
-    with ScorerProcess(bench.settings(topics, [address], overridden), bench.work / f"{name}.log") as scorer:
-        bench.fill(topics.requests, repeats, requests)
-        return follow(scorer.pid, bench.bootstrap, output, requests, warm_up=round(_WARM_UP * requests))
+    settings = bench.settings(topics, [server.address], overridden)
+    with ScorerProcess(settings, bench.work / f"{name}.log") as scorer:
+        supervisor = psutil.Process(scorer.pid)
+        processes = [supervisor, *supervisor.children(recursive=True)]
+        with _stopped(processes):
+            bench.fill(topics.requests, repeats, requests)
+        with real_time_priority(*(process.pid for process in processes), server.pid):
+            return follow(scorer.pid, bench.bootstrap, output, requests, warm_up=round(_WARM_UP * requests))
 
 
-# Two workers process the usual backlog in two seconds: a ratio of two such runs varies by a tenth.
 def _requests(bench: Bench) -> int:
+    # Two workers process the usual backlog in two seconds.
     return 2 * bench.backlog_size
 
 
-def _rounds(bench: Bench) -> int:
-    return 2 * bench.options.rounds
+@contextmanager
+def _stopped(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """Within the block these processes do not run; it is shorter than a session of the group."""
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 def figures_of(runs: Mapping[int, list[Run]]) -> list[Figure]:
