@@ -70,6 +70,8 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
 }
 ESSENTIAL = ("throughput", "latency")
 """Scenarios that run without a name; the others run by name or with `--all`."""
+_SECONDS_OF_ALL = 6.0
+"""With it all scenarios together take less than an hour."""
 
 
 def main() -> int:
@@ -84,7 +86,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("scenario", nargs="*", help=f"{', '.join(SCENARIOS)}; default: {', '.join(ESSENTIAL)}")
     parser.add_argument("--all", action="store_true", help="every scenario")
-    parser.add_argument("--seconds", type=float, default=defaults.seconds, help="duration of one measurement")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help=f"duration of one measurement; default: {defaults.seconds:g}, or {_SECONDS_OF_ALL:g} with --all",
+    )
     parser.add_argument("--rounds", type=int, default=defaults.rounds, help="rounds of the compared programs")
     parser.add_argument("--candidates", type=int, default=defaults.candidates)
     parser.add_argument(
@@ -94,6 +100,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=defaults.out)
     arguments = vars(parser.parse_args())
     everything = arguments.pop("all")
+    if arguments["seconds"] is None:
+        arguments["seconds"] = _SECONDS_OF_ALL if everything else defaults.seconds
     chosen = arguments.pop("scenario") or [name for name in SCENARIOS if everything or name in ESSENTIAL]
     unknown = [name for name in chosen if name not in SCENARIOS]
     if unknown:

@@ -14,8 +14,8 @@ from sandbox.processes.scorer import ScorerProcess
 from sandbox.traffic.run import run_traffic
 from sandbox.world.bid_requests import RequestFactory
 
-_TIMES = 90
-"""The traffic lasts so many times `--seconds`: 15 minutes by default."""
+_TIMES = 150
+_LONGEST_S = 900.0
 _SAMPLE_S = 1.0
 _PARTS = 5
 
@@ -26,22 +26,23 @@ def run(bench: Bench) -> None:
     topics = bench.topics("memory")
     factory = RequestFactory(bench.world, candidates=options.candidates, seed=21, prefix="memory")
     samples: list[float] = []
+    seconds = min(_TIMES * options.seconds, _LONGEST_S)
     settings = bench.settings(topics, [bench.server.address], UNHURRIED)
     with ScorerProcess(settings, bench.work / "memory.log") as scorer:
         process = psutil.Process(scorer.pid)
-        end = time.monotonic() + _TIMES * options.seconds
+        end = time.monotonic() + seconds
 
         def sample() -> None:
             while time.monotonic() < end:
                 samples.append(process.memory_info().rss / 2**20)
                 time.sleep(_SAMPLE_S)
 
-        bench.console.print(f"memory: {_TIMES * options.seconds:.0f} s of traffic at {RATE:.0f} requests/s ...")
+        bench.console.print(f"memory: {seconds:.0f} s of traffic at {RATE:.0f} requests/s ...")
         report = run_traffic(bench.bootstrap, topics, factory, rate=RATE, seconds=0.0, meanwhile=sample)
     shown = {
         "model_server": bench.server.version,
         "candidates": options.candidates,
-        "seconds": _TIMES * options.seconds,
+        "seconds": seconds,
         "rate": RATE,
         "overridden": dict(UNHURRIED),
     }
