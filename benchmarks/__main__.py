@@ -114,7 +114,7 @@ def main() -> int:
         parser.error(str(error))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that child processes are stopped
     options, console, started, before = Options(**arguments), Console(highlight=False), time.time(), loop_ms()
-    whole = {"stages", *(line.limit.scenario for line in TABLE)}
+    whole = {"stages", "simulate", *(line.limit.scenario for line in TABLE)}
     took, failed = dict[str, float](), list[str]()
     with Bench(options, console) as bench:
         for name in chosen:
