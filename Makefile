@@ -42,7 +42,7 @@ help:
 	@echo "make compose-test  build and run the containers of docker-compose.yml under podman, and check them (PHASE=file, ads or update)"
 	@echo "make lint   formatting, types, forbidden imports"
 	@echo "make bench  capacity on rows and columns, CPU by process, scoring p99, memory; the table of bounds (SCENARIO= SECONDS=)"
-	@echo "make bench-all  all scenarios, such as overload, switch of versions, sweeps, other frameworks; then the pictures (SECONDS=)"
+	@echo "make bench-all  the scenarios of the scorer, such as overload, switch of versions, sweeps, other frameworks; then the pictures (SECONDS=)"
 	@echo "make chaos  inject faults, and count lost and duplicate answers (SCENARIO= RATE= TIMES= GUARANTEE=)"
 	@echo "make chaos-all  all scenarios, with the long ones"
 	@echo "make quality  train and evaluate the models; tables and pictures in docs/models.md (PIECE=)"

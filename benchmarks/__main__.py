@@ -72,6 +72,8 @@ SCENARIOS: Mapping[str, Callable[[Bench], None]] = {
 }
 ESSENTIAL = ("throughput", "latency")
 """Scenarios that run without a name; the others run by name or with `--all`."""
+BY_NAME = ("distributed",)
+"""Scenarios that run by name only: minutes of training, which say nothing about the scorer."""
 _SECONDS_OF_ALL = 8.0
 """With it all scenarios together take less than an hour: most without a bound in the table run once, half as long."""
 
@@ -87,7 +89,7 @@ def main() -> int:
     defaults = Options()
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("scenario", nargs="*", help=f"{', '.join(SCENARIOS)}; default: {', '.join(ESSENTIAL)}")
-    parser.add_argument("--all", action="store_true", help="every scenario")
+    parser.add_argument("--all", action="store_true", help="every scenario but " + ", ".join(BY_NAME))
     parser.add_argument(
         "--seconds",
         type=float,
@@ -104,7 +106,9 @@ def main() -> int:
     everything = arguments.pop("all")
     if arguments["seconds"] is None:
         arguments["seconds"] = _SECONDS_OF_ALL if everything else defaults.seconds
-    chosen = arguments.pop("scenario") or [name for name in SCENARIOS if everything or name in ESSENTIAL]
+    chosen = arguments.pop("scenario") or [
+        name for name in SCENARIOS if (name not in BY_NAME if everything else name in ESSENTIAL)
+    ]
     unknown = [name for name in chosen if name not in SCENARIOS]
     if unknown:
         parser.error(f"unknown scenario {', '.join(map(repr, unknown))}; the scenarios are {', '.join(SCENARIOS)}")

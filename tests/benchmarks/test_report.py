@@ -194,7 +194,7 @@ def test_an_unknown_scenario_is_rejected_with_the_known_ones(
     ("arguments", "expected"),
     [
         ([], ["throughput", "latency"]),
-        (["--all"], ["throughput", "latency", "distributed"]),
+        (["--all"], ["throughput", "latency", "sweep"]),
         (["distributed"], ["distributed"]),
     ],
 )
@@ -206,7 +206,7 @@ def test_other_scenarios_run_by_name_or_with_all(
     def run(name: str, _: Bench) -> None:
         ran.append(name)
 
-    scenarios = {name: partial(run, name) for name in ("throughput", "latency", "distributed")}
+    scenarios = {name: partial(run, name) for name in ("throughput", "latency", "sweep", "distributed")}
     monkeypatch.setattr("benchmarks.__main__.SCENARIOS", scenarios)
     monkeypatch.setattr("benchmarks.__main__.loop_ms", lambda: 1.0)
     monkeypatch.setattr("signal.signal", lambda *_: None)
