@@ -145,5 +145,6 @@ def _verdict(line: Line, measured: Mapping[str, Values]) -> Verdict:
 def _shown(limit: Limit, value: float) -> str:
     if math.isnan(value):
         return "–"
+    value += 0.0  # never -0
     number = f"{value:.2g}" if limit.limit < 0.01 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
     return number if limit.unit in ("ratio", "") else f"{number} {limit.unit}"
