@@ -65,10 +65,11 @@ def pipe(tmp_path: Path) -> Path:
     return tmp_path / "pipe"
 
 
-async def test_all_processes_start_and_servers_are_ended(heard: _Heard) -> None:
+async def test_all_processes_start_and_servers_are_ended(heard: _Heard, pipe: Path) -> None:
     says = "import os, json; c = json.loads(os.environ['TF_CONFIG']); print(c['task'], sorted(c['cluster']))"
-    serves = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
-    await _launcher(heard, {"ps 0": serves, "chief": says, "worker 0": says}).run()
+    serves = f"import os, signal; print(os.getpid(), flush=True); open({str(pipe)!r}, 'w').close(); signal.pause()"
+    programs = {"ps 0": serves, "chief": f"open({str(pipe)!r}).read()\n{says}", "worker 0": says}
+    await _launcher(heard, programs).run()
     jobs = ["chief", "ps", "worker"]
     assert f"chief: {{'type': 'chief', 'index': 0}} {jobs}" in heard.lines
     assert f"worker 0: {{'type': 'worker', 'index': 0}} {jobs}" in heard.lines
