@@ -166,6 +166,7 @@ class Follower:
         if _is_old(writer):  # the machine was paused, or the dead letters had to wait
             hours = MAX_AGE_S / 3600
             raise UnreachableError(f"topic {self.topic}: the table is older than {hours:g} h and is loaded again")
+        await self._reserve(writer, len(ids))
         while (rejected := self._slice(lambda: writer.apply(ids, rows, deleted, positions), slices)) is None:
             await self._pause(_FULL_S)
         self._positions, self._applied_at = positions, self.clock()
@@ -175,6 +176,11 @@ class Follower:
             self.metrics.changes.labels("deleted").inc(len(deleted))
         await self._reject([(changes.records[ids[place]], writer.full_reason) for place in rejected])
         return slices[-1]
+
+    async def _reserve(self, writer: Writer, count: int) -> None:
+        steps, slices = writer.reserve(count), list[float]()
+        while self._slice(lambda: next(steps, "ready"), slices) is None:
+            await self._pause(self._pace.pause_s(slices[-1]))
 
     def _slice(self, work: Callable[[], _T], slices: list[float]) -> _T:
         began = self.cpu_clock()

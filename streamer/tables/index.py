@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer import native
-from streamer.tables.layout import FIRST_SLOT, WAYS
+from streamer.tables.layout import WAYS
 from streamer.types import U64
 
 EMPTY: Final = 0
@@ -174,6 +174,15 @@ class Index:
         own = self._entries[bucket]
         own[own == TOMBSTONE] = EMPTY
 
+    def add(self, entries: U64) -> None:
+        """Stores the entries of ads in an index over the same slots."""
+        order, places, _ = self.places_for(np.ascontiguousarray(self._digests[slots_of(entries)].T))
+        self.store(places, entries[order])
+
+    def clear(self, start: int, stop: int) -> None:
+        """Empties the entries from `start` to `stop` of the flat index."""
+        self._flat[start:stop] = EMPTY
+
     def store(self, places: Places, entries: U64) -> None:
         """Stores entries at their places in the flat index."""
         self._flat[places] = entries
@@ -182,10 +191,10 @@ class Index:
         """The slots of the entries at places of the flat index."""
         return slots_of(self._flat[places])
 
-    def used_slots(self, start: int, stop: int) -> Places:
-        """The slots that the entries from `start` to `stop` of the flat index name."""
-        slots = slots_of(self._flat[start:stop])
-        return slots[slots >= FIRST_SLOT]
+    def used(self, start: int, stop: int) -> U64:
+        """The entries of ads among those from `start` to `stop` of the flat index."""
+        entries: U64 = self._flat[start:stop]
+        return entries[entries > TOMBSTONE]
 
     def __len__(self) -> int:
         """The number of entries, with empty ones."""

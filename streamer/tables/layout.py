@@ -12,7 +12,7 @@ import xxhash
 from streamer.errors import ConfigError
 
 PAGE: Final = 4096
-FORMAT: Final = 1
+FORMAT: Final = 2
 MAX_PARTITIONS: Final = 4096
 WAYS: Final = 8
 """Entries of a bucket of the index, 8 bytes each: one cache line."""
@@ -27,7 +27,10 @@ INDEX_AT: Final = BANKS_AT + 4 * 8 * MAX_PARTITIONS
 _MAGIC: Final = b"ctrtable"
 _PREFIX: Final = struct.Struct("<8sIQ")
 _MAX_LOAD: Final = 0.5
-_MIN_BUCKETS: Final = 64
+# Fuller buckets would send more ads on to the next one, where a look-up is slow.
+_LOAD: Final = 0.375
+MIN_BUCKETS: Final = 64
+"""Of the index of an empty table: one page."""
 
 
 class Word(IntEnum):
@@ -46,16 +49,21 @@ class Word(IntEnum):
     """Two words: the partitions in each of the two banks of positions."""
     TARGETS = 15
     """Partitions of the first load."""
+    BUCKETS = 16
+    """Of the index in use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """The sizes of a file.
 
+    The file has a place for an index of each size, from `MIN_BUCKETS` to `buckets`. One of them is in use, so a small
+    table has a small index: a look-up touches as few pages as possible.
+
     Attributes:
         row_bytes: size of a row.
         slots: places for rows, of which the first two are never used.
-        buckets: of the index; a power of two.
+        buckets: of the largest index; a power of two.
     """
 
     row_bytes: int
@@ -64,18 +72,17 @@ class Geometry:
 
     @classmethod
     def fit(cls, row_bytes: int, max_bytes: int) -> Self:
-        """The most slots that fit into `max_bytes` with an index that is at most half full.
+        """The most slots that fit into `max_bytes` with a largest index that is at most half full.
 
         Raises:
             ConfigError: the file is too small for 64 rows.
         """
-        best = cls(row_bytes, 0, _MIN_BUCKETS)
-        buckets = _MIN_BUCKETS
-        while (space := max_bytes - PAGE - INDEX_AT - buckets * WAYS * 8) > 0:
-            slots = min(space // best.slot_bytes, int(buckets * WAYS * _MAX_LOAD))
+        best = empty = cls(row_bytes, 0, MIN_BUCKETS)
+        while (space := max_bytes - PAGE - empty.slots_at) > 0:
+            slots = min(space // empty.slot_bytes, most_ads(empty.buckets))
             if slots > best.slots:
-                best = cls(row_bytes, slots, buckets)
-            buckets *= 2
+                best = cls(row_bytes, slots, empty.buckets)
+            empty = cls(row_bytes, 0, 2 * empty.buckets)
         if best.slots < 64:
             msg = f"ads.max_bytes: {max_bytes} bytes are too few for rows of {row_bytes} bytes; raise it"
             raise ConfigError(msg)
@@ -89,7 +96,7 @@ class Geometry:
     @property
     def slots_at(self) -> int:
         """Where the slots begin."""
-        return INDEX_AT + self.buckets * WAYS * 8
+        return index_span(self.buckets)[1]
 
     @property
     def file_bytes(self) -> int:
@@ -99,6 +106,13 @@ class Geometry:
     def end_of(self, slots: int) -> int:
         """Where the first `slots` slots end."""
         return self.slots_at + slots * self.slot_bytes
+
+    def buckets_for(self, ads: int) -> int:
+        """Of the index for so many ads: the smallest that is not too full, or the largest."""
+        buckets = MIN_BUCKETS
+        while buckets < self.buckets and ads > buckets * WAYS * _LOAD:
+            buckets *= 2
+        return buckets
 
     def slot_dtype(self, row: np.dtype[np.void]) -> np.dtype[np.void]:
         """The dtype of a slot with rows of this dtype."""
@@ -123,6 +137,17 @@ class Geometry:
                 "itemsize": self.slot_bytes,
             }
         )
+
+
+def index_span(buckets: int) -> tuple[int, int]:
+    """Where the index with so many buckets begins and ends, behind all smaller ones."""
+    size = WAYS * 8
+    return INDEX_AT + (buckets - MIN_BUCKETS) * size, INDEX_AT + (2 * buckets - MIN_BUCKETS) * size
+
+
+def most_ads(buckets: int) -> int:
+    """The most ads in an index."""
+    return int(buckets * WAYS * _MAX_LOAD)
 
 
 @dataclass(frozen=True, slots=True)

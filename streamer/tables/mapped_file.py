@@ -51,7 +51,6 @@ class MappedFile:
         words: the words of the header, see `Word`.
         slots: the slots as words, uint64 [slots, words].
         digests: those in the slots, uint64 [slots, 2].
-        index: the index over both.
     """
 
     def __init__(self, path: Path, fd: int, identity: Identity, geometry: Geometry, *, can_write: bool) -> None:
@@ -69,9 +68,9 @@ class MappedFile:
         at, size = geometry.slots_at, geometry.slot_bytes
         self.slots = np.frombuffer(self._memory, np.uint64, geometry.slots * size // 8, at).reshape(-1, size // 8)
         self.digests = np.ndarray((geometry.slots, 2), np.uint64, self._memory, at, (size, 8))
-        entries = np.frombuffer(self._memory, np.uint64, geometry.buckets * layout.WAYS, layout.INDEX_AT)
-        self.index = Index(entries.reshape(-1, layout.WAYS), self.digests)
-        self._mapped = self._left = 0
+        self._index = self.index_of(layout.MIN_BUCKETS)
+        # How far each part is mapped, by its start.
+        self._mapped: dict[int, int] = {}
         self._fence = Lock()
 
     @classmethod
@@ -127,20 +126,42 @@ class MappedFile:
         """
         os.posix_fallocate(self._fd, start, end - start)
 
-    def warm(self) -> bool:
-        """Maps the next allocated megabyte: lookups have no page faults. False: all is mapped."""
-        size = min(_STEP, self._end - self._mapped)
-        if size <= 0:
-            return False
-        with suppress(OSError):  # an older kernel maps them at the first access
-            self._memory.madvise(_MADV_POPULATE_READ, self._mapped, size)
-        self._mapped += size
-        return True
+    def free(self, start: int, end: int) -> None:
+        """Gives the memory of these bytes back; they are 0 afterwards."""
+        with suppress(OSError):  # a file system that cannot: it stays allocated
+            self._memory.madvise(mmap.MADV_REMOVE, start, end - start)
 
     @property
-    def _end(self) -> int:
-        """The end of the whole allocated pages."""
-        return self.geometry.end_of(self.words[Word.ALLOCATED]) // layout.PAGE * layout.PAGE
+    def index(self) -> Index:
+        """The index in use. A writer may replace it in any batch."""
+        buckets = self.words[Word.BUCKETS]
+        if len(self._index) != buckets * layout.WAYS:
+            self._index = self.index_of(buckets)
+        return self._index
+
+    def index_of(self, buckets: int) -> Index:
+        """The index of this size, in use or not."""
+        start, _ = layout.index_span(buckets)
+        entries = np.frombuffer(self._memory, np.uint64, buckets * layout.WAYS, start)
+        return Index(entries.reshape(-1, layout.WAYS), self.digests)
+
+    def warm(self) -> bool:
+        """Maps the next megabyte in use: lookups have no page faults. False: all is mapped."""
+        for start, end in self._parts():
+            at = self._mapped.get(start, start)
+            if at < end:
+                size = min(_STEP, end - at)
+                with suppress(OSError):  # an older kernel maps them at the first access
+                    self._memory.madvise(_MADV_POPULATE_READ, at, size)
+                self._mapped[start] = at + size
+                return True
+        return False
+
+    def _parts(self) -> Sequence[tuple[int, int]]:
+        """The pages in use: header, index, and the slots in whole pages."""
+        end = self.geometry.end_of(self.words[Word.ALLOCATED]) // layout.PAGE * layout.PAGE
+        span = layout.index_span(self.words[Word.BUCKETS])
+        return (0, layout.INDEX_AT), span, (self.geometry.slots_at, end)
 
     def fence(self) -> None:
         """Orders the loads and stores before it and after it, as processors other than x86 need."""
@@ -158,6 +179,21 @@ class MappedFile:
             # The bank changes only in the next epoch.
             if self.words[Word.EPOCH] >> 1 == epoch >> 1:
                 return epoch, positions
+
+    @contextmanager
+    def batch(self, positions: Sequence[int]) -> Iterator[None]:
+        """The block stores what a batch changes.
+
+        Lookups see that it and these positions belong together.
+        """
+        self.prepare_positions(positions)
+        epoch = self.words[Word.EPOCH]
+        self.fence()
+        self.words[Word.EPOCH] = epoch + 1
+        self.fence()
+        yield
+        self.fence()
+        self.words[Word.EPOCH] = epoch + 2
 
     def prepare_positions(self, positions: Sequence[int]) -> None:
         """Stores the positions of the next epoch."""
@@ -180,7 +216,7 @@ class MappedFile:
             positions=positions,
             loaded_share=1.0 if words[Word.READY] else self._loaded_share(positions),
             count=words[Word.COUNT],
-            used_bytes=self.geometry.end_of(words[Word.ALLOCATED]),
+            used_bytes=sum(end - start for start, end in self._parts()),
             written_at=words[Word.WRITTEN_MS] / 1000,
         )
 
@@ -194,17 +230,17 @@ class MappedFile:
     def closing(self) -> Iterator[None]:
         """As `close`, a step at a time, each under 1 ms."""
         try:
-            while (size := min(_STEP, self._end - self._left)) > 0:
-                self._memory.madvise(mmap.MADV_DONTNEED, self._left, size)
-                self._left += size
-                yield
+            for start, end in self._parts():
+                for at in range(start, end, _STEP):
+                    self._memory.madvise(mmap.MADV_DONTNEED, at, min(_STEP, end - at))
+                    yield
         finally:
             self.close()
 
     def close(self) -> None:
         """Unmaps the file; nothing of it may be used after."""
         self.words.release()
-        del self.words, self._banks, self.slots, self.digests, self.index
+        del self.words, self._banks, self.slots, self.digests, self._index
         with suppress(BufferError):  # a caller has an array of it, which unmaps it at its end
             self._memory.close()
         _close_apart(self._fd)

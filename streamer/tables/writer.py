@@ -11,8 +11,9 @@ from streamer.errors import ConfigError
 from streamer.tables import folder
 from streamer.tables.digests import digests_of
 from streamer.tables.free_slots import FreeSlots
-from streamer.tables.index import TOMBSTONE, Places, entries_of
-from streamer.tables.layout import FIRST_SLOT, INDEX_AT, MAX_PARTITIONS, Word
+from streamer.tables.index import TOMBSTONE, Places, entries_of, slots_of
+from streamer.tables.index_size import IndexSize
+from streamer.tables.layout import FIRST_SLOT, MAX_PARTITIONS, MIN_BUCKETS, Word, index_span
 from streamer.tables.mapped_file import MappedFile, TableState, freed_apart
 from streamer.tables.reader import QUARANTINE_S
 from streamer.types import U64
@@ -52,6 +53,7 @@ class Writer:
         self._clock = clock
         self._wall = wall
         self._free = FreeSlots(FIRST_SLOT)
+        self._index_size = IndexSize(table, clock, QUARANTINE_S)
         self._is_recovered = self._is_closed = False
         self.max_changes = min(_MAX_CHANGES, table.geometry.slots // 4)
         self.full_reason = ""
@@ -83,13 +85,20 @@ class Writer:
         is_free = np.ones(allocated, dtype=np.bool_)
         is_free[:FIRST_SLOT] = False
         for start in range(0, len(table.index), _SCANNED_ENTRIES):
-            is_free[table.index.used_slots(start, start + _SCANNED_ENTRIES)] = False
+            is_free[slots_of(table.index.used(start, start + _SCANNED_ENTRIES))] = False
             yield
         free = np.flatnonzero(is_free)
         self._free = FreeSlots(allocated)
         self._free.give(free, self._usable_at())
         table.words[Word.COUNT] = allocated - FIRST_SLOT - len(free)
         self._is_recovered = True
+
+    def reserve(self, count: int) -> Iterator[None]:
+        """Makes the index fit for `count` new ads, a step at a time, each under 1 ms.
+
+        There must be no `apply` in between. Without this call, `apply` does all of it at once.
+        """
+        yield from self._index_size.reserve(self._table.words[Word.COUNT] + count)
 
     def begin_load(self, starts: Sequence[int], targets: Sequence[int]) -> None:
         """Begins the first load of a new table, which reads each partition up to its target."""
@@ -117,6 +126,8 @@ class Writer:
             ValueError: an id occurs twice, or there are more than `max_changes` or 4,096 partitions.
         """
         self._check(ids, rows, deleted, positions)
+        for _ in self.reserve(len(ids)):
+            pass
         table, index = self._table, self._table.index
         digests = digests_of([*ids, *deleted])
         places = index.find(digests)
@@ -167,17 +178,14 @@ class Writer:
     def _complete_new(self) -> Iterator[None]:
         table = self._table
         try:
-            for start in range(INDEX_AT, table.geometry.slots_at, _STEP):
-                table.allocate(start, min(start + _STEP, table.geometry.slots_at))
-                yield
+            table.words[Word.BUCKETS] = MIN_BUCKETS
+            table.allocate(*index_span(MIN_BUCKETS))
             while self._allocated < FIRST_SLOT + self.max_changes:
                 self._grow()
                 yield
         except OSError as error:
-            size = table.geometry.slots_at // 2**20 + 2
             table.path.unlink(missing_ok=True)
-            reason = f"{error.strerror} for an empty table of {size} MB"
-            msg = f"ads.directory: {self._directory}: {reason}; lower ads.max_bytes"
+            msg = f"ads.directory: {self._directory}: {error.strerror} for an empty table; give it more space"
             raise ConfigError(msg) from error
         path = table.path.with_name(folder.TABLE)
         with freed_apart(path):
@@ -209,6 +217,10 @@ class Writer:
         except OSError as error:
             self.full_reason = f"{error.strerror} in {self._directory} (ads.directory)"
         fits = max(0, self._allocated - used)
+        in_index = self._index_size.most_ads - ads
+        if in_index < min(count, fits):
+            self.full_reason = f"{self._index_size.failure} in {self._directory} (ads.directory)"
+            return max(0, in_index)
         if fits < count and not self.full_reason:
             self.full_reason = "table is full (ads.max_bytes)"
         return min(count, fits)
@@ -235,15 +247,9 @@ class Writer:
 
     def _switch(self, places: Places, entries: U64, positions: Sequence[int]) -> None:
         table = self._table
-        table.prepare_positions(positions)
         table.words[Word.WRITTEN_MS] = int(self._wall() * 1000)
-        epoch = table.words[Word.EPOCH]
-        table.fence()
-        table.words[Word.EPOCH] = epoch + 1
-        table.fence()
-        table.index.store(places, entries)
-        table.fence()
-        table.words[Word.EPOCH] = epoch + 2
+        with table.batch(positions):
+            table.index.store(places, entries)
 
     def _check(self, ids: Sequence[str], rows: Rows, deleted: Sequence[str], positions: Sequence[int]) -> None:
         changes = len(ids) + len(deleted)

@@ -1,5 +1,6 @@
 """Several processes share a table, and the one that writes is killed."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -12,9 +13,22 @@ from typing import Any
 
 import pytest
 
+from streamer.tables.index import Places
+from streamer.tables.layout import MIN_BUCKETS, Geometry
 from streamer.tables.reader import QUARANTINE_S
 from streamer.tables.writer import Writer
-from tests.streamer.tables.stores import Clock, opened, put, reader_of, rows_of, store_in, versions_in, writer_of
+from streamer.types import U64
+from tests.streamer.tables.stores import (
+    MAX_BYTES,
+    Clock,
+    opened,
+    put,
+    reader_of,
+    rows_of,
+    store_in,
+    versions_in,
+    writer_of,
+)
 
 
 @pytest.fixture
@@ -46,6 +60,12 @@ def test_four_processes_share_one_memory(shared_memory: Path) -> None:
     found = _run("share", shared_memory, 50_000, 376)
     assert sum(found["pss"]) <= 1.02 * found["used"] + 2**20
     assert found["used"] <= 2**30 * 50_000 / 1_000_000
+
+
+def most_without_growth() -> int:
+    """The most ads in the index of a new table."""
+    geometry = Geometry.fit(rows_of({}).dtype.itemsize, MAX_BYTES)
+    return next(ads for ads in itertools.count() if geometry.buckets_for(ads + 1) > MIN_BUCKETS)
 
 
 class _KilledError(BaseException):
@@ -110,3 +130,60 @@ def test_a_writer_killed_at_any_line_leaves_the_former_or_the_new_rows(tmp_path:
         assert versions_in(reader, ids) == list(model.values())
         assert writer.state.count == len([each for each in model.values() if each is not None])
     assert line > 50
+
+
+def test_a_writer_killed_at_any_line_while_the_index_grows_loses_no_ad(tmp_path: Path) -> None:
+    known = {f"ad{number}": 1 for number in range(most_without_growth())}
+    new = {f"new{number}": 2 for number in range(3)}
+    line, has_ended = 0, False
+    while not has_ended:
+        line += 1
+        clock, folder = Clock(), tmp_path / str(line)
+        store = store_in(folder, clock=clock)
+        writer, reader = writer_of(store), reader_of(store)
+        put(writer, known)
+        writer.mark_ready()
+        size = writer.state.used_bytes
+        clock.now += QUARANTINE_S
+        has_ended = _apply_until(line, writer, list(new), rows_of(new), [], [2])
+        assert versions_in(reader, list(known)) == [1] * len(known)
+        assert set(versions_in(reader, list(new))) <= {None, 2}
+        for fd in writer._locks:  # noqa: SLF001  as the kernel does for a killed process
+            os.close(fd)
+        writer = opened(store)
+        clock.now += QUARANTINE_S
+        put(writer, new, position=2)
+        assert versions_in(reader, [*known, *new]) == [1] * len(known) + [2] * len(new)
+        assert writer.state.count == len(known) + len(new)
+        assert writer.state.used_bytes > size
+        store.discard()
+    assert line > 100
+
+
+def test_a_lookup_finds_every_ad_while_the_index_grows_and_the_former_one_is_freed(shared_memory: Path) -> None:
+    clock = Clock()
+    store = store_in(shared_memory, clock=clock)
+    writer, reader = writer_of(store), reader_of(store)
+    known = {f"ad{number}": 1 for number in range(most_without_growth())}
+    put(writer, known)
+    writer.mark_ready()
+    former = reader._table.index  # noqa: SLF001  a lookup that began with it
+    table, candidates, steps = reader._table, former.candidates, 0  # noqa: SLF001
+
+    def slow(digests: U64) -> Places:
+        nonlocal steps
+        for _ in writer.reserve(len(known)):
+            steps += 1
+            assert versions_in(other, list(known)) == [1] * len(known)
+        clock.now += QUARANTINE_S
+        list(writer.reserve(0))
+        assert not len(former.used(0, len(former))), "its pages are freed"
+        return candidates(digests)
+
+    other = reader_of(store)
+    former.candidates = slow  # type: ignore[method-assign]
+    assert versions_in(reader, list(known)) == [1] * len(known)
+    assert steps > 1
+    assert len(table.index) > len(former)
+    (path,) = shared_memory.glob("*/table")
+    assert path.stat().st_blocks * 512 <= writer.state.used_bytes + 2**20, "only one index has memory"

@@ -500,7 +500,7 @@ def test_a_table_without_space_for_rows_is_rejected(tmp_path: Path) -> None:
 
 
 class FullMemory:
-    """A directory in memory that has space for `mega` more steps of a megabyte."""
+    """A directory in memory that has space for `mega` more steps, each of a megabyte or less."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, mega: int) -> None:
         self.mega = mega
@@ -514,8 +514,9 @@ class FullMemory:
         self._allocate(table, start, end)
 
 
-def test_a_full_directory_rejects_only_new_ads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = FullMemory(monkeypatch, 3)
+@pytest.mark.parametrize("steps", [3, 6], ids=["for the index", "for the slots"])
+def test_a_full_directory_rejects_only_new_ads(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = FullMemory(monkeypatch, steps)
     clock = Clock()
     store = store_in(tmp_path, max_bytes=2**24, clock=clock)
     writer, reader = writer_of(store), reader_of(store)
@@ -528,15 +529,15 @@ def test_a_full_directory_rejects_only_new_ads(tmp_path: Path, monkeypatch: pyte
         clock.now += QUARANTINE_S
         assert put(writer, dict.fromkeys(known[:500], version)) == []
     assert versions_in(reader, known) == [8] * 500 + [1] * (len(known) - 500)
-    memory.mega = 1
-    assert put(writer, {"new": 1}) == []
+    memory.mega, clock.now = 2, clock.now + 10
+    assert put(writer, {f"new{number}": 1 for number in range(500)}) == []
 
 
 def test_a_directory_without_space_for_an_empty_table_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FullMemory(monkeypatch, 0)
     writer = store_in(tmp_path).open_writer()
     assert writer is not None
-    with pytest.raises(ConfigError, match=r"ads\.directory: .*: No space left on device for an empty table of 2 MB"):
+    with pytest.raises(ConfigError, match=r"ads\.directory: .*: No space left on device for an empty table; give"):
         list(writer.recover())
     writer.close()
     assert not list(tmp_path.glob("*/table*"))
@@ -570,7 +571,7 @@ def test_a_table_is_mapped_and_unmapped_a_megabyte_at_a_time(tmp_path: Path, mon
     put(writer, {f"ad{n}": n for n in range(1000)})
     writer.mark_ready()
     reader, other = reader_of(store), reader_of(store)
-    steps = writer.state.used_bytes // 2**20 + 1
+    steps = writer.state.used_bytes // 2**20 + 2  # header and index are less than a megabyte each
     assert len(list(reader.warm())) == steps > 1
     assert len(list(writer.closing())) == steps
     assert list(writer.closing()) == []
@@ -589,7 +590,7 @@ def test_a_table_is_mapped_and_unmapped_a_megabyte_at_a_time(tmp_path: Path, mon
 
     monkeypatch.setattr(os, "close", closes)
     files = fds_of_removed(tmp_path)
-    new_steps = writer.state.used_bytes // 2**20 + 1
+    new_steps = writer.state.used_bytes // 2**20 + 2
     assert len(list(reader.warm())) == new_steps + steps, "maps the new one, and unmaps the former one"
     assert versions_in(reader, ["a"]) == [2]
     assert versions_in(other, ["ad7"]) == [7], "another process still reads the former one"
