@@ -1,6 +1,8 @@
 """Computes figures from arrays of answers. Pure."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,12 +12,19 @@ from sandbox.world.population import F64
 
 _OK = STATUSES.index("ok")
 _NAN = float("nan")
+_Run = TypeVar("_Run")
 
 
 def percentile(values: F64, q: float) -> float:
     """The q-th percentile of the values that are not NaN; NaN without such values."""
     known = values[~np.isnan(values)]
     return float(np.percentile(known, q)) if len(known) else _NAN
+
+
+def median_run(runs: Iterable[_Run], cost: Callable[[_Run], float]) -> _Run:
+    """The run with the median cost; of two in the middle the cheaper one."""
+    ordered = sorted(runs, key=cost)
+    return ordered[(len(ordered) - 1) // 2]
 
 
 def faults(report: TrafficReport) -> int:

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from benchmarks.bench import MODEL, UNHURRIED, Bench
 from benchmarks.delivery import PARTITIONS, QUICK
-from benchmarks.figures import percentile
+from benchmarks.figures import median_run, percentile
 from benchmarks.programs import cpu_s, follow, scorer
 from benchmarks.report import processor
 from benchmarks.simulation.costs import Costs, OtherCosts, ScorerCosts, ServerCosts
@@ -25,7 +25,6 @@ from sandbox.world.bid_requests import RequestFactory
 from streamer.commands.live_model import connected, served
 from streamer.serving.messages import score_request
 from streamer.settings import Settings
-from streamer.settings.sections import SourceSettings
 from streamer.types import BatchInputs, BidRequest
 
 # Candidates of a request, and rows of a call. The first two together separate the cost of a request from that of its
@@ -72,20 +71,20 @@ class Calm:
 def calibrate(bench: Bench) -> Costs:
     """Measures all costs, about a minute per round.
 
-    Of the rounds the one with the least CPU counts, for each kind of run: other programs only add to it.
+    Of the rounds the one with the median CPU counts, for each kind of run.
     """
     turns = range(bench.options.rounds)
     bench.console.print("measuring the costs ...")
     servers = [asyncio.run(_server_costs(bench, turn)) for turn in turns]
     with bench.simulated(QUICK) as quick:
-        bidder_ms = min(_bidder_ms(bench, turn) for turn in turns)
+        bidder_ms = statistics.median(_bidder_ms(bench, turn) for turn in turns)
         runs = [[_calm(bench, quick.address, candidates, turn) for candidates in _CANDIDATES] for turn in turns]
-        few, found = (min(same, key=lambda run: run.point.scorer_ms) for same in zip(*runs, strict=True))
+        few, found = (median_run(same, lambda run: run.point.scorer_ms) for same in zip(*runs, strict=True))
         points = [[_busy(bench, quick.address, candidates, turn) for candidates in _CANDIDATES] for turn in turns]
-        busy = [min(same, key=lambda point: point.scorer_ms) for same in zip(*points, strict=True)]
-        expired_ms = min(_expired_ms(bench, quick.address, turn) for turn in turns)
+        busy = [median_run(same, lambda point: point.scorer_ms) for same in zip(*points, strict=True)]
+        expired_ms = statistics.median(_expired_ms(bench, quick.address, turn) for turn in turns)
     calm = [few.point, found.point]
-    server = min(servers, key=lambda costs: costs.call_ms + _CANDIDATES[-1] * costs.row_us / 1e3)
+    server = median_run(servers, lambda costs: costs.call_ms + _CANDIDATES[-1] * costs.row_us / 1e3)
     for point in (*calm, *busy):
         bench.console.print(
             f"{point.candidates} candidates, {point.batch:.2f} requests per call: scorer {point.scorer_ms:.2f}, broker "
@@ -123,9 +122,8 @@ def calibrate(bench: Bench) -> Costs:
 
 
 def fitted(points: Sequence[Point]) -> tuple[float, float, float]:
-    """ms per batch, ms per request, µs per candidate: least squares, none below 0."""
-    full = SourceSettings().max_poll_records
-    design = np.array([[1 / min(full, point.batch), 1.0, point.candidates / 1e3] for point in points])
+    """ms per call, ms per request, µs per candidate: least squares, none below 0."""
+    design = np.array([[1 / point.batch, 1.0, point.candidates / 1e3] for point in points])
     target = np.array([point.scorer_ms for point in points])
     # The same share of each point counts.
     chosen = np.ones(3, dtype=np.bool_)

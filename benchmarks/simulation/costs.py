@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sandbox.world.population import F64
-from streamer.settings.sections import SourceSettings
+from streamer.settings.sections import BatchingSettings
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
 
@@ -18,7 +18,7 @@ class ScorerCosts:
     """CPU of one worker, in ms (per candidate in µs).
 
     Attributes:
-        batch_ms: of a chunk of records and the call for them, whatever their number.
+        batch_ms: of a call, whatever its rows, and of reading the records for it.
         request_ms, candidate_us: of each request and of each candidate, from the fetch to the sent answer.
         expired_ms: of a request that expired before it was read.
         idle: of all processes of a scorer without requests, as a share of a core.
@@ -98,14 +98,14 @@ class Costs:
     other: OtherCosts
 
     def requests_s(self, requests: int, candidates: int) -> float:
-        """CPU seconds of a worker for a chunk of requests, the call included."""
+        """CPU seconds of a worker for a call with so many requests, from the fetch to the sent answers."""
         scorer = self.scorer
         return (scorer.batch_ms + requests * (scorer.request_ms + candidates * scorer.candidate_us / 1e3)) / 1e3
 
     @property
     def worker_rate(self) -> float:
-        """Requests per second of a worker that reads full chunks: its capacity."""
-        full = SourceSettings().max_poll_records
+        """Requests per second of a worker whose calls are full: its capacity."""
+        full = max(1, BatchingSettings().max_batch_rows // self.candidates)
         return full / self.requests_s(full, self.candidates)
 
     def call_s(self, rows: float) -> float:

@@ -57,8 +57,7 @@ def server_s(costs: Costs, candidates: int, batch: float) -> float:
 
 def servers_for(costs: Costs, workers: int, cores: int, *, batch: float = 2.0) -> int:
     """The fewest servers of `cores` cores that are no busier than the workers."""
-    worker_s = costs.requests_s(4, costs.candidates) / 4
-    return math.ceil(workers * server_s(costs, costs.candidates, batch) / worker_s / cores)
+    return math.ceil(workers * server_s(costs, costs.candidates, batch) * costs.worker_rate / cores)
 
 
 def size_of(

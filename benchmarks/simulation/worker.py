@@ -69,9 +69,9 @@ class Worker:
         self._pending: dict[Ticket, Request] = {}
         self._active_calls = 0
         self._reading = self._expiring = False
-        # CPU seconds: per chunk of records, per request in it, and per request that is late.
-        self._chunk_s = costs.requests_s(0, candidates)
-        self._request_s = costs.requests_s(1, candidates) - self._chunk_s
+        # CPU seconds: per call, per request, and per request that is late.
+        self._call_s = costs.requests_s(0, candidates)
+        self._request_s = costs.requests_s(1, candidates) - self._call_s
         self._expired_s = costs.scorer.expired_ms / 1e3
 
     def deliver(self, request: Request) -> None:
@@ -110,7 +110,7 @@ class Worker:
         rows = self._candidates
         for server in self._servers.values():
             for _ in range(calls):
-                yield self.thread.run(self._chunk_s + _SEND * self._request_s)
+                yield self.thread.run(self._call_s + _SEND * self._request_s)
                 yield server.call(rows)
 
     def _read(self) -> Generator[Event, Any, None]:
@@ -130,7 +130,7 @@ class Worker:
                 self._in_flight[request] = None
                 request.received = now
             live = len(chunk) - late
-            yield self.thread.run(late * self._expired_s + _READ * live * self._request_s + _READ * self._chunk_s)
+            yield self.thread.run(late * self._expired_s + _READ * live * self._request_s)
             if self.alive:
                 for request in chunk:
                     self._queue(request)
@@ -182,12 +182,12 @@ class Worker:
 
     def _call(self, batch: Batch) -> Generator[Event, Any, None]:
         start, part_s = self.env.now, self._request_s * batch.rows / self._candidates
-        yield self.thread.run(_SEND * (part_s + self._chunk_s))
+        yield self.thread.run(_SEND * part_s + (_READ + _SEND) * self._call_s)
         code = yield from self._score(batch)
         latency, now = self.queue.latency(batch.version), self.env.now
         if code is None:
             latency.observe(batch.rows, now - start)
-            yield self.thread.run((1 - _READ - _SEND) * (part_s + self._chunk_s))
+            yield self.thread.run((1 - _READ - _SEND) * (part_s + self._call_s))
         elif code == "DEADLINE_EXCEEDED":
             latency.timed_out(batch.rows, now - start)
         self._active_calls -= 1

@@ -209,7 +209,7 @@ def test_partitions_are_shared_equally_and_skew_is_not() -> None:
 
 def test_the_fit_finds_the_costs_of_batch_request_and_candidate() -> None:
     def point(candidates: int, batch: float) -> Point:
-        return Point(candidates, batch, 0.6 / min(4.0, batch) + 0.3 + candidates * 0.002, 0.0, 0.0)
+        return Point(candidates, batch, 0.6 / batch + 0.3 + candidates * 0.002, 0.0, 0.0)
 
     found = fitted([point(60, 1.0), point(300, 1.0), point(60, 8.0), point(300, 4.0)])
     assert found == pytest.approx((0.6, 0.3, 2.0))
