@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.bench import Bench, Options
+from benchmarks.latency import RATE
 from benchmarks.report import write
 from benchmarks.simulation import check, costs
 from benchmarks.simulation.calibrate import calibrate
@@ -39,7 +40,7 @@ def run(bench: Bench, *, keep: bool = False) -> None:
         "model_server": measured.server_program,
         "candidates": bench.options.candidates,
         "rounds": bench.options.rounds,
-        "load_of_the_times": check.SHARE,
+        "rate_of_the_times": RATE,
         "scorer_request_ms": 1e3 / measured.worker_rate,
         "server_request_ms": measured.call_s(measured.candidates) * 1e3,
         "broker_request_ms": measured.other.broker_ms,

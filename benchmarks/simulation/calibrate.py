@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import psutil
 from confluent_kafka import Consumer, TopicPartition
+from scipy.optimize import nnls
 
 from benchmarks.bench import MODEL, UNHURRIED, Bench
 from benchmarks.delivery import PARTITIONS, QUICK
@@ -25,6 +26,7 @@ from sandbox.world.bid_requests import RequestFactory
 from streamer.commands.live_model import connected, served
 from streamer.serving.messages import score_request
 from streamer.settings import Settings
+from streamer.settings.sections import SourceSettings
 from streamer.types import BatchInputs, BidRequest
 
 # Candidates of a request, and rows of a call. The first two together separate the cost of a request from that of its
@@ -93,7 +95,7 @@ def calibrate(bench: Bench) -> Costs:
     # Without requests of others, the rest of the time of scoring is that of the call between the two programs.
     quick_ms = QUICK.fixed_ms + _CANDIDATES[-1] * QUICK.per_row_us / 1e3
     round_trip_ms = max(0.05, found.scoring_ms - found.point.scorer_ms - quick_ms)
-    batch_ms, request_ms, candidate_us = fitted([*calm, *busy])
+    chunk_ms, call_ms, request_ms, candidate_us = fitted(calm, busy)
     ranker_ms = max(0.0, calm[-1].own_ms - bidder_ms)
     waits_ms = max(0.1, found.outside_ms - calm[-1].broker_ms - ranker_ms)
     rows, columns = (_request_bytes(bench, layout) for layout in ("rows", "columns"))
@@ -102,7 +104,7 @@ def calibrate(bench: Bench) -> Costs:
         server_program=bench.server.version,
         candidates=_CANDIDATES[-1],
         scorer=ScorerCosts(
-            batch_ms, request_ms, candidate_us, expired_ms, found.idle[0], found.start_s, found.resident_mb
+            chunk_ms, call_ms, request_ms, candidate_us, expired_ms, found.idle[0], found.start_s, found.resident_mb
         ),
         server=replace(server, round_trip_ms=round_trip_ms),
         other=OtherCosts(
@@ -121,20 +123,19 @@ def calibrate(bench: Bench) -> Costs:
     )
 
 
-def fitted(points: Sequence[Point]) -> tuple[float, float, float]:
-    """ms per call, ms per request, µs per candidate: least squares, none below 0."""
-    design = np.array([[1 / point.batch, 1.0, point.candidates / 1e3] for point in points])
-    target = np.array([point.scorer_ms for point in points])
+def fitted(calm: Sequence[Point], busy: Sequence[Point]) -> tuple[float, float, float, float]:
+    """ms per chunk, call and request, µs per candidate: least squares, none below 0.
+
+    Each call of calm traffic has a chunk of its own; the chunks of a backlog are full.
+    """
+    points = [*calm, *busy]
+    full = SourceSettings().max_poll_records
+    chunks = [*(point.batch for point in calm), *(full for _ in busy)]
+    rows = [[1 / n, 1 / p.batch, 1.0, p.candidates / 1e3] for n, p in zip(chunks, points, strict=True)]
     # The same share of each point counts.
-    chosen = np.ones(3, dtype=np.bool_)
-    found = np.zeros(3)
-    while True:
-        found[:] = 0.0
-        found[chosen] = np.linalg.lstsq((design / target[:, None])[:, chosen], np.ones(len(points)), rcond=None)[0]
-        if (found >= 0).all():
-            batch_ms, request_ms, candidate_us = found.tolist()
-            return batch_ms, request_ms, candidate_us
-        chosen &= found >= 0
+    design = np.array(rows) / np.array([[point.scorer_ms] for point in points])
+    chunk_ms, call_ms, request_ms, candidate_us = nnls(design, np.ones(len(points)))[0].tolist()
+    return chunk_ms, call_ms, request_ms, candidate_us
 
 
 def _factory(bench: Bench, candidates: int, prefix: str) -> RequestFactory:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.bench import UNHURRIED, Bench
 from benchmarks.delivery import PARTITIONS
 from benchmarks.figures import percentile
+from benchmarks.latency import RATE
 from benchmarks.programs import follow
 from benchmarks.report import Figure
 from benchmarks.simulation.costs import Costs
@@ -18,8 +19,6 @@ from sandbox.world.bid_requests import RequestFactory
 
 BOUND = 0.15
 COUNTS = (1, 2)
-SHARE = 0.3
-"""Load of the latency, as a share of the capacity."""
 _WARM_UP = 0.25
 _WARM_UP_RATE = 200.0
 
@@ -48,7 +47,7 @@ class Compared:
 
 
 def compared(bench: Bench, costs: Costs) -> list[Compared]:
-    """Capacity, and times at 30 % of it, medians of the rounds; one worker and two in turns."""
+    """Capacity, and times at the rate of `latency`, medians of the rounds; one worker and two in turns."""
     found: dict[str, list[tuple[float, float]]] = {}
 
     def add(name: str, measured: float, predicted: float) -> None:
@@ -78,9 +77,8 @@ def _one(bench: Bench, costs: Costs, count: int, turn: int, add: Callable[[str, 
     machine = Machine(workers=count, cores=os.cpu_count() or 1, seed=turn + 1, candidates=bench.options.candidates)
     measured = _capacity(bench, count, turn)
     add(f"capacity_{count}", measured, capacity(machine, costs))
-    rate = SHARE * measured
-    scoring, whole = _times(bench, count, turn, rate)
-    calm = run(Machine(workers=count, cores=machine.cores, rate=rate, seed=turn + 1), costs).between(2.0, 10.0)
+    scoring, whole = _times(bench, count, turn)
+    calm = run(Machine(workers=count, cores=machine.cores, rate=RATE, seed=turn + 1), costs).between(2.0, 10.0)
     add(f"scoring_p50_{count}", scoring, calm.scoring_p50_ms)
     add(f"end_to_end_p50_{count}", whole, calm.p50_ms)
 
@@ -103,7 +101,7 @@ def _capacity(bench: Bench, count: int, turn: int) -> float:
     return rate
 
 
-def _times(bench: Bench, count: int, turn: int, rate: float) -> tuple[float, float]:
+def _times(bench: Bench, count: int, turn: int) -> tuple[float, float]:
     """Medians in ms under open-loop traffic: of scoring, and from the send to the receipt."""
     name, seconds = f"check-times-{count}-{turn}", bench.options.seconds
     topics = bench.topics(name, PARTITIONS)
@@ -115,7 +113,7 @@ def _times(bench: Bench, count: int, turn: int, rate: float) -> tuple[float, flo
 
     with ScorerProcess(settings, bench.work / f"{name}.log"):
         run_traffic(bench.bootstrap, topics, factory("warm"), rate=_WARM_UP_RATE, seconds=seconds / 2)
-        report = run_traffic(bench.bootstrap, topics, factory("measured"), rate=rate, seconds=seconds)
+        report = run_traffic(bench.bootstrap, topics, factory("measured"), rate=RATE, seconds=seconds)
     scoring, whole = (percentile(times, 50) for times in (report.times.stage_ms["total"], report.times.latency_ms))
-    bench.console.print(f"{count} workers at {rate:.0f} requests/s: scoring {scoring:.1f}, in all {whole:.1f} ms (p50)")
+    bench.console.print(f"{count} workers at {RATE:.0f} requests/s: scoring {scoring:.1f}, in all {whole:.1f} ms (p50)")
     return scoring, whole

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from sandbox.world.population import F64
-from streamer.settings.sections import BatchingSettings
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
 
@@ -18,7 +17,8 @@ class ScorerCosts:
     """CPU of one worker, in ms (per candidate in µs).
 
     Attributes:
-        batch_ms: of a call, whatever its rows, and of reading the records for it.
+        chunk_ms: of a chunk of records that is read, and of its answers, whatever their number.
+        call_ms: of a call, whatever its rows.
         request_ms, candidate_us: of each request and of each candidate, from the fetch to the sent answer.
         expired_ms: of a request that expired before it was read.
         idle: of all processes of a scorer without requests, as a share of a core.
@@ -26,7 +26,8 @@ class ScorerCosts:
         resident_mb: memory of a worker under load.
     """
 
-    batch_ms: float
+    chunk_ms: float
+    call_ms: float
     request_ms: float
     candidate_us: float
     expired_ms: float
@@ -98,15 +99,15 @@ class Costs:
     other: OtherCosts
 
     def requests_s(self, requests: int, candidates: int) -> float:
-        """CPU seconds of a worker for a call with so many requests, from the fetch to the sent answers."""
+        """CPU seconds of a worker for one chunk of so many requests, in one call."""
         scorer = self.scorer
-        return (scorer.batch_ms + requests * (scorer.request_ms + candidates * scorer.candidate_us / 1e3)) / 1e3
+        each_ms = scorer.request_ms + candidates * scorer.candidate_us / 1e3
+        return (scorer.chunk_ms + scorer.call_ms + requests * each_ms) / 1e3
 
     @property
     def worker_rate(self) -> float:
-        """Requests per second of a worker whose calls are full: its capacity."""
-        full = max(1, BatchingSettings().max_batch_rows // self.candidates)
-        return full / self.requests_s(full, self.candidates)
+        """Requests per second of a worker that has no idle time if it reads and calls each request alone."""
+        return 1 / self.requests_s(1, self.candidates)
 
     def call_s(self, rows: float) -> float:
         """CPU seconds of a model server for a call."""

@@ -55,7 +55,7 @@ def server_s(costs: Costs, candidates: int, batch: float) -> float:
     return costs.call_s(batch * candidates) / batch
 
 
-def servers_for(costs: Costs, workers: int, cores: int, *, batch: float = 2.0) -> int:
+def servers_for(costs: Costs, workers: int, cores: int, *, batch: float = 1.0) -> int:
     """The fewest servers of `cores` cores that are no busier than the workers."""
     return math.ceil(workers * server_s(costs, costs.candidates, batch) * costs.worker_rate / cores)
 

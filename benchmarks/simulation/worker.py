@@ -69,9 +69,9 @@ class Worker:
         self._pending: dict[Ticket, Request] = {}
         self._active_calls = 0
         self._reading = self._expiring = False
-        # CPU seconds: per call, per request, and per request that is late.
-        self._call_s = costs.requests_s(0, candidates)
-        self._request_s = costs.requests_s(1, candidates) - self._call_s
+        # CPU seconds: per chunk, call and request, and per request that is late.
+        self._chunk_s, self._call_s = costs.scorer.chunk_ms / 1e3, costs.scorer.call_ms / 1e3
+        self._request_s = costs.requests_s(1, candidates) - costs.requests_s(0, candidates)
         self._expired_s = costs.scorer.expired_ms / 1e3
 
     def deliver(self, request: Request) -> None:
@@ -130,7 +130,7 @@ class Worker:
                 self._in_flight[request] = None
                 request.received = now
             live = len(chunk) - late
-            yield self.thread.run(late * self._expired_s + _READ * live * self._request_s)
+            yield self.thread.run(late * self._expired_s + _READ * live * self._request_s + self._chunk_s)
             if self.alive:
                 for request in chunk:
                     self._queue(request)
