@@ -28,7 +28,7 @@ class Scale:
     fault_seconds: float = 8.0
     fleets: Sequence[int] = (1, 3, 10, 30, 100)
     cell_workers: int = 10
-    loads: Sequence[float] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2)
+    loads: Sequence[float] = (0.2, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0)
 
 
 QUICK = Scale(seconds=0.8, fault_seconds=1.2, fleets=(1,), cell_workers=2, loads=(0.3, 0.6))
@@ -140,7 +140,7 @@ def events(costs: Costs, scale: Scale) -> Table:
 def zone(costs: Costs, scale: Scale) -> Table:
     """Three zones, one cell in each, of which one is lost, by the load before."""
     rows = [["load before", "load after", "scored in time, before", "10 s until the takeover", "after it", "p99 after"]]
-    for load in (0.4, 0.5, 0.6, 0.7)[: len(scale.loads)]:
+    for load in (0.4, 0.5, 0.6, 0.8)[: len(scale.loads)]:
         small = replace(scale, cell_workers=min(4, scale.cell_workers))
         lost_at, taken_at = 1.0, 11.0
         # The backlog of the lost zone is answered, as expired, in the second after the takeover.
@@ -216,7 +216,7 @@ def _figures(found: Outcome, scale: Scale) -> list[str]:
 
 
 def _ms(value: float) -> str:
-    return f"{value:.1f} ms"
+    return "none" if value != value else f"{value:.1f} ms"  # noqa: PLR0124  NaN: no request was scored
 
 
 def _percent(share: float) -> str:
