@@ -47,7 +47,10 @@ class Compared:
 
 
 def compared(bench: Bench, costs: Costs) -> list[Compared]:
-    """Capacity, and times at the rate of `latency`, medians of the rounds; one worker and two in turns."""
+    """Medians of the rounds: capacity, and times at the rate of `latency`.
+
+    One worker and two in turns.
+    """
     found: dict[str, list[tuple[float, float]]] = {}
 
     def add(name: str, measured: float, predicted: float) -> None:

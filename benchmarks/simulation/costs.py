@@ -106,7 +106,7 @@ class Costs:
 
     @property
     def worker_rate(self) -> float:
-        """Requests per second of a worker that has no idle time if it reads and calls each request alone."""
+        """Requests per second of a worker that is never idle and calls each request alone."""
         return 1 / self.requests_s(1, self.candidates)
 
     def call_s(self, rows: float) -> float:
