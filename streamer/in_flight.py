@@ -7,7 +7,7 @@ from typing import Protocol
 from streamer.deadline import Deadline
 from streamer.prepared_version import PreparedVersion
 from streamer.tracing.recording import RequestTrace
-from streamer.types import BidRequest, DeadLetter, EncodedRequest, Header, Origin, Record
+from streamer.types import BidRequest, DeadLetter, DeadLetterStage, EncodedRequest, Header, Origin, Record
 
 
 class Schemas(Protocol):
@@ -64,6 +64,11 @@ class InFlight:
     def names(self) -> dict[str, str]:
         """What names the record in the log beside its request id: the trace of a sampled one."""
         return {} if self.trace is None else {"trace_id": self.trace.trace_id}
+
+    def dead_letter(self, stage: DeadLetterStage, reason: str) -> DeadLetter:
+        """The record as a dead letter: this stage has failed."""
+        record = self.record
+        return DeadLetter(record.key, record.value, record.headers, record.origin, record.timestamp_ms, stage, reason)
 
     def answered(self) -> "InFlight":
         """The same without the request and its rows.

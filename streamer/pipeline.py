@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from structlog.typing import FilteringBoundLogger
 
 from streamer import slices, unknown_ads
+from streamer.ads import TablePosition
 from streamer.codec import REQUEST_ID_HEADER, encode_answer, header_milliseconds, header_text, unknown_model
 from streamer.deadline import Deadline
 from streamer.errors import InvalidRequestError, MessageTooLargeError
@@ -38,6 +39,7 @@ _WAIT_SHARE = 0.7
 _LARGE_BYTES = 2**18
 Result = ScoreMessage | DeadLetter
 OVERLOAD: Cause = "overload"
+DEFECT: Cause = "defect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +112,14 @@ class Pipeline:
             # A defect neither stops the other records nor loses this one: it is answered, and logged with its trace.
             origin = str(flight.record.origin)
             self.log.exception("record failed", request_id=flight.request_id, origin=origin, **flight.names)
-            return self._rejected(flight, "pipeline", f"internal error: {error!r:.200}", "defect")
+            return self._rejected(flight, "pipeline", f"internal error: {error!r:.200}")
 
     def _reject_suspect(self, flight: InFlight) -> Result | None:
         if flight.record.unreadable is not None:
-            return self._dead(flight, "read", flight.record.unreadable)
+            return flight.dead_letter("read", flight.record.unreadable)
         if not flight.record.is_suspect:
             return None
-        return self._dead(flight, "crash", "workers ended while they worked on this record alone")
+        return flight.dead_letter("crash", "workers ended while they worked on this record alone")
 
     def _expire_unread(self, flight: InFlight) -> Result | None:
         """Expires a request by its headers alone, without parsing it."""
@@ -180,9 +182,11 @@ class Pipeline:
                 flight.encoded = prepared.encoder.encode(flight.request)
             elif (result := await self._encode_in_slices(flight)) is not None:
                 return result
-            unknown_ads.check(flight.encoded, self.unknown_ads, prepared.codec.paths, self.metrics.unknown_ads.inc)
         except InvalidRequestError as error:
             return self._rejected(flight, "encode", str(error))
+        count = self.metrics.unknown_ads.inc
+        if reason := unknown_ads.check(flight.encoded, self.unknown_ads, prepared.codec.paths, count):
+            return self._rejected(flight, "encode", reason, flight.encoded.position)
         if prepared.encoder.out_of_range:
             self.metrics.count_out_of_range(prepared.encoder.out_of_range)
         flight.consent_denied = flight.encoded.consent_denied
@@ -271,7 +275,7 @@ class Pipeline:
         try:
             await self.answers.publish(record.origin, record.key, answer, headers)
         except MessageTooLargeError as error:
-            letter = self._dead(flight, "publish", str(error))
+            letter = flight.dead_letter("publish", str(error))
             await self.answers.dead_letter(letter)
             return letter
         if not flight.consent_denied:
@@ -281,18 +285,15 @@ class Pipeline:
     def _deadline(self, flight: InFlight, budget_ms: float) -> Deadline:
         return flight.record.deadline.with_budget(min(budget_ms, self.max_budget_ms))
 
-    def _rejected(self, flight: InFlight, stage: DeadLetterStage, reason: str, cause: Cause | None = None) -> Result:
-        if flight.request_id is None:
-            return self._dead(flight, stage, reason)
-        origin, times = flight.record.origin, self._times(flight)
-        return ScoreMessage(flight.request_id, "invalid", origin, reason=reason, times=times, cause=cause)
+    def _rejected(
+        self, flight: InFlight, stage: DeadLetterStage, reason: str, position: TablePosition | None = None
+    ) -> Result:
+        if (name := flight.request_id) is None:
+            return flight.dead_letter(stage, reason)
+        origin, times, cause = flight.record.origin, self._times(flight), DEFECT if stage == "pipeline" else None
+        return ScoreMessage(name, "invalid", origin, reason=reason, times=times, cause=cause, position=position)
 
     def _times(self, flight: InFlight, queue: float = 0.0, predict: float = 0.0) -> StageTimes:
         """The times of an answer that is published at once."""
         total = (self.clock() - flight.record.at) * 1e3
         return StageTimes(flight.decode_ms, flight.encode_ms, queue, predict, total)
-
-    @staticmethod
-    def _dead(flight: InFlight, stage: DeadLetterStage, reason: str) -> DeadLetter:
-        record = flight.record
-        return DeadLetter(record.key, record.value, record.headers, record.origin, record.timestamp_ms, stage, reason)

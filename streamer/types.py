@@ -265,7 +265,7 @@ class ScoreMessage(msgspec.Struct, frozen=True):
         reason: the error of an `invalid` request; why scores are missing in a `partial` or `fallback` answer.
         batch_rows: rows of the largest batch with candidates of this request; 0 without a batch.
         cause: of an answer without scores; it is not published.
-        position: that of the table of ads, if the scores were computed with one.
+        position: that of the table of ads, if the scores were computed with one, or an ad was looked for in one.
     """
 
     request_id: str

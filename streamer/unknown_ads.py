@@ -4,24 +4,26 @@ from collections.abc import Callable
 
 import numpy as np
 
-from streamer.errors import InvalidRequestError
 from streamer.settings.sections import UnknownAds
 from streamer.types import EncodedRequest, RequestPaths
 
 
-def check(encoded: EncodedRequest, setting: UnknownAds, paths: RequestPaths, count: Callable[[int], None]) -> None:
+def check(
+    encoded: EncodedRequest, setting: UnknownAds, paths: RequestPaths, count: Callable[[int], None]
+) -> str | None:
     """Counts the unknown ads of a request.
 
-    Raises:
-        InvalidRequestError: by the setting `invalid`, for the first one.
+    Returns:
+        Why the request is invalid by the setting `invalid`: it names the first one. None: it is valid.
     """
     if encoded.unknown is None or encoded.position is None:
-        return
+        return None
     count(int(np.count_nonzero(encoded.unknown)))
-    if setting == "invalid":
-        i = int(encoded.unknown.argmax())
-        reason = f"{encoded.ad_ids[i]!r:.60} is not in the table of topic {encoded.position.topic!r}"
-        raise InvalidRequestError(f"{paths.candidates}[{i}].{paths.ad_id}", reason)
+    if setting != "invalid":
+        return None
+    i = int(encoded.unknown.argmax())
+    name = f"{encoded.ad_ids[i]!r:.60}"
+    return f"{paths.candidates}[{i}].{paths.ad_id}: {name} is not in the table of topic {encoded.position.topic!r}"
 
 
 def reason(encoded: EncodedRequest) -> str:

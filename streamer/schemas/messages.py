@@ -24,7 +24,7 @@ def answer_schema() -> Schema:
         "ctr": _described("Click probabilities.", {"type": "number", "minimum": 0, "maximum": 1}),
         "source": _described("Where each score is from; `prior` is none of a model.", {"enum": list(SOURCES)}),
     }
-    no_column = {"not": {"anyOf": [{"required": [name]} for name in (*columns, "model", "ads")]}}
+    no_column = {"not": {"anyOf": [{"required": [name]} for name in (*columns, "model")]}}
     return {
         "$schema": DIALECT,
         "title": "Answer",

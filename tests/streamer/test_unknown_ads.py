@@ -127,6 +127,8 @@ async def test_a_request_with_an_unknown_ad_is_invalid() -> None:
         "invalid",
         "candidates[1].ad_id: 'new' is not in the table of topic 'ads'",
     )
+    assert answer["ads"] == {"topic": "ads", "positions": [3]}
+    assert "ctr" not in answer
     assert rig.unknown == 2
     assert (await rig.answer({"ad_id": ["a1"]}, 1))["status"] == "ok"
 
