@@ -72,6 +72,13 @@ class _KilledError(BaseException):
     """Ends a call where a kill would."""
 
 
+def _killed(writer: Writer) -> None:
+    """What the kernel does with the files of a killed process."""
+    for fd in writer._locks:  # noqa: SLF001
+        os.close(fd)
+    writer._table.close()  # noqa: SLF001
+
+
 def _apply_until(line: int, writer: Writer, *batch: Any) -> bool:
     """Applies a batch up to this line of the code of tables; whether it came to the end."""
     lines = 0
@@ -119,8 +126,7 @@ def test_a_writer_killed_at_any_line_leaves_the_former_or_the_new_rows(tmp_path:
         assert all(found[ad_id] in {former[ad_id], new[ad_id]} for ad_id in ids)
         (position,) = reader.lookup(ids).position.offsets
         assert found == new or position < version
-        for fd in writer._locks:  # noqa: SLF001  as the kernel does for a killed process
-            os.close(fd)
+        _killed(writer)
         writer = opened(store)
         assert writer.state.positions == (position,)
         clock.now += QUARANTINE_S
@@ -148,15 +154,17 @@ def test_a_writer_killed_at_any_line_while_the_index_grows_loses_no_ad(tmp_path:
         has_ended = _apply_until(line, writer, list(new), rows_of(new), [], [2])
         assert versions_in(reader, list(known)) == [1] * len(known)
         assert set(versions_in(reader, list(new))) <= {None, 2}
-        for fd in writer._locks:  # noqa: SLF001  as the kernel does for a killed process
-            os.close(fd)
+        _killed(writer)
         writer = opened(store)
         clock.now += QUARANTINE_S
         put(writer, new, position=2)
         assert versions_in(reader, [*known, *new]) == [1] * len(known) + [2] * len(new)
         assert writer.state.count == len(known) + len(new)
         assert writer.state.used_bytes > size
+        writer.close()
+        reader.close()
         store.discard()
+        assert not list(folder.iterdir())
     assert line > 100
 
 
