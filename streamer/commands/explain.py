@@ -170,9 +170,10 @@ async def _encoded(settings: Settings, codec: Codec, encoder: Encoder, taken: _T
         start = time.perf_counter()
         encoded = encoder.encode(decoded)
         encoded_s = time.perf_counter() - start
-        unknown_ads.check(encoded, settings.ads.unknown, codec.paths, lambda _: None)
     except InvalidRequestError as error:
         raise _RejectedError(decoded.request_id, str(error)) from error
+    if reason := unknown_ads.check(encoded, settings.ads.unknown, codec.paths, lambda _: None):
+        raise _RejectedError(decoded.request_id, reason)
     if at is not None and at.ctr is not None and len(at.ctr) != encoded.size:
         raise ConfigError(f"--at: the answer has {len(at.ctr)} scores, the request {encoded.size} candidates")
     own, first = decoded.deadline_ms, None if ads is None else ads.documents[encoded.ad_ids[0]]
