@@ -178,9 +178,10 @@ class Follower:
         return slices[-1]
 
     async def _reserve(self, writer: Writer, count: int) -> None:
-        steps, slices = writer.reserve(count), list[float]()
-        while self._slice(lambda: next(steps, "ready"), slices) is None:
-            await self._pause(self._pace.pause_s(slices[-1]))
+        began = self.cpu_clock()
+        for _ in writer.reserve(count):
+            await self._pause(self._pace.pause_s(self.cpu_clock() - began))
+            began = self.cpu_clock()
 
     def _slice(self, work: Callable[[], _T], slices: list[float]) -> _T:
         began = self.cpu_clock()
