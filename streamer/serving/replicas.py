@@ -46,8 +46,9 @@ class Replicas:
     3. The mean latency of an idle server decays while others reply. Only a new call shows that the server has become
        faster, and one slow reply must not exclude it for good.
     4. A circuit belongs to one version on one server. After `circuit_failures` consecutive failures it opens for
-       `circuit_open_ms`, then lets one call pass. Each further failure doubles the pause, up to `circuit_max_open_ms`.
-       A success closes the circuit.
+       `circuit_open_ms`, then lets one call pass. If that fails, too, the next pause is twice as long, up to
+       `circuit_max_open_ms`. Calls that were sent before the circuit opened and fail later do not lengthen the pause:
+       they have met the same fault. A success closes the circuit.
     5. Each success of a model earns `retry_share` of a retry for it, so retries never add much load to a server that
        fails.
     """
@@ -147,6 +148,7 @@ class Replicas:
         for state in (server, replica):
             state.active_calls += 1
         server.started_calls += 1
+        replica.is_probed = replica.circuit_open
         if not server.has_room:
             server.full_with = server.started_calls
         return ActiveCall(server, replica, server.started_calls, alone, rejected)
@@ -191,13 +193,13 @@ class Replicas:
         replica, server = self.of(version)[address], self.servers[address]
         if code == "NOT_FOUND":
             replica.is_missing = True
-        if not opens_circuit(code):
+        if not opens_circuit(code) or (replica.circuit_open and not replica.is_probed):
             return
         replica.failures += 1
         replica.code = code
         beyond = replica.failures - self._settings.circuit_failures
         if beyond >= 0:
-            replica.circuit_open_until = now + self._pause(beyond)
+            replica.circuit_open_until, replica.is_probed = now + self._pause(beyond), False
             server.is_down = True
 
     def circuit_open(self, model: str, address: str) -> bool:

@@ -42,6 +42,7 @@ class Replica:
         failures: consecutive failures.
         code: the code of the last failure.
         circuit_open_until: when an open circuit lets the next call pass, monotonic seconds; 0: the circuit is closed.
+        is_probed: a call was sent since the open circuit's last pause began.
         is_missing: the server has reported that it does not have the version.
     """
 
@@ -50,6 +51,7 @@ class Replica:
     failures: int = 0
     code: str = ""
     circuit_open_until: float = 0.0
+    is_probed: bool = False
     is_missing: bool = False
 
     @property

@@ -272,6 +272,18 @@ def test_each_further_failure_doubles_the_pause_up_to_a_bound() -> None:
     assert pauses == [1.0, 2.0, 4.0, 4.0, 4.0]
 
 
+def test_calls_that_were_sent_before_the_circuit_opened_do_not_lengthen_its_pause() -> None:
+    """A server that stops for a moment fails all its active calls: that is one fault."""
+    replicas = replicas_of(1)
+    before = [replicas.started(V, "s0") for _ in range(10)]
+    for active in before:
+        replicas.failed(V, "s0", "DEADLINE_EXCEEDED", 0.0)
+        replicas.ended(active)
+    assert replicas.of(V)["s0"].circuit_open_until == 1.0
+    fail(replicas, "s0", 1.0)
+    assert replicas.of(V)["s0"].circuit_open_until == 3.0, "the probe's failure does"
+
+
 def test_a_success_resets_the_failure_count() -> None:
     replicas = replicas_of(1)
     for _ in range(5):
