@@ -35,7 +35,7 @@ class PendingScores:
         ctr: float32 [size of the request]; valid where `done`.
         done: bool [size of the request].
         remaining: rows that have neither arrived nor failed.
-        settled: done when no row remains, or at the request's deadline.
+        settled: done soon after no row remains, or at the request's deadline.
         reason: why rows are missing.
         left, replied: when the first row left the queue and when the last reply came, monotonic seconds; 0: never.
         batch_rows: rows of the largest batch with rows of this request.
@@ -63,24 +63,28 @@ class PendingScores:
             self.reason = NO_VALID_SCORE
         else:
             self.done[at] = True
-        self._settle(len(rows), now)
+        self._arrived(len(rows), now)
 
     def fail(self, rows: Rows, reason: str, now: float) -> None:
         """Records that some rows get no score."""
         self.reason = reason
-        self._settle(len(rows), now)
+        self._arrived(len(rows), now)
+
+    def settle(self) -> None:
+        """Ends the wait, if no row remains."""
+        if not self.remaining and not self.settled.done():
+            self.settled.set_result(None)
 
     def expire(self) -> None:
         """Ends the wait at the request's deadline."""
         if not self.settled.done():
-            self.reason = DEADLINE_PASSED
+            if self.remaining:
+                self.reason = DEADLINE_PASSED
             self.settled.set_result(None)
 
-    def _settle(self, count: int, now: float) -> None:
+    def _arrived(self, count: int, now: float) -> None:
         self.replied = now
         self.remaining -= count
-        if not self.remaining and not self.settled.done():
-            self.settled.set_result(None)
 
 
 class Concurrency(Protocol):
@@ -180,6 +184,7 @@ class Dispatcher:
             if shed:
                 self.metrics.shed_rows.inc(sum(len(rows) for _, rows in shed))
                 self._fail(shed, "shed: no call would reply before the deadline", now, overloaded=True)
+                self._settle(shed)
             batch = self.queue.next_batch(now)
             if batch is None:
                 self._wake_later(now)
@@ -203,7 +208,26 @@ class Dispatcher:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, wakeup - now), self._pump)
 
     async def _call(self, batch: Batch, trace: BatchTrace | None) -> None:
-        """Sends one batch, settles its requests, and updates the latency model."""
+        """Sends one batch; settles its requests when the next calls have left."""
+        try:
+            await self._predict(batch, trace)
+            await self._start_next()
+        finally:
+            self._settle(batch.parts)
+
+    async def _start_next(self) -> None:
+        """Starts the calls that may start now, and lets them send their messages.
+
+        Otherwise the model server would wait until the requests that it has just scored are answered.
+        """
+        active = self.active_calls
+        self._pump()
+        if self.active_calls > active:
+            await asyncio.sleep(0)  # the tasks of the calls run,
+            await asyncio.sleep(0)  # and then those in which gRPC sends their messages
+
+    async def _predict(self, batch: Batch, trace: BatchTrace | None) -> None:
+        """Calls the model with one batch, stores its scores, and updates the latency model."""
         start = self.clock()
         latency = self.queue.latency(batch.version)
         BATCH.set(trace)  # also if it is None: the task has copied the context of another batch
@@ -220,6 +244,7 @@ class Dispatcher:
             self._fail(batch.parts, str(error), now, gone=isinstance(error, VersionGoneError), overloaded=is_full)
         except BaseException:
             self._fail(batch.parts, "the call was cancelled or failed internally", self.clock())
+            self._pump_soon()
             raise
         else:
             now = self.clock()
@@ -234,7 +259,11 @@ class Dispatcher:
             self.active_calls -= 1
             if trace is not None:
                 trace.finish()
-            self._pump_soon()
+
+    def _settle(self, parts: Sequence[tuple[Ticket, Rows]]) -> None:
+        for ticket, _ in parts:
+            if (pending := self._pending.get(ticket)) is not None:
+                pending.settle()
 
     def _fail(
         self,

@@ -12,7 +12,7 @@ _REDUCTION, _GROWTH = 0.9, 0.1
 _PAUSE_STEP, _PAUSE_KEPT, _NO_PAUSE = 0.05, 0.7, 0.1
 _MAX_PAUSE = 4.0
 # Queueing in the server. The limit rises below the first number of queued calls and falls above the second.
-_QUEUED = (1.0, 2.5)
+_QUEUED = (1.5, 3.0)
 _FORGET = 0.1
 _PROBE_EVERY, _FIRST_PROBES = 2000, 8
 # Spreads the calls above the whole number evenly over time.

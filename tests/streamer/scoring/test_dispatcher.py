@@ -151,6 +151,62 @@ async def test_the_concurrency_limit_holds() -> None:
 
 
 @virtual
+async def test_the_next_call_leaves_before_the_requests_of_a_reply_continue() -> None:
+    """Otherwise the model server would wait until they are answered."""
+    events: list[str] = []
+
+    class Sending(Rig):
+        async def predict(self, version: ModelVersion, inputs: BatchInputs, deadline: Deadline) -> F32:
+            async def send() -> None:  # as gRPC: in a task of its own
+                events.append("sent")
+
+            self.spawn(send(), "send")
+            return await super().predict(version, inputs, deadline)
+
+    rig = Sending(max_batch_rows=3)
+    waiters = [rig.score(encoded(tag, 3)) for tag in (1, 2, 3)]
+    for waiter in waiters:
+        waiter.add_done_callback(lambda _: events.append("settled"))
+    for number in range(3):
+        await turns()
+        assert len(rig.calls) == number + 1
+        rig.calls[number].answer()
+    await turns(8)
+    assert events == ["sent", "sent", "settled", "sent", "settled", "settled"]
+
+
+@virtual
+async def test_scores_that_have_arrived_count_if_the_deadline_passes_before_the_request_continues() -> None:
+    pending = PendingScores(
+        np.zeros(2, np.float32), np.zeros(2, np.bool_), 2, asyncio.get_running_loop().create_future()
+    )
+    pending.fill(np.arange(2), np.array([0.1, 0.2], np.float32), now=1.0)
+    assert not pending.settled.done()
+    pending.expire()
+    assert pending.settled.done()
+    assert pending.done.all()
+    assert pending.reason is None
+
+
+@virtual
+async def test_scores_that_have_arrived_count_if_their_call_is_cancelled_while_the_next_one_starts() -> None:
+    rig = Rig(max_batch_rows=3)
+    first, second = encoded(1, 3), encoded(2, 3)
+    waiter, other = rig.score(first), rig.score(second)
+    await turns()
+    rig.calls[0].answer()
+    while len(rig.calls) < 2:
+        await turns(1)
+    assert not waiter.done()
+    rig.tasks[0].cancel()
+    assert complete(await waiter, first)
+    assert rig.dispatcher.active_calls == 1
+    rig.calls[1].answer()
+    assert complete(await other, second)
+    assert rig.dispatcher.active_calls == 0
+
+
+@virtual
 async def test_queued_rows_are_a_metric() -> None:
     rig = Rig()
 

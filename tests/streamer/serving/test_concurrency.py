@@ -45,7 +45,7 @@ def saturate(limit: ConcurrencyLimit, server: Server, calls: int, version: Model
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
-def test_a_server_that_queues_calls_gets_about_one_more_than_it_processes(workers: int) -> None:
+def test_a_server_that_queues_calls_gets_a_few_more_than_it_processes(workers: int) -> None:
     limit, server = ConcurrencyLimit(16), Server(workers)
     saturate(limit, server, 6000)
     settled = saturate(limit, server, 2000)
