@@ -70,6 +70,8 @@ def run(bench: Bench) -> None:
     ads.fill_topic(bench, TOPIC, zip(bench.world.ads.ids, bench.world.ads.json, strict=True))
     runs: dict[str, list[Run]] = {name: [] for name in names}
     with ads.by_id(TOPIC) as overridden:
+        # It does not count: the first program of a new broker and model server costs them more than the others.
+        process(bench, "floor", -1, overridden=overridden, commands=commands)
         for turn in range(options.rounds):
             for name in names if turn % 2 == 0 else reversed(names):
                 if name in PEERS and turn >= PEER_ROUNDS:
