@@ -10,13 +10,15 @@ from streamer import native
 from streamer.features.document import DocumentEncoder
 from streamer.features.document_places import places_of
 from streamer.features.hashing import canonical, hash64, to_float
+from streamer.features.kinds import Bucketised
 from streamer.features.side import SideRows
 from streamer.features.side_plan import SidePlan
 
 
 def document_encoder_of(plan: SidePlan, out_of_range: Counter[str]) -> "DocumentEncoder | NativeDocumentEncoder":
-    """The encoder of documents by a plan; compiled if possible."""
-    return (DocumentEncoder if native.module is None else NativeDocumentEncoder)(plan, out_of_range)
+    """The encoder of documents by a plan; compiled if possible, and if it has all kinds of the plan."""
+    is_compiled = native.module is not None and all(isinstance(feature, Bucketised) for feature in plan.bucketised)
+    return (NativeDocumentEncoder if is_compiled else DocumentEncoder)(plan, out_of_range)
 
 
 class NativeDocumentEncoder:
