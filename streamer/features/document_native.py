@@ -16,7 +16,7 @@ from streamer.features.side_plan import SidePlan
 
 
 def document_encoder_of(plan: SidePlan, out_of_range: Counter[str]) -> "DocumentEncoder | NativeDocumentEncoder":
-    """The encoder of documents by a plan; compiled if possible, and if it has all kinds of the plan."""
+    """The encoder of documents by a plan: compiled if compiled code knows all its kinds."""
     is_compiled = native.module is not None and all(isinstance(feature, Bucketised) for feature in plan.bucketised)
     return (NativeDocumentEncoder if is_compiled else DocumentEncoder)(plan, out_of_range)
 

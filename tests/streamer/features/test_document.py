@@ -202,6 +202,14 @@ def test_with_compiled_code_documents_are_encoded_by_it() -> None:
     assert isinstance(document_encoder_of(side_of([]).plan, Counter()), NativeDocumentEncoder)
 
 
+@compiled
+def test_documents_with_a_kind_that_compiled_code_does_not_know_are_encoded_in_python() -> None:
+    plan = _crossed_plan()
+    assert isinstance(document_encoder_of(plan, Counter()), NativeDocumentEncoder)
+    plan.bucketised.append(object())  # type: ignore[arg-type]
+    assert isinstance(document_encoder_of(plan, Counter()), DocumentEncoder)
+
+
 def _crossed_plan() -> SidePlan:
     common = {"side": "user", "wide": True}
     return side_of([
