@@ -72,7 +72,7 @@ class Service:
     @classmethod
     def of_capacity(cls, rate: float, candidates: int, workers: int) -> Self:
         """One that scores `rate` requests/s in full batches, a fifth of whose time is fixed."""
-        rows = BatchingSettings().max_batch_rows
+        rows = BatchingSettings().batch_rows
         call_ms = 1e3 * workers * rows / candidates / rate
         return cls(_FIXED_SHARE * call_ms, (1 - _FIXED_SHARE) * call_ms * 1e3 / rows, workers)
 

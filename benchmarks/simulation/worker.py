@@ -169,11 +169,11 @@ class Worker:
         self._expiring = False
 
     def _pump(self) -> None:
-        while self._active_calls < self.replicas.calls_now:
+        while (free := self.replicas.calls_now - self._active_calls) > 0:
             now = self.env.now
             for ticket, _ in self.queue.shed(now, idle=not self._active_calls):
                 self._finish(self._pending[ticket], "fallback")
-            batch = self.queue.next_batch(now)
+            batch = self.queue.next_batch(now, calls=free)
             if batch is None:
                 return
             self._active_calls += 1

@@ -184,7 +184,7 @@ async def _encoded(settings: Settings, codec: Codec, encoder: Encoder, taken: _T
         feature_lines(encoder.layout, decoded, encoded, first),
         dict(encoder.out_of_range),
         budget_ms=settings.source.budget_ms if own is None else min(own, settings.source.max_budget_ms),
-        calls=-(-encoded.size // settings.batching.max_batch_rows),
+        calls=-(-encoded.size // min(settings.batching.batch_rows, settings.batching.max_batch_rows)),
         times={"decode": parsed_s * 1e3, "encode": encoded_s * 1e3},
         origin=taken.origin,
         answered=None if at is None else at.ctr,

@@ -113,17 +113,22 @@ class BatchQueue:
     """Holds rows until they leave in a batch, the request with the earliest deadline first.
 
     A batch leaves when a call may start and a row is queued. With `max_wait_ms` above 0 it waits up to that batch
-    delay, unless it is full or its most urgent request would miss its deadline. By the latency model of its version, a
-    batch holds no more rows than its most urgent request has time for.
+    delay, unless it is full or its most urgent request would miss its deadline. While the queue is long, batches are
+    larger than a full one. By the latency model of its version, a batch holds no more rows than its most urgent request
+    has time for.
 
     Invariants:
     1. Every row leaves exactly once, unless its ticket is discarded or shed.
     2. A batch never holds rows of two model versions, nor more than `max_batch_rows`.
     3. A full queue rejects new rows and never grows.
+
+    Attributes:
+        batch_rows: rows of a full batch.
     """
 
     def __init__(self, settings: BatchingSettings) -> None:
         self._settings = settings
+        self.batch_rows = min(settings.batch_rows, settings.max_batch_rows)
         self.margin_s = settings.answer_margin_ms / 1e3
         self._heap: list[tuple[float, int, Ticket]] = []
         self._order = itertools.count()
@@ -148,7 +153,7 @@ class BatchQueue:
     @property
     def holds_a_batch(self) -> bool:
         """Whether a full batch, at least, is queued."""
-        return self.queued_rows >= self._settings.max_batch_rows
+        return self.queued_rows >= self.batch_rows
 
     def latency(self, version: ModelVersion) -> LatencyModel:
         """The latency model of a version; only the most recent versions are kept."""
@@ -163,10 +168,9 @@ class BatchQueue:
         that the model has become faster.
         """
         shed: list[tuple[Ticket, Rows]] = []
-        max_rows = self._settings.max_batch_rows
         while self._heap:
             ticket = self._heap[0][2]
-            needed_rows = max_rows if self.queued_rows > max_rows else 1
+            needed_rows = self.batch_rows if self.queued_rows > self.batch_rows else 1
             if self._rows_in_time(ticket, now) >= needed_rows or (idle and ticket.queued == self.queued_rows):
                 break
             shed.append((ticket, ticket.rows[ticket.sent :]))
@@ -183,16 +187,15 @@ class BatchQueue:
         A request that has used most of its budget is rejected too. The records read next to it are as old; scoring each
         of them at the last moment would keep the backlog.
         """
-        max_rows = self._settings.max_batch_rows
-        full_batch_s = self.latency(version).estimate(max_rows)
+        full_batch_s = self.latency(version).estimate(self.batch_rows)
         if not self.holds_a_batch or not full_batch_s:
             return False
         if deadline.remaining(now) < _MIN_BUDGET_SHARE * (deadline.at - deadline.start):
             return True
         in_time = (self._call_budget_s(deadline, now) - full_batch_s) * calls / full_batch_s - 1
-        if self.queued_rows <= in_time * max_rows:
+        if self.queued_rows <= in_time * self.batch_rows:
             return False  # whichever of them are more urgent
-        return sum(ticket.queued for at, _, ticket in self._heap if at <= deadline.at) > in_time * max_rows
+        return sum(ticket.queued for at, _, ticket in self._heap if at <= deadline.at) > in_time * self.batch_rows
 
     def discard(self, ticket: Ticket) -> None:
         """Removes a ticket's queued rows. Without queued rows it does nothing."""
@@ -200,30 +203,39 @@ class BatchQueue:
         ticket.discarded = True
         self._pop_empty()
 
-    def next_batch(self, now: float) -> Batch | None:
-        """Removes and returns the batch that leaves now; None: no rows, or the batch delay lasts."""
+    def next_batch(self, now: float, *, calls: int) -> Batch | None:
+        """Removes and returns the batch that leaves now; None: no rows, or the batch delay lasts.
+
+        `calls`: how many may start now, at least 1. If the queue has more than a full batch for each, the batch is
+        larger: a few large calls take the model less time than many small ones.
+        """
         reason = self._reason(now)
         if reason is None:
             return None
         first = self._heap[0][2]
+        share = min(max(self.batch_rows, self.queued_rows // calls), self._settings.max_batch_rows)
         # The row limit, at least 1: the most urgent request has time for these rows.
-        room = max_rows = max(1, int(min(self._settings.max_batch_rows, self._rows_in_time(first, now))))
+        limit = max(1, int(min(share, self._rows_in_time(first, now))))
+        size = 0
         parts: list[tuple[Ticket, Rows]] = []
         others: list[tuple[float, int, Ticket]] = []
-        while self._heap and room:
+        while self._heap and size < limit:
             entry = heapq.heappop(self._heap)
             ticket = entry[2]
             if ticket.version == first.version and ticket.queued:
-                rows = ticket.send(room)
-                room -= len(rows)
+                if self.batch_rows <= size and limit < size + ticket.queued:
+                    others.append(entry)
+                    break  # it fits into another batch; more than a full one is not worth a split
+                rows = ticket.send(limit - size)
+                size += len(rows)
                 parts.append((ticket, rows))
             if ticket.queued:
                 others.append(entry)
         for entry in others:
             heapq.heappush(self._heap, entry)
-        self.queued_rows -= max_rows - room
+        self.queued_rows -= size
         self._pop_empty()
-        return Batch(first.version, parts, reason, max_rows - room, max(ticket.deadline for ticket, _ in parts))
+        return Batch(first.version, parts, reason, size, max(ticket.deadline for ticket, _ in parts))
 
     def next_wakeup(self) -> float | None:
         """When the batch delay ends and `next_batch` returns a batch; None: no delay is running."""
@@ -240,7 +252,7 @@ class BatchQueue:
             return None
         if self._draining:
             return "drain"
-        if self.queued_rows >= self._settings.max_batch_rows:
+        if self.holds_a_batch:
             return "full"
         if now >= self._delay_end():
             return "slot_free"
@@ -260,7 +272,7 @@ class BatchQueue:
     def _latest_start(self) -> float:
         """When the call of the most urgent request must start."""
         first = self._heap[0][2]
-        call_s = self.latency(first.version).estimate(min(self.queued_rows, self._settings.max_batch_rows))
+        call_s = self.latency(first.version).estimate(min(self.queued_rows, self.batch_rows))
         return first.deadline.at - self.margin_s - _DELAY_MARGIN * call_s
 
     def _pop_empty(self) -> None:

@@ -178,14 +178,14 @@ class Dispatcher:
     def _pump(self) -> None:
         """Starts as many calls as the limit and the queue allow."""
         self._pump_due = False
-        while self.active_calls < self.concurrency.calls_allowed():
+        while (free := self.concurrency.calls_allowed() - self.active_calls) > 0:
             now = self.clock()
             shed = self.queue.shed(now, idle=not self.active_calls)
             if shed:
                 self.metrics.shed_rows.inc(sum(len(rows) for _, rows in shed))
                 self._fail(shed, "shed: no call would reply before the deadline", now, overloaded=True)
                 self._settle(shed)
-            batch = self.queue.next_batch(now)
+            batch = self.queue.next_batch(now, calls=free)
             if batch is None:
                 self._wake_later(now)
                 return

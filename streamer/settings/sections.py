@@ -122,8 +122,10 @@ class CacheSettings(Section):
 class BatchingSettings(Section):
     """Micro-batches. Their size is counted in rows (one row per candidate)."""
 
-    max_batch_rows: int = Field(default=1200, ge=1)
-    """Rows of one call. Larger requests are split."""
+    batch_rows: int = Field(default=1200, ge=1)
+    """Rows of a full batch: so many leave together while the queue is short. A larger request is split."""
+    max_batch_rows: int = Field(default=2400, ge=1)
+    """Upper bound of the rows of one call. Batches grow up to it while more than a full one is queued for each call."""
     max_wait_ms: float = Field(default=0.0, ge=0)
     """Batch delay: longest time that rows wait for a fuller batch while a call is possible, in milliseconds."""
     max_concurrent_calls: int = Field(default=32, ge=1)

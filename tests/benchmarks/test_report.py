@@ -56,7 +56,7 @@ def test_a_result_has_the_documented_format(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_service_has_its_capacity_in_full_batches() -> None:
-    rows = BatchingSettings().max_batch_rows
+    rows = BatchingSettings().batch_rows
     service = Service.of_capacity(40.0, 300, workers=2)
     call_s = (service.fixed_ms + service.per_row_us * rows / 1e3) / 1e3
     assert service.workers * rows / 300 / call_s == pytest.approx(40.0)

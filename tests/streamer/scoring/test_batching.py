@@ -17,10 +17,15 @@ A, B = ModelVersion("ctr", 1), ModelVersion("ctr", 2)
 
 
 def queue_of(
-    max_batch_rows: int = 10, max_wait_ms: float = 0.0, max_queued_rows: int = 100, answer_margin_ms: float = 2.0
+    max_batch_rows: int = 10,
+    max_wait_ms: float = 0.0,
+    max_queued_rows: int = 100,
+    answer_margin_ms: float = 2.0,
+    batch_rows: int = 1200,
 ) -> BatchQueue:
     return BatchQueue(
         BatchingSettings(
+            batch_rows=batch_rows,
             max_batch_rows=max_batch_rows,
             max_wait_ms=max_wait_ms,
             max_queued_rows=max_queued_rows,
@@ -35,9 +40,9 @@ def ticket(
     return Ticket(version, encoded(tag, rows, user=user), np.arange(rows), Deadline(due, 0.0), added)
 
 
-def next_rows(queue: BatchQueue, now: float = 0.0) -> list[tuple[int, int]]:
+def next_rows(queue: BatchQueue, now: float = 0.0, calls: int = 1) -> list[tuple[int, int]]:
     """The tag and the number of each row in the next batch."""
-    batch = queue.next_batch(now)
+    batch = queue.next_batch(now, calls=calls)
     assert batch is not None
     ids = batch.inputs().candidate_ids[:, 0]
     assert len(ids) == batch.rows
@@ -47,10 +52,10 @@ def next_rows(queue: BatchQueue, now: float = 0.0) -> list[tuple[int, int]]:
 def test_a_batch_leaves_at_once_if_a_call_may_start() -> None:
     queue = queue_of()
     queue.add(ticket(1, 3))
-    batch = queue.next_batch(0.0)
+    batch = queue.next_batch(0.0, calls=1)
     assert batch is not None
     assert (batch.rows, batch.reason, batch.version) == (3, "slot_free", A)
-    assert queue.next_batch(0.0) is None
+    assert queue.next_batch(0.0, calls=1) is None
     assert queue.next_wakeup() is None
 
 
@@ -78,6 +83,22 @@ def test_a_batch_is_counted_in_rows_and_a_large_request_is_split() -> None:
     assert next_rows(queue) == [(1, 8), (2, 0)]
 
 
+def test_a_long_queue_leaves_in_larger_batches_of_whole_requests() -> None:
+    queue = queue_of(batch_rows=4, max_batch_rows=9)
+    for tag in range(10):
+        queue.add(ticket(tag, 2))
+    assert len(next_rows(queue, calls=3)) == 6  # a third of 20
+    assert len(next_rows(queue, calls=1)) == 8  # at most 9
+    assert len(next_rows(queue, calls=2)) == 4  # the share is 3, a full batch is 4
+    assert len(next_rows(queue)) == 2
+
+
+def test_a_request_larger_than_a_full_batch_is_shared_among_the_calls() -> None:
+    queue = queue_of(batch_rows=4, max_batch_rows=8)
+    queue.add(ticket(1, 15))
+    assert [len(next_rows(queue, calls=calls)) for calls in (3, 2, 1)] == [5, 5, 5]
+
+
 def test_a_batch_holds_one_version_and_every_version_leaves() -> None:
     queue = queue_of()
     for tag, version in ((1, A), (2, B), (3, A), (4, B)):
@@ -90,7 +111,7 @@ def test_the_deadline_of_a_batch_is_the_latest_of_its_members() -> None:
     queue = queue_of()
     for tag, due in ((1, 1.0), (2, 5.0), (3, 3.0)):
         queue.add(ticket(tag, 1, due=due))
-    batch = queue.next_batch(0.0)
+    batch = queue.next_batch(0.0, calls=1)
     assert batch is not None
     assert batch.deadline.at == 5.0
 
@@ -120,7 +141,7 @@ def test_a_full_queue_rejects_rows_and_does_not_grow() -> None:
 def test_the_batch_delay(rows: int, now: float, reason: str | None) -> None:
     queue = queue_of(max_wait_ms=5)
     queue.add(ticket(1, rows))
-    batch = queue.next_batch(now)
+    batch = queue.next_batch(now, calls=1)
     assert (batch.reason if batch else None) == reason
 
 
@@ -130,8 +151,8 @@ def test_the_batch_delay_ends_before_the_deadline() -> None:
         queue.latency(A).observe(5, 0.010)
     queue.add(ticket(1, 5, due=0.1))
     assert queue.next_wakeup() == pytest.approx(0.1 - 0.002 - 0.015)
-    assert queue.next_batch(0.0829) is None
-    batch = queue.next_batch(0.0831)
+    assert queue.next_batch(0.0829, calls=1) is None
+    batch = queue.next_batch(0.0831, calls=1)
     assert batch is not None
     assert batch.reason == "deadline"
 
@@ -140,7 +161,7 @@ def test_draining_ends_the_batch_delay() -> None:
     queue = queue_of(max_wait_ms=500)
     queue.add(ticket(1, 5))
     queue.drain()
-    batch = queue.next_batch(0.0)
+    batch = queue.next_batch(0.0, calls=1)
     assert batch is not None
     assert batch.reason == "drain"
 
@@ -169,7 +190,7 @@ def test_a_discarded_request_does_not_shorten_another_batch_delay() -> None:
     queue.add(urgent)
     queue.discard(early)
     assert queue.next_wakeup() == pytest.approx(0.009)
-    assert queue.next_batch(0.006) is None
+    assert queue.next_batch(0.006, calls=1) is None
 
 
 @settings(max_examples=50)
@@ -182,7 +203,7 @@ def test_inputs_equal_the_naive_construction(data: st.DataObject) -> None:
         one = ticket(tag + 1, size, user=data.draw(st.integers(0, 2)))
         one.rows = np.array(some, dtype=np.intp)
         queue.add(one)
-    while (batch := queue.next_batch(0.0)) is not None:
+    while (batch := queue.next_batch(0.0, calls=1)) is not None:
         inputs = batch.inputs()
         at = 0
         for part, rows in batch.parts:
@@ -205,13 +226,15 @@ class BatchQueueMachine(RuleBasedStateMachine):
     """Adds, sends, discards, sheds and drains in any order; a rule advances the clock."""
 
     @initialize(
-        max_batch_rows=st.integers(1, 12),
+        batch_rows=st.integers(1, 12),
+        max_batch_rows=st.integers(1, 30),
         max_wait_ms=st.sampled_from([0.0, 5.0, 50.0]),
         max_queued_rows=st.integers(5, 60),
     )
-    def start(self, max_batch_rows: int, max_wait_ms: float, max_queued_rows: int) -> None:
-        self.max_batch, self.max_wait, self.max_queued = max_batch_rows, max_wait_ms / 1e3, max_queued_rows
-        self.queue = queue_of(max_batch_rows, max_wait_ms, max_queued_rows)
+    def start(self, batch_rows: int, max_batch_rows: int, max_wait_ms: float, max_queued_rows: int) -> None:
+        self.full_batch, self.max_batch = min(batch_rows, max_batch_rows), max_batch_rows
+        self.max_wait, self.max_queued = max_wait_ms / 1e3, max_queued_rows
+        self.queue = queue_of(max_batch_rows, max_wait_ms, max_queued_rows, batch_rows=batch_rows)
         self.now = 0.0
         self.tickets: list[Ticket] = []
         self.left: dict[Ticket, list[int]] = {}
@@ -259,15 +282,15 @@ class BatchQueueMachine(RuleBasedStateMachine):
     def reply(self, rows: int, seconds: float) -> None:
         self.queue.latency(A).observe(rows, seconds)
 
-    @rule()
-    def next_batch(self) -> None:
-        before = self.queued()
+    @rule(calls=st.integers(1, 3))
+    def next_batch(self, calls: int) -> None:
+        before, rows_before = self.queued(), self.queued_rows()
         reason = self.reason()
-        batch = self.queue.next_batch(self.now)
+        batch = self.queue.next_batch(self.now, calls=calls)
         assert (batch.reason if batch else None) == reason
         if batch is None:
             return
-        limit = self.limit(before[0])
+        limit = self.limit(before[0], min(self.max_batch, max(self.full_batch, rows_before // calls)))
         assert 0 < batch.rows <= limit
         assert batch.rows == sum(len(rows) for _, rows in batch.parts)
         assert {t.version for t, _ in batch.parts} == {batch.version} == {before[0].version}
@@ -277,8 +300,12 @@ class BatchQueueMachine(RuleBasedStateMachine):
             assert one not in self.discarded
             self.left[one] += rows.tolist()
             assert self.left[one] == list(range(len(self.left[one])))
-        # The batch is full, or no rows of its version are queued.
-        assert batch.rows == limit or all(t.version != batch.version for t in self.queued())
+        # No more rows fit, or no rows of its version are queued. Beyond a full batch, only whole requests fit.
+        rest = [len(t.rows) - len(self.left[t]) for t in self.queued() if t.version == batch.version]
+        assert batch.rows == limit or not rest or self.full_batch <= batch.rows > limit - rest[0]
+        if rest and batch.rows > self.full_batch:
+            whole = sum(len(rows) for one, rows in batch.parts if len(self.left[one]) == len(one.rows))
+            assert batch.rows == whole or batch.rows - len(batch.parts[-1][1]) < self.full_batch
 
     def reason(self) -> Literal["slot_free", "full", "deadline", "drain"] | None:
         live = self.queued()
@@ -286,7 +313,7 @@ class BatchQueueMachine(RuleBasedStateMachine):
             return None
         if self.draining:
             return "drain"
-        if self.queued_rows() >= self.max_batch:
+        if self.queued_rows() >= self.full_batch:
             return "full"
         if self.now >= min(t.added for t in live) + self.max_wait:
             return "slot_free"
@@ -294,15 +321,15 @@ class BatchQueueMachine(RuleBasedStateMachine):
 
     def urgent_at(self) -> float:
         first = self.queued()[0]
-        ahead = self.queue.latency(first.version).estimate(min(self.queued_rows(), self.max_batch))
+        ahead = self.queue.latency(first.version).estimate(min(self.queued_rows(), self.full_batch))
         return first.deadline.at - 0.002 - 1.5 * ahead
 
     def seconds_for(self, one: Ticket) -> float:
         return (one.deadline.at - self.now - 0.002) / 1.2
 
-    def limit(self, first: Ticket) -> int:
+    def limit(self, first: Ticket, most: int) -> int:
         fit = self.queue.latency(first.version).rows_within(self.seconds_for(first))
-        return max(1, int(min(self.max_batch, fit)))
+        return max(1, int(min(most, fit)))
 
     @rule(idle=st.booleans())
     def shed(self, idle: bool) -> None:
@@ -314,7 +341,7 @@ class BatchQueueMachine(RuleBasedStateMachine):
             rest = self.queued_rows()
             self.discarded.discard(one)
             model = self.queue.latency(one.version)
-            needed = self.max_batch if self.queued_rows() > self.max_batch else 1
+            needed = self.full_batch if self.queued_rows() > self.full_batch else 1
             if model.rows_within(self.seconds_for(one)) >= needed or (idle and not rest):
                 break
             expected.append((one, list(range(len(self.left[one]), len(one.rows)))))
@@ -330,7 +357,7 @@ class BatchQueueMachine(RuleBasedStateMachine):
             assert wakeup > self.now
             self.now = wakeup
             assert self.reason() in {"slot_free", "deadline"}
-            self.next_batch()
+            self.next_batch(calls=1)
         elif not self.queued():
             assert wakeup is None
 

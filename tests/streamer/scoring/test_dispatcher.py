@@ -38,6 +38,7 @@ class Rig:
     """A dispatcher whose model answers after `model_s` or when the test calls `Call.answer`."""
 
     max_concurrent_calls: int = 1
+    batch_rows: int = 1200
     max_batch_rows: int = 10
     max_wait_ms: float = 0.0
     max_queued_rows: int = 100
@@ -50,6 +51,7 @@ class Rig:
         self.loop = asyncio.get_running_loop()
         settings = BatchingSettings(
             max_concurrent_calls=self.max_concurrent_calls,
+            batch_rows=self.batch_rows,
             max_batch_rows=self.max_batch_rows,
             max_wait_ms=self.max_wait_ms,
             max_queued_rows=self.max_queued_rows,
@@ -148,6 +150,22 @@ async def test_the_concurrency_limit_holds() -> None:
         rig.calls[number].answer()
     results = await asyncio.gather(*waiters)
     assert all(complete(p, r) for p, r in zip(results, requests, strict=True))
+
+
+@virtual
+async def test_a_long_queue_is_shared_among_the_free_calls() -> None:
+    rig = Rig(max_concurrent_calls=3, batch_rows=3, max_batch_rows=20)
+    waiters = [rig.score(encoded(tag, 3)) for tag in range(9)]
+    await turns()
+    assert [call.inputs.rows for call in rig.calls] == [9, 9, 9]
+    waiters += [rig.score(encoded(tag, 3)) for tag in range(9, 14)]
+    await turns()
+    rig.calls[1].answer()  # the only free call gets the whole queue
+    await turns()
+    assert [call.inputs.rows for call in rig.calls[3:]] == [15]
+    for call in (rig.calls[0], *rig.calls[2:]):
+        call.answer()
+    assert all(pending.done.all() for pending in await asyncio.gather(*waiters))
 
 
 @virtual

@@ -241,7 +241,7 @@ def test_a_batch_keeps_the_numbers_of_each_request() -> None:
     values = [2**53 + 1, 2**53, 2**53 + 1, 3]
     for value in values:
         queue.add(Ticket(ModelVersion("m", 1), numbers.encode(value), np.arange(2), Deadline(9.0, 0.0), 0.0))
-    batch = queue.next_batch(0.0)
+    batch = queue.next_batch(0.0, calls=1)
     assert batch is not None
     inputs = batch.inputs()
     assert len(inputs.request_ids) == 3, "equal rows of users are sent once"
@@ -364,7 +364,7 @@ def test_a_request_is_sent_once_for_equal_texts_only() -> None:
     for name in names:
         request = encoder.encode(BidRequest("r", {"user": {"name": name}}, 2, rows=CANDIDATES))
         queue.add(Ticket(ModelVersion("m", 1), request, np.arange(2), Deadline(9.0, 0.0), 0.0))
-    batch = queue.next_batch(0.0)
+    batch = queue.next_batch(0.0, calls=1)
     assert batch is not None
     inputs = batch.inputs()
     assert len(inputs.request_ids) == 2
