@@ -124,7 +124,7 @@ class BatchingSettings(Section):
 
     batch_rows: int = Field(default=1200, ge=1)
     """Rows of a full batch: so many leave together while the queue is short. A larger request is split."""
-    max_batch_rows: int = Field(default=2400, ge=1)
+    max_batch_rows: int = Field(default=1800, ge=1)
     """Upper bound of the rows of one call. Batches grow up to it while more than a full one is queued for each call."""
     max_wait_ms: float = Field(default=0.0, ge=0)
     """Batch delay: longest time that rows wait for a fuller batch while a call is possible, in milliseconds."""
