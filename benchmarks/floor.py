@@ -22,7 +22,7 @@ from sandbox.host.loopback import DIRECT
 from streamer.features import FeatureSpec
 from streamer.serving.protos import predict_pb2
 
-CHUNK, CONCURRENT_CALLS = 4, 3
+CHUNK, CONCURRENT_CALLS = 6, 3
 _BATCH_BYTES = 2**19
 """More than the answers of a chunk."""
 

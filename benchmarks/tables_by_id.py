@@ -15,12 +15,13 @@ from benchmarks.programs import Run, follow, scorer, started
 from benchmarks.report import Figure, write
 from sandbox.broker.topics import Topics
 from sandbox.world.bid_requests import CandidatesBy
+from streamer.settings.sections import BatchingSettings
 
 TOPIC = "ads"
 HUNDRED = 100
 """Candidates of the article's requests."""
 _WARM_UP = 0.5
-_ROWS_PER_CALL = 1200
+_ROWS_PER_CALL = BatchingSettings().max_batch_rows
 
 
 @dataclass(frozen=True, slots=True)
