@@ -5,10 +5,11 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import force_setattr
 
 from streamer.deadline import Deadline
 from streamer.errors import QueueFullError
@@ -25,7 +26,7 @@ _LATENCY_MARGIN = 1.2
 _DELAY_MARGIN = 1.5
 # While more than one batch is queued, a new request needs at least this share of its budget left.
 _MIN_BUDGET_SHARE = 0.3
-_Number = TypeVar("_Number", np.int32, np.float32, np.float64, np.object_)
+_OF_CANDIDATES = ("candidate_ids", "candidate_floats", "pair_ids", "candidate_numbers", "candidate_texts")
 
 
 @dataclass(slots=True, eq=False)
@@ -90,23 +91,30 @@ class Batch:
         index = {key: i for i, key in enumerate(unique)}
         counts = [len(rows) for _, rows in self.parts]
         request_numbers = [e.request_numbers for e in unique.values() if e.request_numbers is not None]
-        numbers = [
-            (t.encoded.candidate_numbers, rows) for t, rows in self.parts if t.encoded.candidate_numbers is not None
-        ]
         request_texts = [e.request_texts for e in unique.values() if e.request_texts is not None]
-        texts = [(t.encoded.candidate_texts, rows) for t, rows in self.parts if t.encoded.candidate_texts is not None]
         return BatchInputs(
             request_ids=np.concatenate([e.request_ids for e in unique.values()]),
             request_floats=np.concatenate([e.request_floats for e in unique.values()]),
-            candidate_ids=_concatenate([(t.encoded.candidate_ids, rows) for t, rows in self.parts]),
-            candidate_floats=_concatenate([(t.encoded.candidate_floats, rows) for t, rows in self.parts]),
-            pair_ids=_concatenate([(t.encoded.pair_ids, rows) for t, rows in self.parts]),
             row_to_request=np.repeat(np.array([index[key] for key in keys], dtype=np.int32), counts),
             request_numbers=np.concatenate(request_numbers) if request_numbers else None,
-            candidate_numbers=_concatenate(numbers) if numbers else None,
             request_texts=np.concatenate(request_texts) if request_texts else None,
-            candidate_texts=_concatenate(texts) if texts else None,
+            **{name: self._joined(name) for name in _OF_CANDIDATES},
         )
+
+    def _joined(self, name: str) -> Any:
+        """A matrix of the candidates; whole requests share its memory from now on, and free their own."""
+        (first, rows), *others = parts = [(ticket.encoded, rows) for ticket, rows in self.parts]
+        matrix = getattr(first, name)
+        if matrix is None or (not others and len(rows) == first.size):
+            return matrix
+        matrices = [(getattr(encoded, name), rows) for encoded, rows in parts]
+        joined = np.concatenate([m if len(rows) == len(m) else m[rows] for m, rows in matrices])
+        at = 0
+        for encoded, rows in parts:
+            if len(rows) == encoded.size:
+                force_setattr(encoded, name, joined[at : at + len(rows)])
+            at += len(rows)
+        return joined
 
 
 class BatchQueue:
@@ -286,7 +294,3 @@ def request_key(encoded: EncodedRequest) -> bytes:
     numbers = b"" if encoded.request_numbers is None else encoded.request_numbers.tobytes()
     texts = b"" if encoded.request_texts is None else repr(encoded.request_texts.tolist()).encode()
     return encoded.request_ids.tobytes() + encoded.request_floats.tobytes() + numbers + texts
-
-
-def _concatenate(parts: Sequence[tuple[npt.NDArray[_Number], Rows]]) -> npt.NDArray[_Number]:
-    return np.concatenate([matrix if len(rows) == len(matrix) else matrix[rows] for matrix, rows in parts])

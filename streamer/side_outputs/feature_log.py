@@ -37,13 +37,21 @@ class FeatureLog:
         `names`: for the log, beside the request id.
         """
         if is_sampled(request_id, self.share):
-            work = partial(self._publish, key, request_id, prepared, encoded)
-            self.output.add(request_id, work, _size(encoded), **names)
+            own = _own(encoded)
+            work = partial(self._publish, key, request_id, prepared, own)
+            self.output.add(request_id, work, _size(own), **names)
 
     async def _publish(
         self, key: bytes | None, request_id: str, prepared: PreparedVersion, encoded: EncodedRequest
     ) -> None:
         await self.publish(key, encode_served(request_id, prepared.encoder.spec.hash, prepared.version, encoded))
+
+
+def _own(encoded: EncodedRequest) -> EncodedRequest:
+    """The request with matrices of its own: in memory that it shares, it would keep the rows of a whole batch."""
+    matrices = {field.name: getattr(encoded, field.name) for field in msgspec.structs.fields(encoded)}
+    shared = {name: m.copy() for name, m in matrices.items() if isinstance(m, np.ndarray) and m.base is not None}
+    return msgspec.structs.replace(encoded, **shared)
 
 
 def _size(encoded: EncodedRequest) -> int:

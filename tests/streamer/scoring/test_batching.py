@@ -222,6 +222,22 @@ def test_inputs_equal_the_naive_construction(data: st.DataObject) -> None:
         assert inputs.row_to_request.dtype == np.int32
 
 
+def test_whole_requests_share_the_memory_of_their_batch() -> None:
+    queue = queue_of(max_batch_rows=7)
+    tickets = [ticket(1, 3), ticket(2, 2), ticket(3, 4)]
+    for one in tickets:
+        queue.add(one)
+    before = [one.encoded.candidate_ids.copy() for one in tickets]
+    batch = queue.next_batch(0.0, calls=1)
+    assert batch is not None
+    inputs = batch.inputs()
+    shares = [np.shares_memory(one.encoded.candidate_ids, inputs.candidate_ids) for one in tickets]
+    assert shares == [True, True, False]  # two rows of the last one are left
+    for one, ids in zip(tickets, before, strict=True):
+        assert np.array_equal(one.encoded.candidate_ids, ids)
+        assert one.encoded.candidate_numbers is None
+
+
 class BatchQueueMachine(RuleBasedStateMachine):
     """Adds, sends, discards, sheds and drains in any order; a rule advances the clock."""
 

@@ -1,6 +1,7 @@
 """The feature log's bound, its sample, and its line."""
 
 import asyncio
+import weakref
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,21 @@ async def test_what_waits_counts_with_all_that_it_keeps(encoder: Encoder, encode
     shadow = Shadow(output, lambda _, __: serving, nothing, nothing)
     shadow.offer(record, VERSION)
     assert _count(metrics, "dropped") == 2
+
+
+async def test_what_waits_does_not_keep_the_rows_of_a_batch(encoder: Encoder, encoded: EncodedRequest) -> None:
+    async def nothing(*_: object) -> Any: ...
+
+    spec, metrics = encoder.spec, Metrics()
+    codec = Codec(CodecSettings(), spec.request, spec.document_keys, spec.containers)
+    serving = PreparedVersion(VERSION, codec, encoder)
+    log = FeatureLog(SideOutput(FeatureLogSettings(), metrics.feature_log, structlog.get_logger()), nothing, 1.0)
+    batch = np.concatenate([encoded.candidate_ids, encoded.candidate_ids])
+    kept = weakref.ref(batch)
+    scored = replace(encoded, candidate_ids=batch[: encoded.size])
+    log.offer(b"u", "r1", serving, scored)
+    del batch, scored
+    assert kept() is None
 
 
 def _count(metrics: Metrics, outcome: str) -> float | None:
