@@ -102,7 +102,7 @@ class Batch:
         )
 
     def _joined(self, name: str) -> Any:
-        """A matrix of the candidates; whole requests share its memory from now on, and free their own."""
+        """A matrix of the candidates. Whole requests share its memory from now on."""
         (first, rows), *others = parts = [(ticket.encoded, rows) for ticket, rows in self.parts]
         matrix = getattr(first, name)
         if matrix is None or (not others and len(rows) == first.size):

@@ -48,7 +48,7 @@ class FeatureLog:
 
 
 def _own(encoded: EncodedRequest) -> EncodedRequest:
-    """The request with matrices of its own: in memory that it shares, it would keep the rows of a whole batch."""
+    """The request with matrices of its own. With shared ones it would keep a whole batch."""
     matrices = {field.name: getattr(encoded, field.name) for field in msgspec.structs.fields(encoded)}
     shared = {name: m.copy() for name, m in matrices.items() if isinstance(m, np.ndarray) and m.base is not None}
     return msgspec.structs.replace(encoded, **shared)
